@@ -18,7 +18,7 @@ from endcap.runs import find_run, list_runs, read_run, read_specs
 from endcap.runs.logs import list_log_files
 from endcap.runs.logs import tail_logs as follow_logs
 from endcap.runs.record import RUNNING
-from endcap.runs.text import format_runs
+from endcap.runs.run import format_runs
 
 if TYPE_CHECKING:
     from endcap.runs import Run

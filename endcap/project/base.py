@@ -74,6 +74,43 @@ class ProjectBase:
             **others,
         )
 
+    def replace(self, **settings: Any) -> Self:
+        """A project with other settings of the recommender, on the same data, store and registry.
+
+        Parameters
+        ----------
+        **settings
+            Keys of the recommender's spec, with values as the spec's file has them.
+
+        Raises
+        ------
+        SpecError
+            With each mistake at its key.
+
+        Examples
+        --------
+        >>> project = endcap.open("trial", store=folder)
+        >>> project.replace(model={"name": "popularity"}, search=None).recommender.model.name
+        'popularity'
+        """
+        from endcap.spec.load import load_documents
+
+        document = {**self.recommender.model_dump(mode="json", exclude_none=True), **settings}
+        document = {key: value for key, value in document.items() if value is not None}
+        changed = load_documents(document, self.shop.model_dump(mode="json", exclude_none=True))
+        other = type(self)(
+            self.store,
+            recommender=changed.recommender,
+            shop=self._shop,
+            registry=self.registry,
+            online=self._online,
+            run=self._run,
+            progress=self._progress,
+            files=self._files,
+        )
+        other._made |= {name: address for name, address in self._made.items() if name in ("snapshot", "dataset")}
+        return other
+
     @property
     def recommender(self) -> Recommender:
         """The recommender's spec."""

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from endcap.errors import SpecError, UserError
+from endcap.project.base import ProjectBase
 from endcap.spec.naming import description, named
 
-if TYPE_CHECKING:
-    from endcap.project.project import Project
-
+ProjectT = TypeVar("ProjectT", bound=ProjectBase)
 SPEC_MODEL = "spec"
 """Stands for the spec's own model, as it is."""
 MAX_LABEL_LETTERS = 60
 """Letters of a label."""
 
 
-def make_contestants(project: Project, models: Sequence[Any]) -> dict[str, Project]:
+def make_contestants(project: ProjectT, models: Sequence[Any]) -> dict[str, ProjectT]:
     """A project for each model, by its label.
 
     models: each a model's name, its section of a spec, `spec`, or a project; or a mapping of such by labels. What has
     no label is called by its name, or where that is taken by its settings too. Raises UserError for a label that is
     wrong or given twice, and where a project asks or learns something else than this one; SpecError.
     """
-    found: dict[str, Project] = {}
+    found: dict[str, ProjectT] = {}
     for label, model in _iterate_models(models):
         one = _make_project(project, model, label or str(model.get("name") if isinstance(model, Mapping) else model))
         name = _choose_label(found, _list_names(model, one)) if label is None else label
@@ -46,10 +45,10 @@ def _iterate_models(models: Sequence[Any]) -> Iterator[tuple[str | None, Any]]:
             yield None, model
 
 
-def _make_project(project: Project, model: Any, told: str) -> Project:
+def _make_project(project: ProjectT, model: Any, told: str) -> ProjectT:
     """The project that trains a model. told: what the model is called where it is wrong."""
     if not isinstance(model, str | Mapping):
-        other: Project = model
+        other: ProjectT = model
         return other
     if model == SPEC_MODEL:
         return project
@@ -60,7 +59,7 @@ def _make_project(project: Project, model: Any, told: str) -> Project:
         raise SpecError([dataclasses.replace(one, file=told) for one in error.problems]) from error
 
 
-def _replace_model(project: Project, section: Mapping[str, Any]) -> Project:
+def _replace_model(project: ProjectT, section: Mapping[str, Any]) -> ProjectT:
     """Without the spec's search, which is of its own model; by one process where workers cannot share this one."""
     try:
         return project.replace(model=section, search=None)
@@ -70,7 +69,7 @@ def _replace_model(project: Project, section: Mapping[str, Any]) -> Project:
         return project.replace(model=section, search=None, training=None)
 
 
-def _list_names(model: Any, project: Project) -> list[str]:
+def _list_names(model: Any, project: ProjectT) -> list[str]:
     """What a model may be called, the shortest first."""
     if model == SPEC_MODEL:
         return [SPEC_MODEL]

@@ -17,7 +17,8 @@ from urllib.parse import unquote
 
 from endcap.errors import StorageError, TransientError
 from endcap.registry.address import check_address
-from endcap.registry.failures import RESOURCE_EXISTS, classify_failure
+from endcap.registry.classify import classify_failure
+from endcap.registry.failures import RESOURCE_EXISTS
 from endcap.secrets import AWS, MLFLOW, clean, mounted
 from endcap.store import locks
 from endcap.waiting import Patience, Waiting, watched

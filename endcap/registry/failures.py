@@ -1,15 +1,13 @@
-"""What a failure of MLflow means: whether the same call may go well in a while, and which error says it."""
+"""One failed call to MLflow as a value, and the errors that every kind of registry can raise."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from endcap.causes import causes
 from endcap.errors import EndcapError, TransientError, UserError
 
 RESOURCE_MISSING, RESOURCE_EXISTS = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"
 """MLflow's codes of what callers ask by trying."""
-_CLIENTS = ("alembic", "mlflow", "psycopg", "pymysql", "requests", "sqlalchemy", "sqlite3", "urllib3")
 
 
 @dataclass(frozen=True)
@@ -37,27 +35,6 @@ class Failure:
     limit: float | None = None
 
 
-def classify_failure(error: Exception, uri: str) -> Failure | None:
-    """What an error of MLflow's client, or of one below it, means; None where it is another's, or the caller's to read.
-
-    uri: the registry's address.
-    """
-    from endcap.registry.database_failures import classify_database_error
-    from endcap.registry.server_failures import classify_answer, classify_transport_error
-
-    code = str(getattr(error, "error_code", ""))
-    chain = list(causes(error))
-    foreign = any(_get_module(cause) in _CLIENTS for cause in chain)
-    if code in (RESOURCE_MISSING, RESOURCE_EXISTS) or isinstance(error, EndcapError) or not foreign:
-        return None
-    known = classify_answer(error, uri) or classify_transport_error(chain, uri) or classify_database_error(chain, uri)
-    if known is not None:
-        return known
-    if code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
-        return Failure(make_refusal_error(error, uri))
-    return Failure(make_server_error(str(error), uri))
-
-
 def make_refusal_error(error: Exception, uri: str) -> EndcapError:
     """The registry takes no such value."""
     return UserError(
@@ -73,7 +50,3 @@ def make_server_error(reason: str, uri: str) -> EndcapError:
         registry=uri,
         reason=reason,
     )
-
-
-def _get_module(error: BaseException) -> str:
-    return type(error).__module__.partition(".")[0]

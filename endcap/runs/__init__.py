@@ -12,8 +12,9 @@ from endcap.runs.events import (
 )
 from endcap.runs.fault import Fault
 from endcap.runs.names import RUN_FOLDER, find_current_run, make_run_name
-from endcap.runs.read import Run, StepRun, find_run, find_step, list_runs, read_run, read_specs
+from endcap.runs.read import find_run, find_step, list_runs, read_run, read_specs
 from endcap.runs.record import StepRecord, begin_run, close_run, end_run, keep_specs
+from endcap.runs.run import Run, StepRun
 from endcap.runs.start import Start
 
 __all__ = [

@@ -19,7 +19,7 @@ from endcap.registry.recipe import read_recipe_facts
 from endcap.report.publish import publish_report
 from endcap.runs import list_runs, read_run
 from endcap.runs.read import read_specs
-from endcap.runs.text import format_runs
+from endcap.runs.run import format_runs
 from endcap.store import Store, open_store
 from endcap.training.search.record import Part
 from endcap.training.search.shared import inherit

@@ -13,10 +13,11 @@ import pytest
 
 import endcap
 from endcap import client, errors, progress
-from endcap.project import open_project, read_methods
+from endcap.project import base, data_methods, factory, model_methods, read_methods, release_methods
 from endcap.project import project as steps
 
-MODULES: list[ModuleType] = [client, errors, progress, open_project, read_methods, steps]
+METHODS = [base, data_methods, model_methods, release_methods, read_methods, steps]
+MODULES: list[ModuleType] = [client, errors, progress, factory, *METHODS]
 EXAMPLES = [test for module in MODULES for test in doctest.DocTestFinder().find(module) if test.examples]
 SERVED = {"endcap.client.Client", "endcap.client.AsyncClient"}
 

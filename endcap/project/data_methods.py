@@ -1,0 +1,159 @@
+"""The methods of a project that make and describe data: a snapshot, and the dataset made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from endcap.errors import NotFoundError, UserError
+from endcap.progress import Notice
+from endcap.project.artifacts import Dataset, Snapshot
+from endcap.project.base import Input, ProjectBase
+from endcap.project.progress_bar import Progress
+from endcap.project.results import Description
+from endcap.spec.base import parse_date
+
+
+class DataMethods(ProjectBase):
+    """The steps `ingest` and `features`, and `describe`."""
+
+    def ingest(self, events: Any = None, *, items: Any = None, customers: Any = None) -> Snapshot:
+        """Check every event, item and customer, set bad rows aside, and write a snapshot.
+
+        Parameters
+        ----------
+        events, items, customers
+            Frames in place of the shop's files: pandas, Polars, Arrow, or a stream of Arrow batches, with the columns
+            that the shop's spec names. The project keeps them as its sources.
+
+        Raises
+        ------
+        DataError
+            For files or columns that are missing, and for too many bad rows.
+
+        Examples
+        --------
+        >>> snapshot = project.ingest()
+        >>> snapshot.facts["events"]
+        55339
+        >>> snapshot.bad
+        {}
+        """
+        from endcap.description.summaries import summarize_ingest
+        from endcap.events import ingest
+        from endcap.project.frames import use_frames
+
+        frames = {"events": events, "items": items, "customers": customers}
+        if any(frame is not None for frame in frames.values()):
+            self._shop = use_frames(self.shop, frames, self.store)
+        with self._following("ingest") as progress:
+            address = ingest(self.shop, self.store, progress=progress)
+        facts = self._facts(address)
+        files = [file for notice in self._notices["ingest"] for file in notice.fields["files"]]
+        summary = summarize_ingest(facts, files=len(files))
+        return Snapshot(self._made_now("snapshot", address), summary, facts, self.store)
+
+    def features(self, snapshot: Input = None, *, until: datetime | str | None = None) -> Dataset:
+        """Make sessions, the item table and event features of a snapshot: a dataset for all recommenders of the shop.
+
+        Items and customers are published in the online store: the one that the project or ENDCAP_ONLINE names, else a
+        file in the store, where that is a folder. A dataset that is found is published too, where it is not there yet.
+
+        Parameters
+        ----------
+        snapshot
+            What `ingest` made.
+        until
+            Only events before this moment count (UTC where it names no zone); None: all.
+
+        Raises
+        ------
+        DataError
+            Where no events are left.
+
+        Examples
+        --------
+        >>> dataset = project.features(until="2026-03-14")
+        >>> dataset.to_pandas("items")["events"].is_monotonic_decreasing
+        True
+        """
+        from endcap.deploy import find_served_datasets
+        from endcap.description.summaries import summarize_features
+        from endcap.features.retention import publish_dataset_rows
+
+        taken = self._input("snapshot", snapshot)
+        with self._following("features") as progress:
+            address = self._built(taken, until, progress)
+            told = self._told(taken, address, progress)
+            served = find_served_datasets(self.shop.name, self.store)
+            published = publish_dataset_rows(
+                self.shop, address, self.store, progress, online=self._online, served=served
+            )
+        facts = self._facts(address)
+        summary = f"{summarize_features(facts, told)}{published}"
+        return Dataset(address, summary, facts, self.store)
+
+    def describe(self, *, snapshot: Input = None, dataset: Input = None) -> Description:
+        """Tell what the shop's data say: span, rows, sessions, what matches nothing, and what to look at.
+
+        Parameters
+        ----------
+        snapshot, dataset
+            What `ingest` and `features` made, such as older ones; of one of them, the other is what belongs to it.
+            Without either both are made now, as a run makes them, but for the online store.
+
+        Raises
+        ------
+        DataError
+            As `ingest` and `features` do, and for mistakes in the blacklist.
+
+        Examples
+        --------
+        >>> description = project.describe()
+        >>> description.facts["data"]["events"]
+        55339
+        >>> description.warnings
+        []
+        """
+        from endcap.description import describe
+        from endcap.events.query import addresses
+        from endcap.rules.read import read_rules
+
+        given = {name: self._input(name, one) for name, one in (("snapshot", snapshot), ("dataset", dataset)) if one}
+        left_out = None
+        if not given:
+            given["snapshot"] = self.ingest().address
+            left_out = [notice.fields for notice in self._notices["ingest"]]
+            with self._following("features") as progress:
+                given["dataset"] = self._built(given["snapshot"], None, progress)
+        log, made = addresses(self.store, shop=self.shop.name, **given)
+        with self._following("describe") as progress:
+            rules = read_rules(self.shop, progress)
+            return Description(describe(log, made, self.store, rules, left_out=left_out))
+
+    def _built(self, snapshot: str, until: datetime | str | None, progress: Progress) -> str:
+        from endcap.features import build
+
+        end = parse_date(until) if isinstance(until, str) and until else until or None
+        assert not isinstance(end, str)
+        return self._made_now("dataset", build(self.shop, snapshot, self.store, until=end, progress=progress))
+
+    def _told(self, snapshot: str, dataset: str, progress: Progress) -> Mapping[str, Any] | None:
+        """The description of a dataset that a step has made. What cannot be described is no reason to fail."""
+        from endcap.description import describe
+        from endcap.rules.read import read_rules
+
+        rules = None
+        try:
+            rules = read_rules(self.shop, progress)
+        except UserError as error:  # the evaluate step stops at it
+            progress(Notice(f"the blacklist cannot be held against the log: {error}"))
+        try:
+            told = describe(snapshot, dataset, self.store, rules)
+        except NotFoundError:  # the snapshot that the dataset was made of is no more
+            return None
+        for warning in told["warnings"]:
+            if warning["name"] not in ("files_left_out", "bad_rows"):  # which ingest tells
+                progress(Notice(warning["text"], **{name: warning[name] for name in warning if name != "text"}))
+        return told

@@ -1,0 +1,118 @@
+"""The methods of a project that bring a model to shoppers: a version, its deployment, and lists made in advance."""
+
+from __future__ import annotations
+
+from endcap.project.base import Input, ProjectBase
+from endcap.project.results import Deployed, Lists, Registered
+
+
+class ReleaseMethods(ProjectBase):
+    """The steps `register`, `deploy` and `recommend`."""
+
+    def register(self, package: Input = None, *, verdict: Input = None) -> Registered:
+        """Make a version of a package in the registry, approved by the gate or waiting for a person.
+
+        Parameters
+        ----------
+        package
+            What `refit` made.
+        verdict
+            What the version is registered for; None: the verdict that the package was first made for.
+
+        Examples
+        --------
+        >>> version = project.register()
+        >>> version.version.state
+        'approved'
+        """
+        from endcap.registry import describe_version, open_registry, register
+
+        taken, registry = self._input("package", package), self.registry or None
+        name = self.recommender.name
+        judged = self._facts(taken)["verdict"] if verdict is None else self._input("verdict", verdict)
+        with self._following("register") as progress:
+            version = register(self.recommender, taken, judged, self.store, registry, run=self._run, progress=progress)
+        self._made_now("version", version)
+        registered = open_registry(registry, self.store).version(name, version)
+        return Registered(registered, describe_version(name, version, self.store, registry))
+
+    def deploy(self, version: Registered | str | None = None, *, namespace: str = "") -> Deployed:
+        """Write that a version should serve: the champion to everyone, a challenger to the canary's share.
+
+        Parameters
+        ----------
+        version
+            What `register` made, or its number.
+        namespace
+            Of the cluster that serves, which is made to follow; empty: only the wanted state is written, for
+            `endcap serve`.
+
+        Examples
+        --------
+        >>> deployed = project.deploy(project.register())
+        >>> deployed.state.stable.version
+        '1'
+        """
+        from endcap.deploy import deploy, describe, read_state
+
+        number = version.number if isinstance(version, Registered) else self._input("version", version)
+        name, outcome = self.recommender.name, ""
+        with self._following("deploy") as progress:
+            state = deploy(self.recommender, number, self.store, self.registry or None)
+            served = [] if state is None else [one.version for one in (state.stable, state.canary) if one is not None]
+            if namespace and number in served:
+                from endcap.cluster import connect
+                from endcap.deploy.reconcile import reconcile
+
+                cluster = connect()
+                outcome = str(
+                    reconcile(
+                        self.recommender,
+                        lambda: read_state(name, self.store),
+                        cluster,
+                        namespace,
+                        progress=progress,
+                        lies_at=self.store.lies_at,
+                    )
+                )
+        return Deployed(state, describe(state, number), outcome)
+
+    def recommend(
+        self, dataset: Input = None, *, version: str = "", customers: str = "", publish: bool = True
+    ) -> Lists:
+        """Make every customer's list by the versions that serve, and publish the lists in the online store.
+
+        Parameters
+        ----------
+        dataset
+            Whose customers get lists.
+        version
+            This registered version alone; empty: the champion, and what else serves.
+        customers
+            A file that names the customers; empty: all.
+        publish
+            False makes the lists and publishes nothing.
+
+        Examples
+        --------
+        >>> lists = project.recommend(publish=False)
+        >>> lists.to_arrow().column_names
+        ['customer', 'items', 'scores', 'model_version', 'made']
+        """
+        from endcap.batch import PATIENCE, ListRequest, describe_lists, publish_lists, recommend
+        from endcap.online import open_online, resolve_online_url
+
+        taken = self._input("dataset", dataset)
+        wanted = ListRequest(dataset=taken, version=version or None, customers=customers or None)
+        with self._following("recommend") as progress:
+            made = recommend(
+                self.recommender, self.shop, self.store, self.registry or None, request=wanted, progress=progress
+            )
+            address = resolve_online_url(self._online, self.store.root) if publish else None
+            if address is None:
+                progress("no online store: the lists are not published")
+            else:
+                with open_online(address, shop=self.shop.name, timeout=PATIENCE) as online:
+                    publish_lists(self.recommender, made, self.store, online, progress=progress)
+        self._made_now("recommendations", made[0].address)
+        return Lists(made, address is not None, describe_lists(made, published=address is not None), self.store)

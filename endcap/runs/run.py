@@ -1,0 +1,260 @@
+"""A run and its steps, as their documents tell, and as text."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from endcap.processes import alive
+from endcap.runs.fault import Fault
+from endcap.runs.names import split_run_name
+from endcap.runs.record import FAILED, KILLED_FAULT, RUNNING
+from endcap.runs.text import format_duration, format_step_seconds, format_time, shorten
+from endcap.tables import text_table
+
+Json = dict[str, Any]
+KILLED_STATE = "killed"
+"""State of a run whose process is gone and could not say how it ended."""
+_MARKS = {RUNNING: "…", FAILED: "⨯"}  # noqa: RUF001 - the marks of a run's lines
+
+
+@dataclass(frozen=True)
+class StepRun:
+    """A step of a run, as its document tells."""
+
+    name: str
+    document: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def state(self) -> str:
+        """`running`, `done` or `failed`."""
+        return str(self.document["state"])
+
+    @property
+    def begun(self) -> datetime | None:
+        return _parse_moment(self.document.get("begun"))
+
+    @property
+    def seconds(self) -> float:
+        """That the step took, or has taken so far."""
+        known = self.document.get("seconds")
+        return float(known) if known is not None else _count_seconds_since(self.begun)
+
+    @property
+    def result(self) -> str:
+        return str(self.document.get("result", ""))
+
+    @property
+    def summary(self) -> str:
+        return str(self.document.get("summary", ""))
+
+    @property
+    def reused(self) -> bool:
+        """Whether the result was there before, and was not made again."""
+        return bool(self.document.get("reused"))
+
+    @property
+    def fault(self) -> Fault | None:
+        return Fault.from_document(self.document) if self.state == FAILED else None
+
+    @property
+    def pod(self) -> tuple[str, str] | None:
+        """The pod that the step ran in, and its namespace."""
+        pod = self.document.get("pod")
+        return (str(pod), str(self.document.get("namespace", ""))) if pod else None
+
+    def to_json(self) -> Json:
+        return {"step": self.name, **self.document}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run. What a document of an earlier release does not tell is empty."""
+
+    name: str
+    document: Mapping[str, Any] = field(repr=False)
+    steps: Sequence[StepRun] = field(default=(), repr=False)
+    """In the order in which they began. A list of runs has those of runs that have ended."""
+
+    @property
+    def pipeline(self) -> str:
+        return str(self.document.get("pipeline", ""))
+
+    @property
+    def recommender(self) -> str:
+        return str(self.document.get("recommender") or split_run_name(self.name)[0])
+
+    @property
+    def shop(self) -> str:
+        return str(self.document.get("shop", ""))
+
+    @property
+    def state(self) -> str:
+        """`running`, `succeeded`, `failed`, `canceled`; `killed` where the process of a local run is gone.
+
+        Whether a run on another machine still lives cannot be known from here: it is `running` until it says more.
+        """
+        state = str(self.document.get("state", RUNNING))
+        process = self.document.get("process")
+        if state == RUNNING and process and process["host"] == socket.gethostname() and not alive(process["pid"]):
+            return KILLED_STATE
+        return state
+
+    @property
+    def by(self) -> str:
+        return self._started("by")
+
+    @property
+    def how(self) -> str:
+        return self._started("how")
+
+    @property
+    def why(self) -> str:
+        return self._started("why")
+
+    @property
+    def started(self) -> datetime | None:
+        """UTC."""
+        at = _parse_moment(self._started("at")) or _parse_moment(split_run_name(self.name)[1])
+        return at or min((step.begun for step in self.steps if step.begun), default=None)
+
+    @property
+    def ended(self) -> datetime | None:
+        return _parse_moment(self.document.get("ended"))
+
+    @property
+    def seconds(self) -> float | None:
+        """From start to end; of a running run until now; None where that is not known."""
+        if self.started is None or self.state == KILLED_STATE:
+            return None
+        return (self.ended - self.started).total_seconds() if self.ended else _count_seconds_since(self.started)
+
+    @property
+    def logical_date(self) -> str:
+        return str(self.document.get("data", {}).get("logical_date", ""))
+
+    @property
+    def fault(self) -> Fault | None:
+        """Why the run failed."""
+        if self.state == KILLED_STATE:
+            return KILLED_FAULT
+        return Fault.from_document(self.document)
+
+    @property
+    def failed_step(self) -> str:
+        return str(self.document.get("step") or "")
+
+    @property
+    def page(self) -> str:
+        """The run's page of KFP, where that is known."""
+        return str(self.document.get("page", ""))
+
+    @property
+    def gate(self) -> str:
+        """The gate's word: `passed`, `failed` or `undecided`; empty where no model was judged."""
+        return next((str(step.document["gate"]) for step in self.steps if "gate" in step.document), "")
+
+    @property
+    def gave(self) -> str:
+        """What the run gave, in a line: its fault, or what its last step said."""
+        if fault := self.fault:
+            return f"{self.failed_step}: {fault}" if self.failed_step else str(fault)
+        done = [step for step in self.steps if step.state == "done"]
+        return f"{done[-1].name}: {done[-1].summary or done[-1].result}" if done else ""
+
+    def step(self, name: str) -> StepRun | None:
+        return next((step for step in self.steps if step.name == name), None)
+
+    def to_json(self) -> Json:
+        """The run's document, with the state as it is known now and all steps in their order."""
+        fault = self.fault
+        steps = [step.to_json() for step in self.steps]
+        error = {"error": fault.to_json()} if fault else {}
+        return {
+            **self.document,
+            "run": self.name,
+            "recommender": self.recommender,
+            "state": self.state,
+            "seconds": self.seconds,
+            "gate": self.gate,
+            **error,
+            "steps": steps,
+        }
+
+    def __str__(self) -> str:
+        return describe_run(self)
+
+    def _started(self, key: str) -> str:
+        return str(self.document.get("started", {}).get(key, ""))
+
+
+def describe_run(run: Run) -> str:
+    """A run at length."""
+    of = f"{run.pipeline or 'a pipeline'} of {run.recommender or 'a recommender that is not known yet'}"
+    lines = [f"Run {run.name}: {of}{f' (shop {run.shop})' if run.shop else ''}, {run.state}"]
+    lines += [f"  {name:<9} {text}" for name, text in _list_facts(run) if text]
+    for step in run.steps:
+        lines += _format_step(step)
+    if fault := run.fault:
+        lines.append(f"  failed    {f'{run.failed_step}: ' if run.failed_step else ''}{fault}")
+    return "\n".join(lines)
+
+
+def format_runs(runs: Sequence[Run]) -> str:
+    """A line a run under a header."""
+    columns = ("run", "pipeline", "recommender", "state", "started", "took", "by", "gave")
+    rows = [
+        (
+            run.name,
+            run.pipeline or "-",
+            run.recommender or "-",
+            run.state,
+            format_time(run.started)[:16],
+            "-" if run.seconds is None else format_duration(run.seconds),
+            ", ".join(filter(None, (run.by, run.how))) or "-",
+            shorten(run.gave),
+        )
+        for run in runs
+    ]
+    return text_table(columns, rows, width=shutil.get_terminal_size().columns)
+
+
+def _list_facts(run: Run) -> list[tuple[str, str]]:
+    spec, code = run.document.get("spec", {}), run.document.get("code", {})
+    started = [format_time(run.started), f"by {run.by}" if run.by else "", f"from {run.how}" if run.how else ""]
+    version = [f"Endcap {code['version']}" if code.get("version") else ""]
+    version += [f"{name} {code[name]}" for name in ("commit", "image") if code.get(name)]
+    took = "" if run.seconds is None else f", after {format_duration(run.seconds)}"
+    return [
+        ("started", " ".join(filter(None, started))),
+        ("why", run.why),
+        ("ended", f"{format_time(run.ended)}{took}" if run.ended else ""),
+        ("spec", " ".join(filter(None, [spec.get("fingerprint", ""), ", ".join(spec.get("files", []))]))),
+        ("data", f"events before {run.logical_date}" if run.logical_date else ""),
+        ("code", ", ".join(filter(None, version))),
+        ("page", run.page),
+    ]
+
+
+def _format_step(step: StepRun) -> list[str]:
+    said = str(step.fault or step.summary or step.result)
+    took = format_step_seconds(step.seconds, step.reused)
+    line = f"  {_MARKS.get(step.state, '✓')} {step.name:<9} {took}  {said}".rstrip()
+    address = [f"      {step.result}"] if "://" in step.result else []
+    return [line, *address]
+
+
+def _parse_moment(text: str | None) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _count_seconds_since(begun: datetime | None) -> float:
+    return 0.0 if begun is None else (datetime.now(UTC) - begun).total_seconds()
