@@ -7,7 +7,7 @@ import errno
 from endcap.errors import EndcapError, StorageError
 
 
-def as_own(error: BaseException) -> EndcapError:
+def wrap_error(error: BaseException) -> EndcapError:
     """Any error as one of Endcap's own, whose code and fields can be told."""
     if isinstance(error, EndcapError):
         return error

@@ -40,7 +40,7 @@ class RefusedError(EndcapError):
         self.more = dict(more or {})
 
 
-def passed_on(
+def refuse_with(
     error: EndcapError, status: int, *, text: str = "", headers: Mapping[str, str] | None = None
 ) -> RefusedError:
     """Answer a request with an error from elsewhere, code and fields as they are. text: in place of the error's own."""
@@ -49,13 +49,13 @@ def passed_on(
     return refusal
 
 
-def error_document(error: EndcapError) -> dict[str, Any]:
+def describe_error(error: EndcapError) -> dict[str, Any]:
     """The answer's body: the text under `error`, where KServe's protocols have it, `code`, and `fields` if any."""
     fields = {"fields": error.fields} if error.fields else {}
     more = error.more if isinstance(error, RefusedError) else {}
     return {"error": str(error), "code": error.code, **fields, **more}
 
 
-def error_body(error: EndcapError) -> bytes:
+def encode_error(error: EndcapError) -> bytes:
     """The same as JSON; a field that JSON cannot hold stands there as text."""
-    return orjson.dumps(error_document(error), default=str)
+    return orjson.dumps(describe_error(error), default=str)

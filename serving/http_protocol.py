@@ -9,7 +9,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from endcap_serving.http_errors import RefusedError, error_body
+from endcap_serving.http_errors import RefusedError, encode_error
 
 MAX_HEAD = 64 * 2**10
 """Bytes of a request line and its headers."""
@@ -125,7 +125,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_refused or self.transport.is_closing():
             return
         self._is_refused = True
-        body = error_body(refusal)
+        body = encode_error(refusal)
         headers = {"content-type": "application/json", "content-length": len(body), **refusal.headers}
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self.transport.write(STATUS_LINE[refusal.status] + f"{lines}connection: close\r\n\r\n".encode() + body)

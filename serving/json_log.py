@@ -28,14 +28,14 @@ class JsonLines(logging.Formatter):
             "message": record.getMessage(),
         }
         if record.exc_info and record.exc_info[1]:
-            line |= error_fields(record.exc_info[1])
+            line |= log_fields_of(record.exc_info[1])
         line |= {key: value for key, value in record.__dict__.items() if key not in _USUAL}
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
         return json.dumps(redact_all(line), default=lambda value: redact(str(value)))
 
 
-def error_fields(error: BaseException) -> dict[str, Any]:
+def log_fields_of(error: BaseException) -> dict[str, Any]:
     """An error as `extra` of a log line: its text as `error`; of Endcap's own also `code`, and `fields` if any."""
     if not isinstance(error, EndcapError):
         return {"error": str(error) or repr(error)}

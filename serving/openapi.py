@@ -27,7 +27,7 @@ _HEADERS = {
 }
 
 
-def document() -> Json:
+def build_document() -> Json:
     """The OpenAPI 3.1 document."""
     request = RankRequest.model_json_schema(ref_template="#/components/schemas/{model}")
     parts = request.pop("$defs", {})

@@ -12,13 +12,13 @@ from typing import Any
 
 import uvicorn
 
-from endcap_serving.http_errors import RefusedError, error_body
+from endcap_serving.http_errors import RefusedError, encode_error
 
 Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Any, Any], Awaitable[None]]
 
 
-class Beside(uvicorn.Server):
+class PlainPortServer(uvicorn.Server):
     """A server in the loop of another, whose signals are the other's."""
 
     def __init__(self, app: App, allowed: Callable[[str], bool] | None, protocol: Any) -> None:
@@ -45,6 +45,6 @@ class Beside(uvicorn.Server):
         await self.serve(sockets=[listener])
 
 
-_TLS_ONLY = error_body(
+_TLS_ONLY = encode_error(
     RefusedError(403, "this port tells how the server is; ask for all else by TLS", code="serving.tls-only")
 )

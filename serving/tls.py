@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from endcap.errors import UserError
-from endcap_serving.json_log import error_fields
+from endcap_serving.json_log import log_fields_of
 from endcap_serving.names import AUTHORITY, CERTIFICATE, PRIVATE_KEY
 
 LOOK = 2.0
@@ -22,7 +22,7 @@ LOOK = 2.0
 log = logging.getLogger("endcap.tls")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_tls_options(parser: argparse.ArgumentParser) -> None:
     """What a server is told of TLS."""
     add = parser.add_argument
     add("--tls", type=Path, metavar="DIR", help="a folder with tls.crt and tls.key: speak TLS at --tls-port")
@@ -33,7 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--plain", choices=("all", "health"), default="health", help=plain)
 
 
-def server_tls(given: argparse.Namespace) -> ServerTls | None:
+def load_server_tls(given: argparse.Namespace) -> ServerTls | None:
     """Raises UserError where the certificate cannot be used."""
     return ServerTls(given.tls, given.tls_clients) if given.tls else None
 
@@ -76,7 +76,7 @@ class ServerTls:
                     log.info("a new certificate is shown", extra={"folder": str(self._folder)})
             except UserError as error:
                 if said != (said := self._state()):
-                    log.error("the certificate is not renewed", extra=error_fields(error))
+                    log.error("the certificate is not renewed", extra=log_fields_of(error))
 
     def _read(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -1,6 +1,6 @@
 """OpenTelemetry where it is configured: a span a request, sent to who listens at OTEL_EXPORTER_OTLP_ENDPOINT.
 
-Where that is not set nothing is imported and nothing is done: `from_environment` gives None, and a server asks for
+Where that is not set nothing is imported and nothing is done: `open_tracing` gives None, and a server asks for
 None once a request. What the SDK reads itself (OTEL_TRACES_SAMPLER, OTEL_RESOURCE_ATTRIBUTES, OTEL_SERVICE_NAME,
 OTEL_EXPORTER_OTLP_HEADERS, …) holds here too.
 """
@@ -64,7 +64,7 @@ class Tracing:
         self._provider.shutdown()
 
 
-def from_environment(service: str, environment: Mapping[str, str] | None = None) -> Tracing | None:
+def open_tracing(service: str, environment: Mapping[str, str] | None = None) -> Tracing | None:
     """Tracing as the environment has it; None where no endpoint is named. service: what this one is called there."""
     given = os.environ if environment is None else environment
     if not any(given.get(name) for name in ENDPOINTS) or given.get("OTEL_SDK_DISABLED", "").lower() == "true":

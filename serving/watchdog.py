@@ -28,14 +28,14 @@ _SLACK = 3.0
 """Seconds by which a question may last longer than it should, before the machine counts as having slept."""
 
 
-class Pulse:
+class Watchdog:
     """Asks the process `pid` until `close`. One that has not answered yet is starting, and does not hang."""
 
     def __init__(self, name: str, pid: int, ask: Callable[[float], bool]) -> None:
         """ask: is given the seconds that an answer may take, and says whether there was one; from another thread."""
         self._name, self._pid, self._ask = name, pid, ask
         self._every, self._within, self._most, self._most_busy = EVERY, WITHIN, MISSED, MISSED_BUSY
-        self._count = Missed(pid)
+        self._count = MissedAnswers(pid)
         self._heard = False
         self._end = threading.Event()
         threading.Thread(target=self._run, name=f"pulse-{name}", daemon=True).start()
@@ -71,12 +71,12 @@ class Pulse:
             took = max(after - before for before, after in zip(began, _clocks(), strict=True))
             self._heard |= answered
             if answered or not self._heard or took > self._every + self._within + _SLACK:
-                self._count = Missed(self._pid)
+                self._count = MissedAnswers(self._pid)
             else:
                 self._count.add()
 
 
-class Missed:
+class MissedAnswers:
     """Signs of life in a row that a process did not give, and whether it computed meanwhile."""
 
     def __init__(self, pid: int) -> None:
@@ -92,7 +92,7 @@ class Missed:
 
     def look(self) -> None:
         """Note its processor time. Later ones are compared with the first, which is of after its last sign."""
-        self._last = processor_time(self._pid)
+        self._last = read_processor_time(self._pid)
         if self._first is None:
             self._first = self._last
 
@@ -110,7 +110,7 @@ class Missed:
         return self._first is None or self._last is None or self._last > self._first
 
 
-def processor_time(pid: int) -> float | None:
+def read_processor_time(pid: int) -> float | None:
     """Ticks of processor time that a process has used; None where the system does not say."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -119,7 +119,7 @@ def processor_time(pid: int) -> float | None:
         return None
 
 
-def over_http(address: str) -> Callable[[float], bool]:
+def make_http_check(address: str) -> Callable[[float], bool]:
     """A question: GET `address` is answered 200."""
 
     def ask(within: float) -> bool:

@@ -23,7 +23,7 @@ LONGEST = 100
 """Bytes of a socket's path: Linux allows 107, macOS 103."""
 
 
-class Admin:
+class AdminClient:
     """Asks the admin page at the socket `path`. A question without an answer raises OSError or HTTPException."""
 
     def __init__(self, path: Path) -> None:
@@ -73,12 +73,12 @@ class _Connection(http.client.HTTPConnection):
             os.close(folder)
 
 
-def default_socket() -> Path:
+def get_default_socket() -> Path:
     """Where the gateway of a pod has it."""
     return Path(tempfile.gettempdir()) / "endcap-envoy" / SOCKET
 
 
-def make_private(folder: Path) -> None:
+def make_private_folder(folder: Path) -> None:
     """A folder that nobody else may enter. Raises UserError where it is somebody else's, or open."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     there = folder.lstat()
@@ -91,4 +91,4 @@ def make_private(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    print(Admin(default_socket()).get(sys.argv[1]))
+    print(AdminClient(get_default_socket()).get(sys.argv[1]))

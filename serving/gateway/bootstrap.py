@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from endcap_serving.gateway.access.filters import MADE_HERE, http_filters
+from endcap_serving.gateway.access.filters import MADE_HERE, build_http_filters
 from endcap_serving.gateway.admin import MODE, SOCKET
-from endcap_serving.gateway.clusters import TYPE, Json, address, on_loopback, on_socket
-from endcap_serving.gateway.envoy_replies import errors_as_json
-from endcap_serving.gateway.envoy_tracing import EnvoyTracing, collector, tracing
-from endcap_serving.gateway.limits import Limits, on_connections, on_requests
+from endcap_serving.gateway.clusters import TYPE, Json, build_address, build_loopback_cluster, build_socket_cluster
+from endcap_serving.gateway.envoy_replies import build_error_mapping
+from endcap_serving.gateway.envoy_tracing import EnvoyTracing, build_collector_cluster, build_tracing
+from endcap_serving.gateway.limits import Limits, build_connection_limits, build_request_limits
 from endcap_serving.gateway.pseudonyms import Shoppers
 from endcap_serving.names import (
     CLIENT_HEADER,
@@ -37,7 +37,7 @@ _STDOUT: Json = {"@type": f"{TYPE}.extensions.access_loggers.stream.v3.StdoutAcc
 _MANAGER_URL = f"{TYPE}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 
 
-def on_files(
+def build_file_bootstrap(
     folder: Path,
     host: str,
     port: int,
@@ -59,12 +59,12 @@ def on_files(
     listener = _listener(host, port, manager)
     # With ports shared, a second gateway could listen on the same one and take half of the connections.
     listener = {**listener, "enable_reuse_port": False}
-    known = [on_loopback(FALLBACK, fallback_port)] if fallback_port else []
+    known = [build_loopback_cluster(FALLBACK, fallback_port)] if fallback_port else []
     # By its short name: the path of a folder may be longer than that of a socket may be.
     return _bootstrap(listener, _file(folder / "clusters.json"), SOCKET, known, limits, spans)
 
 
-def on_xds(
+def build_xds_bootstrap(
     xds_port: int,
     host: str,
     port: int,
@@ -86,16 +86,16 @@ def on_xds(
     log = _access_log(_STDOUT, shoppers)
     manager = _manager(_service(), lambda _: _service(), log, limits, spans, trusted_hops)
     listener = _listener(host, port, manager, tls)
-    known = [on_loopback("xds", xds_port), on_loopback(FALLBACK, xds_port)]
+    known = [build_loopback_cluster("xds", xds_port), build_loopback_cluster(FALLBACK, xds_port)]
     bootstrap = _bootstrap(listener, _service(), admin, known, limits, spans)
-    bootstrap["typed_dns_resolver_config"] = names()
+    bootstrap["typed_dns_resolver_config"] = build_dns_resolver()
     if metrics_port:
-        bootstrap["static_resources"]["clusters"].append(on_socket("admin", admin))
+        bootstrap["static_resources"]["clusters"].append(build_socket_cluster("admin", admin))
         bootstrap["static_resources"]["listeners"].append(_metrics(host, metrics_port))
     return bootstrap
 
 
-def names(**more: Json | list[Json]) -> Json:
+def build_dns_resolver(**more: Json | list[Json]) -> Json:
     """Who is asked for addresses: the pod's own name servers, or others by `resolvers`.
 
     A new version has no predictors before its name is known: a question that is lost is asked again after a second, in
@@ -113,10 +113,13 @@ def _bootstrap(
         "node": {"id": "endcap", "cluster": "endcap"},
         # Envoy refuses patterns past 100 instructions, and a path names its recommender up to four times.
         "layered_runtime": {"layers": [{"name": "endcap", "static_layer": {"re2.max_program_size.error_level": 1000}}]},
-        "overload_manager": on_connections(limits),
+        "overload_manager": build_connection_limits(limits),
         "admin": {"address": {"pipe": {"path": admin, "mode": MODE}}, "ignore_global_conn_limit": True},
         "dynamic_resources": {"cds_config": clusters},
-        "static_resources": {"listeners": [listener], "clusters": [*known, *([collector(spans)] if spans else [])]},
+        "static_resources": {
+            "listeners": [listener],
+            "clusters": [*known, *([build_collector_cluster(spans)] if spans else [])],
+        },
     }
 
 
@@ -138,7 +141,7 @@ def _metrics(host: str, port: int) -> Json:
     }
     return {
         "name": "metrics",
-        "address": address(host, port),
+        "address": build_address(host, port),
         "filter_chains": [_chain(manager)],
         "ignore_global_conn_limit": True,
     }
@@ -146,7 +149,7 @@ def _metrics(host: str, port: int) -> Json:
 
 def _listener(host: str, port: int, manager: Json, tls: Json | None = None) -> Json:
     chain = {**_chain(manager), **({"transport_socket": tls} if tls else {})}
-    return {"name": "gateway", "address": address(host, port), "filter_chains": [chain]}
+    return {"name": "gateway", "address": build_address(host, port), "filter_chains": [chain]}
 
 
 def _chain(manager: Json) -> Json:
@@ -183,14 +186,14 @@ def _manager(
         "use_remote_address": True,
         "xff_num_trusted_hops": trusted_hops,
         "skip_xff_append": True,
-        **on_requests(limits, MADE_HERE),
-        **({"tracing": tracing(spans)} if spans else {}),
+        **build_request_limits(limits, MADE_HERE),
+        **({"tracing": build_tracing(spans)} if spans else {}),
         "access_log": [log],
-        "local_reply_config": {"mappers": errors_as_json(limits)},
+        "local_reply_config": {"mappers": build_error_mapping(limits)},
         "rds": {"route_config_name": ROUTES, "config_source": routes},
         "http_filters": [
             _health_check(),
-            *http_filters(settings),
+            *build_http_filters(settings),
             _buffer(limits),
             _filter("router", "router.v3.Router"),
         ],

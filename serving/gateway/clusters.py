@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from endcap_serving.gateway.envoy_tls import PLACE, Json, client_socket
+from endcap_serving.gateway.envoy_tls import PLACE, Json, build_client_socket
 from endcap_serving.names import FALLBACK, TYPE
 
 CLUSTERS_URL = f"{TYPE}.config.cluster.v3.Cluster"
@@ -53,7 +53,7 @@ class Upstream:
         return False
 
 
-def clusters(named: Iterable[Upstream], secrets: Path = PLACE) -> list[Json]:
+def build_clusters(named: Iterable[Upstream], secrets: Path = PLACE) -> list[Json]:
     """The resources that say where everyone is; of predictors also the one that ends at the list server.
 
     secrets: where Envoy finds the certificates for those that speak TLS (envoy_tls.py).
@@ -66,21 +66,21 @@ def clusters(named: Iterable[Upstream], secrets: Path = PLACE) -> list[Json]:
     return found
 
 
-def connect_within(share: float) -> float:
+def bound_connect_timeout(share: float) -> float:
     """Seconds that a connection gets where a try has `share` seconds: at least a millisecond, at most `CONNECT`."""
     return max(0.001, min(CONNECT, round(share * _CONNECT_SHARE, 3)))
 
 
-def with_fallback(upstream: Upstream) -> str:
+def name_with_fallback(upstream: Upstream) -> str:
     """The name of the cluster that is these predictors, and the list server where none of them is to be had."""
     return f"{upstream.name}+{FALLBACK}"
 
 
-def address(host: str, port: int) -> Json:
+def build_address(host: str, port: int) -> Json:
     return {"socket_address": {"address": host, "port_value": port}}
 
 
-def http_options(**more: Json) -> Json:
+def build_http_options(**more: Json) -> Json:
     """What a cluster says of its protocol."""
     name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
     options = {
@@ -92,12 +92,12 @@ def http_options(**more: Json) -> Json:
     return {name: options}
 
 
-def on_loopback(name: str, port: int) -> Json:
+def build_loopback_cluster(name: str, port: int) -> Json:
     """A cluster for the gateway's own use."""
-    return _own(name, address("127.0.0.1", port))
+    return _own(name, build_address("127.0.0.1", port))
 
 
-def on_socket(name: str, path: str) -> Json:
+def build_socket_cluster(name: str, path: str) -> Json:
     """The same on a Unix socket."""
     return _own(name, {"pipe": {"path": path}})
 
@@ -108,14 +108,14 @@ def _own(name: str, place: Json) -> Json:
         "name": name,
         "type": "STATIC",
         "connect_timeout": _LOOPBACK_CONNECT,
-        "typed_extension_protocol_options": http_options(),
+        "typed_extension_protocol_options": build_http_options(),
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
     }
 
 
 def _cluster(upstream: Upstream, secrets: Path) -> Json:
     predictors = upstream.kind == "predictor"
-    endpoint = {"endpoint": {"address": address(upstream.host, upstream.port)}}
+    endpoint = {"endpoint": {"address": build_address(upstream.host, upstream.port)}}
     assignment: Json = {"cluster_name": upstream.name, "endpoints": [{"lb_endpoints": [endpoint]}]}
     if predictors:
         # As long as one predictor is to be had the others' share goes there, not to the list server.
@@ -130,9 +130,9 @@ def _cluster(upstream: Upstream, secrets: Path) -> Json:
         "lb_policy": "MAGLEV" if upstream.kind == "intake" else "LEAST_REQUEST",
         "circuit_breakers": _breakers(upstream),
         **({} if upstream.kind == "shadow" else {"outlier_detection": _OUTLIERS}),
-        "typed_extension_protocol_options": http_options(**({} if upstream.kind == "shadow" else _FAILURES)),
+        "typed_extension_protocol_options": build_http_options(**({} if upstream.kind == "shadow" else _FAILURES)),
         "load_assignment": assignment,
-        **({"transport_socket": client_socket(upstream.host, secrets)} if upstream.tls else {}),
+        **({"transport_socket": build_client_socket(upstream.host, secrets)} if upstream.tls else {}),
     }
 
 
@@ -143,11 +143,11 @@ def _with_fallback(upstream: Upstream) -> Json:
     }
     return {
         "@type": CLUSTERS_URL,
-        "name": with_fallback(upstream),
+        "name": name_with_fallback(upstream),
         "lb_policy": "CLUSTER_PROVIDED",
         "cluster_type": {"name": "envoy.clusters.aggregate", "typed_config": config},
         # What a failure is is asked here, and who fails there.
-        "typed_extension_protocol_options": http_options(**_FAILURES),
+        "typed_extension_protocol_options": build_http_options(**_FAILURES),
         # Requests are counted at the member; retries here, where a percentage would be one of nothing.
         "circuit_breakers": {"thresholds": [{"max_retries": RETRIES}]},
     }

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from endcap_serving.gateway import routes
 from endcap_serving.gateway.access.access import Access
-from endcap_serving.gateway.access.filters import EXTENSIONS, extension, key_clusters
+from endcap_serving.gateway.access.filters import EXTENSIONS, build_extension, build_key_clusters
 from endcap_serving.gateway.envoy_tls import PLACE
 from endcap_serving.gateway.routes import Json, Split, Upstream
 
@@ -32,22 +32,22 @@ LINGER = 60.0
 
 
 @dataclass(frozen=True)
-class _Batch:
+class _ResourceVersion:
     """A version, and the clusters that it has (or, of routes, that it names)."""
 
     version: str
     clusters: frozenset[Upstream]
 
 
-_NOTHING = _Batch("", frozenset())
+_NOTHING = _ResourceVersion("", frozenset())
 
 
-class _Kind:
+class _ResourceKind:
     """One kind of resource: what Envoy holds for sure, and what it may hold since it was last answered."""
 
     def __init__(self, unknown: frozenset[Upstream]) -> None:
         self._unknown = unknown
-        self._held = self._sent = _Batch("", unknown)
+        self._held = self._sent = _ResourceVersion("", unknown)
         self.refused = ""
         """The version that Envoy was sent last and has not taken, as far as its last question tells."""
 
@@ -60,17 +60,17 @@ class _Kind:
             self._held = self._sent
         elif version != self._held.version:
             # It was told by a service that ran here before.
-            self._held = _Batch(version, self._unknown)
+            self._held = _ResourceVersion(version, self._unknown)
         self._sent = self._held
 
     def answer(self, resources: list[Json], clusters: Iterable[Upstream]) -> Json | None:
         """The answer to the question just heard; None where Envoy has it all."""
         text = json.dumps(resources, sort_keys=True).encode()
-        self._sent = _Batch(hashlib.sha256(text).hexdigest()[:16], frozenset(clusters))
+        self._sent = _ResourceVersion(hashlib.sha256(text).hexdigest()[:16], frozenset(clusters))
         if self._sent.version == self._held.version:
             self._held = self._sent
             return None
-        return routes.response(resources, self._sent.version)
+        return routes.build_response(resources, self._sent.version)
 
     @property
     def version(self) -> str:
@@ -85,7 +85,7 @@ class _Kind:
         return self._held.clusters | self._sent.clusters
 
 
-class Announcer:
+class DiscoveryResponder:
     """Answers one Envoy, from one thread; `splits` may be set and `in_use` read from another.
 
     left_behind: what an Envoy that was told by an earlier run of this service may still route to. intake: who takes
@@ -106,9 +106,9 @@ class Announcer:
         self.splits: Splits | None = None
         """What is to be routed; None: not known yet, so that a fresh Envoy waits and an older one goes on."""
         # Of an unknown version of clusters none is known to be there; one of routes may name all that is left behind.
-        self._clusters = _Kind(frozenset())
-        self._routes = _Kind(frozenset(left_behind))
-        self._extensions = {name: _Kind(frozenset()) for name in EXTENSIONS}
+        self._clusters = _ResourceKind(frozenset())
+        self._routes = _ResourceKind(frozenset(left_behind))
+        self._extensions = {name: _ResourceKind(frozenset()) for name in EXTENSIONS}
         self._clock = clock
         self._last_named: dict[Upstream, float] = {}
 
@@ -123,7 +123,7 @@ class Announcer:
         # Replaced as a whole, for who reads it from another thread.
         self._last_named = {upstream: last for upstream, last in last_named.items() if now - last < LINGER}
         named = sorted(self._last_named, key=lambda upstream: upstream.name)
-        return self._clusters.answer([*routes.clusters(named, self._secrets), *key_clusters(access)], named)
+        return self._clusters.answer([*routes.build_clusters(named, self._secrets), *build_key_clusters(access)], named)
 
     def routes(self, version: str) -> Json | None:
         """The answer to who holds this version of the routes; None: not modified, or clusters come first."""
@@ -131,14 +131,14 @@ class Announcer:
         wanted, access = self._wanted(), self._access()
         if self.splits is None or access is None or not self._clusters.certain.issuperset(wanted):
             return None
-        return self._routes.answer(routes.routes(self.splits, self._intake, access), wanted)
+        return self._routes.answer(routes.build_routes(self.splits, self._intake, access), wanted)
 
     def extension(self, name: str, version: str) -> Json | None:
         """The answer to who holds this version of a filter's settings; None: not modified, or not known yet."""
         kind = self._extensions[name]
         kind.hear(version)
         access = self._access()
-        return None if access is None else kind.answer([extension(name, access)], ())
+        return None if access is None else kind.answer([build_extension(name, access)], ())
 
     @property
     def in_use(self) -> list[Upstream]:
@@ -159,4 +159,4 @@ class Announcer:
     def _wanted(self) -> list[Upstream]:
         if self.splits is None:
             return []
-        return [*routes.upstreams(self.splits.values()), *([self._intake] if self._intake else [])]
+        return [*routes.list_upstreams(self.splits.values()), *([self._intake] if self._intake else [])]

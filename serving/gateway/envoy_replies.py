@@ -14,7 +14,7 @@ _SERVED = {key: f"%METADATA(ROUTE:{METADATA}:{key})%" for key in ("served", "cou
 """What the route that leads nowhere says of the others (unknown_paths.py)."""
 
 
-def errors_as_json(limits: Limits) -> list[Json]:
+def build_error_mapping(limits: Limits) -> list[Json]:
     """Mappers of a connection manager, the first that fits counts. A status from 400 on without an own code is last.
 
     Of answers with 503, those with a response flag are about a predictor that did not answer; that of a route that

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from endcap.errors import UserError
-from endcap_serving.gateway.clusters import TYPE, Json, http_options
+from endcap_serving.gateway.clusters import TYPE, Json, build_http_options
 from endcap_serving.names import RANKING_HEADER, SURFACE_HEADER, VARIANT_HEADER
 
 COLLECTOR = "opentelemetry"
@@ -25,7 +25,7 @@ class EnvoyTracing:
     sampled: float = 100.0
 
 
-def from_environment(environment: Mapping[str, str] | None = None) -> EnvoyTracing | None:
+def read_environment(environment: Mapping[str, str] | None = None) -> EnvoyTracing | None:
     """As OpenTelemetry's variables have it; None where no receiver is named. Raises UserError for what Envoy cannot do.
 
     OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is taken as it is, OTEL_EXPORTER_OTLP_ENDPOINT with /v1/traces behind it.
@@ -47,7 +47,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> EnvoyTraci
     return EnvoyTracing(address, given.get("OTEL_SERVICE_NAME") or "endcap-gateway", _sampled(given))
 
 
-def tracing(told: EnvoyTracing) -> Json:
+def build_tracing(told: EnvoyTracing) -> Json:
     """For the connection manager. The request id is among Envoy's own tags (`guid:x-request-id`)."""
     service = {
         "http_uri": {"uri": told.address, "cluster": COLLECTOR, "timeout": "2s"},
@@ -65,10 +65,10 @@ def tracing(told: EnvoyTracing) -> Json:
     }
 
 
-def collector(told: EnvoyTracing) -> Json:
+def build_collector_cluster(told: EnvoyTracing) -> Json:
     """The cluster of who takes the spans; while it is away spans are lost, and no request."""
     at = urlsplit(told.address)
-    assert at.hostname is not None  # `from_environment` has seen to it.
+    assert at.hostname is not None  # `read_environment` checks it.
     port = at.port or (443 if at.scheme == "https" else 80)
     endpoint = {"endpoint": {"address": {"socket_address": {"address": at.hostname, "port_value": port}}}}
     return {
@@ -77,7 +77,7 @@ def collector(told: EnvoyTracing) -> Json:
         "dns_lookup_family": "V4_PREFERRED",
         "connect_timeout": "1s",
         "circuit_breakers": {"thresholds": [{"max_connections": 8, "max_pending_requests": 64, "max_requests": 64}]},
-        "typed_extension_protocol_options": http_options(),
+        "typed_extension_protocol_options": build_http_options(),
         **({"transport_socket": _tls(at.hostname)} if at.scheme == "https" else {}),
         "load_assignment": {"cluster_name": COLLECTOR, "endpoints": [{"lb_endpoints": [endpoint]}]},
     }

@@ -25,7 +25,7 @@ from endcap.ranking.request import parse_instance
 from endcap.reasons import NO_PREDICTOR
 from endcap.spec.recommender import Serving
 from endcap_serving.gateway.limits import Limits
-from endcap_serving.http_errors import RefusedError, error_body, passed_on
+from endcap_serving.http_errors import RefusedError, encode_error, refuse_with
 from endcap_serving.http_protocol import BoundedProtocol
 from endcap_serving.kserve_bodies import (
     InferenceRequest,
@@ -52,7 +52,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Lists = Callable[[], Mapping[str, GatewaySettings]]
 
 
-def application(lists: Lists) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+def make_list_app(lists: Lists) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
     """Over HTTP, for this machine alone. lists: what there is at the moment, by recommender."""
 
     async def answer_one(scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,11 +60,13 @@ def application(lists: Lists) -> Callable[[Scope, Receive, Send], Awaitable[None
             return
         client = scope.get("client")
         if client is None or client[0] not in ("127.0.0.1", "::1"):
-            status, headers, body = _refused(not_local())
+            status, headers, body = _refused(refuse_remote())
         else:
             given = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
             try:
-                status, headers, body = answer(scope["path"], given, await _read(receive), lists(), scope["method"])
+                status, headers, body = answer_from_list(
+                    scope["path"], given, await _read(receive), lists(), scope["method"]
+                )
             except RefusedError as error:
                 status, headers, body = _refused(error)
         told = {"content-type": "application/json", "content-length": str(len(body)), **headers}
@@ -75,7 +77,7 @@ def application(lists: Lists) -> Callable[[Scope, Receive, Send], Awaitable[None
     return answer_one
 
 
-def answer(
+def answer_from_list(
     path: str, headers: Mapping[str, str], body: bytes, lists: Mapping[str, GatewaySettings], method: str = "POST"
 ) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body for a request that no predictor has answered. headers: by their names in lower case.
@@ -108,13 +110,13 @@ def answer(
     except (RefusedError, RequestError) as error:
         if given_id:
             said[REQUEST_ID] = given_id
-        refusal = error if isinstance(error, RefusedError) else passed_on(error, 400)
-        return refusal.status, {**said, **refusal.headers}, error_body(refusal)
+        refusal = error if isinstance(error, RefusedError) else refuse_with(error, 400)
+        return refusal.status, {**said, **refusal.headers}, encode_error(refusal)
     said |= {REQUEST_ID: request_id, RANKING_HEADER: f"{request_id}.0"}
     return 200, said, write_v2(rankings, asked[1], FALLBACK, identity) if v2 else write_v1(rankings)
 
 
-class Server:
+class ListServer:
     """The application on a free port of loopback, in a thread of this process."""
 
     def __init__(self, lists: Lists) -> None:
@@ -146,7 +148,7 @@ class Server:
         self._socket.bind(("127.0.0.1", self.port))
         self.port = int(self._socket.getsockname()[1])
         config = uvicorn.Config(
-            cast(Any, application(self._lists)),
+            cast(Any, make_list_app(self._lists)),
             http=BoundedProtocol,
             log_config=None,
             access_log=False,
@@ -165,13 +167,13 @@ class Server:
         self._thread.start()
 
 
-class _Anything(Mapping[str, Any]):
+class _AnyValues(Mapping[str, Any]):
     """Attributes and values, of which the list knows none: which there are says the predictor."""
 
     def __contains__(self, key: object) -> bool:
         return True
 
-    def __getitem__(self, key: str) -> _Anything:
+    def __getitem__(self, key: str) -> _AnyValues:
         return self
 
     def __iter__(self) -> Iterator[str]:
@@ -183,7 +185,7 @@ class _Anything(Mapping[str, Any]):
 
 # A request's body is bounded, and so is all that is in it.
 _ANY_SIZE = Serving.model_construct(max_events=10**9, max_candidates=10**9, max_k=10**9)
-_ATTRIBUTES = _Anything()
+_ATTRIBUTES = _AnyValues()
 
 
 def _ranking(instance: object, number: int, terms: GatewaySettings, request_id: str) -> bytes:
@@ -218,7 +220,7 @@ def _wants_binary(request: InferenceRequest) -> bool:
     return any((output.parameters or {}).get("binary_data") for output in request.outputs or ())
 
 
-def not_local() -> RefusedError:
+def refuse_remote() -> RefusedError:
     return RefusedError(403, "only the Envoy of this machine is answered", code="gateway.not-local")
 
 
@@ -233,7 +235,7 @@ def _nobody(recommender: str | None) -> RefusedError:
 
 
 def _refused(error: RefusedError) -> tuple[int, dict[str, str], bytes]:
-    return error.status, error.headers, error_body(error)
+    return error.status, error.headers, encode_error(error)
 
 
 def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

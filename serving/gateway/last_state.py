@@ -20,14 +20,14 @@ class LastState:
     """All that an Envoy may still send requests to."""
 
 
-def write(file: Path, state: LastState) -> None:
+def write_last_state(file: Path, state: LastState) -> None:
     """In one step: a reader finds the state before or this one. Raises OSError."""
     draft = file.with_name(f".{file.name}")
     draft.write_text(json.dumps(asdict(state), indent=1))
     draft.replace(file)
 
 
-def read(file: Path) -> LastState | None:
+def read_last_state(file: Path) -> LastState | None:
     """What was written; None where nothing was. Raises IntegrityError where it cannot be read."""
     try:
         said = json.loads(file.read_text())

@@ -31,7 +31,7 @@ class Limits:
     """Seconds that a connection without a request is kept."""
 
 
-def on_requests(limits: Limits, dropped: Sequence[str] = ()) -> Json:
+def build_request_limits(limits: Limits, dropped: Sequence[str] = ()) -> Json:
     """For the connection manager. dropped: headers of clients that nobody may see, besides Envoy's own."""
     return {
         "max_request_headers_kb": limits.headers_kb,
@@ -52,7 +52,7 @@ def on_requests(limits: Limits, dropped: Sequence[str] = ()) -> Json:
     }
 
 
-def on_connections(limits: Limits) -> Json:
+def build_connection_limits(limits: Limits) -> Json:
     """For the bootstrap."""
     kind = f"{TYPE}.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
     monitor = {

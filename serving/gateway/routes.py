@@ -17,16 +17,36 @@ from dataclasses import dataclass
 
 from endcap.deploy.gateway_settings import DEFAULT_SETTINGS, GatewaySettings
 from endcap_serving.gateway.access.access import Access
-from endcap_serving.gateway.access.cross_origin import other_hosts, refusal, refusals
-from endcap_serving.gateway.access.filters import NEVER_ON, switched_on
+from endcap_serving.gateway.access.cross_origin import build_other_hosts, build_refusal, build_refusal_routes
+from endcap_serving.gateway.access.filters import NEVER_ON, enable_filters
 from endcap_serving.gateway.access.script import FILTER
-from endcap_serving.gateway.clusters import TYPE, Json, Upstream, clusters, connect_within, with_fallback
-from endcap_serving.gateway.unknown_paths import nowhere
+from endcap_serving.gateway.clusters import (
+    TYPE,
+    Json,
+    Upstream,
+    bound_connect_timeout,
+    build_clusters,
+    name_with_fallback,
+)
+from endcap_serving.gateway.unknown_paths import build_unknown_path_route
 from endcap_serving.names import FALLBACK, ROUTES, SCOPE_HEADER, SHOPPER_HEADER, VARIANT_HEADER, VARIANTS
 
 __all__ = [
-    "ROUTES", "SHOPPER_HEADER", "TOTAL_WEIGHT", "TYPE", "VARIANTS", "VARIANT_HEADER", "GatewaySettings", "Json",
-    "Split", "Upstream", "clusters", "connect_for", "response", "routes", "upstreams",
+    "ROUTES",
+    "SHOPPER_HEADER",
+    "TOTAL_WEIGHT",
+    "TYPE",
+    "VARIANTS",
+    "VARIANT_HEADER",
+    "GatewaySettings",
+    "Json",
+    "Split",
+    "Upstream",
+    "build_clusters",
+    "build_response",
+    "build_routes",
+    "derive_connect_timeout",
+    "list_upstreams",
 ]  # fmt: skip
 
 TOTAL_WEIGHT = 10_000
@@ -75,12 +95,14 @@ class Split:
         return [one for one in (self.stable, self.canary, self.shadow) if one]
 
 
-def upstreams(splits: Iterable[Split]) -> list[Upstream]:
+def list_upstreams(splits: Iterable[Split]) -> list[Upstream]:
     """All that splits name, each once, in their order."""
     return list(dict.fromkeys(one for split in splits for one in split.upstreams))
 
 
-def routes(splits: Mapping[str, Split], intake: Upstream | None = None, access: Access = _USUAL_ACCESS) -> list[Json]:
+def build_routes(
+    splits: Mapping[str, Split], intake: Upstream | None = None, access: Access = _USUAL_ACCESS
+) -> list[Json]:
     """The resource that shares shoppers out, by recommender, and sends what happened to the intake, if there is one.
 
     Who sends the header is shared out by its hash, who does not gets stable. A recommender has the paths of KServe's
@@ -92,12 +114,14 @@ def routes(splits: Mapping[str, Split], intake: Upstream | None = None, access: 
     guarded = [_needs(route, "rank", access, recommender=route["name"]) for route in own]
     events = [_needs(_intake(intake), "events", access)] if intake else []
     # Who may not ask is not told whom one could ask.
-    nothing = nowhere(sorted(splits), intake=intake is not None, told="rank" in access.policy.anonymous)
+    nothing = build_unknown_path_route(
+        sorted(splits), intake=intake is not None, told="rank" in access.policy.anonymous
+    )
     host = {
         "name": "endcap",
         "domains": list(dict.fromkeys(access.hosts)) or ["*"],
-        "routes": [*refusals(access), *events, *guarded, nothing],
-        "typed_per_filter_config": switched_on(access),
+        "routes": [*build_refusal_routes(access), *events, *guarded, nothing],
+        "typed_per_filter_config": enable_filters(access),
         "request_headers_to_remove": list(NEVER_ON),
     }
     if not access.policy.asks:
@@ -105,7 +129,7 @@ def routes(splits: Mapping[str, Split], intake: Upstream | None = None, access: 
     resource = {
         "@type": ROUTES_URL,
         "name": ROUTES,
-        "virtual_hosts": [host, *([other_hosts(access)] if access.hosts else [])],
+        "virtual_hosts": [host, *([build_other_hosts(access)] if access.hosts else [])],
         "ignore_port_in_host_matching": True,
         # A route may name a cluster that Envoy has not warmed yet; whoever writes both takes care of their order.
         "validate_clusters": False,
@@ -113,7 +137,7 @@ def routes(splits: Mapping[str, Split], intake: Upstream | None = None, access: 
     return [resource]
 
 
-def response(resources: list[Json], version: str) -> Json:
+def build_response(resources: list[Json], version: str) -> Json:
     """A discovery response: the whole of one kind of resource."""
     return {"version_info": version, "resources": resources}
 
@@ -125,7 +149,7 @@ def _needs(route: Json, scope: str, access: Access, **told: str) -> Json:
     if scope in access.policy.anonymous:
         return route
     text = f"this needs the scope {scope}, which nobody has here; write an access policy with keys (docs/access.md)"
-    refused = refusal(403, text, code="gateway.scope-missing", fields={"needs": scope, **told})
+    refused = build_refusal(403, text, code="gateway.scope-missing", fields={"needs": scope, **told})
     return {"name": route["name"], "match": route["match"], **refused}
 
 
@@ -197,12 +221,12 @@ def _weighted(route: Json, stable: Upstream, canary: Upstream, split: Split) -> 
 
 
 def _target(upstream: Upstream, split: Split) -> str:
-    return with_fallback(upstream) if split.terms.offers_list else upstream.name
+    return name_with_fallback(upstream) if split.terms.offers_list else upstream.name
 
 
-def connect_for(timeout: float) -> float:
+def derive_connect_timeout(timeout: float) -> float:
     """Seconds that a connection to a predictor gets where a request has `timeout`: the same with and without a list."""
-    return connect_within(timeout * (1 - _FOR_THE_LIST) / _MOST_TRIES)
+    return bound_connect_timeout(timeout * (1 - _FOR_THE_LIST) / _MOST_TRIES)
 
 
 def _patience(split: Split) -> Json:

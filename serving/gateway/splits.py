@@ -10,13 +10,13 @@ from typing import Any
 from endcap.deploy.variants import Shadow, Variant, Variants, read_shadow, read_variants
 from endcap.errors import EndcapError
 from endcap_serving.gateway.clusters import CONNECT
-from endcap_serving.gateway.routes import Split, Upstream, connect_for
-from endcap_serving.json_log import error_fields
+from endcap_serving.gateway.routes import Split, Upstream, derive_connect_timeout
+from endcap_serving.json_log import log_fields_of
 
 log = logging.getLogger("endcap.xds")
 
 
-def splits_of(
+def read_splits(
     services: Iterable[Mapping[str, Any]], before: Mapping[str, Split], *, tls: bool = False
 ) -> dict[str, Split]:
     """Who answers each recommender's shoppers, in the order of their names. before: who did until now.
@@ -32,14 +32,14 @@ def splits_of(
             if shadow := read_shadow(service):
                 shadows.append(shadow)
             elif variants := read_variants(service):
-                found[name] = split_of(variants, before.get(name))
+                found[name] = build_split(variants, before.get(name))
             _check_tls(name, found.get(name), tls)
         except _NoCertificatesError as error:
-            log.error("an InferenceService cannot be reached", extra=error_fields(error))
+            log.error("an InferenceService cannot be reached", extra=log_fields_of(error))
             found = _kept(found, name, before)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             own = EndcapError(repr(error), code="gateway.service-unreadable", recommender=name)
-            log.error("an InferenceService cannot be read", extra=error_fields(own))
+            log.error("an InferenceService cannot be read", extra=log_fields_of(own))
             found = _kept(found, name, before)
     for shadow in shadows:
         name = shadow.recommender
@@ -64,17 +64,17 @@ def _check_tls(name: str, split: Split | None, tls: bool) -> None:
 
 def _kept(splits: dict[str, Split], name: str, before: Mapping[str, Split]) -> dict[str, Split]:
     others = {other: split for other, split in splits.items() if other != name}
-    return {**others, name: without_shadow(before[name])} if name in before else others
+    return {**others, name: remove_shadow(before[name])} if name in before else others
 
 
-def without_shadow(split: Split) -> Split:
+def remove_shadow(split: Split) -> Split:
     """The same, with copies to nobody."""
     return replace(split, shadow=None, shadow_share=0.0)
 
 
-def split_of(variants: Variants, before: Split | None) -> Split:
+def build_split(variants: Variants, before: Split | None) -> Split:
     """A canary that is not ready gets nobody; where nobody is said to be reached, stable goes on as before."""
-    connect = connect_for(variants.terms.timeout)
+    connect = derive_connect_timeout(variants.terms.timeout)
     stable = _upstream(variants.recommender, variants.stable, connect) if variants.stable else None
     ready = variants.canary if variants.canary and variants.canary.ready else None
     canary = _upstream(variants.recommender, ready, connect) if ready else None

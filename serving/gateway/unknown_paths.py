@@ -13,7 +13,7 @@ OF_SEVERAL = tuple(path.replace(" /", " /NAME/") for path in MODEL_PATHS)
 EVENTS = "POST /v1/events, /v1/impressions, /v1/orders"
 
 
-def nowhere(recommenders: Sequence[str], *, intake: bool, told: bool = True) -> Json:
+def build_unknown_path_route(recommenders: Sequence[str], *, intake: bool, told: bool = True) -> Json:
     """The route that takes what no other route has taken: 404. recommenders: all that are served.
 
     told: whether the answer names them; whoever asks may not be meant to know.

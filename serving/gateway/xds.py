@@ -16,34 +16,34 @@ from pathlib import Path
 
 from endcap.errors import UserError
 from endcap_serving.gateway.access.policy import RANKINGS
-from endcap_serving.gateway.access.settings import Settings, add_options
+from endcap_serving.gateway.access.settings import AccessSettings, add_access_options
 from endcap_serving.gateway.envoy_tls import PLACE
 from endcap_serving.gateway.routes import Upstream
-from endcap_serving.gateway.xds_service import Service, application
+from endcap_serving.gateway.xds_service import XdsService, make_xds_app
 from endcap_serving.http_protocol import BoundedProtocol
-from endcap_serving.json_log import CANNOT_RUN, error_fields, log_json_lines
+from endcap_serving.json_log import CANNOT_RUN, log_fields_of, log_json_lines
 
 log = logging.getLogger("endcap.xds")
 PATIENCE = 5.0
 """Seconds that the API server has to answer before the last state is served."""
 
 
-def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m endcap_serving.gateway.xds", description="Tell Envoy who answers whom."
     )
     parser.add_argument("--namespace", required=True, help="of the InferenceServices")
     parser.add_argument("--port", type=int, default=18000)
     parser.add_argument("--state", type=Path, help="the file that keeps the last state")
-    parser.add_argument("--intake", type=intake_at, metavar="HOST:PORT", help="who takes events; left out: nobody")
+    parser.add_argument("--intake", type=parse_intake, metavar="HOST:PORT", help="who takes events; left out: nobody")
     parser.add_argument("--intake-tls", action="store_true", help="the intake is spoken to by TLS")
     parser.add_argument("--upstream-tls", action="store_true", help="Envoy has certificates for who speaks TLS")
     parser.add_argument("--secrets", type=Path, default=PLACE, metavar="DIR", help="where they are, as Envoy is told")
-    add_options(parser)
+    add_access_options(parser)
     return parser.parse_args(words)
 
 
-def intake_at(place: str) -> Upstream:
+def parse_intake(place: str) -> Upstream:
     """The intake's Service, by HOST:PORT. Raises argparse's error where it is none."""
     host, _, port = place.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 2**16:
@@ -55,26 +55,26 @@ def main(words: Sequence[str] | None = None) -> int:
     import uvicorn
 
     from endcap.cluster.connect import connect
-    from endcap_serving.gateway.service_watch import follow
+    from endcap_serving.gateway.service_watch import watch_services
 
-    given = arguments(words)
+    given = parse_arguments(words)
     log_json_lines()
     try:
         cluster = connect()
     except UserError as error:
-        log.error(CANNOT_RUN, extra=error_fields(error))
+        log.error(CANNOT_RUN, extra=log_fields_of(error))
         return 1
     intake = replace(given.intake, tls=given.intake_tls) if given.intake else None
-    service = Service(given.state, intake, given.secrets, Settings.of(given, RANKINGS))
+    service = XdsService(given.state, intake, given.secrets, AccessSettings.of(given, RANKINGS))
     watched = (cluster, given.namespace, service, given.upstream_tls)
-    watcher = threading.Thread(target=follow, args=watched, name="watch", daemon=True)
+    watcher = threading.Thread(target=watch_services, args=watched, name="watch", daemon=True)
     watcher.start()
     late = threading.Timer(PATIENCE, service.fall_back, [f"the API server has not answered within {PATIENCE:.0f} s"])
     late.daemon = True
     late.start()
     # Connections outlive the gap between two questions; a line a question would say nothing.
     uvicorn.run(
-        application(service, watcher.is_alive),
+        make_xds_app(service, watcher.is_alive),
         http=BoundedProtocol,
         host="127.0.0.1",
         port=given.port,

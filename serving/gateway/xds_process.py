@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from http.client import HTTPException
 
 from endcap.errors import EndcapError
-from endcap_serving.json_log import error_fields
+from endcap_serving.json_log import log_fields_of
 from endcap_serving.parent_death import with_parent_death
 
 log = logging.getLogger("endcap.gateway")
@@ -113,4 +113,4 @@ class XdsProcess:
             how=how,
             wait=wait,
         )
-        log.error("the xDS service is replaced", extra=error_fields(error))
+        log.error("the xDS service is replaced", extra=log_fields_of(error))

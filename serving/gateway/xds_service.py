@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 from endcap.errors import EndcapError, IntegrityError, StorageError
 from endcap_serving.gateway import fallback, last_state
 from endcap_serving.gateway.access.filters import EXTENSIONS
-from endcap_serving.gateway.access.settings import Settings
-from endcap_serving.gateway.discovery import Announcer, Splits
+from endcap_serving.gateway.access.settings import AccessSettings
+from endcap_serving.gateway.discovery import DiscoveryResponder, Splits
 from endcap_serving.gateway.envoy_tls import PLACE
 from endcap_serving.gateway.last_state import LastState
 from endcap_serving.gateway.routes import GatewaySettings, Json, Split, Upstream
-from endcap_serving.gateway.splits import without_shadow
-from endcap_serving.http_errors import RefusedError, error_document
-from endcap_serving.json_log import error_fields
+from endcap_serving.gateway.splits import remove_shadow
+from endcap_serving.http_errors import RefusedError, describe_error
+from endcap_serving.json_log import log_fields_of
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 log = logging.getLogger("endcap.xds")
-_USUAL_SETTINGS = Settings()
+_USUAL_SETTINGS = AccessSettings()
 
 
-class Service:
+class XdsService:
     """What the watch tells (from its own thread) and Envoy asks (from the server's)."""
 
     def __init__(
@@ -44,14 +44,14 @@ class Service:
         state: Path | None = None,
         intake: Upstream | None = None,
         secrets: Path = PLACE,
-        settings: Settings = _USUAL_SETTINGS,
+        settings: AccessSettings = _USUAL_SETTINGS,
     ) -> None:
         """settings: of access."""
         self._file = state
         self._last = self._read()
         self.settings = settings
         in_use = self._last.in_use if self._last else ()
-        self._announcer = Announcer(in_use, intake=intake, secrets=secrets, access=lambda: settings.access)
+        self._announcer = DiscoveryResponder(in_use, intake=intake, secrets=secrets, access=lambda: settings.access)
         self._told_at = time.monotonic()
         self._refused = ""
 
@@ -82,10 +82,10 @@ class Service:
         _log_changes(before or {}, splits)
         if self._file:
             try:
-                last_state.write(self._file, LastState(splits, self._announcer.in_use))
+                last_state.write_last_state(self._file, LastState(splits, self._announcer.in_use))
             except OSError as error:
                 own = StorageError(str(error), code="gateway.state-unwritable", file=str(self._file))
-                log.error("the state cannot be kept", extra=error_fields(own))
+                log.error("the state cannot be kept", extra=log_fields_of(own))
 
     def fall_back(self, why: str) -> None:
         """The API server has not answered: start on the last state, where nothing newer is known."""
@@ -103,7 +103,7 @@ class Service:
         answer = self._announcer.clusters(version)
         if (refused := self._announcer.refused) and refused != self._refused:
             own = EndcapError("see Envoy's log", code="gateway.configuration-refused", version=refused)
-            log.error("Envoy has not taken clusters or routes", extra=error_fields(own))
+            log.error("Envoy has not taken clusters or routes", extra=log_fields_of(own))
         self._refused = refused
         return answer
 
@@ -120,20 +120,20 @@ class Service:
 
     def _read(self) -> LastState | None:
         try:
-            return last_state.read(self._file) if self._file else None
+            return last_state.read_last_state(self._file) if self._file else None
         except IntegrityError as error:
-            log.error("the last state is not used", extra=error_fields(error))
+            log.error("the last state is not used", extra=log_fields_of(error))
             return None
 
 
-def application(service: Service, alive: Callable[[], bool]) -> Starlette:
+def make_xds_app(service: XdsService, alive: Callable[[], bool]) -> Starlette:
     """The service over HTTP, as Envoy's REST protocol has it. `alive`: whether the namespace is still watched."""
     from starlette.applications import Starlette
     from starlette.responses import JSONResponse, Response
     from starlette.routing import Mount, Route
 
     def refused(error: RefusedError) -> Response:
-        return JSONResponse(error_document(error), error.status)
+        return JSONResponse(describe_error(error), error.status)
 
     def extension(version: str, names: list[str]) -> Json | None:
         return service.extension(names[0], version) if names and names[0] in EXTENSIONS else None
@@ -145,7 +145,7 @@ def application(service: Service, alive: Callable[[], bool]) -> Starlette:
         async def answer(request: Request) -> Response:
             # Open to the pod alone, wherever this listens.
             if request.client is None or request.client.host not in ("127.0.0.1", "::1"):
-                return refused(fallback.not_local())
+                return refused(fallback.refuse_remote())
             try:
                 said = json.loads(await request.body())
                 version, names = said.get("version_info", ""), said.get("resource_names", [])
@@ -167,13 +167,13 @@ def application(service: Service, alive: Callable[[], bool]) -> Starlette:
             Route("/healthz", health),
             Route("/readyz", state(lambda: service.ready)),
             # Whatever else Envoy asks is a shopper's request.
-            Mount("/", fallback.application(service.lists)),
+            Mount("/", fallback.make_list_app(service.lists)),
         ]
     )
 
 
 def _all_on_stable(split: Split) -> Split:
-    split = without_shadow(split)
+    split = remove_shadow(split)
     return split if split.stable is None else replace(split, canary=None, share=0.0)
 
 

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from endcap.errors import EndcapError, UserError
 from endcap_serving import tracing
-from endcap_serving.json_log import CANNOT_RUN, error_fields, log_json_lines
-from endcap_serving.plain_port import Beside
-from endcap_serving.tls import ServerTls, add_options, server_tls
+from endcap_serving.json_log import CANNOT_RUN, log_fields_of, log_json_lines
+from endcap_serving.plain_port import PlainPortServer
+from endcap_serving.tls import ServerTls, add_tls_options, load_server_tls
 
 if TYPE_CHECKING:
     from endcap.online import OnlineStore
@@ -61,7 +61,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on [default: 127.0.0.1]")
     parser.add_argument("--port", type=int, default=8090)
     parser.add_argument("--metrics-port", type=int, help="serve /metrics there instead, on the same address")
-    add_options(parser)
+    add_tls_options(parser)
     parser.add_argument("--segment-mib", type=mebibytes, default=64 << 20, metavar="MIB", help="a segment's size [64]")
     parser.add_argument("--segment-age", type=seconds, default=300.0, metavar="DURATION", help="and age [5m]")
     parser.add_argument(
@@ -145,7 +145,7 @@ def serve(app: App, given: argparse.Namespace, tls: ServerTls | None = None) -> 
             if tls and not self.should_exit:
                 self._following = asyncio.create_task(tls.follow())
                 listener = socket.create_server((given.host, given.port))
-                self._beside = Beside(app, None if given.plain == "all" else _is_probe, protocol)
+                self._beside = PlainPortServer(app, None if given.plain == "all" else _is_probe, protocol)
                 self._telling = asyncio.create_task(self._beside.run_on(listener))
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -201,12 +201,12 @@ def main(words: Sequence[str] | None = None) -> int:
     from endcap_serving.intake.intake import Intake
 
     try:
-        tls = server_tls(given)
+        tls = load_server_tls(given)
         intake = Intake(settings(given), online(given))
     except EndcapError as error:
-        log.error(CANNOT_RUN, extra=error_fields(error))
+        log.error(CANNOT_RUN, extra=log_fields_of(error))
         return 1
-    traced = tracing.from_environment("endcap-intake")
+    traced = tracing.open_tracing("endcap-intake")
     app = App(intake, traced, body_seconds=given.body_timeout, metrics=not given.metrics_port)
     return 0 if serve(app, given, tls) else 1
 

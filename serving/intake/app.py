@@ -15,13 +15,13 @@ import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from endcap.errors import EndcapError
-from endcap_serving.http_errors import RefusedError, error_document, passed_on
+from endcap_serving.http_errors import RefusedError, describe_error, refuse_with
 from endcap_serving.intake import clock, metrics
 from endcap_serving.intake.commit import Batch
 from endcap_serving.intake.intake import Intake, count
 from endcap_serving.intake.records import KINDS, NAMES, RecordError, shown
 from endcap_serving.intake.seen import hash_of
-from endcap_serving.json_log import error_fields
+from endcap_serving.json_log import log_fields_of
 from endcap_serving.names import SCOPE_HEADER
 from endcap_serving.request_ids import read_request_id
 from endcap_serving.tracing import Tracing
@@ -93,7 +93,7 @@ class App:
         try:
             await loop.run_in_executor(None, self.intake.start)
         except Exception as error:
-            log.exception("it cannot start", extra=error_fields(error))
+            log.exception("it cannot start", extra=log_fields_of(error))
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         await send({"type": "lifespan.startup.complete"})
@@ -109,11 +109,11 @@ class App:
             return Answer(200, generate_latest(), [(b"content-type", CONTENT_TYPE_LATEST.encode())])
         if path == "/healthz":
             ended = EndcapError("a thread has ended", code="intake.thread-ended")
-            return _json(200, {"alive": True}) if self.intake.alive else _json(503, error_document(ended))
+            return _json(200, {"alive": True}) if self.intake.alive else _json(503, describe_error(ended))
         if path == "/readyz":
             ends = EndcapError("it ends", code="intake.ending") if self.ending else None
             why = ends or clock.trouble() or self.intake.writer.failure
-            return _json(503, error_document(why)) if why else _json(200, {"ready": True, **self.intake.kept})
+            return _json(503, describe_error(why)) if why else _json(200, {"ready": True, **self.intake.kept})
         known = [*(f"POST {one}" for one in PATHS), "GET /healthz", "GET /readyz", "GET /metrics"]
         nowhere = EndcapError(
             f"{method} {path[:80]}: there is no such path; there are {', '.join(known)}",
@@ -122,7 +122,7 @@ class App:
             path=path[:80],
             known=known,
         )
-        return _json(404, error_document(nowhere))
+        return _json(404, describe_error(nowhere))
 
     async def _post(self, kind: int, scope: Json, receive: Receive) -> Answer:
         begun = time.perf_counter()
@@ -141,7 +141,7 @@ class App:
             if error.status != 408 and await body.drop(self._body_seconds):
                 error.headers.pop("connection", None)
             answer = _refused(error)
-            told = {"path": scope["path"], "status": error.status, "request_id": request, **error_fields(error)}
+            told = {"path": scope["path"], "status": error.status, "request_id": request, **log_fields_of(error)}
             log.log(logging.WARNING if error.status >= 500 else logging.INFO, "refused", extra=told)
         answer.headers.append((REQUEST_ID, request.encode()))
         metrics.REQUESTS.labels(scope["path"], answer.status).inc()
@@ -163,7 +163,7 @@ class App:
             plain = {**CLOSE, "accept-encoding": "identity"}
             raise RefusedError(415, text, code="intake.body-encoded", headers=plain)
         if (wrong := clock.trouble()) is not None:
-            raise passed_on(wrong, 503, headers={**CLOSE, "retry-after": "30"})
+            raise refuse_with(wrong, 503, headers={**CLOSE, "retry-after": "30"})
         try:
             async with asyncio.timeout(self._body_seconds):
                 await body.read()
@@ -171,7 +171,7 @@ class App:
             batch, rejected = await _checked(kind, records, request)
             if single and rejected:
                 ((_, error),) = rejected
-                raise passed_on(error, 400, text=f"{NAMES[kind][:-1]}: {error}")
+                raise refuse_with(error, 400, text=f"{NAMES[kind][:-1]}: {error}")
             if rejected and not batch.records:
                 raise RefusedError(
                     400,
@@ -212,7 +212,7 @@ class App:
         await done
         if failure := batch.failure:
             text = f"{failure}; nothing of this request was kept, send it again later"
-            raise passed_on(failure, 503, text=text, headers={"retry-after": "2"})
+            raise refuse_with(failure, 503, text=text, headers={"retry-after": "2"})
         count(batch)
 
 
@@ -356,7 +356,7 @@ def _listed(rejected: Rejected) -> list[Json]:
 
 
 def _refused(error: RefusedError) -> Answer:
-    answer = _json(error.status, error_document(error))
+    answer = _json(error.status, describe_error(error))
     answer.headers += [(name.encode(), value.encode()) for name, value in error.headers.items()]
     return answer
 

@@ -17,7 +17,7 @@ from endcap.errors import EndcapError, StorageError
 from endcap_serving.intake import metrics
 from endcap_serving.intake.seen import Seen
 from endcap_serving.intake.segments import Folder, Segment, frame, sequence_of
-from endcap_serving.json_log import error_fields
+from endcap_serving.json_log import log_fields_of
 
 log = logging.getLogger("endcap.intake")
 PAUSE = 1.0
@@ -173,7 +173,7 @@ class Writer:
 
     def _fail(self, group: list[Batch], why: EndcapError) -> None:
         if not self._failure:
-            log.error("nothing can be written", extra=error_fields(why))
+            log.error("nothing can be written", extra=log_fields_of(why))
         metrics.FAILED.inc()
         if time.monotonic() >= self._until:
             self._failure, self._until = why, time.monotonic() + PAUSE

@@ -33,7 +33,7 @@ from endcap.online import (
 from endcap_serving.intake import metrics
 from endcap_serving.intake.records import NAMES
 from endcap_serving.intake.segments import Frame
-from endcap_serving.json_log import error_fields
+from endcap_serving.json_log import log_fields_of
 from endcap_serving.log_limiter import LogLimiter
 
 log = logging.getLogger("endcap.intake")
@@ -135,7 +135,7 @@ class Follower:
                 tries += 1
                 metrics.ONLINE_FAILED.inc()
                 if tries == 1:
-                    log.warning("the online store does not follow", extra=error_fields(error))
+                    log.warning("the online store does not follow", extra=log_fields_of(error))
                 with self._wake:
                     if self._ending:
                         self._store.close()
@@ -169,7 +169,7 @@ class Follower:
         # The same again would be passed over again; what it said is in the segments all the same.
         for owner, fault in passed.items():
             metrics.ONLINE_UNREADABLE.labels(fault).inc()
-            self._unreadable(**error_fields(make_unreadable_error("events or sets", owner, fault)))
+            self._unreadable(**log_fields_of(make_unreadable_error("events or sets", owner, fault)))
 
     def _sorted_by_owner(self, group: Sequence[tuple[float, int, dict[str, Any]]]) -> _Told:
         told = _Told()

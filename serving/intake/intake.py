@@ -22,7 +22,7 @@ from endcap_serving.intake.records import NAMES
 from endcap_serving.intake.sealing import Sealer, recover
 from endcap_serving.intake.seen import Seen
 from endcap_serving.intake.segments import Folder, replace
-from endcap_serving.json_log import error_fields
+from endcap_serving.json_log import log_fields_of
 
 log = logging.getLogger("endcap.intake")
 _MARK = re.compile(r"[0-9a-f]{8}")
@@ -153,6 +153,6 @@ def _now_or_later(out: str, staging: Path) -> Callable[[], Outlet]:
     try:
         opened = open_outlet(out, staging)
     except TransientError as error:
-        log.warning("the bucket is away; segments wait for it", extra=error_fields(error))
+        log.warning("the bucket is away; segments wait for it", extra=log_fields_of(error))
         return lambda: open_outlet(out, staging)
     return lambda: opened

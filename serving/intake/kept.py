@@ -14,7 +14,7 @@ from pathlib import Path
 from endcap.errors import EndcapError, IntegrityError
 from endcap_serving.intake import metrics
 from endcap_serving.intake.segments import Content, replace
-from endcap_serving.json_log import error_fields
+from endcap_serving.json_log import log_fields_of
 
 log = logging.getLogger("endcap.intake")
 CUT, DAMAGED = ".cut-", ".damaged"
@@ -47,7 +47,7 @@ def cut_torn_tail(file: Path, content: Content) -> None:
         bytes=content.tail,
         kept=str(beside),
     )
-    log.warning("a torn tail was cut off", extra=error_fields(own))
+    log.warning("a torn tail was cut off", extra=log_fields_of(own))
     bound(file.parent)
 
 
@@ -64,7 +64,7 @@ def set_aside(file: Path, content: Content) -> None:
         stretches=content.damaged + (content.tail > 0),
         tail=content.tail,
     )
-    log.error("the disk has changed a segment", extra=error_fields(own))
+    log.error("the disk has changed a segment", extra=log_fields_of(own))
     bound(file.parent)
 
 
@@ -90,7 +90,7 @@ def bound(folder: Path) -> None:
         with contextlib.suppress(OSError):
             file.unlink(missing_ok=True)
         own = EndcapError("too much is kept", code="intake.kept-removed", file=str(file), bytes=size)
-        log.warning("the oldest of what was kept is removed", extra=error_fields(own))
+        log.warning("the oldest of what was kept is removed", extra=log_fields_of(own))
     metrics.KEPT.set(total)
 
 

@@ -16,7 +16,7 @@ from endcap_serving.intake.outlet import Outlet
 from endcap_serving.intake.parquet import tables
 from endcap_serving.intake.seen import Seen
 from endcap_serving.intake.segments import Content, Folder, Frame, read, remove_drafts, sequence_of
-from endcap_serving.json_log import error_fields
+from endcap_serving.json_log import log_fields_of
 
 log = logging.getLogger("endcap.intake")
 WAITS = (1.0, 2.0, 5.0, 15.0, 30.0)
@@ -85,7 +85,7 @@ class Sealer:
                 tries += 1
                 metrics.SEALING_FAILED.inc()
                 segment = file and file.name
-                log.error("a segment is not sealed yet", extra=error_fields(_unsealed(error)) | {"segment": segment})
+                log.error("a segment is not sealed yet", extra=log_fields_of(_unsealed(error)) | {"segment": segment})
                 with self._wake:
                     if self._ending:
                         return
@@ -129,7 +129,7 @@ class Sealer:
             self._seen.tidy()
         except Exception as error:
             metrics.UNTIDY.inc()
-            log.error("ids are not merged yet", extra=error_fields(_unsealed(error)))
+            log.error("ids are not merged yet", extra=log_fields_of(_unsealed(error)))
 
 
 def _unsealed(error: Exception) -> EndcapError:
@@ -170,6 +170,6 @@ def _cut(file: Path, content: Content) -> None:
     try:
         kept.cut_torn_tail(file, content)
     except OSError as error:
-        log.error("a torn tail cannot be kept beside", extra=error_fields(_unsealed(error)) | {"segment": file.name})
+        log.error("a torn tail cannot be kept beside", extra=log_fields_of(_unsealed(error)) | {"segment": file.name})
     else:
         content.size = content.end

@@ -30,7 +30,7 @@ import numpy as np
 from endcap.errors import IntegrityError
 from endcap_serving.intake import metrics
 from endcap_serving.intake.segments import replace
-from endcap_serving.json_log import error_fields
+from endcap_serving.json_log import log_fields_of
 
 log = logging.getLogger("endcap.intake")
 REMEMBERED_MS = 86_400_000
@@ -201,7 +201,7 @@ class Seen:
             self.keep(sequence, hashes)
         except OSError as error:
             own = IntegrityError(str(error), code="intake.ids-unwritten", segment=sequence)
-            log.error("a segment's ids cannot be written yet", extra=error_fields(own))
+            log.error("a segment's ids cannot be written yet", extra=log_fields_of(own))
             with self._lock:
                 self._closing[sequence] = {number for one in hashes for number in one.tolist()}
 
@@ -245,7 +245,7 @@ def _opened(file: Path) -> Array | None:
     if array is None or array.damaged:
         metrics.DAMAGED_IDS.inc()
         own = IntegrityError("some ids may count a second time", code="intake.ids-damaged", file=str(file))
-        log.error("the disk has changed a file of ids", extra=error_fields(own))
+        log.error("the disk has changed a file of ids", extra=log_fields_of(own))
     return array
 
 

@@ -7,8 +7,8 @@ import os
 import threading
 from pathlib import Path
 
-from endcap_serving.gateway.admin import Admin
-from endcap_serving.gateway.pseudonyms import Pseudonyms, Shoppers, follow, write_whole
+from endcap_serving.gateway.admin import AdminClient
+from endcap_serving.gateway.pseudonyms import Pseudonyms, Shoppers, start_rewriting, write_all
 from endcap_serving.local.process import private
 
 
@@ -19,21 +19,21 @@ class AccessLog:
         """Raises UserError where the key of the pseudonyms is none."""
         self.file = file
         self.input: int | None = None
-        self._admin: Admin | None = None
+        self._admin: AdminClient | None = None
         self._pseudonyms = Pseudonyms() if shoppers == "pseudonym" else None
         self._handle: int | None = None
         self._writing = threading.Lock()
         if self._pseudonyms:
             self._source, self.input = os.pipe()
 
-    def start(self, admin: Admin) -> None:
+    def start(self, admin: AdminClient) -> None:
         """Once Envoy runs."""
         self._admin = admin
         if self._pseudonyms and self.input is not None:
             # Envoy alone holds that end now, so that the other ends with it.
             os.close(self.input)
             self.input = None
-            self._thread = follow(self._source, self._write, self._pseudonyms)
+            self._thread = start_rewriting(self._source, self._write, self._pseudonyms)
 
     def reopen(self) -> None:
         """Go on in a new file: this one was renamed. Raises OSError or HTTPException where Envoy does not hear."""
@@ -58,7 +58,7 @@ class AccessLog:
         with self._writing:
             if self._handle is None:
                 self._handle = private(str(self.file), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            write_whole(self._handle, lines)
+            write_all(self._handle, lines)
 
     def _shut(self) -> None:
         if self._handle is not None:

@@ -12,15 +12,15 @@ from pathlib import Path
 from endcap.errors import EndcapError
 from endcap_serving.gateway import bootstrap, envoy_tracing, routes
 from endcap_serving.gateway.access.access import Access
-from endcap_serving.gateway.access.filters import EXTENSIONS, extension, key_clusters
+from endcap_serving.gateway.access.filters import EXTENSIONS, build_extension, build_key_clusters
 from endcap_serving.gateway.access.policy import EVERYTHING
-from endcap_serving.gateway.admin import SOCKET, Admin
+from endcap_serving.gateway.admin import SOCKET, AdminClient
 from endcap_serving.gateway.limits import Limits
 from endcap_serving.gateway.routes import Json, Split, Upstream
 from endcap_serving.local.access_log import AccessLog, Shoppers
 from endcap_serving.local.process import Process, end_all
 from endcap_serving.local.watched_files import WatchedFiles, write_privately
-from endcap_serving.watchdog import Pulse, over_http
+from endcap_serving.watchdog import Watchdog, make_http_check
 
 _PATIENCE = 20.0
 _ALL = Access(EVERYTHING)
@@ -51,20 +51,20 @@ class Envoy:
         self._files = WatchedFiles(folder)
         self._recommender = recommender
         self._intake = intake
-        self._pulse: Pulse | None = None
+        self._pulse: Watchdog | None = None
         self._access, self._split = access, split
         self._upstreams = self._named(split)
         self._files.put("clusters.json", self._clusters(self._upstreams))
         self._files.put("routes.json", self._routed(split))
         for name in EXTENSIONS:
-            self._files.put(f"{name}.json", [extension(name, access)])
-        settings = bootstrap.on_files(
+            self._files.put(f"{name}.json", [build_extension(name, access)])
+        settings = bootstrap.build_file_bootstrap(
             folder,
             host,
             port,
             fallback_port=fallback_port,
             limits=limits or Limits(),
-            spans=envoy_tracing.from_environment(),
+            spans=envoy_tracing.read_environment(),
             shoppers=shoppers,
         )
         write_privately(folder / "bootstrap.json", json.dumps(settings, indent=1))
@@ -72,7 +72,7 @@ class Envoy:
         # It runs in its folder, from where its socket has a short name.
         log, output = folder / "envoy.log", self.access_log.input
         self.process = Process("envoy", command(folder), log, folder=folder, output=output, umask=0o077)
-        self._admin = Admin(folder / SOCKET)
+        self._admin = AdminClient(folder / SOCKET)
         try:
             self.access_log.start(self._admin)
             self._wait_for("/ready", lambda answer: answer.startswith("LIVE"))
@@ -83,7 +83,7 @@ class Envoy:
             self.access_log.close()
             self._files.close()
             raise
-        self._pulse = Pulse("envoy", self.process.pid, self._answers)
+        self._pulse = Watchdog("envoy", self.process.pid, self._answers)
         self.address = f"http://{host}:{self.port}"
 
     def failure(self) -> EndcapError | None:
@@ -132,7 +132,7 @@ class Envoy:
         self._access = access
         self._write_clusters(self._upstreams)
         for name in EXTENSIONS:
-            versions = self._files.put(f"{name}.json", [extension(name, access)])
+            versions = self._files.put(f"{name}.json", [build_extension(name, access)])
             self._wait_for(
                 "/config_dump?resource=ecds_filters",
                 lambda answer, name=name, versions=versions: _filter_version_in(answer, name) in versions,  # type: ignore[misc]
@@ -149,13 +149,13 @@ class Envoy:
         return sum(stat.get("value", 0) for stat in stats)
 
     def _named(self, split: Split) -> list[Upstream]:
-        return [*routes.upstreams([split]), *([self._intake] if self._intake else [])]
+        return [*routes.list_upstreams([split]), *([self._intake] if self._intake else [])]
 
     def _clusters(self, upstreams: list[Upstream]) -> list[Json]:
-        return [*routes.clusters(upstreams), *key_clusters(self._access)]
+        return [*routes.build_clusters(upstreams), *build_key_clusters(self._access)]
 
     def _routed(self, split: Split) -> list[Json]:
-        return routes.routes({self._recommender: split}, self._intake, self._access)
+        return routes.build_routes({self._recommender: split}, self._intake, self._access)
 
     def _write_clusters(self, upstreams: list[Upstream]) -> None:
         clusters = self._clusters(upstreams)
@@ -175,7 +175,7 @@ class Envoy:
         if self._admin.path.exists():
             return self._admin.answers(within)
         # Its socket was removed; then it says by its port whether it lives.
-        return over_http(f"{self.address}{bootstrap.READY}")(within)
+        return make_http_check(f"{self.address}{bootstrap.READY}")(within)
 
     def _wait_for(self, question: str, met: Callable[[str], bool]) -> None:
         deadline = time.monotonic() + _PATIENCE

@@ -15,7 +15,7 @@ from endcap_serving.gateway.routes import Upstream
 from endcap_serving.local.events import IntakeFailed, Listener
 from endcap_serving.local.predictors import LONGEST_WAIT, PROVEN, READY_WITHIN, free_port
 from endcap_serving.local.process import Process
-from endcap_serving.watchdog import Pulse, over_http
+from endcap_serving.watchdog import Watchdog, make_http_check
 
 
 class IntakeProcess:
@@ -39,7 +39,7 @@ class IntakeProcess:
         self._log = folder / "intake.log"
         self._listener = listener
         self._failures = 0
-        self._pulse: Pulse | None = None
+        self._pulse: Watchdog | None = None
         self._started = self._retry_at = 0.0
 
     @property
@@ -47,7 +47,7 @@ class IntakeProcess:
         """Whether it takes events, or has failed: then nobody waits for it."""
         if self.process is None or self._failures:
             return bool(self._failures)
-        return over_http(f"http://127.0.0.1:{self.upstream.port}/readyz")(READY_WITHIN)
+        return make_http_check(f"http://127.0.0.1:{self.upstream.port}/readyz")(READY_WITHIN)
 
     def tend(self, package: Path) -> None:
         """One look, without waiting: note its death, kill it where it hangs, start it. package: any of the shop's, for
@@ -65,8 +65,8 @@ class IntakeProcess:
             words = [word for option in {**self._options, "--shop": shop_of(package)}.items() for word in option]
             command = [sys.executable, "-m", "endcap_serving.intake", *words]
             self.process = Process("intake", command, self._log, self._online)
-            live = over_http(f"http://127.0.0.1:{self.upstream.port}/healthz")
-            self._pulse = Pulse("intake", self.process.pid, live)
+            live = make_http_check(f"http://127.0.0.1:{self.upstream.port}/healthz")
+            self._pulse = Watchdog("intake", self.process.pid, live)
 
     def close(self) -> None:
         """Ask it no more how it is."""

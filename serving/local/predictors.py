@@ -14,11 +14,11 @@ from endcap.deploy.state import Target
 from endcap.errors import EndcapError
 from endcap.online import NONE, ONLINE, resolve_online_url
 from endcap.store import Store
-from endcap_serving.errors import as_own
+from endcap_serving.errors import wrap_error
 from endcap_serving.gateway.routes import Upstream
 from endcap_serving.local.events import Listener, PredictorFailed, PredictorReady, PredictorStarted
 from endcap_serving.local.process import Process, end_all
-from endcap_serving.watchdog import Pulse, over_http
+from endcap_serving.watchdog import Watchdog, make_http_check
 
 START_LIMIT = 120.0
 """Seconds that a predictor may take to be ready."""
@@ -41,7 +41,7 @@ class Predictor:
         """Its folder, found to be whole."""
         self.upstream = Upstream(name, free_port(), kind="shadow" if variant == "shadow" else "predictor")
         self.started = time.monotonic()
-        self._ready = over_http(f"http://127.0.0.1:{self.upstream.port}/v2/models/{recommender}/ready")
+        self._ready = make_http_check(f"http://127.0.0.1:{self.upstream.port}/v2/models/{recommender}/ready")
         options = {
             "--package": str(package),
             "--model-name": recommender,
@@ -59,8 +59,8 @@ class Predictor:
         # Its address may hold a password, and everybody may read a command line.
         online = {ONLINE: resolve_online_url(store_root=store.root) or NONE}
         self.process = Process(name, command, folder / f"{name}.log", online)
-        live = over_http(f"http://127.0.0.1:{self.upstream.port}/v2/health/live")
-        self.pulse = Pulse(name, self.process.pid, live)
+        live = make_http_check(f"http://127.0.0.1:{self.upstream.port}/v2/health/live")
+        self.pulse = Watchdog(name, self.process.pid, live)
 
     @property
     def age(self) -> float:
@@ -156,7 +156,7 @@ class Variant:
         try:
             self.coming = self.start(wanted)
         except Exception as error:  # Of the store, the disk or the system: the next try may go well.
-            self._fail(wanted, as_own(error))
+            self._fail(wanted, wrap_error(error))
         else:
             process = self.coming.process
             self.listener(PredictorStarted(wanted.version, self.name, process.pid, process.log))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from endcap.errors import EndcapError
-from endcap_serving.errors import as_own
+from endcap_serving.errors import wrap_error
 from endcap_serving.local.events import Event, Listener, Recovered, Troubled
 
 WAITS = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -63,7 +63,7 @@ class Turns:
         except Exception as error:
             if not self.begun and not lenient:
                 raise
-            self._note(part, as_own(error), tell)
+            self._note(part, wrap_error(error), tell)
         else:
             if trouble:
                 del self._troubles[part]

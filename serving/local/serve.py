@@ -18,8 +18,8 @@ from pathlib import Path
 
 from endcap.errors import UserError
 from endcap.store import Store
-from endcap_serving.errors import as_own
-from endcap_serving.gateway.access.settings import given_access, usual
+from endcap_serving.errors import wrap_error
+from endcap_serving.gateway.access.settings import make_local_settings, parse_access
 from endcap_serving.gateway.pseudonyms import Shoppers
 from endcap_serving.local.events import Listener, Served, Stopped
 from endcap_serving.local.supervisor import DRAIN_LEAST, TICK, Supervisor
@@ -48,7 +48,7 @@ def serve(
     access policy cannot be used, IntegrityError where the stable version's package is damaged, EndcapError where it
     cannot be started. Once it serves it raises nothing: an error is told, and what failed is tried again.
     """
-    settings = usual(host, access, given_access(origins, host_names, rate))
+    settings = make_local_settings(host, access, parse_access(origins, host_names, rate))
     stop = threading.Event()
     with _signals(stop):
         _check_port(host, port)
@@ -82,7 +82,7 @@ def serving(
         except BaseException as error:
             errors.append(error)
             if started.is_set():
-                listener(Stopped(as_own(error)))
+                listener(Stopped(wrap_error(error)))
         finally:
             started.set()
 

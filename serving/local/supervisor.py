@@ -9,7 +9,7 @@ from endcap.deploy.state import Deployment, Target
 from endcap.errors import EndcapError
 from endcap.store import Store
 from endcap_serving.gateway import fallback
-from endcap_serving.gateway.access.settings import Settings, known_access, usual
+from endcap_serving.gateway.access.settings import AccessSettings, make_local_settings, require_access
 from endcap_serving.gateway.pseudonyms import Shoppers
 from endcap_serving.gateway.routes import Split, Upstream
 from endcap_serving.local.desired_state import Desired
@@ -54,13 +54,13 @@ class Supervisor:
         listener: Listener,
         shoppers: Shoppers = "plain",
         rotation: Rotation | None = None,
-        settings: Settings | None = None,
+        settings: AccessSettings | None = None,
     ) -> None:
         """settings: of access; left out: what `usual` has for the host."""
         self._store, self._recommender = store, recommender
         self._host, self._shoppers = host, shoppers
-        self._settings = settings or usual(host)
-        self._access = known_access(self._settings)
+        self._settings = settings or make_local_settings(host)
+        self._access = require_access(self._settings)
         self._turns = Turns(listener)
         self._desired = Desired(store, recommender)
         # What is routed by: it stays the old one until the stable version of a new one is ready.
@@ -68,7 +68,7 @@ class Supervisor:
         self.folder = run_folder(store, recommender)
         self._logs = Logs(self.folder, rotation or Rotation())
         self._stable, self._canary, self._shadow = (self._variant(name) for name in ("stable", "canary", "shadow"))
-        self._fallback = fallback.Server(lambda: {recommender: self._effective.terms})
+        self._fallback = fallback.ListServer(lambda: {recommender: self._effective.terms})
         self._intake = IntakeProcess(store, recommender, self.folder, self.tell)
         self._front = Front(port, self._envoy, self.tell)
         self._leaving: list[tuple[Predictor, float]] = []

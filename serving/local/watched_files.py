@@ -49,7 +49,7 @@ class WatchedFiles:
             version = str(self._version + 1)
             # It reads a watched file when another is moved onto it.
             draft = self._folder / f".{name}"
-            write_privately(draft, json.dumps(routes.response(resources, version), indent=1))
+            write_privately(draft, json.dumps(routes.build_response(resources, version), indent=1))
             draft.replace(self._folder / name)
             self._version += 1
             sent.append((resources, version))

@@ -20,10 +20,10 @@ from pathlib import Path
 from endcap import devices
 from endcap.errors import EndcapError, marked
 from endcap.online import NONE, ONLINE, open_online
-from endcap_serving.json_log import CANNOT_RUN, error_fields, log_json_lines
+from endcap_serving.json_log import CANNOT_RUN, log_fields_of, log_json_lines
 from endcap_serving.predictor.options import arguments, without_online
 from endcap_serving.predictor.workers import listen, supervise
-from endcap_serving.tls import server_tls
+from endcap_serving.tls import load_server_tls
 
 PATIENCE = 5.0
 """Seconds that the online store may take for the catalogue."""
@@ -37,7 +37,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         return run(words)
     except EndcapError as error:
-        log.error(CANNOT_RUN, extra=error_fields(error))
+        log.error(CANNOT_RUN, extra=log_fields_of(error))
         _tell_kubernetes(error)
         return 1
 
@@ -77,7 +77,7 @@ def serve(given: argparse.Namespace, listener: socket.socket, secure: socket.soc
     if lack is not None:
         log.warning("GPUs that the pod was given are not seen", extra={"warning": lack.words, "fields": lack.fields})
     # Before the package is read, which takes longer to be found wrong.
-    tls = server_tls(given)
+    tls = load_server_tls(given)
     # Whoever brought the package here may not have looked: a changed file must not serve.
     check_artifact(given.package)
     package = load_package(given.package)

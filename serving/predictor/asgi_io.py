@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequen
 from dataclasses import dataclass, field
 from typing import Any
 
-from endcap_serving.http_errors import RefusedError, error_body
+from endcap_serving.http_errors import RefusedError, encode_error
 from endcap_serving.names import REQUEST_ID, SCOPE_HEADER, VARIANT_HEADER, VARIANTS
 from endcap_serving.request_ids import read_request_id
 
@@ -166,7 +166,7 @@ def replay_body(body: bytes, receive: Receive) -> Receive:
 
 
 def refuse(refusal: RefusedError) -> Reply:
-    return Reply(refusal.status, error_body(refusal), refusal.headers)
+    return Reply(refusal.status, encode_error(refusal), refusal.headers)
 
 
 async def send_reply(send: Send, reply: Reply) -> None:

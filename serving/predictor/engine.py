@@ -12,7 +12,7 @@ from endcap.errors import OnlineStoreError
 from endcap.online import KeyFault, make_unreadable_error
 from endcap.ranking import Answer, Ranker, RankRequest
 from endcap.registry.online_features import OnlineFeatures, answer_without_store, needs_store
-from endcap_serving.json_log import error_fields
+from endcap_serving.json_log import log_fields_of
 from endcap_serving.log_limiter import LogLimiter
 from endcap_serving.predictor.admission import Admission
 from endcap_serving.predictor.batcher import Batcher
@@ -54,7 +54,7 @@ class UnreadableKeys:
 
     def __call__(self, where: str, key: str, fault: KeyFault) -> None:
         self._metrics.unreadable(fault)
-        self._seldom(**error_fields(make_unreadable_error(where, key, fault)))
+        self._seldom(**log_fields_of(make_unreadable_error(where, key, fault)))
 
 
 class Engine:
@@ -107,7 +107,7 @@ class Engine:
         answers = ranker.rank(requests, contexts=known)
         if self._lookups is not None and self._lookups.error and any(degraded):
             away = OnlineStoreError(self._lookups.error, code="predictor.without-online-store")
-            self._without_store(**error_fields(away))
+            self._without_store(**log_fields_of(away))
         if lacking := sum(degraded):
             self._metrics.degraded(ONLINE_STORE, lacking)
         self._metrics.filled_up(answer.reason for answer in answers if answer.reason is not None)

@@ -11,7 +11,7 @@ import os
 import time
 
 from endcap_serving.predictor.health import Health
-from endcap_serving.watchdog import Missed
+from endcap_serving.watchdog import MissedAnswers
 
 EVERY = 1.0
 """Seconds between two signs."""
@@ -44,7 +44,7 @@ class Signs:
         self._limit = STARTING
 
     def handed_on(self, pid: int) -> None:
-        self._pid, self._silence = pid, Missed(pid)
+        self._pid, self._silence = pid, MissedAnswers(pid)
         os.close(self.given)
 
     def silent(self, *, slept: bool = False) -> float:
@@ -52,9 +52,9 @@ class Signs:
         either, which proves nothing."""
         with contextlib.suppress(BlockingIOError):
             if os.read(self._ours, 4096):
-                self._limit, self._silence = SILENT, Missed(self._pid)
+                self._limit, self._silence = SILENT, MissedAnswers(self._pid)
         if slept:
-            self._silence = Missed(self._pid)
+            self._silence = MissedAnswers(self._pid)
         seconds = self._silence.seconds
         if seconds < self._limit:
             if seconds > 2 * EVERY and not self._silence.looked:

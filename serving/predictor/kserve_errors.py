@@ -19,7 +19,7 @@ from kserve.errors import (
 )
 from starlette.exceptions import HTTPException
 
-from endcap_serving.http_errors import RefusedError, error_body, passed_on
+from endcap_serving.http_errors import RefusedError, encode_error, refuse_with
 from endcap_serving.kserve_bodies import v2_body_error
 from endcap_serving.names import MODEL_PATHS, MOST_LISTED, REQUEST_ID
 from endcap_serving.predictor.ranking_calls import as_failure
@@ -49,14 +49,14 @@ def _handler(
             refusal.fields = {**refusal.fields, **served}
         identity = read_request_id(request.headers.get(REQUEST_ID, ""))
         headers = {**refusal.headers, **({REQUEST_ID: identity} if identity else {})}
-        return Response(error_body(refusal), refusal.status, headers, "application/json")
+        return Response(encode_error(refusal), refusal.status, headers, "application/json")
 
     return answer
 
 
 def _wrong_v2(error: Exception) -> RefusedError:
     assert isinstance(error, RequestValidationError)
-    return passed_on(v2_body_error(error.errors()), 400)
+    return refuse_with(v2_body_error(error.errors()), 400)
 
 
 def _of_http(error: Exception) -> RefusedError:
@@ -68,7 +68,7 @@ def _of_http(error: Exception) -> RefusedError:
 
 
 def _failure(error: Exception) -> RefusedError:
-    return passed_on(as_failure(error), 500)
+    return refuse_with(as_failure(error), 500)
 
 
 _READ: dict[type[Exception], Callable[[Exception], RefusedError]] = {

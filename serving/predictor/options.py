@@ -11,7 +11,7 @@ from endcap.cpus import cpu_limit
 from endcap.online import NONE, ONLINE, resolve_online_url
 from endcap_serving.names import VARIANTS
 from endcap_serving.predictor.scopes import NOBODY, SCOPE_FROM
-from endcap_serving.tls import add_options
+from endcap_serving.tls import add_tls_options
 
 MOUNT = Path("/mnt/models")
 """Where KServe's storage initializer puts what the InferenceService's storageUri names."""
@@ -47,7 +47,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--scope-from", default=scope_from, help=f"{whose}; or $ENDCAP_SCOPE_FROM")
     add("--drain-wait", type=_at_least(0, float), default=0.0, help="seconds from SIGTERM to the end of listening")
     add("--drain-limit", type=_at_least(1, int), default=10, help="seconds that requests under way get after that")
-    add_options(parser)
+    add_tls_options(parser)
     for name in ("--fd", "--tls-fd", "--signs"):
         add(name, type=int, default=None, help=argparse.SUPPRESS)
     given = parser.parse_args(words)

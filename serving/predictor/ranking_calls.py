@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from endcap.errors import EndcapError, RequestError
 from endcap.ranking import RankRequest
-from endcap_serving.http_errors import RefusedError, error_body
-from endcap_serving.json_log import error_fields
+from endcap_serving.http_errors import RefusedError, encode_error
+from endcap_serving.json_log import log_fields_of
 from endcap_serving.kserve_bodies import (
     Tensor,
     read_json,
@@ -78,11 +78,11 @@ class RankingCalls:
         except RefusedError as error:
             reply = refuse(error)
         except RequestError as error:
-            reply = Reply(400, error_body(error))
+            reply = Reply(400, encode_error(error))
         except Exception as error:
             failure = as_failure(error)
-            self._failures(error, request_id=head.id, **error_fields(failure))
-            reply = Reply(500, error_body(failure))
+            self._failures(error, request_id=head.id, **log_fields_of(failure))
+            reply = Reply(500, encode_error(failure))
         if head.given_id:
             reply.headers[REQUEST_ID] = head.given_id
         return reply

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from endcap.errors import EndcapError, OnlineStoreError
 from endcap.online import OnlineStore
 from endcap.rules import Catalogue, fetch_catalogue
-from endcap_serving.json_log import error_fields
+from endcap_serving.json_log import log_fields_of
 from endcap_serving.log_limiter import LogLimiter
 from endcap_serving.predictor.engine import Engine
 from endcap_serving.predictor.metrics import Metrics
@@ -54,7 +54,7 @@ class Refresh:
             self._refused = None
         except OnlineStoreError as error:
             self._metrics.refreshed("unreachable")
-            self._away(**error_fields(error))
+            self._away(**log_fields_of(error))
         except Exception as error:  # a damaged catalogue, or one that does not fit what is served
             self._refuse(error)
         if self._have is not None:
@@ -77,7 +77,9 @@ class Refresh:
             self._refused = str(error)
             known = error if not isinstance(error, EndcapError) else None
             kept = self._have.version if self._have else "the package's own"
-            log.error("the published catalogue is refused", exc_info=known, extra={**error_fields(error), "kept": kept})
+            log.error(
+                "the published catalogue is refused", exc_info=known, extra={**log_fields_of(error), "kept": kept}
+            )
 
     def _run(self) -> None:
         while not self._end.wait(self._every):

@@ -19,7 +19,7 @@ import uvloop
 from kserve.model_server import app
 
 from endcap_serving.http_protocol import BoundedProtocol
-from endcap_serving.plain_port import Beside
+from endcap_serving.plain_port import PlainPortServer
 from endcap_serving.predictor.admission import watch_loop
 from endcap_serving.predictor.asgi import PredictorApp
 from endcap_serving.predictor.engine import Engine
@@ -30,7 +30,7 @@ from endcap_serving.predictor.kserve_errors import EXPECTED, answer_in_one_shape
 from endcap_serving.predictor.metrics import Metrics
 from endcap_serving.predictor.warm_up import warm_up
 from endcap_serving.tls import ServerTls
-from endcap_serving.tracing import from_environment
+from endcap_serving.tracing import open_tracing
 
 SWITCH = 0.001
 """Seconds after which one Python thread makes room for another: the usual 5 ms are a request's whole time."""
@@ -123,7 +123,7 @@ class PredictorServer(kserve.ModelServer):
         rest = self._rest_server
         rest.create_application()
         answer_in_one_shape(app, [engine.served.name for engine in self._engines])
-        lane = PredictorApp(app, self._engines, self._metrics, tracing := from_environment("endcap-predictor"))
+        lane = PredictorApp(app, self._engines, self._metrics, tracing := open_tracing("endcap-predictor"))
         await warm_up(lane, self._engines, self._metrics)
         # What was made so far stays: the collector need not look at it with every new generation.
         gc.collect()
@@ -142,7 +142,7 @@ class PredictorServer(kserve.ModelServer):
         watching += [asyncio.create_task(tls.follow())] if tls else []
         if self._signs is not None:
             watching.append(asyncio.create_task(beat(self._signs, self.health)))
-        beside = Beside(lane, None if self._wire.plain else self._is_health, BoundedProtocol)
+        beside = PlainPortServer(lane, None if self._wire.plain else self._is_health, BoundedProtocol)
         telling = asyncio.create_task(beside.run_on(self._wire.listener)) if tls else None
         await DrainingServer(rest.config, self.health, self._wait).serve(sockets=[listener])
         for task in watching:

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from endcap.errors import EndcapError, UserError
-from endcap_serving.json_log import error_fields
+from endcap_serving.json_log import log_fields_of
 from endcap_serving.parent_death import with_parent_death
 from endcap_serving.predictor.heartbeats import Clock, Signs
 from endcap_serving.predictor.metrics import FOLDER
@@ -101,7 +101,7 @@ class Workers:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 own = EndcapError(f"process {process.pid} is killed", code="predictor.worker-late", pid=process.pid)
-                log.error("a worker did not end in time", extra=error_fields(own))
+                log.error("a worker did not end in time", extra=log_fields_of(own))
                 process.kill()
                 process.wait()
 
@@ -123,7 +123,7 @@ class Workers:
         told = {"worker": worker.number, "pid": worker.process.pid, "seconds": round(silent, 1)}
         words = f"worker {worker.number} has given no sign of life for {silent:.0f} s; it is killed"
         own = EndcapError(words, code="predictor.worker-hung", **told)
-        log.error("a worker hangs", extra=error_fields(own))
+        log.error("a worker hangs", extra=log_fields_of(own))
         worker.process.kill()
         worker.process.wait()
 
@@ -139,7 +139,7 @@ class Workers:
         wait = min(2.0 ** (worker.failures - 1), LONGEST_WAIT) if worker.failures > 1 else 0.0
         told = {"worker": worker.number, "pid": worker.process.pid, "status": status, "again_in": wait}
         own = EndcapError(f"worker {worker.number} ended with status {status}", code="predictor.worker-died", **told)
-        log.error("a worker died", extra=error_fields(own))
+        log.error("a worker died", extra=log_fields_of(own))
         worker.process, worker.again_at = None, time.monotonic() + wait
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from endcap.errors import StorageError, UserError
 from endcap_serving.gateway.access.policy import RANKINGS, read_policy
-from endcap_serving.gateway.access.policy_file import LOOK, Source
-from endcap_serving.gateway.access.settings import given_access, known_access, usual
+from endcap_serving.gateway.access.policy_file import LOOK, PolicyFile
+from endcap_serving.gateway.access.settings import make_local_settings, parse_access, require_access
 from tests.access.given import client, hashed, policy
 
 K = f"'{hashed('k')}'"
@@ -50,7 +50,7 @@ def test_a_policy_that_is_wrong_is_refused_and_not_repeated(text: bytes | str) -
 
 def test_a_file_that_turns_bad_leaves_the_last_good_policy(tmp_path: Path) -> None:
     file, now = tmp_path / "access.yaml", [0.0]
-    source = Source(file, clock=lambda: now[0])
+    source = PolicyFile(file, clock=lambda: now[0])
 
     def look() -> object:
         now[0] += LOOK
@@ -82,22 +82,24 @@ def test_a_file_that_turns_bad_leaves_the_last_good_policy(tmp_path: Path) -> No
     ],
 )
 def test_beyond_loopback_nobody_gets_more_than_rankings(host: str, anonymous: int, hosts: tuple[str, ...]) -> None:
-    access = known_access(usual(host, None, given_access(["https://shop.example.com"], ["shop.local"], "5:10")))
+    access = require_access(
+        make_local_settings(host, None, parse_access(["https://shop.example.com"], ["shop.local"], "5:10"))
+    )
     assert (len(access.policy.anonymous), access.hosts, access.origins) == (
         anonymous,
         hosts,
         ("https://shop.example.com",),
     )
-    assert known_access(usual(host)).hosts == (hosts[:3] if anonymous == 4 else ())
+    assert require_access(make_local_settings(host)).hosts == (hosts[:3] if anonymous == 4 else ())
 
 
 def test_what_is_no_option_or_no_policy_is_refused_at_the_start(tmp_path: Path) -> None:
     for origins, hosts, rate in ((["shop.example.com"], [], ""), ([], ["a:80"], ""), ([], [], "5"), ([], [], "0:1")):
         with pytest.raises(UserError) as raised:
-            given_access(origins, hosts, rate)
+            parse_access(origins, hosts, rate)
         assert raised.value.code == "access.option-invalid"
     with pytest.raises(StorageError) as missing:
-        known_access(usual("127.0.0.1", tmp_path / "none.yaml"))
+        require_access(make_local_settings("127.0.0.1", tmp_path / "none.yaml"))
     assert missing.value.code == "access.policy-unreadable"
 
 

@@ -35,7 +35,7 @@ def test_its_names_are_the_charts(render: Callable[..., Objects]) -> None:
 
 
 def test_what_it_asks_is_what_it_trains_and_the_gateway_has_its_path() -> None:
-    from endcap_serving.gateway.routes import Split, Upstream, routes
+    from endcap_serving.gateway.routes import Split, Upstream, build_routes
 
     (package,) = found(r"run create -e trial -f (\S+)")
     parameters = next(yaml.safe_load_all((ROOT / package).read_text()))["root"]["inputDefinitions"]["parameters"]
@@ -45,7 +45,7 @@ def test_what_it_asks_is_what_it_trains_and_the_gateway_has_its_path() -> None:
     splits = {one: Split(Upstream(one, 80)) for one in (name, "other")}
     taken = [
         route["name"]
-        for route in routes(splits)[0]["virtual_hosts"][0]["routes"]
+        for route in build_routes(splits)[0]["virtual_hosts"][0]["routes"]
         if "safe_regex" in route["match"] and re.fullmatch(route["match"]["safe_regex"]["regex"], path)
     ]
     assert taken == [name]

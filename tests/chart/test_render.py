@@ -158,13 +158,13 @@ def test_each_program_knows_its_arguments(render: Render) -> None:
     from mlflow.cli import server
 
     from endcap_serving.gateway import envoy, xds
-    from endcap_serving.gateway.access.settings import options_of
+    from endcap_serving.gateway.access.settings import format_options
 
     objects = render({"gateway": {"drainSeconds": 12, "concurrency": 3}})
     pod = objects.one("Deployment", "endcap-gateway")["spec"]["template"]["spec"]
     (gateway,) = pod["containers"]
     assert "initContainers" not in pod, "another container's health would be the pod's"
-    routing = envoy.arguments(gateway["args"])
+    routing = envoy.parse_arguments(gateway["args"])
     assert (routing.namespace, routing.concurrency) == ("endcap-serving", 3)
     assert routing.xds_memory == 256 * 2**20
     ports = {port["name"]: port["containerPort"] for port in gateway["ports"]}
@@ -174,14 +174,14 @@ def test_each_program_knows_its_arguments(render: Render) -> None:
     assert routing.intake is None
     everything = render(EVERYTHING)
     pod = everything.one("Deployment", "endcap-gateway")["spec"]["template"]["spec"]
-    intake = xds.intake_at(envoy.arguments(pod["containers"][0]["args"]).intake)
+    intake = xds.parse_intake(envoy.parse_arguments(pod["containers"][0]["args"]).intake)
     pods = everything.one("Service", "endcap-intake-pods")
     assert intake.host == f"{pods['metadata']['name']}.{pods['metadata']['namespace']}.svc"
     assert intake.port in [port["port"] for port in pods["spec"]["ports"]]
     # As the container hands it to the xDS service beside Envoy.
     (container,) = pod["containers"]
-    everything_given = envoy.arguments(container["args"])
-    passed = xds.arguments(["--namespace=shop", *options_of(everything_given)])
+    everything_given = envoy.parse_arguments(container["args"])
+    passed = xds.parse_arguments(["--namespace=shop", *format_options(everything_given)])
     assert (passed.allow_origin, passed.host_name) == (["https://shop.example.com"], ["ranking.example.com"])
     assert (passed.rate.perSecond, passed.rate.burst) == (50, 80)
     assert everything_given.trusted_hops == 1
@@ -192,7 +192,7 @@ def test_each_program_knows_its_arguments(render: Render) -> None:
     assert volume["secret"]["secretName"] == "endcap-access"
     assert "optional" not in volume["secret"], "a pod without its policy does not start"
     assert (routing.access, routing.allow_origin, routing.host_name, routing.rate) == (None, [], [], None)
-    assert options_of(routing) == []
+    assert format_options(routing) == []
 
     mlflow = objects.one("Deployment", "endcap-mlflow")["spec"]["template"]["spec"]["containers"][0]
     given = server.make_context("server", list(mlflow["args"])).params
@@ -243,7 +243,7 @@ def test_the_intakes_paths_at_the_gateway_and_the_gateways_word_are_switches(ren
     intake = {"enabled": True, "out": "s3://endcap/intake"}
     closed = render({"intake": intake})
     pod = closed.one("Deployment", "endcap-gateway")["spec"]["template"]["spec"]
-    assert envoy.arguments(pod["containers"][0]["args"]).intake is None
+    assert envoy.parse_arguments(pod["containers"][0]["args"]).intake is None
     out = json.dumps(closed.one("NetworkPolicy", "endcap-gateway")["spec"]["egress"])
     assert '"app.kubernetes.io/component": "intake"' not in out
     believing = render({"serving": {"scopeFrom": "gateway"}}).one("ServingRuntime", "endcap")["spec"]["containers"][0]

@@ -71,12 +71,12 @@ def test_the_gateway_is_given_what_it_shows_and_whom_it_trusts(objects: Objects)
     from endcap_serving.gateway import envoy, xds
 
     pod, gateway = container(objects, "Deployment", "endcap-gateway")
-    given = envoy.arguments(gateway["args"])
+    given = envoy.parse_arguments(gateway["args"])
     assert {mounted(pod, gateway, path) for path in (given.tls, given.client_ca, given.upstream_tls)} == {
         "endcap-gateway-tls"
     }
     assert probed(gateway) == {"metrics"}
-    intake = xds.intake_at(given.intake)
+    intake = xds.parse_intake(given.intake)
     assert given.intake_tls
     assert certified(objects, intake.host, "endcap")
     assert intake.port in [port["port"] for port in objects.one("Service", "endcap-intake-pods")["spec"]["ports"]]
@@ -110,7 +110,7 @@ def test_mlflow_is_reached_by_its_front_alone(objects: Objects) -> None:
     pod, server = container(objects, "Deployment", "endcap-mlflow")
     given = mlflow.make_context("server", list(server["args"])).params
     before = pod["containers"][1]
-    told = login_proxy.arguments(before["args"])
+    told = login_proxy.parse_arguments(before["args"])
     assert (given["host"], given["port"]) == ("127.0.0.1", told.to)
     assert [port["containerPort"] for port in before["ports"]] == [told.port]
     assert "ports" not in server

@@ -14,7 +14,7 @@ from endcap.spec.load import load
 from endcap.spec.schema import schemas
 from endcap.steps import PIPELINES
 from endcap_pipelines.package import package
-from endcap_serving.openapi import document
+from endcap_serving.openapi import build_document
 from tests.generate.chart_values import guide
 from tests.serving import golden_files
 
@@ -30,7 +30,7 @@ def generate() -> dict[Path, str]:
     """The text of each generated file, by its path from the repository's root, which is the current folder."""
     texts = {Path("pipelines/specs/schemas") / name: text for name, text in schemas().items()}
     texts |= _compile_packages() | _render_manifests() | guide()
-    texts[Path("docs/openapi.json")] = json.dumps(document(), indent=1) + "\n"
+    texts[Path("docs/openapi.json")] = json.dumps(build_document(), indent=1) + "\n"
     golden = golden_files.GOLDEN.relative_to(ROOT)
     return texts | {golden / f"{name}.json": golden_files.text(file) for name, file in golden_files.files().items()}
 

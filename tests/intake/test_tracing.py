@@ -34,7 +34,7 @@ def test_spans_reach_the_receiver_under_the_callers_trace(monkeypatch: pytest.Mo
     try:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
-        traced = tracing.from_environment("endcap-intake")
+        traced = tracing.open_tracing("endcap-intake")
         assert traced is not None
         span = traced.start("POST /v1/events", {"traceparent": f"00-{TRACE}-{PARENT}-01"}, records=3)
         traced.finish(traced.child("commit", span))
@@ -62,7 +62,7 @@ def test_spans_reach_the_receiver_under_the_callers_trace(monkeypatch: pytest.Mo
 
 def test_nothing_is_imported_where_no_receiver_is_named() -> None:
     program = (
-        "import sys; from endcap_serving import tracing; assert tracing.from_environment('x', {}) is None; "
+        "import sys; from endcap_serving import tracing; assert tracing.open_tracing('x', {}) is None; "
         "assert not [name for name in sys.modules if name.startswith('opentelemetry')]"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

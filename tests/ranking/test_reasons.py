@@ -12,7 +12,7 @@ from endcap.features.vocabulary import Vocabulary
 from endcap.online import RecentEvent
 from endcap.ranking import PrecomputedList, Ranker, ShopperContext
 from endcap.reasons import REASONS
-from endcap_serving.openapi import document
+from endcap_serving.openapi import build_document
 from tests.ranking.fixed import FixedScores
 
 IDS = ["a", "b", "c", "d"]
@@ -85,5 +85,5 @@ def test_an_answer_without_fallbacks_says_nothing(request_: dict[str, Any], know
 
 def test_the_names_are_those_of_the_list() -> None:
     assert {*CASES, "no-predictor"} == set(REASONS)
-    reasons = document()["components"]["schemas"]["Ranking"]["properties"]["fallback"]["properties"]["reason"]
+    reasons = build_document()["components"]["schemas"]["Ranking"]["properties"]["fallback"]["properties"]["reason"]
     assert all(f"{reason}: " in reasons["description"] for reason in REASONS)

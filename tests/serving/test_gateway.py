@@ -13,7 +13,7 @@ import pytest
 
 from endcap_serving.gateway.limits import Limits
 from endcap_serving.gateway.routes import SHOPPER_HEADER, VARIANT_HEADER, Split, Upstream
-from endcap_serving.gateway.unknown_paths import nowhere
+from endcap_serving.gateway.unknown_paths import build_unknown_path_route
 from endcap_serving.local.envoy_process import Envoy
 from endcap_serving.local.predictors import free_port
 from endcap_serving.local.process import end_all
@@ -194,7 +194,7 @@ def test_only_ranking_and_health_are_reached(client: httpx.Client) -> None:
 
 
 def test_of_many_recommenders_a_404_names_a_bounded_number() -> None:
-    route = nowhere([f"{number:063}" for number in range(500)], intake=True)
+    route = build_unknown_path_route([f"{number:063}" for number in range(500)], intake=True)
     fields = route["metadata"]["filter_metadata"]["endcap.nowhere"]
     assert (len(fields["served"]), fields["count"]) == (20, 500)
     assert len(route["direct_response"]["body"]["inline_string"]) < 4096  # what Envoy takes

@@ -37,7 +37,7 @@ def test_envoy_takes_it_as_valid(name: str, tmp_path: Path) -> None:
 
 def test_envoy_takes_a_receiver_of_spans_with_tls(tmp_path: Path) -> None:
     spans = EnvoyTracing("https://collector.example.com/v1/traces")
-    validate(bootstrap.on_xds(18000, "0.0.0.0", 8080, "admin.sock", spans=spans), tmp_path)
+    validate(bootstrap.build_xds_bootstrap(18000, "0.0.0.0", 8080, "admin.sock", spans=spans), tmp_path)
 
 
 def validate(config: Json, folder: Path) -> None:
@@ -49,7 +49,7 @@ def validate(config: Json, folder: Path) -> None:
 
 def started_with(told: Json) -> Json:
     """Clusters and routes as a part of what Envoy starts with: it checks them there only."""
-    config = bootstrap.on_xds(18000, "0.0.0.0", 8080, "admin.sock", 9902)
+    config = bootstrap.build_xds_bootstrap(18000, "0.0.0.0", 8080, "admin.sock", 9902)
     clusters, (routes,) = ([{key: one[key] for key in one if key != "@type"} for one in kind] for kind in told.values())
     config["static_resources"]["clusters"] += clusters
     manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]

@@ -26,7 +26,7 @@ from hypothesis import HealthCheck, given, seed, settings
 
 from endcap.store import open_store
 from endcap_serving.local.serve import serving
-from endcap_serving.openapi import document
+from endcap_serving.openapi import build_document
 from tests.chaos.bodies import bent
 from tests.serving.conftest import Shop, children
 from tests.serving.test_supervisor import desire
@@ -42,7 +42,7 @@ NAME = "hostile"
 OWN_HEADERS = ("x-endcap-shopper", "x-request-id")
 OF_HTTP = {405, 415}
 """What a method or an encoding that nobody takes is answered with, whatever the path."""
-DOCUMENT = document()
+DOCUMENT = build_document()
 CODE = re.compile(DOCUMENT["components"]["schemas"]["Error"]["properties"]["code"]["pattern"])
 OPERATIONS = [
     (path, method.upper())

@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from endcap.store import open_store
-from endcap_serving.gateway.access.policy_file import Source
-from endcap_serving.gateway.access.settings import Settings
+from endcap_serving.gateway.access.policy_file import PolicyFile
+from endcap_serving.gateway.access.settings import AccessSettings
 from endcap_serving.local import envoy_process
 from endcap_serving.local.events import AccessNotFollowed, Event
 from endcap_serving.local.serve import serving
@@ -121,7 +121,9 @@ def test_a_key_is_withdrawn_though_envoy_did_not_follow_at_once(
     (file := tmp_path / "access.yaml").write_text(policy(clients=[client("web", "key")]).model_dump_json())
     monkeypatch.setattr(envoy_process, "_PATIENCE", 0.5)
     events: list[Event] = []
-    supervisor = Supervisor(shop.store, "withdrawn", "127.0.0.1", 0, events.append, settings=Settings(Source(file)))
+    supervisor = Supervisor(
+        shop.store, "withdrawn", "127.0.0.1", 0, events.append, settings=AccessSettings(PolicyFile(file))
+    )
 
     def status() -> int:
         url = supervisor.address + PREDICT.format(name="withdrawn")

@@ -174,18 +174,18 @@ def test_a_span_has_the_request_id_and_goes_on_the_callers_trace(
 
 def test_tracing_is_off_unless_a_receiver_is_named() -> None:
     endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318/"}
-    assert envoy_tracing.from_environment({}) is None
-    assert envoy_tracing.from_environment({**endpoint, "OTEL_SDK_DISABLED": "true"}) is None
-    assert envoy_tracing.from_environment(endpoint) == EnvoyTracing("http://collector:4318/v1/traces")
+    assert envoy_tracing.read_environment({}) is None
+    assert envoy_tracing.read_environment({**endpoint, "OTEL_SDK_DISABLED": "true"}) is None
+    assert envoy_tracing.read_environment(endpoint) == EnvoyTracing("http://collector:4318/v1/traces")
     sampled = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.25"}
-    told = envoy_tracing.from_environment({**endpoint, **sampled, "OTEL_SERVICE_NAME": "shop"})
+    told = envoy_tracing.read_environment({**endpoint, **sampled, "OTEL_SERVICE_NAME": "shop"})
     assert told == EnvoyTracing("http://collector:4318/v1/traces", "shop", 25.0)
     with pytest.raises(UserError) as address:
-        envoy_tracing.from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector"})
+        envoy_tracing.read_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector"})
     assert address.value.code == "gateway.trace-address"
     assert address.value.fields == {"variable": "OTEL_EXPORTER_OTLP_ENDPOINT", "found": "collector"}
     with pytest.raises(UserError) as share:
-        envoy_tracing.from_environment({**endpoint, **sampled, "OTEL_TRACES_SAMPLER_ARG": "3"})
+        envoy_tracing.read_environment({**endpoint, **sampled, "OTEL_TRACES_SAMPLER_ARG": "3"})
     assert (share.value.code, share.value.fields["found"]) == ("gateway.trace-share", "3")
 
 

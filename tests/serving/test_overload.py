@@ -65,7 +65,7 @@ def test_an_ordinary_client_is_served_by_the_model_beside_eight_heavy_ones(
     ordinary = client("shop", "shop", rate={"perSecond": 100, "burst": 100})
     known = policy(clients=[*heavy, ordinary])
     split = Split(Upstream("slow", predictors.base_url.port or 0), terms=GatewaySettings(timeout=2.0, popular=("p1",)))
-    lists = fallback.Server(lambda: {"slow": split.terms})
+    lists = fallback.ListServer(lambda: {"slow": split.terms})
     envoy = Envoy(tmp_path, "127.0.0.1", 0, "slow", split, fallback_port=lists.port, access=Access(known))
     stop = threading.Event()
 

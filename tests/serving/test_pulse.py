@@ -13,7 +13,7 @@ from itertools import count
 import pytest
 
 from endcap_serving import watchdog
-from endcap_serving.watchdog import Pulse
+from endcap_serving.watchdog import Watchdog
 from tests.serving.pod import wait_for
 
 BUSY = "while True: pass"
@@ -41,11 +41,11 @@ def silent_after(answers: int) -> Callable[[float], bool]:
 
 
 @pytest.fixture
-def watch() -> Iterator[Callable[[int, Callable[[float], bool]], Pulse]]:
-    made: list[Pulse] = []
+def watch() -> Iterator[Callable[[int, Callable[[float], bool]], Watchdog]]:
+    made: list[Watchdog] = []
 
-    def begin(pid: int, ask: Callable[[float], bool]) -> Pulse:
-        made.append(Pulse("it", pid, ask))
+    def begin(pid: int, ask: Callable[[float], bool]) -> Watchdog:
+        made.append(Watchdog("it", pid, ask))
         return made[-1]
 
     yield begin
@@ -53,7 +53,7 @@ def watch() -> Iterator[Callable[[int, Callable[[float], bool]], Pulse]]:
         one.close()
 
 
-Watch = Callable[[int, Callable[[float], bool]], Pulse]
+Watch = Callable[[int, Callable[[float], bool]], Watchdog]
 
 
 def test_one_that_computes_is_given_longer_and_one_that_was_stopped_while_it_did_is_not(

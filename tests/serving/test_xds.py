@@ -383,7 +383,7 @@ def admin_page(gate: Gateway, path: str) -> str:
 
 
 def test_only_the_pod_itself_is_told(tmp_path: Path) -> None:
-    service = xds_service.Service(tmp_path / "state.json")
+    service = xds_service.XdsService(tmp_path / "state.json")
     service.tell({"shoes": Split(Upstream("a", 80))})
     assert post(service, "127.0.0.1", b"{}").status_code == 200
     for sender, body, status, code in (
@@ -394,9 +394,9 @@ def test_only_the_pod_itself_is_told(tmp_path: Path) -> None:
         assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-def post(service: xds_service.Service, sender: str, body: bytes) -> httpx.Response:
+def post(service: xds_service.XdsService, sender: str, body: bytes) -> httpx.Response:
     async def send() -> httpx.Response:
-        transport = httpx.ASGITransport(xds_service.application(service, lambda: True), client=(sender, 1))
+        transport = httpx.ASGITransport(xds_service.make_xds_app(service, lambda: True), client=(sender, 1))
         async with httpx.AsyncClient(transport=transport, base_url="http://xds") as client:
             return await client.post("/v3/discovery:clusters", content=body)
 
@@ -407,12 +407,12 @@ def test_a_last_state_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     file = tmp_path / "state.json"
     shadow = Upstream("s", 80, kind="shadow")
     split = Split(Upstream("a", 80, "a.shop.svc", "a"), Upstream("b", 80), 0.3, "5a17", shadow, 0.5, LISTED)
-    last_state.write(file, LastState({"shoes": split}, [Upstream("c", 80)]))
-    assert last_state.read(file) == LastState({"shoes": split}, [Upstream("c", 80)])
+    last_state.write_last_state(file, LastState({"shoes": split}, [Upstream("c", 80)]))
+    assert last_state.read_last_state(file) == LastState({"shoes": split}, [Upstream("c", 80)])
     file.write_text(file.read_text()[:-20])
     with pytest.raises(IntegrityError) as unreadable:
-        last_state.read(file)
+        last_state.read_last_state(file)
     assert (unreadable.value.code, unreadable.value.fields["file"]) == ("gateway.state-unreadable", str(file))
-    service = xds_service.Service(file)
+    service = xds_service.XdsService(file)
     service.fall_back("there is no API server")
     assert not service.ready

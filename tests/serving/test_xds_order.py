@@ -9,7 +9,7 @@ import pytest
 
 from endcap_serving.gateway.access.access import Access
 from endcap_serving.gateway.access.policy import EVERYTHING
-from endcap_serving.gateway.discovery import LINGER, Announcer, Splits
+from endcap_serving.gateway.discovery import LINGER, DiscoveryResponder, Splits
 from endcap_serving.gateway.routes import GatewaySettings, Split, Upstream
 
 A, B, C = (Upstream(name, 80, f"{name}.shop.svc") for name in "abc")
@@ -40,14 +40,14 @@ class FakeEnvoy:
         self.routed: set[str] = set()
         self.clusters_version = self.routes_version = ""
 
-    def ask_clusters(self, announcer: Announcer, lost: bool = False) -> None:
+    def ask_clusters(self, announcer: DiscoveryResponder, lost: bool = False) -> None:
         answer = announcer.clusters(self.clusters_version)
         if answer and not lost:
             self.clusters = {one["name"] for one in answer["resources"]}
             self.predictors = {name for name in self.clusters if not name.endswith("+fallback")}
             self.clusters_version = answer["version_info"]
 
-    def ask_routes(self, announcer: Announcer, lost: bool = False) -> None:
+    def ask_routes(self, announcer: DiscoveryResponder, lost: bool = False) -> None:
         answer = announcer.routes(self.routes_version)
         if answer and not lost:
             self.routed = named(answer["resources"])
@@ -71,7 +71,7 @@ class Place:
     def __init__(self) -> None:
         self.now = 0.0
         self.envoy = FakeEnvoy()
-        self.announcer = Announcer(clock=self.clock, intake=INTAKE, access=lambda: EVERYONE)
+        self.announcer = DiscoveryResponder(clock=self.clock, intake=INTAKE, access=lambda: EVERYONE)
         self.kept: list[Upstream] = []
 
     def clock(self) -> float:
@@ -96,7 +96,7 @@ class Place:
             self.envoy = FakeEnvoy()
         elif what == "service":
             before = self.announcer.splits
-            self.announcer = Announcer(self.kept, clock=self.clock, intake=INTAKE, access=lambda: EVERYONE)
+            self.announcer = DiscoveryResponder(self.kept, clock=self.clock, intake=INTAKE, access=lambda: EVERYONE)
             self.announcer.splits = random.choice([before, *STATES]) if before is not None else None
             self.kept = self.announcer.in_use
         return what
@@ -123,7 +123,7 @@ def names(split: Split) -> set[str]:
     return {one.name if one.kind == "shadow" else one.name + listed for one in split.upstreams}
 
 
-def settle(envoy: FakeEnvoy, announcer: Announcer) -> None:
+def settle(envoy: FakeEnvoy, announcer: DiscoveryResponder) -> None:
     for _ in range(2):
         envoy.ask_clusters(announcer)
     envoy.ask_routes(announcer)
@@ -131,7 +131,7 @@ def settle(envoy: FakeEnvoy, announcer: Announcer) -> None:
 
 def test_a_cluster_goes_a_minute_after_its_last_route() -> None:
     now = 0.0
-    envoy, announcer = FakeEnvoy(), Announcer(clock=lambda: now)
+    envoy, announcer = FakeEnvoy(), DiscoveryResponder(clock=lambda: now)
     announcer.splits = STATES[1]
     for _ in range(2):
         envoy.ask_clusters(announcer)
@@ -151,7 +151,7 @@ def test_a_cluster_goes_a_minute_after_its_last_route() -> None:
 
 
 def test_what_envoy_holds_is_not_told_again() -> None:
-    announcer = Announcer()
+    announcer = DiscoveryResponder()
     assert announcer.clusters("") is None
     assert announcer.routes("") is None
     announcer.splits = STATES[1]
@@ -165,7 +165,7 @@ def test_what_envoy_holds_is_not_told_again() -> None:
 
 
 def test_what_envoy_does_not_take_is_noticed() -> None:
-    announcer = Announcer()
+    announcer = DiscoveryResponder()
     announcer.splits = STATES[0]
     clusters = announcer.clusters("")
     assert clusters is not None

@@ -8,21 +8,21 @@ from __future__ import annotations
 import re
 
 from endcap_serving.gateway.access.access import Access
-from endcap_serving.gateway.access.filters import switched_off
+from endcap_serving.gateway.access.filters import disable_filters
 from endcap_serving.gateway.clusters import TYPE, Json
 
 METADATA = "endcap.refused"
 """Of a route: the code and the fields of the refusal (envoy_replies.py)."""
 
 
-def refusals(access: Access) -> list[Json]:
+def build_refusal_routes(access: Access) -> list[Json]:
     """Routes for a virtual host. A page's request says its origin, and a browser where the page came from."""
     origins = list(access.origins)
     allowed = {"name": "origin", "string_match": {"safe_regex": {"regex": _one_of(origins)}}} if origins else None
     elsewhere = [{**allowed, "invert_match": True}] if allowed else []
     text = f"requests of pages are taken from {', '.join(origins) or 'no origin'}; add it to the allowed origins"
-    of_page = refusal(403, text, code="gateway.origin-refused", fields={"allowed": origins})
-    other = refusal(
+    of_page = build_refusal(403, text, code="gateway.origin-refused", fields={"allowed": origins})
+    other = build_refusal(
         415,
         "a body is sent as content-type: application/json; binary tensors as application/octet-stream",
         code="gateway.content-type-refused",
@@ -45,20 +45,20 @@ def refusals(access: Access) -> list[Json]:
     ]
 
 
-def other_hosts(access: Access) -> Json:
+def build_other_hosts(access: Access) -> Json:
     """The virtual host of all Host headers that are not this gateway's."""
     hosts = list(access.hosts)
     text = f"this gateway answers as {', '.join(hosts)}; ask it by one of these names, or add another"
-    refused = refusal(403, text, code="gateway.host-refused", fields={"allowed": hosts})
+    refused = build_refusal(403, text, code="gateway.host-refused", fields={"allowed": hosts})
     return {"name": "others", "domains": ["*"], "routes": [_when([], refused)]}
 
 
-def refusal(status: int, text: str, *, code: str, fields: Json | None = None) -> Json:
+def build_refusal(status: int, text: str, *, code: str, fields: Json | None = None) -> Json:
     """What a route answers in place of sending on; to be merged into it."""
     return {
         "direct_response": {"status": status, "body": {"inline_string": text}},
         "metadata": {"filter_metadata": {METADATA: {"code": code, "fields": fields or {}}}},
-        "typed_per_filter_config": {**switched_off(), **_NOT_BUFFERED},
+        "typed_per_filter_config": {**disable_filters(), **_NOT_BUFFERED},
     }
 
 

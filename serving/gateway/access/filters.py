@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from endcap_serving.gateway.access.access import Access
 from endcap_serving.gateway.access.policy import Issuer, Rate
-from endcap_serving.gateway.access.script import FAILED, FILTER, JWT, payload, source
-from endcap_serving.gateway.clusters import CLUSTERS_URL, TYPE, Json, address, http_options
+from endcap_serving.gateway.access.script import FAILED, FILTER, JWT, build_payload, write_script
+from endcap_serving.gateway.clusters import CLUSTERS_URL, TYPE, Json, build_address, build_http_options
 from endcap_serving.names import CLIENT_HEADER, KEY_HEADER, REQUEST_ID, SCOPE_HEADER, SHOPPER_HEADER, SURFACE_HEADER
 
 CORS = "envoy.filters.http.cors"
@@ -38,7 +38,7 @@ _SENT = f"content-type, authorization, {KEY_HEADER}, {SHOPPER_HEADER}, {SURFACE_
 _SHOWN = "retry-after, x-endcap-variant, x-endcap-version, x-endcap-ranking-id, x-endcap-degraded, x-request-id"
 
 
-def http_filters(discovered: Callable[[str], Json]) -> list[Json]:
+def build_http_filters(discovered: Callable[[str], Json]) -> list[Json]:
     """For the connection manager, in front of whatever reads a body. discovered: where a filter's settings are."""
     cors = {"name": CORS, "typed_config": {"@type": f"{_HTTP}.cors.v3.Cors"}, "disabled": True}
     told = [
@@ -52,14 +52,14 @@ def http_filters(discovered: Callable[[str], Json]) -> list[Json]:
     return [cors, *told]
 
 
-def extension(name: str, access: Access) -> Json:
+def build_extension(name: str, access: Access) -> Json:
     """The settings of one of `EXTENSIONS`, as a resource."""
     settings = {JWT: _tokens, FILTER: _script, RATES: _rates}[name](access)
     kind = f"{TYPE}.config.core.v3.TypedExtensionConfig"
     return {"@type": kind, "name": name, "typed_config": {"@type": _KINDS[name], **settings}}
 
 
-def switched_on(access: Access) -> Json:
+def enable_filters(access: Access) -> Json:
     """For a virtual host: the filters that this access needs."""
     on: Json = {}
     if access.origins:
@@ -83,12 +83,12 @@ def switched_on(access: Access) -> Json:
     return on
 
 
-def switched_off() -> Json:
+def disable_filters() -> Json:
     """For a route that refuses whoever comes."""
     return {name: {"@type": _FILTER_CONFIG, "disabled": True} for name in EXTENSIONS}
 
 
-def key_clusters(access: Access) -> list[Json]:
+def build_key_clusters(access: Access) -> list[Json]:
     """Where issuers' public keys are asked for."""
     uris = [issuer.jwks.uri for issuer in access.policy.issuers if issuer.jwks.uri is not None]
     return [_key_cluster(uri) for uri in dict.fromkeys(map(_server, uris))]
@@ -102,9 +102,12 @@ def _tokens(access: Access) -> Json:
     if not issuers:
         return {}
     # The script decides about those without a token, or with a wrong one.
-    choices = [*({"provider_name": payload(number)} for number in range(len(issuers))), {"allow_missing_or_failed": {}}]
+    choices = [
+        *({"provider_name": build_payload(number)} for number in range(len(issuers))),
+        {"allow_missing_or_failed": {}},
+    ]
     return {
-        "providers": {payload(number): _provider(number, issuer) for number, issuer in enumerate(issuers)},
+        "providers": {build_payload(number): _provider(number, issuer) for number, issuer in enumerate(issuers)},
         "rules": [{"match": {"prefix": "/"}, "requires": {"requires_any": {"requirements": choices}}}],
     }
 
@@ -122,7 +125,7 @@ def _provider(number: int, issuer: Issuer) -> Json:
         "audiences": issuer.audiences,
         **keys,
         "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
-        "payload_in_metadata": payload(number),
+        "payload_in_metadata": build_payload(number),
         "failed_status_in_metadata": FAILED,
         # Without an end it would hold for as long as the issuer's keys do.
         "require_expiration": True,
@@ -130,7 +133,7 @@ def _provider(number: int, issuer: Issuer) -> Json:
 
 
 def _script(access: Access) -> Json:
-    return {"default_source_code": {"inline_string": source(access.policy)}}
+    return {"default_source_code": {"inline_string": write_script(access.policy)}}
 
 
 def _rates(access: Access) -> Json:
@@ -190,7 +193,7 @@ def _server(uri: str) -> str:
 
 def _key_cluster(name: str) -> Json:
     place = urlsplit(name.partition("/")[2])
-    endpoint = {"endpoint": {"address": address(place.hostname or "", place.port or 0)}}
+    endpoint = {"endpoint": {"address": build_address(place.hostname or "", place.port or 0)}}
     secure: Json = {
         "transport_socket": {
             "name": "envoy.transport_sockets.tls",
@@ -208,7 +211,7 @@ def _key_cluster(name: str) -> Json:
         "type": "STRICT_DNS",
         "dns_lookup_family": "V4_PREFERRED",
         "connect_timeout": "1s",
-        "typed_extension_protocol_options": http_options(),
+        "typed_extension_protocol_options": build_http_options(),
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
         **(secure if place.scheme == "https" else {}),
     }

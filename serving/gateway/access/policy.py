@@ -41,18 +41,18 @@ Claim = str | list[str]
 """A claim's name, or the names on the way to it: ``[realm_access, roles]``."""
 
 
-class _Part(BaseModel):
+class _PolicyPart(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Rate(_Part):
+class Rate(_PolicyPart):
     """A token bucket: it fills by `perSecond` requests a second, and holds `burst` of them."""
 
     perSecond: Annotated[int, Field(ge=1, le=1_000_000)]  # noqa: N815 (as in the document)
     burst: Annotated[int, Field(ge=1, le=10_000_000)]
 
 
-class Client(_Part):
+class AccessClient(_PolicyPart):
     """Somebody with keys. Several keys hold at once, so that one follows another without a gap."""
 
     name: Annotated[str, Field(pattern=_NAME)]
@@ -63,7 +63,7 @@ class Client(_Part):
     rate: Rate | None = None
 
 
-class Claims(_Part):
+class Claims(_PolicyPart):
     """Which claims of a token say who its owner is and what he may do. A claim that a token lacks allows nothing."""
 
     client: Claim = "sub"
@@ -84,7 +84,7 @@ def _is_base64(value: object) -> bool:
     return isinstance(value, str) and _BASE64.fullmatch(value) is not None
 
 
-class Jwks(_Part):
+class Jwks(_PolicyPart):
     """The issuer's public keys: in the document itself (`keys`), or at an address that Envoy asks (`uri`)."""
 
     keys: Annotated[list[dict[str, Any]], Field(min_length=1)] | None = None
@@ -108,7 +108,7 @@ class Jwks(_Part):
         return self
 
 
-class Issuer(_Part):
+class Issuer(_PolicyPart):
     """Somebody whose tokens are taken. `audiences`: a token names one of them, since an issuer serves others too."""
 
     issuer: Annotated[str, Field(pattern=_WORD)]
@@ -119,11 +119,11 @@ class Issuer(_Part):
     rate: Rate | None = None
 
 
-class Policy(_Part):
+class Policy(_PolicyPart):
     """anonymous: the scopes of those who bring neither key nor token."""
 
     anonymous: list[Scope] = []
-    clients: list[Client] = []
+    clients: list[AccessClient] = []
     issuers: list[Issuer] = []
 
     @model_validator(mode="after")

@@ -14,14 +14,14 @@ from pathlib import Path
 from endcap.errors import EndcapError, StorageError
 from endcap.reading import open_regular
 from endcap_serving.gateway.access.policy import MOST_BYTES, Policy, read_policy
-from endcap_serving.json_log import error_fields
+from endcap_serving.json_log import log_fields_of
 
 log = logging.getLogger("endcap.access")
 LOOK = 1.0
 """Seconds between two looks at the file."""
 
 
-class Source:
+class PolicyFile:
     """The policy of the moment. May be asked from any thread.
 
     file: left out, `default` holds for good.
@@ -56,7 +56,7 @@ class Source:
         except EndcapError as error:
             if self.error is None or str(error) != str(self.error):
                 held = "the last good policy holds" if self._policy else "nothing is open"
-                log.error(f"the access policy is not followed; {held}", extra=error_fields(error))
+                log.error(f"the access policy is not followed; {held}", extra=log_fields_of(error))
             self.error, self._text = error, None
             return
         self.error, self._text = None, text

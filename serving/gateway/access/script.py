@@ -43,7 +43,7 @@ _REFUSALS = {
 }
 
 
-def source(policy: Policy) -> str:
+def write_script(policy: Policy) -> str:
     """The script for this policy."""
     clients = {
         key.removeprefix("sha256:"): {
@@ -54,7 +54,7 @@ def source(policy: Policy) -> str:
         for client in policy.clients
         for key in client.keys
     }
-    issuers = {payload(number): _issuer(issuer) for number, issuer in enumerate(policy.issuers)}
+    issuers = {build_payload(number): _issuer(issuer) for number, issuer in enumerate(policy.issuers)}
     told = {
         "filter": FILTER,
         "jwt": JWT,
@@ -72,7 +72,7 @@ def source(policy: Policy) -> str:
     return f"local policy = {_lua(told)}\n{_SCRIPT}"
 
 
-def payload(number: int) -> str:
+def build_payload(number: int) -> str:
     """Where the filter for tokens leaves the claims of one of this issuer."""
     return f"issuer-{number}"
 

@@ -13,27 +13,27 @@ from typing import Any
 from endcap.errors import EndcapError, UserError
 from endcap_serving.gateway.access.access import LOCAL_HOSTS, Access
 from endcap_serving.gateway.access.policy import EVERYTHING, RANKINGS, Policy, Rate
-from endcap_serving.gateway.access.policy_file import Source
+from endcap_serving.gateway.access.policy_file import PolicyFile
 
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?")
 _HOST = re.compile(r"(\*\.)?[a-z0-9.-]+|\[[0-9a-f:]+\]")
 
 
-class Settings:
+class AccessSettings:
     """access: who may do what now; None: not known yet, so that nothing is open."""
 
-    def __init__(self, source: Source | None = None, usual: Access | None = None) -> None:
+    def __init__(self, source: PolicyFile | None = None, usual: Access | None = None) -> None:
         """usual: all but the policy."""
-        self._source = source or Source(default=RANKINGS)
+        self._source = source or PolicyFile(default=RANKINGS)
         usual = usual or Access()
         self._origins, self._hosts, self._rate = usual.origins, usual.hosts, usual.rate
         self._known: Access | None = None
 
     @classmethod
-    def of(cls, given: argparse.Namespace, default: Policy) -> Settings:
+    def of(cls, given: argparse.Namespace, default: Policy) -> AccessSettings:
         """What was given by `add_options`. default: the policy where no file is given."""
         usual = Access(origins=tuple(given.allow_origin), hosts=tuple(given.host_name), rate=given.rate)
-        return cls(Source(given.access, default), usual)
+        return cls(PolicyFile(given.access, default), usual)
 
     @property
     def access(self) -> Access | None:
@@ -56,7 +56,7 @@ class Settings:
         return {"known": known, **({"error": error.code} if error else {})}
 
 
-def usual(host: str, file: Path | None = None, given: Access | None = None) -> Settings:
+def make_local_settings(host: str, file: Path | None = None, given: Access | None = None) -> AccessSettings:
     """Of a gateway on this machine that listens on `host`.
 
     On loopback whoever asks by a local name may do everything: it is this machine's user. Beyond it, all get rankings
@@ -65,22 +65,22 @@ def usual(host: str, file: Path | None = None, given: Access | None = None) -> S
     given = given or Access()
     local = _is_loopback(host)
     hosts = (*LOCAL_HOSTS, *given.hosts) if local or given.hosts else ()
-    return Settings(Source(file, EVERYTHING if local else RANKINGS), replace(given, hosts=hosts))
+    return AccessSettings(PolicyFile(file, EVERYTHING if local else RANKINGS), replace(given, hosts=hosts))
 
 
-def given_access(origins: Sequence[str], hosts: Sequence[str], rate: str) -> Access:
+def parse_access(origins: Sequence[str], hosts: Sequence[str], rate: str) -> Access:
     """What options say, but for the policy. Raises UserError for a value that is none."""
     try:
         return Access(
-            origins=tuple(map(origin_of, origins)),
-            hosts=tuple(map(host_of, hosts)),
-            rate=rate_of(rate) if rate else None,
+            origins=tuple(map(parse_origin, origins)),
+            hosts=tuple(map(parse_host, hosts)),
+            rate=parse_rate(rate) if rate else None,
         )
     except argparse.ArgumentTypeError as error:
         raise UserError(str(error), code="access.option-invalid") from None
 
 
-def known_access(settings: Settings) -> Access:
+def require_access(settings: AccessSettings) -> Access:
     """Who may do what, known now. Raises UserError or StorageError where the policy cannot be used."""
     access = settings.access
     if access is None:
@@ -96,18 +96,18 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_access_options(parser: argparse.ArgumentParser) -> None:
     """Options of access; repeated ones add up."""
     add = parser.add_argument
     add("--access", type=Path, metavar="FILE", help="the access policy; left out: all get rankings, and nothing else")
     origin = "an origin whose pages may ask, such as https://shop.example.com; may be repeated"
-    add("--allow-origin", type=origin_of, action="append", default=[], metavar="ORIGIN", help=origin)
+    add("--allow-origin", type=parse_origin, action="append", default=[], metavar="ORIGIN", help=origin)
     host = "a Host header that is answered; may be repeated; left out: any"
-    add("--host-name", type=host_of, action="append", default=[], metavar="NAME", help=host)
-    add("--rate", type=rate_of, metavar="N:BURST", help="requests a second of each client, and how many at once")
+    add("--host-name", type=parse_host, action="append", default=[], metavar="NAME", help=host)
+    add("--rate", type=parse_rate, metavar="N:BURST", help="requests a second of each client, and how many at once")
 
 
-def options_of(given: argparse.Namespace) -> list[str]:
+def format_options(given: argparse.Namespace) -> list[str]:
     """What `add_options` has read, as words for another program that takes them."""
     words = [f"--access={given.access}"] if given.access else []
     words += [f"--allow-origin={origin}" for origin in given.allow_origin]
@@ -115,19 +115,19 @@ def options_of(given: argparse.Namespace) -> list[str]:
     return [*words, *([f"--rate={given.rate.perSecond}:{given.rate.burst}"] if given.rate else [])]
 
 
-def origin_of(text: str) -> str:
+def parse_origin(text: str) -> str:
     if not _ORIGIN.fullmatch(text):
         raise argparse.ArgumentTypeError(f"found {text!r}; allowed: an origin such as https://shop.example.com")
     return text
 
 
-def host_of(text: str) -> str:
+def parse_host(text: str) -> str:
     if not _HOST.fullmatch(text):
         raise argparse.ArgumentTypeError(f"found {text!r}; allowed: a host name without a port, in small letters")
     return text
 
 
-def rate_of(text: str) -> Rate:
+def parse_rate(text: str) -> Rate:
     per_second, _, burst = text.partition(":")
     try:
         return Rate(perSecond=int(per_second), burst=int(burst))
