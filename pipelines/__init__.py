@@ -1,1 +1,1 @@
-"""The pipelines' definitions, their specs, and the packages compiled from them."""
+"""The pipelines' definitions, their specs, and the compiled packages."""

@@ -1,4 +1,4 @@
-"""Steps of one's own as KFP tasks: a function that an image has, or a container."""
+"""A user's own steps as KFP tasks: a function that an image has, or a container."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ USER_INPUTS = ("store", "registry", "recommender", "shop")
 
 
 def function_task(name: str, step: Step, run_values: Mapping[str, Any], about: Mapping[str, Any]) -> PipelineTask:
-    """A task that calls the step's function with what is `given` so far."""
+    """Make a task that calls the step's function with the run's values so far."""
     assert step.function is not None
     _check(step.function, run_values, step.arguments)
     # A component of its own name: KFP names the task by it.
@@ -38,7 +38,7 @@ def function_task(name: str, step: Step, run_values: Mapping[str, Any], about: M
 
 
 def container_task(name: str, step: Step, run_values: Mapping[str, Any]) -> PipelineTask:
-    """A task that runs the step's container, which gets what is `given` so far as ENDCAP_<NAME>."""
+    """Make a task that runs the step's container. The run's values so far are its variables ENDCAP_<NAME>."""
     return _container(name, step, {key: dict if key in ("shop", "recommender") else str for key in run_values})(
         **run_values
     )
@@ -62,7 +62,7 @@ def _container(name: str, step: Step, inputs: Mapping[str, type]) -> Any:
 
 
 def _check(function: str, run_values: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
-    """Refuse a function that wants what is not there; one that only the image has is checked where it runs."""
+    """Raise UserError if nothing fills a parameter. A function that only the image has is checked there."""
     before = list(sys.path)
     sys.path.insert(0, str(Path.cwd()))
     try:

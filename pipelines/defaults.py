@@ -1,4 +1,4 @@
-"""Where a compiled package finds the store and the registry, unless a run's parameters say otherwise."""
+"""The store and the registry of a compiled package, unless a run's parameters name others."""
 
 STORE = "s3://endcap/store"
 """Bucket `endcap`, at the endpoint that the Secret `pipeline.secret` names."""

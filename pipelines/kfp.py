@@ -89,7 +89,7 @@ class SubmittedRun:
 
 
 class KfpServer:
-    """One KFP."""
+    """One KFP, as the command line uses it."""
 
     interval = 2.0
     """Seconds between two looks at a run."""
@@ -105,8 +105,24 @@ class KfpServer:
         """Whether KFP has let this login do anything, and look at a run."""
 
     def submit(self, loaded: Loaded, pipeline: str, arguments: Json, *, name: str) -> SubmittedRun:
-        """Upload the spec's package unless this version is there, and start a run of it, in the recommender's
-        experiment. A run is created once, also where KFP's answer to that gets lost."""
+        """Upload the spec's package unless KFP has this version, and start a run of it in the recommender's experiment.
+
+        Parameters
+        ----------
+        loaded
+            The spec.
+        pipeline
+            Its name.
+        arguments
+            The pipeline's parameters.
+        name
+            The run's name.
+
+        Returns
+        -------
+        SubmittedRun
+            The run that KFP has created. It is created once, even if KFP's answer gets lost.
+        """
         records = KfpResources(self._client, self._namespace(), self._listen)
         pipeline_id = records.pipeline(f"endcap-{pipeline}-{loaded.recommender.name}")
         self._accepted = True
@@ -132,11 +148,26 @@ class KfpServer:
         read_step: Callable[[str], StepRun | None] = lambda step: None,
         read_run: Callable[[], Run | None] = lambda: None,
     ) -> None:
-        """Tell `listen` of the steps as they start and end, until the run has ended well.
+        """Send events of the steps as they start and end, until the run has ended well.
 
-        said, recorded: what a step said of itself, and the run's record, where the store can be read from here. Raises
-        EndcapError where the run failed, was ended, or is past its deadline (then it is ended); the failed step's
-        event has told the cause. An error with the field `goes_on` is of the following alone: the run goes on.
+        Parameters
+        ----------
+        run
+            KFP's id of the run.
+        steps
+            The pipeline's steps in order.
+        listen
+            Receives the events.
+        deadline
+            How long the run may take; then it is ended.
+        read_step, read_run
+            Read a step's record and the run's record, if this machine reaches the store.
+
+        Raises
+        ------
+        EndcapError
+            The run failed, was ended, or is past its deadline. The failed step's event has the cause. An error with
+            the field `goes_on` concerns only the following: the run goes on.
         """
         reported: dict[str, str] = {}
         while True:
@@ -164,7 +195,7 @@ class KfpServer:
             time.sleep(self.interval)
 
     def _look(self, run: str, listen: Listen) -> V2beta1Run:
-        """The run's state; a server that does not answer for a while is waited for."""
+        """Read the run's state, and wait for a while for a server that does not answer."""
         begun, wait, shown = time.monotonic(), self.interval, False
         while True:
             try:
@@ -192,7 +223,7 @@ class KfpServer:
             wait = min(2 * wait, 30.0)
 
     def _lost(self, run: str, error: UserError) -> EndcapError:
-        """The error of a run that may not be looked at: a login that was good before has run out."""
+        """Make the error of a run that may no longer be read: a login that worked before has expired."""
         good_before = self._followed if error.fields.get("status") == 403 else self._accepted
         if not good_before:
             return error
@@ -208,7 +239,7 @@ class KfpServer:
         return error
 
     def _namespace(self) -> str | None:
-        """Of the user, where KFP serves several. Raises UserError where nobody has said it."""
+        """The user's namespace if KFP serves several users. Raises UserError if nobody has named it."""
         namespace = self._client.namespace
         if namespace or not self._client.multi_user:
             return namespace

@@ -1,4 +1,4 @@
-"""The address of KFP's API, as far as it can be wrong before it is asked."""
+"""The address of KFP's API, checked before it is used."""
 
 from endcap.addresses import split_server
 from endcap.errors import UserError

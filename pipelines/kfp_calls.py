@@ -1,4 +1,4 @@
-"""What KFP's refusals and silences mean, in words."""
+"""Call KFP's API, and explain its refusals and silences."""
 
 from __future__ import annotations
 
@@ -29,13 +29,32 @@ LOGIN_CODES = frozenset({"kfp.forbidden", "kfp.login-page", "cluster.login-faile
 
 
 class NameTakenError(UserError):
-    """KFP has one of this name already."""
+    """KFP has an object of this name already."""
 
 
 def call_kfp(what: str, call: Callable[..., _Answer], *arguments: Any, **named: Any) -> _Answer:
-    """The answer of KFP's client. what: the doing, in words.
+    """Call KFP's client.
 
-    Raises UserError (refused), TakenError, NotFoundError, TransientError (busy or away).
+    Parameters
+    ----------
+    what
+        What the call does, for messages.
+    call, arguments, named
+        The client's method, and its arguments.
+
+    Returns
+    -------
+    object
+        The method's result.
+
+    Raises
+    ------
+    UserError
+        KFP refuses, or answers something unreadable.
+    NameTakenError, NotFoundError
+        As they say.
+    TransientError
+        KFP is busy or away.
     """
     try:
         with _quiet():
@@ -58,9 +77,26 @@ def call_kfp(what: str, call: Callable[..., _Answer], *arguments: Any, **named: 
 def call_with_retries(
     what: str, call: Callable[..., _Answer], *arguments: Any, listen: Listen, unless: Sequence[str] = ()
 ) -> _Answer:
-    """Ask, and ask again for a while where KFP is busy or away. The call must bear being repeated.
+    """Call KFP, and again for a while if it is busy or away. The call must be safe to repeat.
 
-    listen: is told that it waits. unless: codes of what is not waited for. Raises what `ask` does.
+    Parameters
+    ----------
+    what, call, arguments
+        As in `call_kfp`.
+    listen
+        Receives a `Silent` event before each further attempt.
+    unless
+        Codes of errors that are not tried again.
+
+    Returns
+    -------
+    object
+        The call's result.
+
+    Raises
+    ------
+    EndcapError
+        As in `call_kfp`.
     """
     for pause in PAUSES:
         try:
@@ -127,7 +163,7 @@ def _page(what: str, page: UnexpectedPageError) -> EndcapError:
 
 
 def _silence(what: str, error: Exception) -> EndcapError:
-    """Nothing came: a certificate that is not trusted lasts, all else may pass."""
+    """Explain why nothing came. An untrusted certificate lasts; everything else may pass."""
     cause = getattr(error, "reason", None) or error
     fields = {"doing": what, "cause": str(cause)}
     if (no_tls := tls_trouble(error)) is not None:
@@ -146,7 +182,7 @@ def _silence(what: str, error: Exception) -> EndcapError:
 
 
 def _read_reason(error: kfp_server_api.ApiException) -> str:
-    """What KFP's error says; a proxy before it answers with pages."""
+    """Read the reason from KFP's error. A proxy before KFP answers with pages."""
     body = error.body.decode(errors="replace") if isinstance(error.body, bytes) else error.body or ""
     try:
         document = json.loads(body)
@@ -158,7 +194,7 @@ def _read_reason(error: kfp_server_api.ApiException) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """KFP's client prints links and warnings of its own."""
+    """Keep KFP's client from printing links and warnings of its own."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield

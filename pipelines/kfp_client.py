@@ -1,6 +1,6 @@
-"""How KFP is reached: its own client, with what that lacks for logins, certificates and busy servers.
+"""KFP's own client, with what it lacks for logins, certificates and busy servers.
 
-Held against kfp 2.17.0 and kfp-server-api 2.17.3.
+Checked against kfp 2.17.0 and kfp-server-api 2.17.3.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ RETRIES = urllib3.Retry(total=5, connect=0, read=1, status=0, other=0, respect_r
 
 
 class UnexpectedPageError(Exception):
-    """A page came, where KFP's API was asked.
+    """A page came instead of an answer of KFP's API.
 
     Attributes
     ----------
     status
-        HTTP's.
+        The HTTP status.
     title
-        The page's.
+        The page's title.
     login
-        Whether it is one to log in by: of a proxy that stands before KFP.
+        Whether it is a login page, of a proxy that stands before KFP.
     """
 
     def __init__(self, status: int, title: str, *, login: bool) -> None:
@@ -91,11 +91,11 @@ class KfpClient(kfp_client.Client):  # type: ignore[misc]
 
     @property
     def namespace(self) -> str | None:
-        """The user's, where KFP serves several; None where it serves one, or where nobody has said it."""
+        """The user's namespace; None if KFP serves one user, or if no namespace is known."""
         return (self.get_user_namespace() or None) if self.multi_user else None
 
     def get_kfp_healthz(self, sleep_duration: int = 5) -> kfp_server_api.V2beta1GetHealthzResponse:
-        """Ask once: the parent tries for half a minute, and prints each time."""
+        """Ask once. The parent class tries for half a minute, and prints each time."""
         if self._health is None:
             api = self._healthz_api.api_client
             api.rest_client = _Rest(api.configuration, self._login)
@@ -103,7 +103,7 @@ class KfpClient(kfp_client.Client):  # type: ignore[misc]
         return self._health
 
     def set_user_namespace(self, namespace: str) -> None:
-        """For this client alone: the parent writes what it finds in a pod into the user's settings."""
+        """Set it for this client alone. The parent class writes what it finds in a pod into the user's settings."""
         self._context_setting["namespace"] = namespace.strip()
 
     def _load_context_setting_or_default(self) -> None:
@@ -162,7 +162,7 @@ class KfpClient(kfp_client.Client):  # type: ignore[misc]
 
 
 class _Rest(RESTClientObject):  # type: ignore[misc]
-    """Sends requests: each ends in time, a page is no answer, and a token that was refused is renewed once."""
+    """Sends requests. Each ends in time, a page is no answer, and a refused token is renewed once."""
 
     def __init__(self, config: kfp_server_api.Configuration, login: Login | None) -> None:
         super().__init__(config)
@@ -196,9 +196,9 @@ class _Rest(RESTClientObject):  # type: ignore[misc]
 
 
 def _refuse_page(status: int, body: bytes | str, requested: str, came_from: str) -> None:
-    """Raise PageError for what is no document of KFP's API.
+    """Raise UnexpectedPageError for a body that is no document of KFP's API.
 
-    asked, came_from: addresses before and after redirections.
+    requested, came_from: addresses before and after redirections.
     """
     text = (body.decode(errors="replace") if isinstance(body, bytes) else body).lstrip()
     if not text.startswith("<") and (status >= 300 or text.startswith("{")):

@@ -1,4 +1,4 @@
-"""What Endcap makes in KFP: a pipeline, its versions, an experiment and runs, each once."""
+"""What Endcap makes in KFP, each once: a pipeline, its versions, an experiment and runs."""
 
 from __future__ import annotations
 
@@ -23,10 +23,21 @@ _Made = TypeVar("_Made")
 
 
 class KfpResources:
-    """Of one namespace: None where KFP serves a single user.
+    """Pipelines, versions, experiments and runs of one namespace.
 
-    A name is unique in its namespace: what is there of that name is taken, and what somebody else makes at the same
-    moment too. Where KFP is busy or away, it is asked again, and `listen` is told.
+    Parameters
+    ----------
+    client
+        KFP's client.
+    namespace
+        None if KFP serves a single user.
+    listen
+        Receives an event while KFP is busy or away and is asked again.
+
+    Notes
+    -----
+    A name is unique in its namespace. What has the name already is taken, also if somebody else makes it at the
+    same moment.
     """
 
     def __init__(self, client: KfpClient, namespace: str | None, listen: Listen) -> None:
@@ -36,7 +47,7 @@ class KfpResources:
         self._listen = listen
 
     def pipeline(self, name: str) -> str:
-        """The id of the pipeline of this name. Those that all users share, and other namespaces', are none of ours."""
+        """Find or make the pipeline of this name in the namespace; returns its id."""
         api, finding = self._client.pipelines, f"find the pipeline {name}"
 
         def find() -> str | None:
@@ -54,10 +65,10 @@ class KfpResources:
         return self._settle(f"create the pipeline {name}", find, make)
 
     def version(self, pipeline_id: str, pipeline: str, loaded: Loaded) -> tuple[V2beta1PipelineVersion, bool]:
-        """The version of this content, and whether it is new.
+        """Find or upload the version with this content; returns it, and whether it is new.
 
-        A run's deadline is said to the workflow where KFP keeps it. One before 2.17 does not know it, and then drops
-        every setting of pods, without a word: what it has kept is read back.
+        The workflow gets the run's deadline if KFP keeps it. KFP before 2.17 does not know it, and then silently drops
+        every setting of pods. So this reads back what KFP has kept.
         """
         if loaded.recommender.pipeline.deadline is not None:
             version, new = self._uploaded(pipeline_id, package(pipeline, loaded, run_deadline=True))
@@ -66,7 +77,7 @@ class KfpResources:
         return self._uploaded(pipeline_id, package(pipeline, loaded))
 
     def experiment(self, name: str) -> str:
-        """The id of the experiment of this name."""
+        """Find or make the experiment of this name; returns its id."""
         api = self._client.experiments
 
         def find() -> str | None:
@@ -80,7 +91,7 @@ class KfpResources:
         return self._settle(f"create the experiment {name}", find, make)
 
     def run(self, experiment_id: str, name: str, version: V2beta1PipelineVersion, arguments: Json) -> str:
-        """The id of a new run. It is created once, also where KFP's answer to that gets lost."""
+        """Create a run; returns its id. It is created once, even if KFP's answer gets lost."""
         attempts: list[bool] = []
 
         def find_or_create() -> str:
@@ -117,7 +128,7 @@ class KfpResources:
         return self._settle("upload the package", find, upload)
 
     def _settle(self, what: str, find: Callable[[], _Made | None], make: Callable[[], _Made]) -> _Made:
-        """What is there, else what is made."""
+        """Return what `find` finds, else what `make` makes."""
 
         def find_or_make() -> _Made:
             existing = find()
@@ -135,7 +146,7 @@ class KfpResources:
 
 
 def _workflow_of(version: V2beta1PipelineVersion) -> Json:
-    """What of a package is for the workflow, as KFP has kept it."""
+    """Read what KFP has kept of the package's settings for the workflow."""
     kept = (version.pipeline_spec or {}).get("platform_spec") or {}
     workflow: Json = kept.get("platforms", {}).get("kubernetes", {}).get("pipelineConfig", {})
     return workflow

@@ -1,4 +1,4 @@
-"""What a step's pod gets in a cluster, from the spec: resources, nodes, secrets, retries, deadlines."""
+"""What a step's pod gets in a cluster, from the spec: resources, nodes, Secrets, retries, deadlines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _KEYS = (*SECRET_KEYS, REGISTRY, *MLFLOW)
 
 
 def step_settings(name: str, pipeline: Pipeline) -> Step:
-    """A step's settings: what it says itself, over the pipeline's defaults, over what holds where neither speaks."""
+    """Merge a step's own settings over the pipeline's defaults, over the fallbacks."""
     settings = pipeline.steps.get(name, Step())
     explicit = {key: getattr(settings, key) for key in settings.model_fields_set}
     defaults = {key: getattr(pipeline.defaults, key) for key in pipeline.defaults.model_fields_set}
@@ -32,7 +32,7 @@ def step_settings(name: str, pipeline: Pipeline) -> Step:
 
 
 def configure(task: PipelineTask, step: Step, pipeline: Pipeline) -> PipelineTask:
-    """Give a task what its step's settings say."""
+    """Apply a step's settings to its task."""
     _resources(task, step)
     _placement(task, step)
     _secrets(task, step, pipeline)
@@ -84,8 +84,10 @@ def _secrets(task: PipelineTask, step: Step, pipeline: Pipeline) -> None:
 
 
 def _deadlines(task: PipelineTask, step: timedelta | None, run: timedelta | None) -> None:
-    """The pod is ended by Kubernetes at the step's deadline, and never later than a whole run may take; the step
-    itself holds the rest of the run's (see `endcap_components.lifecycle`)."""
+    """Let Kubernetes end the pod at the step's deadline, and never later than the run's.
+
+    The step itself keeps the rest of the run's deadline (see `endcap_components.lifecycle`).
+    """
     if run is not None:
         task.set_env_variable(DEADLINE, str(int(run.total_seconds())))
     limits = [limit for limit in (step, run) if limit is not None]

@@ -18,10 +18,10 @@ MARGIN = timedelta(minutes=5)
 
 
 def package(pipeline: str, loaded: Loaded, *, run_deadline: bool = False) -> str:
-    """The package's YAML: the spec's steps and settings, with its documents as defaults of the parameters.
+    """Compile a pipeline to the YAML of a package. The spec's documents are the defaults of its parameters.
 
-    run_deadline: say the spec's `pipeline.deadline` to the workflow as well. KFP before 2.17 drops every setting of
-    pods of such a package, without a word.
+    run_deadline: give `pipeline.deadline` to the workflow too. KFP before 2.17 silently drops every setting of pods
+    of such a package.
     """
     definition = entry_points(group="endcap.pipelines")[pipeline].load()(loaded, run_deadline=run_deadline)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -34,7 +34,7 @@ def package(pipeline: str, loaded: Loaded, *, run_deadline: bool = False) -> str
 
 
 def configure_workflow(settings: Pipeline, run_deadline: bool) -> dsl.PipelineConfig:
-    """What KFP's workflow is told of a whole run. The deadline also ends a pod that no node takes."""
+    """Make the workflow's settings for a whole run. Its deadline also ends a pod that no node takes."""
     if settings.deadline is None or not run_deadline:
         return dsl.PipelineConfig()
     return dsl.PipelineConfig(active_deadline_seconds=int((settings.deadline + MARGIN).total_seconds()))

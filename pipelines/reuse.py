@@ -1,9 +1,9 @@
-"""Steps whose artifact is there already: the runner finds it in its own process, and starts none for the step.
+"""Steps whose artifact exists already: the runner finds it in its own process, and starts no process for the step.
 
-KFP's runner on this machine starts a Python for each task, which costs seconds before it does anything. The first
-steps of a run that was made before, or that failed later on, have nothing to do. So the runner first runs the body of
-a step itself, with a store that can only be read: where the body ends, it has found its artifact. Where it would make
-something, or fails, the step's own process starts and does all of it, as if nobody had looked.
+KFP's local runner starts a Python for each task, which takes seconds before it does anything. The first steps of a run
+that was made before, or that failed later on, have nothing to do. So the runner first runs the body of a step itself,
+with a store that can only be read. If the body ends, it has found its artifact. If it would write something, or fails,
+the step's own process starts and does everything, as if nobody had checked.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from endcap_components.reuse import ReuseCheck, check_reuse
 
 @contextlib.contextmanager
 def reuse_artifacts(folder: Path) -> Iterator[None]:
-    """Within it, KFP's local runner looks before it starts a process. folder: of the steps' logs.
+    """Within it, KFP's local runner checks for an artifact before it starts a process. folder: of the steps' logs.
 
-    KFP knows two kinds of runners by their types, and lets none be added: its handler of processes is replaced.
+    KFP knows two kinds of runners by their types and accepts no others, so its handler of processes is replaced.
     """
     from kfp.local import status, subprocess_task_handler
 
@@ -55,7 +55,7 @@ def reuse_artifacts(folder: Path) -> Iterator[None]:
 
 
 def _find(step: str, executor_input: str, folder: Path) -> bool:
-    """Whether a step has nothing to make; then its outputs are written, and all is told as its process would."""
+    """Whether a step's artifact exists. Then its outputs are written, and its events sent as its process would."""
     from kfp.dsl.executor import Executor
 
     output = io.StringIO()
@@ -92,7 +92,7 @@ def _argument(command: Sequence[str], name: str) -> str:
 
 @contextlib.contextmanager
 def _own_modules() -> Iterator[None]:
-    """A step's process finds modules in the current folder."""
+    """Find modules in the current folder, as a step's process does."""
     before = list(sys.path)
     sys.path.insert(0, str(Path.cwd()))
     try:

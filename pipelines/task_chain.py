@@ -1,4 +1,4 @@
-"""Tasks of a pipeline in their order: Endcap's own steps, and between them those that the spec puts there."""
+"""The tasks of a pipeline in their order: Endcap's steps, and between them the spec's own steps."""
 
 from __future__ import annotations
 
@@ -19,8 +19,19 @@ from endcap_pipelines.kubernetes import configure, step_settings
 class TaskChain:
     """Makes the tasks of one pipeline, one after the other.
 
-    here: for this machine, where images, secrets and resources mean nothing, a failed step is not tried again, and
-    containers are left out.
+    Parameters
+    ----------
+    pipeline
+        Its name.
+    settings
+        The spec's `pipeline`.
+    image
+        The image of every step that names no other.
+    here
+        Build for this machine: images, secrets and resources mean nothing, a failed step is not tried again, and
+        containers are left out.
+    arguments
+        The pipeline's own arguments by name. Steps get theirs from these.
     """
 
     def __init__(
@@ -38,7 +49,7 @@ class TaskChain:
         self._predecessors: list[PipelineTask] = []
 
     def reported(self) -> dsl.ExitHandler:
-        """The context of all steps: however they end, the report is made after them."""
+        """The context of all steps: the report runs after them, however they end."""
         run = dsl.PIPELINE_JOB_ID_PLACEHOLDER
         of = {name: self._values[name] for name in REPORT.takes if name in self._values}
         task = load_component(REPORT.name)(
@@ -47,9 +58,9 @@ class TaskChain:
         return dsl.ExitHandler(self._finish(task, REPORT.name), name="steps")
 
     def add(self, name: str) -> PipelineTask | None:
-        """A step of Endcap's own, after the one before it, then the user's steps that follow it.
+        """Add one of Endcap's steps after the one before it, then the user's steps that follow it.
 
-        None where the spec switches the step off.
+        Returns None if the spec switches the step off.
         """
         if not enabled(name, self._settings):
             return None

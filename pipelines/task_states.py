@@ -1,4 +1,4 @@
-"""What a run's tasks, as KFP lists them, say of the pipeline's steps."""
+"""The state of each pipeline step, read from a run's tasks as KFP lists them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,19 @@ from endcap.steps import title
 
 @dataclass(frozen=True)
 class TaskState:
-    """A step: KFP's state, the seconds that it took, what KFP says of an error, and its pods."""
+    """A step's state in KFP.
+
+    Attributes
+    ----------
+    state
+        KFP's name of it.
+    seconds
+        How long the step took.
+    error
+        KFP's message of an error.
+    pods
+        Names of its pods.
+    """
 
     state: str
     seconds: float
@@ -23,7 +35,10 @@ class TaskState:
 
 
 def find_task_states(run: V2beta1Run, steps: Sequence[str]) -> dict[str, TaskState]:
-    """The steps that have begun. A step's task is known by its name; a driver's task, named for it, comes first."""
+    """Find the states of the steps that have begun.
+
+    A step's task is known by its name. The task of its driver comes first, and is named after it.
+    """
     details = list((run.run_details and run.run_details.task_details) or [])
     states = {}
     for step in steps:
@@ -50,7 +65,7 @@ def _make_state(state: str, task: V2beta1PipelineTaskDetail, details: list[V2bet
 def _family(
     task: V2beta1PipelineTaskDetail, details: list[V2beta1PipelineTaskDetail]
 ) -> list[V2beta1PipelineTaskDetail]:
-    """The task and all below it: KFP names children by their task or by their pod, or the child names its parent."""
+    """Find the task and all below it. KFP names children by task or by pod, or the child names its parent."""
     family = [task]
     for member in family:
         children = {
@@ -66,7 +81,7 @@ def _family(
 
 
 def make_end_event(step: str, state: TaskState, record: StepRun | None) -> StepEnd | StepFailure | None:
-    """The event of a step that has ended, None of another one. said: what the step said of itself, where known."""
+    """Make the event of a step that has ended; None for another step. record: the step's own, if it can be read."""
     if state.state in ("SUCCEEDED", "SKIPPED"):
         if record is None:
             return StepEnd(step, seconds=state.seconds)

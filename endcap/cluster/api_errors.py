@@ -1,4 +1,4 @@
-"""What an API server's refusals mean, in words: who may not do what, what is absent, who else holds a field."""
+"""Translate an API server's refusals: who lacks which right, what is absent, who else owns a field."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ class AbsentError(ClusterError):
 
 
 class KindAbsentError(ClusterError):
-    """The cluster does not know this kind: what brings it is not installed."""
+    """The cluster does not have this kind: the project that brings it is not installed."""
 
 
 class ForbiddenError(ClusterError):
-    """One may not do this."""
+    """The user lacks the right to do this."""
 
 
 class StaleError(ClusterError):
-    """Someone else changed the object since it was read: read it again."""
+    """Someone else has changed the object since it was read. Read it again."""
 
 
 class VersionExpiredError(ClusterError):
-    """The server has forgotten the version that was asked for: list again."""
+    """The server no longer has the resource version that was asked for. List again."""
 
 
 class ConflictError(ClusterError):
-    """Someone else holds fields that were to be set."""
+    """Someone else owns fields that were to be set."""
 
     @property
     def managers(self) -> list[str]:
-        """Who holds them."""
+        """The field managers that own them."""
         return sorted(self.fields["held"])
 
 
 class UnreachableError(TransientError):
-    """The API server was away, or too busy, for too long."""
+    """The API server was away or busy for too long."""
 
 
 INSTALLED_BY = {
@@ -61,7 +61,7 @@ _QUOTA = re.compile(r"exceeded quota: (.*)")
 
 @dataclass(frozen=True)
 class ApiCall:
-    """What was asked of the API server, for the message."""
+    """A call to the API server, for messages."""
 
     verb: str
     kind: ObjectKind
@@ -80,7 +80,7 @@ class ApiCall:
 
 @dataclass(frozen=True)
 class ApiResponse:
-    """A refusal as it came."""
+    """The response to a refused call."""
 
     status: int
     body: str
@@ -107,7 +107,7 @@ class ApiResponse:
 
 
 def translate_refusal(response: ApiResponse, call: ApiCall) -> ClusterError:
-    """The error that says it."""
+    """Make the error that a refusal means."""
     if response.status == 401:
         return ForbiddenError(
             f"the API server does not know who asks ({response.message}): the token or certificate of the kubeconfig "

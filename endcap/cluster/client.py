@@ -1,7 +1,7 @@
-"""One cluster: get, list, apply, delete and watch objects, as dictionaries.
+"""One cluster: get, list, apply, delete and watch objects, which are plain dictionaries.
 
-On the official client's lowest level, for its authentication and TLS. Its dynamic layer is not used: it asks for every
-API group first, and keeps the answers in a file that all users of the machine share.
+This uses the lowest level of the official client, for its authentication and TLS. It does not use the dynamic client:
+that first asks for every API group, and keeps the answers in a file that all users of the machine share.
 """
 
 from __future__ import annotations
@@ -34,7 +34,17 @@ Json = dict[str, Any]
 
 
 class Cluster:
-    """Every call goes on through restarts of the API server, for `patience`."""
+    """The API server of one cluster.
+
+    Parameters
+    ----------
+    api
+        The official client's `ApiClient`.
+    host
+        Address of the API server, for messages.
+    patience
+        How long each call is tried again while the API server restarts or is busy.
+    """
 
     def __init__(self, api: Any, host: str, patience: Patience | None = None) -> None:
         self.host = host
@@ -42,11 +52,11 @@ class Cluster:
         self._patience = patience or Patience()
 
     def get(self, kind: ObjectKind, name: str, namespace: str | None = None) -> Json:
-        """Raises AbsentError, KindAbsentError, ForbiddenError."""
+        """Read an object. Raises AbsentError, KindAbsentError, ForbiddenError, UnreachableError."""
         return self._request("GET", ApiCall("get", kind, namespace, name))
 
     def find(self, kind: ObjectKind, name: str, namespace: str | None = None) -> Json | None:
-        """The object, or None where there is none of this name."""
+        """Read an object; None if there is none of this name."""
         try:
             return self.get(kind, name, namespace)
         except AbsentError:
@@ -55,13 +65,13 @@ class Cluster:
     def list_objects(
         self, kind: ObjectKind, namespace: str | None = None, labels: str = "", fields: str = ""
     ) -> list[Json]:
-        """All that match the selectors; without a namespace: of all namespaces."""
+        """List the objects that match the selectors. Without a namespace: those of all namespaces."""
         return self.list_with_version(kind, namespace, labels, fields)[0]
 
     def list_with_version(
         self, kind: ObjectKind, namespace: str | None = None, labels: str = "", fields: str = ""
     ) -> tuple[list[Json], str]:
-        """The same, with the version to watch from."""
+        """List objects, and return the resource version to watch from as well."""
         query = {"labelSelector": labels, "fieldSelector": fields, "limit": str(PAGE)}
         objects: list[Json] = []
         while True:
@@ -72,10 +82,30 @@ class Cluster:
                 return objects, page["metadata"].get("resourceVersion", "")
 
     def apply(self, thing: Json, *, force: bool = False, dry_run: bool = False) -> Json:
-        """Server-side apply: make the object so, and own these fields; returns it as it is (or would be) then.
+        """Apply an object on the server's side (server-side apply), and own the fields that it sets.
 
-        With metadata.resourceVersion: only if it is still at that version, StaleError otherwise. force: take fields
-        that others hold; without it, ConflictError names them.
+        Parameters
+        ----------
+        thing
+            The object. If it has `metadata.resourceVersion`, it is applied only at that version.
+        force
+            Take fields that others own.
+        dry_run
+            Change nothing.
+
+        Returns
+        -------
+        dict
+            The object as it then is, or would be.
+
+        Raises
+        ------
+        StaleError
+            The object is at another version.
+        ConflictError
+            Others own fields, and `force` is not set. The error names them.
+        ForbiddenError, KindAbsentError, UnreachableError
+            The cluster refuses, lacks the kind, or does not answer.
         """
         metadata = thing["metadata"]
         call = ApiCall("patch", find_object_kind(thing), metadata.get("namespace"), metadata["name"])
@@ -83,7 +113,20 @@ class Cluster:
         return self._request("PATCH", call, query, thing, "application/apply-patch+yaml")
 
     def delete(self, kind: ObjectKind, name: str, namespace: str | None = None, uid: str | None = None) -> bool:
-        """Delete it, with what it owns; with a uid, only that one. False where there was none."""
+        """Delete an object with all that it owns.
+
+        Parameters
+        ----------
+        kind, name, namespace
+            The object.
+        uid
+            Delete it only if it has this uid.
+
+        Returns
+        -------
+        bool
+            False if there was no such object.
+        """
         body: Json = {"propagationPolicy": "Background"}
         if uid:
             body["preconditions"] = {"uid": uid}
@@ -94,9 +137,9 @@ class Cluster:
         return True
 
     def schema(self, group_version: str) -> Json:
-        """The OpenAPI v3 schemas of a group's version by name; empty where the cluster does not know it.
+        """Read the OpenAPI v3 schemas of an API group's version, by name; empty if the cluster does not have it.
 
-        Everyone who is known to the API server may read it.
+        Every user whom the API server knows may read them.
         """
         call = ApiCall("get", ObjectKind(group_version, "schema", "", namespaced=False))
         try:
@@ -106,7 +149,7 @@ class Cluster:
         return (document.get("components") or {}).get("schemas") or {}
 
     def stream_events(self, kind: ObjectKind, namespace: str | None, query: Json, seconds: float) -> Iterator[Json]:
-        """One watch request's events, until the server ends it. Raises Passing where the connection drops."""
+        """Yield one watch request's events until the server ends it. Raises TransientFailure if it drops."""
         import urllib3
 
         query = {**query, "watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(max(1, int(seconds)))}
@@ -142,7 +185,7 @@ class Cluster:
     def _call(
         self, method: str, path: str, query: Json, body: Any, content: str | None, call: ApiCall, timeout: Any
     ) -> Any:
-        """One request; a refusal is raised as Passing or as what it means."""
+        """Send one request. Raises TransientFailure, or the error that the refusal means."""
         import urllib3
         from kubernetes.client.exceptions import ApiException
 

@@ -1,4 +1,4 @@
-"""Where the cluster is and who one is there: a kubeconfig, or a pod's own service account."""
+"""Where the cluster is and who the user is: from a kubeconfig, or from a pod's service account."""
 
 from __future__ import annotations
 
@@ -12,10 +12,24 @@ TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
 def connect(kubeconfig: str | None = None, context: str | None = None) -> Cluster:
-    """Connect as kubectl would: the file given, else $KUBECONFIG, else ~/.kube/config, else a pod's own account.
+    """Connect to a cluster as kubectl does: by the given file, $KUBECONFIG, ~/.kube/config, or a pod's own account.
 
-    Nothing is sent yet; a login plugin of the kubeconfig is called, and again when its token runs out. Raises UserError
-    where there is neither file nor account, where the file or the context cannot be used, or where the login fails.
+    Parameters
+    ----------
+    kubeconfig
+        A kubeconfig's path.
+    context
+        The kubeconfig's context; None: the current one.
+
+    Returns
+    -------
+    Cluster
+        No request has been sent yet. A login plugin has been called, and is called again when its token expires.
+
+    Raises
+    ------
+    UserError
+        There is neither a kubeconfig nor an account, the file or context cannot be used, or the login fails.
     """
     from kubernetes import client, config
     from kubernetes.config.config_exception import ConfigException
@@ -51,7 +65,7 @@ def connect(kubeconfig: str | None = None, context: str | None = None) -> Cluste
 
 
 def _check_server(host: str, files: str) -> None:
-    """Raise UserError where the API server's address could be tried for ever, or holds a password."""
+    """Raise UserError if the API server's address is malformed or holds a password."""
     try:
         parts = split_server(host)
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:

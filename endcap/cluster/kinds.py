@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ObjectKind:
-    """A kind of one API version: `Kind("apps/v1", "Deployment", "deployments")`."""
+    """A kind of Kubernetes objects in one API version: `ObjectKind("apps/v1", "Deployment", "deployments")`."""
 
     api_version: str
     name: str
@@ -23,11 +23,11 @@ class ObjectKind:
 
     @property
     def resource(self) -> str:
-        """Its full name, such as deployments.apps."""
+        """The full name, such as deployments.apps."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     def path(self, namespace: str | None = None, name: str | None = None) -> str:
-        """Of one object, or of all; without a namespace: those of all namespaces."""
+        """The API path of one object, or of all. Without a namespace: of all namespaces."""
         parts = ["/apis" if self.group else "/api", self.api_version]
         if self.namespaced and namespace:
             parts += ["namespaces", namespace]
@@ -64,5 +64,5 @@ _OBJECT_KINDS = (
 
 
 def find_object_kind(thing: Mapping[str, Any]) -> ObjectKind:
-    """The kind of an object. Raises KeyError for one that Endcap does not know."""
+    """Find the kind of an object. Raises KeyError for a kind that Endcap does not use."""
     return {(kind.api_version, kind.name): kind for kind in _OBJECT_KINDS}[thing["apiVersion"], thing["kind"]]

@@ -1,4 +1,4 @@
-"""What would change in an object, to be read by a person."""
+"""Show a person what would change in an object."""
 
 from __future__ import annotations
 
@@ -13,7 +13,22 @@ _SERVERS = ("managedFields", "resourceVersion", "generation", "uid", "creationTi
 
 
 def diff_objects(before: Mapping[str, Any] | None, after: Mapping[str, Any], context: int = 3) -> str:
-    """Lines as `diff -u` writes them, of the YAML of both; empty where nothing would change. None: not there yet."""
+    """Compare two states of an object.
+
+    Parameters
+    ----------
+    before
+        None if the object does not exist yet.
+    after
+        The state after the change.
+    context
+        Unchanged lines around each change.
+
+    Returns
+    -------
+    str
+        Lines as `diff -u` writes them, of both objects as YAML; empty if nothing would change.
+    """
     old = _lines(before) if before is not None else []
     name = f"{after['kind']}/{after['metadata']['name']}"
     lines = difflib.unified_diff(old, _lines(after), f"{name} (now)", f"{name} (then)", lineterm="", n=context)

@@ -1,4 +1,4 @@
-"""Asking again: an API server that restarts or is busy answers after a while."""
+"""Call again: an API server that restarts or is busy answers after a while."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class TransientFailure(Exception):  # noqa: N818 (a signal between attempts, not an error for a person)
-    """One attempt failed in a way that may pass."""
+    """One attempt failed in a way that may pass. after: seconds to wait, if the server says so."""
 
     def __init__(self, words: str, after: float | None = None) -> None:
         self.after = after
@@ -22,13 +22,13 @@ class TransientFailure(Exception):  # noqa: N818 (a signal between attempts, not
 
 
 def read_transient_failure(response: ApiResponse) -> TransientFailure:
-    """What to wait for after such an answer: as long as the server says, if it does."""
+    """Make the failure of a response that may pass. It waits as long as the server asks for, if it does."""
     seconds = response.headers.get("Retry-After", "")
     return TransientFailure(f"{response.status}: {response.message}", float(seconds) if seconds.isdigit() else None)
 
 
 def call_with_retries(attempt: Callable[[], T], call: ApiCall, host: str, patience: Patience) -> T:
-    """Call until it answers. Raises UnreachableError, with the last reason, when patience is over."""
+    """Call until an answer comes. Raises UnreachableError with the last reason when patience ends."""
     waiting = Waiting(f"the API server at {host}", patience)
     while True:
         try:

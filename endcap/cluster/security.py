@@ -1,4 +1,4 @@
-"""What every container of Endcap's image may do: nothing but run as its own user."""
+"""The security context of every container of Endcap's image: it runs as its own user and may do nothing else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ USER = 10001
 
 
 def make_container_security() -> dict[str, Any]:
-    """The `securityContext` of a container, as namespaces of the restricted profile want it."""
+    """Make a container's `securityContext`, as the Pod Security Standard `restricted` demands."""
     return {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},

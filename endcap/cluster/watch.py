@@ -1,4 +1,4 @@
-"""Following objects: a watch that goes on after a dropped connection, and after the server forgot where it was."""
+"""Follow objects by a watch that survives dropped connections and expired resource versions."""
 
 from __future__ import annotations
 
@@ -25,10 +25,31 @@ def watch(
     fields: str = "",
     seconds: float = 300.0,
 ) -> Iterator[list[Json]]:
-    """The matching objects now, and again whenever one changed, for `seconds`.
+    """Yield the matching objects now, and again after each change.
 
-    A connection that drops is begun again where it was; when the server has forgotten that point (410), or said
-    something that cannot be read, everything is listed anew. Raises what `Cluster.list_objects` raises.
+    Parameters
+    ----------
+    cluster, kind, namespace
+        What to watch; `namespace` None: all namespaces.
+    labels, fields
+        Selectors.
+    seconds
+        How long to watch.
+
+    Yields
+    ------
+    list of dict
+        All matching objects.
+
+    Raises
+    ------
+    ForbiddenError, KindAbsentError, UnreachableError
+        As `Cluster.list_objects` does.
+
+    Notes
+    -----
+    After a dropped connection the watch goes on where it was. If the server has forgotten that point (410) or sends
+    something unreadable, all objects are listed again.
     """
     end = time.monotonic() + seconds
     objects: dict[str, Json] = {}
@@ -54,7 +75,7 @@ def watch(
 
 
 def _apply_event(event: Json, objects: dict[str, Json]) -> bool:
-    """Note what an event says; whether it says anything but the time."""
+    """Apply an event to the objects; whether it changes more than the resource version."""
     item = event["object"]
     if event["type"] == "BOOKMARK":
         return False

@@ -1,9 +1,8 @@
-"""Where a cluster's predictors read their packages from, after the store was moved.
+"""Where a cluster's predictors read their packages from after the store has moved.
 
-An InferenceService names a package by an address, and another address is another template, whose pods start anew. So a
-version that is served goes on to be read from where it was, as long as the same files lie there: no pod restarts
-because the store has another name. Once they are gone, the address of now is written, or the next pod would find
-nothing.
+An InferenceService names a package by its address. Another address is another pod template, and its pods would restart.
+So a version that is served keeps its old address while the same files lie there. If they are gone, the new address is
+written, since the next pod would find nothing.
 """
 
 from __future__ import annotations
@@ -21,9 +20,21 @@ Json = dict[str, Any]
 def keep_served_addresses(
     desired: Deployment, services: Iterable[Json | None], lies_at: Callable[[str], bool]
 ) -> tuple[Deployment, list[str]]:
-    """The desired state with the addresses that the cluster has, and a line on each that is not the store's own.
+    """Keep the addresses that the cluster's predictors have.
 
-    services: the InferenceServices of the recommender that are there. lies_at: of the store, `Store.lies_at`.
+    Parameters
+    ----------
+    desired
+        The desired state.
+    services
+        The recommender's InferenceServices; None for one that does not exist.
+    lies_at
+        `Store.lies_at`.
+
+    Returns
+    -------
+    tuple of Deployment and list of str
+        The desired state with the cluster's addresses, and a line about each address that is not the store's own.
     """
     addresses = {
         target.version: target.package for service in services if service for target in _list_served_targets(service)

@@ -1,7 +1,7 @@
-"""Which items must not be shown, in few bytes: a Bloom filter, which may name an allowed item and misses no other.
+"""A set of forbidden items in few bytes: a Bloom filter finds every item of the set, and a few others by mistake.
 
-Bloom, "Space/time trade-offs in hash coding with allowable errors", CACM 13 (1970). Ten bits an item name one allowed
-item of a hundred; where there are more items than bits for that, more.
+Bloom, "Space/time trade-offs in hash coding with allowable errors", CACM 13 (1970). With ten bits an item, one allowed
+item in a hundred is mistaken for a forbidden one; with less room, more are.
 """
 
 from __future__ import annotations
@@ -19,14 +19,22 @@ BITS = 10
 
 @dataclass(frozen=True)
 class BloomFilter:
-    """bits: the filter, base85. hashes: how many of its bits stand for an item."""
+    """A set of items.
+
+    Attributes
+    ----------
+    bits
+        The filter in base85.
+    hashes
+        How many bits of the filter stand for an item.
+    """
 
     bits: str = ""
     hashes: int = 1
 
     @classmethod
     def of(cls, items: Collection[str], most: int) -> BloomFilter:
-        """Of these items, in `most` bytes at most."""
+        """Make the filter of these items, of at most `most` bytes."""
         if not items:
             return cls()
         size = max(1, min(most, -(-BITS * len(items) // 8)))
@@ -39,14 +47,14 @@ class BloomFilter:
 
     @classmethod
     def read(cls, bits: str, hashes: int) -> BloomFilter:
-        """Raises ValueError or TypeError where it is no filter."""
+        """Read a stored filter. Raises ValueError or TypeError if it is none."""
         read = cls(bits, hashes)
         if type(hashes) is not int or not 1 <= hashes <= 20 or len(read._bits) > 1 << 20:
             raise ValueError("no filter")
         return read
 
     def holds(self, item: str) -> bool:
-        """True of each item that it was made of, and of a few others."""
+        """True for each item of the set, and for a few others."""
         bits = self._bits
         return bool(bits) and all(
             bits[place >> 3] >> (place & 7) & 1 for place in _hash_to_places(item, 8 * len(bits), self.hashes)
@@ -54,12 +62,12 @@ class BloomFilter:
 
     @cached_property
     def _bits(self) -> bytes:
-        """Raises ValueError where it is no filter."""
+        """Raises ValueError if `bits` is not base85."""
         return base64.b85decode(self.bits)
 
 
 def _hash_to_places(item: str, size: int, hashes: int) -> list[int]:
-    """Kirsch and Mitzenmacher, "Less hashing, same performance", 2006: two hashes make all."""
+    """Kirsch and Mitzenmacher, "Less hashing, same performance", 2006: two hashes make all others."""
     digest = hashlib.blake2b(item.encode("utf-8", "surrogatepass"), digest_size=16).digest()
     first, second = int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little") | 1
     return [(first + number * second) % size for number in range(hashes)]

@@ -1,4 +1,4 @@
-"""What a cluster can: found out from what it serves to anyone who may log in, never assumed."""
+"""What a cluster can do, read from what it offers to every user, never assumed."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ OLDEST = "0.16"
 
 @dataclass(frozen=True)
 class Capabilities:
+    """What matters to one recommender in one cluster."""
+
     mode: Mode
     """In which the recommender runs, or is to run."""
     canaries: bool
@@ -25,11 +27,28 @@ class Capabilities:
 
 
 def find_capabilities(cluster: Cluster, recommender: Recommender, live: Json | None, service: Json) -> Capabilities:
-    """What matters for this recommender here.
+    """Find out what the cluster can do for a recommender.
 
-    live: its InferenceService, if there is one: its mode stays. service: one that says no mode (`manifests.probe`),
-    tried without being made to learn the cluster's own. Raises ClusterError where KServe is absent or too old, or
-    lacks Knative.
+    Parameters
+    ----------
+    cluster
+        The cluster.
+    recommender
+        Its spec.
+    live
+        Its InferenceService, None if there is none. Its mode stays.
+    service
+        An InferenceService without a mode (`manifests.make_mode_probe`). A dry run of it shows the cluster's default.
+
+    Returns
+    -------
+    Capabilities
+        The mode, and whether canaries work.
+
+    Raises
+    ------
+    ClusterError
+        KServe is missing or too old, or Knative or the Gateway API is missing and needed.
     """
     schema = _inference_service(cluster)
     spec_mode = recommender.serving.kubernetes.mode
@@ -93,6 +112,6 @@ def _check_release(schema: Json) -> None:
 
 
 def _default_mode(cluster: Cluster, service: Json) -> Mode:
-    """KServe's webhook writes its default mode on what says none: ask for it without making anything."""
+    """Ask KServe's webhook for its default mode by a dry run."""
     tried = cluster.apply(service, dry_run=True)
     return read_mode(tried)

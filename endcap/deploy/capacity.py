@@ -1,4 +1,4 @@
-"""Whether pods that are to start find room: what nodes offer, less what pods have asked for."""
+"""Whether the nodes have room for pods that are to start: what nodes offer, less what pods request."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ _EVERYWHERE = ("cpu", "memory", "pods")
 
 @dataclass(frozen=True)
 class Capacity:
+    """Whether there is room. description: what is missing, or why it is unknown; empty if there is enough."""
+
     enough: bool
     known: bool
     description: str
@@ -36,10 +38,10 @@ class Capacity:
 def count_starting_pods(
     serving: Serving, mode: Mode, live: Json | None, step: Transition, canary: CanaryTarget | None
 ) -> tuple[Pod, int]:
-    """Which pods a step starts, and how many of them must find room; 0 where none does.
+    """Find which pods a transition starts, and how many of them need room; 0 if none does.
 
-    A canary in Standard mode has the pods of its share, and what replaces the stable version comes in whole beside it.
-    A version that is rendered anew replaces its own pods.
+    A canary in Standard mode has the pods of its share. A version that replaces the stable one starts all of its pods
+    beside it. A version that is only rendered anew replaces its own pods.
     """
     whole = max(1, serving.replicas.min)
     stable_group, canaries = _predictors(step.service)
@@ -57,9 +59,9 @@ def count_starting_pods(
 
 
 def count_replacement_pods(serving: Serving, mode: Mode) -> tuple[Pod, int]:
-    """What must find room beside the pods of a version that are replaced in place, as by a newer image.
+    """Count the pods that need room beside those that they replace, as after a change of the image.
 
-    A Deployment of four or more ends some first; a revision of Knative's comes in whole.
+    A Deployment of four or more pods ends some first. Knative starts the whole new revision first.
     """
     whole = max(1, serving.replicas.min)
     if mode == "Knative":
@@ -68,7 +70,7 @@ def count_replacement_pods(serving: Serving, mode: Mode) -> tuple[Pod, int]:
 
 
 def find_capacity(cluster: Cluster, pod: Pod, count: int = 1) -> Capacity:
-    """Whether nodes could take so many more such pods now. Without the right to list nodes and pods it is not known."""
+    """Find whether the nodes could take `count` more such pods now. It needs the right to list nodes and pods."""
     if count == 0:
         return Capacity(True, True, "")
     try:
@@ -79,7 +81,7 @@ def find_capacity(cluster: Cluster, pod: Pod, count: int = 1) -> Capacity:
 
 
 def assess_capacity(nodes: Iterable[Json], pods: Iterable[Json], pod: Pod, count: int = 1) -> Capacity:
-    """The same, from what there is."""
+    """The same, from given nodes and pods."""
     needs = _count_needs(pod)
     used: dict[str, list[dict[str, float]]] = {}
     for other in pods:
@@ -116,7 +118,7 @@ class _Node:
         return cls(node["metadata"]["name"], offered, free)
 
     def room(self, needs: Mapping[str, float]) -> int:
-        """Pods that would fit: all that a pod asks for is on one node."""
+        """How many such pods would fit. All that a pod requests must be on one node."""
         # A hair's breadth: 0.3 cores are no sum of 0.1 and 0.2 in binary.
         most = min(_amount(self.free, name) / need for name, need in needs.items())
         return max(0, math.floor(min(most, 1e6) + 1e-6))
@@ -125,7 +127,7 @@ class _Node:
         return all(_amount(self.offered, name) >= need for name, need in needs.items())
 
     def shortage(self, needs: Mapping[str, float]) -> float:
-        """How far from enough, in parts of what is wanted, of what is shortest."""
+        """How much the scarcest resource lacks, as a part of what is needed."""
         return max(1 - _amount(self.free, name) / need for name, need in needs.items())
 
     def lacks(self, needs: Mapping[str, float]) -> str:
@@ -152,7 +154,7 @@ def _describe_needs(needs: Mapping[str, float], count: int) -> str:
 
 
 def _predictors(service: Json) -> tuple[list[Json], list[Json]]:
-    """The predictor, and those beside it."""
+    """The predictor, and the canary predictors beside it."""
     spec = service["spec"]
     return [spec["predictor"]], [entry["predictor"] for entry in spec.get("canary") or []]
 

@@ -1,4 +1,4 @@
-"""From a registered version to the desired state."""
+"""Put a registered version into the desired state."""
 
 from __future__ import annotations
 
@@ -21,15 +21,40 @@ def deploy(
     *,
     end_canary: bool = False,
 ) -> Deployment | None:
-    """Have a version served: the champion to everyone, another to the canary's share beside the champion.
+    """Have a version served: the champion to everyone, another version to the canary's share beside the champion.
 
-    The same again changes nothing: a canary that is under way keeps its present share, and goes on beside a champion
-    that is deployed again, unless `end_canary`. A version that waits for a person's approval changes nothing either:
-    it is not in the state that is returned. What the registry says holds until the state is written: nobody else
-    promotes, approves, rejects or deploys a version of the recommender meanwhile.
+    Parameters
+    ----------
+    recommender
+        Its spec.
+    version
+        The registered version's number.
+    store
+        The store that holds the desired state.
+    registry_uri
+        MLflow's address; None: the environment's, else the store's own.
+    end_canary
+        End another canary when the champion is deployed.
 
-    Returns the desired state, None where there is none yet. Raises NotFoundError for an unknown version, UserError for
-    a rejected one, TransientError where others decide on the recommender for minutes.
+    Returns
+    -------
+    Deployment or None
+        The desired state; None if there is none yet.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such version.
+    UserError
+        The version was rejected, or there is no champion.
+    TransientError
+        Others decide about the recommender for minutes.
+
+    Notes
+    -----
+    The same call again changes nothing: a canary keeps its present share, and stays beside a champion that is deployed
+    again. A version that waits for approval changes nothing either. The registry's decisions are held until the state
+    is written: nobody promotes, approves, rejects or deploys a version of the recommender meanwhile.
     """
     registry = open_registry(registry_uri, store)
     candidate, champion, terms = registry.version(recommender.name, version), registry.champion(recommender.name), None

@@ -1,4 +1,4 @@
-"""Trying a change of the desired state without making it."""
+"""Try a change of the desired state without storing it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Json = dict[str, Any]
 
 
 class _DryRunStore:
-    """A store whose documents are written to memory; everything else is the store's own."""
+    """A store that writes documents to memory. Everything else is the store's own."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -39,9 +39,9 @@ class _DryRunStore:
         yield self
 
     def check(self) -> None:
-        """What is tried keeps nobody else from it."""
+        """Nobody else waits for a dry run, so the hold never expires."""
 
 
 def make_dry_run_store(store: Store) -> Store:
-    """The same store, in which no document is changed."""
+    """Wrap a store so that no document of it changes."""
     return cast(Store, _DryRunStore(store))

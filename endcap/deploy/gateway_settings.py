@@ -1,4 +1,4 @@
-"""What the gateway goes by whichever version answers: how long, and what there is where none does."""
+"""What the gateway does whichever version answers: how long it waits, and what it answers if no version does."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NOBODYS = "\0"
 
 @dataclass(frozen=True)
 class GatewaySettings:
-    """Plain values, kept in documents as they are. Of surfaces, `ANYWHERE` stands for those that no rule names."""
+    """Plain values, which documents hold under the key `terms`. `ANYWHERE` stands for surfaces that no rule names."""
 
     timeout: float = 2.0
     """Seconds that a request may take, at most `LONGEST`."""
@@ -49,7 +49,7 @@ class GatewaySettings:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> GatewaySettings:
-        """What `to_json` gave, of earlier releases too. Raises ValueError, TypeError, AttributeError."""
+        """Read what `to_json` gave, also in earlier releases. Raises ValueError, TypeError, AttributeError."""
         return cls(
             **{
                 **document,
@@ -76,7 +76,7 @@ class GatewaySettings:
         return lists.get(self._rule(surface), self.popular)
 
     def admits(self, surface: str | None, candidates: Iterable[str]) -> list[str]:
-        """The candidates that may be shown there, as far as is known here."""
+        """The candidates that a surface may show, as far as the gateway knows."""
         place = self._rule(surface)
         if place in self.closed:
             listed = set(self.on(surface))
@@ -94,19 +94,19 @@ DEFAULT_SETTINGS = GatewaySettings()
 
 
 def read_spec_settings(recommender: Recommender) -> GatewaySettings:
-    """What the spec alone says: there is no list."""
+    """Make the settings that the spec alone gives: there is no list."""
     serving = recommender.serving
     return GatewaySettings(min(serving.timeout.total_seconds(), LONGEST), serving.k)
 
 
 def make_settings(recommender: Recommender, package: str, store: Store) -> GatewaySettings:
-    """What the spec says, with the most popular items of a package where it wants them."""
+    """Make the settings from the spec and, if the spec wants a fallback list, from a package's popular items."""
     settings = read_spec_settings(recommender)
     return settings if recommender.serving.fallback == "refuse" else _add_lists(settings, store.fetch(package))
 
 
 def _add_lists(settings: GatewaySettings, package: Path) -> GatewaySettings:
-    """With what may be shown by the rules that the package was judged by."""
+    """Add the items that the package's rules allow."""
     import pyarrow.parquet as pq
 
     from endcap.features.vocabulary import Vocabulary
@@ -121,7 +121,7 @@ def _add_lists(settings: GatewaySettings, package: Path) -> GatewaySettings:
 
 
 def apply_rules(settings: GatewaySettings, ids: Collection[str], book: Rulebook) -> GatewaySettings:
-    """With what may be shown of these items (the vocabulary's ids), and of others, by rules."""
+    """Add what rules allow of these items (the vocabulary's ids), and what they forbid of others."""
     ids = list(ids)
     named = book.surfaces
     masks = {surface: book.allowed_mask(surface) for surface in (None, *named)}
@@ -153,7 +153,7 @@ def apply_rules(settings: GatewaySettings, ids: Collection[str], book: Rulebook)
 
 
 def _take_first(ids: Iterable[str]) -> tuple[str, ...]:
-    """The first ones, as far as there is room."""
+    """Take the first items, as many as there is room for."""
     first: list[str] = []
     room = LIST_BYTES
     for item in ids:

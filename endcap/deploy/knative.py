@@ -42,9 +42,24 @@ Json = dict[str, Any]
 def plan_knative(
     recommender: Recommender, desired: Deployment, live: Json | None, namespace: str, *, room: bool
 ) -> Transition:
-    """The next step from what is there. room: whether one more predictor fits on the nodes, as far as known.
+    """Find the next transition in Knative mode.
 
-    Raises UserError for predictors that are to speak TLS.
+    Parameters
+    ----------
+    recommender, desired, live, namespace
+        The spec, the desired state, and the InferenceService that is there, or None.
+    room
+        Whether one more predictor fits on the nodes, as far as known.
+
+    Returns
+    -------
+    Transition
+        The next step towards the desired state.
+
+    Raises
+    ------
+    UserError
+        The spec wants predictors with TLS.
     """
     check_no_tls(recommender.serving.kubernetes)
     service = _KnativeService(recommender, desired, live, namespace)
@@ -98,7 +113,7 @@ def _stable_alone(service: _KnativeService, stable: Target, room: bool) -> Trans
 
 @dataclass(frozen=True)
 class _KnativeService:
-    """Where things are, and the steps from there."""
+    """The InferenceService as it is, and the transitions from there."""
 
     recommender: Recommender
     desired: Deployment

@@ -1,6 +1,6 @@
-"""A recommender as Kubernetes objects: plain functions from the spec and a version's address to dictionaries.
+"""A recommender as Kubernetes objects: plain functions from a spec and a version's address to dictionaries.
 
-Only what Endcap means is said; everything else stays with KServe's defaults and with whoever else sets it.
+The objects set only what Endcap needs. KServe's defaults and other writers set everything else.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def render_inference_service(
     annotations: Mapping[str, str],
     canary: list[Json] | None = None,
 ) -> Json:
-    """The InferenceService with these predictors (`predictor`, `canary_entry`) and annotations of `variants`."""
+    """Render the InferenceService with these predictors and the annotations of `variants`."""
     spec: Json = {"predictor": predictor}
     if canary:
         spec["canary"] = canary
@@ -47,10 +47,10 @@ def render_inference_service(
 def render_shadow_service(
     recommender: Recommender, namespace: str, mode: Mode, shadow: Target, share: float, owner: Json | None = None
 ) -> Json:
-    """The InferenceService of a shadow, which gets copies of a share of the recommender's requests.
+    """Render the InferenceService of a shadow, which gets copies of a share of the recommender's requests.
 
-    One pod, as the stable version's are; scaled by nothing, since copies that it has no time for may be lost. owner:
-    the recommender's InferenceService, with which Kubernetes deletes it.
+    It has one pod like the stable version's and does not scale, since copies may get lost. owner: the recommender's
+    InferenceService; Kubernetes deletes the shadow with it.
     """
     serving, name = recommender.serving.kubernetes, name_shadow(recommender.name, namespace)
     model = render_model(serving, serving, shadow, recommender.name)
@@ -74,9 +74,9 @@ def render_shadow_service(
 
 
 def make_mode_probe(recommender: Recommender, namespace: str, target: Target) -> Json:
-    """One that either mode takes and that says none, to ask KServe for the cluster's own without making it.
+    """Make an InferenceService without a mode that both modes accept: its dry run shows the cluster's default mode.
 
-    Without scaling: each mode has metrics that the other's validation refuses.
+    It does not scale, since each mode refuses some metrics of the other.
     """
     rendered = render_predictor(recommender, "Knative", target)
     plain = {
@@ -90,10 +90,7 @@ def make_mode_probe(recommender: Recommender, namespace: str, target: Target) ->
 
 
 def render_http_route(recommender: Recommender, namespace: str, weights: Mapping[str, int]) -> Json:
-    """An HTTPRoute of our own, which shares requests out between predictors by weight (0 to 10,000).
-
-    weights: by the predictors' Services.
-    """
+    """Render our own HTTPRoute, which splits requests between predictors' Services by weight (0 to 10,000)."""
     route = recommender.serving.kubernetes.route
     if route is None:
         raise UserError(

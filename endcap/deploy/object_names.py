@@ -19,9 +19,9 @@ SHADOW_SUFFIX = "--shadow"
 
 
 def name_shadow(recommender: str, namespace: str) -> str:
-    """Of a shadow's InferenceService: not a recommender's name, and no longer than one may be.
+    """Name a shadow's InferenceService, so that no recommender has the name and it is short enough.
 
-    In Standard mode KServe makes one label of a host's name, at most 63 characters, of the predictor and the namespace.
+    In Standard mode KServe makes a host name's label, at most 63 characters, of the predictor and the namespace.
     """
     room = min(LONGEST_NAME, 63 - len(f"-predictor-{namespace}")) - len(SHADOW_SUFFIX)
     if len(recommender) > room:
@@ -31,22 +31,22 @@ def name_shadow(recommender: str, namespace: str) -> str:
 
 
 def name_own_route(recommender: str) -> str:
-    """The name of our own HTTPRoute; KServe's has the recommender's."""
+    """Name our own HTTPRoute. KServe's has the recommender's name."""
     return f"endcap-{recommender}"
 
 
 def name_predictor(target: Target) -> str:
-    """Standard: of the version's own, so that its pods stay when it is promoted."""
+    """Standard mode: name a predictor by its version, so that its pods stay when it is promoted."""
     return f"v{target.version}"
 
 
 def name_service(recommender: str, target: Target, *, named: bool = True) -> str:
-    """Standard: the Service in front of a version's pods."""
+    """Standard mode: name the Service in front of a version's pods."""
     return name_predictor_service(recommender, name_predictor(target) if named else None)
 
 
 def check_recommender_name(recommender: str) -> None:
-    """Raise UserError where a recommender's name cannot be an InferenceService's."""
+    """Raise UserError if a recommender's name cannot be an InferenceService's."""
     if len(recommender) > LONGEST_NAME or not recommender[0].isalpha():
         raise UserError(
             f"{recommender} cannot be served in a cluster: the name may have {LONGEST_NAME} characters, and begins "

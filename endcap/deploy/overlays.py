@@ -44,12 +44,12 @@ _PLACEHOLDER = Target(version="1", package="s3://endcap/packages/{name}/replace-
 
 
 def make_placeholder(recommender: str) -> Target:
-    """Stands for a version in manifests that are rendered before there is one."""
+    """Make a version for manifests that are rendered before there is one."""
     return Target(version=_PLACEHOLDER.version, package=_PLACEHOLDER.package.format(name=recommender))
 
 
 def choose_overlay(recommender: Recommender) -> str:
-    """The name of the overlay that is as the spec says: with GPUs or without, and in which mode."""
+    """Choose the overlay for a spec: with GPUs or without, and in which mode."""
     serving = recommender.serving.kubernetes
     if serving.gpu is None or serving.gpu.count == 0:
         return "cpu"
@@ -57,7 +57,7 @@ def choose_overlay(recommender: Recommender) -> str:
 
 
 def render_overlays(recommender: Recommender, target: Target, command: str) -> dict[str, str]:
-    """Every file by its path: `base/…` and `overlays/<name>/…`. command: which wrote them, for their first line."""
+    """Render every file by its path: `base/…` and `overlays/<name>/…`. command: the one that their first line names."""
     head = f"# Written by `{command}`; do not edit.\n"
     base = _of(recommender, target, "Standard", CPU)
     files = {f"base/{name}.yaml": head + _yaml(thing) for name, thing in _base(recommender, base).items()}
@@ -122,7 +122,7 @@ def _of(recommender: Recommender, target: Target, mode: Mode, pod: Json) -> Json
 
 
 def _merge_patch(before: Json, after: Json) -> Json:
-    """What turns one into the other as a JSON merge patch: null takes a key away, a list is replaced as a whole."""
+    """Make the JSON merge patch from one to the other: null removes a key, and lists are replaced whole."""
     patch: Json = {key: None for key in before if key not in after}
     for key, value in after.items():
         old = before.get(key)

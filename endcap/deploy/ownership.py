@@ -1,4 +1,4 @@
-"""What in a cluster is Endcap's: only that is changed, and only that is removed."""
+"""Which objects of a cluster are Endcap's. It changes and removes no others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GONE_WITHIN = 60.0
 
 
 def check_ownership(live: Json | None, namespace: str, kind: ObjectKind = INFERENCE_SERVICE) -> None:
-    """Raise ClusterError where an object is someone else's; no --force takes it."""
+    """Raise ClusterError if an object is someone else's. `--force` does not change that."""
     if live is None:
         return
     name = live["metadata"]["name"]
@@ -35,7 +35,7 @@ def check_ownership(live: Json | None, namespace: str, kind: ObjectKind = INFERE
 
 
 def check_not_terminating(live: Json | None, namespace: str) -> None:
-    """Raise ClusterError where it is being deleted."""
+    """Raise ClusterError if the object is being deleted."""
     if live is not None and live["metadata"].get("deletionTimestamp"):
         name = live["metadata"]["name"]
         raise ClusterError(
@@ -47,7 +47,7 @@ def check_not_terminating(live: Json | None, namespace: str) -> None:
 
 
 def check_shadow(live: Json | None, recommender: str, namespace: str) -> None:
-    """Raise ClusterError where an InferenceService is not this recommender's shadow; no --force takes it."""
+    """Raise ClusterError if an InferenceService is not this recommender's shadow. `--force` does not change that."""
     check_ownership(live, namespace)
     if live is not None and read_annotations(live).get(SHADOW_OF) != recommender:
         name = live["metadata"]["name"]
@@ -61,9 +61,9 @@ def check_shadow(live: Json | None, recommender: str, namespace: str) -> None:
 
 
 def find_objects(recommender: str, cluster: Cluster, namespace: str) -> list[tuple[ObjectKind, Json]]:
-    """What Endcap made for a recommender in a namespace, in the order in which it is taken away.
+    """Find the objects that Endcap made for a recommender in a namespace, in the order of their removal.
 
-    Raises ClusterError where an InferenceService of its name is someone else's.
+    Raises ClusterError if an InferenceService of its name is someone else's.
     """
     service = cluster.find(INFERENCE_SERVICE, recommender, namespace)
     check_ownership(service, namespace)
@@ -79,10 +79,24 @@ def find_objects(recommender: str, cluster: Cluster, namespace: str) -> list[tup
 
 
 def delete_objects(recommender: str, cluster: Cluster, namespace: str, *, wait: bool = True) -> list[str]:
-    """Delete what Endcap made for a recommender in a namespace; returns what it was.
+    """Delete the objects that Endcap made for a recommender in a namespace.
 
-    wait: until it is gone. Raises ClusterError where an InferenceService is someone else's, or is held back by a
-    finalizer.
+    Parameters
+    ----------
+    recommender, cluster, namespace
+        Whose objects, and where.
+    wait
+        Wait until they are gone.
+
+    Returns
+    -------
+    list of str
+        Descriptions of the deleted objects.
+
+    Raises
+    ------
+    ClusterError
+        An InferenceService is someone else's, or a finalizer holds it back.
     """
     ours = find_objects(recommender, cluster, namespace)
     gone = [

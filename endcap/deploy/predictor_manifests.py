@@ -1,4 +1,4 @@
-"""The predictors of a version: their container, pods, scaling and marks."""
+"""The predictors of a version: their container, pods, scaling and annotations."""
 
 from __future__ import annotations
 
@@ -34,10 +34,26 @@ def render_predictor(
     named: bool = True,
     transport: PredictorTransport | None = None,
 ) -> Json:
-    """The predictor of a version. named: under a name of the version's own, which Standard mode needs for a canary.
-    speech: left out: as the spec says.
+    """Render the predictor of a version.
 
-    Raises UserError where the package lies in a folder of some machine.
+    Parameters
+    ----------
+    recommender, mode, target
+        The spec, KServe's mode, and the version.
+    named
+        Give it a name of the version's own, which a canary in Standard mode needs.
+    transport
+        None: as the spec says.
+
+    Returns
+    -------
+    dict
+        `spec.predictor` of an InferenceService.
+
+    Raises
+    ------
+    UserError
+        The package lies in a folder of some machine.
     """
     serving = recommender.serving.kubernetes
     transport = choose_transport(serving, mode) if transport is None else transport
@@ -56,10 +72,10 @@ def render_predictor(
 def render_canary_entry(
     recommender: Recommender, target: Target, share: float, *, transport: PredictorTransport | None = None
 ) -> Json:
-    """Standard: the canary beside the stable predictor.
+    """Render the canary predictor beside the stable one, for Standard mode.
 
-    KServe lays it over the stable's: what is to differ must be said, and keys of a mapping cannot be taken away.
-    It scales by nothing: its pods are the share of `replicas.min`, at least one.
+    KServe merges it over the stable predictor: what differs must be set, and keys of a mapping cannot be removed. It
+    does not scale: its pods are the share of `replicas.min`, at least one.
     """
     serving = recommender.serving.kubernetes
     transport = choose_transport(serving, "Standard") if transport is None else transport
@@ -78,14 +94,15 @@ def render_canary_entry(
 
 
 def count_canary_pods(serving: Serving, share: float) -> int:
-    """Standard: how many pods a canary of this share has."""
+    """Standard mode: count the pods of a canary with this share."""
     return max(1, math.ceil(serving.replicas.min * share))
 
 
 def make_resources(pod: Pod) -> Json:
-    """What a predictor's container asks for, and may use.
+    """Make the requests and limits of a predictor's container.
 
-    A limit is said for each request: KServe would fill in its own, which may lie below."""
+    Each request has a limit, since KServe would fill in its own, which may be lower.
+    """
     cpu, memory = pod.cpu or "1", pod.memory or "2Gi"
     limits = {"cpu": pod.cpu_limit or cpu, "memory": pod.memory_limit or memory}
     requests = {"cpu": cpu, "memory": memory}

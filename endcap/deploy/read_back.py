@@ -21,7 +21,7 @@ LOOK_WITHIN = 5.0
 
 
 def read_back(reconciler: Reconciler, transition: Transition) -> list[Traffic]:
-    """The traffic as it really is. Raises ClusterError where what must follow does not."""
+    """Read the traffic until it is as expected. Raises ClusterError if a route that must follow does not."""
     must_follow = reconciler.capabilities.mode == "Knative" or reconciler.own_route
     end = time.monotonic() + (SPLIT_WITHIN if must_follow else LOOK_WITHIN)
     expected = compute_expected_shares(transition, whole_percent=reconciler.capabilities.mode == "Knative")

@@ -1,4 +1,4 @@
-"""Why a version is not ready yet: from its pods, the namespace's events, and KServe's own conditions."""
+"""Why a version is not ready yet: from its pods, the namespace's events, and KServe's conditions."""
 
 from __future__ import annotations
 
@@ -49,6 +49,8 @@ _FLAGS = {
 
 @dataclass(frozen=True)
 class ReadinessProblem:
+    """What keeps a version from being ready."""
+
     description: str
     hard: bool
     """Does not pass by waiting for a node or a load."""
@@ -57,12 +59,12 @@ class ReadinessProblem:
 
     @property
     def gist(self) -> str:
-        """It without what differs from pod to pod and from try to try: the same trouble is told once."""
+        """The problem without what differs between pods and attempts, so that it is reported once."""
         return re.sub(_PARTICULARS, "…", self.about or self.description)
 
 
 def find_problem(cluster: Cluster, service: Json, version: str, since: datetime) -> ReadinessProblem | None:
-    """What keeps a version's pods from being ready; None where nothing is seen. What may not be read is left out."""
+    """Find what keeps a version's pods from being ready; None if nothing shows. What may not be read is skipped."""
     name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
     try:
         pods = cluster.list_objects(POD, namespace, labels=f"serving.kserve.io/inferenceservice={name}")
@@ -81,7 +83,7 @@ def find_problem(cluster: Cluster, service: Json, version: str, since: datetime)
 
 
 def find_pod_problem(pod: Json) -> ReadinessProblem | None:
-    """A pod's trouble, by what it says of itself."""
+    """Find the problem that a pod's status shows."""
     status = pod.get("status") or {}
     name = pod["metadata"]["name"]
     for condition in status.get("conditions") or []:
@@ -95,7 +97,7 @@ def find_pod_problem(pod: Json) -> ReadinessProblem | None:
 
 
 def _find_container_problem(status: Json, pod: str) -> ReadinessProblem | None:
-    """What the kubelet says of it."""
+    """Find the problem that the kubelet reports for a container."""
     state = status.get("state") or {}
     waiting, ended = state.get("waiting") or {}, (status.get("lastState") or {}).get("terminated") or {}
     ended = state.get("terminated") or ended
@@ -132,7 +134,7 @@ def _explain_pull_failure(message: str) -> str:
 
 
 def _explain_missing_config(container: str, message: str) -> str:
-    """By the kubelet's words: which Secret, ConfigMap or key is not there."""
+    """Name the Secret, ConfigMap or key that the kubelet misses."""
     if absent := re.search(r'(secret|configmap) "([^"]+)" not found', message):
         kind = {"secret": "Secret", "configmap": "ConfigMap"}[absent[1]]
         return f"there is no {kind} {absent[2]}, which {container} needs: make it in this namespace"
@@ -142,7 +144,7 @@ def _explain_missing_config(container: str, message: str) -> str:
 
 
 def find_event_problem(events: Iterable[Json], recommender: str, since: datetime) -> ReadinessProblem | None:
-    """The newest refusal to create a pod of this recommender, such as by a quota."""
+    """Find the newest refusal to create a pod of this recommender, such as by a quota."""
     ours = [
         event
         for event in events
@@ -159,7 +161,7 @@ def find_event_problem(events: Iterable[Json], recommender: str, since: datetime
 
 
 def find_condition_problem(service: Json, since: datetime) -> ReadinessProblem | None:
-    """What KServe says is wrong; most of it passes while pods start, and what is older may have passed already."""
+    """Find what KServe's conditions call wrong. Most of that passes while pods start, and older reports may be over."""
     status = service.get("status") or {}
     failure = (status.get("modelStatus") or {}).get("lastFailureInfo") or {}
     if failure.get("reason") in ("RuntimeNotRecognized", "NoSupportingRuntime", "RuntimeDisabled"):

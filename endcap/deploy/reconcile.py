@@ -51,16 +51,44 @@ def reconcile(
     progress: Callable[[str], None] = lambda line: None,
     lies_at: Callable[[str], bool] = lambda address: False,
 ) -> ReconcileReport:
-    """Make the cluster serve the desired state, and return what it then really does.
+    """Make the cluster serve the desired state.
 
-    desired: reads the desired state; where another one is wanted meanwhile, this ends and leaves the rest to whoever
-    wanted it. force: take fields back that others changed. wait: until everything is ready; otherwise only the next
-    step is taken. progress: told each new line of what is going on. lies_at: whether an address of elsewhere has the
-    same artifact as the store (`Store.lies_at`): what is served from there goes on to be. A shadow ends before anything
-    else changes and comes when all else is done; it is not waited for, and what goes wrong with it is a note.
+    Parameters
+    ----------
+    recommender
+        The spec that the versions are served by.
+    desired
+        Reads the desired state. If it changes meanwhile, this function stops: whoever changed it carries it out.
+    cluster, namespace
+        Where to serve.
+    force
+        Take back fields that others changed.
+    wait
+        Wait until everything is ready. False: take only the next transition.
+    progress
+        Receives each new line about what is going on.
+    lies_at
+        Whether another address holds the same artifact as the store (`Store.lies_at`). A version that is served from
+        there stays there, so that its pods do not restart.
 
-    Raises UserError for what cannot be asked for, ClusterError with the reason where the cluster refuses or a version
-    does not become ready within `serving.kubernetes.ready_within`, UnreachableError.
+    Returns
+    -------
+    ReconcileReport
+        What the cluster serves then.
+
+    Raises
+    ------
+    UserError
+        The state cannot be served there, or another state is desired by now.
+    ClusterError
+        The cluster refuses, or a version does not become ready within `serving.kubernetes.ready_within`.
+    UnreachableError
+        The API server does not answer.
+
+    Notes
+    -----
+    A shadow ends before anything else changes, and starts after everything else is done. Nothing waits for it, and an
+    error of the shadow becomes a note.
     """
     reconciler = Reconciler(recommender, desired(), cluster, namespace, force, progress, lies_at)
     _note_route(reconciler)
@@ -93,7 +121,23 @@ def preview_next_transition(
     force: bool = False,
     lies_at: Callable[[str], bool] = lambda address: False,
 ) -> str:
-    """What the next step would change, as `diff -u` writes it, with the cluster's own word on it; changes nothing."""
+    """Show what the next transition would change, and change nothing.
+
+    Parameters
+    ----------
+    recommender, desired, cluster, namespace, force, lies_at
+        As in `reconcile`; `desired` is the state itself.
+
+    Returns
+    -------
+    str
+        Lines as `diff -u` writes them. The cluster's own dry run gives the objects.
+
+    Raises
+    ------
+    UserError, ClusterError, UnreachableError
+        As in `reconcile`.
+    """
     reconciler = Reconciler(recommender, desired, cluster, namespace, force, lambda line: None, lies_at)
     desired = reconciler.desired
     transition = reconciler.plan()
@@ -116,7 +160,7 @@ def preview_next_transition(
 
 
 def _take_first_transition(reconciler: Reconciler, desired: Callable[[], Deployment]) -> Transition:
-    """Always applied, even if nothing seems to change: a stranger's edit of a field of ours shows as a conflict."""
+    """Apply the first transition, even if nothing seems to change: so a conflict with someone else's edit shows."""
     for _ in range(ATTEMPTS):
         # After the object was read: what another reconciler makes of a newer state later is met as a change of it.
         check_not_superseded(reconciler, desired)
@@ -133,11 +177,11 @@ def _take_first_transition(reconciler: Reconciler, desired: Callable[[], Deploym
 
 
 def _note_route(reconciler: Reconciler) -> None:
-    """With the first deployment: its route's hostname is to be the clients' address from then on."""
+    """Add a note to a first deployment without a route of our own: a route set later changes the clients' address."""
     bare = reconciler.capabilities.mode == "Standard" and reconciler.capabilities.canaries and not reconciler.own_route
     if bare and reconciler.live is None:
         reconciler.notes.append(
             "serving.kubernetes.route is not set: where this release of KServe does not follow a canary's share (0.20 "
             "does not), clients that go around Endcap's gateway stay with the stable version. Set it before they are "
-            "given an address, since its hostname is another one; the chart's reconciler.ownRoute gives the right to it"
+            "given an address, since its hostname is another one; the chart's deployer.ownRoute gives the right to it"
         )

@@ -34,6 +34,8 @@ ATTEMPTS = 20
 
 @dataclass
 class Reconciler:
+    """What one recommender has in a namespace of a cluster, and how the next transition is found and applied."""
+
     recommender: Recommender
     desired: Deployment
     cluster: Cluster
@@ -69,18 +71,22 @@ class Reconciler:
             self.shadows.service(self.desired.shadow, self.live)
 
     def report(self, line: str) -> None:
+        """Pass a line on, unless it repeats the last one."""
         if line != self.last_line:
             self.last_line = line
             self.progress(line)
 
     @property
     def own_route(self) -> bool:
+        """Whether an HTTPRoute of our own splits the traffic."""
         return self.capabilities.mode == "Standard" and self.recommender.serving.kubernetes.route is not None
 
     def find(self) -> Json | None:
+        """Read the recommender's InferenceService; None if there is none."""
         return self.cluster.find(INFERENCE_SERVICE, self.recommender.name, self.namespace)
 
     def plan(self) -> Transition:
+        """Find the next transition from what the cluster has."""
         if self.capabilities.mode == "Knative":
             room = self._has_room() if self.live is not None else True
             return knative.plan_knative(self.recommender, self.desired, self.live, self.namespace, room=room)
@@ -94,27 +100,28 @@ class Reconciler:
         )
 
     def _has_room(self) -> bool:
-        """Whether one more predictor fits, as far as is known; looked up once."""
+        """Whether one more predictor fits, as far as known. The nodes are read once."""
         if self.room is None:
             serving = self.recommender.serving.kubernetes
             self.room = find_capacity(self.cluster, serving, max(1, serving.replicas.min)).enough
         return self.room
 
     def describe_shortage(self, transition: Transition) -> str:
-        """What the pods that a step starts lack on the nodes, or why that is not known; empty where there is room."""
+        """What the nodes lack for the pods that a transition starts, or why that is unknown; empty if there is room."""
         serving = self.recommender.serving.kubernetes
         pod, count = count_starting_pods(serving, self.capabilities.mode, self.live, transition, self.desired.canary)
         words = find_capacity(self.cluster, pod, count).description
         return f"version {transition.starting.version}: {words}" if words and transition.starting else words
 
     def describe_upgrade_shortage(self) -> str:
-        """The same for when the pods that are there are replaced, as when the runtime gets another image."""
+        """The same for an upgrade that replaces all pods, as a new image in the runtime does."""
         words = find_capacity(
             self.cluster, *count_replacement_pods(self.recommender.serving.kubernetes, self.capabilities.mode)
         ).description
         return f"an upgrade that replaces its pods: {words}" if words else ""
 
     def find_deployments(self) -> dict[str, Json] | None:
+        """Read KServe's Deployments by name; None without the right to list them."""
         labels = f"serving.kserve.io/inferenceservice={self.recommender.name}"
         try:
             items = self.cluster.list_objects(DEPLOYMENT, self.namespace, labels)
@@ -123,7 +130,7 @@ class Reconciler:
         return {item["metadata"]["name"]: item for item in items}
 
     def apply_transition(self, transition: Transition) -> None:
-        """Apply a step to what was read; StaleError where it has changed since."""
+        """Apply a transition to the state that was read. Raises StaleError if that has changed since."""
         service = transition.service
         if self.live is not None:
             metadata = {**service["metadata"], "resourceVersion": self.live["metadata"]["resourceVersion"]}
@@ -135,7 +142,7 @@ class Reconciler:
             self._apply_route(transition)
 
     def _apply_route(self, transition: Transition) -> None:
-        """Apply our own route, if it is ours; its status changes all the time, so by itself until nobody is between."""
+        """Apply our own route. Its status changes often, so this reads and applies again until nothing came between."""
         route = manifests.render_http_route(self.recommender, self.namespace, transition.weights)
         for _ in range(ATTEMPTS):
             live = self._find_route()
@@ -148,7 +155,7 @@ class Reconciler:
         raise contended_error("HTTPRoute", route["metadata"]["name"])
 
     def _find_route(self) -> Json | None:
-        """Our own route as it is. Raises ClusterError where one of its name is someone else's."""
+        """Read our own route. Raises ClusterError if someone else made an object of that name."""
         route = self.cluster.find(HTTP_ROUTE, name_own_route(self.recommender.name), self.namespace)
         check_ownership(route, self.namespace, HTTP_ROUTE)
         return route
@@ -163,6 +170,7 @@ class Reconciler:
             raise ConflictError(f"{error}; --force takes them back", code=error.code, **error.fields) from None
 
     def read_traffic(self) -> list[Traffic]:
+        """Read how the cluster splits the traffic; empty if nothing is served or may be read."""
         if self.live is None:
             return []
         if self.capabilities.mode == "Knative":
@@ -171,5 +179,6 @@ class Reconciler:
 
 
 def contended_error(kind: str, name: str) -> ClusterError:
+    """Make the error of an object that others change each time before we can."""
     text = f"{kind} {name} is changed by others all the time; try again"
     return ClusterError(text, code="deploy.contended", kind=kind, name=name)

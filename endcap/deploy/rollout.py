@@ -26,7 +26,7 @@ TICK = 2.0
 
 
 def take_transitions(reconciler: Reconciler, desired: Callable[[], Deployment], transition: Transition) -> Transition:
-    """Take step after step until the desired state is there."""
+    """Take one transition after another until the desired state is there. Raises as `reconcile` does."""
     limit = reconciler.recommender.serving.kubernetes.ready_within
     deadline = ReadinessDeadline(limit)
     while True:
@@ -52,7 +52,7 @@ def take_transitions(reconciler: Reconciler, desired: Callable[[], Deployment], 
 
 
 def report_capacity(reconciler: Reconciler, transition: Transition) -> None:
-    """Before pods start: whether they find room. A node may still join, so it is said, not refused."""
+    """Report, before pods start, whether the nodes have room. A node may still join, so this refuses nothing."""
     if transition.done or transition.description == reconciler.reported_capacity:
         return
     reconciler.reported_capacity = transition.description
@@ -61,7 +61,7 @@ def report_capacity(reconciler: Reconciler, transition: Transition) -> None:
 
 
 def check_not_superseded(reconciler: Reconciler, desired: Callable[[], Deployment]) -> None:
-    """Raise UserError where another state is wanted than the one that is carried out."""
+    """Raise UserError if another state is desired by now than the one that is being carried out."""
     if (now := desired()).changed != reconciler.desired.changed:
         raise UserError(
             f"another state is wanted meanwhile ({describe(now)}); whoever asked for it carries it out, or "
@@ -74,7 +74,7 @@ def check_not_superseded(reconciler: Reconciler, desired: Callable[[], Deploymen
 
 @dataclass
 class ReadinessDeadline:
-    """How long a step may take, and how long a hard problem may last."""
+    """How long a transition may take, and how long a hard problem may last."""
 
     within: timedelta
     since: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
@@ -120,7 +120,7 @@ class ReadinessDeadline:
 
 
 def _wait_for_change(reconciler: Reconciler) -> Json | None:
-    """The InferenceService as soon as it changes, or after a tick."""
+    """Return the InferenceService as soon as it changes, or after a tick."""
     version = reconciler.live["metadata"]["resourceVersion"] if reconciler.live else ""
     fields = f"metadata.name={reconciler.recommender.name}"
     service: Json | None = None

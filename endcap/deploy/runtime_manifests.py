@@ -1,4 +1,4 @@
-"""What the recommenders of a namespace share: the ServingRuntime that runs the predictors, and their account."""
+"""What the recommenders of a namespace share: the ServingRuntime of the predictors, and their account."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ DRAIN_WAIT = 5
 
 
 def render_serving_runtime(namespace: str, image: str = IMAGE, online: str | None = None) -> Json:
-    """How a package is served; one for all recommenders of a namespace.
+    """Render the ServingRuntime, one for all recommenders of a namespace.
 
-    online: the Secret with the online store's address. Where it is not there, rankings go by what requests carry.
+    online: the Secret with the online store's address. Without it, rankings use only what requests carry.
     """
     return {
         "apiVersion": "serving.kserve.io/v1alpha1",
@@ -49,7 +49,7 @@ def render_serving_runtime(namespace: str, image: str = IMAGE, online: str | Non
 
 
 def render_service_account(namespace: str, serving: Serving) -> Json:
-    """The predictors' account; KServe reads packages with the Secret that it names. It may do nothing itself."""
+    """Render the predictors' account. KServe reads packages with the Secret that it names. It has no rights itself."""
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
@@ -60,7 +60,7 @@ def render_service_account(namespace: str, serving: Serving) -> Json:
 
 
 def make_start_up_probe(seconds: float, model: str = NAMED) -> Json:
-    """Waits so long for the model to be loaded; the other probes begin after it."""
+    """Make the probe that waits so many seconds for the model to load. The other probes begin after it."""
     probe = make_readiness_probe(model)
     return {**probe, "failureThreshold": max(1, math.ceil(seconds / probe["periodSeconds"]))}
 

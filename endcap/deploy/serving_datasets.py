@@ -1,4 +1,4 @@
-"""Which data the versions that serve were made of."""
+"""Which datasets the versions that serve were trained on."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from endcap.store import Store
 
 
 def find_served_datasets(shop: str, store: Store) -> list[str]:
-    """Addresses of the datasets of a shop that versions which serve were trained on, whichever recommender's.
+    """Find the datasets of a shop that serving versions were trained on, of all recommenders.
 
-    Each is there once. What cannot be read, such as a document of a newer release, is left out.
+    Returns
+    -------
+    list of str
+        Addresses, each once. A state that cannot be read, as one of a newer release, is left out.
     """
     datasets: dict[str, None] = {}
     for name in list_deployed(store):

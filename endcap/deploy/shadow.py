@@ -1,7 +1,7 @@
-"""The shadow in a cluster: an InferenceService of its own, which never keeps the versions that serve waiting.
+"""The shadow in a cluster: an InferenceService of its own, which never delays the versions that serve.
 
-It is made after they serve as wanted, and taken away before anything of them changes, so that it holds nothing that
-they need. What goes wrong with it is said, and fails no deployment.
+It starts after they serve as desired, and ends before anything of them changes, so that it holds nothing that they
+need. Its errors become notes, and fail no deployment.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Shadows:
     tell: Callable[[str], None]
 
     def find(self) -> Json | None:
-        """As it is. Raises ClusterError where an object of its name is not this recommender's."""
+        """Read it. Raises ClusterError if an object of its name is not this recommender's shadow."""
         live = self.cluster.find(INFERENCE_SERVICE, self.name, self.namespace)
         check_shadow(live, self.recommender.name, self.namespace)
         return live
@@ -50,11 +50,11 @@ class Shadows:
         return object_names.name_shadow(self.recommender.name, self.namespace)
 
     def service(self, shadow: ShadowTarget, owner: Json | None) -> Json:
-        """Its InferenceService. owner: the recommender's, None where there is none yet. Raises UserError."""
+        """Render its InferenceService. owner: the recommender's, None if there is none yet. Raises UserError."""
         return manifests.render_shadow_service(self.recommender, self.namespace, self.mode, shadow, shadow.share, owner)
 
     def end(self, owner: Json | None) -> str:
-        """Have none; what there is to say. owner: the recommender's InferenceService."""
+        """Remove the shadow; returns a note, or nothing. owner: the recommender's InferenceService."""
         try:
             live = self.find()
             if live is None or live["metadata"].get("deletionTimestamp"):
@@ -78,7 +78,7 @@ class Shadows:
         return ""
 
     def follow(self, shadow: ShadowTarget, owner: Json) -> str:
-        """Have this one; where it stands."""
+        """Make this version the shadow; returns a note about its state."""
         try:
             before = self.find()
             check_not_terminating(before, self.namespace)
@@ -89,7 +89,7 @@ class Shadows:
             return f"version {shadow.version} is no shadow yet: {error}"
 
     def _room(self) -> str:
-        """What one pod more lacks."""
+        """Describe what the nodes lack for one more pod."""
         return find_capacity(self.cluster, self.recommender.serving.kubernetes).description
 
     def _standing(self, shadow: ShadowTarget, before: Json | None, after: Json) -> str:

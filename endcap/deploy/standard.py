@@ -50,12 +50,30 @@ def plan_standard(
     canaries: bool,
     deployments: Mapping[str, Json] | None = None,
 ) -> Transition:
-    """The next step from what is there.
+    """Find the next transition in Standard mode.
 
-    Predictors that are to speak otherwise do both first, until all of their pods are such (tls.py).
+    Parameters
+    ----------
+    recommender, desired, live, namespace
+        The spec, the desired state, and the InferenceService that is there, or None.
+    canaries
+        Whether this release of KServe has canary predictors.
+    deployments
+        KServe's Deployments by name; None if they may not be read.
 
-    canaries: whether this release of KServe knows canary predictors. deployments: KServe's Deployments by name; None
-    where they may not be read. Raises UserError for a canary that the release cannot have.
+    Returns
+    -------
+    Transition
+        The next step towards the desired state.
+
+    Raises
+    ------
+    UserError
+        The state has a canary, and this release of KServe has none.
+
+    Notes
+    -----
+    If predictors are to switch TLS on or off, they first answer both ways until all of their pods do (see `tls`).
     """
     service = _StandardService(recommender, desired, live, namespace, canaries, deployments)
     transport = choose_interim_transport(recommender.serving.kubernetes, service.predictor)
@@ -109,7 +127,7 @@ def _describe_start(target: Target) -> str:
 
 @dataclass(frozen=True)
 class _StandardService:
-    """Where things are, and the steps from there."""
+    """The InferenceService as it is, and the transitions from there."""
 
     recommender: Recommender
     desired: Deployment

@@ -1,4 +1,4 @@
-"""The desired state of serving: one small document a recommender, written by `deploy`, watched by the server."""
+"""The desired state of serving: one document a recommender. `deploy` writes it, and the server follows it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ShadowTarget(Target):
 
 
 class Deployment(_StateModel):
-    """What is to be served: a stable version for everyone, or for everyone but the canary's share."""
+    """The versions to serve: a stable version for everyone, or for everyone but the canary's share."""
 
     recommender: Name
     stable: Target
@@ -66,19 +66,29 @@ def name_document(recommender: str) -> str:
 
 
 def list_deployed(store: Store) -> list[str]:
-    """The recommenders that have a desired state, an empty one too, by name."""
+    """List the recommenders that have a desired state, even an empty one."""
     return sorted(name.removeprefix("deployments/") for name in store.list_documents("deployments"))
 
 
 def make_salt(recommender: str, version: str) -> str:
-    """The salt of a version's rollout, so that not the same shoppers meet every canary."""
+    """Make the salt of a version's rollout, so that each canary meets other shoppers."""
     return fingerprint("rollout", recommender, version)
 
 
 def find_state(recommender: str, store: Store) -> Deployment | None:
-    """The desired state, or None where nothing was ever deployed. Raises IntegrityError where it cannot be read.
+    """Read the desired state.
 
-    Raises UserError where a newer release wrote it: it is not replaced then.
+    Returns
+    -------
+    Deployment or None
+        None if nothing was ever deployed.
+
+    Raises
+    ------
+    IntegrityError
+        The document is damaged.
+    UserError
+        A newer release wrote the document. It is not replaced then.
     """
     try:
         return _state_of(store.read_document(name_document(recommender)))
@@ -87,7 +97,7 @@ def find_state(recommender: str, store: Store) -> Deployment | None:
 
 
 def read_state(recommender: str, store: Store) -> Deployment:
-    """The desired state. Raises NotFoundError where nothing was ever deployed."""
+    """Read the desired state. Raises NotFoundError if nothing is deployed, else as `find_state`."""
     state = find_state(recommender, store)
     if state is None:
         raise not_deployed_error(recommender, store)
@@ -95,7 +105,7 @@ def read_state(recommender: str, store: Store) -> Deployment:
 
 
 def not_deployed_error(recommender: str, store: Store) -> NotFoundError:
-    """That there is nothing to change or to read."""
+    """Make the error of a recommender that is not deployed."""
     known = list_deployed(store)
     near = suggest(recommender, known)
     return NotFoundError(
@@ -109,7 +119,7 @@ def not_deployed_error(recommender: str, store: Store) -> NotFoundError:
 
 
 def previous_state(recommender: str, store: Store) -> Deployment | None:
-    """The state that a new one replaces: one that cannot be read is as good as none."""
+    """Read the state that a new one replaces; None for a damaged one too."""
     try:
         return find_state(recommender, store)
     except IntegrityError:
@@ -123,14 +133,35 @@ def change_state(
     *,
     repair: bool = False,
 ) -> Deployment:
-    """Replace the desired state by what `change` makes of it, whoever changes it meanwhile; returns the new one.
+    """Replace the desired state by what `change` makes of it, even if others change it at the same time.
 
-    change: from the state as it is, None where there is none, to the new one. It may be called again with a newer
-    state, so it does nothing else; what it raises ends the change, and nothing is written. A new state gets its time;
-    one that says the same is left as it is. repair: a state that cannot be read is replaced, `change` is given None.
+    Parameters
+    ----------
+    recommender
+        Its name.
+    store
+        The store that holds the desired state.
+    change
+        Takes the present state, or None, and returns the new one. It may be called again with a newer state, so it must
+        do nothing else. If it raises, nothing is written.
+    repair
+        Replace a damaged state too; `change` then gets None.
 
-    Raises IntegrityError for such a state without `repair`, UserError where a newer release wrote the state, and as
-    `Store.update_document`.
+    Returns
+    -------
+    Deployment
+        The new state, with its time. A state that says the same is left as it was.
+
+    Raises
+    ------
+    IntegrityError
+        The state is damaged, without `repair`.
+    UserError
+        A newer release wrote the state.
+
+    Notes
+    -----
+    It also raises what `Store.update_document` raises.
     """
 
     def changed(document: Json | None) -> Json:

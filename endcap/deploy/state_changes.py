@@ -1,4 +1,4 @@
-"""Changes of the desired state that somebody asks for: each is made from the state as it is then, or refused."""
+"""Changes of the desired state that a user asks for. Each starts from the state as it is then, or is refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Json = dict[str, Any]
 
 
 def forget_state(recommender: str, store: Store) -> None:
-    """Want nothing served any more. Raises NotFoundError where nothing was."""
+    """Stop serving a recommender. Raises NotFoundError if it was not deployed."""
 
     def forgotten(document: Json | None) -> Json:
         if not document:
@@ -30,9 +30,28 @@ def forget_state(recommender: str, store: Store) -> None:
 
 
 def set_share(recommender: str, share: float, store: Store, *, version: str = "") -> Deployment:
-    """Give the canary another share of the shoppers, from 0 to 1.
+    """Give the canary another share of the shoppers.
 
-    version: the canary that is meant; empty: whichever there is. Raises UserError where there is none, or another one.
+    Parameters
+    ----------
+    recommender
+        Its name.
+    share
+        0 to 1.
+    store
+        The store that holds the desired state.
+    version
+        The canary that is meant; empty: whichever there is.
+
+    Returns
+    -------
+    Deployment
+        The new desired state.
+
+    Raises
+    ------
+    UserError
+        There is no canary, or another version is the canary by now.
     """
 
     def changed(state: Deployment) -> Deployment:
@@ -66,10 +85,28 @@ def set_share(recommender: str, share: float, store: Store, *, version: str = ""
 
 
 def set_shadow(recommender: str, shadow: Target | None, share: float | None, store: Store) -> Deployment:
-    """Copy a share of the requests, from 0 to 1, to a version beside those that answer; None: to nobody any more.
+    """Copy a share of the requests to a version beside those that answer.
 
-    share: None leaves a version that is the shadow already the share that it has, and gives another one
-    `USUAL_SHADOW`. Raises UserError where the version answers already.
+    Parameters
+    ----------
+    recommender
+        Its name.
+    shadow
+        The version; None: no shadow.
+    share
+        0 to 1. None: the present share of a version that is the shadow already, else `USUAL_SHADOW`.
+    store
+        The store that holds the desired state.
+
+    Returns
+    -------
+    Deployment
+        The new desired state.
+
+    Raises
+    ------
+    UserError
+        The version answers shoppers already.
     """
 
     def changed(state: Deployment) -> Deployment:
@@ -94,7 +131,7 @@ def set_shadow(recommender: str, shadow: Target | None, share: float | None, sto
 
 
 def set_shadow_share(recommender: str, share: float, store: Store) -> Deployment:
-    """Copy another share of the requests to the shadow, from 0 to 1. Raises UserError where there is none."""
+    """Copy another share of the requests, above 0 to 1, to the shadow. Raises UserError if there is no shadow."""
 
     def changed(state: Deployment) -> Deployment:
         if state.shadow is None:
@@ -110,9 +147,24 @@ def set_shadow_share(recommender: str, share: float, store: Store) -> Deployment
 
 
 def withdraw(recommender: str, version: str, store: Store) -> Deployment | None:
-    """Serve the canary of this version no more: everyone gets the stable version.
+    """Stop serving a canary: everyone gets the stable version.
 
-    Returns the new state, None where the version is no canary. Raises IntegrityError where the state cannot be read.
+    Parameters
+    ----------
+    recommender, version
+        The canary.
+    store
+        The store that holds the desired state.
+
+    Returns
+    -------
+    Deployment or None
+        The new state; None if the version is no canary.
+
+    Raises
+    ------
+    IntegrityError
+        The state cannot be read.
     """
 
     def changed(state: Deployment | None) -> Deployment:

@@ -1,7 +1,7 @@
-"""Predictors that speak TLS, in Standard mode: what their InferenceService says of it.
+"""Predictors that speak TLS in Standard mode: what their InferenceService has for it.
 
-Behind one Service all pods must speak alike, and a rolling update mixes them for minutes. So TLS has a port of its own,
-and on the way from one to the other pods answer at both.
+Behind one Service all pods must speak alike, and a rolling update mixes old and new pods for minutes. So TLS has a port
+of its own, and while TLS is switched on or off, pods answer at both ports.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class PredictorTransport:
-    """How predictors speak, and how the gateway is to speak with them."""
+    """How predictors answer, and how the gateway connects to them."""
 
     tls: Tls | None = None
     """What they have besides the plain port."""
@@ -31,11 +31,11 @@ class PredictorTransport:
 
     @property
     def annotations(self) -> dict[str, str]:
-        """The annotation of a predictor by which the gateway knows."""
+        """The annotation of a predictor that tells the gateway."""
         return {TLS: "mtls" if self.tls.clients else "tls"} if self.tls and not self.plain else {}
 
     def add_to_model(self, model: Json) -> Json:
-        """The `model` of a predictor that speaks so."""
+        """Add arguments, ports and the certificate's mount to the `model` of a predictor."""
         if self.tls is None:
             return model
         args = ["--tls", CERTIFICATES, "--tls-port", str(TLS_PORT), "--plain", "all" if self.plain else "health"]
@@ -53,7 +53,7 @@ class PredictorTransport:
 
     @property
     def pod_fields(self) -> Json:
-        """What the predictor's pods have besides."""
+        """Further fields of the predictor's pods."""
         if self.tls is None:
             return {}
         return {"volumes": [{"name": "tls", "secret": {"secretName": self.tls.secret, "defaultMode": 0o440}}]}
@@ -63,14 +63,14 @@ PLAIN = PredictorTransport()
 
 
 def choose_transport(serving: Serving, mode: Mode) -> PredictorTransport:
-    """What a spec says; in Knative mode predictors speak no TLS of their own."""
+    """Choose the transport that the spec asks for. In Knative mode predictors have no TLS of their own."""
     return PredictorTransport(serving.tls, plain=False) if serving.tls and mode == "Standard" else PLAIN
 
 
 def choose_interim_transport(serving: Serving, live: Mapping[str, Any]) -> PredictorTransport | None:
-    """What predictors speak on the way from the one that is there to what is wanted; None where it needs none.
+    """Choose the transport on the way from the present predictor to the spec's; None if they agree.
 
-    The gateway goes on as before meanwhile, as the one that is there says: see `said_between`.
+    The gateway connects as before meanwhile: see `copy_tls_annotation`.
     """
     if not live or uses_tls(live) == (serving.tls is not None):
         return None
@@ -78,13 +78,13 @@ def choose_interim_transport(serving: Serving, live: Mapping[str, Any]) -> Predi
 
 
 def copy_tls_annotation(live: Mapping[str, Any]) -> dict[str, str]:
-    """The annotation that stays on the way."""
+    """Copy the present predictor's annotation about TLS, which stays until all pods answer both ways."""
     value = (live.get("annotations") or {}).get(TLS)
     return {TLS: value} if value else {}
 
 
 def check_no_tls(serving: Serving) -> None:
-    """Raise UserError where predictors of Knative mode are to speak TLS, whose pods have a proxy in front."""
+    """Raise UserError if the spec wants TLS in Knative mode, where a proxy stands before the pods."""
     if serving.tls is not None:
         raise UserError(
             "serving.kubernetes.tls: found in Knative mode; allowed: nothing there, since Knative encrypts the ways of "
@@ -95,7 +95,7 @@ def check_no_tls(serving: Serving) -> None:
 
 
 def _read_tls(predictor: Mapping[str, Any]) -> Tls:
-    """What a predictor of ours that speaks TLS was rendered with."""
+    """Read the TLS settings that a predictor of ours was rendered with."""
     volumes = [volume["secret"]["secretName"] for volume in predictor.get("volumes", ()) if volume["name"] == "tls"]
     args = list(predictor["model"].get("args", ()))
     clients = args[args.index("--tls-clients") + 1].split(",") if "--tls-clients" in args else []

@@ -1,4 +1,4 @@
-"""The traffic that a cluster really sends where: read back, never taken from what was asked for."""
+"""How a cluster really splits the traffic: read back, never taken from what was asked for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Traffic:
-    """What one object of the cluster says."""
+    """What one object of the cluster says about the traffic."""
 
     source: str
     shares: dict[str, float]
@@ -32,13 +32,13 @@ class Traffic:
 
 
 def describe_shares(shares: Mapping[str, float]) -> str:
-    """Percent by version, to be read."""
+    """Describe percentages by version to a person."""
     ordered = sorted(shares.items(), key=lambda entry: -entry[1])
     return ", ".join(f"{share:.4g} % version {version}" for version, share in ordered) or "nothing"
 
 
 def read_knative_traffic(cluster: Cluster, service: Json) -> Traffic:
-    """Of the Knative Route, or, without the right to read it, of KServe's report on it."""
+    """Read the Knative Route or, without the right to read it, KServe's report about it."""
     metadata, annotations = service["metadata"], read_annotations(dict(service))
     predictor = (service["status"].get("components") or {}).get("predictor") or {}
     newest, targets = predictor.get("latestCreatedRevision"), predictor.get("traffic") or []
@@ -60,7 +60,7 @@ def read_knative_traffic(cluster: Cluster, service: Json) -> Traffic:
 
 
 def read_standard_traffic(cluster: Cluster, service: Json, has_own_route: bool) -> list[Traffic]:
-    """Of our own HTTPRoute, if one is wanted, and of the one that KServe makes; without the right to read: none."""
+    """Read our own HTTPRoute, if the spec wants one, and KServe's; none without the right to read them."""
     name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
     versions = {}
     for predictor in [
@@ -83,7 +83,7 @@ def read_standard_traffic(cluster: Cluster, service: Json, has_own_route: bool) 
 
 
 def compute_expected_shares(transition: Transition, whole_percent: bool) -> dict[str, float]:
-    """Percent by version that a step's InferenceService asks for. whole_percent: as KServe rounds."""
+    """Compute the percentages by version that a transition asks for. whole_percent: as KServe rounds."""
     annotations = read_annotations(transition.service)
     share = read_share(annotations) if annotations.get(CANARY) else 0.0
     canary = round_percent(share) if whole_percent else 100 * round(share * WEIGHTS) / WEIGHTS
@@ -92,7 +92,7 @@ def compute_expected_shares(transition: Transition, whole_percent: bool) -> dict
 
 
 def _sum_weights(route: Json, versions: Mapping[str, str]) -> dict[str, float]:
-    """Of the last rule: KServe's earlier ones are for single paths."""
+    """Sum up the weights of the last rule: KServe's earlier rules are for single paths."""
     rules = route["spec"].get("rules") or [{}]
     backends = rules[-1].get("backendRefs") or []
     total = sum(backend.get("weight", 1) for backend in backends) or 1
@@ -106,10 +106,10 @@ def _sum_weights(route: Json, versions: Mapping[str, str]) -> dict[str, float]:
 
 
 def find_route_problem(route: Json) -> str:
-    """Why a gateway that an HTTPRoute names does not follow it, or not yet; empty where all of them do.
+    """Find why a gateway that an HTTPRoute names does not follow it yet; empty if all gateways follow it.
 
-    What stands in the route is only what was asked for: its gateways' controllers say in its status what they made of
-    it, and which generation of it they have seen.
+    The route itself only says what was asked for. In its status, the controllers of its gateways report what they made
+    of it, and which generation of it they have seen.
     """
     namespace, generation = route["metadata"]["namespace"], route["metadata"].get("generation", 0)
     reports = (route.get("status") or {}).get("parents") or []
@@ -131,7 +131,7 @@ def _is_same_parent(first: Json, second: Json, namespace: str) -> bool:
 
 
 def _find_refusal(conditions: list[Json], generation: int) -> str:
-    """What keeps a controller from following a route at this generation; empty where nothing does."""
+    """Find what keeps a controller from following this generation of a route; empty if nothing does."""
     by_type = {condition["type"]: condition for condition in conditions}
     for kind in ("Accepted", "ResolvedRefs"):
         condition = by_type.get(kind)

@@ -1,6 +1,6 @@
-"""The way to a desired state: one safe step at a time, each found anew from what the cluster says.
+"""The way to a desired state, one safe transition at a time. Each is found anew from what the cluster has.
 
-Nothing is remembered between steps, so that a deployer that dies, or a second one, goes on from wherever things are.
+Nothing is remembered between transitions. So a deployer that dies, or a second one, goes on from wherever things are.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ WEIGHTS = 10_000
 
 @dataclass(frozen=True)
 class Transition:
+    """The next change of what a cluster serves."""
+
     service: Json
     """The InferenceService as it is to be now."""
     description: str
@@ -51,30 +53,32 @@ class Transition:
 
 
 def round_percent(share: float) -> int:
-    """Whole percent, as KServe counts; a share between nothing and everything stays between them."""
+    """Round a share to whole percent, as KServe does. A share between nothing and everything stays between them."""
     return round(100 * share) if share in (0.0, 1.0) else min(99, max(1, round(100 * share)))
 
 
 def read_annotations(service: Mapping[str, Any]) -> dict[str, str]:
+    """Read the annotations of an InferenceService."""
     return service["metadata"].get("annotations") or {}
 
 
 def read_annotation(predictor: Mapping[str, Any], key: str) -> str:
-    """One of our annotations on a predictor, empty where it has none."""
+    """Read one of our annotations on a predictor; empty if it has none."""
     return str((predictor.get("annotations") or {}).get(key, ""))
 
 
 def is_pending(transition: Transition, live: Json | None) -> bool:
-    """Whether the step is yet to be taken."""
+    """Whether the transition still has to be applied."""
     return live is None or _identity(transition.service) != _identity(live)
 
 
 def read_predictor_version(predictor: Mapping[str, Any]) -> str:
+    """Read the registered version that a predictor serves."""
     return read_annotation(predictor, VERSION)
 
 
 def read_target(predictor: Mapping[str, Any]) -> Target:
-    """What a predictor that we made serves."""
+    """Read the version and package that a predictor of ours serves."""
     return Target(version=read_predictor_version(predictor), package=predictor["model"]["storageUri"])
 
 

@@ -1,8 +1,8 @@
-"""What an InferenceService of Endcap's says of its variants: who gets which, and where each is reached.
+"""The annotations of an InferenceService that tell the gateway which variants there are and where they answer.
 
-The deployer writes it as annotations; the gateway reads it back, so that it needs to watch InferenceServices only.
-KServe copies an InferenceService's annotations to its pods, where each change would start new ones. So the ones that
-change are set to a constant on the predictor, whose own win (`MASK`).
+The deployer writes them, and the gateway reads them, so that it needs to watch InferenceServices only. KServe copies an
+InferenceService's annotations to its pods, where each change would start new pods. So the annotations that change are
+set to a constant on the predictor, whose own annotations win (`MASK`).
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ Json = Mapping[str, Any]
 
 
 def make_labels(recommender: str) -> dict[str, str]:
-    """The labels of everything that is made for a recommender."""
+    """Make the labels of every object of a recommender."""
     return {NAME: recommender, MANAGED_BY: MANAGER, PART_OF: "endcap"}
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where to connect to, and which Host header to send."""
+    """Where the gateway connects to, and which Host header it sends."""
 
     host: str
     port: int
@@ -85,7 +85,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Variants:
-    """Of one recommender."""
+    """The variants of one recommender."""
 
     recommender: str
     namespace: str
@@ -101,7 +101,7 @@ class Variants:
 
 @dataclass(frozen=True)
 class Shadow:
-    """Gets copies of a recommender's requests, and has an InferenceService of its own."""
+    """A version that gets copies of a recommender's requests. It has an InferenceService of its own."""
 
     recommender: str
     share: float
@@ -110,7 +110,7 @@ class Shadow:
 
 
 def read_variants(service: Json) -> Variants | None:
-    """The variants of an InferenceService (as the API server gives it); None where it is not Endcap's."""
+    """Read the variants from an InferenceService, as the API server gives it; None if it is not Endcap's."""
     metadata = service["metadata"]
     annotations = metadata.get("annotations") or {}
     if (metadata.get("labels") or {}).get(MANAGED_BY) != MANAGER or not annotations.get(STABLE):
@@ -125,7 +125,7 @@ def read_variants(service: Json) -> Variants | None:
 
 
 def read_shadow(service: Json) -> Shadow | None:
-    """The shadow that an InferenceService is; None where it is none of Endcap's."""
+    """Read the shadow from an InferenceService; None if it is no shadow of Endcap's."""
     metadata = service["metadata"]
     annotations = metadata.get("annotations") or {}
     if (metadata.get("labels") or {}).get(MANAGED_BY) != MANAGER or not annotations.get(SHADOW_OF):
@@ -140,36 +140,36 @@ def read_shadow(service: Json) -> Shadow | None:
 
 
 def uses_tls(predictor: Json) -> bool:
-    """Whether the gateway is to speak TLS with a predictor of an InferenceService."""
+    """Whether the gateway connects to this predictor by TLS."""
     return bool((predictor.get("annotations") or {}).get(TLS))
 
 
 def read_mode(service: Json) -> Mode:
-    """The mode an InferenceService runs in, by KServe's present words."""
+    """Read the mode that an InferenceService runs in, by KServe's present names."""
     annotation = (service["metadata"].get("annotations") or {}).get(MODE, "")
     word = (service.get("status") or {}).get("deploymentMode") or annotation
     return "Standard" if word in ("Standard", "RawDeployment") else "Knative"
 
 
 def name_predictor_service(recommender: str, predictor: str | None) -> str:
-    """KServe's name of a predictor's Service, and of its Deployment or Knative Service."""
+    """Name a predictor's Service, and its Deployment or Knative Service, as KServe does."""
     return f"{recommender}-{predictor}-predictor" if predictor else f"{recommender}-predictor"
 
 
 def find_condition(service: Json, kind: str) -> dict[str, Any]:
-    """One of its conditions, empty where it is not set yet."""
+    """Find one of its conditions; empty if it is not set yet."""
     conditions = (service.get("status") or {}).get("conditions") or []
     return next((item for item in conditions if item.get("type") == kind), {})
 
 
 def find_tagged_traffic(service: Json) -> dict[str, dict[str, Any]]:
-    """Knative: the targets of the Route by their tags, as KServe reports them."""
+    """Knative mode: find the Route's traffic targets by their tags, as KServe reports them."""
     traffic = _predictor_status(service).get("traffic") or []
     return {target["tag"]: target for target in traffic if target.get("tag")}
 
 
 def is_template_ready(service: Json) -> bool:
-    """Knative: whether the newest template's revision is ready."""
+    """Knative mode: whether the newest template's revision is ready."""
     status = _predictor_status(service)
     replaced = (service["metadata"].get("annotations") or {}).get(REPLACES, "")
     newest = status.get("latestCreatedRevision", "")
@@ -223,7 +223,7 @@ def _is_predictor_ready(service: Json) -> bool:
 
 
 def is_canary_ready(service: Json, predictor: str) -> bool:
-    """Standard: whether the canary of this name has a pod that is available."""
+    """Standard mode: whether the canary of this name has an available pod."""
     statuses = (service.get("status") or {}).get("canaryStatuses") or []
     return any(status.get("name") == predictor and status.get("ready") for status in statuses)
 
@@ -234,7 +234,7 @@ def _predictor_status(service: Json) -> dict[str, Any]:
 
 
 def read_share(annotations: Json, key: str = SHARE) -> float:
-    """The share that annotations say: the canary's, or the shadow's (`SHADOW_SHARE`)."""
+    """Read the canary's share from annotations, or the shadow's (`SHADOW_SHARE`)."""
     try:
         share = float(annotations.get(key, 0))
     except ValueError:
@@ -243,7 +243,7 @@ def read_share(annotations: Json, key: str = SHARE) -> float:
 
 
 def settings_to_annotations(settings: GatewaySettings) -> dict[str, str]:
-    """The annotations of these terms."""
+    """Make the annotations that hold these settings."""
     annotations = {TIMEOUT: f"{settings.timeout:g}"}
     if settings.offers_list:
         document: dict[str, Any] = {"k": settings.k, "items": settings.popular}
@@ -254,7 +254,7 @@ def settings_to_annotations(settings: GatewaySettings) -> dict[str, str]:
 
 
 def settings_from_annotations(annotations: Json) -> GatewaySettings:
-    """The terms that annotations say; what cannot be read is as USUAL."""
+    """Read the settings from annotations. What cannot be read is as in DEFAULT_SETTINGS."""
     try:
         timeout = float(annotations.get(TIMEOUT, DEFAULT_SETTINGS.timeout))
     except ValueError:
