@@ -38,9 +38,9 @@ NETWORKS = [
 """What a model that is loaded by name is made of."""
 MAKES = {
     "ingest": [
-        "endcap.events.event_mapping:event_columns",
-        "endcap.sources.formats.utf8:Utf8",
-        "endcap.sources.digest:digest",
+        "endcap.events.event_mapping:list_event_columns",
+        "endcap.sources.formats.utf8:Utf8Stream",
+        "endcap.sources.digest:digest_rows",
         "endcap.spec.source:Source",
     ],
     "features": [
@@ -105,7 +105,7 @@ LEAVES = {
         "endcap.models.ease:EASE",
     ],
     "features": [
-        "endcap.events.event_mapping:event_columns",
+        "endcap.events.event_mapping:list_event_columns",
         "endcap.features.split:where",
         "endcap.features.view:open_view",
     ],

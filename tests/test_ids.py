@@ -43,15 +43,15 @@ def texts(count: int, seed: int, *, halves: bool = False) -> list[str]:
 
 def test_sql_and_the_glance_say_what_the_rule_says() -> None:
     made = [text for text in texts(5000, 11) if text]
-    checks = of_ingest.id_checks("id", ['"other"'])
+    checks = of_ingest.list_id_checks("id", ['"other"'])
     bad = " OR ".join(f"({is_so})" for is_so, reason in checks if reason.endswith((of_ingest.LONG, of_ingest.CONTROL)))
     given = pa.table({"id": made})  # read by DuckDB under this name
     found = [row[0] for row in duckdb.sql(f"SELECT {bad} FROM given").fetchall()]
     assert found == [fault(text) is not None for text in made]
     assert {True, False} == set(found)
-    words, glanced = of_ingest.not_plain([]), 0
+    words, glanced = of_ingest.list_words([]), 0
     for text in given["id"].to_pylist():
-        read = of_ingest.read_plain(pa.chunked_array([[text]]), words)
+        read = of_ingest.read_plain_ids(pa.chunked_array([[text]]), words)
         assert read is None or fault(text) is None, repr(text)
         glanced += read is not None
     assert glanced > 1000

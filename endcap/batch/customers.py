@@ -15,8 +15,8 @@ from endcap.batch.histories import find_last_events
 from endcap.errors import DataError
 from endcap.features.dataset_files import read_customer_ids
 from endcap.sources.files import SourceFile, find_files
-from endcap.sources.formats.read import read
-from endcap.sources.formats.rows import without_marks
+from endcap.sources.formats.read import read_rows
+from endcap.sources.formats.rows import reject_marked
 from endcap.spec.base import format_duration
 from endcap.spec.batch import Batch
 from endcap.spec.source import Source
@@ -114,7 +114,7 @@ def _read_column(file: SourceFile) -> pa.Array:
     import duckdb
 
     with duckdb.connect() as connection:
-        rows = read(file, Source(path=file.name), [COLUMN], connection)
+        rows = read_rows(file, Source(path=file.name), [COLUMN], connection)
         names = [] if rows is None else list(rows.names)
         if COLUMN not in names:
             columns = ", ".join(names) or "none"
@@ -126,7 +126,7 @@ def _read_column(file: SourceFile) -> pa.Array:
                 found=names,
             )
         assert rows is not None
-        batches = [without_marks(batch, [names.index(COLUMN)]) for batch in rows.batches]
+        batches = [reject_marked(batch, [names.index(COLUMN)]) for batch in rows.batches]
     if rejects := [reject for batch in batches for reject in batch.rejects]:
         first = rejects[0]
         raise DataError(

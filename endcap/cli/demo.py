@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from endcap.client import Client
-    from endcap.simulation.simulate import Log
+    from endcap.simulation.simulate import SimulatedLog
 
 MARKER = ".endcap-demo"
 SHOPPERS = 1000
@@ -126,7 +126,7 @@ def _make_anew(folder: Path) -> None:
         marker.write_text("made by `endcap demo`, which makes it anew each time\n")
 
 
-def _simulate(events: int, seed: int, plan: _Plan) -> Log:
+def _simulate(events: int, seed: int, plan: _Plan) -> SimulatedLog:
     from endcap.simulation.simulate import simulate
 
     begun = time.monotonic()
@@ -138,10 +138,10 @@ def _simulate(events: int, seed: int, plan: _Plan) -> Log:
     return log
 
 
-def _write_days(log: Log, folder: Path, days: range) -> None:
-    from endcap.simulation.simulate import write
+def _write_days(log: SimulatedLog, folder: Path, days: range) -> None:
+    from endcap.simulation.simulate import write_log
 
-    write(log, folder, days=days)
+    write_log(log, folder, days=days)
     click.echo(f"  {len(days)} files of events arrive in {folder / 'events'}")
 
 

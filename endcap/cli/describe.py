@@ -41,10 +41,10 @@ def command(
         file = find_spec(spec)
     except NotFoundError:
         from endcap.description import describe
-        from endcap.events.query import addresses
+        from endcap.events.query import find_addresses
 
         store = existing_store(store_url)
-        log, made = addresses(store, shop=spec, snapshot=snapshot, dataset=dataset)
+        log, made = find_addresses(store, shop=spec, snapshot=snapshot, dataset=dataset)
         description = Description(describe(log, made, store))
     else:
         project = open_project(file, env=env, sets=sets, store=store_url)

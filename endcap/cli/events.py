@@ -48,10 +48,10 @@ def convert(source: str, target: Path, layout: Layout) -> None:
 def simulate(folder: Path, events: int, items: int, customers: int, days: int, start: str, seed: int) -> None:
     """Write the event log of a simulated shop to FOLDER: events by day and an item table."""
     from endcap.simulation.simulate import simulate as simulate_shop
-    from endcap.simulation.simulate import write
+    from endcap.simulation.simulate import write_log
 
     begun = datetime.now(UTC)
     log = simulate_shop(seed=seed, days=days, events=events, items=items, customers=customers, start=parse_date(start))
-    write(log, folder)
+    write_log(log, folder)
     seconds = (datetime.now(UTC) - begun).total_seconds()
     click.echo(f"✓ {folder}: {log.events.num_rows:,} events, {log.items.num_rows:,} items in {seconds:.1f} s")

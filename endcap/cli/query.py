@@ -17,7 +17,7 @@ from endcap.tables import aligned
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from endcap.events.query import Table
+    from endcap.events.query import QueryTable
 
 WIDEST = 40
 """Characters of a value in a table; --json and --csv have all of it."""
@@ -79,7 +79,7 @@ def _shop(name: str, env: str | None) -> str:
     return load(spec, env=env).shop.name
 
 
-def _print_tables(tables: list[Table], as_json: bool) -> None:
+def _print_tables(tables: list[QueryTable], as_json: bool) -> None:
     if as_json:
         print_json([vars(table) for table in tables])
         return

@@ -123,9 +123,9 @@ def _read_tables(snapshot: str, dataset: str | None, store: Store) -> Json:
     if dataset is not None:
         tables["sessions"] = describe_dataset(store.fetch(dataset))
         table, ids = store.fetch(snapshot) / CUSTOMERS, _read_column(store.fetch(dataset) / CUSTOMERS, "customer")
-        tables["sessions"]["customers_alike"] = alike(ids)
+        tables["sessions"]["customers_alike"] = find_near_duplicates(ids)
         if table.is_file():
-            tables["sessions"]["customer_table"] = unmatched(ids, _read_column(table, "customer"))
+            tables["sessions"]["customer_table"] = count_unmatched(ids, _read_column(table, "customer"))
     return tables
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 
 from endcap.features.window import read_statistics
-from endcap.sources.engine import engine
-from endcap.sources.matching import alike, unmatched
-from endcap.sources.sql import text
+from endcap.sources.engine import open_engine
+from endcap.sources.matching import count_unmatched, find_near_duplicates
+from endcap.sources.sql import quote_text
 from endcap.spec.shop import MISSING
 
 Json = dict[str, Any]
@@ -32,13 +32,12 @@ def describe_snapshot(folder: Path) -> Json:
     MOST_TYPES, and `other_types`, those of all others; an event without one counts under an empty text. anonymous:
     events without customer. day_only: whether all times are midnights of one zone, over two days or more. items: how
     many are in the log; `words`, those named by a word for nothing (`NULL`), with their events; `alike`, those that
-    differ in blanks or capitals alone (`endcap.sources.matching.alike`); with an item table `table`, the log's items
-    without a row in it (`unmatched`, and their `events`), and `unused`, its ids that no event
-    has.
+    differ in blanks or capitals alone (`endcap.sources.matching.find_near_duplicates`); with an item table `table`,
+    the log's items without a row in it (`count_unmatched`, and their `events`), and `unused`, its ids without an event.
     """
     files = sorted((folder / "events").glob("*/*.parquet"))
-    with tempfile.TemporaryDirectory(prefix="endcap-describe-") as spill, engine(Path(spill), "UTC") as connection:
-        paths = f"[{', '.join(text(str(file)) for file in files)}]"
+    with tempfile.TemporaryDirectory(prefix="endcap-describe-") as spill, open_engine(Path(spill), "UTC") as connection:
+        paths = f"[{', '.join(quote_text(str(file)) for file in files)}]"
         connection.execute(f"CREATE VIEW events AS FROM read_parquet({paths}, hive_partitioning = false)")
         times = _read_times(files)
         return {
@@ -116,16 +115,22 @@ def _describe_items(connection: Any, table: Path) -> Json:
     ).fetchall()
     ((count,),) = connection.execute("SELECT count(*) FROM log").fetchall()
     ids = _read_ids(connection, "log ORDER BY events DESC, item")
-    items: Json = {"log": count, "words": dict(words), "alike": alike(ids), "table": None, "unused": None}
+    items: Json = {
+        "log": count,
+        "words": dict(words),
+        "alike": find_near_duplicates(ids),
+        "table": None,
+        "unused": None,
+    }
     if table.is_file():
-        connection.execute(f"CREATE VIEW listed AS SELECT item FROM read_parquet({text(str(table))})")  # noqa: S608 (quoted)
+        connection.execute(f"CREATE VIEW listed AS SELECT item FROM read_parquet({quote_text(str(table))})")  # noqa: S608 (quoted)
         table_ids = _read_ids(connection, "listed ORDER BY item")
         (unmatched_events,) = connection.execute(
             "SELECT coalesce(sum(events), 0) FROM log ANTI JOIN listed USING (item)"
         ).fetchone()
         items |= {
-            "table": {**unmatched(ids, table_ids), "events": int(unmatched_events)},
-            "unused": unmatched(table_ids, ids),
+            "table": {**count_unmatched(ids, table_ids), "events": int(unmatched_events)},
+            "unused": count_unmatched(table_ids, ids),
         }
     return items
 

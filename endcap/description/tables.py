@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from endcap.description.dataset import LENGTHS, QUANTILES
-from endcap.sources.matching import ALIKE, REASONS
+from endcap.sources.matching import NEAR_DUPLICATES, REASONS
 from endcap.tables import shown
 
 Json = Mapping[str, Any]
@@ -227,7 +227,7 @@ def _match_rows(description: Json) -> Iterator[tuple[Any, ...]]:
 def _alike_rows(kind: str, ways: Json) -> Iterator[tuple[Any, ...]]:
     for way, group in ways.items():
         example = " and ".join(map(repr, group["example"]))
-        yield f"{kind} that differ from others in {ALIKE[way][0]} alone", group["ids"], 0, example, ""
+        yield f"{kind} that differ from others in {NEAR_DUPLICATES[way][0]} alone", group["ids"], 0, example, ""
 
 
 def _match_row(label: str, matched: Json) -> tuple[Any, ...]:

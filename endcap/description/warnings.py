@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from endcap.events.ingestion import left_out_text
+from endcap.events.ingestion import describe_left_out
 from endcap.rules.unmatched import find_rule_warnings
-from endcap.sources.matching import ALIKE, explained, in_words
+from endcap.sources.matching import NEAR_DUPLICATES, describe_likely_reason, has_likely_reason
 
 Json = dict[str, Any]
 MANY_WITHOUT_ROW = 0.05
@@ -65,14 +65,17 @@ def _item_warnings(data: Mapping[str, Any]) -> Iterator[Json]:
         share = table["events"] / events
         numbers = {**table, "share": share}
         if table["missing"] == table["ids"]:
+            reason = describe_likely_reason(table) or describe_likely_reason(unused)
             text = (
-                f"no id of the item table is in the log{in_words(table) or in_words(unused)}; items have no titles and "
-                "no attributes, and rules on these have no effect. Write the table's ids as the log has them"
+                f"no id of the item table is in the log{reason}; items have no titles and no attributes, and rules on "
+                "these have no effect. Write the table's ids as the log has them"
             )
             yield _make_warning("item_table_unmatched", text, **numbers)
-        elif explained(table) or share >= MANY_WITHOUT_ROW:
+        elif has_likely_reason(table) or share >= MANY_WITHOUT_ROW:
             text = f"{_count_of(table['missing'], 'item')} of the log ({_format_percent(share)} of the events) "
-            text += f"{'has' if table['missing'] == 1 else 'have'} no row in the item table{in_words(table)}"
+            text += (
+                f"{'has' if table['missing'] == 1 else 'have'} no row in the item table{describe_likely_reason(table)}"
+            )
             yield _make_warning("items_without_row", text, **numbers)
     words = items["words"]
     if words:
@@ -82,14 +85,14 @@ def _item_warnings(data: Mapping[str, Any]) -> Iterator[Json]:
 
 
 def _alike_warnings(kind: str, count: int, ways: Mapping[str, Json]) -> Iterator[Json]:
-    """kind: what the ids name, of which there are `count`. ways: as of `endcap.sources.matching.alike`."""
+    """Warn of near duplicates among `count` ids of a kind. ways: the result of `find_near_duplicates`."""
     for way, group in ways.items():
         if group["ids"] > MANY_ALIKE[way] * count:
             first, second = group["example"]
             text = (
-                f"{group['ids']:,} of {_count_of(count, kind)} differ from others in {ALIKE[way][0]} alone, such as "
-                f"{first!r} and {second!r}: each counts as a {kind} of its own. If they are the same, write the ids "
-                "alike in all files"
+                f"{group['ids']:,} of {_count_of(count, kind)} differ from others in {NEAR_DUPLICATES[way][0]} alone, "
+                f"such as {first!r} and {second!r}: each counts as a {kind} of its own. If they are the same, write the "
+                "ids alike in all files"
             )
             yield _make_warning(f"{kind}s_alike", text, way=way, of=count, **group)
 
@@ -97,10 +100,10 @@ def _alike_warnings(kind: str, count: int, ways: Mapping[str, Json]) -> Iterator
 def _name_warnings(sessions: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Json]:
     """Customers and types that the shop names, and the log does not."""
     table = sessions.get("customer_table")
-    if table is not None and table["missing"] and (table["missing"] == table["ids"] or explained(table)):
+    if table is not None and table["missing"] and (table["missing"] == table["ids"] or has_likely_reason(table)):
         of_all = f"{table['missing']:,} of {_count_of(table['ids'], 'customer')} of the log"
         text = f"{of_all} have no row in the customer table"
-        yield _make_warning("customers_without_row", f"{text}{in_words(table)}", **table)
+        yield _make_warning("customers_without_row", f"{text}{describe_likely_reason(table)}", **table)
     never = sorted(set(sessions["types"] or ()) - set(data["types"]))
     if never and not data["other_types"]:  # rare types are not told apart
         text = f"no event is of the types {', '.join(map(repr, never))} (events.types); are they spelt as in the log?"
@@ -110,7 +113,9 @@ def _name_warnings(sessions: Mapping[str, Any], data: Mapping[str, Any]) -> Iter
 def _file_warnings(sources: list[Json]) -> Iterator[Json]:
     for source in sources:
         if source["skipped"]:
-            text = f"{source['path']}: {left_out_text(source['skipped'])}. Unpack or convert what belongs to the log"
+            text = (
+                f"{source['path']}: {describe_left_out(source['skipped'])}. Unpack or convert what belongs to the log"
+            )
             yield _make_warning("files_left_out", text, **{name: source[name] for name in ("table", "path", "skipped")})
     empty = [name for source in sources for name in source["empty"]]
     if empty:

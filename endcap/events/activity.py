@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from endcap.events.snapshot import ACTIVITY, ACTIVITY_FILE
-from endcap.sources.digest import digest
-from endcap.sources.sql import text
+from endcap.sources.digest import digest_rows
+from endcap.sources.sql import quote_text
 
 GROUP = 1 << 18
 """Rows that are held until they are written together."""
@@ -70,10 +70,10 @@ class ActivityWriter:
         self._held, self._rows_held = [], 0
 
 
-def facts_of_activity(folder: Path, connection: Any) -> tuple[dict[str, int], str] | None:
+def summarize_activity(folder: Path, connection: Any) -> tuple[dict[str, int], str] | None:
     """The rows and bytes of a snapshot's activity, and the fingerprint of it; None where there is none."""
     file = folder / ACTIVITY_FILE
     if not file.is_file():
         return None
-    content, (rows,) = digest(connection, f"read_parquet({text(str(file))})", ACTIVITY.names, ["count(*)"])
+    content, (rows,) = digest_rows(connection, f"read_parquet({quote_text(str(file))})", ACTIVITY.names, ["count(*)"])
     return {"rows": rows, "bytes": file.stat().st_size}, content

@@ -15,10 +15,10 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from endcap.errors import DataError
-from endcap.events.event_mapping import event_columns, event_plan
-from endcap.sources.engine import engine
+from endcap.events.event_mapping import list_event_columns, map_events
+from endcap.sources.engine import open_engine
 from endcap.sources.files import find_files
-from endcap.sources.layouts import PUBLISHED, completed
+from endcap.sources.layouts import LOG_LAYOUTS, complete_source
 from endcap.sources.load import Loader, Progress
 from endcap.sources.quarantine import Quarantine
 from endcap.spec.shop import Events, EventSource, Layout, Sessions, Shop
@@ -41,12 +41,12 @@ def convert(
     ``<target>.quarantine.jsonl``. Returns the counts ``events``, ``bad_rows`` and ``left_out``. Raises DataError,
     StorageError; the target then stays as it was.
     """
-    if layout not in PUBLISHED:
+    if layout not in LOG_LAYOUTS:
         raise DataError(
-            f"layout {layout!r} is not a published one; allowed: {', '.join(PUBLISHED)}",
+            f"layout {layout!r} is not a published one; allowed: {', '.join(LOG_LAYOUTS)}",
             code="events.layout-unknown",
             found=layout,
-            allowed=list(PUBLISHED),
+            allowed=list(LOG_LAYOUTS),
         )
     if target.suffix not in WRITERS:
         raise DataError(
@@ -56,13 +56,13 @@ def convert(
             found=[target.name],
             allowed=list(WRITERS),
         )
-    event_source = completed(EventSource(path=str(source), layout=layout))
+    event_source = complete_source(EventSource(path=str(source), layout=layout))
     shop = Shop(
         apiVersion=API_VERSION,
         kind="Shop",
         name="conversion",
         events=Events(sources=[event_source]),
-        sessions=Sessions(by="given" if PUBLISHED[layout].session else "gap"),
+        sessions=Sessions(by="given" if LOG_LAYOUTS[layout].session else "gap"),
     )
     found = find_files(event_source)
     partial, bad_rows = (target.with_name(target.name + suffix) for suffix in (".partial", ".quarantine.jsonl"))
@@ -70,14 +70,16 @@ def convert(
         target.parent.mkdir(parents=True, exist_ok=True)
         stack.callback(partial.unlink, missing_ok=True)
         spill = stack.enter_context(TemporaryDirectory(dir=target.parent, prefix=".spill-"))
-        connection = stack.enter_context(engine(Path(spill), "UTC"))
+        connection = stack.enter_context(open_engine(Path(spill), "UTC"))
         quarantine = stack.enter_context(Quarantine(bad_rows, shop.events.max_bad_share, shop.events.time))
         loader = Loader("events", connection, quarantine, progress)
-        plan_of = functools.partial(event_plan, shop, event_source, now=int(time.time() * 1000))
+        plan_of = functools.partial(map_events, shop, event_source, now=int(time.time() * 1000))
         make_writer, schema = WRITERS[target.suffix]
         with make_writer(partial, schema) as writer:
-            for table in loader.load(event_source, found.files, event_columns(shop, event_source), plan_of, layout):
-                writer.write_table(_standard(table, schema))
+            for table in loader.load(
+                event_source, found.files, list_event_columns(shop, event_source), plan_of, layout
+            ):
+                writer.write_table(_convert_rows(table, schema))
         quarantine.check("events", end=True)
         partial.replace(target)
     bad = quarantine.bad.get("events", Counter()).total()
@@ -87,7 +89,7 @@ def convert(
     return {"events": quarantine.rows["events"] - bad, "bad_rows": bad, "left_out": left}
 
 
-def _standard(table: pa.Table, schema: pa.Schema) -> pa.Table:
+def _convert_rows(table: pa.Table, schema: pa.Schema) -> pa.Table:
     times = table["time"].cast(pa.timestamp("ms"))
     if schema is TEXT:
         times = pc.binary_join_element_wise(pc.strftime(times, format="%Y-%m-%dT%H:%M:%S"), "Z", "")

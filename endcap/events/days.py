@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from endcap.events.snapshot import EVENTS
-from endcap.sources.sql import text
+from endcap.sources.sql import quote_text
 
 DAY = 86_400_000
 BUDGET = 128 << 20
@@ -52,7 +52,9 @@ class DayWriter:
     def _flush(self) -> None:
         self._wait()
         if self._tables:
-            self._writing = self._thread.submit(_write, self._tables, self.folder, f"part-{self._parts}.parquet")
+            self._writing = self._thread.submit(
+                _write_day_parts, self._tables, self.folder, f"part-{self._parts}.parquet"
+            )
             self._tables, self._bytes, self._parts = [], 0, self._parts + 1
 
     def _wait(self) -> None:
@@ -61,7 +63,7 @@ class DayWriter:
             self._writing = None
 
 
-def _write(tables: list[pa.Table], folder: Path, name: str) -> None:
+def _write_day_parts(tables: list[pa.Table], folder: Path, name: str) -> None:
     table = pa.concat_tables(tables)
     tables.clear()
     days = (table.column("time").to_numpy() // DAY).astype(np.int32)
@@ -91,7 +93,7 @@ def drop_duplicates(folder: Path, connection: Any) -> None:
         connection.execute(
             f"COPY (SELECT * FROM read_parquet({[str(part) for part in parts]}, hive_partitioning = false) "  # noqa: S608
             f"QUALIFY row_number() OVER (PARTITION BY {columns} ORDER BY row) = 1 ORDER BY row) "
-            f"TO {text(str(kept))} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
+            f"TO {quote_text(str(kept))} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
         ).fetchall()
         for part in parts:
             part.unlink()

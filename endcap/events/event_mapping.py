@@ -6,127 +6,136 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from endcap.sources.column_mapping import DAY, WITHOUT_ITEM, Plan, checks_of, empty_check, named_by
-from endcap.sources.layouts import PUBLISHED
-from endcap.sources.locate import ABSENT, Wanted
-from endcap.sources.sql import text
-from endcap.sources.values.clock import has_clock
-from endcap.sources.values.conditions import any_holds
-from endcap.sources.values.glance import milliseconds
-from endcap.sources.values.ids import as_id, id_checks, is_word, nested_checks
-from endcap.sources.values.times import Reading, span_checks, time_checks, time_columns
+from endcap.sources.column_mapping import (
+    DAY,
+    WITHOUT_ITEM,
+    ColumnMapping,
+    check_conditions,
+    check_empty,
+    list_layout_columns,
+)
+from endcap.sources.layouts import LOG_LAYOUTS
+from endcap.sources.locate import ABSENT, SourceColumn
+from endcap.sources.sql import quote_text
+from endcap.sources.values.clock import has_clock_changes
+from endcap.sources.values.conditions import match_any
+from endcap.sources.values.glance import find_milliseconds
+from endcap.sources.values.ids import convert_to_id, list_id_checks, list_nested_checks, match_word
+from endcap.sources.values.times import TimeFormat, list_span_checks, list_time_checks, parse_times
 from endcap.spec.condition import Conditions
 from endcap.spec.shop import EventColumns, EventSource, Shop
 
 OTHER_TYPES, RETURNS = "other_types", "events.returns"
-ACTIVE = (OTHER_TYPES, WITHOUT_ITEM)
+ACTIVITY_RULES = (OTHER_TYPES, WITHOUT_ITEM)
 """Rules that leave out what a shopper did all the same."""
 
 
-def event_columns(shop: Shop, source: EventSource) -> list[Wanted]:
+def list_event_columns(shop: Shop, source: EventSource) -> list[SourceColumn]:
     """The columns that this source must have: none of types where it says itself of which type its events are."""
     # Of several sources perhaps one has orders, and with it what takes them back.
     several = len(shop.events.sources) > 1
-    returns = [Wanted(name, RETURNS, optional=several) for name in shop.events.returns]
+    returns = [SourceColumn(name, RETURNS, optional=several) for name in shop.events.returns]
     if source.layout != "columns":
-        published = PUBLISHED[source.layout]
+        published = LOG_LAYOUTS[source.layout]
         names = [published.item, published.session, published.time, published.day, published.offset, published.customer]
         names += [published.type_column] if source.type is None else []
-        return [*named_by(source.layout, names), *returns]
-    columns, needed = shop.events.columns, {"item", "time", _needed(shop)}
+        return [*list_layout_columns(source.layout, names), *returns]
+    columns, needed = shop.events.columns, {"item", "time", _name_owner_column(shop)}
     keys = [key for key in EventColumns.model_fields if key != "type" or source.type is None]
-    named = [(name, key) for key in keys for name in _listed(getattr(columns, key))]
-    return [*(Wanted(name, f"events.columns.{key}", key in needed) for name, key in named), *returns]
+    named = [(name, key) for key in keys for name in _as_list(getattr(columns, key))]
+    return [*(SourceColumn(name, f"events.columns.{key}", key in needed) for name, key in named), *returns]
 
 
-def event_plan(
+def map_events(
     shop: Shop, source: EventSource, located: Mapping[str, str], instants: frozenset[str], decimal: str, *, now: int
-) -> Plan:
+) -> ColumnMapping:
     """The plan of an event file.
 
     located: as of `locate`; instants: names of typed times; decimal: the mark of fractions in numbers; now: epoch ms.
     """
     words, item_words = shop.events.null_values, shop.events.null_item_values
     whole = shop.events.float_ids == "whole"
-    columns_of = _own if source.layout == "columns" else _published
+    columns_of = _map_own_columns if source.layout == "columns" else _map_layout_columns
     columns = columns_of(shop, source, located, instants, decimal)
     select, time, named = columns.select, columns.time, columns.named
     missing = {
-        name: is_word(_columns(holder, located), item_words if name == "item" else words)
+        name: match_word(_locate_parts(holder, located), item_words if name == "item" else words)
         for name, holder in columns.holders.items()
     }
-    nested = {key: nested_checks(key, _listed(names), located) for key, names in named.items()}
+    nested = {key: list_nested_checks(key, _as_list(names), located) for key, names in named.items()}
     ids = {
-        name: id_checks(name, _columns(named[name], located), words, whole=whole)
+        name: list_id_checks(name, _locate_parts(named[name], located), words, whole=whole)
         for name in ("item", "session", "customer")
     }
-    unread = [] if milliseconds(time) else [(f'"time" IS NULL AND ({missing["time"]})', "time is empty")]
-    times = [*unread, *columns.time_checks, *span_checks(now)]
-    checks = empty_check(select, "item", "item is empty")
+    unread = [] if find_milliseconds(time) else [(f'"time" IS NULL AND ({missing["time"]})', "time is empty")]
+    times = [*unread, *columns.time_checks, *list_span_checks(now)]
+    checks = check_empty(select, "item", "item is empty")
     if shop.sessions.by == "given":
-        checks += empty_check(select, "session", "session is empty, and sessions.by is 'given'")
+        checks += check_empty(select, "session", "session is empty, and sessions.by is 'given'")
     checks += [*itertools.chain(*nested.values(), *ids.values()), *times]
     about = {reason: select[name] for name, its in ids.items() for _, reason in its}
     about |= {reason: time for _, reason in times}
-    more, looked_at = checks_of(_returns(shop, located), located, words, decimal)
+    more, looked_at = check_conditions(_select_returns(shop, located), located, words, decimal)
     checks, about = [*checks, *more], about | looked_at
-    leaves, values = _event_leaves(shop, source, located, select["type"], decimal)
-    active = _active([*nested["customer"], *ids["customer"], *times]) if _may_be_active(shop, leaves) else None
+    leaves, values = _list_exclusions(shop, source, located, select["type"], decimal)
+    active = _match_active([*nested["customer"], *ids["customer"], *times]) if _can_be_active(shop, leaves) else None
     missing = {name: condition for name, condition in missing.items() if condition != "false"}
-    return Plan(select, checks, leaves, about, missing, values, active, columns.readings, [*words, *item_words])
+    return ColumnMapping(
+        select, checks, leaves, about, missing, values, active, columns.readings, [*words, *item_words]
+    )
 
 
-def _event_leaves(
+def _list_exclusions(
     shop: Shop, source: EventSource, located: Mapping[str, str], of_type: str, decimal: str
 ) -> tuple[list[tuple[str, str]], dict[str, str]]:
     """What leaves events out, as of `Plan.leaves`, and what these rules look at."""
     leaves: list[tuple[str, str]] = []
     values: dict[str, str] = {}
-    returns = _returns(shop, located)
+    returns = _select_returns(shop, located)
     if returns:
-        leaves.append((any_holds(returns, located, shop.events.null_values, decimal), "returns"))
+        leaves.append((match_any(returns, located, shop.events.null_values, decimal), "returns"))
         values |= {name: located[name] for name in returns}
     if shop.kept_types is not None:
         values["type"] = of_type
-        listed = ", ".join(map(text, shop.kept_types))
+        listed = ", ".join(map(quote_text, shop.kept_types))
         leaves.append((f'"type" IS NULL OR "type" NOT IN ({listed})' if listed else "true", OTHER_TYPES))
-    if source.layout != "columns" and PUBLISHED[source.layout].itemless:
+    if source.layout != "columns" and LOG_LAYOUTS[source.layout].itemless:
         leaves.append(("item IS NULL", WITHOUT_ITEM))
     if shop.sessions.by == "gap":
         leaves.append(("customer IS NULL", "without_customer"))
     return leaves, values
 
 
-def _returns(shop: Shop, located: Mapping[str, str]) -> Conditions:
+def _select_returns(shop: Shop, located: Mapping[str, str]) -> Conditions:
     """The conditions of returns that are about columns which a file has."""
     return {name: returned for name, returned in shop.events.returns.items() if located[name] != ABSENT}
 
 
-def _may_be_active(shop: Shop, leaves: Sequence[tuple[str, str]]) -> bool:
-    return shop.sessions.by == "gap" and any(name in ACTIVE for _, name in leaves)
+def _can_be_active(shop: Shop, leaves: Sequence[tuple[str, str]]) -> bool:
+    return shop.sessions.by == "gap" and any(name in ACTIVITY_RULES for _, name in leaves)
 
 
-def _active(checks: Sequence[tuple[str, str]]) -> str:
+def _match_active(checks: Sequence[tuple[str, str]]) -> str:
     """Whether a row that is left out says that its customer was there: who, and when."""
     wrong = " ".join(f"WHEN {condition} THEN false" for condition, _ in checks)
-    there = f'"left" IN ({", ".join(map(text, ACTIVE))}) AND customer IS NOT NULL'
+    there = f'"left" IN ({", ".join(map(quote_text, ACTIVITY_RULES))}) AND customer IS NOT NULL'
     return f"CASE WHEN ({there}) IS NOT TRUE THEN false {wrong} ELSE true END"
 
 
-def _columns(named: str | Sequence[str] | None, located: Mapping[str, str]) -> list[str]:
+def _locate_parts(named: str | Sequence[str] | None, located: Mapping[str, str]) -> list[str]:
     """The SQL of the columns that make an id."""
-    return [located[name] for name in _listed(named)]
+    return [located[name] for name in _as_list(named)]
 
 
-def _listed(named: str | Sequence[str] | None) -> Sequence[str]:
+def _as_list(named: str | Sequence[str] | None) -> Sequence[str]:
     return [named] if isinstance(named, str) else named or []
 
 
-def _needed(shop: Shop) -> str:
+def _name_owner_column(shop: Shop) -> str:
     return "session" if shop.sessions.by == "given" else "customer"
 
 
-class _Columns(NamedTuple):
+class _EventColumns(NamedTuple):
     """How a file's columns become those of events.
 
     named: by column of an event, the file's own of ids, and of types if the shop names it; holders: the same with that
@@ -138,12 +147,12 @@ class _Columns(NamedTuple):
     holders: Mapping[str, str | Sequence[str] | None]
     time: str
     time_checks: list[tuple[str, str]]
-    readings: Mapping[str, Reading]
+    readings: Mapping[str, TimeFormat]
 
 
-def _own(
+def _map_own_columns(
     shop: Shop, source: EventSource, located: Mapping[str, str], instants: frozenset[str], decimal: str
-) -> _Columns:
+) -> _EventColumns:
     """The columns that the shop names. Parameters are those of `event_plan`."""
     columns, rule, words = shop.events.columns, shop.events.time, shop.events.null_values
     whole = shop.events.float_ids == "whole"
@@ -151,53 +160,55 @@ def _own(
     if source.type is None:
         named["type"] = columns.type
     time, typed = located[columns.time], columns.time in instants
-    unit, formats = ("iso", []) if typed else (rule.unit, _listed(rule.format))
-    reading = Reading(unit, formats, has_clock(rule.zone), decimal)
+    unit, formats = ("iso", []) if typed else (rule.unit, _as_list(rule.format))
+    reading = TimeFormat(unit, formats, has_clock_changes(rule.zone), decimal)
     select = {
-        "session": as_id(_columns(columns.session, located), words, whole=whole),
-        "customer": as_id(_columns(columns.customer, located), words, whole=whole),
-        "item": as_id([located[columns.item]], shop.events.null_item_values, whole=whole),
-        **time_columns(time, reading),
-        "type": as_id(_columns(columns.type, located), words) if source.type is None else text(source.type),
+        "session": convert_to_id(_locate_parts(columns.session, located), words, whole=whole),
+        "customer": convert_to_id(_locate_parts(columns.customer, located), words, whole=whole),
+        "item": convert_to_id([located[columns.item]], shop.events.null_item_values, whole=whole),
+        **parse_times(time, reading),
+        "type": convert_to_id(_locate_parts(columns.type, located), words)
+        if source.type is None
+        else quote_text(source.type),
     }
     nested = [
-        (f'"time" IS NULL AND {is_so}', reason) for is_so, reason in nested_checks("time", [columns.time], located)
+        (f'"time" IS NULL AND {is_so}', reason) for is_so, reason in list_nested_checks("time", [columns.time], located)
     ]
-    checks = [*nested, *time_checks(time, reading)]
-    return _Columns(select, named, {**named, "time": columns.time}, time, checks, {time: reading})
+    checks = [*nested, *list_time_checks(time, reading)]
+    return _EventColumns(select, named, {**named, "time": columns.time}, time, checks, {time: reading})
 
 
-def _published(
+def _map_layout_columns(
     shop: Shop, source: EventSource, located: Mapping[str, str], instants: frozenset[str], decimal: str
-) -> _Columns:
+) -> _EventColumns:
     """The columns of a published layout. Parameters are those of `event_plan`."""
-    published, words = PUBLISHED[source.layout], shop.events.null_values
+    published, words = LOG_LAYOUTS[source.layout], shop.events.null_values
     whole = shop.events.float_ids == "whole"
     time = located[published.time or published.day]
     unit = "iso" if published.time in instants else published.unit
-    reading = Reading(unit, (), has_clock(shop.events.time.zone), decimal)
+    reading = TimeFormat(unit, (), has_clock_changes(shop.events.time.zone), decimal)
     readings = {time: reading}
     if published.time:
-        times, checks = time_columns(time, reading), time_checks(time, reading)
+        times, checks = parse_times(time, reading), list_time_checks(time, reading)
     else:
         offset = located[published.offset]
-        readings[offset] = Reading("ms")
-        times = time_columns(time, reading, DAY)
-        times["time"] = f"{times[DAY]} + {time_columns(offset, readings[offset])['time']}"
+        readings[offset] = TimeFormat("ms")
+        times = parse_times(time, reading, DAY)
+        times["time"] = f"{times[DAY]} + {parse_times(offset, readings[offset])['time']}"
         checks = [('"time" IS NULL', f"time is not a day in {published.day} and milliseconds in {published.offset}")]
-    customer = as_id(_columns(published.customer, located), words, whole=whole)
-    item = as_id([located[published.item]], shop.events.null_item_values, whole=whole)
+    customer = convert_to_id(_locate_parts(published.customer, located), words, whole=whole)
+    item = convert_to_id([located[published.item]], shop.events.null_item_values, whole=whole)
     select = {
-        "session": as_id(_columns(published.session, located), words, whole=whole),
-        "customer": f"nullif({customer}, {text(published.unknown)})",
-        "item": f"nullif({item}, {text(published.no_item)})",
+        "session": convert_to_id(_locate_parts(published.session, located), words, whole=whole),
+        "customer": f"nullif({customer}, {quote_text(published.unknown)})",
+        "item": f"nullif({item}, {quote_text(published.no_item)})",
         **times,
     }
     if source.type is None and published.type_column:
-        select["type"] = as_id([located[published.type_column]], words)
+        select["type"] = convert_to_id([located[published.type_column]], words)
     else:
-        select["type"] = text(published.type if source.type is None else source.type)
+        select["type"] = quote_text(published.type if source.type is None else source.type)
     named = {"item": published.item, "session": published.session, "customer": published.customer}
     of_type = published.type_column if source.type is None else None
     holders = {**named, "time": published.time or published.day, "type": of_type}
-    return _Columns(select, named, holders, time, checks, readings)
+    return _EventColumns(select, named, holders, time, checks, readings)

@@ -66,14 +66,14 @@ def write_table(data: Any, path: str | Path) -> int:
     """
     target = Path(path).expanduser()
     rows = 0
-    with _arrow_errors():
-        schema, batches = _stream(data)
+    with _convert_arrow_errors():
+        schema, batches = _open_stream(data)
         with (
             report_storage_errors(target),
-            _replacing(target) as draft,
+            _replace_on_success(target) as draft,
             pq.ParquetWriter(draft, schema, compression="zstd") as to,
         ):
-            for table in _grouped(schema, batches):
+            for table in _group_batches(schema, batches):
                 to.write_table(table, row_group_size=2 * ROWS)
                 rows += table.num_rows
     return rows
@@ -81,8 +81,8 @@ def write_table(data: Any, path: str | Path) -> int:
 
 def to_arrow(data: Any) -> pa.Table:
     """A ``pyarrow.Table`` of anything that `write_table` takes; a stream is read to its end. Raises DataError."""
-    with _arrow_errors():
-        schema, batches = _stream(data)
+    with _convert_arrow_errors():
+        schema, batches = _open_stream(data)
         return pa.Table.from_batches(batches, schema)
 
 
@@ -107,24 +107,24 @@ def to_polars(data: Any) -> pl.DataFrame:
     return pl.DataFrame(to_arrow(data))
 
 
-def _stream(data: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+def _open_stream(data: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """The columns and the batches of a table. Raises DataError."""
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(data, pandas.DataFrame):
-        schema, batches = _of_pandas(data)
+        schema, batches = _read_pandas(data)
     elif isinstance(data, pa.RecordBatch):
         schema, batches = data.schema, iter([data])
     elif hasattr(data, "__arrow_c_stream__"):
         try:
             reader = pa.RecordBatchReader.from_stream(data)
         except pa.ArrowInvalid as error:
-            raise _no_table(data, f" ({error})") from error
+            raise _not_a_table_error(data, f" ({error})") from error
         schema, batches = reader.schema, iter(reader)
     elif isinstance(data, Iterable) and not isinstance(data, str | bytes | bytearray | Mapping):
-        schema, batches = _of_batches(data)
+        schema, batches = _read_batches(data)
     else:
         hint = "; call its collect() first" if type(data).__name__ == "LazyFrame" else ""
-        raise _no_table(data, hint)
+        raise _not_a_table_error(data, hint)
     doubled = [name for name, count in Counter(schema.names).items() if count > 1]
     if doubled or not schema.names:
         what = f"the column {doubled[0]!r} a second time" if doubled else "no columns"
@@ -133,7 +133,7 @@ def _stream(data: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     return plain, (batch if batch.schema.equals(plain) else batch.cast(plain) for batch in batches)
 
 
-def _of_pandas(frame: pd.DataFrame) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+def _read_pandas(frame: pd.DataFrame) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """By slices, under the types of the whole frame: its copy in Arrow is never held whole."""
     if any(name is not None for name in frame.index.names):
         frame = frame.reset_index()
@@ -148,13 +148,13 @@ def _of_pandas(frame: pd.DataFrame) -> tuple[pa.Schema, Iterator[pa.RecordBatch]
     return schema, (pa.RecordBatch.from_pandas(part, schema=schema, preserve_index=False) for part in slices)
 
 
-def _of_batches(data: Iterable[Any]) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+def _read_batches(data: Iterable[Any]) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     batches = iter(data)
     first = next(batches, None)
     if first is None:
-        raise _no_table(data, " without a batch, whose columns nobody knows")
+        raise _not_a_table_error(data, " without a batch, whose columns nobody knows")
     if not isinstance(first, pa.RecordBatch):
-        raise _no_table(data, f" that begins with a {type(first).__name__}")
+        raise _not_a_table_error(data, f" that begins with a {type(first).__name__}")
     schema = first.schema.remove_metadata()
 
     def checked() -> Iterator[pa.RecordBatch]:
@@ -170,7 +170,7 @@ def _of_batches(data: Iterable[Any]) -> tuple[pa.Schema, Iterator[pa.RecordBatch
     return schema, checked()
 
 
-def _grouped(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+def _group_batches(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
     """Small batches together, so that they do not become as many row groups."""
     held: list[pa.RecordBatch] = []
     rows = 0
@@ -185,7 +185,7 @@ def _grouped(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> Iterator[p
 
 
 @contextlib.contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
+def _replace_on_success(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.{os.getpid()}-{uuid.uuid4().hex}")
     try:
@@ -196,7 +196,7 @@ def _replacing(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _arrow_errors() -> Iterator[None]:
+def _convert_arrow_errors() -> Iterator[None]:
     try:
         yield
     except pa.ArrowException as error:
@@ -206,6 +206,6 @@ def _arrow_errors() -> Iterator[None]:
         ) from error
 
 
-def _no_table(data: Any, why: str) -> DataError:
+def _not_a_table_error(data: Any, why: str) -> DataError:
     kind = type(data).__name__
     return DataError(f"a {kind}{why} is no table; allowed: {_ALLOWED}", code="events.not-a-table", type=kind)

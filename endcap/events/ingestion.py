@@ -11,13 +11,13 @@ from typing import Any
 from endcap.events.snapshot import ACTIVITY_FILE, QUARANTINE
 from endcap.events.write_events import write_events
 from endcap.progress import Notice
-from endcap.simulation.simulated_sources import simulated_files
-from endcap.sources.engine import engine
-from endcap.sources.files import Found, find_files
-from endcap.sources.layouts import completed
+from endcap.simulation.simulated_sources import write_simulated_files
+from endcap.sources.engine import open_engine
+from endcap.sources.files import SourceFiles, find_files
+from endcap.sources.layouts import complete_source
 from endcap.sources.load import Loader, Progress
 from endcap.sources.quarantine import Quarantine
-from endcap.sources.values.clock import clock_of
+from endcap.sources.values.clock import make_clock
 from endcap.sources.write_table import write_table
 from endcap.spec.shop import Shop
 from endcap.spec.source import Source
@@ -28,12 +28,12 @@ TABLES = ("events", "items", "customers")
 
 
 @dataclass(frozen=True)
-class Input:
+class SourceInput:
     """A source with its files, and what of it a snapshot's origin is told by."""
 
     table: str
     source: Source
-    found: Found
+    found: SourceFiles
     digests: list[str]
 
     def facts(self) -> dict[str, Any]:
@@ -55,45 +55,45 @@ def ingest(shop: Shop, store: Store, *, progress: Progress = lambda line: None) 
     The same input is not read again; the same rows, good and bad, in whatever files and order, are the same snapshot.
     `progress` takes a line now and then. Raises DataError (files, columns, too many bad rows), StorageError.
     """
-    with simulated_files(shop, progress) as written:
+    with write_simulated_files(shop, progress) as written:
         return _ingest(written, store, progress)
 
 
 def _ingest(shop: Shop, store: Store, progress: Progress) -> str:
-    inputs = _inputs(shop, progress)
-    work, key = f"ingests/{shop.name}", _input_key(shop, inputs)
-    if known := _known(store, shop, key):
+    inputs = _find_inputs(shop, progress)
+    work, key = f"ingests/{shop.name}", _compute_key(shop, inputs)
+    if known := _find_snapshot(store, shop, key):
         return known
     with store.workspace(work, key, progress) as folder, report_storage_errors(folder):
-        known = _known(store, shop, key)  # another run of the same input may have ended while this one waited
+        known = _find_snapshot(store, shop, key)  # another run of the same input may have ended while this one waited
         if known:
             return known
         staging = folder / "staging"
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
         try:
-            address = _run(shop, inputs, staging, folder / QUARANTINE, store, progress)
+            address = _write_snapshot(shop, inputs, staging, folder / QUARANTINE, store, progress)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         store.write_document(f"ingests/{key}", {"snapshot": address.rsplit("/", 1)[-1], "shop": shop.name})
     return address
 
 
-def _inputs(shop: Shop, progress: Progress) -> list[Input]:
-    declared: list[tuple[str, Source]] = [("events", completed(source)) for source in shop.events.sources]
-    declared += [("items", completed(source)) for source in (shop.items.sources if shop.items else ())]
+def _find_inputs(shop: Shop, progress: Progress) -> list[SourceInput]:
+    declared: list[tuple[str, Source]] = [("events", complete_source(source)) for source in shop.events.sources]
+    declared += [("items", complete_source(source)) for source in (shop.items.sources if shop.items else ())]
     declared += [("customers", source) for source in (shop.customers.sources if shop.customers else ())]
     inputs = []
     for table_name, source in declared:
         found = find_files(source, progress)
         if found.skipped:
-            text = f"{source.path}: {left_out_text(found.skipped)}"
+            text = f"{source.path}: {describe_left_out(found.skipped)}"
             progress(Notice(text, table=table_name, path=source.path, files=found.skipped))
-        inputs.append(Input(table_name, source, found, [file.digest() for file in found.files]))
+        inputs.append(SourceInput(table_name, source, found, [file.digest() for file in found.files]))
     return inputs
 
 
-def left_out_text(files: Sequence[str]) -> str:
+def describe_left_out(files: Sequence[str]) -> str:
     """What is said of files that are of no known format."""
     names = [PurePosixPath(file).name for file in files[:10]]
     more = f" and {len(files) - len(names):,} more" if len(files) > len(names) else ""
@@ -101,7 +101,7 @@ def left_out_text(files: Sequence[str]) -> str:
     return f"{len(files):,} {is_left} left out: {', '.join(names)}{more}"
 
 
-def _input_key(shop: Shop, inputs: list[Input]) -> str:
+def _compute_key(shop: Shop, inputs: list[SourceInput]) -> str:
     """What the run's outcome depends on: the files' content and how they are read, not where they lie."""
     files = [
         [
@@ -122,27 +122,29 @@ def _input_key(shop: Shop, inputs: list[Input]) -> str:
     return fingerprint("ingest", shop.name, files, declared, fingerprint_code(STEPS["ingest"].entry))
 
 
-def _known(store: Store, shop: Shop, key: str) -> str | None:
+def _find_snapshot(store: Store, shop: Shop, key: str) -> str | None:
     document = store.read_document(f"ingests/{key}")
     return store.find(STEPS["ingest"].folder(shop.name), document["snapshot"]) if document else None
 
 
-def _run(shop: Shop, inputs: list[Input], staging: Path, bad_rows: Path, store: Store, progress: Progress) -> str:
+def _write_snapshot(
+    shop: Shop, inputs: list[SourceInput], staging: Path, bad_rows: Path, store: Store, progress: Progress
+) -> str:
     limit, time_rule = shop.events.max_bad_share, shop.events.time
     with (
-        engine(staging / "spill", time_rule.zone) as connection,
+        open_engine(staging / "spill", time_rule.zone) as connection,
         Quarantine(bad_rows, limit, time_rule) as quarantine,
     ):
         files = {
             table: [(entry.source, entry.found.files) for entry in inputs if entry.table == table] for table in TABLES
         }
-        clock, words = clock_of(time_rule.zone), shop.events.null_values
+        clock, words = make_clock(time_rule.zone), shop.events.null_values
         loader = Loader("events", connection, quarantine, progress, clock, words=words)
         tables = {"events": write_events(shop, files["events"], staging, loader)}
         last, whole = tables["events"]["last"], shop.events.float_ids == "whole"
         for name, table in (("items", shop.items), ("customers", shop.customers)):
             if table is not None:
-                loader = Loader(name, connection, quarantine, progress, clock_of(time_rule.zone), words=words)
+                loader = Loader(name, connection, quarantine, progress, make_clock(time_rule.zone), words=words)
                 tables[name] = write_table(table, files[name], staging, loader, last, whole=whole)
     content = {name: facts["content"] for name, facts in tables.items()}
     # Bad rows are of the snapshot too, if not of its content: it says how many were set aside, and keeps them. Of those

@@ -15,8 +15,8 @@ import duckdb
 import pyarrow as pa
 
 from endcap.errors import NotFoundError, UserError
-from endcap.sources.engine import engine
-from endcap.sources.sql import text
+from endcap.sources.engine import open_engine
+from endcap.sources.sql import quote_text
 from endcap.steps import STEPS
 from endcap.store import Store, get_content_key
 
@@ -33,7 +33,7 @@ _BAD = (
 
 
 @dataclass(frozen=True)
-class _Source:
+class _ArtifactTable:
     """A table by the files of an artifact: their pattern, and the query that reads them."""
 
     pattern: str
@@ -42,28 +42,30 @@ class _Source:
 
 
 _SNAPSHOTS, _DATASETS = STEPS["ingest"].kind, STEPS["features"].kind
-_SOURCES: dict[str, dict[str, _Source]] = {
+_SOURCES: dict[str, dict[str, _ArtifactTable]] = {
     _SNAPSHOTS: {
-        "events": _Source("events/*.parquet", _BY_DAY, "every event; time in ms since 1970 (UTC)"),
-        "activity": _Source("activity.parquet", _PLAIN, "what else customers did, and when; sessions go on by it"),
-        "items": _Source("items.parquet", _PLAIN, "the item table"),
-        "customers": _Source("customers.parquet", _PLAIN, "the customer table"),
-        "bad_rows": _Source("quarantine.jsonl", _BAD, "rows that were set aside, and why"),
+        "events": _ArtifactTable("events/*.parquet", _BY_DAY, "every event; time in ms since 1970 (UTC)"),
+        "activity": _ArtifactTable(
+            "activity.parquet", _PLAIN, "what else customers did, and when; sessions go on by it"
+        ),
+        "items": _ArtifactTable("items.parquet", _PLAIN, "the item table"),
+        "customers": _ArtifactTable("customers.parquet", _PLAIN, "the customer table"),
+        "bad_rows": _ArtifactTable("quarantine.jsonl", _BAD, "rows that were set aside, and why"),
     },
     _DATASETS: {
-        "sessions": _Source("sessions.parquet", _PLAIN, "sessions after the filters"),
-        "session_events": _Source("events.parquet", _PLAIN, "their events; item and customer are numbers"),
-        "dataset_items": _Source("items.parquet", _NUMBERED, "items by their number"),
-        "dataset_customers": _Source("customers.parquet", _NUMBERED, "customers by their number"),
-        "test_sessions": _Source("test_sessions.parquet", _PLAIN, "sessions of a given test part"),
-        "test_session_events": _Source("test_events.parquet", _PLAIN, "their events"),
-        "owned": _Source("owned.parquet", _PLAIN, "what customers own, by the shop's rule"),
+        "sessions": _ArtifactTable("sessions.parquet", _PLAIN, "sessions after the filters"),
+        "session_events": _ArtifactTable("events.parquet", _PLAIN, "their events; item and customer are numbers"),
+        "dataset_items": _ArtifactTable("items.parquet", _NUMBERED, "items by their number"),
+        "dataset_customers": _ArtifactTable("customers.parquet", _NUMBERED, "customers by their number"),
+        "test_sessions": _ArtifactTable("test_sessions.parquet", _PLAIN, "sessions of a given test part"),
+        "test_session_events": _ArtifactTable("test_events.parquet", _PLAIN, "their events"),
+        "owned": _ArtifactTable("owned.parquet", _PLAIN, "what customers own, by the shop's rule"),
     },
 }
 
 
 @dataclass(frozen=True)
-class Table:
+class QueryTable:
     """A table that SQL may read.
 
     Attributes
@@ -130,19 +132,19 @@ def query(
     --------
     >>> query("select type, count(*) as n from events group by type", store, shop="demo")  # doctest: +SKIP
     """
-    artifacts = _artifacts(store, shop, snapshot, dataset)
+    artifacts = _find_artifacts(store, shop, snapshot, dataset)
     _check(sql)
     known = {name for artifact in artifacts for name in artifact.sources}
     # A word may be something else than a table's name; then an artifact is fetched that need not be.
     words = set(re.findall(r"\w+", sql.lower()))
     wanted = [artifact for artifact in artifacts if words & set(artifact.sources) or not words & known]
-    with _opened(store, wanted) as connection:
+    with _connect(store, wanted) as connection:
         try:
             relation = connection.sql(sql)
             return (relation if limit is None else relation.limit(limit)).to_arrow_table()
         except duckdb.CatalogException as error:
             if "Table with name" not in str(error):
-                raise _invalid(error) from error
+                raise _invalid_query_error(error) from error
             raise UserError(
                 f"{_first(error)} The tables are {', '.join(sorted(known))}",
                 code="query.unknown-table",
@@ -151,30 +153,30 @@ def query(
         except (duckdb.IOException, duckdb.OutOfMemoryException):
             raise  # of this machine, not of the statement
         except duckdb.Error as error:
-            raise _invalid(error) from error
+            raise _invalid_query_error(error) from error
 
 
 def tables(
     store: Store, *, shop: str | None = None, snapshot: str | None = None, dataset: str | None = None
-) -> list[Table]:
+) -> list[QueryTable]:
     """The tables that `query` may read, with their columns. Takes and raises what `query` does, but for SQL."""
-    artifacts = _artifacts(store, shop, snapshot, dataset)
+    artifacts = _find_artifacts(store, shop, snapshot, dataset)
     listed = []
-    with _opened(store, artifacts) as connection:
+    with _connect(store, artifacts) as connection:
         for artifact in artifacts:
             for name, (source, _) in artifact.sources.items():
                 columns = {row[0]: row[1] for row in connection.execute(f'DESCRIBE "{name}"').fetchall()}
                 (rows,) = connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()  # noqa: S608 - our own name
-                listed.append(Table(name, source.about, artifact.address, columns, rows))
+                listed.append(QueryTable(name, source.about, artifact.address, columns, rows))
     return listed
 
 
-def addresses(
+def find_addresses(
     store: Store, *, shop: str | None = None, snapshot: str | None = None, dataset: str | None = None
 ) -> tuple[str | None, str | None]:
     """The snapshot and the dataset that `query` would read; either may be None. Takes and raises what `query` does."""
     by_kind = {
-        get_content_key(one.address).split("/")[0]: one.address for one in _artifacts(store, shop, snapshot, dataset)
+        get_content_key(one.address).split("/")[0]: one.address for one in _find_artifacts(store, shop, snapshot, dataset)
     }
     return by_kind.get(_SNAPSHOTS), by_kind.get(_DATASETS)
 
@@ -183,22 +185,24 @@ def addresses(
 class _Artifact:
     address: str
     facts: dict[str, Any]
-    sources: dict[str, tuple[_Source, list[str]]]
+    sources: dict[str, tuple[_ArtifactTable, list[str]]]
     """What reads each table, and the names of its files."""
 
 
-def _artifacts(store: Store, shop: str | None, snapshot: str | None, dataset: str | None) -> list[_Artifact]:
+def _find_artifacts(store: Store, shop: str | None, snapshot: str | None, dataset: str | None) -> list[_Artifact]:
     """The snapshot and the dataset that are meant; either may be missing."""
     if snapshot is None and dataset is None and shop is None:
         raise UserError("of which data? Give a shop, a snapshot or a dataset", code="query.no-data")
-    of_dataset = None if dataset is None else _artifact(store, dataset, _DATASETS)
+    of_dataset = None if dataset is None else _open_artifact(store, dataset, _DATASETS)
     if snapshot is None and of_dataset is not None:
         snapshot = f"{store.root}/{get_content_key(of_dataset.facts['snapshot'])}"
-        of_snapshot = _artifact(store, snapshot, _SNAPSHOTS) if _is_there(store, snapshot) else None
+        of_snapshot = _open_artifact(store, snapshot, _SNAPSHOTS) if _exists(store, snapshot) else None
     else:
-        of_snapshot = _newest(store, shop, _SNAPSHOTS) if snapshot is None else _artifact(store, snapshot, _SNAPSHOTS)
+        of_snapshot = (
+            _find_newest(store, shop, _SNAPSHOTS) if snapshot is None else _open_artifact(store, snapshot, _SNAPSHOTS)
+        )
     if dataset is None:
-        of_dataset = _newest(store, shop or _shop_of(snapshot), _DATASETS, made_of=snapshot)
+        of_dataset = _find_newest(store, shop or _get_shop(snapshot), _DATASETS, made_of=snapshot)
     artifacts = [artifact for artifact in (of_snapshot, of_dataset) if artifact is not None]
     if not artifacts:
         raise NotFoundError(
@@ -211,16 +215,16 @@ def _artifacts(store: Store, shop: str | None, snapshot: str | None, dataset: st
     return artifacts
 
 
-def _newest(store: Store, shop: str | None, kind: str, made_of: str | None = None) -> _Artifact | None:
+def _find_newest(store: Store, shop: str | None, kind: str, made_of: str | None = None) -> _Artifact | None:
     """The newest artifact of a shop; made_of: of those that were made of this snapshot."""
     for address in reversed(store.list(f"{kind}/{shop}")):
-        artifact = _artifact(store, address, kind)
+        artifact = _open_artifact(store, address, kind)
         if made_of is None or get_content_key(artifact.facts["snapshot"]) == get_content_key(made_of):
             return artifact
     return None
 
 
-def _artifact(store: Store, address: str, kind: str) -> _Artifact:
+def _open_artifact(store: Store, address: str, kind: str) -> _Artifact:
     address = address.rstrip("/")
     if get_content_key(address).split("/")[0] != kind:
         raise UserError(
@@ -235,12 +239,12 @@ def _artifact(store: Store, address: str, kind: str) -> _Artifact:
     return _Artifact(address, manifest["facts"], {name: found for name, found in matched.items() if found[1]})
 
 
-def _is_there(store: Store, address: str) -> bool:
+def _exists(store: Store, address: str) -> bool:
     kind, shop, key = get_content_key(address).split("/")
     return store.find(f"{kind}/{shop}", key) is not None
 
 
-def _shop_of(address: str | None) -> str | None:
+def _get_shop(address: str | None) -> str | None:
     return None if address is None else get_content_key(address).split("/")[1]
 
 
@@ -250,7 +254,7 @@ def _check(sql: str) -> None:
         try:
             statements = connection.extract_statements(sql)
         except duckdb.Error as error:
-            raise _invalid(error) from error
+            raise _invalid_query_error(error) from error
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             kinds = [str(statement.type).rpartition(".")[2] for statement in statements]
             raise UserError(
@@ -261,27 +265,27 @@ def _check(sql: str) -> None:
 
 
 @contextlib.contextmanager
-def _opened(store: Store, artifacts: list[_Artifact]) -> Iterator[Any]:
+def _connect(store: Store, artifacts: list[_Artifact]) -> Iterator[Any]:
     """A connection that sees the artifacts' tables as views, and can read no other file."""
     allowed: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="endcap-query-") as spill, engine(Path(spill), "UTC") as connection:
+    with tempfile.TemporaryDirectory(prefix="endcap-query-") as spill, open_engine(Path(spill), "UTC") as connection:
         for artifact in artifacts:
             folder = store.fetch(artifact.address)
             for name, (source, files) in artifact.sources.items():
                 paths = [str(folder / file) for file in files]
-                listed = f"[{', '.join(map(text, paths))}]"
+                listed = f"[{', '.join(map(quote_text, paths))}]"
                 connection.execute(f'CREATE VIEW "{name}" AS {source.reads.format(files=listed)}')
                 allowed += paths
         connection.execute("SET python_enable_replacements = false")
         connection.execute("SET autoinstall_known_extensions = false")
         connection.execute("SET autoload_known_extensions = false")
-        connection.execute(f"SET allowed_paths = [{', '.join(map(text, allowed))}]")
+        connection.execute(f"SET allowed_paths = [{', '.join(map(quote_text, allowed))}]")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         yield connection
 
 
-def _invalid(error: duckdb.Error) -> UserError:
+def _invalid_query_error(error: duckdb.Error) -> UserError:
     hint = " A query reads the tables alone." if isinstance(error, duckdb.PermissionException) else ""
     return UserError(f"the query is not valid: {error}{hint}", code="query.invalid")
 

@@ -13,16 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from endcap.errors import DataError
-from endcap.events.activity import ActivityWriter, facts_of_activity
+from endcap.events.activity import ActivityWriter, summarize_activity
 from endcap.events.days import DayWriter, drop_duplicates
-from endcap.events.event_mapping import OTHER_TYPES, RETURNS, event_columns, event_plan
+from endcap.events.event_mapping import OTHER_TYPES, RETURNS, list_event_columns, map_events
 from endcap.events.snapshot import EVENTS
 from endcap.sources.column_mapping import WITHOUT_ITEM
-from endcap.sources.digest import digest
+from endcap.sources.digest import digest_rows
 from endcap.sources.files import SourceFile
 from endcap.sources.load import Loader
-from endcap.sources.sql import text
-from endcap.sources.values.ids import is_word
+from endcap.sources.sql import quote_text
+from endcap.sources.values.ids import match_word
 from endcap.spec.shop import MISSING, EventSource, Shop
 from endcap.spec.source import Source
 
@@ -39,21 +39,21 @@ def write_events(shop: Shop, files: Files, folder: Path, loader: Loader) -> Json
     """
     kept, learnt = 0, 0
     with DayWriter(folder / "events") as writer, ActivityWriter(folder) as activity:
-        for part, rows in _good_events(shop, files, loader, activity):
-            learnt += rows.num_rows if shop.kept_types == shop.events.types else _count_of(rows, shop.events.types)
+        for part, rows in _load_events(shop, files, loader, activity):
+            learnt += rows.num_rows if shop.kept_types == shop.events.types else _count_types(rows, shop.events.types)
             writer.add(rows.append_column("part", pa.repeat(part, rows.num_rows)).select(EVENTS.names).cast(EVENTS))
             kept += rows.num_rows
         loader.quarantine.check(loader.table, end=True)
         if not learnt:
-            raise _none_left(shop, files, loader, kept)
+            raise _no_event_error(shop, files, loader, kept)
         writer.close()
         activity.close()
     if shop.events.drop_duplicates:
         loader.progress("events: dropping duplicates")
         drop_duplicates(writer.folder, loader.connection)
     loader.progress("events: taking the fingerprint")
-    facts = _facts_of_events(writer.folder, loader.connection)
-    other = facts_of_activity(folder, loader.connection)
+    facts = _collect_facts(writer.folder, loader.connection)
+    other = summarize_activity(folder, loader.connection)
     if other is not None:
         facts |= {"activity": other[0], "content": [facts["content"], other[1]]}
     return facts | {
@@ -64,16 +64,16 @@ def write_events(shop: Shop, files: Files, folder: Path, loader: Loader) -> Json
     }
 
 
-def _count_of(rows: pa.Table, types: Sequence[str] | None) -> int:
+def _count_types(rows: pa.Table, types: Sequence[str] | None) -> int:
     return int(pc.sum(pc.is_in(rows["type"], pa.array(types, pa.string()))).as_py() or 0)
 
 
-def _good_events(shop: Shop, files: Files, loader: Loader, activity: ActivityWriter) -> Iterator[tuple[str, pa.Table]]:
+def _load_events(shop: Shop, files: Files, loader: Loader, activity: ActivityWriter) -> Iterator[tuple[str, pa.Table]]:
     now = int(time.time() * 1000)
     for source, found in files:
         event_source = cast(EventSource, source)
-        plan_of = functools.partial(event_plan, shop, event_source, now=now)
-        wanted = event_columns(shop, event_source)
+        plan_of = functools.partial(map_events, shop, event_source, now=now)
+        wanted = list_event_columns(shop, event_source)
         active = functools.partial(activity.add, event_source.part)
         for table in loader.load(source, found, wanted, plan_of, event_source.layout, active):
             yield event_source.part, table
@@ -88,7 +88,7 @@ def _good_events(shop: Shop, files: Files, loader: Loader, activity: ActivityWri
         )
 
 
-def _none_left(shop: Shop, files: Files, loader: Loader, kept: int) -> DataError:
+def _no_event_error(shop: Shop, files: Files, loader: Loader, kept: int) -> DataError:
     """The error that says which rules left out how many rows. kept: events that only make an item a customer's."""
     left, seen = loader.quarantine.left_out.get(loader.table, Counter()), loader.quarantine.seen(loader.table)
     names = ", ".join(source.path for source, _ in files)
@@ -117,8 +117,8 @@ def _none_left(shop: Shop, files: Files, loader: Loader, kept: int) -> DataError
     )
 
 
-def _facts_of_events(folder: Path, connection: Any) -> Json:
-    files = f"read_parquet({text(str(folder / '*' / '*.parquet'))}, hive_partitioning = false)"
+def _collect_facts(folder: Path, connection: Any) -> Json:
+    files = f"read_parquet({quote_text(str(folder / '*' / '*.parquet'))}, hive_partitioning = false)"
     aggregates = [
         "count(*)",
         "count(DISTINCT session)",
@@ -126,10 +126,10 @@ def _facts_of_events(folder: Path, connection: Any) -> Json:
         "max(time)",
         "count(*) FILTER (part = 'train')",
         "count(*) FILTER (part = 'test')",
-        f"count(*) FILTER ({is_word(['item'], MISSING)})",
+        f"count(*) FILTER ({match_word(['item'], MISSING)})",
     ]
     columns = [name for name in EVENTS.names if name != "row"]
-    found, (events, sessions, first, last, train, test, words) = digest(connection, files, columns, aggregates)
+    found, (events, sessions, first, last, train, test, words) = digest_rows(connection, files, columns, aggregates)
     return {
         "events": events,
         "sessions": sessions,

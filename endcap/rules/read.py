@@ -14,14 +14,14 @@ import pyarrow.parquet as pq
 
 from endcap.errors import DataError
 from endcap.rules.catalogue import Catalogue
-from endcap.simulation.simulated_sources import simulated_files
-from endcap.sources.column_mapping import list_columns, list_plan
-from endcap.sources.engine import engine
+from endcap.simulation.simulated_sources import write_simulated_files
+from endcap.sources.column_mapping import list_id_columns, map_id_list
+from endcap.sources.engine import open_engine
 from endcap.sources.files import find_files
-from endcap.sources.layouts import completed
+from endcap.sources.layouts import complete_source
 from endcap.sources.load import Loader
 from endcap.sources.quarantine import Quarantine
-from endcap.sources.values.clock import clock_of
+from endcap.sources.values.clock import make_clock
 from endcap.sources.write_table import write_table
 from endcap.spec.rules import Blacklist, Rules
 from endcap.spec.shop import Items, Shop
@@ -39,7 +39,7 @@ def read_catalogue(shop: Shop, progress: Progress = lambda line: None) -> Catalo
     blacklist = read_blacklist(shop, progress)
     if shop.items is None:
         return Catalogue(shop.rules, blacklist=blacklist, made=now)
-    with simulated_files(shop, progress) as with_files:
+    with write_simulated_files(shop, progress) as with_files:
         assert with_files.items is not None
         return Catalogue(shop.rules, _read_items(with_files, with_files.items, now, progress), blacklist, now)
 
@@ -67,8 +67,8 @@ def read_blacklist(shop: Shop, progress: Progress = lambda line: None) -> frozen
 
 
 def _read_list(blacklist: Blacklist, loader: Loader, whole_ids: bool) -> Iterator[pa.Table]:
-    columns = list_columns(blacklist.column, "rules.blacklist.column")
-    plan_of = functools.partial(list_plan, blacklist.column, whole=whole_ids)
+    columns = list_id_columns(blacklist.column, "rules.blacklist.column")
+    plan_of = functools.partial(map_id_list, blacklist.column, whole=whole_ids)
     for source in blacklist.sources:
         files = find_files(source, loader.progress).files
         # A list may have come to be empty; a file without even its header is one that is being written.
@@ -85,7 +85,7 @@ def _read_list(blacklist: Blacklist, loader: Loader, whole_ids: bool) -> Iterato
 
 def _read_items(shop: Shop, items: Items, now: int, progress: Progress) -> pa.Table:
     with _open_loader("items", shop, shop.events.max_bad_share, "events.max_bad_share", progress) as loader:
-        sources = [completed(source) for source in items.sources]
+        sources = [complete_source(source) for source in items.sources]
         files = [(source, find_files(source, progress).files) for source in sources]
         folder = loader.quarantine.file.parent
         write_table(items, files, folder, loader, now, whole=shop.events.float_ids == "whole")
@@ -102,7 +102,7 @@ def _open_loader(table: str, shop: Shop, limit: float, setting: str, progress: P
     time_rule = shop.events.time
     with (
         tempfile.TemporaryDirectory(prefix="endcap-rules-") as place,
-        engine(Path(place) / "spill", time_rule.zone) as connection,
+        open_engine(Path(place) / "spill", time_rule.zone) as connection,
         Quarantine(Path(place) / "bad.jsonl", limit, time_rule, setting=setting, kept=False) as quarantine,
     ):
-        yield Loader(table, connection, quarantine, progress, clock_of(time_rule.zone), words=shop.events.null_values)
+        yield Loader(table, connection, quarantine, progress, make_clock(time_rule.zone), words=shop.events.null_values)

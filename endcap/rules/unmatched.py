@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from endcap.rules.catalogue import Catalogue
-from endcap.sources.matching import explained, in_words, unmatched
+from endcap.sources.matching import count_unmatched, describe_likely_reason, has_likely_reason
 
 Json = dict[str, Any]
 
@@ -29,16 +29,16 @@ def count_unmatched_rules(catalogue: Catalogue, ids: pa.Array | None = None) -> 
         table = table.filter(pc.is_in(table["item"], value_set=_flatten(ids)))
     counts: Json = {"items": len(items), "attributes": {}}
     if ids is not None and catalogue.items.num_rows:
-        counts["table"] = unmatched(catalogue.items["item"], ids)
+        counts["table"] = count_unmatched(catalogue.items["item"], ids)
     if rules.blacklist is not None:
-        counts["blacklist"] = unmatched(pa.array(sorted(catalogue.blacklist), pa.string()), items)
+        counts["blacklist"] = count_unmatched(pa.array(sorted(catalogue.blacklist), pa.string()), items)
     for rule in rules.attributes:
         column = _read_column(table, rule.attribute, pa.string())
         values = pa.array(list(dict.fromkeys(rule.only if rule.only is not None else rule.never or [])), pa.string())
         counts["attributes"][rule.name] = {
             "attribute": rule.attribute,
             "allows": rule.only is not None,
-            "values": unmatched(values, pc.unique(column).drop_null()),
+            "values": count_unmatched(values, pc.unique(column).drop_null()),
             "items": pc.sum(pc.is_in(column, value_set=values)).as_py() or 0,
         }
     if rules.stock is not None:
@@ -51,11 +51,17 @@ def find_rule_warnings(counts: Mapping[str, Any]) -> list[Json]:
     warnings = []
     blacklist = counts.get("blacklist")
     missing = 0 if blacklist is None else blacklist["missing"]
-    if blacklist is not None and missing and counts["items"] and (missing == blacklist["ids"] or explained(blacklist)):
+    if (
+        blacklist is not None
+        and missing
+        and counts["items"]
+        and (missing == blacklist["ids"] or has_likely_reason(blacklist))
+    ):
         warnings.append({"name": "blacklist_unmatched", **blacklist, "text": _blacklist_text(blacklist)})
     table = counts.get("table")
     if table is not None and table["missing"] == table["ids"] and counts["items"]:
-        text = f"no id of the item table is an item of the log{in_words(table)}. Write its ids as the log has them"
+        reason = describe_likely_reason(table)
+        text = f"no id of the item table is an item of the log{reason}. Write its ids as the log has them"
         warnings.append({"name": "item_table_unmatched", **table, "text": text})
     for name, rule in counts["attributes"].items():
         if counts["items"] and not rule["items"]:
@@ -69,14 +75,15 @@ def find_rule_warnings(counts: Mapping[str, Any]) -> list[Json]:
 def _blacklist_text(counts: Json) -> str:
     ids, missing = counts["ids"], counts["missing"]
     summary = f"{missing:,} of its {ids:,} ids match no item" if missing < ids else "none of its ids matches an item"
-    return f"the blacklist: {summary}{in_words(counts)}; what it should bar is shown. Write its ids as the log has them"
+    reason = describe_likely_reason(counts)
+    return f"the blacklist: {summary}{reason}; items that it should bar are shown. Write its ids as the log has them"
 
 
 def _rule_text(name: str, rule: Json) -> str:
     values, examples = rule["values"], ", ".join(map(repr, rule["values"]["examples"]))
     effect = "allows nothing" if rule["allows"] else "takes nothing away"
     return (
-        f"the rule {name!r} {effect}: no item has the {rule['attribute']} {examples}{in_words(values)}. "
+        f"the rule {name!r} {effect}: no item has the {rule['attribute']} {examples}{describe_likely_reason(values)}. "
         "Look at rules.attributes, and whether the item table's ids are those of the log"
     )
 

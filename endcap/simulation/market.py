@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.simulation.products import LEVELS, Catalogue
+from endcap.simulation.products import LEVELS, ProductRange
 
 REPEAT, RELATED, INTENT = 0.12, 0.42, 0.33
 """A next view is an earlier one of the session again, a product related to the last one, or one of the session's
@@ -43,7 +43,7 @@ class Trends:
 class Market:
     """One day's demand. Products are indices into the catalogue."""
 
-    def __init__(self, catalogue: Catalogue, trends: Trends, day: int) -> None:
+    def __init__(self, catalogue: ProductRange, trends: Trends, day: int) -> None:
         self.catalogue = catalogue
         item = 0.5 * np.sin(2 * np.pi * day / trends.item_period + trends.item_phase)
         kind = 0.7 * np.sin(2 * np.pi * day / trends.kind_period + trends.kind_phase)
@@ -113,7 +113,7 @@ class Truth:
     customer the price level is not known: it is inferred from the views.
     """
 
-    def __init__(self, catalogue: Catalogue, trends: Trends, levels: dict[str, int]) -> None:
+    def __init__(self, catalogue: ProductRange, trends: Trends, levels: dict[str, int]) -> None:
         self.items: list[str] = catalogue.ids.tolist()
         """Item ids, in the order of the probabilities."""
         self._catalogue = catalogue

@@ -52,7 +52,7 @@ _COLOURS = ("Black", "Slate", "Olive", "Sand", "Navy", "Rust", "White", "Moss", 
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class ProductRange:
     """`n` products of `c` kinds. Products of a kind, and kinds of a category, stand together.
 
     ids, titles, brands: text [n]. category, kind: int32 [n], rising. kind_start: int64 [c+1], the products of each
@@ -84,7 +84,7 @@ class Catalogue:
         return np.array(list(TREE))[self.category]
 
 
-def make_catalogue(rng: np.random.Generator, items: int) -> Catalogue:
+def make_products(rng: np.random.Generator, items: int) -> ProductRange:
     """A catalogue of so many products. Three in ten appear later, evenly over the first 100 days."""
     nouns = [(category, noun) for category, (_, kinds) in enumerate(TREE.values()) for noun in kinds]
     kinds = max(1, min(items, max(len(nouns), items // _PER_KIND) if items >= 4 * len(nouns) else items // 4))
@@ -96,10 +96,10 @@ def make_catalogue(rng: np.random.Generator, items: int) -> Catalogue:
     appeal = (rng.permutation(items) + 30.0) ** -0.9 * rng.lognormal(0.0, 0.4, kinds)[kind]
     launch = np.where(rng.random(items) < _LATER, rng.integers(1, _HORIZON + 1, items), 0).astype(np.int32)
     launch[kind_start[:-1]] = 0  # no kind is ever empty
-    price, level = _prices(rng, kind, kind_start, category)
-    titles, brands = _titles(rng, [nouns[noun][1] for noun in kind_noun], kind_start)
-    related, affinity = _relations(rng, kind, kind_start, appeal)
-    return Catalogue(
+    price, level = _draw_prices(rng, kind, kind_start, category)
+    titles, brands = _draw_titles(rng, [nouns[noun][1] for noun in kind_noun], kind_start)
+    related, affinity = _draw_relations(rng, kind, kind_start, appeal)
+    return ProductRange(
         ids=np.char.add("p", np.char.zfill(rng.permutation(items * 7)[:items].astype(str), 6)),
         titles=titles,
         brands=brands,
@@ -116,7 +116,7 @@ def make_catalogue(rng: np.random.Generator, items: int) -> Catalogue:
     )
 
 
-def _prices(
+def _draw_prices(
     rng: np.random.Generator, kind: NDArray[np.int32], kind_start: NDArray[np.int64], category: NDArray[np.int32]
 ) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
     middle = np.array([price for price, _ in TREE.values()], dtype=np.float64)[category]
@@ -128,7 +128,7 @@ def _prices(
     return np.round(price, 2).astype(np.float64), (within * LEVELS).astype(np.int8)
 
 
-def _titles(
+def _draw_titles(
     rng: np.random.Generator, nouns: list[str], kind_start: NDArray[np.int64]
 ) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
     """Brand, style, noun and colour, different within a kind; a kind that repeats a noun is a series of its own."""
@@ -149,7 +149,7 @@ def _titles(
     return np.array(titles), np.array(brands)
 
 
-def _relations(
+def _draw_relations(
     rng: np.random.Generator, kind: NDArray[np.int32], kind_start: NDArray[np.int64], appeal: NDArray[np.float64]
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Three in four lead to the same kind, the others to one partner kind; appealing products are led to more often."""

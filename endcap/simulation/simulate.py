@@ -44,7 +44,7 @@ _BLACKLISTED = 3
 
 
 @dataclass(frozen=True)
-class Log:
+class SimulatedLog:
     """events: time (timestamp ms, UTC), session, customer (null: unknown), item, type (view, cart, purchase), in order
     of time. items: item, title, category, brand, price, added (date), stock: those on sale by the last day. truth: what
     the events were drawn from."""
@@ -74,13 +74,13 @@ def simulate(
     items: int = 5_000,
     customers: int = 20_000,
     start: datetime = START,
-) -> Log:
+) -> SimulatedLog:
     """About `events` events in `days` days from `start` (its day, UTC). The same arguments give the same log.
 
     Fewer days of as many events a day are the beginning of the same log.
     """
     logs = list(simulate_days(seed=seed, days=days, events=events, items=items, customers=customers, start=start))
-    return Log(pa.concat_tables([log.events for log in logs]), logs[-1].items, logs[-1].truth, logs[0].start)
+    return SimulatedLog(pa.concat_tables([log.events for log in logs]), logs[-1].items, logs[-1].truth, logs[0].start)
 
 
 def simulate_days(
@@ -91,7 +91,7 @@ def simulate_days(
     items: int = 5_000,
     customers: int = 20_000,
     start: datetime = START,
-) -> Iterator[Log]:
+) -> Iterator[SimulatedLog]:
     """The same log day by day, for logs that do not fit into memory."""
     for name, value, least in (
         ("days", days, 1),
@@ -104,7 +104,7 @@ def simulate_days(
     start = (start if start.tzinfo else start.replace(tzinfo=UTC)).astimezone(UTC)
     start = start.replace(hour=0, minute=0, second=0, microsecond=0)
     rng = np.random.default_rng([seed, 0])
-    catalogue = make_catalogue(rng, items)
+    catalogue = make_products(rng, items)
     trends = Trends.make(rng, items, len(catalogue.kind_start) - 1)
     people = _make_customers(rng, customers, catalogue)
     truth = Truth(catalogue, trends, dict(zip(people.ids.to_pylist(), people.level.tolist(), strict=True)))
@@ -114,11 +114,11 @@ def simulate_days(
         rng = np.random.default_rng([seed, 1, day])
         market = Market(catalogue, trends, day)
         table = _simulate_day(rng, market, people, max(1, round(sessions)), date)
-        yield Log(table, _item_table(catalogue, start, day, _stock(seed, day, items)), truth, start)
+        yield SimulatedLog(table, _make_item_table(catalogue, start, day, _draw_stock(seed, day, items)), truth, start)
 
 
-def write(
-    log: Log,
+def write_log(
+    log: SimulatedLog,
     folder: str | Path,
     *,
     days: range | None = None,
@@ -137,7 +137,7 @@ def write(
     first = int(log.start.timestamp() * 1000)
     end_day = int((moments[-1] - first) // _DAY) + 1
     # A log of `simulate_days` is one day's, and the earlier days' files are of the same log.
-    _refuse_others(folder / "events", {_day_file(log, day, suffix) for day in range(end_day)})
+    _check_log(folder / "events", {_name_day_file(log, day, suffix) for day in range(end_day)})
     present = range(int((moments[0] - first) // _DAY), end_day)
     wanted = [day for day in present if days is None or day in days]
     files = []
@@ -146,9 +146,9 @@ def write(
         for day in wanted:
             begin, end = np.searchsorted(moments, [first + day * _DAY, first + (day + 1) * _DAY])
             table = log.events.slice(begin, end - begin)
-            text = _iso(table["time"]) if times == "iso" else table["time"].cast(pa.int64())
+            text = _format_times(table["time"]) if times == "iso" else table["time"].cast(pa.int64())
             table = table.set_column(0, "time", text)
-            files.append(folder / "events" / _day_file(log, day, suffix))
+            files.append(folder / "events" / _name_day_file(log, day, suffix))
             _write_csv(table, files[-1])
         if wanted:
             last = (log.start + timedelta(days=wanted[-1])).date()
@@ -161,11 +161,11 @@ def write(
     return files
 
 
-def _day_file(log: Log, day: int, suffix: str) -> str:
+def _name_day_file(log: SimulatedLog, day: int, suffix: str) -> str:
     return f"{log.start + timedelta(days=day):%Y-%m-%d}{suffix}"
 
 
-def _refuse_others(folder: Path, own: set[str]) -> None:
+def _check_log(folder: Path, own: set[str]) -> None:
     found = sorted(file.name for file in folder.glob("[!.]*.csv*") if file.name not in own)
     if found:
         raise UserError(
@@ -178,7 +178,7 @@ def _refuse_others(folder: Path, own: set[str]) -> None:
         )
 
 
-def _iso(times: pa.ChunkedArray) -> pa.ChunkedArray:
+def _format_times(times: pa.ChunkedArray) -> pa.ChunkedArray:
     """Times as 2026-03-02T09:30:00.123Z."""
     return pc.replace_substring(times.cast(pa.string()), " ", "T", max_replacements=1)
 
@@ -191,12 +191,12 @@ def _write_csv(table: pa.Table, file: Path) -> None:
     os.replace(half, file)  # noqa: PTH105 - the same call
 
 
-def _make_customers(rng: np.random.Generator, count: int, catalogue: Catalogue) -> _Customers:
+def _make_customers(rng: np.random.Generator, count: int, catalogue: ProductRange) -> _Customers:
     filled = np.flatnonzero(np.diff(catalogue.category_start))
     share = np.diff(np.concatenate([[0.0], np.cumsum(catalogue.appeal)])[catalogue.category_start])[filled]
     favourites = rng.choice(filled, (count, _FAVOURITES), p=share / share.sum())
     return _Customers(
-        ids=_numbered("c", rng.permutation(count * 3)[:count]),
+        ids=_number_ids("c", rng.permutation(count * 3)[:count]),
         activity=rng.lognormal(0.0, 1.0, count),
         level=rng.choice(LEVELS, count, p=[0.35, 0.45, 0.2]),
         favourites=favourites,
@@ -210,17 +210,17 @@ def _simulate_day(
     """The day's events, in order of time."""
     views = np.minimum(1 + rng.poisson(rng.gamma(_SHAPE, _SCALE, sessions)), _MOST_VIEWS)
     views = -np.sort(-views)  # longest first: the sessions still going on are always the first rows
-    who = _visitors(rng, people, sessions)
-    seen = _views(rng, market, people, who, views)
+    who = _draw_visitors(rng, people, sessions)
+    seen = _draw_views(rng, market, people, who, views)
     owner = np.repeat(np.arange(sessions), views)
     step = np.arange(len(owner)) - np.repeat(np.cumsum(views) - views, views)
-    times = _times(rng, views)
+    times = _draw_times(rng, views)
     item = seen[owner, step]
-    rows = _with_actions(rng, owner, item, times[owner, step], times[owner, step + 1], _seen_before(owner, item))
-    return _table(rng, market.catalogue, people, who, rows, date)
+    rows = _add_actions(rng, owner, item, times[owner, step], times[owner, step + 1], _find_repeats(owner, item))
+    return _make_table(rng, market.catalogue, people, who, rows, date)
 
 
-def _visitors(rng: np.random.Generator, people: _Customers, sessions: int) -> Ints:
+def _draw_visitors(rng: np.random.Generator, people: _Customers, sessions: int) -> Ints:
     """Each session's customer, by activity; nobody comes twice a day unless there are more sessions than customers."""
     count = len(people.activity)
     if sessions > count:
@@ -229,7 +229,7 @@ def _visitors(rng: np.random.Generator, people: _Customers, sessions: int) -> In
     return rng.permutation(np.argsort(-keys, kind="stable")[:sessions])
 
 
-def _views(rng: np.random.Generator, market: Market, people: _Customers, who: Ints, views: Ints) -> Ints:
+def _draw_views(rng: np.random.Generator, market: Market, people: _Customers, who: Ints, views: Ints) -> Ints:
     """Products viewed: int64 [sessions, longest session]; what is past a session's end means nothing."""
     catalogue, level = market.catalogue, people.level[who]
     liking = people.liking[who] * market.category_weight[people.favourites[who]]
@@ -248,7 +248,7 @@ def _views(rng: np.random.Generator, market: Market, people: _Customers, who: In
     return seen
 
 
-def _times(rng: np.random.Generator, views: Ints) -> Ints:
+def _draw_times(rng: np.random.Generator, views: Ints) -> Ints:
     """When each view is, and behind the last one when the session is over: int64 [sessions, most views + 1], ms."""
     pauses = np.clip(rng.lognormal(np.log(35_000), 1.0, (len(views), views[0])), 2_000, _LONGEST_PAUSE)
     passed = np.concatenate([np.zeros((len(views), 1)), np.cumsum(pauses, axis=1)], axis=1)
@@ -261,7 +261,7 @@ def _times(rng: np.random.Generator, views: Ints) -> Ints:
     return times
 
 
-def _seen_before(owner: Ints, item: Ints) -> NDArray[np.bool_]:
+def _find_repeats(owner: Ints, item: Ints) -> NDArray[np.bool_]:
     """Whether a view's product was viewed before in its session. Views of a session stand together, in order."""
     order = np.lexsort((np.arange(len(owner)), item, owner))
     again = np.zeros(len(owner), dtype=bool)
@@ -269,7 +269,7 @@ def _seen_before(owner: Ints, item: Ints) -> NDArray[np.bool_]:
     return again
 
 
-def _with_actions(
+def _add_actions(
     rng: np.random.Generator, owner: Ints, item: Ints, time: Ints, until: Ints, again: NDArray[np.bool_]
 ) -> dict[str, Ints]:
     """Views with what is put into the cart between two views, and what is bought a minute after the last."""
@@ -284,9 +284,9 @@ def _with_actions(
     return {"owner": owner[rows], "item": item[rows], "time": moments, "type": kinds}
 
 
-def _table(
+def _make_table(
     rng: np.random.Generator,
-    catalogue: Catalogue,
+    catalogue: ProductRange,
     people: _Customers,
     who: Ints,
     rows: dict[str, Ints],
@@ -302,7 +302,7 @@ def _table(
     moments = pa.array(rows["time"][order] + int(date.timestamp() * 1000)).cast(pa.timestamp("ms", tz="UTC"))
     columns: dict[str, Any] = {
         "time": moments,
-        "session": _numbered(f"s{date:%Y%m%d}-", number).take(pa.array(owner)),
+        "session": _number_ids(f"s{date:%Y%m%d}-", number).take(pa.array(owner)),
         "customer": people.ids.take(customer).take(pa.array(owner)),
         "item": pa.array(catalogue.ids).take(pa.array(rows["item"][order])),
         "type": pa.array(["view", "cart", "purchase"]).take(pa.array(rows["type"][order])),
@@ -310,19 +310,19 @@ def _table(
     return pa.table(columns)
 
 
-def _numbered(prefix: str, numbers: Ints) -> pa.Array:
+def _number_ids(prefix: str, numbers: Ints) -> pa.Array:
     """Text ids: the prefix and a number of six digits or more."""
     digits = pc.utf8_lpad(pa.array(numbers).cast(pa.string()), width=6, padding="0")
     return pc.binary_join_element_wise(pa.scalar(prefix), digits, pa.scalar(""))
 
 
-def _stock(seed: int, day: int, items: int) -> Ints:
+def _draw_stock(seed: int, day: int, items: int) -> Ints:
     """What is left of each product at the end of a day; nobody's choice depends on it."""
     rng = np.random.default_rng([seed, 2, day])
     return np.where(rng.random(items) < _SOLD_OUT, 0, 1 + rng.poisson(_LEFT, items))
 
 
-def _item_table(catalogue: Catalogue, start: datetime, day: int, stock: Ints) -> pa.Table:
+def _make_item_table(catalogue: ProductRange, start: datetime, day: int, stock: Ints) -> pa.Table:
     """The products on sale by that day, ordered by id."""
     added = np.datetime64(start.date()) + catalogue.launch.astype("timedelta64[D]")
     table = pa.table(

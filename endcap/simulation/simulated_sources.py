@@ -13,7 +13,7 @@ from endcap.spec.source import Simulation, Source
 
 
 @contextlib.contextmanager
-def simulated_files(shop: Shop, progress: Callable[[str], None]) -> Iterator[Shop]:
+def write_simulated_files(shop: Shop, progress: Callable[[str], None]) -> Iterator[Shop]:
     """The shop with a path for each simulated source, valid within the block. The log depends on its numbers alone."""
     tables = {name: table for name in ("events", "items", "customers") if (table := getattr(shop, name)) is not None}
     wanted = {repr(source.simulated): source.simulated for table in tables.values() for source in table.sources}
@@ -25,18 +25,18 @@ def simulated_files(shop: Shop, progress: Callable[[str], None]) -> Iterator[Sho
         for number, (key, simulation) in enumerate(wanted.items()):
             if simulation is not None:
                 folders[key] = Path(place) / str(number)
-                _write(simulation, folders[key], progress)
-        yield shop.model_copy(update={name: _with_paths(name, table, folders) for name, table in tables.items()})
+                _write_log(simulation, folders[key], progress)
+        yield shop.model_copy(update={name: _set_paths(name, table, folders) for name, table in tables.items()})
 
 
-def _write(simulation: Simulation, folder: Path, progress: Callable[[str], None]) -> None:
-    from endcap.simulation.simulate import simulate, write
+def _write_log(simulation: Simulation, folder: Path, progress: Callable[[str], None]) -> None:
+    from endcap.simulation.simulate import simulate, write_log
 
     progress(f"simulating {simulation.events:,} events of {simulation.days} days")
-    write(simulate(**simulation.model_dump()), folder)
+    write_log(simulate(**simulation.model_dump()), folder)
 
 
-def _with_paths(name: str, table: Any, folders: dict[str, Path]) -> Any:
+def _set_paths(name: str, table: Any, folders: dict[str, Path]) -> Any:
     def pathed(source: Source) -> Source:
         folder = folders.get(repr(source.simulated))
         if folder is None:

@@ -6,12 +6,12 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from endcap.sources.locate import Wanted
-from endcap.sources.sql import quoted, text
-from endcap.sources.values.conditions import all_hold, condition_checks
-from endcap.sources.values.glance import Glanced
-from endcap.sources.values.ids import as_id, id_checks, nested_checks
-from endcap.sources.values.times import Reading
+from endcap.sources.locate import SourceColumn
+from endcap.sources.sql import quote_name, quote_text
+from endcap.sources.values.conditions import list_condition_checks, match_all
+from endcap.sources.values.glance import GlancedColumn
+from endcap.sources.values.ids import convert_to_id, list_id_checks, list_nested_checks
+from endcap.sources.values.times import TimeFormat
 from endcap.spec.condition import Conditions
 from endcap.spec.source import Source
 
@@ -24,7 +24,7 @@ DAY = "§day"
 
 
 @dataclass(frozen=True)
-class Plan:
+class ColumnMapping:
     """How a batch becomes rows of a table.
 
     select: each column of the result -> SQL over the batch's columns. checks: in order, (SQL that holds for a bad row,
@@ -43,23 +43,23 @@ class Plan:
     missing: Mapping[str, str] = field(default_factory=dict)
     shown: Mapping[str, str] = field(default_factory=dict)
     active: str | None = None
-    times: Mapping[str, Reading] = field(default_factory=dict)
+    times: Mapping[str, TimeFormat] = field(default_factory=dict)
     words: Sequence[str] = ()
 
     @property
     def as_they_are(self) -> dict[str, str]:
         """The columns of the result that are columns of the batch, which need no query: their names there."""
-        return {name: column.name for name, column in self.select.items() if isinstance(column, Glanced)}
+        return {name: column.name for name, column in self.select.items() if isinstance(column, GlancedColumn)}
 
     def sql(self, batch: str) -> str:
         """A query on the table `batch`: the result's other columns, `left` and `reason`, both null for a good row, and
         `active` where there may be such rows."""
-        columns = ", ".join(f"{expression} AS {quoted(name)}" for name, expression in self.select.items())
+        columns = ", ".join(f"{expression} AS {quote_name(name)}" for name, expression in self.select.items())
         taken = self.as_they_are
         left, reason = (
             f"CASE {cases} END" if cases else "NULL::VARCHAR"
             for cases in (
-                " ".join(f"WHEN {condition} THEN {text(name)}" for condition, name in conditions)
+                " ".join(f"WHEN {condition} THEN {quote_text(name)}" for condition, name in conditions)
                 for conditions in (self.leaves, [('"left" IS NOT NULL', ""), *self.checks])
             )
         )
@@ -67,7 +67,7 @@ class Plan:
         computed = f"SELECT *, {columns} FROM {batch}"  # noqa: S608 (all parts are quoted)
         judged = f'SELECT *, {left} AS "left" FROM ({computed})'  # noqa: S608 (as above)
         results = [
-            *(quoted(name) for name in self.select if name not in taken),
+            *(quote_name(name) for name in self.select if name not in taken),
             '"left"',
             f"nullif({reason}, '') AS reason",
         ]
@@ -81,26 +81,28 @@ class Plan:
         return f"SELECT value, count(*) FROM ({rows}) GROUP BY value ORDER BY 2 DESC, 1 LIMIT {most}"  # noqa: S608
 
 
-def empty_check(select: Mapping[str, str], name: str, reason: str) -> list[tuple[str, str]]:
+def check_empty(select: Mapping[str, str], name: str, reason: str) -> list[tuple[str, str]]:
     column = select[name]
-    return [] if isinstance(column, Glanced) and column.whole else [(f"{name} IS NULL", reason)]
+    return [] if isinstance(column, GlancedColumn) and column.whole else [(f"{name} IS NULL", reason)]
 
 
-def where_columns(source: Source, key: str) -> list[Wanted]:
+def list_where_columns(source: Source, key: str) -> list[SourceColumn]:
     """The columns that a source's own conditions are about. key: where the shop's file has the source."""
-    return [Wanted(name, f"{key}.where") for name in source.where]
+    return [SourceColumn(name, f"{key}.where") for name in source.where]
 
 
-def with_where(plan: Plan, source: Source, located: Mapping[str, str], missing: Sequence[str], decimal: str) -> Plan:
+def add_where(
+    plan: ColumnMapping, source: Source, located: Mapping[str, str], missing: Sequence[str], decimal: str
+) -> ColumnMapping:
     """The plan that leaves out the rows which do not fit the source's own conditions.
 
     missing: words for no value; decimal: the mark of fractions.
     """
     if not source.where:
         return plan
-    fits = all_hold(source.where, located, missing, decimal)
+    fits = match_all(source.where, located, missing, decimal)
     values = {name: located[name] for name in source.where}
-    more, looked_at = checks_of(source.where, located, missing, decimal)
+    more, looked_at = check_conditions(source.where, located, missing, decimal)
     return replace(
         plan,
         checks=[*plan.checks, *more],
@@ -110,29 +112,33 @@ def with_where(plan: Plan, source: Source, located: Mapping[str, str], missing: 
     )
 
 
-def checks_of(
+def check_conditions(
     conditions: Conditions, located: Mapping[str, str], missing: Sequence[str], decimal: str
 ) -> tuple[list[tuple[str, str]], dict[str, str]]:
     """The checks that conditions need, and the values that their reasons are about, as of `Plan`."""
-    named = condition_checks(conditions, located, missing, decimal)
+    named = list_condition_checks(conditions, located, missing, decimal)
     about = {reason: located[name] for name, checks in named.items() for _, reason in checks}
     return list(itertools.chain(*named.values())), about
 
 
-def list_columns(column: str, key: str) -> list[Wanted]:
+def list_id_columns(column: str, key: str) -> list[SourceColumn]:
     """The column that a list of items must have. key: where the shop's file names it."""
-    return [Wanted(column, key, required=True)]
+    return [SourceColumn(column, key, required=True)]
 
 
-def list_plan(column: str, located: Mapping[str, str], instants: frozenset[str], decimal: str, *, whole: bool) -> Plan:
+def map_id_list(
+    column: str, located: Mapping[str, str], instants: frozenset[str], decimal: str, *, whole: bool
+) -> ColumnMapping:
     """The plan of a list of items: their ids alone, as `item`. whole: as of `as_id`."""
-    item, spoilt = as_id([located[column]], whole=whole), id_checks("item", [located[column]], whole=whole)
-    checks = [*empty_check({"item": item}, "item", "item is empty"), *nested_checks("item", [column], located)]
-    return Plan({"item": item}, [*checks, *spoilt], about={reason: item for _, reason in spoilt})
+    item, spoilt = convert_to_id([located[column]], whole=whole), list_id_checks("item", [located[column]], whole=whole)
+    checks = [*check_empty({"item": item}, "item", "item is empty"), *list_nested_checks("item", [column], located)]
+    return ColumnMapping({"item": item}, [*checks, *spoilt], about={reason: item for _, reason in spoilt})
 
 
-def named_by(
+def list_layout_columns(
     layout: str, names: Sequence[str | None], aliases: Mapping[str, Sequence[str]] | None = None
-) -> list[Wanted]:
+) -> list[SourceColumn]:
     known = aliases or {}
-    return [Wanted(name, f"the layout {layout}", required=True, aliases=known.get(name, ())) for name in names if name]
+    return [
+        SourceColumn(name, f"the layout {layout}", required=True, aliases=known.get(name, ())) for name in names if name
+    ]

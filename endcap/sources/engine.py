@@ -10,21 +10,21 @@ from typing import Any
 import duckdb
 
 from endcap.errors import DataError, StorageError
-from endcap.sources.sql import text
+from endcap.sources.sql import quote_text
 
 MEMORY = "1GB"
 _NO_ROOM = (duckdb.IOException, duckdb.OutOfMemoryException)
 
 
 @contextlib.contextmanager
-def engine(spill: Path, zone: str) -> Iterator[Any]:
+def open_engine(spill: Path, zone: str) -> Iterator[Any]:
     """A connection whose local times are in `zone`. Raises DataError: no such zone; StorageError: no room to spill."""
     with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(spill)}) as connection:
         # A bar would print into whatever output there is. A notebook without ipywidgets has none, and refuses this.
         with contextlib.suppress(duckdb.InvalidInputException):
             connection.execute("SET enable_progress_bar = false")
         try:
-            connection.execute(f"SET TimeZone = {text(zone)}")
+            connection.execute(f"SET TimeZone = {quote_text(zone)}")
         except duckdb.Error:
             raise DataError(
                 f"events.time.zone: {zone!r} is no zone of the IANA data base; such as Europe/Berlin",
@@ -43,7 +43,7 @@ def engine(spill: Path, zone: str) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def reading(name: str) -> Iterator[None]:
+def convert_engine_errors(name: str) -> Iterator[None]:
     """Turn what the engine says about an input file's content into a DataError that names it."""
     try:
         yield

@@ -14,20 +14,20 @@ _UNPACK, _SAVE = "unpack it", "save it as CSV or Parquet"
 
 
 @dataclass(frozen=True)
-class Kind:
+class FileKind:
     """A kind of file that is not read. name: with its article; advice: what to do with such a file."""
 
     name: str
     advice: str
 
 
-_ZIP, _TAR, _7Z, _RAR = (Kind(f"a {name} archive", _UNPACK) for name in ("zip", "tar", "7z", "rar"))
-_AVRO, _ORC = Kind("an Avro file", _SAVE), Kind("an ORC file", _SAVE)
-_EXCEL = Kind("an Excel workbook", _SAVE)
-_DATABASE, _ARROW = Kind("an SQLite data base", _SAVE), Kind("an Arrow (Feather) file", _SAVE)
-_PARQUET = Kind("a Parquet file", "name it .parquet, or set the source's format to parquet")
-_LZ4, _COMPRESS = Kind("an lz4 file", _UNPACK), Kind("a file of `compress`", _UNPACK)
-_PICKLE, _TWICE = Kind("a pickle", _SAVE), Kind("compressed twice", "unpack it once")
+_ZIP, _TAR, _7Z, _RAR = (FileKind(f"a {name} archive", _UNPACK) for name in ("zip", "tar", "7z", "rar"))
+_AVRO, _ORC = FileKind("an Avro file", _SAVE), FileKind("an ORC file", _SAVE)
+_EXCEL = FileKind("an Excel workbook", _SAVE)
+_DATABASE, _ARROW = FileKind("an SQLite data base", _SAVE), FileKind("an Arrow (Feather) file", _SAVE)
+_PARQUET = FileKind("a Parquet file", "name it .parquet, or set the source's format to parquet")
+_LZ4, _COMPRESS = FileKind("an lz4 file", _UNPACK), FileKind("a file of `compress`", _UNPACK)
+_PICKLE, _TWICE = FileKind("a pickle", _SAVE), FileKind("compressed twice", "unpack it once")
 SUFFIXES = {
     ".zip": _ZIP,
     ".tar": _TAR,
@@ -40,7 +40,7 @@ SUFFIXES = {
     ".xlsm": _EXCEL,
     ".xlsb": _EXCEL,
     ".xls": _EXCEL,
-    ".ods": Kind("a spreadsheet", _SAVE),
+    ".ods": FileKind("a spreadsheet", _SAVE),
     ".avro": _AVRO,
     ".orc": _ORC,
     ".sqlite": _DATABASE,
@@ -51,7 +51,7 @@ SUFFIXES = {
     ".pkl": _PICKLE,
     ".lz4": _LZ4,
     ".z": _COMPRESS,
-    ".br": Kind("a Brotli file", _UNPACK),
+    ".br": FileKind("a Brotli file", _UNPACK),
 }
 _BYTES = [
     (re.compile(rb"PK\x03\x04(?=.{26}(\[Content_Types\]|_rels/|docProps/|xl/))", re.DOTALL), _EXCEL),
@@ -91,17 +91,17 @@ _ZEROS: dict[tuple[bool, ...], str] = {
 }
 
 
-def compression_of(head: bytes) -> str | None:
+def detect_compression(head: bytes) -> str | None:
     """The compression that a file's first bytes tell."""
     return next((name for pattern, name in _COMPRESSED if pattern.match(head)), None)
 
 
-def encoding_of(head: bytes) -> tuple[str | None, int]:
+def detect_encoding(head: bytes) -> tuple[str | None, int]:
     """The encoding that a text's mark tells, and the mark's bytes; (None, 0) where there is no mark."""
     return next(((name, len(mark)) for mark, name in _MARKS if head.startswith(mark)), (None, 0))
 
 
-def not_read(name: str, kind: Kind, message: str) -> DataError:
+def foreign_kind_error(name: str, kind: FileKind, message: str) -> DataError:
     """The error that a file is of a kind that is not read."""
     return DataError(message, code="events.kind-foreign", path=name, kind=kind.name, advice=kind.advice)
 
@@ -111,10 +111,10 @@ def check_text(name: str, head: bytes, encoding: str | None) -> None:
 
     encoding: as known by a mark or by the source.
     """
-    kind = _TWICE if compression_of(head) else next((kind for pattern, kind in _BYTES if pattern.match(head)), None)
+    kind = _TWICE if detect_compression(head) else next((kind for pattern, kind in _BYTES if pattern.match(head)), None)
     if kind is not None:
-        raise not_read(name, kind, f"{name} is {kind.name}, whatever its suffix says: {kind.advice}")
-    likely = _encoding_by_zeros(head) if encoding is None else None
+        raise foreign_kind_error(name, kind, f"{name} is {kind.name}, whatever its suffix says: {kind.advice}")
+    likely = _guess_encoding(head) if encoding is None else None
     if likely is not None:
         raise DataError(
             f"{name} looks like {likely.upper()} text without a mark of its encoding: set the source's encoding to "
@@ -125,7 +125,7 @@ def check_text(name: str, head: bytes, encoding: str | None) -> None:
         )
 
 
-def _encoding_by_zeros(head: bytes) -> str | None:
+def _guess_encoding(head: bytes) -> str | None:
     if len(head) < 8:
         return None
     shares = [part.count(0) / len(part) for part in (head[at::4] for at in range(4))]

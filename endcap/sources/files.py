@@ -16,8 +16,16 @@ import pyarrow as pa
 
 from endcap.errors import DataError
 from endcap.reading import IrregularFileError, check_regular, open_regular
-from endcap.sources.file_kinds import HEAD, SUFFIXES, Kind, check_text, compression_of, encoding_of, not_read
-from endcap.sources.formats.utf8 import CHUNK, Utf8
+from endcap.sources.file_kinds import (
+    HEAD,
+    SUFFIXES,
+    FileKind,
+    check_text,
+    detect_compression,
+    detect_encoding,
+    foreign_kind_error,
+)
+from endcap.sources.formats.utf8 import CHUNK, Utf8Stream
 from endcap.sources.s3_sources import SCHEME, fetch_objects, find_objects
 from endcap.spec.source import Source
 
@@ -34,7 +42,7 @@ FORMATS = {
 # Suffixes that tell nothing of the format: taken from a folder where the source names its format.
 VAGUE = {".txt", ".dat", ".data", ".log", ".json"}
 # Of these, one that is read where somebody means it: named itself, in a glob, or in a folder of nothing else.
-MEANT = {".json": "jsonl"}
+CHOSEN_ONLY = {".json": "jsonl"}
 
 
 @dataclass(frozen=True)
@@ -52,12 +60,12 @@ class SourceFile:
 
     def digest(self) -> str:
         """SHA-256 of the file as it lies there, in hex. Raises DataError where it cannot be read."""
-        with readable(self.name), open_regular(self.path) as handle:
+        with convert_read_errors(self.name), open_regular(self.path) as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
 
     def check_unchanged(self) -> None:
         """Raises DataError if the file was written to since it was found."""
-        with readable(self.name):
+        with convert_read_errors(self.name):
             state = self.path.stat()
         if (state.st_size, state.st_mtime_ns) != (self.bytes, self.changed):
             raise DataError(
@@ -68,14 +76,14 @@ class SourceFile:
 
 
 @dataclass(frozen=True)
-class Found:
+class SourceFiles:
     """The files of a source in reading order (by name), and what else lay in its folder."""
 
     files: list[SourceFile]
     skipped: list[str]
 
 
-def find_files(source: Source, progress: Callable[[str], None] = lambda line: None) -> Found:
+def find_files(source: Source, progress: Callable[[str], None] = lambda line: None) -> SourceFiles:
     """The source's files. A folder is read with its sub-folders; names that begin with . or _ are passed over.
 
     A folder's files of no known format are skipped and told; in a glob, or named one by one, they are errors, for
@@ -85,7 +93,7 @@ def find_files(source: Source, progress: Callable[[str], None] = lambda line: No
     """
     objects, chosen = find_objects(source.path) if source.path.startswith(SCHEME) else (None, False)
     if objects is None:
-        paths, chosen = _paths(source.path)
+        paths, chosen = _expand_path(source.path)
         names = [str(path) for path in paths]
     else:
         names = [one.address for one in objects]
@@ -95,15 +103,15 @@ def find_files(source: Source, progress: Callable[[str], None] = lambda line: No
             code="events.file-not-found",
             path=source.path,
         )
-    known = {name: kind for name in names if (kind := _recognise(name, source, chosen))}
+    known = {name: kind for name in names if (kind := _recognize(name, source, chosen))}
     if not known:
-        known = {name: kind for name in names if (kind := _recognise(name, source, chosen, MEANT))}
+        known = {name: kind for name in names if (kind := _recognize(name, source, chosen, CHOSEN_ONLY))}
     skipped = [name for name in names if name not in known]
     if chosen or not known:
         _check_kinds(skipped)
     if skipped and chosen:
         raise DataError(
-            f"{skipped[0]}: its suffix tells no format; {_allowed()}, or name the source's format",
+            f"{skipped[0]}: its suffix tells no format; {_formats_text()}, or name the source's format",
             code="events.format-unknown",
             path=skipped[0],
             found=[Path(skipped[0]).name],
@@ -112,7 +120,7 @@ def find_files(source: Source, progress: Callable[[str], None] = lambda line: No
     if not known:
         there = [Path(name).name for name in skipped[:10]]
         raise DataError(
-            f"{source.path}: no file of a known format, only {', '.join(there)}; {_allowed()}, or name a format",
+            f"{source.path}: no file of a known format, only {', '.join(there)}; {_formats_text()}, or name a format",
             code="events.format-unknown",
             path=source.path,
             found=there,
@@ -122,11 +130,11 @@ def find_files(source: Source, progress: Callable[[str], None] = lambda line: No
         paths = fetch_objects([one for one in objects if one.address in known], progress)
     else:
         paths = [path for path in paths if str(path) in known]
-    return Found([_file(name, path, *known[name]) for name, path in zip(known, paths, strict=True)], skipped)
+    return SourceFiles([_make_file(name, path, *known[name]) for name, path in zip(known, paths, strict=True)], skipped)
 
 
 @contextlib.contextmanager
-def readable(name: str) -> Iterator[None]:
+def convert_read_errors(name: str) -> Iterator[None]:
     """Turn what the system and the readers say about this input file into a DataError that names it."""
     try:
         yield
@@ -145,51 +153,51 @@ def readable(name: str) -> Iterator[None]:
             path=name,
         ) from None
     except (EOFError, lzma.LZMAError, pa.ArrowInvalid) as error:
-        raise _damaged(name, str(error)) from error
+        raise _damage_error(name, str(error)) from error
     except OSError as error:
         if error.errno:
             reason = error.strerror or str(error)
             raise DataError(
                 f"{name}: cannot be read: {reason}", code="events.cannot-read", path=name, reason=reason
             ) from error
-        raise _damaged(name, str(error)) from error
+        raise _damage_error(name, str(error)) from error
 
 
-def open_text(file: SourceFile, encoding: str | None = None, replaced: tuple[str, str] = ("", "")) -> Utf8:
+def open_text(file: SourceFile, encoding: str | None = None, replaced: tuple[str, str] = ("", "")) -> Utf8Stream:
     """The file's decompressed text as UTF-8; truncation shows as an error, never as an early end.
 
     encoding: that of the source, UTF-8 where it names none; a mark at the file's begin goes before it. replaced: text,
     and what is read in its place. Raises DataError where the file is no text, or not in an encoding that is known.
     """
-    stream = _decompressed(file)
+    stream = _open_decompressed(file)
     with contextlib.ExitStack() as failing:
         failing.callback(stream.close)
         head = b""
         while len(head) < HEAD and (more := stream.read(CHUNK)):
             head += more
-        marked, mark = encoding_of(head)
+        marked, mark = detect_encoding(head)
         check_text(file.name, head, marked or encoding)
-        text = Utf8(stream, head[mark:], marked or encoding or "utf-8", replaced)
+        text = Utf8Stream(stream, head[mark:], marked or encoding or "utf-8", replaced)
         failing.pop_all()
     return text
 
 
-def _decompressed(file: SourceFile) -> Any:
+def _open_decompressed(file: SourceFile) -> Any:
     with open_regular(file.path) as handle:
         # What the bytes say goes before the suffix: a download may keep either of the two.
-        compression = compression_of(handle.read(HEAD)) or file.compression
+        compression = detect_compression(handle.read(HEAD)) or file.compression
     if compression == "xz":
         return lzma.open(file.path)
     return pa.input_stream(str(file.path), compression=compression)
 
 
-def _paths(given: str) -> tuple[list[Path], bool]:
+def _expand_path(given: str) -> tuple[list[Path], bool]:
     """The files that a path or a file:// address means, and whether each was meant: a file or a glob, not a folder."""
     given = given.removeprefix("file://")
     place = Path(given)
-    with readable(given):
+    with convert_read_errors(given):
         if place.is_dir():
-            return _walk(place), False
+            return _list_folder(place), False
         if glob.has_magic(given) and not place.exists():
             matched = (Path(name) for name in glob.glob(given, recursive=True))  # noqa: PTH207 (absolute globs)
             return sorted(path for path in matched if path.exists() and not path.is_dir()), True
@@ -197,7 +205,7 @@ def _paths(given: str) -> tuple[list[Path], bool]:
         return [place], True
 
 
-def _walk(folder: Path) -> list[Path]:
+def _list_folder(folder: Path) -> list[Path]:
     def stop(error: OSError) -> None:
         raise error
 
@@ -208,12 +216,12 @@ def _walk(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _recognise(name: str, source: Source, chosen: bool, meant: Mapping[str, str] = {}) -> tuple[str, str | None] | None:
+def _recognize(name: str, source: Source, chosen: bool, meant: Mapping[str, str] = {}) -> tuple[str, str | None] | None:
     """Format and compression, or None for a file that is of no known format. meant: formats of further suffixes."""
     path = Path(name)
     compression = COMPRESSIONS.get(path.suffix.lower())
     suffix = (path.with_suffix("") if compression else path).suffix.lower()
-    by_suffix = FORMATS.get(suffix) or (MEANT if chosen else meant).get(suffix)
+    by_suffix = FORMATS.get(suffix) or (CHOSEN_ONLY if chosen else meant).get(suffix)
     format_ = source.format or by_suffix
     # A suffix that only says how a file is compressed tells nothing either.
     vague = suffix in VAGUE or (compression is not None and suffix not in FORMATS)
@@ -229,7 +237,7 @@ def _recognise(name: str, source: Source, chosen: bool, meant: Mapping[str, str]
     return format_, compression
 
 
-def _kind(name: str) -> Kind | None:
+def _find_foreign_kind(name: str) -> FileKind | None:
     """The kind that a file's name tells, of those that are not read."""
     path = Path(name)
     return SUFFIXES.get((path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path).suffix.lower())
@@ -238,23 +246,23 @@ def _kind(name: str) -> Kind | None:
 def _check_kinds(names: list[str]) -> None:
     """Raise DataError for the first of these files that is of a kind that is not read."""
     for name in names:
-        kind = _kind(name)
+        kind = _find_foreign_kind(name)
         if kind is not None:
-            raise not_read(name, kind, f"{name} is {kind.name}: {kind.advice}; {_allowed()}")
+            raise foreign_kind_error(name, kind, f"{name} is {kind.name}: {kind.advice}; {_formats_text()}")
 
 
-def _file(name: str, path: Path, format_: str, compression: str | None) -> SourceFile:
-    with readable(name):
+def _make_file(name: str, path: Path, format_: str, compression: str | None) -> SourceFile:
+    with convert_read_errors(name):
         check_regular(path)
         state = path.stat()
     return SourceFile(name, path, format_, compression, state.st_size, state.st_mtime_ns)
 
 
-def _allowed() -> str:
+def _formats_text() -> str:
     return f"known are {', '.join(FORMATS)}, each plain (and text with {', '.join(COMPRESSIONS)})"
 
 
-def _damaged(name: str, said: str) -> DataError:
+def _damage_error(name: str, said: str) -> DataError:
     """What a decompressor or a parser says of a file; they have no codes of their own."""
     if "runcated" in said or "end-of-stream" in said:
         text = f"{name}: the compressed file is cut short; copy it again"

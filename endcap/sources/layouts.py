@@ -13,7 +13,7 @@ _Source = TypeVar("_Source", EventSource, ItemSource)
 
 
 @dataclass(frozen=True)
-class Text:
+class TextFormat:
     """How a layout's files are written.
 
     delimiter: of any length. header: names for files without a header line. encoding: None for UTF-8, or by a file's
@@ -27,7 +27,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Published:
+class LogLayout:
     """Column names of a published log, and what its events are. A name may be a path into nested values.
 
     text: None for JSON and Parquet; `format` is then that of files whose suffix tells none. Time is in `time` by its
@@ -35,7 +35,7 @@ class Published:
     unknown, no_item: the customer id and the item id that mean none. itemless: rows without an item are of the log too.
     """
 
-    text: Text | None
+    text: TextFormat | None
     item: str
     session: str | None = None
     customer: str | None = None
@@ -52,7 +52,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class PublishedItems:
+class ItemTableLayout:
     """Column names of a published item table.
 
     category: of these columns the first that has a value counts. flags: columns of 0 and 1 whose names make the
@@ -61,7 +61,7 @@ class PublishedItems:
     row must have there to be of the table at all. text, no_item, format: as of `Published`.
     """
 
-    text: Text | None
+    text: TextFormat | None
     item: str
     title: str | None = None
     category: tuple[str, ...] = ()
@@ -75,14 +75,16 @@ class PublishedItems:
     format: Literal["jsonl"] | None = None
 
 
-def _yoochoose(event_type: str, *more: str) -> Published:
-    return Published(Text(",", ["session", "time", "item", *more]), "item", "session", type=event_type, time="time")
+def _yoochoose(event_type: str, *more: str) -> LogLayout:
+    return LogLayout(
+        TextFormat(",", ["session", "time", "item", *more]), "item", "session", type=event_type, time="time"
+    )
 
 
-def _diginetica(event_type: str) -> Published:
+def _diginetica(event_type: str) -> LogLayout:
     # Headers differ between its files (itemId, item_id): names are compared without case and underscores.
-    return Published(
-        Text(";"),
+    return LogLayout(
+        TextFormat(";"),
         "itemId",
         "sessionId",
         "userId",
@@ -93,12 +95,12 @@ def _diginetica(event_type: str) -> Published:
     )
 
 
-def _movielens(text: Text, user: str, item: str, time: str) -> Published:
+def _movielens(text: TextFormat, user: str, item: str, time: str) -> LogLayout:
     """Ratings, whatever their value, as implicit events; all that a user rated is one session."""
-    return Published(text, item, user, user, type="rating", time=time, unit="s")
+    return LogLayout(text, item, user, user, type="rating", time=time, unit="s")
 
 
-def _first(*names: str) -> str:
+def _join_alternatives(*names: str) -> str:
     """The first of these paths that has a value."""
     return " | ".join(names)
 
@@ -106,18 +108,18 @@ def _first(*names: str) -> str:
 def _snowplow(entity: str, rest: str) -> str:
     """A path into an entity or event of Snowplow's e-commerce, whose column some loaders name by the whole version."""
     versions = ("1", "1_0_0") if entity.startswith("contexts") else ("1", "1_0_0", "1_0_1", "1_0_2")
-    return _first(*(f"{entity}_{version}{rest}" for version in versions))
+    return _join_alternatives(*(f"{entity}_{version}{rest}" for version in versions))
 
 
 _PRODUCT = "contexts_com_snowplowanalytics_snowplow_ecommerce_product"
 _ACTION = "unstruct_event_com_snowplowanalytics_snowplow_ecommerce_snowplow_ecommerce_action"
-_SEGMENT_TIME = _first("timestamp", "originalTimestamp")
-_SNOWPLOW_TIME = _first("derived_tstamp", "collector_tstamp")
+_SEGMENT_TIME = _join_alternatives("timestamp", "originalTimestamp")
+_SNOWPLOW_TIME = _join_alternatives("derived_tstamp", "collector_tstamp")
 
 
 def _segment(property_: str) -> str:
     """A product's property: of each product of a list, else of the one that an event is about."""
-    return _first(f"properties.products[].{property_}", f"properties.{property_}")
+    return _join_alternatives(f"properties.products[].{property_}", f"properties.{property_}")
 
 
 RATINGS = ["user", "item", "rating", "timestamp"]
@@ -128,19 +130,25 @@ _GENRES = (
 )
 GENRES = _GENRES.split()
 
-PUBLISHED: dict[Layout, Published] = {
+LOG_LAYOUTS: dict[Layout, LogLayout] = {
     "yoochoose-clicks": _yoochoose("click", "category"),
     "yoochoose-buys": _yoochoose("buy", "price", "quantity"),
     "diginetica-views": _diginetica("view"),
     "diginetica-purchases": _diginetica("purchase"),
-    "rees46": Published(Text(), "product_id", "user_session", "user_id", type_column="event_type", time="event_time"),
-    "retailrocket": Published(Text(), "itemid", customer="visitorid", type_column="event", time="timestamp", unit="ms"),
-    "movielens-recbole": _movielens(Text("\t", quoted=False), "user_id:token", "item_id:token", "timestamp:float"),
-    "movielens-100k": _movielens(Text("\t", RATINGS, quoted=False), "user", "item", "timestamp"),
-    "movielens-1m": _movielens(Text("::", RATINGS, quoted=False), "user", "item", "timestamp"),
-    "movielens-20m": _movielens(Text(), "userId", "movieId", "timestamp"),
-    "otto": Published(None, "events[].aid", "session", type_column="events[].type", time="events[].ts", unit="ms"),
-    "ga4": Published(
+    "rees46": LogLayout(
+        TextFormat(), "product_id", "user_session", "user_id", type_column="event_type", time="event_time"
+    ),
+    "retailrocket": LogLayout(
+        TextFormat(), "itemid", customer="visitorid", type_column="event", time="timestamp", unit="ms"
+    ),
+    "movielens-recbole": _movielens(
+        TextFormat("\t", quoted=False), "user_id:token", "item_id:token", "timestamp:float"
+    ),
+    "movielens-100k": _movielens(TextFormat("\t", RATINGS, quoted=False), "user", "item", "timestamp"),
+    "movielens-1m": _movielens(TextFormat("::", RATINGS, quoted=False), "user", "item", "timestamp"),
+    "movielens-20m": _movielens(TextFormat(), "userId", "movieId", "timestamp"),
+    "otto": LogLayout(None, "events[].aid", "session", type_column="events[].type", time="events[].ts", unit="ms"),
+    "ga4": LogLayout(
         None,
         "items[].item_id",
         "event_params[key=ga_session_id].value.int_value",
@@ -152,53 +160,53 @@ PUBLISHED: dict[Layout, Published] = {
         itemless=True,
     ),
     # Its archives in a bucket are named by a time and a hash, with no suffix but .gz.
-    "segment": Published(
+    "segment": LogLayout(
         None,
         _segment("product_id"),
-        customer=_first("anonymousId", "userId"),
-        type_column=_first("event", "type"),
+        customer=_join_alternatives("anonymousId", "userId"),
+        type_column=_join_alternatives("event", "type"),
         time=_SEGMENT_TIME,
         itemless=True,
         format="jsonl",
     ),
-    "snowplow": Published(
+    "snowplow": LogLayout(
         None,
         _snowplow(_PRODUCT, "[].id"),
         "domain_sessionid",
         "domain_userid",
-        type_column=_first(_snowplow(_ACTION, ".type"), "se_action", "event_name"),
+        type_column=_join_alternatives(_snowplow(_ACTION, ".type"), "se_action", "event_name"),
         time=_SNOWPLOW_TIME,
         itemless=True,
     ),
 }
-NESTED = frozenset(layout for layout, published in PUBLISHED.items() if published.text is None)
+NESTED_LAYOUTS = frozenset(layout for layout, published in LOG_LAYOUTS.items() if published.text is None)
 """Layouts whose columns are named exactly, for they are JSON or Parquet."""
-PUBLISHED_ITEMS: dict[ItemLayout, PublishedItems] = {
+ITEM_LAYOUTS: dict[ItemLayout, ItemTableLayout] = {
     # Its events carry their item's attributes: the log is the item table too.
-    "rees46": PublishedItems(
-        Text(), "product_id", category=("category_code", "category_id"), price="price", time="event_time"
+    "rees46": ItemTableLayout(
+        TextFormat(), "product_id", category=("category_code", "category_id"), price="price", time="event_time"
     ),
     # Its other properties are hashed.
-    "retailrocket": PublishedItems(
-        Text(), "itemid", category=("value",), time="timestamp", unit="ms", only=("property", "categoryid")
+    "retailrocket": ItemTableLayout(
+        TextFormat(), "itemid", category=("value",), time="timestamp", unit="ms", only=("property", "categoryid")
     ),
-    "movielens-recbole": PublishedItems(
-        Text("\t", quoted=False),
+    "movielens-recbole": ItemTableLayout(
+        TextFormat("\t", quoted=False),
         "item_id:token",
         "movie_title:token_seq",
         ("genre:token_seq",),
         aliases={"genre:token_seq": ("class:token_seq",)},
     ),
-    "movielens-100k": PublishedItems(
-        Text("|", ["item", "title", "released", "video", "url", *GENRES], "latin-1", quoted=False),
+    "movielens-100k": ItemTableLayout(
+        TextFormat("|", ["item", "title", "released", "video", "url", *GENRES], "latin-1", quoted=False),
         "item",
         "title",
         flags=tuple(GENRES),
     ),
-    "movielens-1m": PublishedItems(Text("::", MOVIES, "latin-1", quoted=False), "item", "title", ("genres",)),
-    "movielens-20m": PublishedItems(Text(), "movieId", "title", ("genres",)),
+    "movielens-1m": ItemTableLayout(TextFormat("::", MOVIES, "latin-1", quoted=False), "item", "title", ("genres",)),
+    "movielens-20m": ItemTableLayout(TextFormat(), "movieId", "title", ("genres",)),
     # As with REES46, these logs are item tables too.
-    "ga4": PublishedItems(
+    "ga4": ItemTableLayout(
         None,
         "items[].item_id",
         "items[].item_name",
@@ -208,7 +216,7 @@ PUBLISHED_ITEMS: dict[ItemLayout, PublishedItems] = {
         unit="us",
         no_item="(not set)",
     ),
-    "segment": PublishedItems(
+    "segment": ItemTableLayout(
         None,
         _segment("product_id"),
         _segment("name"),
@@ -217,7 +225,7 @@ PUBLISHED_ITEMS: dict[ItemLayout, PublishedItems] = {
         time=_SEGMENT_TIME,
         format="jsonl",
     ),
-    "snowplow": PublishedItems(
+    "snowplow": ItemTableLayout(
         None,
         _snowplow(_PRODUCT, "[].id"),
         _snowplow(_PRODUCT, "[].name"),
@@ -228,15 +236,15 @@ PUBLISHED_ITEMS: dict[ItemLayout, PublishedItems] = {
 }
 
 
-def text_of(source: Source) -> Text | None:
+def get_text_format(source: Source) -> TextFormat | None:
     """How the text files of a source of a published layout are written; None for any other source."""
-    published = _published(source)
+    published = _get_layout(source)
     return None if published is None else published.text
 
 
-def completed(source: _Source) -> _Source:
+def complete_source(source: _Source) -> _Source:
     """The source with what its layout knows filled in where the source leaves it out."""
-    published = _published(source)
+    published = _get_layout(source)
     if published is None:
         return source
     if published.text is None:
@@ -250,7 +258,7 @@ def completed(source: _Source) -> _Source:
     )
 
 
-def _published(source: Source) -> Published | PublishedItems | None:
+def _get_layout(source: Source) -> LogLayout | ItemTableLayout | None:
     if isinstance(source, EventSource):
-        return PUBLISHED.get(source.layout)
-    return PUBLISHED_ITEMS.get(source.layout) if isinstance(source, ItemSource) else None
+        return LOG_LAYOUTS.get(source.layout)
+    return ITEM_LAYOUTS.get(source.layout) if isinstance(source, ItemSource) else None

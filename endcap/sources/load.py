@@ -15,27 +15,27 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from endcap.errors import DataError
-from endcap.sources.column_mapping import DAY, TIME, Plan, where_columns, with_where
-from endcap.sources.engine import reading
+from endcap.sources.batch_mapping import BatchMapper
+from endcap.sources.column_mapping import DAY, TIME, ColumnMapping, add_where, list_where_columns
+from endcap.sources.engine import convert_engine_errors
 from endcap.sources.files import SourceFile
-from endcap.sources.formats.paths import shown
-from endcap.sources.formats.read import read
-from endcap.sources.formats.rows import Batch, Rows, check_rows, column_name, without_marks
-from endcap.sources.locate import ABSENT, Wanted, locate
-from endcap.sources.planner import Planner
+from endcap.sources.formats.paths import join_paths
+from endcap.sources.formats.read import read_rows
+from endcap.sources.formats.rows import RowBatch, SourceRows, check_rows, column_name, reject_marked
+from endcap.sources.locate import ABSENT, SourceColumn, locate_columns
 from endcap.sources.quarantine import Quarantine
-from endcap.sources.sql import quoted
-from endcap.sources.values.clock import Clock
+from endcap.sources.sql import quote_name
+from endcap.sources.values.clock import LocalClock
 from endcap.sources.values.times import LOCAL
 from endcap.spec.shop import Layout
 from endcap.spec.source import Source
 
 Progress = Callable[[str], None]
-SHOWN = 1000
+COUNTED_VALUES = 1000
 """Values of a column that are counted at a time."""
 _LISTED = 20
 """Values of a column that an error lists."""
-PlanOf = Callable[[Mapping[str, str], frozenset[str], str], Plan]
+MakeMapping = Callable[[Mapping[str, str], frozenset[str], str], ColumnMapping]
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Loader:
     connection: Any
     quarantine: Quarantine
     progress: Progress
-    clock: Clock | None = None
+    clock: LocalClock | None = None
     """That of local times; None: UTC's."""
     empty: list[str] = field(default_factory=list)
     """Files without a byte, or without a row."""
@@ -68,8 +68,8 @@ class Loader:
         self,
         source: Source,
         files: Sequence[SourceFile],
-        wanted: Sequence[Wanted],
-        plan_of: PlanOf,
+        wanted: Sequence[SourceColumn],
+        plan_of: MakeMapping,
         layout: Layout = "columns",
         active: Callable[[pa.Table], None] = lambda rows: None,
     ) -> Iterator[pa.Table]:
@@ -79,22 +79,22 @@ class Loader:
         source's conditions come before it. active: takes rows that are left out and yet are activity.
         """
         never_seen: set[str] | None = None
-        rows: Rows | None = None
-        wanted = [*wanted, *where_columns(source, f"{self.table}.sources[{self._sources}]")]
+        rows: SourceRows | None = None
+        wanted = [*wanted, *list_where_columns(source, f"{self.table}.sources[{self._sources}]")]
         self._sources += 1
         for file in files:
             before = self.quarantine.seen(self.table)
             if self.clock is not None:
                 self.clock.begin_file()
-            with reading(file.name):
-                rows = read(file, source, [column.name for column in wanted], self.connection)
+            with convert_engine_errors(file.name):
+                rows = read_rows(file, source, [column.name for column in wanted], self.connection)
                 if rows is not None:
-                    located = locate(wanted, rows, file, layout)
+                    located = locate_columns(wanted, rows, file, layout)
                     # Numbers of JSON and Parquet are typed, and come with a point.
                     decimal = source.decimal if file.format in ("csv", "tsv") else "."
-                    planner = Planner(located, functools.partial(self._plan, plan_of, source, rows, decimal))
-                    used = _places(located, rows)
-                    for batch in map(functools.partial(without_marks, wanted=used), rows.batches):
+                    planner = BatchMapper(located, functools.partial(self._plan, plan_of, source, rows, decimal))
+                    used = _list_places(located, rows)
+                    for batch in map(functools.partial(reject_marked, wanted=used), rows.batches):
                         self.quarantine.reject(self.table, file.name, batch.rejects)
                         if len(batch.lines):
                             yield self._check(batch, planner, rows.names, file, active)
@@ -111,7 +111,7 @@ class Loader:
         if missing:
             names = ", ".join(f"{name!r} ({key})" for name, key in missing.items())
             paths = [] if rows is None else rows.paths()
-            listed = f": {shown(paths)}" if paths else ""
+            listed = f": {join_paths(paths)}" if paths else ""
             raise DataError(
                 f"{source.path}: no row has a value of {names}; take it out, or name the right key{listed}",
                 code="events.column-empty",
@@ -120,11 +120,18 @@ class Loader:
                 paths=paths,
             )
 
-    def _plan(self, plan_of: PlanOf, source: Source, rows: Rows, decimal: str, located: Mapping[str, str]) -> Plan:
-        return with_where(plan_of(located, rows.instants, decimal), source, located, self.words, decimal)
+    def _plan(
+        self, plan_of: MakeMapping, source: Source, rows: SourceRows, decimal: str, located: Mapping[str, str]
+    ) -> ColumnMapping:
+        return add_where(plan_of(located, rows.instants, decimal), source, located, self.words, decimal)
 
     def _check(
-        self, batch: Batch, planner: Planner, names: Sequence[str], file: SourceFile, active: Callable[[pa.Table], None]
+        self,
+        batch: RowBatch,
+        planner: BatchMapper,
+        names: Sequence[str],
+        file: SourceFile,
+        active: Callable[[pa.Table], None],
     ) -> pa.Table:
         count = len(batch.lines)
         plan, table = planner.plan(batch.table)
@@ -176,7 +183,7 @@ class Loader:
         return self.clock.settle(rows, *(name for name in (TIME, "time", DAY) if name in rows.schema.names))
 
     def _keep_examples(
-        self, batch: pa.Table, plan: Plan, reason: pa.ChunkedArray, lines: NDArray[np.int64], file: SourceFile
+        self, batch: pa.Table, plan: ColumnMapping, reason: pa.ChunkedArray, lines: NDArray[np.int64], file: SourceFile
     ) -> None:
         """Give the quarantine the values that the reasons are about, as far as it still wants some."""
         for name in pc.unique(reason.drop_null()).to_pylist():
@@ -189,12 +196,12 @@ class Loader:
                     self.table, file.name, name, lines[at].tolist(), values.column("value").to_pylist()
                 )
 
-    def _note_values(self, plan: Plan) -> None:
+    def _note_values(self, plan: ColumnMapping) -> None:
         """Note what the rules looked at in the batch that is registered."""
         for name in plan.shown:
             counts = self.values.setdefault(name, Counter())
-            counts.update(dict(self.connection.execute(plan.values_sql("batch", name, SHOWN)).fetchall()))
-            self.values[name] = Counter(dict(counts.most_common(SHOWN)))
+            counts.update(dict(self.connection.execute(plan.values_sql("batch", name, COUNTED_VALUES)).fetchall()))
+            self.values[name] = Counter(dict(counts.most_common(COUNTED_VALUES)))
 
     def common_values(self) -> dict[str, list[tuple[str | None, int]]]:
         """The commonest values of the columns that rules look at, and how many rows have each."""
@@ -215,6 +222,6 @@ class Loader:
             self.progress(f"{self.table}: {self.rows:,} rows read")
 
 
-def _places(located: Mapping[str, str], rows: Rows) -> list[int]:
+def _list_places(located: Mapping[str, str], rows: SourceRows) -> list[int]:
     """The places of the batch's columns that are read."""
-    return [at for at in range(len(rows.names)) if any(quoted(column_name(at)) in sql for sql in located.values())]
+    return [at for at in range(len(rows.names)) if any(quote_name(column_name(at)) in sql for sql in located.values())]

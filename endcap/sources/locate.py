@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from endcap.errors import DataError
 from endcap.sources.files import SourceFile
-from endcap.sources.formats.paths import alike, parse, shown
-from endcap.sources.formats.rows import Rows, column_name
-from endcap.sources.layouts import NESTED
-from endcap.sources.sql import quoted
+from endcap.sources.formats.paths import fold_name, join_paths, parse_path
+from endcap.sources.formats.rows import SourceRows, column_name
+from endcap.sources.layouts import NESTED_LAYOUTS
+from endcap.sources.sql import quote_name
 from endcap.spec.shop import Layout
 
 DELIMITERS = ";\t|,"
@@ -20,7 +20,7 @@ ABSENT = "NULL::VARCHAR"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SourceColumn:
     """A column that the shop's file names.
 
     key: where it names it. required: every row needs a value of it. aliases: other names that a file may have for it.
@@ -34,26 +34,28 @@ class Wanted:
     optional: bool = False
 
 
-def locate(wanted: Sequence[Wanted], rows: Rows, file: SourceFile, layout: Layout = "columns") -> dict[str, str]:
+def locate_columns(
+    wanted: Sequence[SourceColumn], rows: SourceRows, file: SourceFile, layout: Layout = "columns"
+) -> dict[str, str]:
     """Each wanted name's column of the batch, as SQL; ABSENT where an optional one is missing.
 
     Raises DataError that names all others that are missing.
     """
-    known = {_plain(name, layout): quoted(column_name(at)) for at, name in enumerate(rows.names)}
+    known = {_normalize(name, layout): quote_name(column_name(at)) for at, name in enumerate(rows.names)}
     there = [name for name in rows.names if name not in rows.unseen]
     found, missing, repeated = {}, [], []
     problems = []
     for column in wanted:
-        names = [_plain(name, layout) for name in (column.name, *column.aliases)]
+        names = [_normalize(name, layout) for name in (column.name, *column.aliases)]
         plain = next((name for name in names if name in known), names[0])
         if plain not in known and column.optional:
             found[column.name] = ABSENT
         elif plain not in known or (column.name in rows.unseen and _is_missing(column, rows)):
-            close = _near(column.name, there, rows.paths())
+            close = _find_similar(column.name, there, rows.paths())
             hint = f"; did you mean {close!r}?" if close is not None else ""
             problems.append(f"  - {column.name!r} ({column.key}){hint}")
             missing.append({"column": column.name, "key": column.key, "near": close})
-        elif [_plain(name, layout) for name in rows.names].count(plain) > 1:
+        elif [_normalize(name, layout) for name in rows.names].count(plain) > 1:
             problems.append(f"  - {column.name!r} ({column.key}) is there more than once")
             repeated.append({"column": column.name, "key": column.key})
         else:
@@ -61,8 +63,8 @@ def locate(wanted: Sequence[Wanted], rows: Rows, file: SourceFile, layout: Layou
     if problems:
         columns, paths = ", ".join(repr(name) for name in there) or "none: its first rows are no objects", rows.paths()
         if paths:
-            columns += f", and in its nested values {shown(paths)}"
-        delimiter = _likely_delimiter(there) if file.format in ("csv", "tsv") else None
+            columns += f", and in its nested values {join_paths(paths)}"
+        delimiter = _guess_delimiter(there) if file.format in ("csv", "tsv") else None
         comment = file.format in ("csv", "tsv") and any(name.lstrip().startswith("#") for name in there[:1])
         if comment:
             columns += "; its first line seems to be a comment: take such lines out (grep -v '^#' in.csv > out.csv)"
@@ -86,32 +88,32 @@ def locate(wanted: Sequence[Wanted], rows: Rows, file: SourceFile, layout: Layou
     return found
 
 
-def _likely_delimiter(names: Sequence[str]) -> str | None:
+def _guess_delimiter(names: Sequence[str]) -> str | None:
     """What a header that was cut at another delimiter seems to be cut by, or None."""
     text = "".join(names)
     likely = max(DELIMITERS, key=text.count)
     return likely if text.count(likely) >= len(names) else None
 
 
-def _is_missing(column: Wanted, rows: Rows) -> bool:
+def _is_missing(column: SourceColumn, rows: SourceRows) -> bool:
     """Whether a name without a value in a file's first rows is a mistake: a path may have its values later."""
-    if not parse(column.name):
+    if not parse_path(column.name):
         return column.required
     paths = rows.paths()
-    return column.name not in paths and any(alike(path) == alike(column.name) for path in paths)
+    return column.name not in paths and any(fold_name(path) == fold_name(column.name) for path in paths)
 
 
-def _near(name: str, columns: Sequence[str], paths: Sequence[str]) -> str | None:
+def _find_similar(name: str, columns: Sequence[str], paths: Sequence[str]) -> str | None:
     """The column or path that is meant, perhaps."""
-    if same := [path for path in paths if alike(path) == alike(name)]:
+    if same := [path for path in paths if fold_name(path) == fold_name(name)]:
         return same[0]
     known = {one.casefold(): one for one in reversed([*columns, *paths])}
     if close := difflib.get_close_matches(name.casefold(), known, 1, 0.6):
         return known[close[0]]
     # A key that stands somewhere below, or an element by its key.
-    last = alike(name.rpartition(".")[2])
-    return next((path for path in paths if alike(path.rpartition(".")[2]) == last or f"={name}]" in path), None)
+    last = fold_name(name.rpartition(".")[2])
+    return next((path for path in paths if fold_name(path.rpartition(".")[2]) == last or f"={name}]" in path), None)
 
 
-def _plain(name: str, layout: Layout) -> str:
-    return name if layout == "columns" or layout in NESTED else name.casefold().replace("_", "")
+def _normalize(name: str, layout: Layout) -> str:
+    return name if layout == "columns" or layout in NESTED_LAYOUTS else name.casefold().replace("_", "")

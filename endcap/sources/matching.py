@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 Json = dict[str, Any]
 EXAMPLES = 5
-_TRIED = 10_000
+_SAMPLE = 10_000
 """Ids that reasons are looked for with: what made ids differ shows in a few."""
 
 
@@ -28,7 +28,7 @@ def _without_blanks(ids: pa.Array) -> pa.Array:
     return pc.replace_substring(pc.utf8_trim_whitespace(ids), " ", "")
 
 
-def _plain(ids: pa.Array) -> pa.Array:
+def _normalize(ids: pa.Array) -> pa.Array:
     return pc.utf8_lower(_without_zeros(_without_decimals(_without_blanks(ids))))
 
 
@@ -37,25 +37,25 @@ REASONS: dict[str, tuple[str, Callable[[pa.Array], pa.Array]]] = {
     "decimals": ("a .0 was added, as tools do that take ids for numbers", _without_decimals),
     "case": ("capitals differ", pc.utf8_lower),
     "blanks": ("blanks differ", _without_blanks),
-    "several": ("zeros, .0, capitals and blanks differ", _plain),
+    "several": ("zeros, .0, capitals and blanks differ", _normalize),
 }
 """Why ids that mean the same may not be the same: the words for it, and what of an id stays without it."""
 
 
-ALIKE: dict[str, tuple[str, Callable[[pa.Array], pa.Array]]] = {
+NEAR_DUPLICATES: dict[str, tuple[str, Callable[[pa.Array], pa.Array]]] = {
     "blanks": ("blanks round them", pc.utf8_trim_whitespace),
     "case": ("capitals", pc.utf8_lower),
 }
 """In what ids of one table may differ that mean the same: the words for it, and what of an id stays without it."""
 
 
-def alike(ids: pa.Array) -> Json:
+def find_near_duplicates(ids: pa.Array) -> Json:
     """Which of these ids (texts, each once) differ from another in nothing but a way of `ALIKE`.
 
     Returns by its key `ids`, how many, and two of them as an `example`; what no ids differ in is left out.
     """
-    ids, ways = _flat(ids), {}
-    for name, (_, changed) in ALIKE.items():
+    ids, ways = _flatten(ids), {}
+    for name, (_, changed) in NEAR_DUPLICATES.items():
         forms = changed(ids)
         counts = pc.value_counts(forms)
         shared = counts.filter(pc.greater(counts.field("counts"), 1))
@@ -65,25 +65,30 @@ def alike(ids: pa.Array) -> Json:
     return ways
 
 
-def unmatched(ids: pa.Array, among: pa.Array) -> Json:
+def count_unmatched(ids: pa.Array, among: pa.Array) -> Json:
     """How many of `ids` (texts, each once) are not `among` these, with the likely reason.
 
     Returns ids: how many there are; missing: how many are not among the others; examples: the first of those; likely:
     None, or the `reason` (a key of `REASONS`) that lets most of them meet, for how many `ids` of the first 10,000 it
     does, and a pair of ids as an `example`.
     """
-    ids, among = (_flat(column) for column in (ids, among))
+    ids, among = (_flatten(column) for column in (ids, among))
     missing = ids.filter(pc.invert(pc.is_in(ids, value_set=among)))
     examples = missing[:EXAMPLES].to_pylist()
-    return {"ids": len(ids), "missing": len(missing), "examples": examples, "likely": _likely(missing, among)}
+    return {
+        "ids": len(ids),
+        "missing": len(missing),
+        "examples": examples,
+        "likely": _find_likely_reason(missing, among),
+    }
 
 
-def explained(matched: Json) -> bool:
+def has_likely_reason(matched: Json) -> bool:
     """Whether the likely reason of what `unmatched` gave holds for most of what is missing."""
-    return matched["likely"] is not None and 2 * matched["likely"]["ids"] >= min(matched["missing"], _TRIED)
+    return matched["likely"] is not None and 2 * matched["likely"]["ids"] >= min(matched["missing"], _SAMPLE)
 
 
-def in_words(matched: Json) -> str:
+def describe_likely_reason(matched: Json) -> str:
     """The likely reason of what `unmatched` gave, as the end of a sentence; empty where there is none."""
     likely = matched["likely"]
     if likely is None:
@@ -92,14 +97,14 @@ def in_words(matched: Json) -> str:
     return f"; {REASONS[likely['reason']][0]}: {here!r} here, {there!r} there"
 
 
-def _likely(missing: pa.Array, among: pa.Array) -> Json | None:
-    tried = missing[:_TRIED]
+def _find_likely_reason(missing: pa.Array, among: pa.Array) -> Json | None:
+    tried = missing[:_SAMPLE]
     # Ids that meet for one reason alone meet for all of them together: where none does, the others need no look.
-    if not len(tried) or _met(_plain(tried), _plain(among)).null_count == len(tried):
+    if not len(tried) or _find_places(_normalize(tried), _normalize(among)).null_count == len(tried):
         return None
     best: Json | None = None
     for name, (_, changed) in REASONS.items():
-        places = _met(changed(tried), changed(among))
+        places = _find_places(changed(tried), changed(among))
         met = len(places) - places.null_count
         if met > (0 if best is None else best["ids"]):
             row = pc.indices_nonzero(pc.is_valid(places))[0].as_py()
@@ -107,10 +112,10 @@ def _likely(missing: pa.Array, among: pa.Array) -> Json | None:
     return best
 
 
-def _met(ids: pa.Array, among: pa.Array) -> pa.Array:
+def _find_places(ids: pa.Array, among: pa.Array) -> pa.Array:
     """The place of each id among the others, null where it is not."""
     return pc.index_in(ids, value_set=among)
 
 
-def _flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+def _flatten(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from endcap.errors import DataError
-from endcap.sources.formats.rows import Reject
+from endcap.sources.formats.rows import RejectedText
 from endcap.sources.values.time_advice import advise
 from endcap.spec.shop import TimeRule
 
@@ -21,7 +21,7 @@ Json = dict[str, Any]
 EARLY = 1_000_000
 LONGEST_TEXT = 10_000
 _DIGEST_BYTES = 16
-_TOLD = 5
+_LISTED = 5
 EXAMPLES = 100
 """Values that are kept of a reason, for what they tell together."""
 LONGEST_EXAMPLE = 100
@@ -75,7 +75,7 @@ class Quarantine:
         """Count rows of a table that rules leave out."""
         self.left_out.setdefault(table, Counter()).update(counts)
 
-    def reject(self, table: str, source: str, rejects: Sequence[Reject]) -> None:
+    def reject(self, table: str, source: str, rejects: Sequence[RejectedText]) -> None:
         """Keep what is no row at all."""
         for rejected in rejects:
             self._write(table, source, rejected.line, rejected.reason, rejected.rows, text=rejected.text[:LONGEST_TEXT])
@@ -96,7 +96,7 @@ class Quarantine:
     ) -> None:
         """Take the values that a reason is about, of rows that are kept."""
         if (table, reason) not in self._values and values:
-            self.examples[table][reason] = {"source": source, "line": lines[0], "value": _bounded(values[0] or "")}
+            self.examples[table][reason] = {"source": source, "line": lines[0], "value": _shorten(values[0] or "")}
         self._values.setdefault((table, reason), []).extend(values)
 
     def check(self, table: str, *, end: bool) -> None:
@@ -109,7 +109,9 @@ class Quarantine:
 
     def _stop(self, table: str, rows: int, share: float) -> NoReturn:
         counts, examples = self.bad[table], self.examples[table]
-        lines = [f"  - {count:,}: {reason}; {_shown(examples[reason])}" for reason, count in counts.most_common()]
+        lines = [
+            f"  - {count:,}: {reason}; {_example_text(examples[reason])}" for reason, count in counts.most_common()
+        ]
         hint = next((hint for why in counts if (hint := self._advice(why, counts[why], rows, table))), None)
         allowed = f"allowed: {self._limit:.1%}, {self._setting}"
         head = f"{counts.total():,} of {rows:,} rows of {table} are bad ({share:.1%}; {allowed}):"
@@ -152,17 +154,17 @@ class Quarantine:
                 if "text" in raw
                 else ", ".join(str(part) for part in raw["values"].values() if part is not None)
             )
-            examples[reason] = {"source": source, "line": line, "value": _bounded(value)}
+            examples[reason] = {"source": source, "line": line, "value": _shorten(value)}
         first = self._first.setdefault(table, [])
-        if len(first) < _TOLD:
+        if len(first) < _LISTED:
             first.append(f"{source}, line {line}: {reason}")
         row = {"table": table, "source": source, "line": line, "reason": reason, **raw}
         self._handle.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _bounded(value: str) -> str:
+def _shorten(value: str) -> str:
     return value if len(value) <= LONGEST_EXAMPLE else value[:LONGEST_EXAMPLE] + "…"
 
 
-def _shown(example: Json) -> str:
+def _example_text(example: Json) -> str:
     return f"such as {example['value']!r} in line {example['line']} of {example['source']}"

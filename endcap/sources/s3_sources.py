@@ -25,7 +25,7 @@ _TOKENS = re.compile(r"(?P<folders>\*\*/)|(?P<all>\*\*)|(?P<part>\*)|(?P<one>\?)
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteObject:
     """An object, and the bytes and etag that it was found with."""
 
     address: str
@@ -33,38 +33,38 @@ class Remote:
     etag: str
 
 
-def find_objects(place: str) -> tuple[list[Remote], bool]:
+def find_objects(place: str) -> tuple[list[RemoteObject], bool]:
     """The objects that an address means, by name; and whether each was meant: an object or a glob, not a folder.
 
     As with folders, names that begin with . or _ are passed over. Raises UserError, StorageError.
     """
-    bucket, path = _opened(place)
+    bucket, path = _open_bucket(place)
     one = bucket.stat(path) if path else None
     if one is not None:
-        return [Remote(bucket.address(path), one.bytes, one.etag)], True
+        return [RemoteObject(bucket.address(path), one.bytes, one.etag)], True
     magic = _MAGIC.search(path)
     if magic:
-        pattern = re.compile(translated(path), re.DOTALL)
+        pattern = re.compile(translate_glob(path), re.DOTALL)
         blobs = [blob for blob in bucket.list(path[: magic.start()]) if pattern.fullmatch(blob.name)]
     else:
         prefix = f"{path}/" if path else ""
-        blobs = [blob for blob in bucket.list(prefix) if not _hidden(blob.name.removeprefix(prefix))]
+        blobs = [blob for blob in bucket.list(prefix) if not _is_hidden(blob.name.removeprefix(prefix))]
     found = [blob for blob in blobs if not blob.name.endswith("/")]  # such are folders made by a console
-    return [Remote(bucket.address(blob.name), blob.bytes, blob.etag) for blob in sorted(found, key=lambda b: b.name)], (
-        magic is not None
-    )
+    return [
+        RemoteObject(bucket.address(blob.name), blob.bytes, blob.etag) for blob in sorted(found, key=lambda b: b.name)
+    ], (magic is not None)
 
 
-def fetch_objects(objects: Sequence[Remote], progress: Callable[[str], None]) -> list[Path]:
+def fetch_objects(objects: Sequence[RemoteObject], progress: Callable[[str], None]) -> list[Path]:
     """A copy of each on this machine. Raises DataError where one was replaced meanwhile, StorageError."""
     from endcap.store.bucket import run_parallel
 
     folder = find_cache_folder() / "sources"
     if not objects:
         return []
-    bucket, _ = _opened(objects[0].address)
+    bucket, _ = _open_bucket(objects[0].address)
     copies = {one: folder / fingerprint(bucket.settings.endpoint, one.address, one.etag) for one in objects}
-    missing = [one for one, copy in copies.items() if not _whole(copy, one)]
+    missing = [one for one, copy in copies.items() if not _is_complete(copy, one)]
     if missing:
         size = sum(one.bytes for one in missing) / 1e6
         progress(f"fetching {len(missing)} objects of {bucket.address()}, {size:,.1f} MB")
@@ -73,7 +73,7 @@ def fetch_objects(objects: Sequence[Remote], progress: Callable[[str], None]) ->
     return list(copies.values())
 
 
-def translated(pattern: str) -> str:
+def translate_glob(pattern: str) -> str:
     """A glob as a regular expression, as `glob.glob(recursive=True)` reads it: ``**/`` is any number of folders."""
 
     def of(token: re.Match[str]) -> str:
@@ -86,7 +86,7 @@ def translated(pattern: str) -> str:
     return "".join(of(token) for token in _TOKENS.finditer(pattern))
 
 
-def _opened(address: str) -> tuple[Bucket, str]:
+def _open_bucket(address: str) -> tuple[Bucket, str]:
     # The client costs half a second to import.
     from endcap.store.bucket import Bucket
     from endcap.store.s3 import split_address
@@ -96,18 +96,18 @@ def _opened(address: str) -> tuple[Bucket, str]:
     return Bucket(name, read_s3_settings()), path
 
 
-def _hidden(path: str) -> bool:
+def _is_hidden(path: str) -> bool:
     return any(part[:1] in (".", "_") for part in path.split("/"))
 
 
-def _whole(copy: Path, one: Remote) -> bool:
+def _is_complete(copy: Path, one: RemoteObject) -> bool:
     return copy.is_file() and copy.stat().st_size == one.bytes
 
 
-def _fetch(bucket: Bucket, one: Remote, copy: Path) -> None:
+def _fetch(bucket: Bucket, one: RemoteObject, copy: Path) -> None:
     part = copy.with_name(f"{copy.name}.part")
     with report_storage_errors(f"{copy.parent} (for {one.address})"), lock_copy(copy):
-        if _whole(copy, one):  # another process was quicker
+        if _is_complete(copy, one):  # another process was quicker
             return
         try:
             bucket.download(one.address.removeprefix(f"{bucket.address()}/"), part, etag=one.etag)

@@ -6,22 +6,22 @@ BLANKS = r"[\s\v\x{85}\p{Z}]*"
 """A regular expression: blanks of any kind."""
 
 
-def quoted(name: str) -> str:
+def quote_name(name: str) -> str:
     """A name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
-def text(value: str) -> str:
+def quote_text(value: str) -> str:
     """A string as an SQL literal."""
     return "'" + value.replace("'", "''") + "'"
 
 
-def fits(value: str, pattern: str) -> str:
+def matches_whole(value: str, pattern: str) -> str:
     """A condition: a text fits a regular expression as a whole."""
-    return f"regexp_full_match({value}, {text(pattern)})"
+    return f"regexp_full_match({value}, {quote_text(pattern)})"
 
 
 def is_blank(value: str) -> str:
     """A condition: a text is empty, or blanks of any kind alone."""
     # Few texts begin as a blank does, and to compare costs nothing beside a pattern.
-    return f"({value} < '!' OR {value} >= '\u0085') AND {fits(value, BLANKS)}"
+    return f"({value} < '!' OR {value} >= '\u0085') AND {matches_whole(value, BLANKS)}"

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 
 from endcap.errors import DataError
 from endcap.sources.column_mapping import KEPT, TIME
-from endcap.sources.digest import digest
+from endcap.sources.digest import digest_rows
 from endcap.sources.files import SourceFile
 from endcap.sources.load import Loader
-from endcap.sources.sql import quoted, text
-from endcap.sources.table_mapping import table_columns, table_kind, table_plan
+from endcap.sources.sql import quote_name, quote_text
+from endcap.sources.table_mapping import get_table_kind, list_table_columns, map_table
 from endcap.spec.shop import Customers, Items, ItemSource
 from endcap.spec.source import Source
 
@@ -31,13 +31,13 @@ def write_table(table: Items | Customers, files: Files, folder: Path, loader: Lo
     Of rows that bear a time those after `end` (epoch ms) do not count, and the last in time does. whole: ids such as
     123.0 are read as 123. Returns the facts of it; `until` is the time of the newest row that counts. Raises DataError.
     """
-    key = table_kind(table)
+    key = get_table_kind(table)
     raw, file = folder / f"{key}s.raw", folder / f"{key}s.parquet"
-    rows = _good_rows(table, files, loader, whole)
+    rows = _load_rows(table, files, loader, whole)
     first = next(rows, None)
     loader.quarantine.check(loader.table, end=first is None)
     if first is None:
-        raise _no_row(files, key, loader)
+        raise _empty_table_error(files, key, loader)
     with pq.ParquetWriter(raw, first.schema, compression="zstd", compression_level=1) as writer:
         writer.write_table(first)
         for more in rows:
@@ -47,17 +47,19 @@ def write_table(table: Items | Customers, files: Files, folder: Path, loader: Lo
     raw.unlink()
     columns = zip(first.schema.names, first.schema.types, strict=True)
     schema = {name: str(kind) for name, kind in columns if name not in ("row", TIME)}
-    found, (count,) = digest(loader.connection, f"read_parquet({text(str(file))})", list(schema), ["count(*)"])
+    found, (count,) = digest_rows(
+        loader.connection, f"read_parquet({quote_text(str(file))})", list(schema), ["count(*)"]
+    )
     if not count:
-        raise _no_row(files, key, loader, later=TIME in first.schema.names)
+        raise _empty_table_error(files, key, loader, later=TIME in first.schema.names)
     return {"rows": count, "schema": schema, "content": [found, schema], **until}
 
 
-def _good_rows(table: Items | Customers, files: Files, loader: Loader, whole: bool) -> Iterator[pa.Table]:
-    plan_of = functools.partial(table_plan, table, loader.clock is not None, whole=whole)
+def _load_rows(table: Items | Customers, files: Files, loader: Loader, whole: bool) -> Iterator[pa.Table]:
+    plan_of = functools.partial(map_table, table, loader.clock is not None, whole=whole)
     for source, found in files:
         layout = source.layout if isinstance(source, ItemSource) else "columns"
-        for rows in loader.load(source, found, table_columns(table), plan_of, layout):
+        for rows in loader.load(source, found, list_table_columns(table), plan_of, layout):
             yield rows.filter(rows[KEPT]).drop_columns(KEPT) if KEPT in rows.schema.names else rows
 
 
@@ -65,19 +67,19 @@ def _write_latest(key: str, names: Sequence[str], raw: Path, file: Path, connect
     """Each id's last row, and the time of the newest of them where rows bear one."""
     timed = TIME in names
     order = [TIME, "row"] if timed else ["row"]
-    rows = f"read_parquet({text(str(raw))})" + (f" WHERE {quoted(TIME)} <= {end}" if timed else "")
-    latest = ", ".join(f"{quoted(name)} DESC" for name in order)
+    rows = f"read_parquet({quote_text(str(raw))})" + (f" WHERE {quote_name(TIME)} <= {end}" if timed else "")
+    latest = ", ".join(f"{quote_name(name)} DESC" for name in order)
     connection.execute(
-        f"COPY (SELECT * EXCLUDE ({', '.join(map(quoted, order))}) FROM {rows} "  # noqa: S608 (all parts are quoted)
-        f"QUALIFY row_number() OVER (PARTITION BY {quoted(key)} ORDER BY {latest}) = 1 ORDER BY {quoted(key)}) "
-        f"TO {text(str(file))} (FORMAT parquet, COMPRESSION zstd)"
+        f"COPY (SELECT * EXCLUDE ({', '.join(map(quote_name, order))}) FROM {rows} "  # noqa: S608 (all parts are quoted)
+        f"QUALIFY row_number() OVER (PARTITION BY {quote_name(key)} ORDER BY {latest}) = 1 ORDER BY {quote_name(key)}) "
+        f"TO {quote_text(str(file))} (FORMAT parquet, COMPRESSION zstd)"
     ).fetchall()
     if not timed:
         return {}
-    return {"until": connection.execute(f"SELECT max({quoted(TIME)}) FROM {rows}").fetchone()[0]}  # noqa: S608 (as above)
+    return {"until": connection.execute(f"SELECT max({quote_name(TIME)}) FROM {rows}").fetchone()[0]}  # noqa: S608 (as above)
 
 
-def _no_row(files: Files, key: str, loader: Loader, *, later: bool = False) -> DataError:
+def _empty_table_error(files: Files, key: str, loader: Loader, *, later: bool = False) -> DataError:
     what = " that is not later than the log's last event" if later else ""
     paths = [source.path for source, _ in files]
     left = loader.quarantine.left_out.get(loader.table, Counter()).total()

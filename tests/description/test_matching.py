@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from endcap.sources.matching import explained, unmatched
+from endcap.sources.matching import count_unmatched, has_likely_reason
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from endcap.sources.matching import explained, unmatched
 def test_what_is_missing_and_what_would_let_it_meet(
     ids: list[str], among: list[str], missing: int, likely: tuple[str, int, list[str]] | None
 ) -> None:
-    found = unmatched(pa.array(ids, pa.string()), pa.array(among, pa.string()))
+    found = count_unmatched(pa.array(ids, pa.string()), pa.array(among, pa.string()))
     assert (found["ids"], found["missing"]) == (len(ids), missing)
     told = found["likely"]
     assert (None if told is None else (told["reason"], told["ids"], told["example"])) == likely
@@ -36,7 +36,7 @@ def test_what_is_missing_and_what_would_let_it_meet(
 
 def test_a_reason_that_holds_for_few_explains_nothing() -> None:
     """Of many items without a row one may look like another by chance."""
-    found = unmatched(pa.array([*"abcdefg", "07"]), pa.chunked_array([["7"], ["8"]]))
+    found = count_unmatched(pa.array([*"abcdefg", "07"]), pa.chunked_array([["7"], ["8"]]))
     assert found["examples"] == ["a", "b", "c", "d", "e"]
     assert found["likely"]["ids"] == 1
-    assert not explained(found)
+    assert not has_likely_reason(found)

@@ -105,7 +105,7 @@ def test_ids_of_several_columns_are_written_alike(tmp_path: Path) -> None:
     pairs = [(first, second) for first in ids for second in ids]
     pq.write_table(pa.table({"first": [one for one, _ in pairs], "second": [two for _, two in pairs]}), tmp_path / "p")
     with open_engine(tmp_path) as engine:
-        sql = f"SELECT {as_id(['first', 'second'])} FROM read_parquet('{tmp_path / 'p'}')"
+        sql = f"SELECT {convert_to_id(['first', 'second'])} FROM read_parquet('{tmp_path / 'p'}')"
         found = [id_ for (id_,) in engine.backend.raw_sql(sql).fetchall()]
     assert found == [make_session_id(session, customer) for customer, session in pairs]
 

@@ -10,7 +10,7 @@ from endcap.errors import DataError
 from endcap.features import build
 from endcap.features.item_attributes import BANDS, MOST_VALUES, encode_attributes, encode_item_features
 from endcap.features.view import open_view
-from endcap.sources.layouts import PUBLISHED_ITEMS
+from endcap.sources.layouts import ITEM_LAYOUTS
 from endcap.spec.model import BlendSpec
 from endcap.spec.neural import GRU4RecSpec, SASRecSpec
 from endcap.spec.shop import Items
@@ -69,9 +69,9 @@ def test_a_blend_is_given_what_its_members_name() -> None:
     assert encode_item_features(None, GRU4RecSpec()) == {}
 
 
-@pytest.mark.parametrize("layout", PUBLISHED_ITEMS)
+@pytest.mark.parametrize("layout", ITEM_LAYOUTS)
 def test_the_attributes_of_a_layout_are_those_that_its_reader_brings(layout: str) -> None:
-    published = PUBLISHED_ITEMS[layout]
+    published = ITEM_LAYOUTS[layout]
     brought = {"category": published.category or published.flags, "price": published.price}
     shop_items = Items.model_validate({"sources": [{"path": "i.csv", "layout": layout}], "categorical": ["brand"]})
     assert shop_items.attributes == [*(name for name, column in brought.items() if column), "brand"]

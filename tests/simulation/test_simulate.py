@@ -14,18 +14,18 @@ import pyarrow.csv as pa_csv
 import pytest
 
 from endcap.errors import StorageError, UserError
-from endcap.simulation.simulate import Log, simulate, simulate_days, write
+from endcap.simulation.simulate import SimulatedLog, simulate, simulate_days, write_log
 from tests.refusals import refused
 
 
 @pytest.fixture(scope="module")
-def log() -> Log:
+def log() -> SimulatedLog:
     """Four weeks, about 120,000 events of 1,000 items."""
     return simulate(seed=7, days=28, events=120_000, items=1_000, customers=4_000)
 
 
 @pytest.fixture(scope="module")
-def events(log: Log) -> pd.DataFrame:
+def events(log: SimulatedLog) -> pd.DataFrame:
     return log.events.to_pandas()
 
 
@@ -59,11 +59,11 @@ def test_day_by_day_is_the_same_log() -> None:
 
 def test_days_written_in_two_goes_are_those_written_at_once(tmp_path: Path) -> None:
     log = simulate(seed=3, days=5, events=2_000, items=200)
-    write(log, tmp_path / "once")
-    write(log, tmp_path / "twice", days=range(3))
+    write_log(log, tmp_path / "once")
+    write_log(log, tmp_path / "twice", days=range(3))
     early = {file.name: file.read_bytes() for file in (tmp_path / "twice" / "events").iterdir()}
     assert sorted(early) == ["2026-03-02.csv", "2026-03-03.csv", "2026-03-04.csv"]
-    write(log, tmp_path / "twice", days=range(3, 5))
+    write_log(log, tmp_path / "twice", days=range(3, 5))
     for file in sorted((tmp_path / "once").rglob("*.csv")):
         again = tmp_path / "twice" / file.relative_to(tmp_path / "once")
         assert again.read_bytes() == file.read_bytes()
@@ -72,33 +72,33 @@ def test_days_written_in_two_goes_are_those_written_at_once(tmp_path: Path) -> N
 
 
 def test_another_logs_days_are_not_mixed_in(tmp_path: Path) -> None:
-    write(simulate(seed=3, days=3, events=500, items=50), tmp_path)
+    write_log(simulate(seed=3, days=3, events=500, items=50), tmp_path)
     shorter = simulate(seed=3, days=2, events=500, items=50)
     before = {file: file.read_bytes() for file in tmp_path.rglob("*.csv")}
     place = str(tmp_path / "events")
     with refused(UserError, "events.foreign-days", path=place, found=["2026-03-04.csv"], count=1):
-        write(shorter, tmp_path)
+        write_log(shorter, tmp_path)
     with refused(UserError, "events.foreign-days", path=place, count=3) as caught:
-        write(simulate(seed=3, days=3, events=500, items=50), tmp_path, compress=True)
+        write_log(simulate(seed=3, days=3, events=500, items=50), tmp_path, compress=True)
     assert caught.value.fields["found"][0] == "2026-03-02.csv"
     assert {file: file.read_bytes() for file in tmp_path.rglob("*.csv")} == before
     longer = simulate(seed=4, days=4, events=500, items=50)
-    assert len(write(longer, tmp_path)) == 4 + 2
+    assert len(write_log(longer, tmp_path)) == 4 + 2
     for day in simulate_days(seed=4, days=4, events=500, items=50):
-        write(day, tmp_path / "by-day")
+        write_log(day, tmp_path / "by-day")
     assert len(list((tmp_path / "by-day" / "events").iterdir())) == 4
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with refused(StorageError, "store.cannot-write", path=str(tmp_path / "file")):
-        write(simulate(seed=3, days=1, events=10, items=10), tmp_path / "file")
+        write_log(simulate(seed=3, days=1, events=10, items=10), tmp_path / "file")
 
 
 def test_written_files_hold_the_log(tmp_path: Path) -> None:
     log = simulate(seed=3, days=2, events=500, items=50, start=datetime(2026, 1, 5, 13, tzinfo=UTC))
-    plain = write(log, tmp_path / "iso")
-    packed = write(log, tmp_path / "ms", compress=True, times="ms")
+    plain = write_log(log, tmp_path / "iso")
+    packed = write_log(log, tmp_path / "ms", compress=True, times="ms")
     assert [file.name for file in plain] == ["2026-01-05.csv", "2026-01-06.csv", "items.csv", "blacklist.csv"]
     assert [file.name for file in packed] == ["2026-01-05.csv.gz", "2026-01-06.csv.gz", "items.csv", "blacklist.csv"]
     iso = pd.concat([pd.read_csv(file) for file in plain[:-2]])
@@ -129,7 +129,7 @@ def test_tiny_shops_work() -> None:
         simulate(seed=1, days=1, events=10, items=3)
 
 
-def test_the_catalogue_reads_like_a_shops(log: Log) -> None:
+def test_the_catalogue_reads_like_a_shops(log: SimulatedLog) -> None:
     items = log.items.to_pandas()
     assert items.item.is_unique
     assert items.title.is_unique
@@ -140,7 +140,7 @@ def test_the_catalogue_reads_like_a_shops(log: Log) -> None:
     assert middle["Outdoor/Tents"] > 2 * middle["Clothing/Basics"]
 
 
-def test_events_are_of_items_on_sale_and_new_items_sell(log: Log, events: pd.DataFrame) -> None:
+def test_events_are_of_items_on_sale_and_new_items_sell(log: SimulatedLog, events: pd.DataFrame) -> None:
     items = log.items.to_pandas().set_index("item")
     added = pd.to_datetime(items.added).dt.tz_localize("UTC")
     assert (events.time >= added.loc[events.item].to_numpy()).all()
@@ -191,7 +191,7 @@ def test_what_is_bought_was_put_into_the_cart_and_viewed_before(events: pd.DataF
     assert (first[bought].cart < first[bought].purchase).all()
 
 
-def test_the_truth_is_a_distribution_and_knows_the_session(log: Log, views: pd.DataFrame) -> None:
+def test_the_truth_is_a_distribution_and_knows_the_session(log: SimulatedLog, views: pd.DataFrame) -> None:
     session = next(group for _, group in views.groupby("session") if len(group) > 4)
     chances = log.truth.next(session.item.tolist(), day=int(session.day.iloc[0]))
     assert chances.sum() == pytest.approx(1.0)
@@ -201,7 +201,7 @@ def test_the_truth_is_a_distribution_and_knows_the_session(log: Log, views: pd.D
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known customers", "unknown customers"])
-def test_the_log_is_drawn_from_the_truth(log: Log, views: pd.DataFrame, known: bool) -> None:
+def test_the_log_is_drawn_from_the_truth(log: SimulatedLog, views: pd.DataFrame, known: bool) -> None:
     """The hits of the truth's twenty best items are as many as their probabilities say, to four standard errors."""
     expected, hits = [], []
     for group in sessions_of(views, day=20):
@@ -218,7 +218,7 @@ def test_the_log_is_drawn_from_the_truth(log: Log, views: pd.DataFrame, known: b
     assert abs(np.sum(hits) - np.sum(expected)) < 4 * deviation
 
 
-def test_session_models_can_beat_popularity_and_the_truth_beats_them(log: Log, views: pd.DataFrame) -> None:
+def test_session_models_can_beat_popularity_and_the_truth_beats_them(log: SimulatedLog, views: pd.DataFrame) -> None:
     past = views[views.day < 27]
     popular = set(past.item.value_counts().index[:20])
     followers: dict[str, Counter[str]] = defaultdict(Counter)

@@ -179,7 +179,7 @@ def test_what_the_engine_cannot_read_names_the_file(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "endcap.events.event_mapping.time_checks", lambda column, unit: [("CAST(item AS INTEGER) = 1", "no")]
+        "endcap.events.event_mapping.list_time_checks", lambda column, unit: [("CAST(item AS INTEGER) = 1", "no")]
     )
     log = write_csv(tmp_path / "log.csv", [GOOD])
     with refused(DataError, "events.values-unreadable", path=str(log)) as stopped:

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from endcap.events import ingest
-from endcap.sources.values.clock import Clock
+from endcap.sources.values.clock import LocalClock
 from endcap.store import Store
 from tests.events.shops import facts, make_shop, stored, write_csv
 
@@ -171,4 +171,4 @@ def test_owners_are_kept_up_to_a_bound(monkeypatch: pytest.MonkeyPatch, tmp_path
     times = [("a", "02:50"), ("b", "02:50"), ("c", "02:50"), ("c", "02:10"), ("a", "02:10")]
     moments, _ = read(tmp_path, store, BERLIN, [(owner, owner, f"2025-10-26 {time}") for owner, time in times])
     assert [moment[6:] for moment in moments] == ["00:50", "00:50", "00:50", "01:10", "00:10"]
-    assert Clock(BERLIN).ambiguous == 0
+    assert LocalClock(BERLIN).ambiguous == 0

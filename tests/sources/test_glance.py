@@ -9,11 +9,11 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from endcap.sources.column_mapping import Plan
-from endcap.sources.planner import Planner
+from endcap.sources.batch_mapping import BatchMapper
+from endcap.sources.column_mapping import ColumnMapping
 from endcap.sources.values import ids, times
-from endcap.sources.values.glance import Glanced
-from endcap.sources.values.times import LOCAL, Reading
+from endcap.sources.values.glance import GlancedColumn
+from endcap.sources.values.times import LOCAL, TimeFormat
 from endcap.spec.shop import MISSING
 
 PLAIN_IDS = [
@@ -71,7 +71,7 @@ def connection() -> Iterator[Any]:
         yield opened
 
 
-def results(connection: Any, table: pa.Table, plan: Plan) -> list[Any]:
+def results(connection: Any, table: pa.Table, plan: ColumnMapping) -> list[Any]:
     connection.register("batch", table)
     computed = connection.sql(plan.sql("batch")).to_arrow_table()
     taken = plan.as_they_are
@@ -79,44 +79,47 @@ def results(connection: Any, table: pa.Table, plan: Plan) -> list[Any]:
     return [column.to_pylist() for column in [*columns, computed["reason"]]]
 
 
-def both(connection: Any, values: list[str], plan_of: Callable[[Mapping[str, str]], Plan]) -> list[list[Any]]:
+def both(connection: Any, values: list[str], plan_of: Callable[[Mapping[str, str]], ColumnMapping]) -> list[list[Any]]:
     """What a glance and SQL, and what SQL alone make of a batch of these values."""
     table = pa.table({"§0": pa.array(values)})
     located = {"id": '"§0"'}
-    plan, seen = Planner(located, plan_of).plan(table)
+    plan, seen = BatchMapper(located, plan_of).plan(table)
     return [results(connection, seen, plan), results(connection, table, plan_of(located))]
 
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_ids_at_a_glance(connection: Any, whole: bool) -> None:
-    def plan_of(located: Mapping[str, str]) -> Plan:
+    def plan_of(located: Mapping[str, str]) -> ColumnMapping:
         column, words = located["id"], list(MISSING)
-        checks = [*ids.nested_checks("item", ["id"], located), *ids.id_checks("item", [column], words, whole=whole)]
-        return Plan({"item": ids.as_id([column], words, whole=whole)}, checks, words=words)
+        checks = [
+            *ids.list_nested_checks("item", ["id"], located),
+            *ids.list_id_checks("item", [column], words, whole=whole),
+        ]
+        return ColumnMapping({"item": ids.convert_to_id([column], words, whole=whole)}, checks, words=words)
 
     for value in [*PLAIN_IDS, *OTHER_IDS, *DOUBTFUL_IDS]:
         glance, sql = both(connection, ["a", value], plan_of)
         assert glance == sql
         plain = glance == [["a", value], [None, None]]
         assert plain == (value not in OTHER_IDS), value
-    words = ids.not_plain(MISSING)
+    words = ids.list_words(MISSING)
     for gap in (None, ""):
-        read = ids.read_plain(pa.chunked_array([PLAIN_IDS, ["b", gap]]), words)
+        read = ids.read_plain_ids(pa.chunked_array([PLAIN_IDS, ["b", gap]]), words)
         assert read is not None
         assert read.to_pylist() == [*PLAIN_IDS, "b", None]
     for value in set(OTHER_IDS) - {""}:
         for gap in ("longer than all", None, ""):
-            assert ids.read_plain(pa.chunked_array([pa.array(["a", value, gap])[1:]]), words) is None
+            assert ids.read_plain_ids(pa.chunked_array([pa.array(["a", value, gap])[1:]]), words) is None
 
 
 @pytest.mark.parametrize("unit", TEXTS)
 def test_times_at_a_glance(connection: Any, unit: Any) -> None:
-    reading = Reading(unit, (), zone=unit == "iso")
+    reading = TimeFormat(unit, (), zone=unit == "iso")
 
-    def plan_of(located: Mapping[str, str]) -> Plan:
+    def plan_of(located: Mapping[str, str]) -> ColumnMapping:
         column = located["id"]
-        select = times.time_columns(column, reading)
-        return Plan(select, times.time_checks(column, reading), times={'"§0"': reading})
+        select = times.parse_times(column, reading)
+        return ColumnMapping(select, times.list_time_checks(column, reading), times={'"§0"': reading})
 
     for value in TEXTS[unit]:
         for values in ([value], [TEXTS[unit][0], value]):
@@ -132,9 +135,9 @@ def test_plain_times_are_read_at_a_glance() -> None:
         ("2024-03-01 10:00:00", True),
     ]
     for value, local in zoned:
-        read = times.read_plain(pa.chunked_array([[value]]), Reading())
+        read = times.read_plain_times(pa.chunked_array([[value]]), TimeFormat())
         assert read is not None
         assert (read[0].to_pylist(), read[1]) == ([1709287200000], local)
-    assert times.read_plain(pa.chunked_array([["2024"]]), Reading("iso", ("%Y",))) is None
-    column = Glanced("§0", plain=False, milliseconds="§0ms", local=True)
-    assert times.time_columns(column, Reading(zone=True))[LOCAL] == "true"
+    assert times.read_plain_times(pa.chunked_array([["2024"]]), TimeFormat("iso", ("%Y",))) is None
+    column = GlancedColumn("§0", plain=False, milliseconds="§0ms", local=True)
+    assert times.parse_times(column, TimeFormat(zone=True))[LOCAL] == "true"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from endcap.errors import DataError
 from endcap.events import ingest
-from endcap.sources.formats.paths import Each, Having, Key, parse, paths_of_texts, written
+from endcap.sources.formats.paths import EachStep, KeyStep, MatchStep, format_path, list_text_paths, parse_path
 from endcap.store import Store, open_store
 from tests.events.shops import facts, make_shop, open_snapshot, stored
 from tests.refusals import refused
@@ -103,27 +103,27 @@ def test_a_row_of_a_list_becomes_a_row_for_each_element(
 @pytest.mark.parametrize(
     ("name", "path"),
     [
-        ("a.b", [(Key("a"), Key("b"))]),
-        ("a[]", [(Key("a"), Each())]),
-        ("a[k=v].b[].c d", [(Key("a"), Having("k", "v"), Key("b"), Each(), Key("c d"))]),
-        ("a[s=iglu:x/y/1-0-0].b", [(Key("a"), Having("s", "iglu:x/y/1-0-0"), Key("b"))]),
-        ('"a.b".c', [(Key("a.b"), Key("c"))]),
-        ("a.b | c", [(Key("a"), Key("b")), (Key("c"),)]),
+        ("a.b", [(KeyStep("a"), KeyStep("b"))]),
+        ("a[]", [(KeyStep("a"), EachStep())]),
+        ("a[k=v].b[].c d", [(KeyStep("a"), MatchStep("k", "v"), KeyStep("b"), EachStep(), KeyStep("c d"))]),
+        ("a[s=iglu:x/y/1-0-0].b", [(KeyStep("a"), MatchStep("s", "iglu:x/y/1-0-0"), KeyStep("b"))]),
+        ('"a.b".c', [(KeyStep("a.b"), KeyStep("c"))]),
+        ("a.b | c", [(KeyStep("a"), KeyStep("b")), (KeyStep("c"),)]),
     ],
 )
 def test_paths_are_written_as_they_are_read(name: str, path: list[Any]) -> None:
-    assert parse(name) == path
-    assert " | ".join(map(written, path)) == name
+    assert parse_path(name) == path
+    assert " | ".join(map(format_path, path)) == name
 
 
 @pytest.mark.parametrize("name", ["item", "user_id:token", "price (EUR)", "a..b", "a[", "weight [kg]", ".a", "a|b", ""])
 def test_other_names_are_plain(name: str) -> None:
-    assert parse(name) == []
+    assert parse_path(name) == []
 
 
 def test_the_paths_of_a_file_are_listed_as_one_would_write_them() -> None:
     texts = ['{"a": {"b": 1}, "p": [{"key": "id", "value": {"int": "7"}}]}', "no json", '{"l": [1], "c": 1}']
-    assert paths_of_texts(texts) == ["a.b", "p[key=id].value.int", "l[]"]
+    assert list_text_paths(texts) == ["a.b", "p[key=id].value.int", "l[]"]
 
 
 @pytest.mark.parametrize("form", ["lines", "parquet", "csv"])

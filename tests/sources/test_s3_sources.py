@@ -11,7 +11,7 @@ import pytest
 
 from endcap.errors import DataError, UserError
 from endcap.events import convert, ingest
-from endcap.sources.s3_sources import translated
+from endcap.sources.s3_sources import translate_glob
 from endcap.store import Store, bucket
 from tests.events.shops import HEADER, ROWS, STORED, facts, make_shop, open_snapshot, stored, write_csv
 from tests.refusals import refused
@@ -145,5 +145,5 @@ def test_a_published_log_in_a_bucket_is_converted(place: S3Place, way: Proxy, tm
     ],
 )
 def test_globs_mean_what_they_mean_for_files(pattern: str, matching: list[str], others: list[str]) -> None:
-    regular = re.compile(translated(pattern))
+    regular = re.compile(translate_glob(pattern))
     assert [name for name in (*matching, *others) if regular.fullmatch(name)] == matching

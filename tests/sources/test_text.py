@@ -23,10 +23,10 @@ from hypothesis import strategies as st
 
 from endcap.errors import DataError
 from endcap.events import ingest
-from endcap.sources.column_mapping import Plan
+from endcap.sources.column_mapping import ColumnMapping
 from endcap.sources.files import find_files
 from endcap.sources.formats import read_csv
-from endcap.sources.formats.read import read
+from endcap.sources.formats.read import read_rows
 from endcap.spec.source import Source
 from endcap.store import Store
 from tests.events.shops import HEADER, ROWS, STORED, facts, make_shop, open_snapshot, stored, write_csv
@@ -42,7 +42,7 @@ OBJECTS = "".join(
 def rows_of(file: Path, **source: Any) -> list[tuple[str, ...]]:
     """The file's rows as they are read; there must be no rejects."""
     declared = Source.model_validate({"path": str(file)} | source)
-    rows = read(find_files(declared).files[0], declared, [], None)
+    rows = read_rows(find_files(declared).files[0], declared, [], None)
     assert rows is not None
     batches = list(rows.batches)
     assert [reject for batch in batches for reject in batch.rejects] == []
@@ -349,8 +349,8 @@ def test_a_row_that_the_parser_loses_stops_the_run(
 def test_a_row_that_is_lost_on_the_way_stops_the_run(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sql = Plan.sql
-    monkeypatch.setattr(Plan, "sql", lambda plan, batch: f"{sql(plan, batch)} LIMIT 3")
+    sql = ColumnMapping.sql
+    monkeypatch.setattr(ColumnMapping, "sql", lambda plan, batch: f"{sql(plan, batch)} LIMIT 3")
     with refused(DataError, "events.rows-vanished", read=3, counted=4):
         ingest(make_shop(write_csv(tmp_path / "log.csv", ROWS)), store)
 

@@ -14,7 +14,7 @@ import pytest
 
 from endcap.errors import DataError
 from endcap.events import ingest
-from endcap.sources.engine import engine
+from endcap.sources.engine import open_engine
 from endcap.sources.values import times
 from endcap.sources.values.time_advice import advise
 from endcap.spec.shop import TimeRule
@@ -281,5 +281,5 @@ def test_of_mixed_units_the_undeclared_is_bad(tmp_path: Path, store: Store) -> N
 
 
 def test_a_zone_that_the_engine_does_not_know(tmp_path: Path) -> None:
-    with refused(DataError, "events.zone-unknown", found="Mars/Olympus"), engine(tmp_path, "Mars/Olympus"):
+    with refused(DataError, "events.zone-unknown", found="Mars/Olympus"), open_engine(tmp_path, "Mars/Olympus"):
         pass

@@ -16,17 +16,17 @@ _LINES_TRIED = 100
 _decode = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
 
 
-def is_lines(head: str) -> bool:
+def is_json_lines(head: str) -> bool:
     """Whether a text that begins like this has one object a line, good or broken, but for what it has of an array."""
-    start = _end_of_space(head, 0)
+    start = _skip_space(head, 0)
     if head[start : start + 1] == "[":
         return False
     if head[start : start + 1] != "{":
         return True
-    return any(map(_is_object, head[start:].split("\n", _LINES_TRIED)[:_LINES_TRIED])) and not _is_spread(head, start)
+    return any(map(_is_object, head[start:].split("\n", _LINES_TRIED)[:_LINES_TRIED])) and not _spans_lines(head, start)
 
 
-class Values:
+class JsonValues:
     """The values of a file, one after another, also with commas between; of a value that is an array, its elements."""
 
     def __init__(self, file: str, read: Callable[[], str]) -> None:
@@ -90,7 +90,7 @@ class Values:
     def _next(self) -> bool:
         """Go to the next sign that is no space; False at the end of the file."""
         while True:
-            self._at = _end_of_space(self._text, self._at)
+            self._at = _skip_space(self._text, self._at)
             if self._at < len(self._text):
                 return True
             if not self._more():
@@ -137,7 +137,7 @@ class Values:
         )
 
 
-def _is_spread(head: str, start: int) -> bool:
+def _spans_lines(head: str, start: int) -> bool:
     """Whether the first value takes several lines, of which one may look like a whole object."""
     try:
         _, end = _decode(head, start)
@@ -153,7 +153,7 @@ def _is_object(line: str) -> bool:
         return False
 
 
-def _end_of_space(text: str, at: int) -> int:
+def _skip_space(text: str, at: int) -> int:
     match = _SPACE.match(text, at)
     assert match is not None  # it matches nothing too
     return match.end()

@@ -29,95 +29,95 @@ LISTS, ELEMENTS = ("list", "bag"), ("element", "array", "array_element")
 
 
 @dataclass(frozen=True)
-class Key:
+class KeyStep:
     """A value of an object, by its name."""
 
     name: str
 
 
 @dataclass(frozen=True)
-class Each:
+class EachStep:
     """Each element of a list, a row of its own."""
 
 
 @dataclass(frozen=True)
-class Having:
+class MatchStep:
     """The first element of a list whose `key` is this text."""
 
     key: str
     value: str
 
 
-Step = Key | Each | Having
+Step = KeyStep | EachStep | MatchStep
 Path = tuple[Step, ...]
 
 
-def parse(name: str) -> list[Path]:
+def parse_path(name: str) -> list[Path]:
     """The paths that a column's name stands for, in order of precedence; none where it is a plain name."""
-    paths = [_steps(part) for part in re.split(r" +\| +", name)]
+    paths = [_parse_steps(part) for part in re.split(r" +\| +", name)]
     plain = len(paths) == 1 and len(paths[0]) < 2 and '"' not in name
     return [] if plain or not all(paths) else paths
 
 
-def written(path: Path) -> str:
+def format_path(path: Path) -> str:
     """A path as the name that stands for it."""
     text = ""
     for step in path:
         match step:
-            case Key(name):
+            case KeyStep(name):
                 plain = re.fullmatch(r'[^.\[\]"]+', name) and " | " not in name
                 text += "." * bool(text) + (name if plain else '"' + name.replace('"', '""') + '"')
-            case Each():
+            case EachStep():
                 text += "[]"
-            case Having(key, value):
+            case MatchStep(key, value):
                 text += f"[{key}={value}]"
     return text
 
 
-def roots_of(paths: Iterable[Path]) -> set[str]:
+def list_roots(paths: Iterable[Path]) -> set[str]:
     """The names of the columns that paths lead out of."""
-    return {path[0].name for path in paths if isinstance(path[0], Key)}
+    return {path[0].name for path in paths if isinstance(path[0], KeyStep)}
 
 
-def walks_list(name: str) -> bool:
+def has_list_step(name: str) -> bool:
     """Whether a name stands for a value of each element of a list."""
-    return any(Each() in path for path in parse(name))
+    return any(EachStep() in path for path in parse_path(name))
 
 
-def alike(name: str) -> str:
+def fold_name(name: str) -> str:
     """What names have in common that differ in `[]`, case and underscores alone."""
     return name.replace("[]", "").replace("_", "").casefold()
 
 
-def shown(paths: Sequence[str], most: int = 20) -> str:
+def join_paths(paths: Sequence[str], most: int = 20) -> str:
     """Paths for a message, as many as one reads."""
     return ", ".join(map(repr, paths[:most])) + (f" and {len(paths) - most} more" if len(paths) > most else "")
 
 
-def paths_of_type(name: str, kind: pa.DataType) -> list[str]:
+def list_type_paths(name: str, kind: pa.DataType) -> list[str]:
     """The paths to the plain values of a nested column, at most MOST."""
     reached: dict[str, None] = {}
-    _add_typed((Key(name),), kind, reached)
+    _add_typed((KeyStep(name),), kind, reached)
     return list(reached)
 
 
-def paths_of_texts(texts: Iterable[str | None], root: str | None = None) -> list[str]:
+def list_text_paths(texts: Iterable[str | None], root: str | None = None) -> list[str]:
     """The paths to the plain values below the first keys of JSON texts, at most MOST, as they are met.
 
     root: the column that the texts are of.
     """
     reached: dict[str, None] = {}
-    for document in _parsed(texts):
+    for document in _parse_texts(texts):
         if root is not None:
-            _add_values((Key(root),), document, reached)
+            _add_values((KeyStep(root),), document, reached)
         elif isinstance(document, dict):
             _add_values((), document, reached)
     return list(reached)
 
 
-def element_type(kind: pa.DataType) -> pa.DataType | None:
+def get_element_type(kind: pa.DataType) -> pa.DataType | None:
     """The type of a list's elements; None where it is no list."""
-    if wrapped(kind, LISTS):
+    if is_wrapper(kind, LISTS):
         kind = kind.field(0).type
     lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_list_view, pa.types.is_large_list_view)
     if not any(test(kind) for test in lists):
@@ -126,12 +126,12 @@ def element_type(kind: pa.DataType) -> pa.DataType | None:
     return element
 
 
-def wrapped(kind: pa.DataType, names: Sequence[str]) -> bool:
+def is_wrapper(kind: pa.DataType, names: Sequence[str]) -> bool:
     """Whether a type is a struct that holds nothing but a value of one of these names."""
     return pa.types.is_struct(kind) and kind.num_fields == 1 and kind.field(0).name in names
 
 
-def _steps(part: str) -> Path:
+def _parse_steps(part: str) -> Path:
     """The steps of one path; none where the text is no path."""
     steps: list[Step] = []
     for match in _STEP.finditer(part) if _PATH.fullmatch(part) else ():
@@ -139,28 +139,28 @@ def _steps(part: str) -> Path:
             return ()
         if match["key"] is not None:
             key = match["key"]
-            steps.append(Key(key[1:-1].replace('""', '"') if key[0] == '"' else key))
+            steps.append(KeyStep(key[1:-1].replace('""', '"') if key[0] == '"' else key))
         else:
-            steps.append(Each() if match["each"] is not None else Having(match["of"], match["value"]))
+            steps.append(EachStep() if match["each"] is not None else MatchStep(match["of"], match["value"]))
     return tuple(steps)
 
 
 def _add_typed(path: Path, kind: pa.DataType, reached: dict[str, None]) -> None:
     if len(reached) >= MOST or len(path) > _DEEPEST:
         return
-    element = element_type(kind)
+    element = get_element_type(kind)
     if element is not None:
-        element = element.field(0).type if wrapped(element, ELEMENTS) else element
+        element = element.field(0).type if is_wrapper(element, ELEMENTS) else element
         keyed = pa.types.is_struct(element) and element.get_field_index("key") >= 0
-        _add_typed((*path, Having("key", "…") if keyed else Each()), element, reached)
+        _add_typed((*path, MatchStep("key", "…") if keyed else EachStep()), element, reached)
     elif pa.types.is_struct(kind):
         for inner in kind:
-            if not (isinstance(path[-1], Having) and inner.name == "key"):
-                _add_typed((*path, Key(inner.name)), inner.type, reached)
+            if not (isinstance(path[-1], MatchStep) and inner.name == "key"):
+                _add_typed((*path, KeyStep(inner.name)), inner.type, reached)
     elif pa.types.is_map(kind):
-        _add_typed((*path, Key("…")), kind.item_type, reached)
+        _add_typed((*path, KeyStep("…")), kind.item_type, reached)
     elif not pa.types.is_nested(kind):
-        reached.setdefault(written(path))
+        reached.setdefault(format_path(path))
 
 
 def _add_values(path: Path, value: Any, reached: dict[str, None]) -> None:
@@ -168,19 +168,19 @@ def _add_values(path: Path, value: Any, reached: dict[str, None]) -> None:
         return
     if isinstance(value, dict):
         for key, inner in value.items():
-            _add_values((*path, Key(key)), inner, reached)
+            _add_values((*path, KeyStep(key)), inner, reached)
     elif isinstance(value, list) and path:
         for element in value[:_ELEMENTS_SEEN]:
             if isinstance(element, dict) and isinstance(element.get("key"), str):
                 rest = {key: inner for key, inner in element.items() if key != "key"}
-                _add_values((*path, Having("key", element["key"])), rest, reached)
+                _add_values((*path, MatchStep("key", element["key"])), rest, reached)
             else:
-                _add_values((*path, Each()), element, reached)
+                _add_values((*path, EachStep()), element, reached)
     elif len(path) > 1:
-        reached.setdefault(written(path))
+        reached.setdefault(format_path(path))
 
 
-def _parsed(texts: Iterable[str | None]) -> Iterator[Any]:
+def _parse_texts(texts: Iterable[str | None]) -> Iterator[Any]:
     for text in texts:
         try:
             yield None if text is None else json.loads(text)

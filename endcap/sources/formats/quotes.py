@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from endcap.sources.formats.utf8 import BREAK, Pieces, Utf8, line_breaks
+from endcap.sources.formats.utf8 import BREAK, PieceStream, Utf8Stream, count_line_breaks
 
 SAMPLE = 1 << 20
 BEFORE = 1 << 16
@@ -20,7 +20,7 @@ _TAB = b"\t"
 _NUMBER = re.compile(rb"[-+]?[\d.,]+(?:[eE][-+]?\d+)?|NA|NULL|\\N")
 
 
-class Verdict(NamedTuple):
+class QuotingVerdict(NamedTuple):
     """How the rest of a text is read. quoted: None where both ways give rows, and other ones.
 
     proven: there are values that only make sense if quotes enclose them. line: of an unclear record, from the rest's
@@ -33,7 +33,7 @@ class Verdict(NamedTuple):
     lines: int = 1
 
 
-class Part(Pieces):
+class TextPart(PieceStream):
     """A part of a text, to be read by a parser of its own."""
 
     def __init__(self, take: Callable[[], bytes]) -> None:
@@ -44,29 +44,29 @@ class Part(Pieces):
         return self._take()
 
 
-class Parts:
+class QuotedText:
     """A text in two parts: `before` its first quote, where both ways of reading are the same, and the `rest`.
 
     The rest is all of the text where the first quote comes early. It is read after `before`.
     """
 
-    def __init__(self, stream: Utf8) -> None:
+    def __init__(self, stream: Utf8Stream) -> None:
         self._stream = stream
         self._begun, self._context = False, b""
         self._pending: list[bytes] = []
-        self.before, self.rest = Part(self._take_before), Part(self._take_rest)
+        self.before, self.rest = TextPart(self._take_before), TextPart(self._take_rest)
 
     @property
     def quotes(self) -> bool:
         """Whether there is a quote. Known once `before` is read."""
         return bool(self._pending)
 
-    def judge(self, delimiter: bytes, columns: int | None) -> Verdict:
+    def judge(self, delimiter: bytes, columns: int | None) -> QuotingVerdict:
         """How to read the rest, by its first records with quotes. columns: None where the rest's first line tells."""
         if columns is None:
-            header = _Record(self._pending[0], 0, delimiter)
+            header = _QuotedRecord(self._pending[0], 0, delimiter)
             if header.enclosed and not header.broken:
-                return Verdict(True, proven=True)
+                return QuotingVerdict(True, proven=True)
             columns = header.columns
         size, ended = sum(map(len, self._pending)), False
         while size < SAMPLE and not ended:
@@ -74,19 +74,21 @@ class Parts:
             size, ended = size + len(piece), not piece
             self._pending += [piece] if piece else []
         text = b"".join(self._pending)
-        begin = _line_of(text, text.find(b'"'))
+        begin = _find_line_start(text, text.find(b'"'))
         end = len(text) if ended else min(len(text), begin + SAMPLE)
         whole = ended and end == len(text)
-        sample = text[begin : end if whole else _line_of(text, end)]
-        verdict = weigh(sample, delimiter, columns, self._context + text[max(0, begin - BEFORE) : begin], whole=whole)
-        return verdict._replace(line=verdict.line + line_breaks(text[:begin]))
+        sample = text[begin : end if whole else _find_line_start(text, end)]
+        verdict = weigh_quotes(
+            sample, delimiter, columns, self._context + text[max(0, begin - BEFORE) : begin], whole=whole
+        )
+        return verdict._replace(line=verdict.line + count_line_breaks(text[:begin]))
 
     def _take_before(self) -> bytes:
         if self._pending:
             return b""
         piece = self._stream.take()
         quote = piece.find(b'"')
-        cut = len(piece) if quote < 0 else _line_of(piece, quote) if self._begun else 0
+        cut = len(piece) if quote < 0 else _find_line_start(piece, quote) if self._begun else 0
         self._begun = True
         if cut < len(piece):
             self._pending.append(piece[cut:])
@@ -97,7 +99,7 @@ class Parts:
         return self._pending.pop(0) if self._pending else self._stream.take()
 
 
-def weigh(sample: bytes, delimiter: bytes, columns: int, before: bytes, *, whole: bool) -> Verdict:
+def weigh_quotes(sample: bytes, delimiter: bytes, columns: int, before: bytes, *, whole: bool) -> QuotingVerdict:
     """How the records with quotes of a sample, which are of so many columns, are to be read.
 
     A record that has its columns only if quotes enclose values speaks for that, and so do doubled quotes. A quote that
@@ -106,54 +108,54 @@ def weigh(sample: bytes, delimiter: bytes, columns: int, before: bytes, *, whole
     with the sample.
     """
     pro = contra = bare = records = enclosed = at = 0
-    unclear, needless = Verdict(None), set[int]()
+    unclear, needless = QuotingVerdict(None), set[int]()
     while records < RECORDS and (quote := sample.find(b'"', at)) >= 0:
-        begin = _line_of(sample, quote, at)
-        record = _Record(sample, begin, delimiter)
-        rows = swallowed(record.lines, delimiter, columns)
+        begin = _find_line_start(sample, quote, at)
+        record = _QuotedRecord(sample, begin, delimiter)
+        rows = are_all_rows(record.lines, delimiter, columns)
         fits = record.columns == columns and not record.broken
         if fits and rows and len(record.lines) > 1:
-            if beyond_chance(len(record.lines), delimiter, columns, CERTAIN):
+            if are_surely_rows(len(record.lines), delimiter, columns, CERTAIN):
                 contra += 1
             elif unclear.lines == 1:
-                unclear = Verdict(None, line=1 + line_breaks(sample[:begin]), lines=len(record.lines))
+                unclear = QuotingVerdict(None, line=1 + count_line_breaks(sample[:begin]), lines=len(record.lines))
         elif fits and (not rows or record.doubled):
             pro += 1
         elif rows and record.opened and not fits:
             contra += 1
-        bare += line_breaks(sample[at:begin])
+        bare += count_line_breaks(sample[at:begin])
         enclosed += record.enclosed > 0
         needless |= record.needless
         records, at = records + 1, record.end
     everywhere = records >= 20 and bare * 20 <= records and enclosed * 20 >= records * 19
     if contra > pro and not everywhere:
-        return Verdict(False)
+        return QuotingVerdict(False)
     if pro or everywhere:
-        return Verdict(True, proven=True)
+        return QuotingVerdict(True, proven=True)
     if unclear.lines > 1:
         return unclear
     # Who writes tabs does not enclose values without need, unless all of a column: such quotes are the values' own.
-    return Verdict(delimiter != _TAB or not _others_are_bare(before + sample, needless))
+    return QuotingVerdict(delimiter != _TAB or not _has_bare_text(before + sample, needless))
 
 
-def swallowed(lines: Sequence[bytes], delimiter: bytes, columns: int) -> bool:
+def are_all_rows(lines: Sequence[bytes], delimiter: bytes, columns: int) -> bool:
     """Whether each of a record's lines has a row's columns by itself, wherever quotes stand."""
     return all(line.count(delimiter) + 1 == columns for line in lines)
 
 
-def beyond_chance(lines: int, delimiter: bytes, columns: int, limit: int = CHANCE) -> bool:
+def are_surely_rows(lines: int, delimiter: bytes, columns: int, limit: int = CHANCE) -> bool:
     """Whether so many lines with a row's columns each are rows, for a value with line breaks hardly looks so."""
     return lines * (columns - 1) >= (1 if delimiter == _TAB else limit)
 
 
-class _Record:
+class _QuotedRecord:
     """A record of `text` from `begin` on, as RFC 4180 reads it.
 
     broken: a quote that opens a value is not closed at its end; needless: columns of values in quotes that need none.
     """
 
     def __init__(self, text: bytes, begin: int, delimiter: bytes) -> None:
-        field = _field(delimiter)
+        field = _field_pattern(delimiter)
         self.columns = self.enclosed = 0
         self.opened = self.broken = self.doubled = False
         self.needless: set[int] = set()
@@ -176,18 +178,18 @@ class _Record:
 
 
 @functools.cache
-def _field(delimiter: bytes) -> re.Pattern[bytes]:
+def _field_pattern(delimiter: bytes) -> re.Pattern[bytes]:
     """A value of a record: what quotes enclose, the closing quote, what else there is, and what ends it."""
     escaped = re.escape(delimiter)
     return re.compile(rb'(?:"([^"]*(?:""[^"]*)*)("|\Z))?([^%b\r\n]*)(%b|\r\n|[\r\n]|\Z)' % (escaped, escaped))
 
 
-def _line_of(text: bytes, at: int, after: int = 0) -> int:
+def _find_line_start(text: bytes, at: int, after: int = 0) -> int:
     """Where the line begins that `at` is in. after: where some line before it begins."""
     return max(text.rfind(b"\n", after, at) + 1, text.rfind(b"\r", after, at) + 1, after)
 
 
-def _others_are_bare(text: bytes, columns: set[int]) -> bool:
+def _has_bare_text(text: bytes, columns: set[int]) -> bool:
     """Whether one of these columns of a text with tabs has values without quotes that are no numbers."""
     rows = [line.split(_TAB) for line in text.splitlines()[1:]] if columns else []  # the first may be a header
     values = (row[at] for row in rows for at in columns if at < len(row))

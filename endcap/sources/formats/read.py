@@ -9,17 +9,17 @@ from typing import Any
 import pyarrow as pa
 
 from endcap.sources.files import SourceFile
-from endcap.sources.formats.paths import HINTS, parse, paths_of_texts
+from endcap.sources.formats.paths import HINTS, list_text_paths, parse_path
 from endcap.sources.formats.read_csv import read_csv
 from endcap.sources.formats.read_json import read_json
 from endcap.sources.formats.read_parquet import read_parquet
-from endcap.sources.formats.rows import Batch, Rows, column_name
-from endcap.sources.formats.walk import reaches, walk_table
-from endcap.sources.layouts import Text, text_of
+from endcap.sources.formats.rows import RowBatch, SourceRows, column_name
+from endcap.sources.formats.walk import can_reach, walk_table
+from endcap.sources.layouts import TextFormat, get_text_format
 from endcap.spec.source import Source
 
 
-def read(file: SourceFile, source: Source, wanted: Sequence[str], connection: Any) -> Rows | None:
+def read_rows(file: SourceFile, source: Source, wanted: Sequence[str], connection: Any) -> SourceRows | None:
     """The file's rows as text, or None where it is empty (of no bytes). Raises DataError as batches are read."""
     if file.bytes == 0:
         return None
@@ -27,7 +27,7 @@ def read(file: SourceFile, source: Source, wanted: Sequence[str], connection: An
         return read_parquet(file, wanted, connection)
     if file.format == "jsonl":
         return read_json(file, wanted, connection, source.encoding)
-    known = text_of(source) or Text()
+    known = get_text_format(source) or TextFormat()
     rows = read_csv(
         file,
         replace(
@@ -38,15 +38,17 @@ def read(file: SourceFile, source: Source, wanted: Sequence[str], connection: An
             quoted=known.quoted if source.quoted is None else source.quoted,
         ),
     )
-    return rows and _with_paths(file, rows, wanted, connection)
+    return rows and _add_paths(file, rows, wanted, connection)
 
 
-def _with_paths(file: SourceFile, rows: Rows, wanted: Sequence[str], connection: Any) -> Rows:
+def _add_paths(file: SourceFile, rows: SourceRows, wanted: Sequence[str], connection: Any) -> SourceRows:
     """The rows with columns for paths into columns that hold JSON, if any is wanted."""
-    begun = _Begun(rows)
+    begun = _PeekedBatches(rows)
     rows = replace(rows, batches=iter(begun), paths=begun.paths)
     types = dict.fromkeys(rows.names, pa.string())
-    paths = {name: [path for path in parse(name) if reaches(path, types)] for name in wanted if name not in types}
+    paths = {
+        name: [path for path in parse_path(name) if can_reach(path, types)] for name in wanted if name not in types
+    }
     paths = {name: reached for name, reached in paths.items() if reached}
     if not paths:
         return rows
@@ -54,16 +56,16 @@ def _with_paths(file: SourceFile, rows: Rows, wanted: Sequence[str], connection:
     once = [name if rows.names.index(name) == at else column_name(at) for at, name in enumerate(rows.names)]
     walk, _, unseen = walk_table(file.name, [(name, pa.string()) for name in once], once, paths)
     batches = (walk.run(batch, connection) if len(batch.lines) else batch for batch in begun)
-    return Rows([*rows.names, *paths], frozenset(), batches, unseen, begun.paths).watched()
+    return SourceRows([*rows.names, *paths], frozenset(), batches, unseen, begun.paths).watched()
 
 
-class _Begun:
+class _PeekedBatches:
     """The batches of a table of texts, of which the first can be looked at before it is read."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: SourceRows) -> None:
         self._names, self._batches, self._first = rows.names, rows.batches, next(rows.batches, None)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[RowBatch]:
         if self._first is not None:
             yield self._first
         yield from self._batches
@@ -72,4 +74,4 @@ class _Begun:
         """The paths into the columns that hold JSON, as the first rows have it."""
         columns = zip(self._names, () if self._first is None else self._first.table.columns, strict=False)
         texts = ((name, column.slice(0, HINTS).to_pylist()) for name, column in columns)
-        return [path for name, values in texts for path in paths_of_texts(values, name)]
+        return [path for name, values in texts for path in list_text_paths(values, name)]

@@ -18,11 +18,11 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from endcap.errors import DataError
-from endcap.sources.files import SourceFile, open_text, readable
-from endcap.sources.formats.quotes import Parts, beyond_chance, swallowed
-from endcap.sources.formats.rows import Batch, Reject, Rows, as_batch, check_rows, not_of_encoding
-from endcap.sources.formats.utf8 import BREAK, MARK, Pieces, Utf8, line_breaks, unmarked
-from endcap.sources.layouts import Text
+from endcap.sources.files import SourceFile, convert_read_errors, open_text
+from endcap.sources.formats.quotes import QuotedText, are_all_rows, are_surely_rows
+from endcap.sources.formats.rows import RejectedText, RowBatch, SourceRows, check_rows, make_batch, reject_undecodable
+from endcap.sources.formats.utf8 import BREAK, MARK, PieceStream, Utf8Stream, count_line_breaks, unmark
+from endcap.sources.layouts import TextFormat
 
 BLOCK = 16 << 20
 SEPARATOR = "\x1f"
@@ -33,34 +33,36 @@ DELIMITER_LINE = re.compile(rb'"?sep=([^"\r\n])"?(?:\r\n|[\r\n])', re.IGNORECASE
 Ints = NDArray[np.int64]
 
 
-def read_csv(file: SourceFile, text: Text) -> Rows | None:
+def read_csv(file: SourceFile, text: TextFormat) -> SourceRows | None:
     """The file's rows, or None where the file is empty. A first line `sep=;` tells the delimiter, and is no row."""
     delimiter = text.delimiter if len(text.delimiter) == 1 else SEPARATOR
-    with readable(file.name):
+    with convert_read_errors(file.name):
         stream = open_text(file, text.encoding, (text.delimiter, delimiter))
         named = stream.skip(DELIMITER_LINE)
-        lines = _Lines()
+        lines = _LineCounter()
         if named:
             delimiter, lines.line = named[1].decode(), 2
-        parsers = _parsers(file, stream, text, delimiter, lines)
+        parsers = _open_parsers(file, stream, text, delimiter, lines)
         first = next(parsers, None)
     if first is None:
         return None
-    return Rows(
-        [unmarked(name) for name in first.names], frozenset(), _batches(file, stream, chain([first], parsers), lines)
+    return SourceRows(
+        [unmark(name) for name in first.names], frozenset(), _read_batches(file, stream, chain([first], parsers), lines)
     )
 
 
-def _parsers(file: SourceFile, stream: Utf8, text: Text, delimiter: str, lines: _Lines) -> Iterator[_Parser]:
+def _open_parsers(
+    file: SourceFile, stream: Utf8Stream, text: TextFormat, delimiter: str, lines: _LineCounter
+) -> Iterator[_PartParser]:
     """The parsers of the file's parts; the next is given when the one before has read its part."""
     names = text.header
     if text.quoted is not None:
-        parser = _open(stream, delimiter, text.quoted, names)
+        parser = _open_parser(stream, delimiter, text.quoted, names)
         if parser is not None:
             yield parser
         return
-    parts = Parts(stream)
-    parser = _open(parts.before, delimiter, False, names)
+    parts = QuotedText(stream)
+    parser = _open_parser(parts.before, delimiter, False, names)
     if parser is not None:
         names = parser.names
         yield parser
@@ -68,44 +70,44 @@ def _parsers(file: SourceFile, stream: Utf8, text: Text, delimiter: str, lines: 
         return
     verdict = parts.judge(delimiter.encode(), len(names) if names else None)
     if verdict.quoted is None:
-        raise _unclear(file, lines.line + verdict.line - 1, verdict.lines)
-    guard = _Guard(file, delimiter.encode(), verdict.proven) if verdict.quoted else None
-    parser = _open(parts.rest, delimiter, verdict.quoted, names, guard=guard, plain=not verdict.quoted)
+        raise _unclear_quotes_error(file, lines.line + verdict.line - 1, verdict.lines)
+    guard = _QuotingGuard(file, delimiter.encode(), verdict.proven) if verdict.quoted else None
+    parser = _open_parser(parts.rest, delimiter, verdict.quoted, names, guard=guard, plain=not verdict.quoted)
     if parser is not None:
         yield parser
 
 
-def _open(
-    part: Pieces,
+def _open_parser(
+    part: PieceStream,
     delimiter: str,
     quoted: bool,
     header: Sequence[str] | None,
     *,
-    guard: _Guard | None = None,
+    guard: _QuotingGuard | None = None,
     plain: bool = False,
-) -> _Parser | None:
+) -> _PartParser | None:
     """A parser of a part of a text, or None where that is empty. header: None where its first line is the header.
 
     plain: the quotes that there are do not look as if they enclosed values.
     """
     try:
-        return _Parser(part, delimiter, quoted, header, guard, plain)
+        return _PartParser(part, delimiter, quoted, header, guard, plain)
     except pa.ArrowInvalid as error:
         if "Empty CSV file" in str(error):
             return None
         raise
 
 
-class _Parser:
+class _PartParser:
     """Arrow's parser of a part of a text, and the invalid rows that it has met and that nobody has taken yet."""
 
     def __init__(
         self,
-        part: Pieces,
+        part: PieceStream,
         delimiter: str,
         quoted: bool,
         header: Sequence[str] | None,
-        guard: _Guard | None,
+        guard: _QuotingGuard | None,
         plain: bool,
     ) -> None:
         self.invalid: list[Any] = []
@@ -124,38 +126,40 @@ class _Parser:
         )
         self.names: list[str] = self.reader.schema.names
         self.quoted, self.guard, self.plain = quoted, guard, plain
-        self.header_lines = 0 if header else 1 + sum(line_breaks(name.encode()) for name in self.names)
+        self.header_lines = 0 if header else 1 + sum(count_line_breaks(name.encode()) for name in self.names)
 
     def _skip(self, row: Any) -> str:
         self.invalid.append(row)
         return "skip"
 
 
-def _batches(file: SourceFile, stream: Utf8, parsers: Iterator[_Parser], lines: _Lines) -> Iterator[Batch]:
+def _read_batches(
+    file: SourceFile, stream: Utf8Stream, parsers: Iterator[_PartParser], lines: _LineCounter
+) -> Iterator[RowBatch]:
     rows, others = 0, lines.line - 1
-    with readable(file.name), stream:
+    with convert_read_errors(file.name), stream:
         for parser in parsers:
             lines.begin(parser.header_lines)
             others += parser.header_lines
             with parser.reader:
-                for block, last in _with_last(parser.reader):
-                    batch, no_rows = _batch(block, last, parser, stream, lines)
-                    rows, others = rows + _rows_of(batch), others + no_rows
+                for block, last in _mark_last(parser.reader):
+                    batch, no_rows = _make_batch(block, last, parser, stream, lines)
+                    rows, others = rows + _count_rows(batch), others + no_rows
                     yield batch
             rest = [lines.reject(row, parser, stream.marked) for row in parser.invalid]
             if parser.guard is not None:
                 parser.guard.check_rejects(rest, len(parser.names))
-            batch = Batch(pa.table({}), np.empty(0, np.int64), rest)
-            rows += _rows_of(batch)
+            batch = RowBatch(pa.table({}), np.empty(0, np.int64), rest)
+            rows += _count_rows(batch)
             yield batch
         check_rows(file.name, rows, stream.lines - others)
 
 
-def _rows_of(batch: Batch) -> int:
+def _count_rows(batch: RowBatch) -> int:
     return len(batch.lines) + sum(reject.rows for reject in batch.rejects)
 
 
-def _with_last(reader: Any) -> Iterator[tuple[pa.RecordBatch, bool]]:
+def _mark_last(reader: Any) -> Iterator[tuple[pa.RecordBatch, bool]]:
     """The blocks, and whether each is the last."""
     block = None
     for following in reader:
@@ -166,32 +170,34 @@ def _with_last(reader: Any) -> Iterator[tuple[pa.RecordBatch, bool]]:
         yield block, True
 
 
-def _batch(block: pa.RecordBatch, last: bool, parser: _Parser, stream: Utf8, lines: _Lines) -> tuple[Batch, int]:
+def _make_batch(
+    block: pa.RecordBatch, last: bool, parser: _PartParser, stream: Utf8Stream, lines: _LineCounter
+) -> tuple[RowBatch, int]:
     """The block's rows, and how many of its lines are no rows: blank ones, and line breaks inside values."""
     # The parser runs ahead in a thread of its own: rows of later blocks may be among the invalid ones already.
     ahead = parser.invalid[:]
     del parser.invalid[: len(ahead)]
-    breaks = _line_breaks(block, stream.returns) if parser.quoted else np.zeros(block.num_rows, dtype=np.int64)
+    breaks = _count_breaks(block, stream.returns) if parser.quoted else np.zeros(block.num_rows, dtype=np.int64)
     numbers, rejects, later = lines.place(breaks, ahead, parser, stream.marked)
     parser.invalid[:0] = later
     if last and lines.line - 1 > stream.lines:
         # A value that is never closed has the break of the file's last line, which ends no record then.
         values = [column[-1].as_py().decode() for column in block.columns]
-        rejects.append(Reject(int(numbers[-1]), UNCLOSED, ",".join(values).rstrip("\r\n"), int(breaks[-1])))
+        rejects.append(RejectedText(int(numbers[-1]), UNCLOSED, ",".join(values).rstrip("\r\n"), int(breaks[-1])))
         block, breaks, numbers = block.slice(0, block.num_rows - 1), breaks[:-1], numbers[:-1]
     if parser.guard is not None:
         parser.guard.check_rows(block, breaks, numbers)
         parser.guard.check_rejects(rejects, block.num_columns)
-    blank = _blank(block)
+    blank = _find_blank(block)
     columns, inside = block.columns, int(breaks.sum())
     if blank is None:
-        return as_batch(columns, numbers, rejects, stream.marked), inside
+        return make_batch(columns, numbers, rejects, stream.marked), inside
     keep = pc.invert(blank)
     columns, numbers = [column.filter(keep) for column in columns], numbers[keep.to_numpy(zero_copy_only=False)]
-    return as_batch(columns, numbers, rejects, stream.marked), inside + pc.sum(blank).as_py()
+    return make_batch(columns, numbers, rejects, stream.marked), inside + pc.sum(blank).as_py()
 
 
-class _Lines:
+class _LineCounter:
     """Keeps the count of records, and of the lines that they take, from block to block and from part to part."""
 
     def __init__(self) -> None:
@@ -202,8 +208,8 @@ class _Lines:
         self.record, self.line = 2 if header else 1, self.line + header
 
     def place(
-        self, breaks: Ints, invalid: Sequence[Any], parser: _Parser, marked: str
-    ) -> tuple[Ints, list[Reject], list[Any]]:
+        self, breaks: Ints, invalid: Sequence[Any], parser: _PartParser, marked: str
+    ) -> tuple[Ints, list[RejectedText], list[Any]]:
         """The line of each of a block's rows, the rejects among them, and the invalid rows that come after them.
 
         breaks: line breaks inside each row.
@@ -217,21 +223,23 @@ class _Lines:
         inside = [row for row, place in zip(invalid, skipped, strict=True) if place < end]
         height = np.ones(end, dtype=np.int64)
         height[places] += breaks
-        height[skipped[skipped < end]] += np.array([line_breaks(row.text.encode()) for row in inside], dtype=np.int64)
+        height[skipped[skipped < end]] += np.array(
+            [count_line_breaks(row.text.encode()) for row in inside], dtype=np.int64
+        )
         starts = self.line + np.cumsum(height) - height
-        rejects = [_reject(row, int(starts[row.number - self.record]), parser, marked) for row in inside]
+        rejects = [_make_reject(row, int(starts[row.number - self.record]), parser, marked) for row in inside]
         self.record, self.line = self.record + end, self.line + int(height.sum())
         return starts[places], rejects, list(invalid[len(inside) :])
 
-    def reject(self, row: Any, parser: _Parser, marked: str) -> Reject:
+    def reject(self, row: Any, parser: _PartParser, marked: str) -> RejectedText:
         """A rejected row after the last block's rows; they come one by one, in order."""
         self.line += row.number - self.record
-        rejected = _reject(row, self.line, parser, marked)
+        rejected = _make_reject(row, self.line, parser, marked)
         self.record, self.line = row.number + 1, self.line + rejected.rows
         return rejected
 
 
-class _Guard:
+class _QuotingGuard:
     """Looks at each record with several lines, where quoting is on since the file's first quotes look so."""
 
     def __init__(self, file: SourceFile, delimiter: bytes, proven: bool) -> None:
@@ -248,20 +256,20 @@ class _Guard:
         self._proven = self._proven or not rows.all()
         for at in np.flatnonzero(rows).tolist():
             record = BREAK.split(self._delimiter.join(column[at].as_py() for column in columns))
-            if not swallowed(record, self._delimiter, len(columns)):
+            if not are_all_rows(record, self._delimiter, len(columns)):
                 self._proven = True
-            elif not self._proven or beyond_chance(len(record), self._delimiter, len(columns)):
-                raise _unclear(self._file, int(numbers[long[at]]), len(record))
+            elif not self._proven or are_surely_rows(len(record), self._delimiter, len(columns)):
+                raise _unclear_quotes_error(self._file, int(numbers[long[at]]), len(record))
 
-    def check_rejects(self, rejects: Sequence[Reject], columns: int) -> None:
+    def check_rejects(self, rejects: Sequence[RejectedText], columns: int) -> None:
         """The same for what is no row by its columns, which counts as bad where quotes are known to enclose values."""
         for reject in rejects:
             record = BREAK.split(reject.text.encode())
-            if not self._proven and len(record) > 1 and swallowed(record, self._delimiter, columns):
-                raise _unclear(self._file, reject.line, len(record))
+            if not self._proven and len(record) > 1 and are_all_rows(record, self._delimiter, columns):
+                raise _unclear_quotes_error(self._file, reject.line, len(record))
 
 
-def _unclear(file: SourceFile, line: int, rows: int) -> DataError:
+def _unclear_quotes_error(file: SourceFile, line: int, rows: int) -> DataError:
     return DataError(
         f"{file.name}, line {line}: a quote opens a value of several lines there, and each of the {rows} lines has the "
         "columns of a row by itself; set the source's quoted to false if quotes are plain text in this file, or to "
@@ -273,20 +281,20 @@ def _unclear(file: SourceFile, line: int, rows: int) -> DataError:
     )
 
 
-def _reject(row: Any, line: int, parser: _Parser, marked: str) -> Reject:
-    rows = 1 + line_breaks(row.text.encode())
+def _make_reject(row: Any, line: int, parser: _PartParser, marked: str) -> RejectedText:
+    rows = 1 + count_line_breaks(row.text.encode())
     if marked and MARK in row.text:
-        return not_of_encoding(line, row.text, marked, rows)
+        return reject_undecodable(line, row.text, marked, rows)
     unclosed = rows > 1 and row.text.count('"') % 2
     reason = UNCLOSED if unclosed else f"{row.actual_columns} columns where {row.expected_columns} are expected"
     if '\\"' in row.text:
         reason += ', and a quote in a value is written \\" there, which is not read: write it doubled ("")'
     elif parser.plain and '"' in row.text:
         reason += ", as quotes are read as plain text here: set the source's quoted to true if they enclose values"
-    return Reject(line, reason, row.text, rows)
+    return RejectedText(line, reason, row.text, rows)
 
 
-def _line_breaks(block: pa.RecordBatch, returns: bool) -> Ints:
+def _count_breaks(block: pa.RecordBatch, returns: bool) -> Ints:
     """Line breaks inside each row's values. returns: some may have a ``\r``."""
     total = np.zeros(block.num_rows, dtype=np.int64)
     for column in block.columns:
@@ -302,7 +310,7 @@ def _line_breaks(block: pa.RecordBatch, returns: bool) -> Ints:
     return total
 
 
-def _blank(block: pa.RecordBatch) -> pa.Array | None:
+def _find_blank(block: pa.RecordBatch) -> pa.Array | None:
     """Which of the rows have no value at all; None where each has one."""
     blank = pc.equal(block.column(0), b"")
     if not pc.any(blank).as_py():

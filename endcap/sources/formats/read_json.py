@@ -12,77 +12,79 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from endcap.errors import DataError
-from endcap.sources.files import SourceFile, open_text, readable
-from endcap.sources.formats.json_values import LONGEST, Values, is_lines
-from endcap.sources.formats.paths import HINTS, Each, Key, Path, parse, paths_of_texts, roots_of
-from endcap.sources.formats.rows import Batch, Rows, as_batch, check_rows, column_name
-from endcap.sources.formats.utf8 import Utf8
-from endcap.sources.formats.walk import Node, Walk
-from endcap.sources.sql import quoted, text
+from endcap.sources.files import SourceFile, convert_read_errors, open_text
+from endcap.sources.formats.json_values import LONGEST, JsonValues, is_json_lines
+from endcap.sources.formats.paths import HINTS, EachStep, KeyStep, Path, list_roots, list_text_paths, parse_path
+from endcap.sources.formats.rows import RowBatch, SourceRows, check_rows, column_name, make_batch
+from endcap.sources.formats.utf8 import Utf8Stream
+from endcap.sources.formats.walk import PathWalk, SqlValue
+from endcap.sources.sql import quote_name, quote_text
 
 BLOCK = 8 << 20
 SAMPLE = 10_000
-TEXT, DOCUMENT = quoted(column_name(0)), quoted("§json")
+TEXT, DOCUMENT = quote_name(column_name(0)), quote_name("§json")
 BLANK = pa.array([b"", b"\r"])
 NOT_JSON = "not a JSON object"
 REPEATED = "a key is there more than once, and readers disagree which of its values counts"
 
 
-def read_json(file: SourceFile, wanted: Sequence[str], connection: Any, encoding: str | None = None) -> Rows | None:
+def read_json(
+    file: SourceFile, wanted: Sequence[str], connection: Any, encoding: str | None = None
+) -> SourceRows | None:
     """The rows of the file, with the keys of its first rows and those that are wanted; None where it is empty."""
-    blocks = _blocks(file, encoding)
+    blocks = _read_blocks(file, encoding)
     first = next(blocks, None)
     if first is None:
         return None
-    found, repeated = _keys(first, connection)
+    found, repeated = _list_keys(first, connection)
     unseen = [name for name in dict.fromkeys(wanted) if name not in found]
     # A key that is literally so named comes first, wherever in the file it turns up.
-    paths = {name: [(Key(name),), *_possible(parse(name), found)] for name in unseen}
-    by_element = any(Each() in path for places in paths.values() for path in places)
+    paths = {name: [(KeyStep(name),), *_select_possible(parse_path(name), found)] for name in unseen}
+    by_element = any(EachStep() in path for places in paths.values() for path in places)
     # A row of many elements carries nothing that nobody asked for.
     kept = [name for name in found if name in wanted or not by_element]
     rows = f"(SELECT *, TRY_CAST({TEXT} AS JSON) AS {DOCUMENT} FROM {{batch}})"  # noqa: S608 (constants)
-    walk = Walk(file.name, Node(DOCUMENT, None), rows)
+    walk = PathWalk(file.name, SqlValue(DOCUMENT, None), rows)
     # The type of a text would be looked for by parsing it once more: its first character says as much.
     is_object = f"CASE WHEN {TEXT} >= '{{' AND {TEXT} < '|' THEN true ELSE json_type({DOCUMENT}) = 'OBJECT' END"
     walk.refuse(f"{DOCUMENT} IS NULL OR NOT ({is_object})", NOT_JSON)
     # To look at the keys of each row takes as long as to read it: only where the first rows give reason to.
-    used = {*wanted, *roots_of(path for places in paths.values() for path in places)}
+    used = {*wanted, *list_roots(path for places in paths.values() for path in places)}
     if repeated & used:
         walk.refuse(_is_repeated(used), REPEATED)
     for name in [*kept, *unseen]:
-        walk.add(paths.get(name, [(Key(name),)]))
+        walk.add(paths.get(name, [(KeyStep(name),)]))
 
     def all_paths() -> list[str]:
-        return paths_of_texts(first.table.column(0).slice(0, HINTS).to_pylist())
+        return list_text_paths(first.table.column(0).slice(0, HINTS).to_pylist())
 
     batches = (walk.run(block, connection) for block in chain([first], blocks))
     others = [name for name in found if name not in kept]
-    return Rows([*kept, *unseen, *others], frozenset(), batches, set(unseen), all_paths).watched()
+    return SourceRows([*kept, *unseen, *others], frozenset(), batches, set(unseen), all_paths).watched()
 
 
-def _possible(paths: Sequence[Path], found: Sequence[str]) -> list[Path]:
+def _select_possible(paths: Sequence[Path], found: Sequence[str]) -> list[Path]:
     """The paths without those into a list that the file seems to lack, if it has the list of another."""
-    lists = [path for path in paths if Each() in path]
-    there = [path for path in lists if roots_of([path]) <= set(found)] or lists[:1]
+    lists = [path for path in paths if EachStep() in path]
+    there = [path for path in lists if list_roots([path]) <= set(found)] or lists[:1]
     return [path for path in paths if path not in lists or path in there]
 
 
-def _blocks(file: SourceFile, encoding: str | None) -> Iterator[Batch]:
+def _read_blocks(file: SourceFile, encoding: str | None) -> Iterator[RowBatch]:
     """The file's objects as batches of one column of their texts."""
-    with readable(file.name), open_text(file, encoding) as stream:
+    with convert_read_errors(file.name), open_text(file, encoding) as stream:
         head = stream.read(BLOCK)
-        lines = is_lines(head.decode(errors="ignore"))  # a character may be cut in two
-        yield from _lines(file, head, stream) if lines else _values(file, head, stream)
+        lines = is_json_lines(head.decode(errors="ignore"))  # a character may be cut in two
+        yield from _read_lines(file, head, stream) if lines else _read_values(file, head, stream)
 
 
-def _lines(file: SourceFile, chunk: bytes, stream: Utf8) -> Iterator[Batch]:
+def _read_lines(file: SourceFile, chunk: bytes, stream: Utf8Stream) -> Iterator[RowBatch]:
     line, rest, read, blank = 1, b"", 0, 0
     while chunk:
         head, newline, tail = chunk.rpartition(b"\n")
         if newline:
             count = head.count(b"\n") + 1
-            batch, empty = _full_lines(rest + head, line, stream.marked)
+            batch, empty = _drop_blank_lines(rest + head, line, stream.marked)
             read, blank = read + len(batch.lines), blank + empty
             yield batch
             line, rest = line + count, tail
@@ -98,11 +100,11 @@ def _lines(file: SourceFile, chunk: bytes, stream: Utf8) -> Iterator[Batch]:
             )
         chunk = stream.read(BLOCK)
     if rest:
-        yield _full_lines(rest, line, stream.marked)[0]
+        yield _drop_blank_lines(rest, line, stream.marked)[0]
     check_rows(file.name, read, stream.newlines - blank)
 
 
-def _full_lines(text: bytes, first: int, marked: str) -> tuple[Batch, int]:
+def _drop_blank_lines(text: bytes, first: int, marked: str) -> tuple[RowBatch, int]:
     """The lines of a text, the first of which has this number, without blank ones; and how many those are."""
     column = pc.split_pattern(pa.array([text], pa.binary()), "\n").values
     numbers = np.arange(first, first + len(column))
@@ -110,24 +112,24 @@ def _full_lines(text: bytes, first: int, marked: str) -> tuple[Batch, int]:
     blank = len(column) - pc.sum(full).as_py()
     if blank:
         column, numbers = column.filter(full), numbers[full.to_numpy(zero_copy_only=False)]
-    return as_batch([column], numbers, [], marked), blank
+    return make_batch([column], numbers, [], marked), blank
 
 
-def _values(file: SourceFile, head: bytes, stream: Utf8) -> Iterator[Batch]:
+def _read_values(file: SourceFile, head: bytes, stream: Utf8Stream) -> Iterator[RowBatch]:
     pieces, decoder = chain([head], iter(lambda: stream.read(BLOCK), b"")), codecs.getincrementaldecoder("utf-8")()
     lines, texts, size = [], [], 0
-    for line, value in Values(file.name, lambda: decoder.decode(next(pieces, b""))):
+    for line, value in JsonValues(file.name, lambda: decoder.decode(next(pieces, b""))):
         lines.append(line)
         texts.append(value)
         size += len(value)
         if size >= BLOCK:
-            yield as_batch([pa.array(texts)], np.array(lines), [], stream.marked)
+            yield make_batch([pa.array(texts)], np.array(lines), [], stream.marked)
             lines, texts, size = [], [], 0
     if texts:
-        yield as_batch([pa.array(texts)], np.array(lines), [], stream.marked)
+        yield make_batch([pa.array(texts)], np.array(lines), [], stream.marked)
 
 
-def _keys(block: Batch, connection: Any) -> tuple[list[str], set[str]]:
+def _list_keys(block: RowBatch, connection: Any) -> tuple[list[str], set[str]]:
     """The keys of the first rows, in the order in which they are first met, and those that a row has twice or more."""
     connection.register("lines", block.table.slice(0, SAMPLE))
     rows = connection.execute(f"SELECT json_keys(TRY_CAST({TEXT} AS JSON)) FROM lines").fetchall()  # noqa: S608 (a constant)
@@ -141,5 +143,5 @@ def _keys(block: Batch, connection: Any) -> tuple[list[str], set[str]]:
 
 def _is_repeated(names: Iterable[str]) -> str:
     """A condition: the row has one of these keys more than once."""
-    keys = f"list_filter(json_keys({DOCUMENT}), lambda x: x IN ({', '.join(map(text, sorted(names)))}))"
+    keys = f"list_filter(json_keys({DOCUMENT}), lambda x: x IN ({', '.join(map(quote_text, sorted(names)))}))"
     return f"len({keys}) > list_unique({keys})"

@@ -10,67 +10,71 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from endcap.sources.files import SourceFile, readable
-from endcap.sources.formats.paths import parse, paths_of_type, roots_of
-from endcap.sources.formats.rows import Batch, Rows, as_batch, check_rows, column_name
-from endcap.sources.formats.walk import column_nested, reaches, walk_table
+from endcap.sources.files import SourceFile, convert_read_errors
+from endcap.sources.formats.paths import list_roots, list_type_paths, parse_path
+from endcap.sources.formats.rows import RowBatch, SourceRows, check_rows, column_name, make_batch
+from endcap.sources.formats.walk import can_reach, nested_column_error, walk_table
 
 BLOCK = 262_144
 NESTED_BLOCK = BLOCK // 16
 """Fewer rows, for each may become many."""
 
 
-def read_parquet(file: SourceFile, wanted: Sequence[str], connection: Any) -> Rows:
+def read_parquet(file: SourceFile, wanted: Sequence[str], connection: Any) -> SourceRows:
     """The file's rows; of its columns only those that are wanted are read. A row's line is its number, from 1."""
-    with readable(file.name):
+    with convert_read_errors(file.name):
         parquet = pq.ParquetFile(file.path)
         schema = parquet.schema_arrow
     types = dict(zip(schema.names, schema.types, strict=True))
     names = [name for name in schema.names if name in set(wanted)]
     for name in names:
         if pa.types.is_nested(types[name]):
-            raise column_nested(file.name, name, types[name])
-    paths = {name: [path for path in parse(name) if reaches(path, types)] for name in wanted if name not in types}
+            raise nested_column_error(file.name, name, types[name])
+    paths = {
+        name: [path for path in parse_path(name) if can_reach(path, types)] for name in wanted if name not in types
+    }
     paths = {name: reached for name, reached in paths.items() if reached}
     # Columns that nobody asked for still stand in the message about one that is missing.
     others = [name for name in schema.names if name not in names]
 
     def all_paths() -> list[str]:
-        return [path for name, kind in types.items() if pa.types.is_nested(kind) for path in paths_of_type(name, kind)]
+        return [
+            path for name, kind in types.items() if pa.types.is_nested(kind) for path in list_type_paths(name, kind)
+        ]
 
     if not paths:
         instants = frozenset(name for name in names if pa.types.is_temporal(types[name]))
-        return Rows([*names, *others], instants, _batches(file, parquet, names, connection), paths=all_paths)
-    roots = roots_of(chain(*paths.values()))
+        return SourceRows([*names, *others], instants, _read_batches(file, parquet, names, connection), paths=all_paths)
+    roots = list_roots(chain(*paths.values()))
     columns = [(name, types[name]) for name in schema.names if name in names or name in roots]
     walk, instants, unseen = walk_table(file.name, columns, names, paths)
-    batches = (walk.run(batch, connection) for batch in _typed(file, parquet, [name for name, _ in columns]))
-    return Rows([*names, *paths, *others], instants, batches, unseen, all_paths).watched()
+    batches = (walk.run(batch, connection) for batch in _convert_columns(file, parquet, [name for name, _ in columns]))
+    return SourceRows([*names, *paths, *others], instants, batches, unseen, all_paths).watched()
 
 
-def _batches(file: SourceFile, parquet: Any, names: list[str], connection: Any) -> Iterator[Batch]:
+def _read_batches(file: SourceFile, parquet: Any, names: list[str], connection: Any) -> Iterator[RowBatch]:
     line, read = 1, 0
-    with readable(file.name), parquet:
+    with convert_read_errors(file.name), parquet:
         for block in parquet.iter_batches(batch_size=BLOCK, columns=names):
-            columns = [_text(block.column(name), connection) for name in names]
-            batch = as_batch(columns, np.arange(line, line + block.num_rows), [])
+            columns = [_to_text(block.column(name), connection) for name in names]
+            batch = make_batch(columns, np.arange(line, line + block.num_rows), [])
             line, read = line + block.num_rows, read + len(batch.lines)
             yield batch
         check_rows(file.name, read, parquet.metadata.num_rows)
 
 
-def _typed(file: SourceFile, parquet: Any, names: list[str]) -> Iterator[Batch]:
+def _convert_columns(file: SourceFile, parquet: Any, names: list[str]) -> Iterator[RowBatch]:
     line = 1
-    with readable(file.name), parquet:
+    with convert_read_errors(file.name), parquet:
         for block in parquet.iter_batches(batch_size=NESTED_BLOCK, columns=names):
             columns = [block.column(name) for name in names]
             table = pa.table(columns, names=[column_name(at) for at in range(len(names))])
-            yield Batch(table, np.arange(line, line + block.num_rows))
+            yield RowBatch(table, np.arange(line, line + block.num_rows))
             line += block.num_rows
         check_rows(file.name, line - 1, parquet.metadata.num_rows)
 
 
-def _text(column: pa.Array, connection: Any) -> pa.Array:
+def _to_text(column: pa.Array, connection: Any) -> pa.Array:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_binary(column.type) or pa.types.is_string(column.type):

@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from endcap.errors import DataError
-from endcap.sources.formats.utf8 import MARK, unmarked
+from endcap.sources.formats.utf8 import MARK, unmark
 
 
 @dataclass(frozen=True)
-class Reject:
+class RejectedText:
     """Something that is no row. `rows`: how many lines of the file went with it."""
 
     line: int
@@ -26,18 +26,18 @@ class Reject:
 
 
 @dataclass(frozen=True)
-class Batch:
+class RowBatch:
     """Rows in file order. table: string columns, by `column_name`, as `Rows.names`; lines: int64 [rows], 1-based."""
 
     table: pa.Table
     lines: NDArray[np.int64]
-    rejects: list[Reject] = field(default_factory=list)
+    rejects: list[RejectedText] = field(default_factory=list)
     marked: str = ""
     """The encoding, where some of the text is not of it and bears a mark."""
 
 
 @dataclass(frozen=True)
-class Rows:
+class SourceRows:
     """A file's rows. names: its columns; instants: those that hold typed times, whatever unit the shop declares.
 
     unseen: names that were asked for and not met so far. In JSON a key may first come late in the file, so the set
@@ -47,11 +47,11 @@ class Rows:
 
     names: Sequence[str]
     instants: frozenset[str]
-    batches: Iterator[Batch]
+    batches: Iterator[RowBatch]
     unseen: set[str] = field(default_factory=set)
     paths: Callable[[], list[str]] = list
 
-    def watched(self) -> Rows:
+    def watched(self) -> SourceRows:
         """These rows, with `unseen` kept while they are read; where it is not empty, the first batch is read now."""
         if not self.unseen:
             return self
@@ -59,7 +59,7 @@ class Rows:
         first = next(batches, None)
         return replace(self, batches=batches if first is None else chain([first], batches))
 
-    def _watch(self) -> Iterator[Batch]:
+    def _watch(self) -> Iterator[RowBatch]:
         for batch in self.batches:
             columns = zip(self.names, batch.table.columns, strict=False)
             self.unseen.difference_update([name for name, column in columns if column.null_count < len(column)])
@@ -71,13 +71,15 @@ def column_name(at: int) -> str:
     return f"§{at}"
 
 
-def as_batch(columns: Sequence[pa.Array], lines: NDArray[np.int64], rejects: list[Reject], marked: str = "") -> Batch:
+def make_batch(
+    columns: Sequence[pa.Array], lines: NDArray[np.int64], rejects: list[RejectedText], marked: str = ""
+) -> RowBatch:
     """A batch of these columns: UTF-8, binary or string."""
     texts = [column.cast(pa.string()) for column in columns]
-    return Batch(pa.table(texts, names=[column_name(at) for at in range(len(texts))]), lines, rejects, marked)
+    return RowBatch(pa.table(texts, names=[column_name(at) for at in range(len(texts))]), lines, rejects, marked)
 
 
-def without_marks(batch: Batch, wanted: Sequence[int]) -> Batch:
+def reject_marked(batch: RowBatch, wanted: Sequence[int]) -> RowBatch:
     """The batch without the rows that bear a mark in one of the wanted columns (by their places): they are rejects."""
     if not batch.marked or not len(batch.lines):
         return batch
@@ -89,20 +91,20 @@ def without_marks(batch: Batch, wanted: Sequence[int]) -> Batch:
             table = table.set_column(at, table.field(at), pc.replace_substring_regex(column, f"{MARK}(..)", r"\\x\1"))
             bad |= bears & (at in wanted)
     rejects = [
-        not_of_encoding(
+        reject_undecodable(
             int(batch.lines[at]),
             ",".join(value or "" for value in table.slice(at, 1).to_pylist()[0].values()),
             batch.marked,
         )
         for at in np.flatnonzero(bad)
     ]
-    return Batch(table.filter(pa.array(~bad)), batch.lines[~bad], batch.rejects + rejects)
+    return RowBatch(table.filter(pa.array(~bad)), batch.lines[~bad], batch.rejects + rejects)
 
 
-def not_of_encoding(line: int, text: str, encoding: str, rows: int = 1) -> Reject:
+def reject_undecodable(line: int, text: str, encoding: str, rows: int = 1) -> RejectedText:
     """The reject of a text that bears a mark."""
     reason = f"not {encoding.upper()} text: set the source's encoding, such as latin-1 or cp1252"
-    return Reject(line, reason, unmarked(text), rows)
+    return RejectedText(line, reason, unmark(text), rows)
 
 
 def check_rows(name: str, read: int, counted: int) -> None:

@@ -26,21 +26,21 @@ def _mark(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error(_HANDLER, _mark)
 
 
-def unmarked(text: str) -> str:
+def unmark(text: str) -> str:
     """The text for people: a marked byte as its escape (``\\xff``)."""
     return _MARKED.sub(r"\\x\1", text)
 
 
-def line_breaks(text: bytes) -> int:
+def count_line_breaks(text: bytes) -> int:
     """How many line breaks there are: ``\\n``, ``\\r\\n`` or a lone ``\\r``, as parsers of CSV read them."""
-    return text.count(b"\n") + _lone_returns(text)
+    return text.count(b"\n") + _count_lone_returns(text)
 
 
-def _lone_returns(text: bytes) -> int:
+def _count_lone_returns(text: bytes) -> int:
     return text.count(b"\r") - text.count(b"\r\n") if b"\r" in text else 0
 
 
-class Pieces(io.RawIOBase):
+class PieceStream(io.RawIOBase):
     """A stream of bytes that come in pieces of their own size."""
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Pieces(io.RawIOBase):
         return part
 
 
-class Utf8(Pieces):
+class Utf8Stream(PieceStream):
     """The text of `stream` in pieces that end with a line break, also where the text itself does not.
 
     A byte that is not of the encoding becomes MARK and its two hexadecimal digits, and `marked` the encoding's name.
@@ -101,7 +101,7 @@ class Utf8(Pieces):
                 # A line break ends no character's bytes, and a \r at the end may be half of one.
                 cut = data.rfind(b"\n") + 1 or data.rfind(b"\r", 0, -1) + 1
                 if not cut and len(data) >= LONGEST:
-                    cut = len(data) - _cut_character(data)
+                    cut = len(data) - _count_cut_bytes(data)
                 data, self._rest = data[:cut], data[cut:]
             else:
                 self._rest = b""
@@ -126,7 +126,7 @@ class Utf8(Pieces):
         if self._old != self._new:
             data = data.replace(self._old, self._new)
         newlines = data.count(b"\n")
-        self.newlines, self.lines = self.newlines + newlines, self.lines + newlines + _lone_returns(data)
+        self.newlines, self.lines = self.newlines + newlines, self.lines + newlines + _count_lone_returns(data)
         self.returns = self.returns or b"\r" in data
         if self._decoder is None:
             try:
@@ -137,7 +137,7 @@ class Utf8(Pieces):
         return data
 
 
-def _cut_character(data: bytes) -> int:
+def _count_cut_bytes(data: bytes) -> int:
     """How many bytes of a character that is not all there the UTF-8 data end with."""
     for count in range(1, min(3, len(data)) + 1):
         byte = data[-count]

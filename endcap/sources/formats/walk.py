@@ -14,46 +14,46 @@ from endcap.errors import DataError
 from endcap.sources.formats.paths import (
     ELEMENTS,
     LISTS,
-    Each,
-    Having,
-    Key,
+    EachStep,
+    KeyStep,
+    MatchStep,
     Path,
     Step,
-    element_type,
-    paths_of_type,
-    shown,
-    wrapped,
-    written,
+    format_path,
+    get_element_type,
+    is_wrapper,
+    join_paths,
+    list_type_paths,
 )
-from endcap.sources.formats.rows import Batch, Reject, check_rows, column_name
-from endcap.sources.formats.utf8 import unmarked
-from endcap.sources.sql import quoted, text
+from endcap.sources.formats.rows import RejectedText, RowBatch, check_rows, column_name
+from endcap.sources.formats.utf8 import unmark
+from endcap.sources.sql import quote_name, quote_text
 
-ROW, REFUSED, LIST = quoted("§row"), quoted("§refused"), quoted("§list")
+ROW, REFUSED, LIST = quote_name("§row"), quote_name("§refused"), quote_name("§list")
 # RFC 6901: how a key is written in a pointer.
 _ESCAPES = str.maketrans({"~": "~0", "/": "~1"})
 
 
 @dataclass(frozen=True)
-class Node:
+class SqlValue:
     """A value in SQL. type: of its column; None: JSON, or text out of it."""
 
     sql: str
     type: pa.DataType | None
 
 
-class Walk:
+class PathWalk:
     """How the columns of a batch become those that are wanted.
 
     A list that is empty, missing or null gives one row, whose values of the list are null.
     """
 
-    def __init__(self, file: str, roots: Node | Mapping[str, Node], source: str = "{batch}") -> None:
+    def __init__(self, file: str, roots: SqlValue | Mapping[str, SqlValue], source: str = "{batch}") -> None:
         """file: its name, for errors. roots: the JSON of a row, or its columns. source: the SQL of the rows that both
         speak of, made of the batch."""
         self._file, self._roots, self._source = file, roots, source
         self._levels = [_Level(0)]
-        self._lists: list[tuple[Path, Node]] = []
+        self._lists: list[tuple[Path, SqlValue]] = []
         """The lists walked, one within the other: the path of each from the row, and its elements."""
         self._values: list[list[tuple[int, str]]] = []
         """Of each column its values in order of precedence: the level that each is of, and SQL over its rows."""
@@ -73,15 +73,15 @@ class Walk:
         values, kinds = [], []
         for path in paths:
             node, start = self._root(path[0])
-            ends = [at for at, step in enumerate(path) if isinstance(step, Each)]
+            ends = [at for at, step in enumerate(path) if isinstance(step, EachStep)]
             for depth, end in enumerate(ends):
                 node, start = self._element(depth, path[: end + 1], node, path[start:end]), end + 1
                 if any(other[:end] == path[:end] and other[end : end + 1] != path[end : end + 1] for other in paths):
                     self._loose.add(path[: end + 1])
-            place = _unwrapped(self._follow(node, path[start:], self._levels[len(ends)]), ELEMENTS)
+            place = _unwrap(self._follow(node, path[start:], self._levels[len(ends)]), ELEMENTS)
             if place.type is not None and pa.types.is_nested(place.type):
-                raise column_nested(self._file, written(path), place.type)
-            values.append((len(ends), _as_text(place)))
+                raise nested_column_error(self._file, format_path(path), place.type)
+            values.append((len(ends), _convert_to_text(place)))
             kinds.append(place.type)
         self._values.append(values)
         return kinds[0] if len(set(kinds)) == 1 else None
@@ -95,7 +95,7 @@ class Walk:
         """Whether a row of the file may become several."""
         return bool(self._lists)
 
-    def run(self, batch: Batch, connection: Any) -> Batch:
+    def run(self, batch: RowBatch, connection: Any) -> RowBatch:
         """The wanted columns of a batch, by `column_name`, each row with the line that it comes from."""
         table, lines = batch.table, batch.lines
         numbers = pa.array(np.arange(len(lines)))
@@ -110,22 +110,24 @@ class Walk:
             at = np.flatnonzero(refused)
             rows = (at if origin is None else origin[at]).tolist()
             rejects = rejects + [
-                Reject(int(lines[row]), refusals[reason - 1][2], unmarked(",".join(map(str, _row(table, row)))))
+                RejectedText(
+                    int(lines[row]), refusals[reason - 1][2], unmark(",".join(map(str, _list_values(table, row))))
+                )
                 for row, reason in zip(rows, refused[at].tolist(), strict=True)
             ]
             kept = refused == 0
             result = result.filter(pa.array(kept))
             origin = np.flatnonzero(kept) if origin is None else origin[kept]
         columns = result.select([column_name(at) for at in range(len(self._values))])
-        return Batch(columns, lines if origin is None else lines[origin], rejects, batch.marked)
+        return RowBatch(columns, lines if origin is None else lines[origin], rejects, batch.marked)
 
-    def _root(self, step: Step) -> tuple[Node, int]:
+    def _root(self, step: Step) -> tuple[SqlValue, int]:
         """Where a path begins, and how many of its steps that takes."""
-        if isinstance(self._roots, Node):
+        if isinstance(self._roots, SqlValue):
             return self._roots, 0
-        return self._roots[_name(step)], 1
+        return self._roots[_get_key(step)], 1
 
-    def _element(self, depth: int, walked: Path, node: Node, path: Path) -> Node:
+    def _element(self, depth: int, walked: Path, node: SqlValue, path: Path) -> SqlValue:
         """An element of the list that lies at a path from the node, and at `walked` from the row."""
         if depth == len(self._lists):
             if depth and walked[: len(self._lists[-1][0])] != self._lists[-1][0]:
@@ -133,17 +135,17 @@ class Walk:
             value = self._follow(node, path, self._levels[depth])
             if value.type is None or is_text(value.type):
                 self._texts.append((depth, walked, value.sql))
-            place = _as_list(value)
-            kind = None if place.type is None else element_type(place.type)
-            self._lists.append((walked, Node(place.sql, kind)))
+            place = _get_list(value)
+            kind = None if place.type is None else get_element_type(place.type)
+            self._lists.append((walked, SqlValue(place.sql, kind)))
             self._levels.append(_Level(depth + 1))
         known, elements = self._lists[depth]
         if known != walked:
             raise self._differ(walked, known)
-        return Node(_element_name(depth + 1), elements.type)
+        return SqlValue(_element_name(depth + 1), elements.type)
 
     def _differ(self, walked: Path, known: Path) -> DataError:
-        lists = sorted({written(walked), written(known)})
+        lists = sorted({format_path(walked), format_path(known)})
         return DataError(
             f"{self._file}: the wanted columns walk different lists, {' and '.join(lists)}; allowed: one list, "
             "and a list within its elements. Of the other, take one element by [key=value]",
@@ -152,29 +154,29 @@ class Walk:
             lists=lists,
         )
 
-    def _follow(self, node: Node, path: Path, level: _Level) -> Node:
+    def _follow(self, node: SqlValue, path: Path, level: _Level) -> SqlValue:
         """The value at a path without `[]`."""
         while path and node.type is not None and not is_text(node.type):
-            node, path = _step(node, path[0]), path[1:]
+            node, path = _take_step(node, path[0]), path[1:]
         if not path and node.type is not None:
             return node
-        keys = _keys(path)
-        value = level.take(node.sql if node.type is None else _document(node.sql), keys)
+        keys = _take_keys(path)
+        value = level.take(node.sql if node.type is None else _valid_document(node.sql), keys)
         path = path[len(keys) :]
         while path:
-            having, keys = path[0], _keys(path[1:])
-            assert isinstance(having, Having)
-            compared = f"json_extract_string(x, {text(_pointer([Key(having.key)]))})"
-            first = _first(_json_list(value), compared, having)
-            value, path = f"json_extract_string({first}, {text(_pointer(keys))})", path[len(keys) + 1 :]
-        return Node(value, None)
+            having, keys = path[0], _take_keys(path[1:])
+            assert isinstance(having, MatchStep)
+            compared = f"json_extract_string(x, {quote_text(_make_pointer([KeyStep(having.key)]))})"
+            first = _select_first(_extract_list(value), compared, having)
+            value, path = f"json_extract_string({first}, {quote_text(_make_pointer(keys))})", path[len(keys) + 1 :]
+        return SqlValue(value, None)
 
     def _all_refusals(self) -> list[tuple[int, str, str]]:
         refusals = list(self._refusals)
         for depth, walked, value in self._texts:
             if walked not in self._loose:
-                name = written(walked[:-1])
-                refusals += [(depth, condition, f"{name} {reason}") for condition, reason in _no_list(value)]
+                name = format_path(walked[:-1])
+                refusals += [(depth, condition, f"{name} {reason}") for condition, reason in _check_list(value)]
         return refusals
 
     def _sql(self, batch: str) -> str:
@@ -196,7 +198,7 @@ class Walk:
             for at, values in enumerate(self._values):
                 for which, (of, sql) in enumerate(values):
                     if of == depth:
-                        columns[at][which] = quoted(f"§{at}/{which}")
+                        columns[at][which] = quote_name(f"§{at}/{which}")
                         kept.append(f"{sql} AS {columns[at][which]}")
                         carried.append(columns[at][which])
             # In a select of its own, or the elements would be taken out of the list twice.
@@ -204,7 +206,7 @@ class Walk:
             rows = f"(SELECT {', '.join(kept)} FROM {rows})"  # noqa: S608 (as above)
             unnested = f"unnest(CASE WHEN len({LIST}) > 0 THEN {LIST} ELSE [NULL] END)"
             source = f"(SELECT {', '.join([*carried, f'{unnested} AS {_element_name(depth + 1)}'])} FROM {rows})"  # noqa: S608 (as above)
-        kept += [f"{_first_filled(values)} AS {quoted(column_name(at))}" for at, values in enumerate(columns)]
+        kept += [f"{_coalesce(values)} AS {quote_name(column_name(at))}" for at, values in enumerate(columns)]
         return f"SELECT {', '.join(kept)} FROM {rows}"  # noqa: S608 (as above)
 
 
@@ -218,47 +220,47 @@ class _Level:
     def take(self, document: str, keys: Sequence[Step]) -> str:
         """SQL of the text that stands at these keys of a JSON document."""
         pointers = self.documents.setdefault(document, [])
-        pointer = _pointer(keys)
+        pointer = _make_pointer(keys)
         if pointer not in pointers:
             pointers.append(pointer)
         return f"{self._column(document)}[{pointers.index(pointer) + 1}]"
 
     def taken(self) -> list[str]:
         """The columns that `take` speaks of."""
-        listed = {document: ", ".join(map(text, pointers)) for document, pointers in self.documents.items()}
+        listed = {document: ", ".join(map(quote_text, pointers)) for document, pointers in self.documents.items()}
         return [
             f"json_extract_string({document}, [{pointers}]::VARCHAR[]) AS {self._column(document)}"
             for document, pointers in listed.items()
         ]
 
     def _column(self, document: str) -> str:
-        return quoted(f"§texts{self.depth}/{list(self.documents).index(document)}")
+        return quote_name(f"§texts{self.depth}/{list(self.documents).index(document)}")
 
 
 def walk_table(
     file: str, columns: Sequence[tuple[str, pa.DataType]], kept: Sequence[str], paths: Mapping[str, Sequence[Path]]
-) -> tuple[Walk, frozenset[str], set[str]]:
+) -> tuple[PathWalk, frozenset[str], set[str]]:
     """A walk over a table that keeps columns and adds what lies at paths.
 
     Returns also which of both hold typed times, and which come out of texts, so that nobody knows yet whether there is
     such a value. Raises DataError as `Walk.add` does.
     """
-    roots = {name: Node(quoted(column_name(at)), kind) for at, (name, kind) in reversed([*enumerate(columns)])}
-    walk = Walk(file, roots)
+    roots = {name: SqlValue(quote_name(column_name(at)), kind) for at, (name, kind) in reversed([*enumerate(columns)])}
+    walk = PathWalk(file, roots)
     for head in dict.fromkeys(path[0] for places in paths.values() for path in places if len(path) > 1):
-        column = roots[_name(head)]
+        column = roots[_get_key(head)]
         if column.type is not None and is_text(column.type):
-            walk.refuse(not_json(column.sql), f"{_name(head)} is not JSON")
-    kinds = {name: walk.add([(Key(name),)]) for name in kept}
+            walk.refuse(is_invalid_json(column.sql), f"{_get_key(head)} is not JSON")
+    kinds = {name: walk.add([(KeyStep(name),)]) for name in kept}
     kinds |= {name: walk.add(places) for name, places in paths.items()}
     instants = frozenset(name for name, kind in kinds.items() if kind is not None and pa.types.is_temporal(kind))
     return walk, instants, {name for name in paths if kinds[name] is None}
 
 
-def column_nested(file: str, name: str, kind: pa.DataType) -> DataError:
+def nested_column_error(file: str, name: str, kind: pa.DataType) -> DataError:
     """The error of a name that stands for lists or objects where a plain value is expected."""
-    paths = [f"{name}{path[1:]}" for path in paths_of_type("x", kind)]
-    listed = f"; name a path to a plain value of it: {shown(paths)}" if paths else ""
+    paths = [f"{name}{path[1:]}" for path in list_type_paths("x", kind)]
+    listed = f"; name a path to a plain value of it: {join_paths(paths)}" if paths else ""
     return DataError(
         f"{file}: column {name!r} is {kind}; a plain column is expected{listed}",
         code="events.column-nested",
@@ -269,17 +271,17 @@ def column_nested(file: str, name: str, kind: pa.DataType) -> DataError:
     )
 
 
-def reaches(path: Path, columns: Mapping[str, pa.DataType]) -> bool:
+def can_reach(path: Path, columns: Mapping[str, pa.DataType]) -> bool:
     """Whether typed columns may have a path: what texts hold is seen only as they are read."""
-    kind = columns.get(_name(path[0]))
+    kind = columns.get(_get_key(path[0]))
     if kind is None:
         return False
-    node = Node("", kind)
+    node = SqlValue("", kind)
     for step in path[1:]:
         if node.type is None or is_text(node.type):
             break
         try:
-            node = _step(node, step)
+            node = _take_step(node, step)
         except KeyError:
             return False
     return True
@@ -292,57 +294,57 @@ def is_text(kind: pa.DataType) -> bool:
     return any(test(kind) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
 
 
-def not_json(column: str) -> str:
+def is_invalid_json(column: str) -> str:
     """A condition: the text of a column that paths lead into is no JSON."""
     return f"trim({column}) <> '' AND NOT json_valid({column})"
 
 
-def _step(node: Node, step: Step) -> Node:
+def _take_step(node: SqlValue, step: Step) -> SqlValue:
     """A step into a typed value. Raises KeyError: its type has no such step."""
     kind = node.type
     assert kind is not None  # JSON is followed by pointers
-    if isinstance(step, Key):
+    if isinstance(step, KeyStep):
         if pa.types.is_struct(kind) and kind.get_field_index(step.name) >= 0:
-            return Node(f"struct_extract({node.sql}, {text(step.name)})", kind.field(step.name).type)
+            return SqlValue(f"struct_extract({node.sql}, {quote_text(step.name)})", kind.field(step.name).type)
         if pa.types.is_map(kind):
-            return Node(f"map_extract_value({node.sql}, {text(step.name)})", kind.item_type)
-        if wrapped(kind, ELEMENTS):
-            return _step(_unwrapped(node, ELEMENTS), step)
+            return SqlValue(f"map_extract_value({node.sql}, {quote_text(step.name)})", kind.item_type)
+        if is_wrapper(kind, ELEMENTS):
+            return _take_step(_unwrap(node, ELEMENTS), step)
         raise KeyError(step.name)
-    place = _as_list(node)
-    element = None if place.type is None else element_type(place.type)
+    place = _get_list(node)
+    element = None if place.type is None else get_element_type(place.type)
     if element is None:
-        raise KeyError(written((step,)))
-    if isinstance(step, Each):
-        return Node(place.sql, element)
-    compared = _step(Node("x", element), Key(step.key))
-    return Node(_first(place.sql, f"({compared.sql})::VARCHAR", step), element)
+        raise KeyError(format_path((step,)))
+    if isinstance(step, EachStep):
+        return SqlValue(place.sql, element)
+    compared = _take_step(SqlValue("x", element), KeyStep(step.key))
+    return SqlValue(_select_first(place.sql, f"({compared.sql})::VARCHAR", step), element)
 
 
-def _as_list(node: Node) -> Node:
+def _get_list(node: SqlValue) -> SqlValue:
     """The list that a node is, without what some writers put round it."""
     if node.type is None or is_text(node.type):
-        return Node(_json_list(node.sql), None)
-    return _unwrapped(node, LISTS)
+        return SqlValue(_extract_list(node.sql), None)
+    return _unwrap(node, LISTS)
 
 
-def _unwrapped(node: Node, names: Sequence[str]) -> Node:
+def _unwrap(node: SqlValue, names: Sequence[str]) -> SqlValue:
     """What lies in a struct that some writers put round a list or its elements."""
-    if node.type is not None and wrapped(node.type, names):
-        return _step(node, Key(node.type.field(0).name))
+    if node.type is not None and is_wrapper(node.type, names):
+        return _take_step(node, KeyStep(node.type.field(0).name))
     return node
 
 
-def _first(elements: str, compared: str, having: Having) -> str:
-    return f"list_filter({elements}, lambda x: coalesce({compared} = {text(having.value)}, false))[1]"
+def _select_first(elements: str, compared: str, having: MatchStep) -> str:
+    return f"list_filter({elements}, lambda x: coalesce({compared} = {quote_text(having.value)}, false))[1]"
 
 
-def _json_list(value: str) -> str:
+def _extract_list(value: str) -> str:
     """The elements of a JSON text that is a list, null for any other."""
     return f"CASE WHEN starts_with(ltrim({value}), '[') AND json_valid({value}) THEN json_extract({value}, '$[*]') END"
 
 
-def _no_list(value: str) -> list[tuple[str, str]]:
+def _check_list(value: str) -> list[tuple[str, str]]:
     """What is wrong with a text that is neither missing nor a list, as conditions with reasons."""
     start = f"ltrim({value})"
     return [
@@ -351,29 +353,29 @@ def _no_list(value: str) -> list[tuple[str, str]]:
     ]
 
 
-def _document(value: str) -> str:
+def _valid_document(value: str) -> str:
     return f"CASE WHEN json_valid({value}) THEN {value} END"
 
 
-def _keys(path: Path) -> list[Step]:
-    return list(takewhile(lambda step: isinstance(step, Key), path))
+def _take_keys(path: Path) -> list[Step]:
+    return list(takewhile(lambda step: isinstance(step, KeyStep), path))
 
 
-def _pointer(keys: Sequence[Step]) -> str:
-    return "".join(f"/{_name(key).translate(_ESCAPES)}" for key in keys)
+def _make_pointer(keys: Sequence[Step]) -> str:
+    return "".join(f"/{_get_key(key).translate(_ESCAPES)}" for key in keys)
 
 
-def _name(step: Step) -> str:
+def _get_key(step: Step) -> str:
     """The name of a key, as each path begins with one."""
-    assert isinstance(step, Key)
+    assert isinstance(step, KeyStep)
     return step.name
 
 
 def _element_name(depth: int) -> str:
-    return quoted(f"§element{depth}")
+    return quote_name(f"§element{depth}")
 
 
-def _as_text(node: Node) -> str:
+def _convert_to_text(node: SqlValue) -> str:
     if node.type is None:
         return node.sql
     if pa.types.is_binary(node.type) or pa.types.is_large_binary(node.type):
@@ -386,11 +388,11 @@ def _as_text(node: Node) -> str:
     return value
 
 
-def _first_filled(values: Sequence[str]) -> str:
+def _coalesce(values: Sequence[str]) -> str:
     if len(values) == 1:
         return values[0]
     return "coalesce(" + ", ".join(f"nullif({value}, '')" for value in values) + ")"
 
 
-def _row(table: pa.Table, row: int) -> list[object]:
+def _list_values(table: pa.Table, row: int) -> list[object]:
     return [column[row].as_py() for column in table.columns]

@@ -25,17 +25,17 @@ _NEVER = np.iinfo(np.int64).max
 _UTC = ("UTC", "Etc/UTC", "GMT", "Etc/GMT")
 
 
-def has_clock(zone: str) -> bool:
+def has_clock_changes(zone: str) -> bool:
     """Whether local times of the zone are not just those of UTC."""
     return zone not in _UTC
 
 
-def clock_of(zone: str) -> Clock | None:
+def make_clock(zone: str) -> LocalClock | None:
     """The zone's clock; None where local times are those of UTC."""
-    return Clock(zone) if has_clock(zone) else None
+    return LocalClock(zone) if has_clock_changes(zone) else None
 
 
-class Clock:
+class LocalClock:
     """A zone's clock, and how many times it made doubtful.
 
     A local time that the clock skips moves on by as much as the clock did. A local time that it shows twice is the
@@ -72,9 +72,9 @@ class Clock:
         twice = doubtful & (widths[change] < 0)
         self.ambiguous += int(twice.sum())
         self.shifted += int((doubtful & ~twice).sum())
-        self._rows_rise += _rise(local, twice)
+        self._rows_rise += _count_rises(local, twice)
         if twice.any():
-            owners = _owners(rows)
+            owners = _list_owners(rows)
             if owners is not None:
                 self._keep_order(local, instants, change, twice, owners.take(pa.array(at)))
         times = rows.column(time).to_numpy().copy()
@@ -85,7 +85,7 @@ class Clock:
         """Move those of the ambiguous `instants` that are of the second hour."""
         codes = owners.dictionary_encode().indices.to_numpy()
         order = np.argsort(codes, kind="stable")
-        self._owners_rise += _rise(local[order], twice[order], codes[order])
+        self._owners_rise += _count_rises(local[order], twice[order], codes[order])
         falling = (self._owners_rise or self._rows_rise) < 0
         places = np.flatnonzero(twice)
         changes, firsts = change[places].tolist(), instants[places].tolist()
@@ -145,7 +145,7 @@ class Clock:
         return offset.days * _DAY + offset.seconds
 
 
-def _rise(local: Ints, twice: Mask, codes: Any = None) -> int:
+def _count_rises(local: Ints, twice: Mask, codes: Any = None) -> int:
     """Steps up less steps down between neighbours, of one code; those within a repeated hour tell nothing.
 
     Nor do those of more than a day: they are from one part of a file to another.
@@ -157,7 +157,7 @@ def _rise(local: Ints, twice: Mask, codes: Any = None) -> int:
     return int(np.sign(steps[telling]).sum())
 
 
-def _owners(rows: pa.Table) -> pa.Array | None:
+def _list_owners(rows: pa.Table) -> pa.Array | None:
     """A text for the owner of each row: the customer, else the session; None where rows have no owner."""
     if "customer" not in rows.schema.names or "session" not in rows.schema.names:
         return None

@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from endcap.sources.sql import quoted
+from endcap.sources.sql import quote_name
 
 Bytes = NDArray[np.uint8]
 
 
-class Glanced(str):
+class GlancedColumn(str):
     """A batch's column as SQL, with what a glance at it said.
 
     name: the column's. plain: each value is an id as it stands (`endcap.sources.values.ids`), or null; whole: none is
@@ -42,8 +42,8 @@ class Glanced(str):
         whole: bool = True,
         milliseconds: str | None = None,
         local: bool = False,
-    ) -> Glanced:
-        column = super().__new__(cls, quoted(name))
+    ) -> GlancedColumn:
+        column = super().__new__(cls, quote_name(name))
         column.name, column.plain, column.whole = name, plain, whole
         column.milliseconds, column.local = milliseconds, local
         return column
@@ -51,23 +51,23 @@ class Glanced(str):
 
 def is_plain(column: str) -> bool:
     """Whether a column's values are ids as they stand."""
-    return isinstance(column, Glanced) and column.plain
+    return isinstance(column, GlancedColumn) and column.plain
 
 
-def milliseconds(column: str) -> Glanced | None:
+def find_milliseconds(column: str) -> GlancedColumn | None:
     """The column of a column's times, where all are read already."""
-    known = isinstance(column, Glanced) and column.milliseconds
-    return Glanced(known) if known else None
+    known = isinstance(column, GlancedColumn) and column.milliseconds
+    return GlancedColumn(known) if known else None
 
 
-def table_of(listed: bytes) -> Any:
+def make_byte_table(listed: bytes) -> Any:
     """A table by which a column's bytes are looked up: true for the listed ones. bool [256]."""
     table = np.zeros(256, dtype=bool)
     table[list(listed)] = True
     return table
 
 
-def chunks(column: pa.ChunkedArray) -> Iterator[tuple[NDArray[np.int32], Bytes]]:
+def iterate_chunks(column: pa.ChunkedArray) -> Iterator[tuple[NDArray[np.int32], Bytes]]:
     """The chunks of a column of texts that have rows: offsets int32 [rows + 1], and the bytes that they cut."""
     for chunk in column.chunks:
         if len(chunk):

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from endcap.ids import LONGEST
-from endcap.sources.sql import fits, is_blank, quoted, text
-from endcap.sources.values.glance import chunks, is_plain, milliseconds, table_of
+from endcap.sources.sql import is_blank, matches_whole, quote_name, quote_text
+from endcap.sources.values.glance import find_milliseconds, is_plain, iterate_chunks, make_byte_table
 
 AS_FLOAT = (
     "is a float such as 123.0: write ids as integers or text (in pandas: astype('Int64')), "
@@ -28,13 +28,13 @@ _WHOLE, _EXACT_WHOLE = r"-?\d+\.0+", rf"-?\d{{1,{EXACT}}}\.0+"
 _EXPONENT = r"-?\d(\.\d+)?[eE]\+\d+|-?\d\.\d+[eE]-?\d+"
 _NANS, _INFINITE = ("nan", "NaN"), ("inf", "-inf", "Infinity", "-Infinity")
 # How blanks (`sql.BLANKS`) begin in UTF-8, and lists and objects. Other characters begin with some of these, too.
-_BEGINS = table_of(b"\t\n\v\f\r \xc2\xe1\xe2\xe3[{")
+_BEGINS = make_byte_table(b"\t\n\v\f\r \xc2\xe1\xe2\xe3[{")
 _CONTROL = r"[\x00-\x1f\x7f\x{80}-\x{9f}]"
 """`endcap.ids.CONTROLS` as RE2 has it."""
-_NUMBER_BEGINS, _NUMBER_ENDS = table_of(b"-0123456789"), table_of(b"0123456789")
+_NUMBER_BEGINS, _NUMBER_ENDS = make_byte_table(b"-0123456789"), make_byte_table(b"0123456789")
 
 
-def as_id(columns: Sequence[str], words: Sequence[str] = (), *, whole: bool = False) -> str:
+def convert_to_id(columns: Sequence[str], words: Sequence[str] = (), *, whole: bool = False) -> str:
     """Text columns as an id, null where it is empty, blanks alone or one of the words; of several, null where any is.
 
     Several values are written with `|` between; a `|` or `\\` of their own has a `\\` before it, so that no two rows
@@ -42,30 +42,30 @@ def as_id(columns: Sequence[str], words: Sequence[str] = (), *, whole: bool = Fa
     """
     if not columns:
         return "NULL::VARCHAR"
-    values = [_value(column, words, whole) for column in columns]
+    values = [_convert_value(column, words, whole) for column in columns]
     if len(values) == 1:
         return values[0]
     # `||` gives null where any part is.
     return " || '|' || ".join(f"replace(replace({value}, '\\', '\\\\'), '|', '\\|')" for value in values)
 
 
-def as_text(column: str) -> str:
+def convert_to_text(column: str) -> str:
     """A text column, null where it is empty."""
     return f"nullif({column}, '')"
 
 
-def is_word(columns: Sequence[str], words: Sequence[str]) -> str:
+def match_word(columns: Sequence[str], words: Sequence[str]) -> str:
     """A condition: one of the columns holds a word that stands for no value."""
-    listed, doubtful = ", ".join(map(text, words)), [column for column in columns if not is_plain(column)]
+    listed, doubtful = ", ".join(map(quote_text, words)), [column for column in columns if not is_plain(column)]
     return " OR ".join(f"{column} IN ({listed})" for column in doubtful) if doubtful and words else "false"
 
 
-def not_plain(words: Collection[str]) -> pa.Array:
+def list_words(words: Collection[str]) -> pa.Array:
     """The words that no plain id is: these, and those that stand for a float that is no number."""
     return pa.array(sorted({*words, *_NANS, *_INFINITE}), pa.string())
 
 
-def read_plain(column: pa.ChunkedArray, words: pa.Array) -> pa.ChunkedArray | None:
+def read_plain_ids(column: pa.ChunkedArray, words: pa.Array) -> pa.ChunkedArray | None:
     """The ids of a batch's column, null where a value is empty; None where a value is not an id as it stands.
 
     Of a value that is, `as_id` and all checks make nothing else. words: as of `not_plain`.
@@ -82,7 +82,7 @@ def _are_plain(column: pa.ChunkedArray, words: pa.Array) -> bool:
     """Whether values that are not empty are ids as they stand. False may be a mistake, true never is."""
     longest = pc.max(pc.binary_length(words)).as_py()
     short = pointed = False
-    for offsets, data in chunks(column):
+    for offsets, data in iterate_chunks(column):
         # Control characters, of which 0xc2 begins those beyond ASCII, and others.
         if _BEGINS[data[offsets[:-1]]].any() or data.min() < 0x20 or 0x7F in data or 0xC2 in data:
             return False
@@ -98,21 +98,22 @@ def _are_plain(column: pa.ChunkedArray, words: pa.Array) -> bool:
 
 def _has_float(column: pa.ChunkedArray) -> bool:
     numbers = [
-        _NUMBER_BEGINS[data[offsets[:-1]]] & _NUMBER_ENDS[data[offsets[1:] - 1]] for offsets, data in chunks(column)
+        _NUMBER_BEGINS[data[offsets[:-1]]] & _NUMBER_ENDS[data[offsets[1:] - 1]]
+        for offsets, data in iterate_chunks(column)
     ]
     likely = column.filter(pa.array(np.concatenate(numbers)))
     return pc.any(pc.match_substring_regex(likely, f"^({_WHOLE}|{_EXPONENT})$")).as_py() or False
 
 
-def _value(column: str, words: Sequence[str], whole: bool) -> str:
+def _convert_value(column: str, words: Sequence[str], whole: bool) -> str:
     if is_plain(column):
         return column
-    word = f" OR {is_word([column], words)}" if words else ""
-    value = _as_whole(column) if whole else column
+    word = f" OR {match_word([column], words)}" if words else ""
+    value = _drop_decimals(column) if whole else column
     return f"CASE WHEN {is_blank(column)}{word} THEN NULL ELSE {value} END"
 
 
-def id_checks(
+def list_id_checks(
     name: str, columns: Sequence[str], words: Sequence[str] = (), *, whole: bool = False
 ) -> list[tuple[str, str]]:
     """What makes an id one that a table tool has spoilt, as conditions with reasons.
@@ -120,31 +121,33 @@ def id_checks(
     name: of the result. columns, words, whole: as of `as_id`; of several columns each value is looked at.
     """
     doubtful = [column for column in columns if not is_plain(column)]
-    values = [quoted(name)] if len(columns) == 1 else [as_id([column], words, whole=whole) for column in columns]
-    checks = [check for value in values if doubtful for check in _checks(name, value, whole)]
+    values = (
+        [quote_name(name)] if len(columns) == 1 else [convert_to_id([column], words, whole=whole) for column in columns]
+    )
+    checks = [check for value in values if doubtful for check in _list_value_checks(name, value, whole)]
     if doubtful:
-        checks.append((f"regexp_matches({quoted(name)}, {text(_CONTROL)})", f"{name} {CONTROL}"))
+        checks.append((f"regexp_matches({quote_name(name)}, {quote_text(_CONTROL)})", f"{name} {CONTROL}"))
     # Several that are plain may be too long together.
     if doubtful or len(columns) > 1:
         # Bytes are counted quicker than characters, and are no fewer.
-        too_long = f"strlen({quoted(name)}) > {LONGEST} AND length({quoted(name)}) > {LONGEST}"
+        too_long = f"strlen({quote_name(name)}) > {LONGEST} AND length({quote_name(name)}) > {LONGEST}"
         checks.append((too_long, f"{name} {LONG}"))
     return checks
 
 
-def _checks(name: str, value: str, whole: bool) -> list[tuple[str, str]]:
+def _list_value_checks(name: str, value: str, whole: bool) -> list[tuple[str, str]]:
     # Each pattern costs much: it is tried where a quick look says that it may fit.
     number = f"{value} < ':'"
-    as_float = f"{number} AND suffix({value}, '0') AND {fits(value, _WHOLE)}"
-    exponent = f"{number} AND (contains({value}, '.') OR contains({value}, '+')) AND {fits(value, _EXPONENT)}"
+    as_float = f"{number} AND suffix({value}, '0') AND {matches_whole(value, _WHOLE)}"
+    exponent = f"{number} AND (contains({value}, '.') OR contains({value}, '+')) AND {matches_whole(value, _EXPONENT)}"
     return [
         (as_float, f"{name} {TOO_LONG if whole else AS_FLOAT}"),
-        (f"{exponent} OR {is_word([value], _INFINITE)}", f"{name} {ROUNDED}"),
-        (is_word([value], _NANS), f"{name} {NAN}"),
+        (f"{exponent} OR {match_word([value], _INFINITE)}", f"{name} {ROUNDED}"),
+        (match_word([value], _NANS), f"{name} {NAN}"),
     ]
 
 
-def nested_checks(key: str, names: Sequence[str], located: Mapping[str, str]) -> list[tuple[str, str]]:
+def list_nested_checks(key: str, names: Sequence[str], located: Mapping[str, str]) -> list[tuple[str, str]]:
     """Conditions, with their reasons: a column of an id (or of a type or time) holds a list or an object.
 
     key: what the columns are, as the shop's file says. Ids in braces or brackets that are no JSON stay.
@@ -152,7 +155,7 @@ def nested_checks(key: str, names: Sequence[str], located: Mapping[str, str]) ->
     checks = []
     for name in names:
         value = located[name]
-        if is_plain(value) or milliseconds(value):
+        if is_plain(value) or find_milliseconds(value):
             continue
         # By comparisons, the first of which most ids answer: a third of the cost of asking what a text starts with.
         opened = f"{value} >= '[' AND ({value} < '\\' OR {value} >= '{{' AND {value} < '|')"
@@ -161,6 +164,6 @@ def nested_checks(key: str, names: Sequence[str], located: Mapping[str, str]) ->
     return checks
 
 
-def _as_whole(column: str) -> str:
-    whole = f"suffix({column}, '0') AND {fits(column, _EXACT_WHOLE)}"
+def _drop_decimals(column: str) -> str:
+    whole = f"suffix({column}, '0') AND {matches_whole(column, _EXACT_WHOLE)}"
     return f"CASE WHEN {whole} THEN rtrim(rtrim({column}, '0'), '.') ELSE {column} END"

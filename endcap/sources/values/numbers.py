@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from endcap.sources.sql import text
+from endcap.sources.sql import quote_text
 
 NOT_NUMBER = "is not a number"
 COMMA = "has a comma: set the source's decimal to ',' if it is the decimal mark, and leave out marks of thousands"
@@ -16,22 +16,22 @@ _WRONG = {
 }
 
 
-def number(column: str, decimal: str) -> str:
+def parse_number(column: str, decimal: str) -> str:
     """The double of a text column, null where it is no number. decimal: the mark of fractions, a point or a comma.
 
     Unicode's minus (U+2212), as word processors and some locales write it, is a minus.
     """
-    return f"TRY_CAST(replace({plain_number(column, decimal)}, '\u2212', '-') AS DOUBLE)"
+    return f"TRY_CAST(replace({use_decimal_point(column, decimal)}, '\u2212', '-') AS DOUBLE)"
 
 
-def plain_number(column: str, decimal: str) -> str:
+def use_decimal_point(column: str, decimal: str) -> str:
     """A text column with a point as decimal mark; null where it has one although its mark is a comma."""
     if decimal == ".":
         return column
     return f"CASE WHEN NOT contains({column}, '.') THEN replace({column}, ',', '.') END"
 
 
-def number_checks(column: str, wrong: str, name: str, decimal: str) -> list[tuple[str, str]]:
+def list_number_checks(column: str, wrong: str, name: str, decimal: str) -> list[tuple[str, str]]:
     """What is wrong with a text that is no number, as conditions with reasons.
 
     wrong: SQL that holds where it is none. name: what the reasons call it.
@@ -39,9 +39,9 @@ def number_checks(column: str, wrong: str, name: str, decimal: str) -> list[tupl
     thousands, mark, other = _WRONG[decimal]
     digits = r"\s*[-+]?[\d.,]*\d[\d.,]*([eE][-+]?\d+)?\s*"
     return [
-        (f"{wrong} AND regexp_full_match({column}, {text(thousands)})", f"{name} {THOUSANDS}"),
+        (f"{wrong} AND regexp_full_match({column}, {quote_text(thousands)})", f"{name} {THOUSANDS}"),
         (
-            f"{wrong} AND contains({column}, {text(mark)}) AND regexp_full_match({column}, {text(digits)})",
+            f"{wrong} AND contains({column}, {quote_text(mark)}) AND regexp_full_match({column}, {quote_text(digits)})",
             f"{name} {other}",
         ),
         (wrong, f"{name} {NOT_NUMBER}"),

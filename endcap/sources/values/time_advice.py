@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import duckdb
 
 from endcap.sources.values import numbers, times
-from endcap.sources.values.times import Reading, time_columns
+from endcap.sources.values.times import TimeFormat, parse_times
 from endcap.spec.base import EARLIEST_MS
 from endcap.spec.shop import TimeRule
 
@@ -39,41 +39,41 @@ def advise(reason: str, values: Sequence[str | None], rule: TimeRule) -> str | N
     if not texts or reason not in _ADVISED:
         return None
     if reason == times.ZONE_WORD:
-        return _of_zone_words(texts)
-    figures = [figure for text in texts if (figure := _figure(text)) is not None]
+        return _advise_on_zone_words(texts)
+    figures = [figure for text in texts if (figure := _parse_figure(text)) is not None]
     if reason in _COMMAS:
         return "the numbers have a decimal comma: set the source's decimal to ','" if figures else None
-    return (_of_numbers(figures, rule) if len(figures) == len(texts) else None) or _of_texts(texts, rule)
+    return (_advise_on_numbers(figures, rule) if len(figures) == len(texts) else None) or _advise_on_texts(texts, rule)
 
 
-def _figure(text: str) -> float | None:
+def _parse_figure(text: str) -> float | None:
     try:
         return float(text.replace(",", ".", 1))
     except ValueError:
         return None
 
 
-def _of_numbers(figures: Sequence[float], rule: TimeRule) -> str | None:
+def _advise_on_numbers(figures: Sequence[float], rule: TimeRule) -> str | None:
     """The unit under which most of the numbers are times since 1990."""
-    units = Counter(unit for figure in figures for unit, scale in _SCALE.items() if _plausible(figure * scale))
+    units = Counter(unit for figure in figures for unit, scale in _SCALE.items() if _is_plausible(figure * scale))
     for unit, count in units.most_common(1):
         if 2 * count > len(figures) and (unit != rule.unit or rule.format):
             taken_out = " and take events.time.format out" if rule.format else ""
             return f"the times look like {UNITS[unit]}: set events.time.unit to {unit}{taken_out}"
     # 1990 and today by the count of days since 1899.
-    if all(_plausible((figure - 25_569) * 86_400_000) for figure in figures):
+    if all(_is_plausible((figure - 25_569) * 86_400_000) for figure in figures):
         return "the times look like a spreadsheet's days, such as 45000.5: write them as ISO 8601 text"
     return None
 
 
-def _of_texts(texts: Sequence[str], rule: TimeRule) -> str | None:
+def _advise_on_texts(texts: Sequence[str], rule: TimeRule) -> str | None:
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        if (rule.unit != "iso" or rule.format) and _reads(connection, texts, Reading()):
+        if (rule.unit != "iso" or rule.format) and _can_read(connection, texts, TimeFormat()):
             if rule.format:
                 return "the times are ISO 8601 text: take events.time.format out"
             return "the times are ISO 8601 text: set events.time.unit to iso"
-        fitting = list(itertools.islice(_fitting(connection, texts), 3))
+        fitting = list(itertools.islice(_find_formats(connection, texts), 3))
     unit = "" if rule.unit == "iso" else ", and take events.time.unit out"
     match fitting:
         case []:
@@ -85,15 +85,15 @@ def _of_texts(texts: Sequence[str], rule: TimeRule) -> str | None:
             return f"the times do not tell day from month: set events.time.format to {choice}, whichever it is{unit}"
 
 
-def _fitting(connection: duckdb.DuckDBPyConnection, texts: Sequence[str]) -> Iterator[str]:
+def _find_formats(connection: duckdb.DuckDBPyConnection, texts: Sequence[str]) -> Iterator[str]:
     """Formats that read all of the texts as times that an event can have."""
-    clock = _clock_format(texts[0])
+    clock = _guess_clock_format(texts[0])
     for name in (*(day + clock for day in _DAYS), *_WHOLE):
-        if _reads(connection, texts, Reading(formats=[name])):
+        if _can_read(connection, texts, TimeFormat(formats=[name])):
             yield name
 
 
-def _clock_format(text: str) -> str:
+def _guess_clock_format(text: str) -> str:
     """The format of what follows the day in a text."""
     clock = _CLOCK.search(text)
     if clock is None:
@@ -111,13 +111,13 @@ def _clock_format(text: str) -> str:
     )
 
 
-def _reads(connection: duckdb.DuckDBPyConnection, texts: Sequence[str], reading: Reading) -> bool:
-    (sql,) = time_columns("v", reading).values()
+def _can_read(connection: duckdb.DuckDBPyConnection, texts: Sequence[str], reading: TimeFormat) -> bool:
+    (sql,) = parse_times("v", reading).values()
     rows = connection.execute(f"SELECT {sql} FROM (SELECT unnest(?::VARCHAR[]) AS v)", [list(texts)]).fetchall()  # noqa: S608
-    return all(ms is not None and _plausible(ms) for (ms,) in rows)
+    return all(ms is not None and _is_plausible(ms) for (ms,) in rows)
 
 
-def _of_zone_words(texts: Sequence[str]) -> str:
+def _advise_on_zone_words(texts: Sequence[str]) -> str:
     words = sorted({word[0] for text in texts if (word := _WORD.search(text))})
     if len(words) == 1 and "/" in words[0]:
         name = f"%Y-%m-%d %H:%M:%S {words[0]}"
@@ -129,7 +129,7 @@ def _of_zone_words(texts: Sequence[str]) -> str:
     )
 
 
-def _plausible(ms: float) -> bool:
+def _is_plausible(ms: float) -> bool:
     return EARLIEST_MS <= ms <= time.time() * 1000 + 86_400_000
 
 

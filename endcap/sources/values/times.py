@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from endcap.sources.sql import fits, is_blank, quoted, text
+from endcap.sources.sql import is_blank, matches_whole, quote_name, quote_text
 from endcap.sources.values import numbers
-from endcap.sources.values.glance import Glanced, chunks, milliseconds, table_of
+from endcap.sources.values.glance import GlancedColumn, find_milliseconds, iterate_chunks, make_byte_table
 from endcap.spec.base import EARLIEST_MS
 
 LOCAL = "§local"
@@ -46,7 +46,7 @@ OFFSET_FORM = rf"{_DATE}[T ]{_CLOCK}{_OFFSET}"
 # The commonest of them once more, for a test that costs a third.
 _LONG, _OFFSETS = "____-__-_____:__:__", ("+0_:00", "-0_:00")
 _LIKE_LOCAL, _LIKE_UTC = ("____-__-__", _LONG), (f"{_LONG}Z", f"{_LONG} UTC")
-_DIGITS = table_of(b"0123456789")
+_DIGITS = make_byte_table(b"0123456789")
 # Whole numbers up to here are doubles too, in milliseconds as well as in seconds.
 _MOST = 2**53 // 1000
 # Other ways of writing, made into the forms above, one after the other.
@@ -77,7 +77,7 @@ _ZONE_WORD_FORM = rf"{_AFTER_CLOCK}[A-Za-z].*"
 
 
 @dataclass(frozen=True)
-class Reading:
+class TimeFormat:
     """How a column's texts say a time.
 
     unit: of numbers, or `iso`. formats: strptime's letters, in place of the unit. zone: whether local times are of a
@@ -90,57 +90,58 @@ class Reading:
     decimal: str = "."
 
 
-def time_columns(column: str, reading: Reading, result: str = "time") -> dict[str, str]:
+def parse_times(column: str, reading: TimeFormat, result: str = "time") -> dict[str, str]:
     """The epoch milliseconds of a text column, null where it is no such time, as the column `result`.
 
     Where the reading has a zone, a local time is read as if it were UTC's, and there is the column `LOCAL` too.
     """
-    known = milliseconds(column)
+    known = find_milliseconds(column)
     if known is not None:
-        local = "true" if isinstance(column, Glanced) and column.local else "false"
+        local = "true" if isinstance(column, GlancedColumn) and column.local else "false"
         return {result: known} | ({LOCAL: local} if reading.zone else {})
     if reading.formats:
-        runs = [(_formatted(column, kind, names), kind) for kind, names in _runs(reading.formats)]
+        runs = [(_parse_formats(column, kind, names), kind) for kind, names in _group_formats(reading.formats)]
         time = f"coalesce({', '.join(run for run, _ in runs)})"
         cases = " ".join(f"WHEN {run} IS NOT NULL THEN {kind == LOCAL}" for run, kind in runs)
         local = f"CASE {cases} END"
     elif reading.unit == "iso":
-        time = f"coalesce({_common(column)}, {_iso(column)}, {_within(_rewritten(column), _leap_second_too)})"
+        rewritten = _bind(_rewrite(column), _parse_leap_second)
+        time = f"coalesce({_parse_common_forms(column)}, {_parse_iso(column)}, {rewritten})"
         local = (
-            f"CASE WHEN {_like(column, _LIKE_LOCAL)} THEN NOT ends_with({column}, 'Z') "
-            f"WHEN {_like(column, _LIKE_UTC)} THEN false ELSE {fits(column, _WRITTEN_LOCAL)} END"
+            f"CASE WHEN {_match_shapes(column, _LIKE_LOCAL)} THEN NOT ends_with({column}, 'Z') "
+            f"WHEN {_match_shapes(column, _LIKE_UTC)} THEN false ELSE {matches_whole(column, _WRITTEN_LOCAL)} END"
         )
     else:
-        return {result: _of_number(column, reading.unit, reading.decimal)}
+        return {result: _parse_number(column, reading.unit, reading.decimal)}
     return {result: time} | ({LOCAL: local} if reading.zone else {})
 
 
-def time_checks(column: str, reading: Reading, result: str = "time") -> list[tuple[str, str]]:
+def list_time_checks(column: str, reading: TimeFormat, result: str = "time") -> list[tuple[str, str]]:
     """What is wrong with a text that gave no time, as conditions with reasons. result: the name of its milliseconds."""
-    if milliseconds(column):
+    if find_milliseconds(column):
         return []
-    unread = f"{quoted(result)} IS NULL"
+    unread = f"{quote_name(result)} IS NULL"
     empty = (f"{unread} AND ({column} IS NULL OR {is_blank(column)})", "time is empty")
     if reading.formats:
         return [empty, (unread, NOT_FORMAT)]
     if reading.unit != "iso":
-        return [empty, *numbers.number_checks(column, unread, "time", reading.decimal)]
+        return [empty, *numbers.list_number_checks(column, unread, "time", reading.decimal)]
     return [
         empty,
         (f"{unread} AND isfinite(TRY_CAST({column} AS DOUBLE))", NUMBER_NOT_ISO),
-        (f"{unread} AND {fits(column, _WRITTEN_SO)}", NO_SUCH),
-        (f"{unread} AND {fits(column, _CLOCK_12_FORM)}", CLOCK_12),
-        (f"{unread} AND {fits(column, _ZONE_WORD_FORM)}", ZONE_WORD),
+        (f"{unread} AND {matches_whole(column, _WRITTEN_SO)}", NO_SUCH),
+        (f"{unread} AND {matches_whole(column, _CLOCK_12_FORM)}", CLOCK_12),
+        (f"{unread} AND {matches_whole(column, _ZONE_WORD_FORM)}", ZONE_WORD),
         (unread, NOT_ISO),
     ]
 
 
-def span_checks(now: int) -> list[tuple[str, str]]:
+def list_span_checks(now: int) -> list[tuple[str, str]]:
     """What makes the result `time` a mistake of unit or of parsing. now: epoch ms."""
     return [(f'"time" < {EARLIEST_MS}', BEFORE_1990), (f'"time" > {now + 86_400_000}', IN_FUTURE)]
 
 
-def read_plain(column: pa.ChunkedArray, reading: Reading) -> tuple[pa.ChunkedArray, bool] | None:
+def read_plain_times(column: pa.ChunkedArray, reading: TimeFormat) -> tuple[pa.ChunkedArray, bool] | None:
     """The epoch milliseconds of a batch's texts, int64, and whether they are of local times; None: not all are plain.
 
     Plain are whole numbers, and of ISO 8601 the long forms, where all end with Z, all with UTC, all with an offset such
@@ -154,13 +155,15 @@ def read_plain(column: pa.ChunkedArray, reading: Reading) -> tuple[pa.ChunkedArr
     ):
         return None
     try:
-        return _plain_iso(column) if reading.unit == "iso" else _plain_number(column, reading.unit)
+        return _read_plain_iso(column) if reading.unit == "iso" else _read_plain_numbers(column, reading.unit)
     except pa.ArrowInvalid:
         return None
 
 
-def _plain_iso(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, bool]:
-    zoned = all((data[offsets[1:] - 1] == ord("Z")).all() for offsets, data in chunks(column)) or _have_offsets(column)
+def _read_plain_iso(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, bool]:
+    zoned = all((data[offsets[1:] - 1] == ord("Z")).all() for offsets, data in iterate_chunks(column)) or _have_offsets(
+        column
+    )
     # The parser takes offsets of up to a day, of which some are none: they, and mixed ones, are left to SQL.
     words = not zoned and pc.all(pc.ends_with(column, " UTC")).as_py()
     if words:
@@ -171,7 +174,7 @@ def _plain_iso(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, bool]:
 
 def _have_offsets(column: pa.ChunkedArray) -> bool:
     """Whether all texts end with an offset such as +01:00, as `OFFSET_FORM` has them."""
-    for offsets, data in chunks(column):
+    for offsets, data in iterate_chunks(column):
         if np.diff(offsets).min() < len("2024-03-01T10:00+01:00"):
             return False
         sign, hours, hour, colon, minutes, minute = (data[offsets[1:] - place] for place in range(6, 0, -1))
@@ -183,8 +186,8 @@ def _have_offsets(column: pa.ChunkedArray) -> bool:
     return True
 
 
-def _plain_number(column: pa.ChunkedArray, unit: str) -> tuple[pa.ChunkedArray, bool] | None:
-    if any((data == ord(mark)).any() for _, data in chunks(column) for mark in "xX"):
+def _read_plain_numbers(column: pa.ChunkedArray, unit: str) -> tuple[pa.ChunkedArray, bool] | None:
+    if any((data == ord(mark)).any() for _, data in iterate_chunks(column) for mark in "xX"):
         return None  # hexadecimal digits to the parser, and no number to us
     numbers = column.cast(pa.int64())
     least, most = pc.min_max(numbers).values()
@@ -195,8 +198,8 @@ def _plain_number(column: pa.ChunkedArray, unit: str) -> tuple[pa.ChunkedArray, 
     return pc.multiply(numbers, 1000) if unit == "s" else numbers, False
 
 
-def _of_number(column: str, unit: str, decimal: str) -> str:
-    plain = numbers.plain_number(column, decimal)
+def _parse_number(column: str, unit: str, decimal: str) -> str:
+    plain = numbers.use_decimal_point(column, decimal)
     double = f"TRY_CAST({plain} AS DOUBLE)"
     # Bounded, so that a number too great for a time is still told from text.
     bounded = f"greatest(least({double}, 1e30), -1e30)"
@@ -210,30 +213,32 @@ def _of_number(column: str, unit: str, decimal: str) -> str:
     return f"CASE WHEN NOT isnan({double}) THEN round(greatest(least({scaled}, 1e18), -1e18))::BIGINT END"
 
 
-def _common(column: str) -> str:
+def _parse_common_forms(column: str) -> str:
     """The milliseconds of the commonest forms."""
     offsets = [f"{_LONG}{offset}" for offset in _OFFSETS]
     return (
-        f"CASE WHEN {_like(column, (*_LIKE_UTC, *_LIKE_LOCAL))} THEN epoch_ms(TRY_CAST({column} AS TIMESTAMP)) "
-        f"WHEN {_like(column, offsets)} THEN epoch_ms(TRY_CAST({column} AS TIMESTAMPTZ)) END"
+        f"CASE WHEN {_match_shapes(column, (*_LIKE_UTC, *_LIKE_LOCAL))} THEN epoch_ms(TRY_CAST({column} AS TIMESTAMP)) "
+        f"WHEN {_match_shapes(column, offsets)} THEN epoch_ms(TRY_CAST({column} AS TIMESTAMPTZ)) END"
     )
 
 
-def _iso(column: str) -> str:
+def _parse_iso(column: str) -> str:
     """The milliseconds of the forms that the engine reads right."""
     return (
-        f"CASE WHEN {fits(column, f'{LOCAL_FORM}|{UTC_FORM}')} THEN epoch_ms(TRY_CAST({column} AS TIMESTAMP)) "
-        f"WHEN {fits(column, OFFSET_FORM)} THEN epoch_ms(TRY_CAST({column} AS TIMESTAMPTZ)) END"
+        f"CASE WHEN {matches_whole(column, f'{LOCAL_FORM}|{UTC_FORM}')} THEN epoch_ms(TRY_CAST({column} AS TIMESTAMP)) "
+        f"WHEN {matches_whole(column, OFFSET_FORM)} THEN epoch_ms(TRY_CAST({column} AS TIMESTAMPTZ)) END"
     )
 
 
-def _leap_second_too(name: str) -> str:
+def _parse_leap_second(name: str) -> str:
     """A rewritten text's milliseconds. A leap second is the moment after it, as in POSIX; it can only end a month."""
-    after = _within(f"{_iso(_before_leap(name))} + 1000", lambda ms: f"CASE WHEN {_begins_month(ms)} THEN {ms} END")
-    return f"CASE WHEN contains({name}, ':59:60') THEN {after} ELSE {_iso(name)} END"
+    after = _bind(
+        f"{_parse_iso(_replace_leap_second(name))} + 1000", lambda ms: f"CASE WHEN {_begins_month(ms)} THEN {ms} END"
+    )
+    return f"CASE WHEN contains({name}, ':59:60') THEN {after} ELSE {_parse_iso(name)} END"
 
 
-def _before_leap(name: str) -> str:
+def _replace_leap_second(name: str) -> str:
     return f"replace({name}, ':59:60', ':59:59')"
 
 
@@ -241,48 +246,48 @@ def _begins_month(ms: str) -> str:
     return f"make_timestamp({ms} * 1000) = date_trunc('month', make_timestamp({ms} * 1000))"
 
 
-def _within(value: str, use: Callable[[str], str]) -> str:
+def _bind(value: str, use: Callable[[str], str]) -> str:
     """SQL that names a value once and uses it several times."""
     return f"list_transform([{value}], lambda v: {use('v')})[1]"
 
 
-def _rewritten(column: str) -> str:
+def _rewrite(column: str) -> str:
     written = f"upper({column})"
     for pattern, replacement, *options in _REWRITTEN:
-        arguments = ", ".join(text(part) for part in (pattern, replacement, *options))
+        arguments = ", ".join(quote_text(part) for part in (pattern, replacement, *options))
         written = f"regexp_replace({written}, {arguments})"
     return written
 
 
-def _like(column: str, shapes: Sequence[str]) -> str:
-    return "(" + " OR ".join(f"{column} LIKE {text(shape)}" for shape in shapes) + ")"
+def _match_shapes(column: str, shapes: Sequence[str]) -> str:
+    return "(" + " OR ".join(f"{column} LIKE {quote_text(shape)}" for shape in shapes) + ")"
 
 
-def _runs(formats: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+def _group_formats(formats: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """The formats in their order, those of one kind that follow each other together."""
-    kinds = [one for name in formats for one in _variants(name)]
+    kinds = [one for name in formats for one in _list_variants(name)]
     for kind, run in itertools.groupby(kinds, key=lambda one: one[0]):
         yield kind, [name for _, name in run]
 
 
-def _variants(name: str) -> Iterator[tuple[str, str]]:
+def _list_variants(name: str) -> Iterator[tuple[str, str]]:
     """A format as the engine is given it: `%z` is a numeric offset or Z, and `%Z` one of the words for UTC.
 
     To the engine `%Z` would be any zone word, of which many mean several zones: BST is Bangladesh's to it.
     """
     letters = re.findall(r"%-?.", name)
-    words = [_put(name, "%Z", word) for word in UTC_WORDS] if "%Z" in letters else [name]
+    words = [_replace_letter(name, "%Z", word) for word in UTC_WORDS] if "%Z" in letters else [name]
     for written in words:
         if "%z" in letters:
             yield "offset", written
-            yield "utc", _put(written, "%z", "Z")
+            yield "utc", _replace_letter(written, "%z", "Z")
         else:
             yield "utc" if "%Z" in letters else LOCAL, written
 
 
-def _put(name: str, letter: str, word: str) -> str:
+def _replace_letter(name: str, letter: str, word: str) -> str:
     return re.sub(r"%-?.", lambda one: word if one[0] == letter else one[0], name)
 
 
-def _formatted(column: str, kind: str, names: Sequence[str]) -> str:
-    return f"epoch_ms(try_strptime({column}, [{', '.join(map(text, names))}]))"
+def _parse_formats(column: str, kind: str, names: Sequence[str]) -> str:
+    return f"epoch_ms(try_strptime({column}, [{', '.join(map(quote_text, names))}]))"
