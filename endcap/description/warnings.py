@@ -91,8 +91,8 @@ def _alike_warnings(kind: str, count: int, ways: Mapping[str, Json]) -> Iterator
             first, second = group["example"]
             text = (
                 f"{group['ids']:,} of {_count_of(count, kind)} differ from others in {NEAR_DUPLICATES[way][0]} alone, "
-                f"such as {first!r} and {second!r}: each counts as a {kind} of its own. If they are the same, write the "
-                "ids alike in all files"
+                f"such as {first!r} and {second!r}: each counts as a {kind} of its own. If they are the same, write "
+                "the ids alike in all files"
             )
             yield _make_warning(f"{kind}s_alike", text, way=way, of=count, **group)
 

@@ -194,6 +194,6 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path, store: Store, monk
         return rows
 
     read = load.read_rows
-    monkeypatch.setattr(load, "read", read_and_append)
+    monkeypatch.setattr(load, "read_rows", read_and_append)
     with refused(DataError, "events.file-changed", path=str(log)):
         ingest(make_shop(log), store)
