@@ -43,7 +43,7 @@ def test_such_a_word_may_be_an_item_unless_the_shop_says_else(tmp_path: Path, st
     found, told = read(tmp_path, store, rows)
     assert [item for _, _, item, _ in found] == ["NA", "None", "i"]
     assert (told["words_as_items"], told["missing"]) == (2, {})
-    found, told = read(tmp_path, store, [*rows, f's,c," ",{TIME},view'], missing_items=["None", "-"])
+    found, told = read(tmp_path, store, [*rows, f's,c," ",{TIME},view'], null_item_values=["None", "-"])
     assert [item for _, _, item, _ in found] == ["NA", "i"]
     assert (told["words_as_items"], told["missing"]) == (1, {"item": 1})
     assert told["bad"]["events"] == {"item is empty": 2}
@@ -51,7 +51,7 @@ def test_such_a_word_may_be_an_item_unless_the_shop_says_else(tmp_path: Path, st
 
 def test_a_shop_may_name_its_own_words(tmp_path: Path, store: Store) -> None:
     rows = [f"s,0,i,{TIME},view", f"s,guest,i,{TIME},view", f"s,NULL,i,{TIME},view"]
-    found, told = read(tmp_path, store, rows, missing=["0", "guest"])
+    found, told = read(tmp_path, store, rows, null_values=["0", "guest"])
     assert [customer for _, customer, _, _ in found] == [None, None, "NULL"]
     assert told["missing"] == {"customer": 2}
 

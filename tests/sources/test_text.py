@@ -363,10 +363,10 @@ def test_rows_of_json_lines_and_parquet_are_counted_too(
     from endcap.sources.formats import read_json, read_parquet
 
     for module, name in ((read_json, "log.jsonl"), (read_parquet, "log.parquet")):
-        real = module.as_batch
+        real = module.make_batch
         monkeypatch.setattr(
             module,
-            "as_batch",
+            "make_batch",
             lambda columns, lines, *more, real=real: real([c[1:] for c in columns], lines[1:], *more),
         )
         with refused(DataError, "events.rows-vanished", path=str(tmp_path / name), read=3, counted=4):
