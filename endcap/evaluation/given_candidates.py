@@ -15,8 +15,6 @@ from endcap.features.sessions import Ints, Sessions
 from endcap.features.vocabulary import UNKNOWN, Vocabulary
 from endcap.models import NO_ITEM
 from endcap.sources.files import SourceFile, find_files
-from endcap.sources.formats.read import read_rows
-from endcap.sources.formats.rows import reject_marked
 from endcap.spec.recommender import Evaluation, GivenNegatives
 from endcap.spec.source import Source
 

@@ -176,7 +176,8 @@ def find_addresses(
 ) -> tuple[str | None, str | None]:
     """The snapshot and the dataset that `query` would read; either may be None. Takes and raises what `query` does."""
     by_kind = {
-        get_content_key(one.address).split("/")[0]: one.address for one in _find_artifacts(store, shop, snapshot, dataset)
+        get_content_key(one.address).split("/")[0]: one.address
+        for one in _find_artifacts(store, shop, snapshot, dataset)
     }
     return by_kind.get(_SNAPSHOTS), by_kind.get(_DATASETS)
 
