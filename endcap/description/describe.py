@@ -17,6 +17,7 @@ from endcap.errors import NotFoundError
 from endcap.features.item_attributes import NOT_ATTRIBUTES
 from endcap.rules.catalogue import Catalogue
 from endcap.rules.unmatched import count_unmatched_rules
+from endcap.sources.matching import count_unmatched, find_near_duplicates
 from endcap.store import Store, fingerprint, fingerprint_code, get_content_key
 from endcap.store.schemas import report_malformed
 

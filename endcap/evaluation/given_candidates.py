@@ -15,6 +15,8 @@ from endcap.features.sessions import Ints, Sessions
 from endcap.features.vocabulary import UNKNOWN, Vocabulary
 from endcap.models import NO_ITEM
 from endcap.sources.files import SourceFile, find_files
+from endcap.sources.formats.read import read_rows
+from endcap.sources.formats.rows import reject_marked
 from endcap.spec.recommender import Evaluation, GivenNegatives
 from endcap.spec.source import Source
 
@@ -98,7 +100,7 @@ def _read_columns(file: SourceFile, rules: GivenNegatives) -> tuple[pa.Array, pa
 
     columns = [rules.customer, rules.item]
     with duckdb.connect() as connection:
-        rows = read(file, Source(path=rules.path), columns, connection)
+        rows = read_rows(file, Source(path=rules.path), columns, connection)
         names = [] if rows is None else list(rows.names)
         if missing := [name for name in columns if name not in names]:
             known = ", ".join(names) or "none"
@@ -110,7 +112,7 @@ def _read_columns(file: SourceFile, rules: GivenNegatives) -> tuple[pa.Array, pa
                 found=names,
             )
         assert rows is not None
-        batches = [without_marks(batch, [names.index(name) for name in columns]) for batch in rows.batches]
+        batches = [reject_marked(batch, [names.index(name) for name in columns]) for batch in rows.batches]
     if rejects := [reject for batch in batches for reject in batch.rejects]:
         first = rejects[0]
         raise DataError(

@@ -117,7 +117,7 @@ class DataMethods(ProjectBase):
         []
         """
         from endcap.description import describe
-        from endcap.events.query import addresses
+        from endcap.events.query import find_addresses
         from endcap.rules.read import read_rules
 
         given = {name: self._input(name, one) for name, one in (("snapshot", snapshot), ("dataset", dataset)) if one}
@@ -127,7 +127,7 @@ class DataMethods(ProjectBase):
             left_out = [notice.fields for notice in self._notices["ingest"]]
             with self._following("features") as progress:
                 given["dataset"] = self._built(given["snapshot"], None, progress)
-        log, made = addresses(self.store, shop=self.shop.name, **given)
+        log, made = find_addresses(self.store, shop=self.shop.name, **given)
         with self._following("describe") as progress:
             rules = read_rules(self.shop, progress)
             return Description(describe(log, made, self.store, rules, left_out=left_out))

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from endcap.errors import UserError
 from endcap.simulation.market import NEUTRAL, Floats, Ints, Market, Trends, Truth
-from endcap.simulation.products import LEVELS
+from endcap.simulation.products import LEVELS, ProductRange, make_products
 from endcap.store import report_storage_errors
 
 START = datetime(2026, 3, 2, tzinfo=UTC)

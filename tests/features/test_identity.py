@@ -15,6 +15,7 @@ import pytest
 import endcap.features.keyed_log
 from endcap.features.engine import open_engine
 from endcap.online.key_names import make_session_id
+from endcap.sources.values.ids import convert_to_id
 from endcap.store import Store
 from tests.features.logs import MONDAY, dataset, event, shop, snapshot, table, words
 

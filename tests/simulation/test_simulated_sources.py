@@ -10,7 +10,7 @@ from endcap.spec import Shop
 from endcap.store import Store
 from tests.refusals import mistaken
 
-SIMULATED = {"simulation": {"events": 2000, "days": 3, "items": 100, "customers": 200, "seed": 5}}
+SIMULATED = {"simulated": {"events": 2000, "days": 3, "items": 100, "customers": 200, "seed": 5}}
 
 
 def shop(**numbers: int) -> Shop:

@@ -20,7 +20,7 @@ from endcap.store import Store, open_store
 from endcap.training import refit, train
 from tests.features.logs import recommender, shop
 
-SIMULATED = {"simulation": {"events": 1200, "days": 4, "items": 60, "customers": 300, "seed": 3}}
+SIMULATED = {"simulated": {"events": 1200, "days": 4, "items": 60, "customers": 300, "seed": 3}}
 NAMES = {"columns": {"session": "session", "customer": "customer", "item": "item", "time": "time", "type": "type"}}
 FEATURES = [
     {"name": "act", "kind": "type", "types": ["view", "cart", "purchase"]},
