@@ -1,4 +1,4 @@
-"""Recommendations made ahead of time: every customer's list, independent of training."""
+"""Lists of recommendations made ahead of time for every customer, independent of training."""
 
 from endcap.batch.publication import PATIENCE, name_lists_table, publish_lists, roll_back
 from endcap.batch.recommend import ListRequest, VersionLists, describe_lists, newest_dataset, recommend

@@ -1,4 +1,4 @@
-"""For which customers of a dataset lists are made."""
+"""The customers of a dataset that get lists."""
 
 from __future__ import annotations
 
@@ -29,8 +29,21 @@ _NEVER = np.iinfo(np.int64).min
 
 @dataclass(frozen=True)
 class CustomerSelection:
-    """customers: int32 [c], by their number in the dataset, ascending. ids: of all the dataset's customers, strings by
-    number. fingerprint: of the choice. warnings: lines to tell. facts: to be noted with the lists."""
+    """Selected customers.
+
+    Attributes
+    ----------
+    customers
+        int32 [c]: by their number in the dataset, ascending.
+    ids
+        Strings: ids of all the dataset's customers, by number.
+    fingerprint
+        Of the selection.
+    warnings
+        Lines to show.
+    facts
+        To be stored with the lists.
+    """
 
     customers: NDArray[np.int32]
     ids: pa.Array
@@ -40,10 +53,15 @@ class CustomerSelection:
 
 
 def select_customers(batch: Batch, dataset: str, store: Store, file: str | None = None) -> CustomerSelection:
-    """Select the customers that a file names, or those of `batch.active_within`, or all that have an event.
+    """Select the customers that a file names, else those who were active, else all that have an event.
 
-    Customers of the file that the dataset lacks are told, and the rest goes on. Raises DataError where nobody is left,
-    or the file cannot be read.
+    With a file, `batch.active_within` does not count. Customers of the file that the dataset lacks are warned of, and
+    the rest goes on.
+
+    Raises
+    ------
+    DataError
+        If nobody is left, or if the file cannot be read.
     """
     folder = store.fetch(dataset)
     ids = read_customer_ids(folder)
@@ -110,7 +128,7 @@ def _select_named(file: str, ids: pa.Array) -> CustomerSelection:
 
 
 def _read_column(file: SourceFile) -> pa.Array:
-    """A file's customers, as text."""
+    """Return a file's customers, as text."""
     import duckdb
 
     with duckdb.connect() as connection:

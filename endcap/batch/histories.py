@@ -1,4 +1,4 @@
-"""What each customer of a dataset did last, and what each owns, in the dataset's own numbering."""
+"""Each customer's last events and owned items, in the dataset's own numbers."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ from endcap.features.sessions import Sessions, Types
 from endcap.features.split import where
 
 OWNED = "owned.parquet"
-"""customer, item (by number) and time of each event that makes an item a customer's; where the shop has such a rule."""
+"""The file of events that make an item a customer's: customer, item (by number) and time. It exists if the shop has
+such a rule."""
 NOBODY = -1
-"""The customer of an event whose customer is unknown, and of a session, to a model that does not know the customer."""
+"""The customer of an event without one, and of a session whose customer a model does not know."""
 
 
 @dataclass(frozen=True)
 class Visit:
-    """A customer's last visit, as a request would see it. gap: ms without activity that end a visit. in_dataset:
-    whether the dataset's own sessions are cut by that gap; they know of activity that its events do not."""
+    """A customer's last visit, as a request would see it.
+
+    `gap` is the time in ms without activity that ends a visit. `in_dataset` says whether the dataset's own sessions are
+    cut by that gap; they know of activity that its events do not have.
+    """
 
     gap: int
     in_dataset: bool
@@ -34,8 +38,8 @@ class Visit:
 class CustomerHistories:
     """The customers of a dataset, by number.
 
-    recent: customer i's last events as session i, oldest first: of whichever sessions, or of the last visit. owned: the
-    events by which customer i owns items, as session i. ids: strings [c].
+    `recent` has customer i's last events as session i, oldest first: of all sessions, or of the last visit. `owned` has
+    the events by which customer i owns items, as session i. `ids` are strings [c].
     """
 
     ids: pa.Array
@@ -44,11 +48,25 @@ class CustomerHistories:
 
     @classmethod
     def read(cls, dataset: Path, most: int, owned_since: int | None, visit: Visit | None = None) -> CustomerHistories:
-        """Of a dataset's folder. most: events of each customer at most. owned_since: what was bought from then on
-        (epoch ms) is owned; None: there is no such rule. visit: which of a customer's events count; None: all.
+        """Read a dataset's folder.
 
-        Sessions that the shop gives for the test alone are left out, as they are of what a package learnt from. Raises
-        DataError where the dataset was made without that rule.
+        Sessions that the shop gives for the test alone are left out, because no package learns from them either.
+
+        Parameters
+        ----------
+        dataset
+            Its folder.
+        most
+            Events of each customer at most.
+        owned_since
+            What was bought from then on (epoch ms) is owned. None: there is no such rule.
+        visit
+            Which of a customer's events count. None: all.
+
+        Raises
+        ------
+        DataError
+            If the dataset was made without that rule.
         """
         ids = read_customer_ids(dataset)
         typed = next((feature for feature in read_declared_features(dataset) if feature.kind == "type"), None)
@@ -77,7 +95,7 @@ class CustomerHistories:
 
 
 def group_by_customer(rows: pa.Table, customers: int, types: Types | None = None) -> Sessions:
-    """Rows with the columns customer, item and time (epoch ms) as one session a customer, in the order of time.
+    """Turn rows with the columns customer, item and time (epoch ms) into one session a customer, in the order of time.
 
     Events at the same time stay in the order of the rows. Rows without a customer (-1) are left out.
     """
@@ -96,7 +114,8 @@ def group_by_customer(rows: pa.Table, customers: int, types: Types | None = None
 
 
 def _keep_last_sessions(events: pa.Table, customers: int) -> pa.Table:
-    """The rows of each customer's last session: sessions are numbered by their start, and a gap lies between them."""
+    """Keep the rows of each customer's last session: sessions are numbered by their start, and a gap lies between
+    them."""
     owner, session = events["customer"].to_numpy(), events["session"].to_numpy()
     last = np.full(customers, -1, dtype=np.int64)
     known = owner != NOBODY
@@ -105,7 +124,7 @@ def _keep_last_sessions(events: pa.Table, customers: int) -> pa.Table:
 
 
 def _cut_after_last_pause(sessions: Sessions, gap: int) -> Sessions:
-    """Each session from its last pause longer than `gap` ms on."""
+    """Keep each session's events after its last pause longer than `gap` ms."""
     late = np.flatnonzero(np.diff(sessions.times) > gap) + 1
     # The last event after a pause that lies before the session's end, be it of an earlier session.
     place = np.searchsorted(late, sessions.offsets[1:], side="left") - 1
@@ -114,7 +133,8 @@ def _cut_after_last_pause(sessions: Sessions, gap: int) -> Sessions:
 
 
 def find_last_events(dataset: Path, customers: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """The time of each customer's last event, epoch ms: int64 [customers]; the smallest integer where there is none."""
+    """Find the time of each customer's last event, epoch ms: int64 [customers]; the smallest integer if there is
+    none."""
     events = _read_table(dataset / "events.parquet", ["customer", "time"])
     owner, times = events["customer"].to_numpy(), events["time"].to_numpy()
     last = np.full(customers, np.iinfo(np.int64).min, dtype=np.int64)
@@ -124,7 +144,7 @@ def find_last_events(dataset: Path, customers: int) -> np.ndarray[tuple[int], np
 
 
 def read_item_ids(dataset: Path) -> list[str]:
-    """The ids of a dataset's items, by their number."""
+    """Read the ids of a dataset's items, by their number."""
     ids: list[str] = _read_table(dataset / "items.parquet", ["item"])["item"].cast(pa.string()).to_pylist()
     return ids
 

@@ -16,20 +16,23 @@ from endcap.spec.recommender import Exclude
 Scores = NDArray[np.float32]
 
 SCORE_BYTES, LEAST_ROWS = 32 * 2**20, 32
-"""Of one block's scores, of which two are worked on at once: the product of all customers and items would not fit into
-memory. Larger blocks are memory that the system hands out, and clears, anew for each. Of a large catalogue a block has
-so many customers all the same: a product of fewer is slower for each."""
+"""Memory for one block's scores, and the least customers of a block. Two blocks are worked on at once, because the
+scores of all customers would not fit into memory. Larger blocks cost time, because the system clears their memory each
+time. If the catalogue is large, blocks of fewer customers would be slower for each customer."""
 
 
 def count_block_rows(n_items: int) -> int:
-    """Customers of a block."""
+    """Return the number of customers of a block."""
     return max(LEAST_ROWS, SCORE_BYTES // (4 * max(1, n_items)))
 
 
 @dataclass(frozen=True)
 class ItemLists:
-    """items: int32 [n, k], vocabulary indices, best first, -1 behind a list's end. scores: float32 [n, k], NaN where a
-    popular item fills up what the model has no opinion on."""
+    """Lists of n customers.
+
+    `items` (int32 [n, k]) are vocabulary indices, best first, -1 behind a list's end. `scores` (float32 [n, k]) are NaN
+    for popular items that fill up a list.
+    """
 
     items: NDArray[np.int32]
     scores: NDArray[np.float32]
@@ -39,14 +42,18 @@ class ItemLists:
 
 
 class ListRanker:
-    """Lists by one model, with what may not be shown left out.
+    """Lists by one model, without items that may not be shown.
 
-    What the model scores comes first, by score; then, as fallback, the most popular items that may be shown and are
-    not listed yet, without a score. A list is shorter than k only where no more items may be shown.
+    The items that the model scores come first, by score. Then, as fallback, come the most popular items that may be
+    shown and are not listed yet, without a score. A list is shorter than k only if no more items may be shown.
     """
 
     def __init__(self, model: Model, exclude: Exclude, allowed: NDArray[np.bool_], k: int) -> None:
-        """allowed: bool [n_items], what the shop's rules leave to everyone. exclude: of a session's own items."""
+        """Prepare the ranking.
+
+        `allowed` (bool [n_items]) is what the shop's rules leave to everyone. `exclude` applies to a session's own
+        items.
+        """
         self._model, self._exclude = model, exclude
         self._k = min(k, model.n_items)
         self._forbidden = np.flatnonzero(~allowed)
@@ -55,10 +62,11 @@ class ListRanker:
         self._place = np.full(model.n_items, len(self._popular), dtype=np.int64)
         self._place[self._popular] = np.arange(len(self._popular))
 
-    def lists(self, sessions: Sessions, owned: Sessions, tell: Callable[[int], None] = lambda rows: None) -> ItemLists:
-        """The lists after each session. owned: of the same length, items that session i's customer is not shown again.
+    def rank(self, sessions: Sessions, owned: Sessions, tell: Callable[[int], None] = lambda rows: None) -> ItemLists:
+        """List the best items after each session.
 
-        tell: is given the number of sessions of each block that is done, by another thread.
+        `owned` has as many sessions: items that session i's customer is not shown again. `tell` gets the number of
+        sessions of each finished block, from another thread.
         """
         shape = (len(sessions), self._k)
         lists = ItemLists(np.empty(shape, dtype=np.int32), np.empty(shape, dtype=np.float32))
@@ -91,7 +99,7 @@ class ListRanker:
         values: Scores,
         rows: Ints,
     ) -> None:
-        """Put a block's lists into `rows` of items and values. Changes the scores."""
+        """Write a block's lists into `rows` of items and values. The scores are changed."""
         hidden = [owned]
         if self._exclude != "none":
             hidden.append(sessions.last(1) if self._exclude == "last" else sessions)

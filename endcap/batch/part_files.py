@@ -1,4 +1,4 @@
-"""Parts of unfinished lists as a workspace keeps them, and as they are published in Parquet."""
+"""Files of the lists' parts: in a workspace while they are made, and in Parquet as they are published."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ SCHEMA = pa.schema(
         "made": pa.timestamp("ms", tz="UTC"),
     }
 )
-"""Of the published parts: items best first; their scores, null for a fallback; `made`: when the lists were begun."""
+"""The published parts: items best first; their scores, null for a fallback; `made`, when the lists were begun."""
 _LISTS, _PLAN = "lists", "plan"
 
 
 @dataclass(frozen=True)
 class ListPlan:
-    """What all parts of one version's lists have in common, fixed when they are begun.
+    """What all parts of one version's lists have in common, fixed at the beginning.
 
-    made: when that was, epoch ms. customers: int32 [c], by their number in the dataset, ascending. allowed: bool
-    [n_items], what the rules that hold everywhere leave.
+    `made_ms` is that time, epoch ms. `customers` (int32 [c]) are by number, ascending. `allowed` (bool [n_items]) is
+    what the rules that hold everywhere leave.
     """
 
-    made: int
+    made_ms: int
     customers: NDArray[np.int32]
     allowed: NDArray[np.bool_]
 
     def save(self, work: Path, key: str) -> None:
-        """Keep it in a workspace."""
+        """Store the plan in a workspace."""
         arrays: checkpoint.Arrays = {"customers": self.customers, "allowed": self.allowed.astype(np.uint8)}
-        checkpoint.write(_make_folder(work, _PLAN), key, {"made": self.made}, {_PLAN: arrays})
+        checkpoint.write(_make_folder(work, _PLAN), key, {"made": self.made_ms}, {_PLAN: arrays})
 
     @classmethod
     def load(cls, work: Path, key: str) -> ListPlan | None:
-        """What was kept for this key, or None."""
+        """Return the plan that was stored for this key, or None."""
         checkpointed = checkpoint.read(work / _PLAN, key)
         if checkpointed is None:
             return None
@@ -56,12 +56,12 @@ class ListPlan:
 
 
 def keep_part(work: Path, key: str, number: int, lists: ItemLists) -> None:
-    """Keep a whole part in a workspace."""
+    """Store a whole part in a workspace."""
     checkpoint.write(_part_folder(work, number), key, {}, {_LISTS: {"items": lists.items, "scores": lists.scores}})
 
 
 def load_part(work: Path, key: str, number: int) -> ItemLists:
-    """A part that is there."""
+    """Load a stored part."""
     checkpointed = checkpoint.read(work / f"{number:05d}", key)
     if checkpointed is None:
         raise FileNotFoundError(f"{work}: part {number} of {key}")
@@ -69,7 +69,7 @@ def load_part(work: Path, key: str, number: int) -> ItemLists:
 
 
 def is_part_kept(work: Path, key: str, number: int) -> bool:
-    """Whether a whole part of this key is there; its content is not read."""
+    """Return whether a whole part of this key is stored; its content is not read."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -83,7 +83,7 @@ def is_part_kept(work: Path, key: str, number: int) -> bool:
 def build_part_table(
     lists: ItemLists, customers: pa.Array, vocabulary: pa.Array, version: str, made_ms: int
 ) -> pa.Table:
-    """A part as it is published. customers: their ids, strings [n]. vocabulary: ids by index, strings."""
+    """Build a part as it is published. `customers` are their ids [n], and `vocabulary` ids by index."""
     listed = lists.items != NO_ITEM
     offsets = pa.array(np.concatenate([[0], np.cumsum(listed.sum(axis=1))]).astype(np.int32))
     scores = lists.scores[listed]
@@ -98,7 +98,7 @@ def build_part_table(
 
 
 def compute_fallback_share(lists: ItemLists) -> float:
-    """The share of the listed items that are fallbacks."""
+    """Return the share of the listed items that are fallbacks."""
     listed = lists.items != NO_ITEM
     return float(np.isnan(lists.scores[listed]).mean()) if listed.any() else 0.0
 
@@ -111,12 +111,12 @@ def write_part(file: Path, part: pa.Table) -> None:
 
 
 def name_part(number: int) -> str:
-    """What a published part's file is called."""
+    """Return the name of a published part's file."""
     return f"part-{number:05d}.parquet"
 
 
 def list_parts(folder: Path) -> list[Path]:
-    """The parts of a published artifact, in order."""
+    """List the parts of a published artifact, in order."""
     return sorted(folder.glob("part-*.parquet"))
 
 

@@ -1,4 +1,4 @@
-"""Makes parts of one version's lists: by the step itself, or by each of its workers."""
+"""Ranks parts of one version's lists, in the step itself or in each of its workers."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ from endcap.store import Store, open_store
 
 @dataclass(frozen=True)
 class ListJob:
-    """What one version's lists are made of. JSON, since it travels. store, package, dataset: addresses. key: the
-    artifact's. k: items of a list. partition: customers of a part. owned_since: see `Histories.read`."""
+    """What one version's lists are made of. It travels as JSON.
+
+    `store`, `package` and `dataset` are addresses; `key` is the artifact's. `k` is the length of a list, and
+    `partition` the customers of a part. For `owned_since` see `CustomerHistories.read`.
+    """
 
     store: str
     package: str
@@ -33,12 +36,12 @@ class ListJob:
 
 
 class PartRanker:
-    """Loads a job's package and its customers' histories once, then makes any of its parts.
+    """Loads a job's package and its customers' histories once, then ranks any of its parts.
 
-    A customer is ranked for as a request would be that names only the customer: by the last `serving.recent_events`
-    events, oldest first, of whichever sessions, or of the last visit where the model learnt from visits that a gap
-    cuts; items that the model does not know are skipped. Models that remember
-    customers rank by what this one had before, too.
+    A customer's list is the ranking of a request that names the customer only: by the last `serving.recent_events`
+    events, oldest first, of all sessions. If the model learnt from visits that a gap cuts, only the last visit counts.
+    Items that the model does not know are skipped. Models that remember customers rank by what this one had before,
+    too.
     """
 
     def __init__(self, job: ListJob, plan: ListPlan, store: Store) -> None:
@@ -51,26 +54,26 @@ class PartRanker:
             visit = Visit(gap, store.manifest(job.dataset)["facts"].get("session_gap_ms") == gap)
         self._histories = CustomerHistories.read(dataset, recommender.serving.recent_events, job.owned_since, visit)
         self._own = self._package.vocabulary.indices(read_item_ids(dataset))
-        self._lister = ListRanker(self._package.model, recommender.exclude, plan.allowed, job.k)
+        self._ranker = ListRanker(self._package.model, recommender.exclude, plan.allowed, job.k)
 
-    def part(self, number: int, tell: Callable[[int], None] = lambda rows: None) -> ItemLists:
-        """The lists of a part's customers; `tell` as in `Lister.lists`."""
+    def rank_part(self, number: int, tell: Callable[[int], None] = lambda rows: None) -> ItemLists:
+        """Rank the lists of a part's customers; for `tell` see `ListRanker.rank`."""
         begin = number * self._job.partition
         customers = self._plan.customers[begin : begin + self._job.partition].astype(np.int64)
-        sessions = self._translated(self._histories.recent.take(customers))
-        sessions = replace(sessions, customers=self._customers(customers))
+        sessions = self._translate(self._histories.recent.take(customers))
+        sessions = replace(sessions, customers=self._find_indices(customers))
         evaluate = self._package.evaluate
         if evaluate is not None:
             sessions = replace(sessions, features=evaluate(sessions))
-        return self._lister.lists(sessions, self._translated(self._histories.owned.take(customers)), tell)
+        return self._ranker.rank(sessions, self._translate(self._histories.owned.take(customers)), tell)
 
-    def _translated(self, sessions: Sessions) -> Sessions:
-        """In the package's vocabulary, without the items that it lacks."""
+    def _translate(self, sessions: Sessions) -> Sessions:
+        """Return the sessions in the package's vocabulary, without the items that it lacks."""
         own = replace(sessions, items=self._own[sessions.items])
         return where(own, own.items != NO_ITEM)
 
-    def _customers(self, customers: NDArray[np.int64]) -> NDArray[np.int32]:
-        """The model's own index of each customer."""
+    def _find_indices(self, customers: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Find the model's own index of each customer."""
         indices = self._package.customers
         if not indices:
             return np.full(len(customers), NOBODY, dtype=np.int32)
@@ -78,13 +81,13 @@ class PartRanker:
         return np.fromiter((indices.get(customer, NOBODY) for customer in ids), np.int32, len(ids))
 
 
-_makers: dict[str, PartRanker] = {}
-"""Of this process, by the job's key: at most one, which a worker goes on with."""
+_rankers: dict[str, PartRanker] = {}
+"""This process's ranker, by the job's key: at most one, which a worker uses for its next part."""
 
 
 def rank_part_in_worker(job: ListJob, plan: ListPlan, number: int) -> ItemLists:
-    """A part, by a worker that keeps what it has loaded for its next one."""
-    if job.key not in _makers:
-        _makers.clear()
-        _makers[job.key] = PartRanker(job, plan, open_store(job.store))
-    return _makers[job.key].part(number)
+    """Rank a part in a worker, which keeps what it has loaded for its next one."""
+    if job.key not in _rankers:
+        _rankers.clear()
+        _rankers[job.key] = PartRanker(job, plan, open_store(job.store))
+    return _rankers[job.key].rank_part(number)

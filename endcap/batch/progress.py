@@ -1,4 +1,4 @@
-"""How far it is, how fast, and how long it takes."""
+"""Progress of the lists: how many are done, how fast, and how long the rest takes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from endcap.progress import Advance
 
 EVERY = 5.0
-"""Seconds between two lines where nothing is finished meanwhile."""
+"""Seconds between two lines if no part is finished meanwhile."""
 
 
 class ListProgress:
-    """Tells of customers and parts that are done, as they are."""
+    """Reports customers and parts as they are done."""
 
     def __init__(
         self,
@@ -22,30 +22,30 @@ class ListProgress:
         tell: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """sizes: customers of each part. missing: the numbers of those that are to be made."""
+        """Begin to count. `sizes` are the customers of each part, and `missing` the numbers of the parts to make."""
         self.tell = tell
         self._what, self._clock = what, clock
         self._all, self._parts = sum(sizes), len(sizes)
         self._left, self._parts_left = sum(sizes[number] for number in missing), len(missing)
         self._listed = 0
-        self._begun = self._told = clock()
+        self._begun = self._reported = clock()
 
-    def listed(self, customers: int) -> None:
-        """So many more customers have their lists; now and then a line says so."""
+    def count_listed(self, customers: int) -> None:
+        """Count customers whose lists are made; now and then a line says so."""
         self._listed += customers
-        if self._clock() - self._told >= EVERY:
+        if self._clock() - self._reported >= EVERY:
             self._say()
 
-    def whole(self, customers: int = 0) -> None:
-        """One more part is kept, and with it the lists of so many customers that `listed` was not told of."""
+    def count_part(self, customers: int = 0) -> None:
+        """Count a stored part, with customers that `count_listed` was not told of."""
         self._listed += customers
         self._parts_left -= 1
         self._say()
 
     def _say(self) -> None:
-        self._told = self._clock()
+        self._reported = self._clock()
         left = self._left - self._listed
-        rate = self._listed / max(self._told - self._begun, 1e-9)
+        rate = self._listed / max(self._reported - self._begun, 1e-9)
         shown = f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
         minutes, seconds = divmod(round(left / rate) if rate else 0, 60)
         line = (

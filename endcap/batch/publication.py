@@ -1,4 +1,4 @@
-"""Lists in the online store, published by model version in one step; and the way back."""
+"""Publish lists in the online store by model version, in one step, and roll them back."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Progress = Callable[[str], None]
 
 
 def name_lists_table(recommender: str, version: str) -> str:
-    """The table of a model version's lists: customers' ids to `row`."""
+    """Return the table of a model version's lists, from customers' ids to rows."""
     return f"lists/{recommender}/{version}"
 
 
@@ -40,10 +40,15 @@ def publish_lists(
     *,
     progress: Progress = lambda line: None,
 ) -> None:
-    """Publish each version's lists under their artifact's key, all customers' at once; those before are kept.
+    """Publish each version's lists under their artifact's key, all customers' at once. The lists before them are kept.
 
-    What is published already is not written again, only kept for another `batch.keep`. So long after its last
-    publication a version's table is forgotten. Raises OnlineStoreError, with what to do; what was published stays.
+    Lists that are published already are not written again, only kept for another `batch.keep`. A version's table is
+    removed that long after its last publication.
+
+    Raises
+    ------
+    OnlineStoreError
+        With what to do; what was published stays.
     """
     for version_lists in versions:
         table, reported = name_lists_table(recommender.name, version_lists.version), time.monotonic()
@@ -69,9 +74,12 @@ def publish_lists(
 
 
 def roll_back(recommender: Recommender, targets: Sequence[Target], online: OnlineStore) -> list[str]:
-    """Publish the lists that were published before, of each version that has such; returns a line a version.
+    """Publish each version's previous lists again, and return a line a version. A second call goes forth again.
 
-    Once more goes forth again. Raises NotFoundError where no version has lists before its last ones.
+    Raises
+    ------
+    NotFoundError
+        If no version has previous lists.
     """
     previous = {
         target.version: _find_previous(online, name_lists_table(recommender.name, target.version)) for target in targets
@@ -92,7 +100,7 @@ def roll_back(recommender: Recommender, targets: Sequence[Target], online: Onlin
 
 
 def _find_previous(online: OnlineStore, name: str) -> str | None:
-    """The version that was published before the present one."""
+    """Find the version that was published before the present one."""
     kept = online.versions(name)
     if online.published(name) is None or len(kept) < 2:
         return None
@@ -101,7 +109,7 @@ def _find_previous(online: OnlineStore, name: str) -> str | None:
 
 
 def _read_rows(folder: Path) -> Iterator[tuple[int, dict[str, bytes]]]:
-    """The artifact's rows, some at a time, with how many there were up to then."""
+    """Yield the artifact's rows, some at a time, with the number of rows up to then."""
     done = 0
     for file in part_files.list_parts(folder):
         for batch in pq.ParquetFile(file).iter_batches(AT_ONCE, columns=["customer", "items", "scores", "made"]):
@@ -111,7 +119,7 @@ def _read_rows(folder: Path) -> Iterator[tuple[int, dict[str, bytes]]]:
 
 
 def _encode_rows(batch: pa.RecordBatch) -> list[bytes]:
-    """Each row as JSON; scores have the digits of a float32, a fallback's is null."""
+    """Encode each row as JSON; scores have the digits of a float32, a fallback's is null."""
     items, times = batch.column("items").to_pylist(), batch.column("made").cast("int64").to_pylist()
     flat = batch.column("scores").flatten().to_numpy(zero_copy_only=False)
     scores = np.split(flat.astype(np.float32), np.cumsum([len(row_items) for row_items in items])[:-1])

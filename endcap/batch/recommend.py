@@ -1,4 +1,4 @@
-"""The lists of every customer by the versions that serve: an artifact each, gone on with where it was broken off."""
+"""Make every customer's list by each version that serves: an artifact each, continued after an interruption."""
 
 from __future__ import annotations
 
@@ -42,9 +42,19 @@ _WRITERS = 4
 
 @dataclass(frozen=True)
 class ListRequest:
-    """What is asked for beside the spec. dataset: an address; None: the shop's newest. version: this one alone, as it
-    is registered; None: the champion, and what else serves. customers: a file that names them (its column `customer`);
-    None: all. now: what counts as the present, epoch ms; None: it is."""
+    """What is asked for besides the spec.
+
+    Attributes
+    ----------
+    dataset
+        An address. None: the shop's newest.
+    version
+        This one alone, as it is registered. None: the champion, and what else serves.
+    customers
+        A file that names them in its column `customer`. None: all.
+    now
+        The present, epoch ms. None: the clock's time.
+    """
 
     dataset: str | None = None
     version: str | None = None
@@ -54,7 +64,7 @@ class ListRequest:
 
 @dataclass(frozen=True)
 class VersionLists:
-    """The lists of one version. address: of the artifact; facts: its own."""
+    """The lists of one version: the artifact's address, and its facts."""
 
     version: str
     address: str
@@ -67,7 +77,7 @@ class VersionLists:
 
 
 def _build_kind(recommender: str) -> str:
-    """Where a recommender's lists lie in a store."""
+    """Return the kind under which a store keeps a recommender's lists."""
     return STEPS["recommend"].folder(recommender)
 
 
@@ -82,11 +92,18 @@ def recommend(
 ) -> list[VersionLists]:
     """Make the lists of each version that serves, or find them; the champion's first.
 
-    A customer's list is what a ranking for that customer would be at the dataset's end: see `Maker`. The rules of the
-    shop that hold everywhere are applied, by its rule files and item table as they are now. The same package, dataset,
-    rules, settings and code have the same artifact. Raises NotFoundError where there is no champion, version or
-    dataset; DataError where nobody is left to make a list for, or a file has mistakes; IntegrityError where a package
-    is damaged or of another format.
+    A customer's list is the ranking of that customer at the dataset's end: see `PartRanker`. The rules of the shop that
+    hold everywhere apply, with its rule files and item table as they are now. The same package, dataset, rules,
+    settings and code have the same artifact.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no champion, version or dataset.
+    DataError
+        If nobody is left to make a list for, or if a file has mistakes.
+    IntegrityError
+        If a package is damaged or has another format.
     """
     from endcap.rules.read import read_catalogue
 
@@ -99,11 +116,11 @@ def recommend(
         progress(line)
     catalogue = read_catalogue(shop, progress)
     run = _ListRun(settings, store, dataset, selection, catalogue, request.now or int(time.time() * 1000), progress)
-    return [run.of(target) for target in targets]
+    return [run.make(target) for target in targets]
 
 
 def newest_dataset(shop: str, store: Store) -> str:
-    """The address of a shop's dataset that was made last. Raises NotFoundError."""
+    """Return the address of a shop's newest dataset. Raises NotFoundError."""
     datasets = store.list(STEPS["features"].folder(shop))
     if not datasets:
         raise NotFoundError(
@@ -116,7 +133,7 @@ def newest_dataset(shop: str, store: Store) -> str:
 
 
 def describe_lists(versions: Sequence[VersionLists], *, published: bool) -> str:
-    """One line on what was made."""
+    """Describe in one line what was made."""
     parts = []
     for version_lists in versions:
         share = version_lists.facts["filled"]
@@ -128,18 +145,18 @@ def describe_lists(versions: Sequence[VersionLists], *, published: bool) -> str:
 
 @dataclass(frozen=True)
 class _ListRun:
-    """What is asked of each version alike."""
+    """Makes the lists of each version for one request."""
 
     settings: ListSettings
     store: Store
     dataset: str
-    who: CustomerSelection
+    selection: CustomerSelection
     catalogue: Catalogue
     now: int
     progress: Progress
 
-    def of(self, target: Target) -> VersionLists:
-        """The lists of one version, made or found."""
+    def make(self, target: Target) -> VersionLists:
+        """Make the lists of one version, or find them."""
         name = _build_kind(self.settings.name)
         key = self._key(target)
         with self.store.workspace(name, key, self.progress) as work:
@@ -155,7 +172,7 @@ class _ListRun:
         ]
         specs = read_model_specs(self.store.fetch(target.package))
         code = fingerprint_code(STEPS["recommend"].entry, *own_code(*specs))
-        return fingerprint(made_of, self.settings.key(), self.who.fingerprint, code)
+        return fingerprint(made_of, self.settings.key(), self.selection.fingerprint, code)
 
     def _make(self, target: Target, key: str, work: Path) -> str:
         k, partition = self.settings.k, self.settings.partition
@@ -164,7 +181,7 @@ class _ListRun:
         plan = ListPlan.load(work, key)
         if plan is None:
             allowed = Rulebook(package.vocabulary, package.items, self.catalogue).allowed_mask()
-            plan = ListPlan(self.now, self.who.customers, np.array(allowed))
+            plan = ListPlan(self.now, self.selection.customers, np.array(allowed))
             plan.save(work, key)
         vocabulary = pa.array(package.vocabulary.ids, pa.string())
         del package  # each maker has its own
@@ -175,8 +192,8 @@ class _ListRun:
 
             def written(number: int) -> float:
                 lists = part_files.load_part(work, key, number)
-                ids = self.who.ids.take(pa.array(_select_part(plan, number, partition)))
-                part = part_files.build_part_table(lists, ids, vocabulary, target.version, plan.made)
+                ids = self.selection.ids.take(pa.array(_select_part(plan, number, partition)))
+                part = part_files.build_part_table(lists, ids, vocabulary, target.version, plan.made_ms)
                 part_files.write_part(draft.path / part_files.name_part(number), part)
                 return part_files.compute_fallback_share(lists) * len(lists)
 
@@ -186,7 +203,8 @@ class _ListRun:
         return draft.address
 
     def _owned_since(self) -> int | None:
-        """What customers bought from then on they own, as of the dataset's end, epoch ms; None: no such rule."""
+        """Return the time from which bought items are owned, as of the dataset's end, epoch ms; None: there is no such
+        rule."""
         rule = self.catalogue.rules.owned
         if rule is None:
             return None
@@ -202,16 +220,16 @@ class _ListRun:
             self.progress(
                 f"version {target.version}: continues, {count - len(missing):,} of {count:,} parts are finished"
             )
-        pace = ListProgress(f"version {target.version}", sizes, missing, self.progress)
+        progress = ListProgress(f"version {target.version}", sizes, missing, self.progress)
         if not missing:
             return
         if self.settings.batch.workers > 1 and len(missing) > 1:
-            share_parts(job, missing, self.settings.batch.workers, work, pace)
+            share_parts(job, missing, self.settings.batch.workers, work, progress)
             return
-        maker = PartRanker(job, plan, self.store)
+        ranker = PartRanker(job, plan, self.store)
         for number in missing:
-            part_files.keep_part(work, job.key, number, maker.part(number, pace.listed))
-            pace.whole()
+            part_files.keep_part(work, job.key, number, ranker.rank_part(number, progress.count_listed))
+            progress.count_part()
 
     def _facts(self, target: Target, plan: ListPlan, count: int, filled: float) -> dict[str, Any]:
         return {
@@ -224,11 +242,11 @@ class _ListRun:
             "customers": len(plan.customers),
             "parts": count,
             "filled": filled,
-            "made": plan.made,
-            **self.who.facts,
+            "made": plan.made_ms,
+            **self.selection.facts,
         }
 
 
 def _select_part(plan: ListPlan, number: int, partition: int) -> NDArray[np.int32]:
-    """The customers of a part."""
+    """Return the customers of a part."""
     return plan.customers[number * partition : (number + 1) * partition]

@@ -1,4 +1,4 @@
-"""Whose lists are made: the versions that shoppers meet."""
+"""The versions that shoppers meet, for which lists are made."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 def find_served_versions(
     settings: Recommender | ListSettings, store: Store, registry_uri: str | None, version: str | None
 ) -> list[Target]:
-    """The versions that shoppers meet: the registry's champion, then what else the desired state serves, which is the
-    challenger while it is rolled out; or the version that is named. Raises NotFoundError where there is none."""
+    """Find the versions that shoppers meet, or the one that is named.
+
+    The registry's champion comes first, then what else the desired state serves: the challenger during a rollout.
+    Raises NotFoundError if there is none.
+    """
     name = settings.name
     registry = open_registry(registry_uri, store)
     if version is not None:

@@ -25,7 +25,7 @@ class _Needs:
     gpu: float = 0.0
 
 
-def share_parts(job: ListJob, missing: Sequence[int], workers: int, work: Path, pace: ListProgress) -> None:
+def share_parts(job: ListJob, missing: Sequence[int], workers: int, work: Path, progress: ListProgress) -> None:
     """Have workers make the parts that are missing; each is kept in the workspace when it is whole.
 
     The plan lies in the workspace. Workers read package and dataset from the store by address, and hand their lists
@@ -40,12 +40,12 @@ def share_parts(job: ListJob, missing: Sequence[int], workers: int, work: Path, 
     with RayProcess(_DRIVER, folder, None, int(workers * needs.cpu), needs) as process:
         while process.wait_event()["event"] != "ready":
             continue
-        pace.tell(f"{workers} workers of {needs.cpu:g} cores share {len(missing):,} parts")
+        progress.tell(f"{workers} workers of {needs.cpu:g} cores share {len(missing):,} parts")
         for event in process.events(parts):
             if event["event"] == "part":
-                pace.whole(event["customers"])
+                progress.count_part(event["customers"])
             elif event["event"] == "died":
-                pace.tell(f"warning: a worker of part {event['part']}: {event['reason']}; another makes this part")
+                progress.tell(f"warning: a worker of part {event['part']}: {event['reason']}; another makes this part")
             elif event["event"] == "failed":
                 raise TransientError(
                     f"more than {MOST_DEATHS} workers died; the last time: {event['reason']}. Correct the cause (where "

@@ -1,8 +1,8 @@
 """Paired bootstrap intervals over sessions.
 
-Sessions are drawn, not predictions: predictions of one session are not independent. All models are measured on the same
-draws, so that a difference keeps what the pairing gains. Intervals are percentiles (Efron and Tibshirani, 1993,
-"An introduction to the bootstrap", chapter 13; paired by test case as in Sakai, 2006).
+Whole sessions are drawn, because predictions of one session are not independent. All models are measured on the same
+draws, so differences between models have narrower intervals than the models alone. Intervals are percentiles (Efron and
+Tibshirani, 1993, "An introduction to the bootstrap", chapter 13; paired by test case as in Sakai, 2006).
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from endcap.evaluation.metrics import Doubles
 
 DRAW_BYTES = 32 * 2**20
+"""Memory for the draws that are worked on at once."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with the ends of its interval, each [metrics]."""
+    """Estimates and the ends of their intervals, each float64 [metrics]."""
 
     estimate: Doubles
     lower: Doubles
@@ -29,8 +30,16 @@ class Interval:
 class Bootstrap:
     """Resampled metrics of several models.
 
-    sums: float64 [models, sessions, metrics], weights: float64 [models, sessions, 2], weight_of: int64 [metrics]; see
-    `Evaluation`.
+    Parameters
+    ----------
+    sums
+        float64 [models, sessions, metrics]: each metric summed over a session's predictions.
+    weights
+        float64 [models, sessions, 2]: the number of predictions, and of those with a list; see `ModelMetrics`.
+    weight_of
+        int64 [metrics]: which of the two weights a metric is divided by.
+    resamples, confidence, seed
+        How often sessions are drawn, the share that an interval covers, and the seed of the draws.
     """
 
     def __init__(
@@ -58,14 +67,16 @@ class Bootstrap:
                 totals[..., :metrics], totals[..., metrics:][..., weight_of]
             )
 
-    def value(self, model: int) -> Interval:
+    def estimate_value(self, model: int) -> Interval:
+        """Return one model's metrics."""
         return self._interval(self.values[model], self._drawn[:, model])
 
-    def difference(self, model: int, other: int) -> Interval:
+    def estimate_difference(self, model: int, other: int) -> Interval:
+        """Return one model's metrics minus another's."""
         return self._interval(self.values[model] - self.values[other], self._drawn[:, model] - self._drawn[:, other])
 
-    def ratio(self, model: int, other: int) -> Interval:
-        """model / other; infinite where only `other` is 0, 1 where both are."""
+    def estimate_ratio(self, model: int, other: int) -> Interval:
+        """Return one model's metrics over another's: infinite if only the other is 0, and 1 if both are."""
         return self._interval(
             _divide_estimates(self.values[model], self.values[other]),
             _divide_estimates(self._drawn[:, model], self._drawn[:, other]),
@@ -78,7 +89,7 @@ class Bootstrap:
 
 
 def _draw_counts(generator: np.random.Generator, count: int, sessions: int) -> Doubles:
-    """How often each session is drawn, with replacement, in each resample: float64 [count, sessions]."""
+    """Draw sessions with replacement; returns how often each is drawn in each resample: float64 [count, sessions]."""
     picks = generator.integers(0, sessions, size=(count, sessions))
     picks += np.arange(count)[:, None] * sessions
     return np.bincount(picks.ravel(), minlength=count * sessions).reshape(count, sessions).astype(np.float64)

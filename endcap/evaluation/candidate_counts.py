@@ -1,4 +1,4 @@
-"""How many items each next one is ranked among, where a protocol asks for a few in place of the catalogue."""
+"""How many items each target is ranked among, if not the whole catalogue."""
 
 from __future__ import annotations
 
@@ -8,16 +8,30 @@ from endcap.features.sessions import Ints
 from endcap.spec.recommender import Evaluation, GivenNegatives, SampledNegatives
 
 NEARLY_ALL = 0.5
-"""The mean share of the catalogue that is ranked, from which ranking a few is no protocol any more."""
+"""If models rank this mean share of the catalogue or more, sampling makes no sense, and a warning says so."""
 Json = dict[str, Any]
 
 
 def count_candidates(sizes: Ints, rules: SampledNegatives | GivenNegatives, items: int, cutoff: int) -> Json:
-    """Of the items that each next one competes with (int64 [p]), out of a catalogue of so many.
+    """Count what targets compete with.
 
-    `targets`: next items. `least`, `most`, `mean`: what they compete with. `fewer`: how many of them with fewer than
-    the spec draws. `share`: the mean share of the catalogue that is ranked, the next item too. `within`: how many are
-    among the first `cutoff` wherever a model ranks them, since no more are ranked.
+    Parameters
+    ----------
+    sizes
+        int64 [p]: how many items each target competes with.
+    rules
+        The spec's `evaluation.negatives`.
+    items
+        Size of the catalogue.
+    cutoff
+        The deepest cutoff.
+
+    Returns
+    -------
+    dict
+        `targets`; `least`, `most`, `mean`: what they compete with; `fewer`: targets with fewer items than the spec
+        draws; `share`: the mean share of the catalogue that is ranked, the target included; `cutoff`; `within`: targets
+        that are among the first `cutoff` wherever a model ranks them. Empty without targets. A verdict stores it.
     """
     if not len(sizes):
         return {}
@@ -35,7 +49,7 @@ def count_candidates(sizes: Ints, rules: SampledNegatives | GivenNegatives, item
 
 
 def warn_of_candidates(evaluation: Evaluation, facts: Json) -> list[str]:
-    """That figures are of a few items, and what is wrong with these; nothing where the catalogue is ranked."""
+    """Return sentences on figures that are of a few items only; none if models rank the whole catalogue."""
     rules = evaluation.negatives
     if rules is None or not facts:
         return []

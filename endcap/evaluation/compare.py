@@ -1,4 +1,4 @@
-"""Several trained models side by side on the same test sessions: no gate, and nothing comes of it but figures."""
+"""Several trained models side by side on the same test sessions: figures, without a gate and without a registry."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ Json = dict[str, Any]
 Progress = Callable[[str], None]
 REPORT = "report.json"
 ENTRY = "endcap.evaluation.compare:compare"
-"""What makes a comparison, for its key."""
+"""The code that makes a comparison; a comparison's key depends on it."""
 
 
 @dataclass(frozen=True)
 class ComparedModel:
-    """A model that was trained as its recommender says. trained: the model's address."""
+    """A trained model with its label, its recommender and its address."""
 
     label: str
     recommender: Recommender
@@ -49,7 +49,7 @@ class ComparedModel:
 
 
 def _build_kind(name: str) -> str:
-    """Where a recommender's comparisons lie in a store, by its name."""
+    """Return the kind under which a store keeps a recommender's comparisons."""
     return f"comparisons/{name}"
 
 
@@ -61,11 +61,31 @@ def compare(
     shop: Shop | None = None,
     progress: Progress = lambda line: None,
 ) -> str:
-    """Measure models on the test sessions of the first one's view, or find the comparison; returns its address.
+    """Measure models on the test sessions of the first model's view, or find the comparison.
 
-    All are asked the same, by the same rules, and resampled together; the first is the one that others are held
-    against. The first's baselines, fitted on the training part, stand beside them. shop: see `judge`. Raises
-    IntegrityError where a model was trained on another view of the data.
+    All models get the same queries under the same rules, and are resampled together. The first model is the one that
+    the others are compared with. The first recommender's baselines are fitted on the training part and measured too.
+
+    Parameters
+    ----------
+    models
+        One or more; the first is the reference.
+    dataset
+        Address of the dataset that all were trained on.
+    shop
+        The shop whose rules hold for all models; None: there are no rules.
+    progress
+        Takes a line at a time.
+
+    Returns
+    -------
+    str
+        The comparison's address.
+
+    Raises
+    ------
+    IntegrityError
+        If a model was trained on another view of the data.
     """
     settings = [JudgeSettings.of(model.recommender) for model in models]
     common = settings[0]
@@ -79,7 +99,7 @@ def compare(
     if address is not None:
         return address
     with store.publish(_build_kind(common.name), key) as draft:
-        facts, report = _ComparisonRun(models, settings, dataset, rules, store, progress).made()
+        facts, report = _ComparisonRun(models, settings, dataset, rules, store, progress).build()
         about = {"dataset": dataset, "snapshot": store.manifest(dataset)["facts"]["snapshot"]}
         draft.facts |= {**about, "trained": {model.label: model.trained for model in models}, **facts}
         (draft.path / REPORT).write_text(json.dumps(report, indent=1) + "\n")
@@ -89,6 +109,8 @@ def compare(
 
 
 class _ComparisonRun:
+    """Measures the models of one comparison."""
+
     def __init__(
         self,
         contestants: Sequence[ComparedModel],
@@ -101,47 +123,47 @@ class _ComparisonRun:
         self._contestants, self._settings, self._common = contestants, settings, settings[0]
         self._store, self._tell, self._folder = store, progress, store.fetch(dataset)
         self._view: View = open_view(self._folder, self._common)
-        self._house = None if known is None else ShopRules.of(known, self._folder)
-        self._examination = EvaluationProtocol(self._common, self._view, self._folder)
+        self._shop_rules = None if known is None else ShopRules.of(known, self._folder)
+        self._protocol = EvaluationProtocol(self._common, self._view, self._folder)
         self._models = {model.label: named(read_model(model.trained, store)) for model in contestants}
         self._baselines = self._beside()
 
-    def made(self) -> tuple[Json, Json]:
-        """Facts, and what the report is made of."""
+    def build(self) -> tuple[Json, Json]:
+        """Return the facts, and what the report is made of."""
         view, common, first = self._view, self._common, self._contestants[0].label
-        samples, house = SampleSessions(view, common.seed), self._house
-        weakened, warnings = collect_warnings(common, view, self._folder, self._examination, house)
+        samples, shop_rules = SampleSessions(view, common.seed), self._shop_rules
+        weakened, warnings = collect_warnings(common, view, self._folder, self._protocol, shop_rules)
         for warning in warnings:
             self._tell(f"warning: {warning}")
-        barred = None if house is None else house.on(view.vocabulary, view.items)
+        mask = None if shop_rules is None else shop_rules.build_mask(view.vocabulary, view.items)
         ready = {
             model.label: partial(self._competitor, model, settings)
             for model, settings in zip(self._contestants, self._settings, strict=True)
         }
         unfitted = {
-            label: partial(fit_baseline, spec, common, view, barred, self._tell)
+            label: partial(fit_baseline, spec, common, view, mask, self._tell)
             for label, spec in self._baselines.items()
         }
-        self._examination.examine_all(ready, unfitted, samples, self._tell)
+        self._protocol.measure_all(ready, unfitted, samples, self._tell)
         self._tell(f"resampling {len(view.test):,} sessions {common.evaluation.bootstrap:,} times")
-        contest = self._examination.contest(first)
-        labels = list(contest.metrics)
+        results = self._protocol.compare_results(first)
+        labels = list(results.metrics)
         facts = {
             "labels": labels,
             "models": self._models,
-            "differences": reverse_differences(contest),
-            **contest.facts(),
-            **count_queries(common, view, self._examination.predictions),
+            "differences": reverse_differences(results),
+            **results.facts(),
+            **count_queries(common, view, self._protocol.predictions),
             "items": len(view.vocabulary),
             "counts": view.counts,
             "confidence": common.evaluation.confidence,
             "warnings": warnings,
             **weakened,
         }
-        return facts, {"table": contest.table(), "samples": samples.to_json(labels[:2])}
+        return facts, {"table": results.table(), "samples": samples.to_json(labels[:2])}
 
     def _beside(self) -> dict[str, ModelSpec]:
-        """The baselines by label; one that is compared itself is not fitted again."""
+        """Return the baselines by label. A baseline that is compared itself is not fitted again."""
         labels = [model.label for model in self._contestants]
         beside = {}
         for spec in self._common.compared:
@@ -153,11 +175,11 @@ class _ComparisonRun:
 
     def _competitor(self, model: ComparedModel, settings: JudgeSettings) -> EvaluatedModel:
         folder = self._store.fetch(model.trained, verify=True)
-        return load_challenger(settings, folder, self._view, self._folder, self._house)
+        return load_challenger(settings, folder, self._view, self._folder, self._shop_rules)
 
 
 def reverse_differences(results: ModelResults) -> dict[str, dict[str, list[float | None]]]:
-    """Of each other model from the one that it is held against: [estimate, lower, upper] by model and metric."""
+    """Return each other model's difference from the reference: [estimate, lower, upper] by model and metric."""
     return {
         name: {metric: _reverse(estimate) for metric, estimate in comparison.difference.items()}
         for name, comparison in results.comparisons.items()
@@ -165,5 +187,5 @@ def reverse_differences(results: ModelResults) -> dict[str, dict[str, list[float
 
 
 def _reverse(estimate: Estimate) -> list[float | None]:
-    """A difference the other way about."""
+    """Return an estimate with its sign changed."""
     return [-estimate.value, *(None if end is None else -end for end in (estimate.upper, estimate.lower))]

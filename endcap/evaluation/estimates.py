@@ -1,4 +1,4 @@
-"""Numbers with their intervals."""
+"""Numbers with their intervals, and how precise they are."""
 
 from __future__ import annotations
 
@@ -14,38 +14,52 @@ CHALLENGER, CHAMPION = "challenger", "champion"
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and its interval; a metric without an interval has none."""
+    """A number and the ends of its interval; a metric without an interval has none."""
 
     value: float
     lower: float | None = None
     upper: float | None = None
 
-    def less(self, number: float) -> Estimate:
-        """All of it less a number."""
+    def subtract(self, number: float) -> Estimate:
+        """Return the estimate, and both ends, less a number."""
         ends = (None if end is None else end - number for end in (self.lower, self.upper))
         return Estimate(self.value - number, *ends)
 
 
 @dataclass(frozen=True)
 class PairwiseComparison:
-    """The challenger against one other model, by metric."""
+    """The challenger compared with one other model, by metric."""
 
     difference: Mapping[str, Estimate]
     ratio: Mapping[str, Estimate]
 
-    def by(self, compare: str, metric: str) -> Estimate:
-        """As a condition compares: `difference`, `ratio`, or `relative`, the difference by the other's value, which is
-        infinite where only the other's value is 0 and 0 where both are."""
+    def select(self, compare: str, metric: str) -> Estimate:
+        """Return a metric's comparison as a condition asks for it.
+
+        `compare` is `difference`, `ratio`, or `relative`: the difference over the other model's value, which is
+        infinite if only that value is 0, and 0 if both are.
+        """
         if compare == "difference":
             return self.difference[metric]
-        return self.ratio[metric] if compare == "ratio" else self.ratio[metric].less(1.0)
+        return self.ratio[metric] if compare == "ratio" else self.ratio[metric].subtract(1.0)
 
 
 def compute_half_width(compare: str | None, estimate: Estimate, value: float) -> float | None:
-    """Half the width of a condition's interval as a share of a value, the other model's or the metric's own.
+    """Return half the width of an interval as a share of a value.
 
-    compare: as the condition has it; None: the metric by itself. None where there is no interval; infinite where an
-    end is, or where the value is 0 and the interval is no point.
+    Parameters
+    ----------
+    compare
+        The condition's `compare`; None: the metric by itself. Ratios and relative differences are shares already.
+    estimate
+        With the interval.
+    value
+        The other model's value, or the metric's own.
+
+    Returns
+    -------
+    float or None
+        None if there is no interval. Infinite if an end is, or if `value` is 0 and the interval is wider than a point.
     """
     if estimate.lower is None or estimate.upper is None:
         return None
@@ -58,9 +72,9 @@ def compute_half_width(compare: str | None, estimate: Estimate, value: float) ->
 
 
 def is_open(condition: Condition, estimate: Estimate) -> bool:
-    """Whether the limit lies within the interval, so that its width matters.
+    """Return whether the limit lies within the interval, so that the interval's width matters.
 
-    It does not matter of `p90_ms`, whose interval is over predictions that were timed: more sessions do not narrow it.
+    The width of `p90_ms` never matters: its interval is over timed predictions, and more sessions do not narrow it.
     """
     if estimate.lower is None or estimate.upper is None or condition.metric == P90_MS:
         return False

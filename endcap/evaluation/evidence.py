@@ -1,10 +1,9 @@
 """Whether a verdict has the evidence that its gate asks for: enough test sessions, and narrow intervals.
 
-The width of a condition's interval is told as a share of the other model's value. A ratio and a relative difference
-are in that unit already; a difference, and a metric that is held by itself, are divided by the value. Where the value
-is 0 the share is infinite, unless the interval is a point.
+The width of an interval is measured as a share of the other model's value. A ratio and a relative difference are shares
+already. A difference, and a metric without another model, are divided by the value.
 
-An interval that lies on one side of the limit decides whatever its width is: the limit is not in question. So
+An interval that lies on one side of the limit decides at any width, because the limit is then not in question. So
 "26 times popularity, 21 to 32" passes "at least 1.5", however small popularity's own value is.
 """
 
@@ -34,9 +33,18 @@ def find_missing_evidence(
     outcomes: Sequence[ConditionOutcome],
     split: TimeSplit | GivenSplit | LeaveOneOutSplit,
 ) -> list[str]:
-    """What is missing to decide, a sentence each, with what to do; nothing where the evidence is enough.
+    """Find what is missing to decide; each sentence says what to do. No sentence means that the evidence is enough.
 
-    sessions: of the test. outcomes: of the conditions; where there are none, nothing is to be decided.
+    Parameters
+    ----------
+    evidence
+        The spec's `gate.evidence`.
+    sessions
+        Number of test sessions.
+    outcomes
+        Of the conditions. Without conditions there is nothing to decide.
+    split
+        The recommender's split, which decides the remedy.
     """
     if not outcomes:
         return []
@@ -59,7 +67,8 @@ def find_missing_evidence(
 
 
 def _estimate_sessions(width: float, limit: float, sessions: int) -> str:
-    """About how many sessions make an interval as narrow: its width falls with their square root."""
+    """Say about how many sessions make the interval narrow enough: its width falls with the square root of their
+    number."""
     if not math.isfinite(width):
         return ""
     count = sessions * (width / limit) ** 2

@@ -1,4 +1,4 @@
-"""The gate: the conditions of the spec, each with the number that it was decided by."""
+"""The gate: the conditions of the spec, each with the number that decided it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,21 @@ GateDecision = Literal["passed", "failed", "undecided"]
 
 @dataclass(frozen=True)
 class ConditionOutcome:
-    """One condition, decided. number: what was held against the limit; None where there was nothing to compare.
-    other: the model that it was compared with. what: the number in words. half_width: see `endcap.evaluation.evidence`;
-    is_open: whether the limit lies within the interval."""
+    """One decided condition, as a verdict stores it.
+
+    Attributes
+    ----------
+    number
+        What was compared with the limit; None if there was nothing to compare.
+    other
+        The model that the challenger was compared with.
+    what
+        The number in words.
+    half_width
+        See `endcap.evaluation.estimates.compute_half_width`.
+    is_open
+        Whether the limit lies within the interval.
+    """
 
     metric: str
     against: str | None
@@ -38,7 +50,7 @@ class ConditionOutcome:
     is_open: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """JSON has no infinity: such a number is null, and its text says it."""
+        """Return it as a dictionary. JSON has no infinity: such a number is null, and the text says it."""
         numbers = {name: getattr(self, name) for name in ("number", "half_width")}
         finite = {name: number if number is None or math.isfinite(number) else None for name, number in numbers.items()}
         return {**asdict(self), **finite}
@@ -52,25 +64,34 @@ def decide_conditions(
     *,
     unjudged: str = "",
 ) -> list[ConditionOutcome]:
-    """Each condition's outcome, in their order; the gate is passed if all are, and the evidence is enough.
+    """Decide each condition, in their order.
 
-    metrics: by model (challenger, champion where one is judged, each baseline) and metric. comparisons: of the
-    challenger with each other model. best-baseline is the baseline that is best on the condition's own metric.
-    A condition against the champion is passed where there is none. unjudged: why there is one that could not be judged;
-    then such a condition fails.
+    Parameters
+    ----------
+    conditions
+        Of the spec's gate. A condition against `best-baseline` means the baseline that is best on its own metric.
+    metrics
+        By model (challenger, champion if one is judged, each baseline) and metric.
+    comparisons
+        Of the challenger with each other model.
+    baselines
+        Labels, in the spec's order.
+    unjudged
+        Why there is a champion that could not be judged: conditions against it then fail. Without any champion they
+        pass.
     """
     return [_decide_condition(condition, metrics, comparisons, baselines, unjudged) for condition in conditions]
 
 
 def decide_gate(outcomes: Sequence[ConditionOutcome], lacking: Sequence[str]) -> GateDecision:
-    """The gate's word. lacking: what is missing of the evidence: then there is none for either other word."""
+    """Return the gate's decision. Missing evidence makes it `undecided`, whatever the conditions say."""
     if lacking:
         return "undecided"
     return "passed" if all(outcome.passed for outcome in outcomes) else "failed"
 
 
 def find_best_baseline(metric: str, metrics: Mapping[str, Mapping[str, Estimate]], baselines: Sequence[str]) -> str:
-    """The baseline with the best value of a metric; of equals the first in the spec."""
+    """Return the baseline with the best value of a metric; of equal ones the first in the spec."""
     sign = -1 if lower_is_better(metric) else 1
     return max(baselines, key=lambda name: sign * metrics[name][metric].value)
 
@@ -93,7 +114,7 @@ def _decide_condition(
     if other is None:
         estimate, what = metrics[CHALLENGER][metric], metric
     else:
-        estimate = comparisons[other].by(condition.compare, metric)
+        estimate = comparisons[other].select(condition.compare, metric)
         what = f"{metric} {_WORDS[condition.compare].format(other=other)}"
     number, note = _select_number(condition, estimate)
     if condition.min is not None:
@@ -128,7 +149,7 @@ _WORDS = {
 
 
 def _select_number(condition: Condition, estimate: Estimate) -> tuple[float, str]:
-    """The number that the condition is about."""
+    """Return the number that a condition is about, and a note if it is not the one that the spec asks for."""
     if condition.bound == "estimate":
         return estimate.value, ""
     end = estimate.lower if condition.min is not None else estimate.upper

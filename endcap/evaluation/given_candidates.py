@@ -1,4 +1,4 @@
-"""Items that a file names for each customer: what the next item is ranked among where a paper publishes them."""
+"""Candidates that a file names for each customer, for test protocols whose authors publish them."""
 
 from __future__ import annotations
 
@@ -25,16 +25,19 @@ Items = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class GivenCandidates:
-    """items: int32 [rows], by customer; customer c has offsets[c]:offsets[c + 1]. unknown: rows of the test's customers
-    whose items the vocabulary lacks."""
+    """Named items, in compressed rows: customer c has items[offsets[c]:offsets[c + 1]].
+
+    `items` is int32 [rows] and `unknown` counts rows of the test's customers whose items the vocabulary lacks.
+    """
 
     items: Items
     offsets: Ints
     unknown: int = 0
     draws: int = 1
 
-    def of(self, chosen: QueryTargets) -> Items:
-        """The items of each prediction's customer, less the next one itself: int32 [1, b, most], see `Negatives.of`."""
+    def select(self, chosen: QueryTargets) -> Items:
+        """Return the items of each prediction's customer, without the target: int32 [1, b, most], see
+        `SampledCandidates.select`."""
         customers = chosen.sessions.customers[chosen.owner]
         starts, counts = self.offsets[customers], np.diff(self.offsets)[customers]
         column = np.arange(counts.max(initial=0))
@@ -43,8 +46,8 @@ class GivenCandidates:
         items[items == chosen.targets[:, None]] = NO_ITEM
         return items.astype(np.int32)[None]
 
-    def sizes(self, predictions: QueryTargets) -> Ints:
-        """How many items each prediction competes with: int64 [p]."""
+    def count(self, predictions: QueryTargets) -> Ints:
+        """Count how many items each target competes with: int64 [p]."""
         customers, counts = predictions.sessions.customers[predictions.owner], np.diff(self.offsets)
         width = 1 + int(max(self.items.max(initial=0), predictions.targets.max(initial=0)))
         named = np.repeat(np.arange(len(counts)), counts) * width + self.items
@@ -53,12 +56,13 @@ class GivenCandidates:
 
 
 def find_given_files(rules: GivenNegatives) -> list[SourceFile]:
-    """The files that the spec names. Raises DataError where there is none, or none that can be read."""
+    """Find the files that the spec names. Raises DataError if there is none, or none that can be read."""
     return find_files(Source(path=rules.path)).files
 
 
 def digest_given_files(evaluation: Evaluation) -> list[str]:
-    """Digests of the files that figures depend on beside the dataset. Raises DataError as `given_files` does."""
+    """Return digests of the files that figures depend on beside the dataset. Raises DataError as `find_given_files`
+    does."""
     negatives = evaluation.negatives
     return [file.digest() for file in find_given_files(negatives)] if isinstance(negatives, GivenNegatives) else []
 
@@ -66,10 +70,25 @@ def digest_given_files(evaluation: Evaluation) -> list[str]:
 def read_given_candidates(
     rules: GivenNegatives, test: Sessions, customers: pa.Array, vocabulary: Vocabulary
 ) -> GivenCandidates:
-    """Read the files. customers: the ids of the dataset's customers, by their number.
+    """Read the files that name candidates.
 
-    Items that the vocabulary lacks cannot be ranked: they are left out, and counted. Raises DataError where a row is
-    bad, a column is not there, or a test session's customer has no item: its next item would compete with nothing.
+    Items that the vocabulary lacks cannot be ranked: they are left out, and counted.
+
+    Parameters
+    ----------
+    rules
+        The spec's `evaluation.negatives`.
+    test
+        The test sessions.
+    customers
+        Ids of the dataset's customers, by their number.
+    vocabulary
+        Of the view.
+
+    Raises
+    ------
+    DataError
+        If a row is bad, a column is missing, or a test session's customer has no item.
     """
     tables = [_read_columns(file, rules) for file in find_given_files(rules)]
     owners = pa.concat_arrays([columns[0] for columns in tables])
@@ -95,7 +114,7 @@ def read_given_candidates(
 
 
 def _read_columns(file: SourceFile, rules: GivenNegatives) -> tuple[pa.Array, pa.Array]:
-    """A file's customers and items, as text."""
+    """Return a file's customers and items, as text."""
     import duckdb
 
     columns = [rules.customer, rules.item]

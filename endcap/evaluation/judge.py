@@ -1,4 +1,5 @@
-"""The verdict on a trained model: against the champion and the baselines, on the same test sessions."""
+"""A verdict: a trained model beside the champion and the baselines on the same test sessions, and the gate's
+decision."""
 
 from __future__ import annotations
 
@@ -50,14 +51,32 @@ def judge(
     shop: Shop | None = None,
     progress: Progress = lambda line: None,
 ) -> str:
-    """Judge a trained model by the gate of its spec, or find the verdict; returns the verdict's address.
+    """Judge a trained model by the gate of its spec, or find the verdict.
 
-    What the protocol asks of the view's test sessions is asked of the model and of the members that it is made of, of
-    the champion (by its package, or where that has seen the test by its recipe, which the train step has fitted), and
-    of each baseline, fitted on the view's training part.
-    trained: its address, or a package's, or that of the recipe of one, fitted again.
-    shop: whose rules hold for all of them alike; its blacklist is read now. None: there are no rules.
-    A champion that was made of this very model, by the same rules, keeps the verdict that made it champion.
+    The same queries go to the model, to the members of a blend, to the champion, and to each baseline, which is fitted
+    on the view's training part. The champion is judged by its package. If its package has seen the test, its recipe is
+    judged, which the train step has fitted.
+
+    Parameters
+    ----------
+    recommender
+        The spec.
+    dataset
+        Address of the dataset.
+    trained
+        Address of a trained model, of a package, or of a package's recipe that was fitted again.
+    store, registry_uri
+        Where artifacts and versions are.
+    shop
+        The shop whose rules hold for all models; its blacklist is read now. None: there are no rules.
+    progress
+        Takes a line at a time.
+
+    Returns
+    -------
+    str
+        The verdict's address. If the champion was made of this very model under the same rules, it is the verdict that
+        made it champion.
     """
     settings = JudgeSettings.of(recommender)
     kind = STEPS["evaluate"].folder(settings.name)
@@ -100,7 +119,7 @@ def _judge(
     folder = store.fetch(dataset)
     view = open_view(folder, settings)
     shop_rules = None if rules is None else ShopRules.of(rules, folder)
-    mask = None if shop_rules is None else shop_rules.on(view.vocabulary, view.items)
+    mask = None if shop_rules is None else shop_rules.build_mask(view.vocabulary, view.items)
     protocol = EvaluationProtocol(settings, view, folder)
     weakened, warnings = collect_warnings(settings, view, folder, protocol, shop_rules)
     champion_verdict = None if champion is None else load_champion(champion, view, folder, store, shop_rules)
@@ -120,9 +139,9 @@ def _judge(
     unfitted: dict[str, Ready] = {
         spec.name: partial(fit_baseline, spec, settings, view, mask, progress) for spec in settings.compared
     }
-    protocol.examine_all(ready, unfitted, samples, progress)
+    protocol.measure_all(ready, unfitted, samples, progress)
     progress(f"resampling {len(view.test):,} sessions {settings.evaluation.bootstrap:,} times")
-    results = protocol.contest()
+    results = protocol.compare_results()
     baselines = [spec.name for spec in settings.compared]
     unjudged = (
         (champion_verdict.reason or "") if champion_verdict is not None and champion_verdict.judged is None else ""
@@ -143,7 +162,7 @@ def _wrap(competitor: EvaluatedModel) -> Ready:
 
 
 def _select_opponent(settings: JudgeSettings, results: ModelResults) -> str:
-    """Whom the samples show beside the challenger: the champion, else the best baseline."""
+    """Select the model that samples show beside the challenger: the champion, else the best baseline."""
     if CHAMPION in results.metrics:
         return CHAMPION
     metric = f"mrr@{max(settings.evaluation.cutoffs)}"
@@ -177,7 +196,7 @@ def _build_facts(
 
 
 def _find_verdict(version: Version, question: str, store: Store) -> str | None:
-    """The verdict that a version came from, if it answered the same question."""
+    """Find the verdict that a version came from, if it answered the same question."""
     kind, _, key = get_content_key(version.tags.get("verdict", "")).rpartition("/")
     address = store.find(kind, key) if kind else None
     if address is None or store.manifest(address)["facts"].get("question") != question:

@@ -1,4 +1,4 @@
-"""The models of a verdict, made ready to be ranked: the challenger, the champion, the baselines."""
+"""The models of a verdict, loaded or fitted: the challenger, the champion and the baselines."""
 
 from __future__ import annotations
 
@@ -47,8 +47,10 @@ NOT_FITTED = (
 
 @dataclass(frozen=True)
 class Champion:
-    """The version that is the champion. recipe: the address of its recipe as fitted with the challenger; None where
-    there is none, for the reason that `missing` gives."""
+    """The version that is the champion.
+
+    `recipe` is the address of its recipe as fitted with the challenger. None: there is none, and `missing` says why.
+    """
 
     version: Version
     recipe: str | None
@@ -56,7 +58,7 @@ class Champion:
 
     @classmethod
     def of(cls, version: Version, recommender: Recommender, dataset: str, store: Store) -> Champion:
-        """The champion, with its recipe on the recommender's part of a dataset; nothing is fitted here."""
+        """Find the champion's recipe on the recommender's part of a dataset. Nothing is fitted here."""
         try:
             key = Recipe.of(version.package, recommender, store).key(dataset)
         except UserError as error:
@@ -68,7 +70,7 @@ class Champion:
         return cls(version, None, NOT_FITTED if fault is None else str(fault["message"]))
 
     def key(self, store: Store) -> list[str]:
-        """What it is to a verdict: its package, the code of its model where that is a user's own, and its recipe."""
+        """Return what a verdict's key depends on: the package, the code of a user's own model, and the recipe."""
         try:
             own = own_code(*read_model_specs(store.fetch(self.version.package)))
         except UserError as error:  # a class of its own is gone: it will not be judged
@@ -83,8 +85,11 @@ class Champion:
 
 @dataclass(frozen=True)
 class JudgedChampion:
-    """The champion as a verdict judges it. judged: by what: its package, its recipe, or not at all, when there is no
-    competitor. reason: why not by its package."""
+    """The champion as a verdict judges it.
+
+    `judged` is `package` or `recipe`; None: it is not judged, and `competitor` is None. `reason` says why the package
+    was not judged.
+    """
 
     champion: Champion
     competitor: EvaluatedModel | None
@@ -105,44 +110,44 @@ class JudgedChampion:
 def load_challenger(
     settings: JudgeSettings, folder: Path, view: View, dataset: Path, shop_rules: ShopRules | None
 ) -> EvaluatedModel:
-    """The trained model, or the package, in a folder. dataset: the folder that the view is of.
+    """Load the trained model or the package in a folder. `dataset` is the folder of the view's dataset.
 
-    Raises IntegrityError where a model was trained on another view of the data.
+    Raises IntegrityError if a model was trained on another view of the data.
     """
     if is_package(folder):
         return _load_package(load_contents(folder), view, dataset, shop_rules)
-    mask = None if shop_rules is None else shop_rules.on(view.vocabulary, view.items)
-    return replace(_load_fitted(view, folder, settings.classes, settings.exclude), barred=mask)
+    mask = None if shop_rules is None else shop_rules.build_mask(view.vocabulary, view.items)
+    return replace(_load_fitted(view, folder, settings.classes, settings.exclude), mask=mask)
 
 
 def load_champion(
     champion: Champion, view: View, dataset: Path, store: Store, shop_rules: ShopRules | None
 ) -> JudgedChampion:
-    """The champion, by its package where that has seen nothing of the test, else by its recipe.
+    """Load the champion: its package if that has seen nothing of the test, else its recipe.
 
-    By its package it has its own vocabulary, customers and exclusions; its recipe has the challenger's vocabulary. It
-    is not judged where its recipe is missing, or where its class is not here.
+    A package has its own vocabulary, customers and exclusions; a recipe has the challenger's vocabulary. The champion
+    is not judged if its recipe is missing, or if its class cannot be imported here.
     """
     package = champion.version.package
     folder = store.fetch(package, verify=True)
     leakage = Leakage.of(view, read_info(folder).get("fitted_until"))
     try:
-        if not leakage.seen:
+        if not leakage.leaked:
             return JudgedChampion(champion, _load_package(load_contents(folder), view, dataset, shop_rules), "package")
         if champion.recipe is None:
             reason = f"{leakage}; its recipe would be judged, but {champion.missing}"
             return JudgedChampion(champion, None, None, reason)
         own = read_recommender(folder)
         competitor = _load_fitted(view, store.fetch(champion.recipe, verify=True), own.classes, own.exclude)
-        mask = None if shop_rules is None else shop_rules.on(view.vocabulary, view.items)
-        return JudgedChampion(champion, replace(competitor, barred=mask), "recipe", str(leakage))
+        mask = None if shop_rules is None else shop_rules.build_mask(view.vocabulary, view.items)
+        return JudgedChampion(champion, replace(competitor, mask=mask), "recipe", str(leakage))
     except UserError as error:
         return JudgedChampion(champion, None, None, str(error))
 
 
 def _load_package(package: PackageContents, view: View, dataset: Path, shop_rules: ShopRules | None) -> EvaluatedModel:
-    mask = None if shop_rules is None else shop_rules.on(package.vocabulary, package.items)
-    return replace(_wrap_package(package, view, dataset), barred=mask)
+    mask = None if shop_rules is None else shop_rules.build_mask(package.vocabulary, package.items)
+    return replace(_wrap_package(package, view, dataset), mask=mask)
 
 
 def _wrap_package(package: PackageContents, view: View, dataset: Path) -> EvaluatedModel:
@@ -155,7 +160,7 @@ def _wrap_package(package: PackageContents, view: View, dataset: Path) -> Evalua
 
 
 def _load_fitted(view: View, folder: Path, classes: list[str], exclude: Exclude) -> EvaluatedModel:
-    """The model in a folder, which was fitted on the view's training part. Raises IntegrityError where it was not."""
+    """Load the model in a folder that was fitted on the view's training part. Raises IntegrityError if it was not."""
     vocabulary = Vocabulary.load(folder / VOCABULARY)
     if vocabulary.ids != view.vocabulary.ids:
         raise IntegrityError(
@@ -169,7 +174,7 @@ def _load_fitted(view: View, folder: Path, classes: list[str], exclude: Exclude)
 def fit_baseline(
     spec: ModelSpec, settings: JudgeSettings, view: View, mask: RuleMask | None, progress: Progress
 ) -> EvaluatedModel:
-    """A baseline, fitted on the view's training part. barred: what the shop's rules take away of that."""
+    """Fit a baseline on the view's training part. `mask` is what the shop's rules hide."""
     settings_found: Json = {}
     seed = settings.seed
     if make(spec).needs_validation:
@@ -177,4 +182,4 @@ def fit_baseline(
         settings_found = dict(trial.report.settings)
     size = len(view.vocabulary)
     model = fitted(spec, view.training, size, settings_found, items=view.items, seed=seed, progress=progress)
-    return EvaluatedModel(model, settings.exclude, barred=mask)
+    return EvaluatedModel(model, settings.exclude, mask=mask)

@@ -10,11 +10,13 @@ from endcap.features.view import View
 
 @dataclass(frozen=True)
 class Leakage:
-    """How far a model's training reaches into a test. seen: of the `events` that are predicted, those not after the
-    last event that the model learnt from. until: epoch ms of that event; None: nobody noted it, and the model counts as
-    having seen all."""
+    """How far a model's training reaches into a test.
 
-    seen: int
+    `leaked` of the `events` that are predicted are not later than the last event that the model learnt from. `until` is
+    that event's time, epoch ms; None: it was not recorded, and the model counts as having seen all.
+    """
+
+    leaked: int
     events: int
     until: int | None
 
@@ -27,5 +29,5 @@ class Leakage:
         if self.until is None:
             return "its package does not tell until when it learnt"
         moment = datetime.fromtimestamp(self.until / 1000, UTC).isoformat(timespec="seconds")
-        overlap = f"{self.seen:,} of {self.events:,} predicted events are not after that"
+        overlap = f"{self.leaked:,} of {self.events:,} predicted events are not after that"
         return f"its package learnt from events until {moment}, and {overlap}"

@@ -1,11 +1,11 @@
 """Ranking metrics at cutoffs, for each prediction.
 
-A prediction is a prefix of a test session and the list of items recommended after it. Hit rate, MRR and next NDCG look
-at the next item alone; recall, precision and NDCG at the rest of the session, the set of distinct items that follow.
-Of a moment of several items each is the next item once, ranked without the others; recall, precision and NDCG are of
-the prefix's own list, from which nothing is taken, against all that follows, which is the whole basket where a next
-basket is predicted. These are the measures of the session-based literature (Ludewig and Jannach, 2018, "Evaluation of
-session-based recommendation algorithms", sections 4.2 and 5).
+A prediction is a query (a prefix of a test session), its target, and the list of items that a model recommends. Hit
+rate, MRR and next NDCG look at the target alone. Recall, precision and NDCG look at the rest of the session: the set of
+distinct items that follow. If several items came at one time, each is a target and is ranked without the others;
+recall, precision and NDCG then use the query's own list, from which nothing is taken. These are the measures of the
+session-based literature (Ludewig and Jannach, 2018, "Evaluation of session-based recommendation algorithms", sections
+4.2 and 5).
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ Doubles = NDArray[np.float64]
 
 
 def list_metrics(cutoffs: Sequence[int]) -> list[str]:
-    """All metrics that are a mean over predictions, in the order of `prediction_values`' columns."""
+    """List the metrics that are means over predictions, in the order of `compute_metrics`' columns."""
     return [f"{name}@{cutoff}" for cutoff in cutoffs for name in (*PER_LIST, POPULARITY_BIAS)]
 
 
 def lower_is_better(metric: str) -> bool:
-    """True for popularity bias and the time of a prediction: they are no merits."""
+    """Return whether less is better: so it is for popularity bias and for the time of a prediction."""
     return metric.startswith(POPULARITY_BIAS) or metric == P90_MS
 
 
 class RemainingItems:
-    """What follows each prefix of the test sessions: which items, and how many distinct ones."""
+    """The distinct items that follow each prefix of the test sessions."""
 
     def __init__(self, test: Sessions) -> None:
         self._width = int(test.items.max(initial=0)) + 1
@@ -56,13 +56,13 @@ class RemainingItems:
         self._offsets = test.offsets
 
     def counts(self, block: RankedBlock) -> NDArray[np.int64]:
-        """Distinct items that follow each prefix: int64 [b]."""
+        """Count the distinct items that follow each query: int64 [b]."""
         starts = self._offsets[block.owner] + block.ends
         counts: NDArray[np.int64] = self._lasts_before[self._offsets[block.owner + 1]] - self._lasts_before[starts]
         return counts
 
     def hits(self, block: RankedBlock) -> NDArray[np.bool_]:
-        """Which listed items follow the prefix: bool [b, k]."""
+        """Mark the listed items that follow the query: bool [b, k]."""
         keys = block.owner[:, None] * self._width + block.listed
         place = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         follows = (self._keys[place] == keys) & (self._last[place] >= block.ends[:, None])
@@ -72,7 +72,7 @@ class RemainingItems:
 
 @dataclass(frozen=True)
 class ItemPopularity:
-    """share: float64 [items], each item's training events as a share of the most popular item's."""
+    """Each item's training events as a share of the most popular item's: float64 [items]."""
 
     share: Doubles
 
@@ -85,18 +85,20 @@ class ItemPopularity:
 def compute_metrics(
     block: RankedBlock, rest: RemainingItems, cutoffs: Sequence[int], popularity: ItemPopularity
 ) -> Doubles:
-    """Each prediction's metrics, float64 [b, metrics], columns as `metric_names`.
+    """Compute each prediction's metrics: float64 [b, metrics], with columns as in `list_metrics`.
 
-    With the list cut to its first k items, rel the distinct items that follow, and rank the next item's place:
+    Notes
+    -----
+    Let the list be cut to its first k items, rel be the distinct items that follow, and rank the target's place:
 
     - hr@k: 1 if rank <= k.  mrr@k: 1 / rank if rank <= k, else 0.
-    - next_ndcg@k: 1 / log2(1 + rank) if rank <= k, else 0: NDCG of the next item alone; validation chooses by it.
+    - next_ndcg@k: 1 / log2(1 + rank) if rank <= k, else 0: NDCG of the target alone. Settings are chosen by it.
     - recall@k: |list and rel| / |rel|.  precision@k: |list and rel| / k.
     - ndcg@k: sum over hits at place i of 1 / log2(i + 1), divided by that sum of an ideal list, whose first
       min(|rel|, k) places are hits (Järvelin and Kekäläinen, 2002, binary gain; as trec_eval's ndcg_cut).
     - popularity_bias@k: mean over the list of an item's training events divided by the most popular item's (average
-      recommendation popularity, Yin et al., 2012, normalised as by Ludewig and Jannach, 2018). 0 for an empty list,
-      which the mean over predictions leaves out.
+      recommendation popularity, Yin et al., 2012, normalised as by Ludewig and Jannach, 2018). It is 0 for an empty
+      list, which the mean over predictions leaves out.
     """
     ranks, hits, relevant = block.ranks, rest.hits(block), rest.counts(block)
     depth = hits.shape[1]

@@ -33,17 +33,28 @@ SEGMENTS = {
     "session": _SESSION,
     AGE: (("new", 0), ("1-7d", DAY), ("7-28d", 7 * DAY), ("older", 28 * DAY)),
 }
-"""By events in the prefix and in the whole test session, and by how long before the prediction the next item was first
-met, in ms: name and fewest."""
+"""Name and smallest value of each segment: of the events in the query, of the events in the whole test session, and of
+the time from an item's first event to the prediction, in ms."""
 
 
 @dataclass(frozen=True)
 class ModelMetrics:
-    """names [m]: the metrics that are means over predictions. sums: float64 [sessions, m].
+    """One model's metrics.
 
-    weights: float64 [sessions, 2], a session's predictions, and those of them whose list is not empty; weight_of [m]:
-    which of the two a metric is divided by. segment_sums, segment_weights: the same by segment, for divisions of
-    SEGMENTS. coverage: by name, the share of the model's catalogue that is recommended at least once.
+    Attributes
+    ----------
+    names
+        The m metrics that are means over predictions.
+    sums
+        float64 [sessions, m].
+    weights
+        float64 [sessions, 2]: a session's predictions, and those whose list is not empty.
+    weight_of
+        int64 [m]: which of the two weights a metric is divided by.
+    segment_sums, segment_weights
+        The same by segment, for the divisions in SEGMENTS.
+    coverage
+        By name, the share of the model's catalogue that is recommended at least once.
     """
 
     names: list[str]
@@ -56,9 +67,7 @@ class ModelMetrics:
 
     @property
     def segments(self) -> dict[str, dict[str, dict[str, float]]]:
-        """The mean metrics, and `predictions`, by `prefix` and by `session` length, and by the next item's `age`.
-
-        What never occurs is left out."""
+        """Mean metrics and the number of `predictions`, by division and segment. Empty segments are left out."""
         return {division: self._table(division) for division in self.segment_sums}
 
     @property
@@ -87,10 +96,22 @@ def measure_model(
     negatives: SampledCandidates | GivenCandidates | None = None,
     first_seen: NDArray[np.int64] | None = None,
 ) -> ModelMetrics:
-    """Rank the catalogue for what is predicted of the test sessions, and measure the lists at the cutoffs.
+    """Rank the test's queries, and measure the lists at the cutoffs.
 
-    negatives: what is ranked instead of the catalogue, see `rank_predictions`. first_seen: int64 [items], epoch ms,
-    when each item was first met; with it there are segments by the age of the next item.
+    Parameters
+    ----------
+    competitor
+        The model.
+    predictions
+        Queries and targets of the test sessions.
+    cutoffs
+        Where lists are cut.
+    popularity
+        Of the training part.
+    negatives
+        What is ranked in place of the catalogue, see `rank_predictions`.
+    first_seen
+        int64 [items], epoch ms: when each item first occurred. With it there are segments by the target's age.
     """
     names, test = list_metrics(cutoffs), predictions.sessions
     # An empty list has no popularity: it is no part of that mean.
@@ -121,7 +142,7 @@ def measure_model(
 def _measure_divisions(
     block: RankedBlock, test: Sessions, first_seen: NDArray[np.int64] | None
 ) -> dict[str, NDArray[np.int64]]:
-    """What each prediction of a block is divided by, int64 [b], for each division."""
+    """Return the value that divides a block's predictions, int64 [b], for each division."""
     measures = {"prefix": block.ends, "session": test.lengths[block.owner]}
     if first_seen is not None:
         moments = test.times[test.offsets[block.owner] + block.places]
@@ -131,7 +152,7 @@ def _measure_divisions(
 
 
 def _mark_members(segment: NDArray[np.int64], count: int) -> Doubles:
-    """Which predictions are of which segment: float64 [count, b], 1 or 0."""
+    """Mark which predictions belong to which segment: float64 [count, b], 1 or 0."""
     members: Doubles = (segment == np.arange(count)[:, None]).astype(np.float64)
     return members
 

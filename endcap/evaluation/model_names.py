@@ -1,4 +1,4 @@
-"""What the models of a verdict are, by their labels."""
+"""The models of a verdict by their labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Json = dict[str, Any]
 def name_models(
     settings: JudgeSettings, trained: str, champion: JudgedChampion | None, store: Store
 ) -> dict[str, Json]:
-    """What each model of a verdict is, by its label: as a search found it where there was one."""
+    """Return each model of a verdict as a document, by its label, with the settings that a search found."""
     challenger = named(read_model(trained, store))
     known = {CHALLENGER: challenger}
     known |= {f"{CHALLENGER}/{label}": member for label, member in challenger.get("members", {}).items()}
@@ -30,7 +30,7 @@ def name_models(
 
 
 def read_model(address: str, store: Store) -> Json:
-    """The model of a trained model, of a package, or of a fitted recipe, as a document."""
+    """Return the model of a trained model, of a package, or of a fitted recipe, as a document."""
     folder = store.fetch(address)
     if not is_package(folder):
         return dict(store.manifest(address)["facts"]["model"])

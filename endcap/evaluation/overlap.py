@@ -1,4 +1,4 @@
-"""Whether test sessions that come of their own (`split.by: given`) lie apart from what is trained on."""
+"""Whether the test sessions of a `given` split are separate from the training sessions."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ _SPAN = ["customer", "start", "end", "events"]
 
 
 def measure_overlap(dataset: Path) -> Json:
-    """What a dataset's given test sessions share with its training part; empty where it has no sessions of a part.
+    """Measure what a dataset's given test sessions share with its training part; empty if either part has no sessions.
 
-    `sessions`: all given ones. `trained_until`: the last event that is trained on, epoch ms. `early`: how many begin
-    before that. `same_id`: have a training session's key (customer and id). `same_events`: hold two events or more, and
-    the same items at the same times as a training session of their customer. `shared`: are one of these two.
+    Returns
+    -------
+    dict
+        `sessions`: all given ones. `trained_until`: time of the last training event, epoch ms. `early`: sessions that
+        begin before it. `same_id`: sessions with a training session's key (customer and id). `same_events`: sessions of
+        two or more events with the same items at the same times as a training session of their customer. `shared`:
+        sessions that are one of these two. A verdict stores it.
     """
     trained, tested = (read_table(dataset / f"{part}sessions.parquet") for part in ("", "test_"))
     if not len(trained) or not len(tested):
@@ -32,7 +36,7 @@ def measure_overlap(dataset: Path) -> Json:
     return {
         "sessions": len(tested),
         "trained_until": until,
-        "early": pc.sum(pc.less(tested["start"], until)).as_py(),
+        "early": pc.sum(pc.subtract(tested["start"], until)).as_py(),
         "same_id": int(same_id.sum()),
         "same_events": int(same_events.sum()),
         "shared": int((same_id | same_events).sum()),
@@ -40,7 +44,7 @@ def measure_overlap(dataset: Path) -> Json:
 
 
 def warn_of_overlap(overlap: Json) -> list[str]:
-    """A sentence for each way in which the test is not apart from the training."""
+    """Return a sentence for each way in which the test overlaps with the training."""
     warnings = []
     if overlap.get("early"):
         moment = datetime.fromtimestamp(overlap["trained_until"] / 1000, UTC).isoformat(timespec="seconds")
@@ -58,7 +62,7 @@ def warn_of_overlap(overlap: Json) -> list[str]:
 
 
 def _find_copies(dataset: Path, trained: pa.Table, tested: pa.Table) -> list[int]:
-    """The numbers of the test sessions whose events are those of a training session."""
+    """Return the numbers of test sessions whose events are those of a training session."""
     several = tested.filter(pc.greater_equal(tested["events"], 2))
     suspects = several.select(["session", *_SPAN]).join(trained.select(_SPAN), _SPAN, join_type="left semi")
     if not len(suspects):
@@ -71,7 +75,7 @@ def _find_copies(dataset: Path, trained: pa.Table, tested: pa.Table) -> list[int
 
 
 def _read_contents(file: Path, sessions: pa.Table) -> dict[int, tuple[int, bytes, bytes]]:
-    """By its number, a session's customer, times and items; the items of one time ascend."""
+    """Return each session's customer, times and items by its number; the items of one time ascend."""
     events = read_table(file, ["session", "time", "item"])
     matching = events.filter(pc.is_in(events["session"], value_set=sessions["session"]))
     number, time, item = (matching[name].to_numpy() for name in ("session", "time", "item"))

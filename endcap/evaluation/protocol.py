@@ -1,4 +1,4 @@
-"""What the models of one verdict are asked, all of them the same."""
+"""The protocol: all models of a verdict rank the same queries, and are measured alike."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ Progress = Callable[[str], None]
 
 
 class EvaluationProtocol:
-    """The test sessions of a view, under the recommender's protocol; models are examined one after the other."""
+    """The test sessions of a view under the recommender's protocol. Models are measured one after the other."""
 
     def __init__(self, settings: JudgeSettings, view: View, dataset: Path) -> None:
-        """dataset: the folder that the view is of. Raises DataError: see `given_items`."""
+        """Prepare the queries. `dataset` is the view's folder. Raises DataError as `read_given_candidates` does."""
         self._view, self._rules, self._seed = view, settings.evaluation, settings.seed
         size = len(view.vocabulary)
         self._popularity = ItemPopularity.of(view.training, size)
@@ -43,25 +43,26 @@ class EvaluationProtocol:
         elif rules is not None:
             self._negatives = read_given_candidates(rules, view.test, read_customer_ids(dataset), view.vocabulary)
         self.predictions = view.predictions("test")
-        """What each model is asked."""
+        """Queries and targets, the same for each model."""
         self._timed = draw_prefixes(self.predictions, self._seed)
         self._evaluations: dict[str, ModelMetrics] = {}
         self._timings: dict[str, Doubles] = {}
 
-    def candidates(self) -> Json:
-        """How many items each next one is ranked among, see `candidate_facts`; empty: the whole catalogue.
+    def count_candidates(self) -> Json:
+        """Count how many items each target is ranked among, see `count_candidates`; empty: the whole catalogue.
 
-        Of given items also `unknown`: how many named ones were left out."""
+        For given items also `unknown`: how many named ones were left out.
+        """
         rules = self._rules.negatives
         if self._negatives is None or rules is None:
             return {}
-        sizes = self._negatives.sizes(self.predictions)
+        sizes = self._negatives.count(self.predictions)
         facts = count_candidates(sizes, rules, len(self._view.vocabulary), max(self._rules.cutoffs))
         return (
             facts if isinstance(self._negatives, SampledCandidates) else {**facts, "unknown": self._negatives.unknown}
         )
 
-    def examine(self, name: str, competitor: EvaluatedModel) -> None:
+    def measure(self, name: str, competitor: EvaluatedModel) -> None:
         """Measure a model's lists, and the time that it takes."""
         cutoffs = self._rules.cutoffs
         self._evaluations[name] = measure_model(
@@ -74,12 +75,12 @@ class EvaluationProtocol:
         )
         self._timings[name] = time_rankings(competitor, self._timed, max(cutoffs))
 
-    def examine_all(
+    def measure_all(
         self, ready: Mapping[str, Ready], unfitted: Mapping[str, Ready], samples: SampleSessions, progress: Progress
     ) -> None:
-        """Examine models by their names, each made ready in its turn, and have each rank after the samples.
+        """Measure models by their names, and have each rank the sample sessions.
 
-        unfitted: those that are fitted first, and come last.
+        Each model is made ready when its turn comes. `unfitted` models are fitted first, and come last.
         """
         predictions = f"ranking {len(self.predictions.first):,} predictions"
         whole = {**ready, **unfitted}
@@ -87,9 +88,9 @@ class EvaluationProtocol:
             doing = predictions if name in ready else f"fitting and {predictions}"
             progress(Advance(f"{doing}: {name}", done=done, whole=len(whole)))
             competitor = make_ready()
-            self.examine(name, competitor)
-            samples.ask(name, competitor)
+            self.measure(name, competitor)
+            samples.rank_with(name, competitor)
 
-    def contest(self, own: str = CHALLENGER) -> ModelResults:
-        """All that were examined, side by side; own: whom the others are compared with."""
+    def compare_results(self, own: str = CHALLENGER) -> ModelResults:
+        """Put all measured models side by side; `own` is the model that the others are compared with."""
         return ModelResults.of(self._evaluations, self._timings, self._rules, self._seed, own)

@@ -1,4 +1,4 @@
-"""What the models of a verdict were asked: how many predictions of what, and how much of it hangs on equal times."""
+"""How many queries and targets a test has, and warnings about them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ from endcap.features.view import View
 from endcap.spec.settings import JudgeSettings
 
 MANY_EQUAL = 0.05
-"""The share of test transitions with equal times, and of test sessions of one moment, from which it is warned of."""
+"""Warnings begin at this share of test transitions with equal times, and of test sessions of one moment."""
 Json = dict[str, Any]
 
 
 def count_queries(settings: JudgeSettings, view: View, predictions: QueryTargets) -> Json:
-    """As a verdict has it.
+    """Count what the models of a verdict were asked.
 
-    `protocol`, `order` and `basket` of the spec; `predictions`, how many prefixes, and `targets`, how many items of
-    theirs; `sessions`; `equal_times`: the test's `transitions`, how many are `equal` in time, and their `share`.
+    Returns
+    -------
+    dict
+        `protocol`, `order` and `basket` as in the spec; `predictions`, the number of queries; `targets`; `sessions`;
+        and `equal_times`: the test's `transitions`, how many are `equal` in time, and their `share`. A verdict stores
+        it.
     """
     equal, transitions = view.counts["test"]["equal_times"], view.counts["test"]["transitions"]
     return {
@@ -36,7 +40,8 @@ def count_queries(settings: JudgeSettings, view: View, predictions: QueryTargets
 
 
 def warn_of_equal_times(settings: JudgeSettings, view: View) -> str:
-    """A sentence where many test transitions have equal times; baskets are asked about as what they are."""
+    """Return a sentence if many test transitions have equal times, else an empty text. Baskets have no order to warn
+    of."""
     equal, transitions = view.counts["test"]["equal_times"], view.counts["test"]["transitions"]
     if settings.basket is not None or _divide(equal, transitions) < MANY_EQUAL:
         return ""
@@ -56,7 +61,7 @@ def warn_of_equal_times(settings: JudgeSettings, view: View) -> str:
 
 
 def warn_of_one_moment(settings: JudgeSettings, view: View) -> str:
-    """A sentence where many sessions are one moment, and so not judged."""
+    """Return a sentence if many sessions have one time for all their events, so that they are not judged."""
     alone, sessions = count_one_moment(view.counts, "test")
     if _divide(alone, sessions) < MANY_EQUAL:
         return ""
@@ -68,7 +73,7 @@ def warn_of_one_moment(settings: JudgeSettings, view: View) -> str:
 
 
 def warn_of_baskets(settings: JudgeSettings, view: View) -> str:
-    """A sentence where customers' next baskets are predicted: which are not, and what is left out of lists."""
+    """Return a sentence if next baskets are predicted and some baskets or items cannot be."""
     if settings.basket != "next":
         return ""
     counts, predictions = view.counts["test"], view.predictions("test")
@@ -88,7 +93,7 @@ def warn_of_baskets(settings: JudgeSettings, view: View) -> str:
 
 
 def _count_repeats(predictions: QueryTargets) -> int:
-    """How many items that are predicted are in the prefixes too."""
+    """Count the targets that are in their own query too."""
     prefixes, width = predictions.prefixes(), int(predictions.sessions.items.max(initial=0)) + 1
     met = prefixes.session_of_event * width + prefixes.items
     return int(np.isin(predictions.row * width + predictions.targets, met).sum())

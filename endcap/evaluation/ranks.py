@@ -1,4 +1,4 @@
-"""Predictions of the test sessions, ranked over the whole catalogue or some of it, in blocks of bounded memory."""
+"""Queries of the test sessions, ranked over the whole catalogue or some candidates, in blocks of bounded memory."""
 
 from __future__ import annotations
 
@@ -24,21 +24,35 @@ from endcap.models import NO_ITEM, top
 from endcap.models.validation import ranks_within
 
 SCORE_BYTES = 64 * 2**20
-"""Of one block's scores; small enough to stay near the processor, far below what a machine has."""
+"""Memory for one block's scores: small enough to stay near the processor, far below what a machine has."""
 PREFIX_EVENTS = 4_000_000
-"""Events of all prefixes that are laid out at once: a session of length l has l (l - 1) / 2 of them."""
+"""Events of all prefixes that are laid out at once. A session of length l has l (l - 1) / 2 of them."""
 
 
 @dataclass(frozen=True)
 class RankedBlock:
-    """Some predictions of test sessions and what a model recommends for each.
+    """Some predictions, and what a model recommends for each.
 
-    owner: int64 [b], the session, ascending. ends: int64 [b], the prefix's length. places: int64 [b], where in the
-    session the event stands that is predicted; targets: int32 [b], its item. tops: int32 [b, k], best first, in the
-    model's own vocabulary, -1 where the list is shorter. listed: the same in the test's vocabulary, -1 also for an item
-    that the test does not know. ranks: int64 [b], the target's place in the list without the others of its moment, 1
-    the best, 0 where it is not among the first k. weights: float64 [b], what a prediction counts: less than 1 where it
-    is one of several of a moment, or made among several draws of items.
+    Attributes
+    ----------
+    owner
+        int64 [b]: the session, ascending.
+    ends
+        int64 [b]: events of the query.
+    places
+        int64 [b]: where the target's event stands in the session.
+    targets
+        int32 [b]: the target's item.
+    tops
+        int32 [b, k]: best first, in the model's own vocabulary; -1 behind a shorter list's end.
+    listed
+        The same in the test's vocabulary; -1 also for an item that the test does not know.
+    ranks
+        int64 [b]: the target's place in the list without the other targets of its query, 1 for the best; 0 if it is not
+        among the first k.
+    weights
+        float64 [b]: what a prediction counts. It is less than 1 if the query has several targets, or for one of several
+        draws of candidates.
     """
 
     owner: Ints
@@ -58,12 +72,25 @@ def rank_predictions(
     *,
     negatives: SampledCandidates | GivenCandidates | None = None,
 ) -> Iterator[RankedBlock]:
-    """The k best items for each prediction, in blocks of whole prefixes.
+    """Rank the k best items for each prediction, in blocks of whole queries.
 
-    negatives: only the target and these are ranked, a block for each draw; None: the whole catalogue.
-    Ties go to the smaller vocabulary index, which is the more popular item. An excluded item is not in the list, nor is
-    one that a rule takes away, so a target that is either is a miss, and so is one that the model does not know; items
-    of a prefix that it does not know are skipped.
+    Parameters
+    ----------
+    competitor
+        The model.
+    predictions
+        Queries and targets.
+    k
+        Length of the lists.
+    negatives
+        Candidates: only these and the target are ranked, in a block for each draw. None: the whole catalogue.
+
+    Yields
+    ------
+    RankedBlock
+        Ties go to the smaller vocabulary index, which is the more popular item. Items that the spec excludes, or that a
+        rule hides, are never listed, so such a target is a miss. So is a target that the model does not know. Items of
+        a query that the model does not know are skipped.
     """
     size = max(1, SCORE_BYTES // (4 * competitor.model.n_items))
     for part in _split_queries(predictions, size):
@@ -79,7 +106,7 @@ def rank_predictions(
             if negatives is None:
                 yield _rank_catalogue(competitor, scores, chosen, k)
                 continue
-            for drawn in negatives.of(chosen):
+            for drawn in negatives.select(chosen):
                 yield _rank_candidates(competitor, scores, chosen, drawn, k, negatives.draws)
 
 
@@ -104,7 +131,7 @@ def _rank_catalogue(
 def _rank_candidates(
     competitor: EvaluatedModel, scores: NDArray[np.float32], chosen: QueryTargets, drawn: Items, k: int, draws: int
 ) -> RankedBlock:
-    """drawn: int32 [b, c], the items that each target is ranked among."""
+    """Rank the target among `drawn`, int32 [b, c]."""
     row, targets = chosen.row, chosen.targets
     several = np.flatnonzero(np.bincount(row)[row] > 1)
     if len(several):
@@ -118,14 +145,15 @@ def _rank_candidates(
 
 
 def _find_same_moment(row: Ints, targets: Items, drawn: Items) -> NDArray[np.bool_]:
-    """Which drawn items (int32 [b, c], -1 none) are among the targets of the prediction's own row: bool [b, c]."""
+    """Mark the drawn items (int32 [b, c], -1 none) that are among the targets of the prediction's own query: bool [b,
+    c]."""
     width = np.int64(max(targets.max(initial=0), drawn.max(initial=0)) + 1)
     same: NDArray[np.bool_] = np.isin(row[:, None] * width + drawn, row * width + targets) & (drawn != NO_ITEM)
     return same
 
 
 def _find_places(targets: Items, listed: Items) -> Ints:
-    """Each target's place in its list, 1 the first, 0 where it is not there: int64 [b]."""
+    """Find each target's place in its list: int64 [b], 1 for the first, 0 if it is not listed."""
     hits = listed == targets[:, None]
     return np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0)
 
@@ -133,9 +161,11 @@ def _find_places(targets: Items, listed: Items) -> Ints:
 def _select_best(
     competitor: EvaluatedModel, scores: NDArray[np.float32], row: Ints, candidates: Items, k: int
 ) -> Items:
-    """The k best of each prediction's candidates (int32 [b, c], the test's vocabulary, -1 none), in the own vocabulary.
+    """Select the k best of each prediction's candidates, in the model's own vocabulary.
 
-    scores: float32 [q, items]; row: int64 [b], which of them are of the prediction."""
+    `candidates` is int32 [b, c] in the test's vocabulary, -1 none; `scores` is float32 [q, items], and `row`, int64
+    [b], says which of them belong to the prediction.
+    """
     # Ascending, so that the smaller place of a tie is the smaller index.
     own = np.sort(translate_to_own(competitor, candidates), axis=1)
     theirs = np.where(own == NO_ITEM, np.float32(-np.inf), scores[row[:, None], own])
@@ -144,7 +174,7 @@ def _select_best(
 
 
 def _split_queries(predictions: QueryTargets, size: int) -> Iterator[QueryTargets]:
-    """Predictions of runs of sessions with about `size` prefixes at most, whose events are not too many either."""
+    """Yield predictions of runs of sessions with at most about `size` queries, whose events are not too many either."""
     first = predictions.first
     if not len(first):
         return

@@ -1,4 +1,4 @@
-"""All models of one verdict, measured on the same test sessions and resampled together."""
+"""All models of a verdict: metrics, intervals, and one model's differences from the others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class ModelResults:
-    """metrics: by model and metric. comparisons: of the challenger, or whoever `of` names, with each other model."""
+    """Metrics of each model, and the comparisons of one model with each other.
+
+    `metrics` is by model and metric. `comparisons` is of the challenger, or of the model named by `own`, by the other
+    model.
+    """
 
     metrics: Mapping[str, Mapping[str, Estimate]]
     comparisons: Mapping[str, PairwiseComparison]
@@ -37,9 +41,20 @@ class ModelResults:
         seed: int,
         own: str = CHALLENGER,
     ) -> ModelResults:
-        """Put models side by side. All have the same metrics and sessions.
+        """Put models side by side. All must have the same metrics and sessions.
 
-        timings: of each model, what the same predictions took, ms. own: whom the others are compared with.
+        Parameters
+        ----------
+        evaluations
+            Metrics of each model, by label.
+        timings
+            What the same rankings took each model, ms.
+        rules
+            The spec's `evaluation`, with the number of resamples and the confidence.
+        seed
+            Of the resampling.
+        own
+            The model that is compared with each other one.
         """
         reference = evaluations[own]
         places = {name: number for number, name in enumerate(evaluations)}
@@ -54,9 +69,9 @@ class ModelResults:
         speed = RankingTimes(timings, rules, seed)
         metrics = {
             name: {
-                **_build_estimates(reference.names, bootstrap.value(places[name])),
+                **_build_estimates(reference.names, bootstrap.estimate_value(places[name])),
                 **_wrap_values(measured.coverage),
-                P90_MS: speed.value(name),
+                P90_MS: speed.estimate_value(name),
             }
             for name, measured in evaluations.items()
         }
@@ -72,20 +87,20 @@ class ModelResults:
             }
             comparisons[name] = PairwiseComparison(
                 {
-                    **_build_estimates(reference.names, bootstrap.difference(own_place, places[name])),
+                    **_build_estimates(reference.names, bootstrap.estimate_difference(own_place, places[name])),
                     **_wrap_values(differences),
-                    P90_MS: speed.difference(own, name),
+                    P90_MS: speed.estimate_difference(own, name),
                 },
                 {
-                    **_build_estimates(reference.names, bootstrap.ratio(own_place, places[name])),
+                    **_build_estimates(reference.names, bootstrap.estimate_ratio(own_place, places[name])),
                     **_wrap_values(ratios),
-                    P90_MS: speed.ratio(own, name),
+                    P90_MS: speed.estimate_ratio(own, name),
                 },
             )
         return cls(metrics, comparisons, evaluations)
 
     def facts(self) -> Json:
-        """metrics and intervals by model and metric; segments by model, division, segment and metric."""
+        """Return metrics and intervals by model and metric, and segments by model, division, segment and metric."""
         return {
             "metrics": {
                 name: {metric: measured.value for metric, measured in values.items()}
@@ -103,7 +118,8 @@ class ModelResults:
         }
 
     def table(self) -> list[Json]:
-        """A row a model and metric: value, its interval, and the challenger's difference and ratio with theirs."""
+        """Return a row for each model and metric: its value, and the difference and ratio to it, each with both
+        interval ends."""
         rows = []
         for name, values in self.metrics.items():
             for metric, value in values.items():
@@ -117,7 +133,7 @@ class ModelResults:
 
 
 class RankingTimes:
-    """The 90th percentile of the time of a prediction, with intervals over the predictions that were timed."""
+    """The 90th percentile of a ranking's time, with intervals over the rankings that were timed."""
 
     def __init__(self, timings: Mapping[str, Doubles], rules: spec.Evaluation, seed: int) -> None:
         self._ends = ((1 - rules.confidence) / 2, (1 + rules.confidence) / 2)
@@ -129,13 +145,13 @@ class RankingTimes:
             for name, taken in timings.items()
         }
 
-    def value(self, name: str) -> Estimate:
+    def estimate_value(self, name: str) -> Estimate:
         return self._estimate(self._values[name], self._drawn[name])
 
-    def difference(self, name: str, other: str) -> Estimate:
+    def estimate_difference(self, name: str, other: str) -> Estimate:
         return self._estimate(self._values[name] - self._values[other], self._drawn[name] - self._drawn[other])
 
-    def ratio(self, name: str, other: str) -> Estimate:
+    def estimate_ratio(self, name: str, other: str) -> Estimate:
         return self._estimate(self._values[name] / self._values[other], self._drawn[name] / self._drawn[other])
 
     def _estimate(self, value: float, drawn: Doubles) -> Estimate:
@@ -159,6 +175,6 @@ def _divide(numerator: float, denominator: float) -> float:
 
 
 def _list_numbers(estimate: Estimate) -> list[float | None]:
-    """Estimate, lower and upper end; JSON has no infinity."""
+    """Return the estimate and both ends; null in place of infinity, which JSON has not."""
     numbers = (estimate.value, estimate.lower, estimate.upper)
     return [number if number is not None and math.isfinite(number) else None for number in numbers]

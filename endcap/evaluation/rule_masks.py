@@ -1,4 +1,4 @@
-"""The shop's rules in a verdict: the same for every model, so that none gains by showing what it never may."""
+"""The shop's rules in a verdict: the same for every model, so that none gains by showing what it may not show."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from endcap.spec.rules import OWNED as OWNED_RULE
 from endcap.spec.shop import Shop
 
 MANY = 0.01
-"""The share of the next items that the rules may take away before it is said."""
+"""If the rules hide this share of the targets or more, a warning says so."""
 
 
 @dataclass(frozen=True)
 class Ownership:
-    """What customers came to own, and when; all by a dataset's numbers.
+    """What customers own and since when, in a dataset's numbers.
 
-    items: int32, times: int64 (epoch ms), both by customer; customer c has offsets[c]:offsets[c + 1]. keep: ms after
-    which an item is no longer hidden, None for good.
+    `items` (int32) and `times` (int64, epoch ms) are ordered by customer: customer c has offsets[c]:offsets[c + 1].
+    `keep` is the time in ms after which an item is shown again; None: never.
     """
 
     items: NDArray[np.int32]
@@ -42,7 +42,7 @@ class Ownership:
 
     @classmethod
     def read(cls, dataset: Path, keep: int | None) -> Self:
-        """Of a dataset's folder. Raises DataError where it was made without the rule."""
+        """Read a dataset's folder. Raises DataError if the dataset was made without the rule."""
         if not (dataset / OWNED_FILE).is_file():
             raise DataError(
                 "rules.owned: the dataset does not tell what customers own, for it was made without this rule; run the "
@@ -56,8 +56,9 @@ class Ownership:
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         return cls(table["item"].to_numpy(), table["time"].to_numpy(), offsets, keep)
 
-    def at(self, customers: NDArray[np.int32], moments: Ints) -> tuple[Ints, NDArray[np.int32]]:
-        """What each of the customers (-1: unknown, who owns nothing) owns at its moment: rows of `customers`, items."""
+    def find_owned_at(self, customers: NDArray[np.int32], moments: Ints) -> tuple[Ints, NDArray[np.int32]]:
+        """Find what each customer owns at its moment: rows of `customers`, and items. Unknown customers (-1) own
+        nothing."""
         known = np.flatnonzero(customers != UNKNOWN)
         begins = self.offsets[:-1][customers[known]]
         counts = self.offsets[1:][customers[known]] - begins
@@ -72,8 +73,8 @@ class Ownership:
 class RuleMask:
     """What one model may not list, in its own vocabulary.
 
-    taken: int64, items that nobody is shown. owned: what customers own, None where that is no rule; to_own: int32, the
-    model's index of each item of the dataset, -1 where it has none.
+    `taken` (int64) are items that nobody is shown. `owned` is what customers own; None: there is no such rule. `to_own`
+    (int32) is the model's index of each item of the dataset, -1 if it has none.
     """
 
     taken: Ints
@@ -81,33 +82,33 @@ class RuleMask:
     to_own: NDArray[np.int32]
 
     def hide(self, scores: NDArray[np.float32], customers: NDArray[np.int32], begun: Ints) -> None:
-        """Set the scores [n, items] of what may not be listed for each customer to -inf, in place.
+        """Set the scores [n, items] of what may not be listed to -inf, in place.
 
-        begun: int64 [n], epoch ms: what a customer owns is what the customer owned when that session or basket began.
+        What a customer owns is what the customer owned when the session or basket began: `begun`, int64 [n], epoch ms.
         """
         scores[:, self.taken] = -np.inf
         if self.owned is not None:
-            rows, items = self.owned_by(customers, begun)
+            rows, items = self.find_owned(customers, begun)
             scores[rows, items] = -np.inf
 
-    def owned_by(self, customers: NDArray[np.int32], begun: Ints) -> tuple[Ints, NDArray[np.int32]]:
-        """Which of the customers own which of the model's items at a moment of each: rows, items."""
+    def find_owned(self, customers: NDArray[np.int32], begun: Ints) -> tuple[Ints, NDArray[np.int32]]:
+        """Find which customers own which of the model's items at a moment of each: rows, items."""
         assert self.owned is not None
-        rows, items = self.owned.at(customers, begun)
+        rows, items = self.owned.find_owned_at(customers, begun)
         own = self.to_own[items]
         return rows[own != UNKNOWN], own[own != UNKNOWN]
 
 
 @dataclass(frozen=True)
 class ShopRules:
-    """A shop's rules, its dataset's item table and its blacklist, as of the dataset and of today."""
+    """A shop's rules and blacklist as of today, with its dataset's item table."""
 
     catalogue: Catalogue
     owned: Ownership | None
 
     @classmethod
     def of(cls, known: Catalogue, dataset: Path) -> Self:
-        """known: the rules and the blacklist. dataset: the folder whose item table says what is in stock."""
+        """Combine rules with a dataset's folder, whose item table says what is in stock."""
         table = pq.read_table(dataset / "items.parquet", partitioning=None)
         attributes = [name for name in table.column_names if name == "item" or name not in NOT_ATTRIBUTES]
         rule, owned = known.rules.owned, None
@@ -115,21 +116,24 @@ class ShopRules:
             owned = Ownership.read(dataset, None if rule.keep is None else rule.keep // MILLISECOND)
         return cls(Catalogue(known.rules, table.select(attributes), known.blacklist, known.made), owned)
 
-    def on(self, vocabulary: Vocabulary, items: pa.Table) -> RuleMask:
-        """What a model may not list. items: its own table, in the order of the vocabulary."""
+    def build_mask(self, vocabulary: Vocabulary, items: pa.Table) -> RuleMask:
+        """Build what a model may not list. `items` is its own item table, in the order of its vocabulary."""
         book = Rulebook(vocabulary, items, self.catalogue)
         to_own = vocabulary.indices(self.catalogue.items["item"].to_pylist())
         return RuleMask(np.flatnonzero(~book.allowed_mask()), self.owned, to_own)
 
-    def facts(self, view: View) -> dict[str, dict[str, int]]:
-        """By rule, how many `items` of the view's vocabulary it takes away, and how many `targets`, which no model can
-        find: next items of the test. What several rules take away counts with the first."""
+    def count_hidden(self, view: View) -> dict[str, dict[str, int]]:
+        """Count by rule how many `items` of the view's vocabulary it hides, and how many `targets`, which no model can
+        then find.
+
+        What several rules hide counts for the first of them.
+        """
         book = Rulebook(view.vocabulary, view.items, self.catalogue)
         predictions = view.predictions("test")
         owners, targets = predictions.owner, predictions.targets
         hit = book.count_removed(among=targets)
         if self.owned is not None:
-            rows, items = self.on(view.vocabulary, view.items).owned_by(
+            rows, items = self.build_mask(view.vocabulary, view.items).find_owned(
                 predictions.sessions.customers, predictions.begun
             )
             # A pair of session and item as one number.
@@ -140,7 +144,7 @@ class ShopRules:
 
 
 def read_shop_rules(shop: Shop | None, progress: Callable[[str], None]) -> Catalogue | None:
-    """A shop's rules with the blacklist as it is now, None where there are none. Raises DataError."""
+    """Read a shop's rules with the blacklist as it is now; None if there is no shop. Raises DataError."""
     if shop is None:
         return None
     from endcap.rules.read import read_rules
@@ -149,7 +153,7 @@ def read_shop_rules(shop: Shop | None, progress: Callable[[str], None]) -> Catal
 
 
 def warn_of_rules(facts: dict[str, dict[str, int]], targets: int) -> str:
-    """A sentence where the rules take many of the targets away, else none."""
+    """Return a sentence if the rules hide many of the targets, else an empty text."""
     hidden = {name: count for name, count in facts["targets"].items() if count}
     total = sum(hidden.values())
     if total < MANY * targets:

@@ -1,7 +1,7 @@
-"""Items that the next item is ranked among, where a protocol asks for a few instead of the whole catalogue.
+"""Candidates that are drawn for each target, if a protocol ranks a few items instead of the whole catalogue.
 
-Figures on sampled items are not those of the whole catalogue scaled: which of two models is ahead may turn with the
-number of items drawn (Krichene and Rendle, 2020, "On sampled metrics for item recommendation"). They are here since
+Figures on sampled items are not those of the whole catalogue scaled: the number of items drawn may decide which of two
+models is ahead (Krichene and Rendle, 2020, "On sampled metrics for item recommendation"). They exist here because
 published figures are stated by them.
 """
 
@@ -23,9 +23,9 @@ Items = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class SampledCandidates:
-    """Uniform draws, without repetition, out of the items that neither a test session nor its customer ever met.
+    """Uniform draws, without repetition, from the items that neither a test session nor its customer ever met.
 
-    test: the sessions that are asked about. training: where their customers' earlier sessions are. One seed draws
+    `test` has the sessions that are asked about, and `training` the earlier sessions of their customers. One seed draws
     the same items for each model, in whatever blocks it is asked.
     """
 
@@ -37,13 +37,14 @@ class SampledCandidates:
 
     @property
     def draws(self) -> int:
-        """Over how many draws figures are the mean."""
+        """How many draws the figures are the mean of."""
         return self.rules.draws
 
-    def of(self, chosen: QueryTargets) -> Items:
-        """Each draw for each of some predictions: int32 [draws, b, items], padded with -1 where fewer were never met.
+    def select(self, chosen: QueryTargets) -> Items:
+        """Draw for some predictions: int32 [draws, b, items], padded with -1 if fewer items were never met.
 
-        The items of a moment have draws of their own, by their rank among its items: no order of lines matters.
+        Each target of a query has draws of its own, by its rank among the query's targets, so the order of lines does
+        not matter.
         """
         drawn = np.full((self.draws, len(chosen), self.rules.count), NO_ITEM, dtype=np.int32)
         met, last = np.zeros(0, dtype=np.int64), -1
@@ -60,9 +61,9 @@ class SampledCandidates:
                 drawn[draw, row, :size] = picks + np.searchsorted(met - np.arange(len(met)), picks, side="right")
         return drawn
 
-    def sizes(self, predictions: QueryTargets) -> Ints:
-        """How many items each draw for a prediction has: int64 [p], fewer than the spec says where all of those that
-        were never met are fewer."""
+    def count(self, predictions: QueryTargets) -> Ints:
+        """Count the items of each draw for a prediction: int64 [p]; fewer than the spec says if fewer were never
+        met."""
         sessions, row = np.unique(predictions.owner, return_inverse=True)
         left = [self.n_items - len(self._met(session)) for session in sessions.tolist()]
         sizes: Ints = np.minimum(np.array(left, dtype=np.int64), self.rules.count)[row]
@@ -70,9 +71,9 @@ class SampledCandidates:
 
     @cached_property
     def _by_customer(self) -> tuple[NDArray[np.int32], Items]:
-        """Each event of training and test: its customer, ascending, and its item.
+        """Customer and item of each event of training and test, by customer.
 
-        Looking through all sessions for each that is asked about takes the square of their number.
+        Looking through all sessions for each query takes the square of their number.
         """
         parts = (self.training, self.test)
         customers = np.concatenate([np.repeat(part.customers, part.lengths) for part in parts])
@@ -80,7 +81,7 @@ class SampledCandidates:
         return customers[order], np.concatenate([part.items for part in parts])[order]
 
     def _met(self, session: int) -> Ints:
-        """The distinct items of a test session and of its customer's other sessions, ascending."""
+        """Return the distinct items of a test session and of its customer's other sessions, ascending."""
         customer = self.test.customers[session]
         if customer < 0:
             own = self.test.items[self.test.offsets[session] : self.test.offsets[session + 1]]

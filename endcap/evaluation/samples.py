@@ -1,4 +1,4 @@
-"""A few test sessions as people read them: what was looked at, what came next, and what two models recommended."""
+"""A few test sessions for people to read: what was looked at, what came next, and what two models recommended."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ _KINDS: tuple[dict[str, tuple[bool, ...]], ...] = (
     {"found": (True,), "missed": (False,)},
     {"both": (True, True), "challenger": (True, False), "other": (False, True), "neither": (False, False)},
 )
-"""Which of the models find what came next, by their number."""
+"""Which of the models find the target, by the number of models."""
 DRAWN = 400
-"""Sessions that are looked through: enough to find each kind in, and nothing beside the evaluation."""
+"""Sessions that are searched for samples: enough to find each kind, and little beside the evaluation."""
 OF_A_KIND = 3
 LISTED = 10
 EVENTS = 8
-"""Events of a session that are shown, its latest."""
+"""A sample shows this many of a session's latest events."""
 ALSO = 9
-"""Other items of the moment that are shown."""
+"""A sample shows this many other items of the target's moment."""
 TITLES = ("title", "name")
 
 
 class SampleSessions:
     """Sessions drawn by the seed, each asked about its last moment, and what the models recommend before that.
 
-    Of a moment of several items one is asked for: that of the smallest index, which is the most popular."""
+    If several items came at that moment, the target is the one with the smallest index, which is the most popular.
+    """
 
     def __init__(self, view: View, seed: int) -> None:
         drawn = np.random.default_rng(seed).permutation(len(view.test))[:DRAWN]
@@ -47,8 +48,8 @@ class SampleSessions:
         self._listed: dict[str, list[list[int | None]]] = {}
         self._ranks: dict[str, NDArray[np.int64]] = {}
 
-    def ask(self, name: str, competitor: EvaluatedModel) -> None:
-        """Have a model rank after each drawn session less its last moment."""
+    def rank_with(self, name: str, competitor: EvaluatedModel) -> None:
+        """Have a model rank after each drawn session without its last moment."""
         blocks = list(rank_predictions(competitor, self._predictions, LISTED))
         first = self._predictions.first
         tops, listed, ranks = (
@@ -62,20 +63,22 @@ class SampleSessions:
         self._ranks[name] = ranks
 
     def to_json(self, models: Sequence[str]) -> Json:
-        """Some sessions of each kind; the first model is compared with the second, where there are two.
+        """Return some sessions of each kind. The first model is compared with the second, if there are two.
 
-        `sessions` have `kind` (both, challenger, other, neither; found, missed of one model), `shown`, the latest
-        events, with `earlier`, how many came before them, `next`, with `also`, the other items of its moment, and by
-        model `lists` and `ranks` (0: not listed; without the others).
-        An item has `item` (its id; None for one that the test's vocabulary lacks) and, where the item table knows one,
-        `title`.
+        Returns
+        -------
+        dict
+            `sessions` have `kind` (`both`, `challenger`, `other`, `neither`; `found`, `missed` for one model); `shown`,
+            the latest events, and `earlier`, how many came before them; `next`, and `also`, the other items of its
+            moment; and by model `lists` and `ranks` (0: not listed). An item has `item`, its id (null for one that the
+            test's vocabulary lacks), and `title` if the item table knows one.
         """
         places = [place for kind in _KINDS[len(models) - 1].values() for place in self._of(kind, models)]
         sessions = [self._session(place, models) for place in places]
         return {"models": list(models), "cutoff": LISTED, "sessions": sessions}
 
     def _of(self, kind: tuple[bool, ...], models: Sequence[str]) -> list[int]:
-        """The first sessions, in the order that they were drawn in, that these models find (True) and miss."""
+        """Return the first sessions, in the order of drawing, whose target these models find (True) or miss."""
         hits = np.column_stack([self._ranks[name] > 0 for name in models])
         return [int(place) for place in np.flatnonzero((hits == np.array(kind)).all(axis=1))[:OF_A_KIND]]
 

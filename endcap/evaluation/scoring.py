@@ -1,4 +1,4 @@
-"""Models as a verdict evaluates them: their scores after histories."""
+"""A fitted model as a verdict evaluates it, and its scores after queries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from endcap.models import NO_ITEM, Model, mask_excluded, top
 from endcap.spec.recommender import Exclude
 
 WORTHWHILE = 2
-"""A model passes over whole sessions where their proper prefixes are at most so many times those predicted from."""
+"""A model passes over whole sessions if their proper prefixes are at most this many times the queries."""
 
 
 Items = NDArray[np.int32]
@@ -24,15 +24,17 @@ Items = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class VocabularyTranslation:
-    """Between the test's vocabulary and another model's. to_own: int32 [test items], to_test: int32 [own items];
-    -1 where the other side does not have the item."""
+    """Indices between the test's vocabulary and another model's; -1 if the other side lacks the item.
+
+    `to_own` is int32 [test items] and `to_test` is int32 [own items].
+    """
 
     to_own: Items
     to_test: Items
 
     @classmethod
     def between(cls, test: list[str], own: list[str]) -> VocabularyTranslation | None:
-        """None where the two vocabularies are the same."""
+        """Return the translation; None if the two vocabularies are equal."""
         if test == own:
             return None
         own_index = {item: index for index, item in enumerate(own)}
@@ -51,24 +53,25 @@ class EvaluatedModel:
     exclude: Exclude = "none"
     translation: VocabularyTranslation | None = None
     evaluate: Callable[[Sessions], Mapping[str, NDArray[np.float32]]] | None = None
-    """Makes the model's event-level features of what it is asked, where the test sessions do not bring its own."""
+    """Makes the model's event features of a query, if the test sessions do not carry its own."""
     customers: NDArray[np.int32] | None = None
-    """The model's own index of each of the test's customers, -1 where it does not know one, and a last -1 for those who
-    are unknown to the test too: int32 [c + 1]. None: the test's indices are its own."""
-    barred: RuleMask | None = None
-    """What the shop's rules take away; None: there are none."""
+    """int32 [c + 1]: the model's own index of each of the test's customers, -1 if it does not know one. A last -1 is
+    for customers who are unknown to the test too. None: the test's indices are its own."""
+    mask: RuleMask | None = None
+    """What the shop's rules hide; None: there are no rules."""
 
 
 @dataclass(frozen=True)
 class WholeSessions:
-    """Sessions whose proper prefixes a model may score in one pass, and which of these are wanted: int64 [q]."""
+    """Sessions whose proper prefixes a model may score in one pass, and which of these prefixes are queries: int64
+    [q]."""
 
     sessions: Sessions
     places: Ints
 
 
 def find_whole_sessions(competitor: EvaluatedModel, chosen: QueryTargets, size: int) -> WholeSessions | None:
-    """The sessions, where nearly all their prefixes are predicted from and the scores fit into memory."""
+    """Return the sessions if nearly all their prefixes are queries and the scores fit into memory, else None."""
     first = chosen.first
     begin, end = int(chosen.owner[0]), int(chosen.owner[-1]) + 1
     sessions = slice_sessions(chosen.sessions, begin, end)
@@ -79,17 +82,25 @@ def find_whole_sessions(competitor: EvaluatedModel, chosen: QueryTargets, size: 
 
 
 def rank_histories(competitor: EvaluatedModel, prefixes: Sessions, k: int) -> Items:
-    """The k best items after each of some histories, in the competitor's own vocabulary: int32 [n, k]."""
+    """Rank the k best items after each history, in the model's own vocabulary: int32 [n, k]."""
     return top(score_prefixes(competitor, prefixes, prefixes.starts), k).items
 
 
 def score_prefixes(
     competitor: EvaluatedModel, prefixes: Sessions, begun: Ints, whole: WholeSessions | None = None
 ) -> NDArray[np.float32]:
-    """Scores of the competitor's items after each prefix, -inf for those that may not be listed.
+    """Score the model's items after each prefix; -inf for those that may not be listed.
 
-    begun: int64 [n], when what is asked for began, epoch ms. whole: the sessions that these are prefixes of: a model
-    may pass over them once.
+    Parameters
+    ----------
+    competitor
+        The model.
+    prefixes
+        The n histories, in the test's vocabulary.
+    begun
+        int64 [n], epoch ms: when each query's session or basket began.
+    whole
+        The sessions whose prefixes these are: a model may pass over them once.
     """
     own = prefixes if competitor.translation is None else _translate_sessions(prefixes, competitor.translation.to_own)
     context = own if whole is None else whole.sessions
@@ -105,27 +116,27 @@ def score_prefixes(
         if len(scores) != len(prefixes):
             scores = scores[whole.places]
     mask_excluded(scores, own, competitor.exclude)
-    if competitor.barred is not None:
-        competitor.barred.hide(scores, prefixes.customers, begun)
+    if competitor.mask is not None:
+        competitor.mask.hide(scores, prefixes.customers, begun)
     return scores
 
 
 def translate_to_test(competitor: EvaluatedModel, tops: Items) -> Items:
-    """Listed items in the test's vocabulary."""
+    """Return listed items in the test's vocabulary."""
     if competitor.translation is None:
         return tops
     return np.where(tops == NO_ITEM, NO_ITEM, competitor.translation.to_test[tops]).astype(np.int32)
 
 
 def translate_to_own(competitor: EvaluatedModel, items: Items) -> Items:
-    """Items of the test's vocabulary in the competitor's own, -1 where it has none."""
+    """Return items of the test's vocabulary in the model's own, -1 if it has none."""
     if competitor.translation is None:
         return items
     return np.where(items == NO_ITEM, NO_ITEM, competitor.translation.to_own[items]).astype(np.int32)
 
 
 def _translate_sessions(sessions: Sessions, to_own: Items) -> Sessions:
-    """The sessions in another vocabulary, without the items that it lacks."""
+    """Return the sessions in another vocabulary, without the items that it lacks."""
     items = to_own[sessions.items]
     known = items != NO_ITEM
     counts = np.bincount(sessions.session_of_event[known], minlength=len(sessions))

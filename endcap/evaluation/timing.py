@@ -1,7 +1,7 @@
-"""How long a prediction takes a model, asked one at a time, on the machine that judges it.
+"""How long a model takes to rank, asked one query at a time, on the machine that judges it.
 
-It is a measurement, not a property of the model alone: another machine, or this one busy, gives other numbers. All
-models of a verdict are timed on the same histories, one model after the other.
+This is a measurement, and no property of the model alone: another machine, or a busy one, gives other numbers. All
+models of a verdict are timed on the same queries, one model after the other.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ SAMPLE = 200
 WARM_UP = 20
 ENOUGH = 50
 MOST_SECONDS = 5.0
-"""After so long the predictions timed are enough, if they are `ENOUGH`."""
+"""After this time the timed rankings are enough, if there are `ENOUGH`."""
 PERCENTILE = 0.9
 Doubles = NDArray[np.float64]
 
 
 def draw_prefixes(predictions: QueryTargets, seed: int) -> list[Sessions]:
-    """Prefixes out of those that are predicted from, drawn by the seed, each as a session alone; all where few."""
+    """Draw queries by the seed, each as a session of its own; all of them if there are few."""
     first = predictions.first
     picks = first[np.random.default_rng(seed).permutation(len(first))[:SAMPLE]]
     drawn = predictions.sessions.beginnings(predictions.owner[picks], predictions.ends[picks])
@@ -34,7 +34,8 @@ def draw_prefixes(predictions: QueryTargets, seed: int) -> list[Sessions]:
 
 
 def time_rankings(competitor: EvaluatedModel, prefixes: list[Sessions], k: int) -> Doubles:
-    """What each prediction takes, warmed up: scores, exclusions and the k best, float64 [n]; n may fall short."""
+    """Time each ranking after a warm-up, in ms: scores, exclusions and the k best. float64 [n]; slow models are timed
+    less."""
     for prefix in prefixes[:WARM_UP]:
         rank_histories(competitor, prefix, k)
     taken: list[float] = []

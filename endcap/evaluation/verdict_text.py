@@ -1,4 +1,4 @@
-"""A verdict's facts in words: the gate's word, and how the champion was judged."""
+"""A verdict's facts in words: what was judged, the gate's decision, and how the champion was judged."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Json = Mapping[str, Any]
 
 
 def read_decision(verdict: Json) -> GateDecision:
-    """The gate's word. A verdict of release 0.1.0 knows two."""
+    """Return the gate's decision. A verdict of release 0.1.0 knows `passed` and `failed` only."""
     word: GateDecision = verdict.get("outcome") or ("passed" if verdict["passed"] else "failed")
     return word
 
 
 def describe_verdict(verdict: Json) -> str:
-    """One line on a verdict: what is missing to decide, the conditions that failed, or those that passed."""
+    """Describe a verdict in one line: what is missing to decide, the conditions that failed, or those that passed."""
     decision = read_decision(verdict)
     if decision == "undecided":
         findings = list_missing_evidence(verdict)
@@ -30,12 +30,12 @@ def describe_verdict(verdict: Json) -> str:
 
 
 def list_missing_evidence(verdict: Json) -> list[str]:
-    """What is missing of the evidence, a sentence each, with what to do."""
+    """List what is missing to decide, a sentence each, with what to do."""
     return list(verdict.get("evidence", {}).get("lacking", []))
 
 
 def explain_recipe(verdict: Json) -> str:
-    """How the champion was judged where that was by its recipe; else empty."""
+    """Explain that the champion was judged by its recipe, if it was; else return an empty text."""
     champion = verdict.get("champion") or {}
     if champion.get("judged") != "recipe":
         return ""
@@ -46,13 +46,13 @@ def explain_recipe(verdict: Json) -> str:
 
 
 def explain_unjudged(champion: Json) -> str:
-    """Of a champion that is not judged."""
+    """Explain why a champion is not judged."""
     start = f"the champion, version {champion['version']}, is not judged, so that conditions against it fail"
     return f"{start}: {champion['reason']}"
 
 
 def describe_queries(facts: Mapping[str, Any]) -> str:
-    """Of a verdict's facts; those of older ones say less."""
+    """Describe in one line what was judged on. Facts of older verdicts say less."""
     predictions, targets = facts["predictions"], facts.get("targets", facts["predictions"])
     parts = [f"{predictions:,} predictions of {facts['sessions']:,} test sessions"]
     if targets != predictions:
@@ -66,5 +66,5 @@ def describe_queries(facts: Mapping[str, Any]) -> str:
 
 
 def format_share(share: float) -> str:
-    """Never 0 % of something."""
+    """Format a share as a percentage that is never 0 %."""
     return f"{share:.1%}" if share >= 0.001 else "less than 0.1%"

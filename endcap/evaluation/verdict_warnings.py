@@ -1,4 +1,4 @@
-"""What makes the figures of a verdict less than they seem: said in it, and while it is made."""
+"""What limits the figures of a verdict. The verdict stores these warnings, and they are shown while it is made."""
 
 from __future__ import annotations
 
@@ -21,13 +21,29 @@ Json = dict[str, Any]
 def collect_warnings(
     settings: JudgeSettings, view: View, dataset: Path, protocol: EvaluationProtocol, shop_rules: ShopRules | None
 ) -> tuple[Json, list[str]]:
-    """What weakens the figures of all models alike: facts for a verdict, and a sentence each.
+    """Collect what weakens the figures of all models alike: facts for a verdict, and a sentence each.
 
-    dataset: the folder that the view is of. The facts are `candidates` (`candidate_facts`), `overlap` (`overlap_of`),
-    and where the shop has rules `rules` (`HouseRules.facts`).
+    Parameters
+    ----------
+    settings
+        Of the verdict.
+    view
+        The recommender's view of the data.
+    dataset
+        The folder of the view's dataset.
+    protocol
+        The queries of the verdict.
+    shop_rules
+        None: there are none.
+
+    Returns
+    -------
+    tuple
+        Facts: `candidates` (`count_candidates`), `overlap` (`measure_overlap`), and with rules `rules`
+        (`ShopRules.count_hidden`). And the warnings.
     """
     facts: Json = {
-        "candidates": protocol.candidates(),
+        "candidates": protocol.count_candidates(),
         "overlap": measure_overlap(dataset) if isinstance(settings.split, GivenSplit) else {},
     }
     checks = (_warn_of_later_training, warn_of_equal_times, warn_of_one_moment, warn_of_baskets)
@@ -35,7 +51,7 @@ def collect_warnings(
     warnings += [_warn_of_no_baselines(settings), *warn_of_overlap(facts["overlap"])]
     warnings += warn_of_candidates(settings.evaluation, facts["candidates"])
     if shop_rules is not None:
-        facts["rules"] = shop_rules.facts(view)
+        facts["rules"] = shop_rules.count_hidden(view)
         warnings.append(warn_of_rules(facts["rules"], len(protocol.predictions)))
         warnings += [warning["text"] for warning in find_rule_warnings(count_unmatched_rules(shop_rules.catalogue))]
     return facts, [warning for warning in warnings if warning]

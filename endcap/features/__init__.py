@@ -17,7 +17,8 @@ def build(
     until: datetime | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> str:
-    """See `endcap.features.dataset.build`. Here so that models and servers need not import the engine."""
+    """Make a dataset of a snapshot; see `endcap.features.dataset.build`. Models and servers need not import DuckDB for
+    this."""
     from endcap.features import dataset
 
     return dataset.build(shop, snapshot, store, until=until, progress=progress)

@@ -1,4 +1,4 @@
-"""What of sessions and customers is hardly meant: ids that stand for nobody, sessions that are no visits."""
+"""Sessions and customers that look like mistakes: ids that stand for nobody, sessions that are no visits."""
 
 from __future__ import annotations
 
@@ -14,26 +14,38 @@ from endcap.features.window import MILLISECOND
 
 Json = dict[str, Any]
 FEW_EVENTS = 20
-"""A log of fewer says nothing by its shares."""
+"""The shares of a log with fewer events mean nothing."""
 LONG_SESSION = 1000
-"""Events that no person makes in one visit: the longest of RecSys 2015's nine million sessions has 200. The online
-store keeps as many of a session."""
+"""More events than a person makes in one visit: the longest of RecSys 2015's nine million sessions has 200. The online
+store keeps this many events of a session."""
 MANY_IN_LONG_SESSIONS = 0.01
-"""Their share of the events. Every log has some robot."""
+"""A warning begins at this share of the events. Every log has some robot."""
 LONG_TIME = timedelta(days=2)
-"""A visit over midnight is shorter, in any zone of time."""
+"""A visit over midnight is shorter, in any time zone."""
 MANY_OVER_LONG_TIME = 0.05
-"""The share of the events that are of sessions of a longer time: a tab that is left open for a week is no mistake."""
+"""A warning begins at this share of events in sessions that last longer. A tab that is open for a week is no
+mistake."""
 MANY_CUSTOMERS = 10
-"""Customers of a session's id. A machine that a household shares has fewer; ids of several columns are told apart."""
+"""More customers than share a machine at home. Ids made of several columns are told apart."""
 BUSY_SHARE, BUSY_TIMES = 0.1, 10
-"""A customer's share of all customers' events, and how many times the mean of the others it is."""
+"""A customer's share of all customers' events, and how many times the mean of the others it is, from which a warning
+begins."""
 
 
 def find_anomalies(engine: TableEngine, log: KeyedLog, *, by_gap: bool) -> list[Json]:
-    """Warnings of a log before its filters, each with `name`, numbers of its own, and `text`.
+    """Find warnings of a log before its filters.
 
-    by_gap: whether its sessions are cut by gaps, so that their length in time says nothing.
+    Parameters
+    ----------
+    engine, log
+        The log and where it is kept.
+    by_gap
+        Whether gaps cut the sessions, so that their duration says nothing.
+
+    Returns
+    -------
+    list of dict
+        Each has `name`, numbers of its own, and `text`.
     """
     events = int(log.sessions.events.sum().fill_null(0).execute())
     if events < FEW_EVENTS:
@@ -47,7 +59,7 @@ def find_anomalies(engine: TableEngine, log: KeyedLog, *, by_gap: bool) -> list[
 
 
 def _find_busy_customer(customers: ir.Table) -> Iterator[Json]:
-    """A customer of too many events."""
+    """Warn of a customer with too many events."""
     (total,) = _fetch_rows(
         customers.aggregate(events=customers.events.sum().cast("int64"), customers=customers.count())
     )
@@ -66,7 +78,7 @@ def _find_busy_customer(customers: ir.Table) -> Iterator[Json]:
 
 
 def _find_shared_sessions(log: KeyedLog) -> Iterator[Json]:
-    """Session ids of too many customers."""
+    """Warn of session ids with too many customers."""
     if not log.counts["shared_sessions"]:
         return
     named = log.sessions.filter(log.sessions.customer != NOBODY)
@@ -85,7 +97,7 @@ def _find_shared_sessions(log: KeyedLog) -> Iterator[Json]:
 
 
 def _find_long_sessions(sessions: ir.Table, events: int) -> Iterator[Json]:
-    """Sessions of too many events."""
+    """Warn of sessions with too many events."""
     extent = _find_worst(sessions, sessions.events > LONG_SESSION, sessions.events)
     if extent is not None and extent["events"] >= MANY_IN_LONG_SESSIONS * events:
         share = extent["events"] / events
@@ -97,7 +109,7 @@ def _find_long_sessions(sessions: ir.Table, events: int) -> Iterator[Json]:
 
 
 def _find_lasting_sessions(sessions: ir.Table, events: int) -> Iterator[Json]:
-    """Sessions that take too much time."""
+    """Warn of sessions that last too long."""
     took = sessions.end - sessions.start
     extent = _find_worst(sessions, took > LONG_TIME // MILLISECOND, took)
     if extent is not None and extent["events"] >= MANY_OVER_LONG_TIME * events:
@@ -111,7 +123,7 @@ def _find_lasting_sessions(sessions: ir.Table, events: int) -> Iterator[Json]:
 
 
 def _find_worst(sessions: ir.Table, too_much: ir.BooleanValue, by: ir.IntegerColumn) -> Json | None:
-    """How many sessions are so, their events, and the id and measure of the one that is most so."""
+    """Return how many sessions exceed a limit, their events, and the id and measure of the worst one."""
     some = sessions.mutate(most=by).filter(too_much)
     (extent,) = _fetch_rows(some.aggregate(sessions=some.count(), events=some.events.sum().cast("int64")))
     if not extent["sessions"]:

@@ -1,7 +1,7 @@
-"""Sessions as baskets, whose lines have no order: one item of each from its others, or all of it from earlier ones.
+"""Sessions as baskets, whose items have no order: one item is predicted from the others, or all from earlier baskets.
 
-Of both, the sessions that models are asked about are made of the log's anew: the last moment of each is what is
-predicted, and `Baskets` says where it begins.
+Both make new sessions for models to be asked about: the last moment of each is predicted, and `Baskets` says where it
+begins.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from endcap.features.sessions import Sessions
 from endcap.spec.shop import EventFeature
 
 HIDDEN = 1
-"""Of each basket one item is hidden."""
+"""Items of each basket that are hidden."""
 
 
 def hide_one_item(
     sessions: Sessions, features: Sequence[EventFeature], seed: Sequence[int]
 ) -> tuple[Sessions, Baskets]:
-    """Each session's distinct items in an order that is drawn, the last of which is to be predicted from the others.
+    """Put each session's distinct items in a random order; the last item is to be predicted from the others.
 
-    Neither which item is hidden nor the order of the others depends on the order of events: items are taken as they
-    ascend, and then drawn. The session's times stay where they are, so that they ascend too; an item's first event says
-    its type. Sessions must have two distinct items.
+    Neither the hidden item nor the order of the others depends on the order of events: items are sorted first, and then
+    drawn by the seed. The session's times stay in place, so that they ascend. An item's first event decides its type.
+    Sessions must have two distinct items.
     """
     owners = sessions.session_of_event
     by_item = np.lexsort((sessions.items, owners))  # stable: an item's first event comes first
@@ -48,17 +48,23 @@ def hide_one_item(
 
 
 def keep_customers(sessions: Sessions, customers: NDArray[np.int32]) -> Sessions:
-    """The sessions of some customers."""
+    """Return the sessions of some customers."""
     return sessions.take(np.isin(sessions.customers, customers))
 
 
 def append_to_history(
     sessions: Sessions, history: Sessions, features: Sequence[EventFeature]
 ) -> tuple[Sessions, Baskets]:
-    """Each session behind all that its customer did before it began, which is what it is to be predicted from.
+    """Put each session behind all that its customer did before it began; it is to be predicted from that.
 
-    others: all sessions of these customers in the order of their starts, these among them or not. Event features are
-    evaluated anew, over the whole of it. Sessions must have a customer; one without anything before it starts at 0.
+    Parameters
+    ----------
+    sessions
+        Each must have a customer. A session without anything before it starts at 0.
+    history
+        All sessions of these customers in the order of their starts, with or without the given ones.
+    features
+        Event features, which are evaluated anew over the whole.
     """
     owners = np.repeat(history.customers, history.lengths)
     order = np.lexsort((history.times, owners))  # stable: equal times stay in the order of the log

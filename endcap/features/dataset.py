@@ -1,4 +1,4 @@
-"""From a snapshot to an immutable dataset version, shared by all recommenders of a shop."""
+"""From a snapshot to an immutable dataset version, which all recommenders of a shop share."""
 
 from __future__ import annotations
 
@@ -41,13 +41,37 @@ RESERVED = {
 def build(
     shop: Shop, snapshot: str, store: Store, *, until: datetime | None = None, progress: Progress = lambda line: None
 ) -> str:
-    """Make the dataset of a snapshot, or find it. Returns its address.
+    """Make the dataset of a snapshot, or find it.
 
-    until: the logical date (UTC where it names no zone): events before it count, and of those not older than the
-    shop's window; None: just after the snapshot's last event. Events outside are cut first, and sessions are made of
-    what is left. Events of `part: test` become sessions of their own; no filter takes them, nor the window's start.
-    What customers own, by the shop's rule, is told of all events before `until`, however long ago.
-    Raises DataError where no events are left, SpecError where names of the shop's columns are taken.
+    Events outside the window are cut first, and sessions are made of what is left. Events of `part: test` become
+    sessions of their own; neither filters nor the window's start apply to them. What customers own under the shop's
+    rule comes from all events before `until`, however long ago.
+
+    Parameters
+    ----------
+    shop
+        The spec.
+    snapshot
+        Address of the snapshot.
+    store
+        Where both lie.
+    until
+        The logical date, UTC if it names no zone. Events before it count, if they are not older than the shop's window.
+        None: just after the snapshot's last event.
+    progress
+        Takes a line at a time.
+
+    Returns
+    -------
+    str
+        The dataset's address.
+
+    Raises
+    ------
+    DataError
+        If no events are left.
+    SpecError
+        If columns of the shop have reserved names.
     """
     _refuse_reserved_names(shop)
     settings = FeatureSettings.of(shop)
@@ -74,7 +98,7 @@ def build(
 
 @contextlib.contextmanager
 def _open_spill_folder(work: Path) -> Iterator[Path]:
-    """A folder that is empty at first and gone at last: what was spilled is of no use to a later run."""
+    """A folder for spilled tables, empty at first and removed at last: a later run cannot use what was spilled."""
     spill = work / "spill"
     shutil.rmtree(spill, ignore_errors=True)
     spill.mkdir()

@@ -22,9 +22,9 @@ from endcap.spec.shop import EventFeature
 
 
 def read_refit_sessions(dataset: Path, settings: ViewSettings) -> tuple[Vocabulary, Sessions]:
-    """All that the winner is refitted on, with its own vocabulary: training and test where the split is by time.
+    """Read all that the judged model is refitted on, with a vocabulary of its own.
 
-    Where test sessions are given they stay apart: the training part then is all. Both are the dataset's own events.
+    With a split by time this is training and test. Given test sessions stay apart, so the training part is all.
     """
     features = read_declared_features(dataset)
     select_model_features(settings, features)
@@ -35,32 +35,33 @@ def read_refit_sessions(dataset: Path, settings: ViewSettings) -> tuple[Vocabula
 
 
 def read_declared_features(dataset: Path) -> list[EventFeature]:
-    """The event features that the dataset carries, as the shop declared them."""
+    """Read the event features of a dataset, as the shop declared them."""
     return [EventFeature.model_validate(entry) for entry in json.loads((dataset / "features.json").read_text())]
 
 
 def build_item_table(dataset: Path, vocabulary: Vocabulary, sessions: Sessions) -> pa.Table:
-    """The item table in the vocabulary's order, `events` and `first_seen` as of sessions (of `everything`)."""
+    """Return the item table in the vocabulary's order, with `events` and `first_seen` as of sessions
+    (`read_refit_sessions`)."""
     counts = np.bincount(sessions.items, minlength=len(vocabulary))
     first_seen = find_first_seen(sessions, len(vocabulary))
     return align_items(read_table(dataset / "items.parquet"), vocabulary.ids, counts, first_seen)
 
 
 def read_customer_ids(dataset: Path, customers: NDArray[np.int32] | None = None) -> pa.Array:
-    """The ids of customers, given by their index in the dataset: strings [c]; None: of all of them."""
+    """Read the ids of customers, given by their index in the dataset: strings [c]. None: of all customers."""
     ids = read_table(dataset / "customers.parquet", ["customer"])["customer"].combine_chunks().cast(pa.string())
     return ids if customers is None else ids.take(pa.array(customers))
 
 
 def read_sessions(dataset: Path, prefix: str, features: Sequence[EventFeature]) -> Sessions:
-    """A part of the dataset; its items are rows of the dataset's item table."""
+    """Read a part of the dataset; its items are rows of the dataset's item table."""
     names = [feature.name for feature in features]
     events = read_table(dataset / f"{prefix}events.parquet", ["item", "time", *names])
     return build_sessions(events, read_table(dataset / f"{prefix}sessions.parquet", ["events", "customer"]), features)
 
 
 def build_sessions(events: pa.Table, sessions: pa.Table, features: Sequence[EventFeature]) -> Sessions:
-    """Sessions out of rows of a dataset's two tables."""
+    """Build sessions from rows of a dataset's two tables."""
     offsets = np.concatenate([[0], np.cumsum(sessions["events"].to_numpy())]).astype(np.int64)
     typed = next((feature for feature in features if feature.kind == "type"), None)
     types = None
@@ -77,15 +78,25 @@ def build_sessions(events: pa.Table, sessions: pa.Table, features: Sequence[Even
 
 
 def read_table(file: Path, columns: list[str] | None = None) -> pa.Table:
-    """A file of a dataset, or some of its columns."""
+    """Read a file of a dataset, or some of its columns."""
     # Without this, folders above the file that are named like `a=b` would become columns.
     return pq.read_table(file, columns=columns, partitioning=None)
 
 
 def build_vocabulary(counts: Ints, items: pa.Table) -> tuple[Vocabulary, NDArray[np.int32], Ints]:
-    """The vocabulary of a part, the index of each row of the item table in it (or -1), and each index's events.
+    """Build the vocabulary of a part from the events of each item.
 
-    counts: events of each row in the part.
+    Parameters
+    ----------
+    counts
+        int64: events in the part of each row of the item table.
+    items
+        The dataset's item table.
+
+    Returns
+    -------
+    tuple
+        The vocabulary; int32: each row's index in it, or -1; int64: the events of each index.
     """
     present = np.flatnonzero(counts)
     ids = items["item"].take(pa.array(present))
@@ -102,19 +113,20 @@ def count_items(sessions: Sessions, items: pa.Table) -> Ints:
 
 
 def recode_items(sessions: Sessions, recode: NDArray[np.int32]) -> Sessions:
-    """Rows of the item table as indices of a vocabulary."""
+    """Turn rows of the item table into indices of a vocabulary."""
     return dataclasses.replace(sessions, items=recode[sessions.items])
 
 
 def find_first_seen(sessions: Sessions, n_items: int) -> NDArray[np.int64]:
-    """When each item is first met in the sessions: int64 [n_items], epoch ms."""
+    """Find when each item first occurs in the sessions: int64 [n_items], epoch ms."""
     first = np.full(n_items, NEVER, dtype=np.int64)
     np.minimum.at(first, sessions.items, sessions.times)
     return first
 
 
 def align_items(items: pa.Table, ids: list[str], counts: NDArray[np.int64], first_seen: NDArray[np.int64]) -> pa.Table:
-    """The rows of the items with these ids. What the dataset counted of its whole log, the test too, is put right."""
+    """Return the item rows with these ids. Counts over the dataset's whole log, test included, are replaced by the
+    given ones."""
     rows = pc.index_in(pa.array(ids, pa.string()), value_set=items["item"].cast(pa.string()))
     table = items.take(rows)
     for name, values in (("events", counts), ("first_seen", first_seen)):

@@ -1,4 +1,4 @@
-"""A dataset's sessions, read a range at a time."""
+"""A dataset's sessions, read from its files one range at a time."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ BLOCK_EVENTS = 100_000
 
 
 PartExtent = tuple[int, int, int]
-"""Of a part: how many of the first sessions, events before which time, and how many of each session's last moments are
-left out."""
+"""The extent of a part: how many of the first sessions it has, the time at which its events end, and how many of each
+session's last moments are left out."""
 
 
 @dataclass(frozen=True)
 class SessionRange:
-    """Sessions begin … end - 1, which are the events first … last - 1."""
+    """Sessions begin … end - 1, which have the events first … last - 1."""
 
     begin: int
     end: int
@@ -41,7 +41,7 @@ class SessionRange:
 
 @dataclass(frozen=True)
 class PartCounts:
-    """items: events of each row of the item table; first_seen: when each is first met; events, last: of the part."""
+    """Events of each row of the item table, when each item first occurs, and the part's events and last time."""
 
     items: Ints
     first_seen: Ints
@@ -50,7 +50,7 @@ class PartCounts:
 
 
 class DatasetReader:
-    """A dataset's sessions and events, by their numbers."""
+    """Reads a dataset's sessions and events by their numbers."""
 
     def __init__(self, dataset: Path, features: Sequence[EventFeature], prefix: str = "") -> None:
         self.sessions = ParquetRows(dataset / f"{prefix}sessions.parquet")
@@ -63,30 +63,31 @@ class DatasetReader:
         """How many there are."""
         return len(self._events)
 
-    def cuts(self, split: TimeSplit | GivenSplit | LeaveOneOutSplit) -> Boundaries:
-        """Where the split cuts: as `boundaries` says of sessions in memory."""
+    def find_boundaries(self, split: TimeSplit | GivenSplit | LeaveOneOutSplit) -> Boundaries:
+        """Find where the split cuts, as `endcap.features.split.find_boundaries` does for sessions in memory."""
         if isinstance(split, LeaveOneOutSplit) or not len(self.sessions):
             return Boundaries(NEVER, NEVER)
-        latest = max(int(values.max()) for values in self.sessions.batches("end", len(self.sessions)))
+        latest = max(int(values.max()) for values in self.sessions.iterate_batches("end", len(self.sessions)))
         size = len(self.sessions)
         return compute_boundaries(
             split,
             size,
-            lambda place: self.sessions.value("start", place),
-            lambda moment: self.sessions.before("start", moment),
+            lambda place: self.sessions.read_value("start", place),
+            lambda moment: self.sessions.count_before("start", moment),
             latest + 1,
         )
 
-    def extent(self, split: TimeSplit | GivenSplit | LeaveOneOutSplit, until: int, left_out: int) -> PartExtent:
-        """Of the part that ends at a time, or less each session's last moments where the split is leave-one-out."""
+    def compute_extent(self, split: TimeSplit | GivenSplit | LeaveOneOutSplit, until: int, left_out: int) -> PartExtent:
+        """Return the extent of the part that ends at a time, or without each session's last moments for
+        leave-one-out."""
         if isinstance(split, LeaveOneOutSplit):
             return len(self.sessions), NEVER, left_out
-        return (len(self.sessions) if until == NEVER else self.sessions.before("start", until)), until, 0
+        return (len(self.sessions) if until == NEVER else self.sessions.count_before("start", until)), until, 0
 
-    def blocks(self, sessions: int, events: int) -> Iterator[SessionRange]:
-        """The first sessions in runs of about so many events."""
+    def iterate_ranges(self, sessions: int, events: int) -> Iterator[SessionRange]:
+        """Yield the first sessions in ranges of about so many events."""
         begin = first = number = place = 0
-        for lengths in self.sessions.batches("events", sessions):
+        for lengths in self.sessions.iterate_batches("events", sessions):
             ends = place + np.cumsum(lengths)
             while len(ends) and ends[-1] - first >= events:
                 taken = int(np.searchsorted(ends, first + events)) + 1
@@ -98,36 +99,36 @@ class DatasetReader:
         if number > begin:
             yield SessionRange(begin, number, first, place)
 
-    def block(self, begin: int, end: int) -> SessionRange:
-        """Some sessions as one block."""
-        first = sum(int(lengths.sum()) for lengths in self.sessions.batches("events", begin))
+    def find_range(self, begin: int, end: int) -> SessionRange:
+        """Return some sessions as one range."""
+        first = sum(int(lengths.sum()) for lengths in self.sessions.iterate_batches("events", begin))
         return SessionRange(
             begin, end, first, first + int(self.sessions.read(begin, end, ["events"])["events"].to_numpy().sum())
         )
 
     def read(self, block: SessionRange) -> Sessions:
-        """A block's sessions; items are rows of the dataset's item table."""
+        """Read a range's sessions; items are rows of the dataset's item table."""
         names = [feature.name for feature in self._features]
         events = self._events.read(block.first, block.last, ["item", "time", *names])
         return build_sessions(
             events, self.sessions.read(block.begin, block.end, ["events", "customer"]), self._features
         )
 
-    def all(self) -> Sessions:
-        """Every session."""
+    def read_all(self) -> Sessions:
+        """Read every session."""
         return self.read(SessionRange(0, len(self.sessions), 0, len(self._events)))
 
-    def of_customers(self, customers: NDArray[np.int32]) -> Sessions:
-        """The sessions of some customers, read a block at a time."""
+    def read_customers(self, customers: NDArray[np.int32]) -> Sessions:
+        """Read the sessions of some customers, a range at a time."""
         nothing = [self.read(SessionRange(0, 0, 0, 0))]
-        blocks = self.blocks(len(self.sessions), BLOCK_EVENTS)
+        blocks = self.iterate_ranges(len(self.sessions), BLOCK_EVENTS)
         return Sessions.concat([*nothing, *(keep_customers(self.read(block), customers) for block in blocks)])
 
-    def count(self, whole: PartExtent, part: PartExtent, order: Order) -> PartCounts:
-        """Items as they occur in the whole, events as they are in the part."""
+    def count_items(self, whole: PartExtent, part: PartExtent, order: Order) -> PartCounts:
+        """Count items as they occur in `whole`, and events as they occur in `part`."""
         counts, first_seen = np.zeros(self._rows, dtype=np.int64), np.full(self._rows, NEVER, dtype=np.int64)
         events = last = 0
-        for block in self.blocks(whole[0], BLOCK_EVENTS):
+        for block in self.iterate_ranges(whole[0], BLOCK_EVENTS):
             raw = self.read(block)
             sessions = cut_part(raw, *whole[1:], order)
             counts += np.bincount(sessions.items, minlength=self._rows)
@@ -140,7 +141,7 @@ class DatasetReader:
 
 
 def cut_part(sessions: Sessions, until: int, left_out: int, order: Order) -> Sessions:
-    """Sessions less their events from `until` on, and less so many last moments where the split is leave-one-out."""
+    """Cut the events from `until` on, or for leave-one-out so many last moments."""
     if left_out:
         return drop_last_moments(sessions, left_out, order)
     kept = sessions.times < until

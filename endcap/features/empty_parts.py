@@ -1,4 +1,4 @@
-"""Why a split leaves nothing to learn from, or nothing to judge on."""
+"""Errors that explain why a split leaves nothing to learn from, or nothing to judge on."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ BASKETS = (
     "Set evaluation.protocol to basket, with evaluation.basket: complete (an item of each session from its others) or "
     "next (a customer's basket from the customer's earlier ones)"
 )
-"""What to do where sessions are of one moment each."""
+"""What to do if each session is one moment."""
 Json = dict[str, Any]
 
 
 def refuse_empty_training(
     settings: ViewSettings, cuts: Boundaries, counts: Mapping[str, Any], span: tuple[int, int]
 ) -> None:
-    """Raise DataError where a split by time leaves no training sessions.
+    """Raise DataError if a split by time leaves no training sessions.
 
-    counts: of a view. span: when the log begins and ends, epoch ms.
+    `counts` are those of a view. `span` is the time of the log's first and last event, epoch ms.
     """
     split = settings.split
     if counts["train"]["sessions"] or isinstance(split, LeaveOneOutSplit):
@@ -46,7 +46,7 @@ def refuse_empty_training(
 
 
 def refuse_empty_test(settings: ViewSettings, cuts: Boundaries, counts: Mapping[str, Any]) -> None:
-    """Raise DataError where there are no test sessions. counts: of a view."""
+    """Raise DataError if there are no test sessions. `counts` are those of a view."""
     tested, split = counts["test"], settings.split
     if tested["sessions"]:
         return
@@ -81,9 +81,10 @@ def refuse_empty_test(settings: ViewSettings, cuts: Boundaries, counts: Mapping[
 
 
 def count_one_moment(counts: Mapping[str, Any], part: str) -> tuple[int, int]:
-    """How many sessions of a part of a view are one moment, and how many there are of one or several.
+    """Count a part's sessions of one moment, and its sessions altogether.
 
-    Leave-one-out has no sessions of one moment in its parts: those of the whole log are meant then."""
+    For leave-one-out these are the sessions of the whole log, because its parts have none of one moment.
+    """
     if "one_moment_sessions" in counts["all"]:
         return counts["all"]["one_moment_sessions"], counts["all"]["sessions"]
     of_part = counts[part].get("one_moment_sessions", 0)
@@ -91,7 +92,7 @@ def count_one_moment(counts: Mapping[str, Any], part: str) -> tuple[int, int]:
 
 
 def explain_no_validation(counts: Mapping[str, Any]) -> str:
-    """Why a view has no validation sessions, and what to do."""
+    """Explain why a view has no validation sessions, and what to do."""
     alone, _ = count_one_moment(counts, "validation")
     if alone:
         return f"no validation session has a next item: {alone:,} have one time for all their events. {BASKETS}"

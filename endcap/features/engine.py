@@ -1,4 +1,4 @@
-"""The engine that runs Ibis expressions: DuckDB in this process, with bounded memory."""
+"""DuckDB in this process, with bounded memory, behind Ibis."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ import ibis.expr.types as ir
 from endcap.errors import StorageError
 
 MEMORY_LIMIT = "3GB"
-"""What DuckDB may hold before it spills. Python, Ibis and the Parquet writers add to it: 4 GiB is for all together."""
+"""What DuckDB may hold before it spills. Python, Ibis and the Parquet writers need more: 4 GiB is for all together."""
 
 
 class TableEngine:
-    """Keeps the intermediate tables of one computation; all are gone when it ends."""
+    """Keeps the intermediate tables of one computation; all are removed when it ends."""
 
     def __init__(self, backend: Any) -> None:
         self.backend = backend
         self._kept: dict[str, ir.Table] = {}
 
     def read(self, files: list[Path]) -> ir.Table:
-        """The rows of Parquet files of one schema."""
+        """Read the rows of Parquet files of one schema."""
         return self.backend.read_parquet([str(file) for file in files], hive_partitioning=False)
 
     def keep(self, table: ir.Table) -> ir.Table:
-        """Compute a table once; it keeps the order that it was computed in."""
+        """Compute a table once; it keeps the order in which it was computed."""
         kept: ir.Table = self.backend.create_table(ibis.util.gen_name("endcap"), table, temp=True)
         self._kept[kept.get_name()] = kept
         return kept
 
     def drop(self, *tables: ir.Table) -> None:
-        """Give the memory of kept tables back."""
+        """Free the memory of kept tables."""
         for table in tables:
             # Ibis's own drop_table loses the name under the version of sqlglot that is pinned.
             self.backend.raw_sql(f"DROP TABLE {table.get_name()}")
             del self._kept[table.get_name()]
 
     def keep_only(self, *tables: ir.Table) -> None:
-        """Give the memory of all other kept tables back."""
+        """Free the memory of all other kept tables."""
         names = {table.get_name() for table in tables}
         self.drop(*[table for name, table in self._kept.items() if name not in names])
 
     def count(self, table: ir.Table) -> int:
-        """Rows of a table."""
+        """Count the rows of a table."""
         return int(table.count().execute())
 
     def write(self, table: ir.Table, file: Path) -> None:
@@ -61,7 +61,8 @@ class TableEngine:
 
 @contextlib.contextmanager
 def open_engine(spill: Path) -> Iterator[TableEngine]:
-    """An engine that spills to a folder what does not fit in memory. Raises StorageError where nothing more fits."""
+    """Open an engine that spills to a folder what does not fit in memory. Raises StorageError if the disk is full
+    too."""
     backend = ibis.duckdb.connect(memory_limit=MEMORY_LIMIT, temp_directory=str(spill))
     try:
         yield TableEngine(backend)

@@ -1,7 +1,7 @@
-"""Event-level features: each kind is declared once, with its two evaluations.
+"""Event features: each kind is declared once, with its two evaluations.
 
-A dataset computes them in Ibis over all events; the predictor computes them on arrays for the one session of a
-request. A property test holds the two equal. Every value is made in double precision and then cut to float32.
+A dataset computes them in Ibis over all events. The predictor computes them on arrays for the session of a request. A
+property test holds the two equal. Every value is computed in double precision and then cut to float32.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ Doubles = NDArray[np.float64]
 class EventFeatureKind:
     """One kind of feature: what it needs, and its evaluation on tables.
 
-    table: of an event table with `time` (epoch ms) and, where `needs_place`, `position` (from 0) and `previous` (time
-    of the session's previous event, null for the first), and, where `needs_seen`, `seen` (how many of the session's
-    events before this one are of its item), and, where `needs_type`, `type` (see `with_types`).
+    `table` evaluates an event table with `time` (epoch ms) and, if `needs_place`, `position` (from 0) and `previous`
+    (time of the session's previous event, null for the first); if `needs_seen`, `seen` (how many of the session's
+    earlier events are of its item); if `needs_type`, `type` (see `encode_types`).
     """
 
     table: Callable[[Any], Any]
@@ -91,7 +91,8 @@ where only these change."""
 
 
 def encode_types(events: Any, features: Sequence[EventFeature]) -> Any:
-    """An event table whose `type`, a text, is made the number that the features tell it by; without one: no `type`."""
+    """Replace an event table's `type`, a text, by the number that the features use. Without such a feature, drop
+    `type`."""
     import ibis
 
     types = next((feature.types or [] for feature in features if KINDS[feature.kind].needs_type), None)
@@ -102,7 +103,7 @@ def encode_types(events: Any, features: Sequence[EventFeature]) -> Any:
 
 
 def build_column(feature: EventFeature, events: Any) -> Any:
-    """The feature as an Ibis float32 column of an event table (see `Kind`)."""
+    """Build the feature as an Ibis float32 column of an event table (see `EventFeatureKind`)."""
     import ibis
 
     value = KINDS[feature.kind].table(events).cast("float64")
@@ -113,9 +114,9 @@ def build_column(feature: EventFeature, events: Any) -> Any:
 
 
 def compute_features(features: Sequence[EventFeature], sessions: Sessions) -> dict[str, NDArray[np.float32]]:
-    """The features of every event of the sessions, each float32 [events].
+    """Compute the features of every event of the sessions, each float32 [events].
 
-    Ask before sessions are cut to their last events: position, gap and repeat look back to the session's start.
+    Call it before sessions are cut to their last events: position, gap and repeat look back to the session's start.
     """
     values: dict[str, NDArray[np.float32]] = {}
     for feature in features:
@@ -127,10 +128,13 @@ def compute_features(features: Sequence[EventFeature], sessions: Sessions) -> di
 
 
 def select_model_features(settings: ViewSettings | Recommender, declared: Sequence[EventFeature]) -> list[EventFeature]:
-    """The declarations of the features that the recommender's model, or a member of its blend, names; each once.
+    """Select the declarations of the features that the recommender's model, or a member of its blend, names; each once.
 
-    Raises SpecError, with every mistake, those of the baselines too: a feature that the shop does not declare, or one
-    without a limited number of values, which no model can make an embedding of.
+    Raises
+    ------
+    SpecError
+        With every mistake, in baselines too: a feature that the shop does not declare, or one without a limited number
+        of values, which no model can embed.
     """
     known = {feature.name: feature for feature in declared}
     problems = []

@@ -1,4 +1,4 @@
-"""Short sessions, rare items and rare customers fall out, again and again, until nothing more does."""
+"""Filters drop short sessions, rare items and rare customers, in rounds, until no more fall."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from endcap.spec.shop import Filters
 
 @dataclass(frozen=True)
 class FilteredLog:
-    """The log that is left, and what fell out: events by the filter that took them first, and how many rounds."""
+    """The log that is left, the events that fell to each filter, and the number of rounds."""
 
     log: KeyedLog
     dropped: Mapping[str, int] = field(default_factory=dict)
@@ -25,9 +25,11 @@ class FilteredLog:
 def apply_filters(engine: TableEngine, log: KeyedLog, filters: Filters) -> FilteredLog:
     """Apply the filters until all hold at once.
 
-    The largest set of events on which all of them hold is one and the same in whatever order they are applied. So a
-    round takes all filters at once, and only counts what it took: the events that are gone are few, and reading them
-    instead of those that stay makes a round cheap.
+    Notes
+    -----
+    The largest set of events on which all filters hold is the same in whatever order they are applied. So a round
+    applies all filters at once, and counts only what it took. The dropped events are few, so reading them in place of
+    those that stay makes a round cheap.
     """
     minimums = {
         "session": filters.min_session_events,
@@ -55,14 +57,14 @@ def apply_filters(engine: TableEngine, log: KeyedLog, filters: Filters) -> Filte
 
 
 def _find_rare(tables: Mapping[str, ir.Table], minimums: Mapping[str, int]) -> ir.Table:
-    """Keys with too few events left, and of which kind each is (`by`)."""
+    """Find keys with too few events left, with their kind (`by`)."""
     # A key that has lost all of its events has nothing more to lose.
     few = {name: table.filter(table.events > 0, table.events < minimums[name]) for name, table in tables.items()}
     return ibis.union(*[table.select("key", by=ibis.literal(name)) for name, table in few.items()])
 
 
 def _count_remaining(log: KeyedLog, name: str, gone: ir.Table, lost: ir.Table) -> ir.Table:
-    """The keys of a kind that lost events in the last round, with their count of events left."""
+    """Count the events left for the keys of a kind that lost events in the last round."""
     of_them = gone.filter(gone[name].isin(lost[name]))
     losses = of_them.group_by(key=of_them[name]).aggregate(lost=of_them.count())
     table: ir.Table = getattr(log, f"{name}s")
@@ -71,7 +73,7 @@ def _count_remaining(log: KeyedLog, name: str, gone: ir.Table, lost: ir.Table) -
 
 
 def _find_lost(events: ir.Table, minimums: Mapping[str, int], rare: ir.Table, gone: ir.Table | None) -> ir.Table:
-    """The events of rare keys that were not gone yet, each with the first filter that takes it (`by`)."""
+    """Find the events of rare keys that are new in this round, each with the first filter that takes it (`by`)."""
     hits = [(events[name].isin(rare.filter(rare.by == name).key), name) for name in minimums]
     marked = events.mutate(by=ibis.cases(*hits))
     lost = marked.filter(marked.by.notnull())
@@ -79,14 +81,14 @@ def _find_lost(events: ir.Table, minimums: Mapping[str, int], rare: ir.Table, go
 
 
 def _subtract_gone(table: ir.Table, gone: ir.Table, name: str) -> ir.Table:
-    """The table of a kind of key, with its count of events less those that are gone."""
+    """Subtract the dropped events from the counts of a kind of key."""
     losses = gone.group_by(key=gone[name]).aggregate(lost=gone.count())
     joined = table.left_join(losses, "key").drop("key_right")
     return joined.mutate(events=joined.events - joined.lost.fill_null(0)).drop("lost")
 
 
 def _remove_gone(engine: TableEngine, log: KeyedLog, gone: ir.Table) -> KeyedLog:
-    """The log without the events that are gone; its table of events is left as it is, the other three rule."""
+    """Return the log without the dropped events. Its table of events stays as it is; the other three tables decide."""
     sessions, items, customers = (
         left.filter(left.events > 0)
         for left in (

@@ -1,4 +1,4 @@
-"""What of a part can be judged: the sessions of the validation or the test that have something to predict."""
+"""Held-out sessions: those of the validation or the test that have something to predict."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from endcap.spec.settings import ViewSettings
 from endcap.spec.shop import EventFeature
 
 MIN_EVALUATED = 2
-"""A session of fewer events, moments or, of baskets, distinct items has nothing to predict."""
+"""A session with fewer events, moments or, in a basket, distinct items has nothing to predict."""
 PARTS = ("validation", "test")
 Counts = dict[str, int]
 
 
 @dataclass(frozen=True)
 class HeldOutPart:
-    """Sessions as models are asked about them; baskets: of the protocol `basket`, else None.
+    """Sessions as models are asked about them; `baskets` is there for the protocol `basket` only.
 
-    counts: `sessions` and `events` of the log that are judged; `unseen_events`, of items that the vocabulary lacks;
-    `transitions`, the neighbouring events of what was left of sessions, and `equal_times`, those of one time; what was
-    dropped then, for one reason each: `short` sessions, of too few events, or those of `one_moment`; of baskets those
-    that are `anonymous`, and the `first` ones of customers; each as `…_sessions` and `…_events`.
+    `counts` has `sessions` and `events` that are judged; `unseen_events`, of items that the vocabulary lacks;
+    `transitions`, the neighbouring events of what was left, and `equal_times`, those of one time. Sessions are dropped
+    for one reason each: `short`, `one_moment`, or for baskets `anonymous` and `first`; each reason has `…_sessions` and
+    `…_events`.
     """
 
     sessions: Sessions
@@ -46,10 +46,21 @@ def prepare_held_out(
     part: str,
     history: Callable[[NDArray[np.int32]], Sessions],
 ) -> HeldOutPart:
-    """The sessions of one of `PARTS` without what cannot be judged.
+    """Prepare the sessions of one of `PARTS`, without those that cannot be judged.
 
-    raw: in the vocabulary's indices, unknown items as `UNKNOWN`. history: the sessions of some customers (int32), the
-    part's own and all others; called where a customer's next basket is predicted.
+    Parameters
+    ----------
+    raw
+        In the vocabulary's indices, unknown items as `UNKNOWN`.
+    settings
+        Of the view.
+    features
+        Event features, which are evaluated anew if events are dropped.
+    part
+        `validation` or `test`.
+    history
+        Returns the sessions of some customers (int32), the part's own and all others. It is called if a customer's next
+        basket is predicted.
     """
     if isinstance(settings.split, LeaveOneOutSplit):
         return _prepare_leave_one_out(raw, settings, features)
@@ -77,7 +88,7 @@ def prepare_held_out(
 
 
 class _DropCounter:
-    """Counts of a part, as sessions are dropped from it."""
+    """Counts a part's sessions and events as they are dropped."""
 
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
@@ -96,8 +107,10 @@ class _DropCounter:
 
 
 def _prepare_leave_one_out(raw: Sessions, settings: ViewSettings, features: Sequence[EventFeature]) -> HeldOutPart:
-    """Whole histories, whose last moment is judged: where none of its items is known, nothing is judged instead, since
-    the moment before it was trained on."""
+    """Prepare whole histories, whose last moment is judged.
+
+    If none of its items is known, nothing is judged instead, because the moment before it was trained on.
+    """
     known = raw.items != UNKNOWN
     before = find_ends_without(raw, 1, MIN_EVALUATED, settings.order)
     left = _remove_events(raw, known, features)
@@ -108,7 +121,7 @@ def _prepare_leave_one_out(raw: Sessions, settings: ViewSettings, features: Sequ
 
 
 def _remove_events(sessions: Sessions, kept: NDArray[np.bool_], features: Sequence[EventFeature]) -> Sessions:
-    """The sessions less some events; features are then evaluated anew, as they will be on a request without them."""
+    """Remove events from sessions; features are evaluated anew, as they would be for a request without these events."""
     if kept.all():
         return sessions
     left = where(sessions, kept)
@@ -116,7 +129,7 @@ def _remove_events(sessions: Sessions, kept: NDArray[np.bool_], features: Sequen
 
 
 def _count_distinct_items(sessions: Sessions) -> NDArray[np.int64]:
-    """How many distinct items each session has: int64 [n]."""
+    """Count the distinct items of each session: int64 [n]."""
     width = np.int64(sessions.items.max(initial=0) + 1)
     pairs = np.unique(sessions.session_of_event * width + sessions.items)
     return np.bincount(pairs // width, minlength=len(sessions))

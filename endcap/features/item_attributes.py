@@ -1,4 +1,4 @@
-"""Item attributes as numbers that models can make embeddings of."""
+"""Item attributes as numbers that models can embed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from endcap.spec.model import ModelSpec
 from endcap.spec.side_features import named
 
 MOST_VALUES = 1000
-"""Of a categorical attribute; with more, the rarest share the last number."""
+"""Numbers for a categorical attribute. If there are more values, the rarest share the last number."""
 BANDS = 10
-"""Of a numeric attribute, each of about as many items."""
+"""Bands for a numeric attribute, each with about as many items."""
 UNKNOWN = -1
 COUNTED = ("events", "first_seen")
 NOT_ATTRIBUTES = ("item", "title", *COUNTED)
@@ -24,11 +24,15 @@ Codes = NDArray[np.int64]
 
 
 def encode_attributes(items: pa.Table, names: Sequence[str]) -> dict[str, Codes]:
-    """Each attribute of the items as numbers from 0, int64 [n_items], -1 where an item has none.
+    """Encode each attribute of the items as numbers from 0: int64 [n_items], -1 if an item has none.
 
-    A text becomes its value's place, most items first, equal counts by value; a number the quantile band that it lies
-    in. Values and bands are those of the items given: give those of the training part alone.
-    Raises DataError where the table lacks an attribute.
+    A text becomes its value's rank by number of items, equal counts by value. A number becomes its quantile band.
+    Values and bands are those of the given items: give those of the training part alone.
+
+    Raises
+    ------
+    DataError
+        If the table lacks an attribute.
     """
     codes = {}
     for name in names:
@@ -48,13 +52,13 @@ def encode_attributes(items: pa.Table, names: Sequence[str]) -> dict[str, Codes]
 
 
 def encode_item_features(items: pa.Table | None, spec: ModelSpec) -> Mapping[str, Codes]:
-    """The codes of the attributes that a model's spec names, or the members of a blend; items None: none are known."""
+    """Encode the attributes that a model's spec names, or the members of a blend. None: no items are known."""
     names = named({(): spec}, "item_features").values()
     return encode_attributes(pa.table({}) if items is None else items, list(dict.fromkeys(names)))
 
 
 def select_attributes(items: pa.Table) -> pa.Table:
-    """The items' ids and the shop's attributes, without what was counted of a log that may reach beyond a fit's."""
+    """Return the items' ids and the shop's attributes, without counts of a log that may reach beyond a fit's."""
     return items.drop_columns([name for name in COUNTED if name in items.column_names])
 
 

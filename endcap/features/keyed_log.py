@@ -1,8 +1,8 @@
-"""A part of a snapshot with integers for its string ids, and its sessions made.
+"""A part of a snapshot with integer keys in place of text ids, and its sessions.
 
-Strings cost many times what integers cost to sort, group and join. So each id is replaced by its 64-bit hash at once,
-and the id itself is kept in one small table of each kind. Two ids of one hash would be taken for one: that is looked
-for, and met by hashing anew with another salt.
+Texts cost many times what integers cost to sort, group and join. So each id is replaced by its 64-bit hash at once, and
+the id itself is kept in one small table of each kind. If two ids have one hash, the log is hashed anew with another
+salt.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from endcap.features.window import MILLISECOND
 NOBODY = 0
 """The key of a missing customer. Nulls would need a second look in every join."""
 COUNTS = ("shared_sessions", "adopted_events", "anonymous_events")
-"""Session ids of several customers; rows without customer that are of their session's only one, and those that are of
-nobody's session, for its id has several."""
+"""Session ids of several customers; rows without a customer that belong to their session's only customer; rows without
+a customer whose session id has several customers."""
 
 
 @ibis.udf.scalar.builtin(name="hash", signature=((dt.string,), dt.uint64))  # type: ignore[untyped-decorator]
@@ -32,7 +32,7 @@ def _hash(value: str) -> int:  # type: ignore[empty-body]
 
 @ibis.udf.scalar.builtin(name="hash", signature=((dt.uint64, dt.uint64), dt.uint64))  # type: ignore[untyped-decorator]
 def _mix_keys(session: int, customer: int) -> int:  # type: ignore[empty-body]
-    """The key of a customer's session, of the keys of both."""
+    """The key of a customer's session, from the keys of both."""
 
 
 class CollisionError(Exception):
@@ -43,11 +43,21 @@ class CollisionError(Exception):
 class KeyedLog:
     """Events of one part, in keys.
 
-    events: session, item, customer (keys, NOBODY where there is none), time (epoch ms), row (reading order), and type
-    where the rows have one.
-    sessions: key, id, customer (key), start, end, events. items: key, id, events, first_seen.
-    customers: key, id, events. The three tables say which events are in: those whose keys all stand in them.
-    by_customer: customers may share an id of `sessions`, each with a session of its own. counts: see COUNTS.
+    Attributes
+    ----------
+    events
+        session, item, customer (keys, NOBODY if there is none), time (epoch ms), row (reading order), and type if the
+        rows have one.
+    sessions
+        key, id, customer (key), start, end, events.
+    items
+        key, id, events, first_seen.
+    customers
+        key, id, events. An event is in the log if its keys are in all three tables.
+    by_customer
+        Whether customers may share an id of `sessions`, each with a session of its own.
+    counts
+        See COUNTS.
     """
 
     events: ir.Table
@@ -59,10 +69,12 @@ class KeyedLog:
 
 
 def take_given_sessions(engine: TableEngine, rows: ir.Table, salt: str, *, customers: bool) -> KeyedLog:
-    """The log of rows whose sessions come with them. customers: whether any row of the log has one.
+    """Build the log of rows that name their sessions.
 
-    A session is one customer's: rows of others under its id are sessions of theirs. A row without customer is of the
-    id's only customer; where the id has several it may be of any of them, and is of nobody's session.
+    A session belongs to one customer: rows of other customers under its id are sessions of theirs. A row without a
+    customer belongs to the id's only customer. If the id has several, the row is in nobody's session.
+
+    `customers` says whether any row of the log has a customer.
     """
     session, customer = _hash_key(rows.session, salt), _hash_key(rows.customer, salt)
     coded = rows.mutate(session=session, customer=customer)
@@ -122,10 +134,10 @@ def _count_visits(visits: ir.Table) -> dict[str, int]:
 def cut_by_gap(
     engine: TableEngine, rows: ir.Table, gap: timedelta, salt: str, activity: ir.Table | None = None
 ) -> KeyedLog:
-    """The log of rows that all have a customer, cut into sessions where a customer's pause is longer than `gap`.
+    """Build the log of rows that all have a customer; a session ends where a customer pauses longer than `gap`.
 
-    activity: customer (id) and time of what customers did beside; in a pause it makes two pauses of one. Sessions are
-    of rows alone. A session's id is its customer's and its first row's time, as in ``c7@1717236000000``.
+    Sessions are made of rows only. `activity` (customer id and time) is what customers did besides: it splits a pause
+    in two. A session's id is its customer's and its first row's time, as in ``c7@1717236000000``.
     """
     keyed = rows.drop("session").mutate(customer=_hash_key(rows.customer, salt))
     unsorted, items, customers = _build_tables(engine, keyed, rows, salt)
@@ -149,7 +161,7 @@ def cut_by_gap(
 
 
 def _merge_activity(events: ir.Table, activity: ir.Table, customers: ir.Table) -> ir.Table:
-    """Events and their customers' other activity as one table, in which `event` tells them apart."""
+    """Merge events and their customers' other activity into one table, in which `event` tells them apart."""
     # By the ids, not by the keys: a stranger whose key is that of a customer would not be noticed.
     known = activity.join(customers.select("key", "id"), activity.customer == customers.id)
     activity_rows = known.select(customer="key", time="time").distinct()
@@ -158,7 +170,7 @@ def _merge_activity(events: ir.Table, activity: ir.Table, customers: ir.Table) -
 
 
 def check_keys(engine: TableEngine, *tables: ir.Table) -> None:
-    """Raise CollisionError where two ids of a table share a key."""
+    """Raise CollisionError if two ids of a table share a key."""
     for table in tables:
         rows, keys = table.aggregate(rows=table.count(), keys=table.key.nunique()).to_pyarrow().to_pylist()[0].values()
         if rows != keys:
@@ -168,7 +180,8 @@ def check_keys(engine: TableEngine, *tables: ir.Table) -> None:
 def _build_tables(
     engine: TableEngine, events: ir.Table, rows: ir.Table, salt: str
 ) -> tuple[ir.Table, ir.Table, ir.Table]:
-    """A log's events, items and customers. events: the rows with the keys of their customers and sessions."""
+    """Build a log's events, items and customers. `events` are the rows with the keys of their customers and
+    sessions."""
     coded = events.mutate(item=_hash_key(events.item, salt), customer=events.customer.fill_null(NOBODY))
     columns = [name for name in ("session", "item", "customer", "time", "row", "type") if name in coded.columns]
     items = rows.group_by(id=rows.item).aggregate(events=rows.count(), first_seen=rows.time.min())

@@ -11,7 +11,7 @@ from endcap.features.engine import TableEngine
 
 OWNED_FILE = "owned.parquet"
 """A row for each such event: customer, item (int32, numbers of the dataset's tables), time (epoch ms); in that order.
-An item that was bought twice has two rows, for as of a moment between them it is owned too."""
+An item that was bought twice has two rows, because it is owned between them too."""
 
 
 def write_ownership(
@@ -23,10 +23,10 @@ def write_ownership(
     customers: ir.Table,
     file: Path,
 ) -> int:
-    """Write a snapshot's events of these types before `end` (epoch ms); returns how many rows there are.
+    """Write a snapshot's events of these types before `end` (epoch ms), and return the number of rows.
 
-    Of both parts, and of all times before: what was bought before the shop's window is owned too. Events of items or
-    customers that the dataset does not hold are left out: who ranks does not meet them.
+    Events of both parts count, however old: what was bought before the shop's window is owned too. Items and customers
+    that the dataset lacks are left out, because no ranking meets them.
     """
     rows = engine.read(sorted((snapshot / "events").glob("*/*.parquet")))
     bought = rows.filter(rows.type.isin(types), rows.time < end, rows.customer.notnull())

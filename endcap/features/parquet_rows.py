@@ -25,28 +25,28 @@ class ParquetRows:
         return int(self._edges[-1])
 
     def read(self, begin: int, end: int, columns: Sequence[str]) -> pa.Table:
-        """Rows begin … end - 1."""
+        """Read rows begin … end - 1."""
         first, last = (int(np.searchsorted(self._edges, row, "right")) - 1 for row in (begin, max(begin, end - 1)))
         groups = range(first, min(last + 1, self._file.num_row_groups))
         table = self._file.read_row_groups(list(groups), list(columns))
         return table.slice(begin - int(self._edges[first]), end - begin)
 
-    def batches(self, column: str, until: int) -> Iterator[NDArray[Any]]:
-        """A column's values in rows 0 … until - 1, a row group at a time."""
+    def iterate_batches(self, column: str, until: int) -> Iterator[NDArray[Any]]:
+        """Yield a column's values in rows 0 … until - 1, a row group at a time."""
         for begin, end in zip(self._edges[:-1].tolist(), self._edges[1:].tolist(), strict=True):
             if begin < until:
                 yield self.read(begin, min(end, until), [column])[column].to_numpy()
 
-    def value(self, column: str, row: int) -> int:
-        """One value."""
+    def read_value(self, column: str, row: int) -> int:
+        """Read one value."""
         return int(self.read(row, row + 1, [column])[column][0].as_py())
 
-    def before(self, column: str, moment: int) -> int:
-        """How many rows have less than `moment` in a column that ascends."""
+    def count_before(self, column: str, moment: int) -> int:
+        """Count the rows with a value below `moment`, in a column that ascends."""
         low, high = 0, len(self._edges) - 1
         while low < high:  # the first group whose last value reaches the moment
             middle = (low + high) // 2
-            if self.value(column, int(self._edges[middle + 1]) - 1) < moment:
+            if self.read_value(column, int(self._edges[middle + 1]) - 1) < moment:
                 low = middle + 1
             else:
                 high = middle

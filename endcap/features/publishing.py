@@ -1,15 +1,15 @@
 """A dataset's items and customers as rows of the online store, for predictors that were trained on that dataset.
 
-Tables ``features/items/<dataset key>`` and ``features/customers/<dataset key>``, a row an id, JSON:
+Tables ``features/items/<dataset key>`` and ``features/customers/<dataset key>`` have a row for each id, as JSON:
 
     item      {"attributes": {name: value}, "events": n, "first_seen": epoch ms}
     customer  {"attributes": {name: value}, "events": n, "recent": [[item, epoch ms, type?], …],
                "owned": [[item, epoch ms or null], …]}
 
-`recent` are the customer's last HISTORY events of the dataset's training part, oldest first, as
-`endcap.online.RecentEvent` has them; where sessions are cut by gaps, those of the customer's last session alone. The
-type is said where the shop declares a feature of it. `owned` is there where
-the shop has a rule of it: what the customer bought, and until when that counts (null: for good).
+`recent` has the customer's last HISTORY events of the dataset's training part, oldest first, as
+`endcap.online.RecentEvent` has them. If gaps cut sessions, these are the events of the customer's last session alone.
+The type is there if the shop declares a feature of it. `owned` is there if the shop has such a rule: what the customer
+bought, and until when that counts (null: always).
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from endcap.online import OnlineStore, name_feature_table
 from endcap.spec.rules import Owned
 
 VERSION = "rows"
-"""The only version of each table, since a dataset is immutable, with what it does not know: how long owned is kept."""
+"""The only version of each table, because a dataset is immutable; how long items are owned is added to it."""
 LAST_SESSION = "last-session"
-"""The version of customers whose `recent` is of their last session alone: what was published before may not be so."""
+"""The version of customers whose `recent` has their last session alone."""
 HISTORY = 50
-"""Events of each customer, as `serving.recent_events` has it by default."""
+"""Events of each customer, as many as `serving.recent_events` has by default."""
 KEEP = timedelta(days=30)
 AT_ONCE = 2000
 """Rows in one call."""
@@ -53,7 +53,8 @@ Row = tuple[str, bytes]
 
 
 def renew_features(key: str, online: OnlineStore, *, owned: Owned | None = None, by_gap: bool = False) -> bool:
-    """Whether the rows of a dataset are published, as `publish_features` would; they are kept for KEEP from now on."""
+    """Return whether a dataset's rows are published as `publish_features` would do it; if so, keep them for KEEP from
+    now on."""
     versions = {"items": VERSION, "customers": _name_customers_version(_to_milliseconds(owned), by_gap=by_gap)}
     return all(_renew(name_feature_table(name, key), version, online) for name, version in versions.items())
 
@@ -67,19 +68,38 @@ def publish_features(
     owned: Owned | None = None,
     by_gap: bool = False,
 ) -> dict[str, int]:
-    """Write the rows of the dataset in this folder, and publish them.
+    """Write the rows of the dataset in a folder to the online store, and publish them.
 
-    key: the dataset's fingerprint, the last part of its address. owned: the shop's rule. by_gap: whether the dataset's
-    sessions are cut by gaps. Returns the rows written of
-    `items` and of `customers`, 0 where all were there; those are kept for KEEP from now on.
-    Raises OnlineStoreError; nothing half-written is read, and the same call then begins anew. Several may publish the
-    same at once.
+    Several processes may publish the same at once. Nothing half-written is read: the same call begins anew.
+
+    Parameters
+    ----------
+    dataset
+        Its folder.
+    key
+        The dataset's fingerprint, the last part of its address.
+    online
+        The store.
+    owned
+        The shop's rule.
+    by_gap
+        Whether gaps cut the dataset's sessions.
+
+    Returns
+    -------
+    dict
+        Rows written of `items` and of `customers`; 0 if all were there. They are kept for KEEP from now on.
+
+    Raises
+    ------
+    OnlineStoreError
+        If the store fails.
     """
     items = EntityTable(dataset / "items.parquet", "item")
     for_ms = _to_milliseconds(owned)
     customers = _build_customer_rows(dataset, items.ids, for_ms, by_gap=by_gap)
     version = _name_customers_version(for_ms, by_gap=by_gap)
-    tables = {"items": (VERSION, items.rows("events", "first_seen")), "customers": (version, customers)}
+    tables = {"items": (VERSION, items.iterate_rows("events", "first_seen")), "customers": (version, customers)}
     return {name: _publish(name_feature_table(name, key), *rows, online, progress) for name, rows in tables.items()}
 
 
@@ -93,7 +113,7 @@ def _name_customers_version(owned_for: int | None, *, by_gap: bool) -> str:
 
 
 def _renew(table: str, version: str, online: OnlineStore) -> bool:
-    """Whether a table's version is the published one; it is kept for KEEP from now on."""
+    """Return whether a table's version is the published one; if so, keep it for KEEP from now on."""
     if online.published(table) == version:
         with contextlib.suppress(NotFoundError):  # forgotten between the two calls
             online.publish(table, version)
@@ -130,22 +150,22 @@ class EntityTable:
         self.ids: list[str] = table[name].cast(pa.string()).to_pylist()
         self.table = table.drop_columns([name])
 
-    def fields(self, *counts: str) -> Iterator[dict[str, Any]]:
-        """Counts and attributes of each, a batch in memory at a time."""
+    def iterate_fields(self, *counts: str) -> Iterator[dict[str, Any]]:
+        """Yield counts and attributes of each, a batch in memory at a time."""
         attributes = [name for name in self.table.column_names if name not in counts]
         for batch in self.table.to_batches(AT_ONCE):
             for row in batch.to_pylist():
                 yield {"attributes": {name: row[name] for name in attributes}, **{name: row[name] for name in counts}}
 
-    def rows(self, *counts: str) -> Iterator[Row]:
-        for id_, fields in zip(self.ids, self.fields(*counts), strict=True):
+    def iterate_rows(self, *counts: str) -> Iterator[Row]:
+        for id_, fields in zip(self.ids, self.iterate_fields(*counts), strict=True):
             yield id_, orjson.dumps(fields, default=str)
 
 
 def _build_customer_rows(dataset: Path, items: Sequence[str], owned_for: int | None, *, by_gap: bool) -> Iterator[Row]:
-    """items: ids of the dataset's items, by their numbers in it. owned_for: how long an item is owned, ms."""
+    """Yield the rows of customers. `items` are ids by number; an item is owned for `owned_for` ms."""
     customers = EntityTable(dataset / "customers.parquet", "customer")
-    fields = customers.fields("events")
+    fields = customers.iterate_fields("events")
     for first, last in _split_customers(customers.table["events"].to_numpy()):
         rows: list[Iterator[Any]] = [
             itertools.islice(customers.ids, first, last),
@@ -161,7 +181,8 @@ def _build_customer_rows(dataset: Path, items: Sequence[str], owned_for: int | N
 
 
 def _split_customers(counts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Ranges (first, last + 1) of customers whose events fit into memory. counts: events of each customer."""
+    """Yield ranges (first, last + 1) of customers whose events fit into memory. `counts` are the events of each
+    customer."""
     ends = np.cumsum(counts)
     first = 0
     while first < len(counts):
@@ -174,7 +195,7 @@ def _split_customers(counts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 def _read_recent(
     dataset: Path, first: int, last: int, ids: Sequence[str], *, by_gap: bool
 ) -> Iterator[list[list[Any]]]:
-    """The last events of the customers first … last - 1, oldest first; by_gap: of their last sessions."""
+    """Yield the last events of the customers first … last - 1, oldest first; with `by_gap`, of their last sessions."""
     kind = next((feature for feature in read_declared_features(dataset) if feature.kind == "type"), None)
     types = (kind.types or []) if kind else []
     more = ["session", *([kind.name] if kind else [])]
@@ -195,7 +216,8 @@ def _read_recent(
 def _read_owned(
     dataset: Path, first: int, last: int, ids: Sequence[str], owned_for: int | None
 ) -> Iterator[list[list[Any]]]:
-    """What the customers first … last - 1 own, each item with the time until which it is owned, by the last buying."""
+    """Yield what the customers first … last - 1 own, each item with the time until which it is owned after its last
+    buying."""
     customers, items, times = _read_events(dataset / OWNED_FILE, first, last, [])
     if len(items):  # in the order of customer, item, time
         final = np.append((np.diff(customers) != 0) | (np.diff(items) != 0), True)
@@ -207,9 +229,9 @@ def _read_owned(
 
 
 def _read_events(file: Path, first: int, last: int, more: Sequence[str]) -> list[NDArray[Any]]:
-    """Customer, item, time and more columns of the events of the customers first … last - 1, in the file's order.
+    """Read customer, item, time and more columns of the events of the customers first … last - 1, in the file's order.
 
-    Reads it part by part, and keeps what is of these customers.
+    The file is read part by part, and only rows of these customers are kept.
     """
     columns = ["customer", "item", "time", *more]
     with pq.ParquetFile(file) as parquet:

@@ -1,5 +1,4 @@
-"""Which datasets' rows the online store holds: those of the newest one and of the versions that serve, so that the
-service knows who is in the log."""
+"""Which datasets' rows the online store holds: those of the newest dataset, and of the versions that serve."""
 
 from __future__ import annotations
 
@@ -14,9 +13,9 @@ from endcap.spec.shop import Shop
 from endcap.store import Store, get_content_key
 
 MOST_BY_DEFAULT = 1_000_000
-"""Customers of a dataset whose rows are written where no online store is named: about a minute, and 1 GB of disk."""
+"""Without a named online store, rows are written for this many customers at most: about a minute, and 1 GB of disk."""
 PATIENCE = 10.0
-"""Seconds that the store may take for each call of ours."""
+"""Seconds that the store may take for each call."""
 
 
 def publish_dataset_rows(
@@ -28,13 +27,28 @@ def publish_dataset_rows(
     online: str = "",
     served: Sequence[str] = (),
 ) -> str:
-    """Publish the rows of a dataset of the shop in the online store that is meant (see `online_url`): where none is
-    named, the file in the store's folder. Nothing without one.
+    """Publish the rows of a shop's dataset in the online store (see `resolve_online_url`).
 
-    served: datasets of the shop that versions which serve were trained on; their rows are kept, or published again
-    where the online store has lost them. Returns what to add to a line on the dataset. A store that is down costs the
-    rows, which the next run publishes, and not the run: models can be trained without it, and predictors rank by what
-    requests carry. So does a dataset of more than MOST_BY_DEFAULT customers, where no store is named for it.
+    If no store is named, it is the file in the store's folder. A store that is down does not fail the run: the next run
+    publishes the rows, models are trained without them, and predictors rank by what requests carry. A dataset of more
+    than MOST_BY_DEFAULT customers is not published either, unless a store is named.
+
+    Parameters
+    ----------
+    shop, dataset, store
+        The dataset, and where it lies.
+    progress
+        Takes a line at a time.
+    online
+        The named online store, or an empty text.
+    served
+        Datasets of the shop that serving versions were trained on. Their rows are kept, or published again if the
+        online store has lost them.
+
+    Returns
+    -------
+    str
+        What to add to a line on the dataset.
     """
     url = resolve_online_url(online, store.root)
     if url is None:
@@ -59,8 +73,11 @@ def publish_dataset_rows(
 
 @dataclass(frozen=True)
 class PublishedRows:
-    """What became of a dataset's rows. written: some were; False where all were there. customers: the dataset's.
-    too_many: nothing was published, since there are more customers than may be."""
+    """What became of a dataset's rows.
+
+    `written`: some were; False: all were there. `customers`: the dataset's. `too_many`: nothing was published, because
+    there are more customers than allowed.
+    """
 
     customers: int = 0
     written: bool = False

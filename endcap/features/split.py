@@ -1,11 +1,11 @@
 """Where a recommender's split cuts the sessions of a dataset.
 
-Sessions lie in the order of their starts. A part is what starts in its span, and an event is never used to learn
-what came before it: events at or after the start of a later part are cut from the sessions of an earlier one.
-A duration counts back from the last event (for the test) or from the test's start (for the validation); a share is
-one of all sessions. Sessions that start at the same moment stay together.
+Sessions are in the order of their starts. A part is what starts in its span. Events at or after the start of a later
+part are cut from the sessions of an earlier one, so that no model learns from what came later. A duration counts back
+from the last event (for the test) or from the test's start (for the validation); a share is one of all sessions.
+Sessions that start at the same moment stay together.
 
-Leave-one-out cuts no time but each session's end, so that events of others may be later than what a model is judged on.
+Leave-one-out cuts each session's end and no time, so events of others may be later than what a model is judged on.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ Ints = NDArray[np.int64]
 NEVER = np.iinfo(np.int64).max
 MILLISECOND = timedelta(milliseconds=1)
 LEFT_OUT = 2
-"""Of each session the last moment is left out for the test and the one before it for the validation."""
+"""Leave-one-out leaves the last moment of each session for the test, and the one before it for the validation."""
 
 
 @dataclass(frozen=True)
 class Boundaries:
-    """Where the validation and the test begin, epoch ms; NEVER where there is none."""
+    """Where the validation and the test begin, epoch ms; NEVER if there is none."""
 
     validation: int
     test: int
 
 
 def find_boundaries(split: TimeSplit | GivenSplit | LeaveOneOutSplit, sessions: Sessions) -> Boundaries:
-    """Where the split cuts sessions that are in the order of their starts; leave-one-out cuts at no time."""
+    """Find where the split cuts sessions that are in the order of their starts; leave-one-out cuts at no time."""
     if isinstance(split, LeaveOneOutSplit) or not len(sessions):
         return Boundaries(NEVER, NEVER)
     starts = sessions.times[sessions.offsets[:-1]]
@@ -53,9 +53,20 @@ def find_boundaries(split: TimeSplit | GivenSplit | LeaveOneOutSplit, sessions: 
 def compute_boundaries(
     split: TimeSplit | GivenSplit, sessions: int, start: Callable[[int], int], before: Callable[[int], int], after: int
 ) -> Boundaries:
-    """Where the split cuts so many sessions in the order of their starts.
+    """Compute where the split cuts sessions in the order of their starts.
 
-    start: of the session at a place; before: how many start before a moment; after: just behind the last event.
+    Parameters
+    ----------
+    split
+        The spec's.
+    sessions
+        How many there are.
+    start
+        Returns the start of the session at a place.
+    before
+        Returns how many sessions start before a moment.
+    after
+        A moment just behind the last event.
     """
 
     def begin(part: timedelta | float, earlier: int, end: int) -> int:
@@ -70,7 +81,7 @@ def compute_boundaries(
 
 
 def select_between(sessions: Sessions, start: int, end: int) -> Sessions:
-    """The sessions that start in [start, end), less their events at or after the end."""
+    """Return the sessions that start in [start, end), without their events at or after the end."""
     starts = sessions.times[sessions.offsets[:-1]]
     first, last = np.searchsorted(starts, [start, end])
     taken = slice_sessions(sessions, int(first), int(last))
@@ -79,11 +90,11 @@ def select_between(sessions: Sessions, start: int, end: int) -> Sessions:
 
 
 def split_leave_one_out(sessions: Sessions, order: Order) -> dict[str, Sessions]:
-    """The parts of leave-one-out, by name, cut between moments. Sessions are in time order.
+    """Return the parts of leave-one-out, by name, cut between moments. Sessions are in time order.
 
-    train: all but the last two moments; training: all but the last; validation: the sessions of `training` whose last
-    moment is asked for; test: whole sessions whose last moment is. Sessions of fewer than three moments are in train
-    and training whole, and in no other part.
+    `train` lacks each session's last two moments, and `training` the last. `validation` has the sessions of `training`
+    whose last moment is asked for; `test` has whole sessions whose last moment is. Sessions of fewer than three moments
+    are whole in `train` and `training`, and in no other part.
     """
     enough = count_moments(sessions, order) > LEFT_OUT
     training = drop_last_moments(sessions, 1, order)
@@ -96,14 +107,14 @@ def split_leave_one_out(sessions: Sessions, order: Order) -> dict[str, Sessions]
 
 
 def drop_last_moments(sessions: Sessions, moments: int, order: Order) -> Sessions:
-    """Sessions without so many last moments, of which those of fewer than three keep all."""
+    """Drop so many last moments of each session; sessions of fewer than three keep all."""
     ends = sessions.offsets[:-1] + find_ends_without(sessions, moments, LEFT_OUT + 1, order)
     kept = np.arange(len(sessions.items)) < np.repeat(ends, sessions.lengths)
     return sessions if kept.all() else where(sessions, kept)
 
 
 def slice_sessions(sessions: Sessions, first: int, last: int) -> Sessions:
-    """Sessions first … last - 1, sharing the arrays of all."""
+    """Return sessions first … last - 1, sharing the arrays of all."""
     begin, end = sessions.offsets[first], sessions.offsets[last]
     return Sessions(
         sessions.items[begin:end],
@@ -116,7 +127,7 @@ def slice_sessions(sessions: Sessions, first: int, last: int) -> Sessions:
 
 
 def where(sessions: Sessions, kept: NDArray[np.bool_]) -> Sessions:
-    """The sessions less the events that are not kept (bool [events]); one may be left without any."""
+    """Keep some events of the sessions (`kept`, bool [events]); a session may be left without any."""
     offsets = np.concatenate([[0], np.cumsum(kept)])[sessions.offsets]
     features = {name: values[kept] for name, values in sessions.features.items()}
     types = None if sessions.types is None else sessions.types[kept]

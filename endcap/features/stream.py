@@ -1,4 +1,4 @@
-"""Sessions of a part in batches, out of a dataset that need not fit into memory."""
+"""A part's sessions in batches, from a dataset that need not fit into memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Part = Literal["train", "training", "everything"]
 """Sessions before the validation, the whole training part, or all that the dataset has."""
 BUFFER = 10_000
 _SHARES = 8
-"""Blocks that each worker has at least, where there are enough events: shares are then about equal."""
+"""Blocks that each worker has at least, if there are enough events: shares are then about equal."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ class SessionStream:
     pass_number: int = 0
 
     def shard(self, rank: int, world: int) -> SessionStream:
-        """The share of one of `world` workers; of a share, a share of that. Raises UserError where rank is not less."""
+        """Return the share of one of `world` workers; of a share, a share of that. Raises UserError if rank is not
+        below world."""
         if not 0 <= rank < world:
             raise UserError(
                 f"worker {rank} of {world}: ranks are 0 to {world - 1}",
@@ -89,12 +90,12 @@ class SessionStream:
         return replace(self, rank=self.rank + rank * self.world, world=self.world * world)
 
     def epoch(self, number: int) -> SessionStream:
-        """The same sessions in the order of another pass."""
+        """Return the same sessions in the order of another pass."""
         return replace(self, pass_number=number)
 
     def __iter__(self) -> Iterator[Sessions]:
         log = DatasetReader(self.dataset, self.features)
-        blocks = list(log.blocks(self.sessions, self._block_events()))
+        blocks = list(log.iterate_ranges(self.sessions, self._block_events()))
         order = np.arange(len(blocks))
         random = None
         if self.seed is not None:
@@ -105,7 +106,8 @@ class SessionStream:
         yield from _shuffle_batches(read, self.batch, random, self.buffer)
 
     def record_batches(self) -> Iterator[pa.RecordBatch]:
-        """The batches as Arrow: a row a session, with `customer` and lists of `items`, `times` and each feature."""
+        """Yield the batches as Arrow: a row for each session, with `customer` and lists of `items`, `times` and each
+        feature."""
         for sessions in self:
             offsets = pa.array(sessions.offsets.astype(np.int32))
             values = {"items": sessions.items, "times": sessions.times, **sessions.features}
@@ -131,10 +133,16 @@ def stream_sessions(
     rank: int = 0,
     world: int = 1,
 ) -> SessionStream:
-    """The sessions of a recommender's part of the dataset in a folder; see `SessionStream`.
+    """Open the sessions of a recommender's part of the dataset in a folder; see `SessionStream`.
 
-    Reads the part once, to count its items for the vocabulary. Raises DataError where the part has no sessions, and
-    what `open_view` raises of features.
+    The part is read once at first, to count its items for the vocabulary.
+
+    Raises
+    ------
+    DataError
+        If the part has no sessions.
+    SpecError
+        See `endcap.features.view.open_view`.
     """
     features = read_declared_features(dataset)
     select_model_features(settings, features)
@@ -142,10 +150,10 @@ def stream_sessions(
     if part == "everything":
         whole = ends = (len(log.sessions), NEVER, 0)
     else:
-        cuts = log.cuts(settings.split)
-        whole = log.extent(settings.split, cuts.test, 1)
-        ends = whole if part == "training" else log.extent(settings.split, cuts.validation, LEFT_OUT)
-    counted = log.count(whole, ends, settings.order)
+        cuts = log.find_boundaries(settings.split)
+        whole = log.compute_extent(settings.split, cuts.test, 1)
+        ends = whole if part == "training" else log.compute_extent(settings.split, cuts.validation, LEFT_OUT)
+    counted = log.count_items(whole, ends, settings.order)
     if not counted.events:
         raise DataError(
             f"recommender {settings.name!r}: the split leaves no sessions in its part {part!r}; set split.test or "
@@ -180,7 +188,7 @@ def stream_sessions(
 def _shuffle_batches(
     blocks: Iterator[Sessions], batch: int, random: np.random.Generator | None, buffer: int
 ) -> Iterator[Sessions]:
-    """Sessions in batches; with a generator, shuffled in a pool of `buffer` sessions and a block."""
+    """Yield sessions in batches; with a generator, shuffled in a pool of `buffer` sessions and a block."""
     pool: Sessions | None = None
     for block in blocks:
         pool = block if pool is None else Sessions.concat([pool, block])

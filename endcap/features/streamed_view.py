@@ -27,9 +27,9 @@ from endcap.spec.settings import ViewSettings
 
 
 def open_streamed_view(dataset: Path, settings: ViewSettings) -> View:
-    """The recommender's view, whose parts `train` and `training` are streams and not in memory.
+    """Open the recommender's view with `train` and `training` as streams, not in memory.
 
-    Validation and test are in memory; where the split is leave-one-out these are whole histories, and so is the rest.
+    Validation and test are in memory. For leave-one-out these are whole histories, so everything is in memory.
     """
     training, train = (stream_sessions(dataset, settings, part, seed=settings.seed) for part in _STREAMED)
     streams = {"training": training, "train": train}
@@ -37,7 +37,7 @@ def open_streamed_view(dataset: Path, settings: ViewSettings) -> View:
         return replace(open_view(dataset, settings), streams=streams)
     features = training.features
     log = DatasetReader(dataset, features)
-    cuts = log.cuts(settings.split)
+    cuts = log.find_boundaries(settings.split)
     ends = {"validation": cuts.test, "test": NEVER}
     parts: dict[str, Sessions] = {}
     baskets: dict[str, Baskets] = {}
@@ -46,19 +46,19 @@ def open_streamed_view(dataset: Path, settings: ViewSettings) -> View:
     }
     begin = train.sessions
     for name, until in ends.items():
-        end = log.extent(settings.split, until, 0)[0]
+        end = log.compute_extent(settings.split, until, 0)[0]
         logs = [log]
         if name == "test" and isinstance(settings.split, GivenSplit):
             logs.append(DatasetReader(dataset, features, "test_"))
-            raw = logs[-1].all()
+            raw = logs[-1].read_all()
         else:
-            raw = cut_part(log.read(log.block(begin, end)), until, 0, settings.order)
+            raw = cut_part(log.read(log.find_range(begin, end)), until, 0, settings.order)
         history = functools.partial(_read_histories, logs, training.recode)
         held_out = prepare_held_out(recode_items(raw, training.recode), settings, features, name, history)
         parts[name], counts[name] = held_out.sessions, held_out.counts
         baskets |= {} if held_out.baskets is None else {name: held_out.baskets}
         begin = end
-    reaching = log.block(0, log.extent(settings.split, cuts.test, 0)[0]).last - training.events
+    reaching = log.find_range(0, log.compute_extent(settings.split, cuts.test, 0)[0]).last - training.events
     counts |= {
         "all": {"sessions": len(log.sessions), "events": log.events},
         "cut": {"events_from_test_on": reaching},
@@ -87,4 +87,4 @@ _STREAMED: tuple[Part, Part] = ("training", "train")
 
 def _read_histories(logs: Sequence[DatasetReader], recode: NDArray[np.int32], customers: NDArray[np.int32]) -> Sessions:
     """All that some customers did, in the vocabulary's indices."""
-    return recode_items(Sessions.concat([log.of_customers(customers) for log in logs]), recode)
+    return recode_items(Sessions.concat([log.read_customers(customers) for log in logs]), recode)

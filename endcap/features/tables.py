@@ -15,7 +15,7 @@ from endcap.spec.shop import EventFeature
 
 
 def number_entities(engine: TableEngine, log: KeyedLog, test: KeyedLog) -> tuple[ir.Table, ir.Table]:
-    """The items and customers of both parts with their number: by events of the training part, then by id."""
+    """Number the items and customers of both parts: by events of the training part, then by id."""
     trained = log.items.select("key", "id", "events", "first_seen")
     tested = test.items.select("key", "id", "first_seen").mutate(events=0).select(trained.columns)
     items = trained.union(tested.mutate(events=tested.events.cast("int64"))).group_by("key", "id")
@@ -40,9 +40,9 @@ def number_entities(engine: TableEngine, log: KeyedLog, test: KeyedLog) -> tuple
 
 
 def number_sessions(engine: TableEngine, log: KeyedLog, customers: ir.Table) -> ir.Table:
-    """A part's sessions with their number (`session`), in the order of their start, then id, and customer's number.
+    """Number a part's sessions (`session`) in the order of their start, then id, then customer.
 
-    Where customers may share an id, it becomes that of `endcap.online.key_names.make_session_id`.
+    If customers may share an id, it becomes that of `endcap.online.names.session_id`.
     """
     owners = customers.select(customer="key", owner="number", name="id")
     owned = log.sessions.left_join(owners, "customer")
@@ -71,9 +71,9 @@ def write_events(
     features: list[EventFeature],
     file: Path,
 ) -> None:
-    """Write a part's events with their features. tables: its numbered sessions, and the items and customers."""
+    """Write a part's events with their features. `tables` are its numbered sessions, and the items and customers."""
     kinds = [KINDS[feature.kind] for feature in features]
-    events = _order_events(engine, log.events, *tables, seen=any(kind.needs_seen for kind in kinds))
+    events = _order_events(engine, log.events, *tables, needs_seen=any(kind.needs_seen for kind in kinds))
     engine.drop(log.events)
     if any(kind.needs_place for kind in kinds):
         ordered, events = events, _add_places(engine, events)
@@ -84,9 +84,9 @@ def write_events(
 
 
 def _order_events(
-    engine: TableEngine, log: ir.Table, sessions: ir.Table, items: ir.Table, customers: ir.Table, *, seen: bool
+    engine: TableEngine, log: ir.Table, sessions: ir.Table, items: ir.Table, customers: ir.Table, *, needs_seen: bool
 ) -> ir.Table:
-    """The events that are in, in numbers, ordered by session, time and reading order."""
+    """Return the events that are in, in numbers, ordered by session, time and reading order."""
     # Events without a customer have a customer of their own here, so that every event finds its partner or goes.
     nobody = ibis.memtable(pa.table({"key": pa.array([NOBODY], pa.uint64()), "number": pa.array([-1], pa.int32())}))
     everybody = customers.select("key", "number").union(nobody)
@@ -97,14 +97,14 @@ def _order_events(
         .join(everybody.select(customer_key="key", customer="number"), "customer_key")
         .select("session", "item", "customer", "time", "row", *(name for name in ("type",) if name in log.columns))
     )
-    if seen:
+    if needs_seen:
         same = ibis.window(group_by=["session", "item"], order_by=["time", "row"])
         table = table.mutate(seen=ibis.row_number().over(same))
     return engine.keep(table.order_by("session", "time", "row"))
 
 
 def _add_places(engine: TableEngine, ordered: ir.Table) -> ir.Table:
-    """Ordered events with `position` in the session and `previous`, the time of the event before it or null.
+    """Add `position` in the session and `previous`, the time of the event before it or null.
 
     The table is in order already: running values over neighbouring rows need no second sort, windows would.
     """

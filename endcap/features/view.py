@@ -42,18 +42,31 @@ FOREVER = np.iinfo(np.int64).min
 class View:
     """The parts that a recommender learns from and is judged on, all in indices of one vocabulary.
 
-    train, validation: the training part, cut where the validation begins. training: the whole training part, which
-    the vocabulary is made of; its sessions that reach over the validation's start are whole. test: what is judged.
-    Of validation and test, events of items that the vocabulary lacks are dropped, then sessions left with nothing to
-    predict (see `judged`); features of a part that lost events are evaluated anew, as they will be on a request without
-    them. Where the split is leave-one-out, `train` lacks each session's last two moments and `training` the last;
-    validation and test are whole histories. Where the protocol is `basket`, the sessions of validation and test are as
-    models are asked about them: with an item hidden, or behind all that their customers did before.
-    items: the item table in the vocabulary's order, `events` and `first_seen` as of the training part. features: those
-    the shop declares. counts: sessions and events of each part, what was dropped and why, and where the cuts are (epoch
-    ms). protocol, order: what is predicted of a validation or test session, see `predictions_of`. baskets: by part,
-    where the protocol is `basket`.
-    streams: `train` and `training`, which are then empty here, as streams out of the dataset; None: they are in memory.
+    Attributes
+    ----------
+    train, validation
+        The training part, cut where the validation begins.
+    training
+        The whole training part, which decides the vocabulary. Its sessions that reach over the validation's start are
+        whole.
+    test
+        The sessions that are judged. From validation and test, events of items that the vocabulary lacks are dropped,
+        then sessions with nothing to predict (see `endcap.features.held_out`). Features are then evaluated anew, as for
+        a request without these events. For leave-one-out, `train` lacks each session's last two moments and `training`
+        the last; validation and test are whole histories. For the protocol `basket`, validation and test are as models
+        are asked: with an item hidden, or behind all that their customers did before.
+    items
+        The item table in the vocabulary's order, with `events` and `first_seen` as of the training part.
+    features
+        Those that the shop declares.
+    counts
+        Sessions and events of each part, what was dropped and why, and where the cuts are (epoch ms).
+    protocol, order
+        What is predicted of a validation or test session, see `endcap.features.queries.select_targets`.
+    baskets
+        By part, for the protocol `basket`.
+    streams
+        `train` and `training` as streams from the dataset; they are then empty here. None: they are in memory.
     """
 
     vocabulary: Vocabulary
@@ -70,7 +83,7 @@ class View:
     streams: Mapping[str, SessionStream] | None = None
 
     def predictions(self, part: Literal["validation", "test"]) -> QueryTargets:
-        """What is predicted of the part's sessions; looked for once."""
+        """Return what is predicted of the part's sessions; it is computed once."""
         if part not in self._predictions:
             sessions = self.validation if part == "validation" else self.test
             self._predictions[part] = select_targets(sessions, self.protocol, self.order, self.baskets.get(part))
@@ -82,10 +95,14 @@ class View:
 
 
 def open_view(dataset: Path, settings: ViewSettings) -> View:
-    """The recommender's view of the dataset in a folder.
+    """Open the recommender's view of the dataset in a folder.
 
-    Raises DataError where the split leaves nothing to learn from or nothing to judge on, and SpecError where the
-    model names features that the shop does not declare.
+    Raises
+    ------
+    DataError
+        If the split leaves nothing to learn from or nothing to judge on.
+    SpecError
+        If the model names features that the shop does not declare.
     """
     features = read_declared_features(dataset)
     select_model_features(settings, features)
@@ -130,7 +147,7 @@ def open_view(dataset: Path, settings: ViewSettings) -> View:
 def _cut_parts(
     dataset: Path, settings: ViewSettings, everyone: Sessions, features: Sequence[EventFeature]
 ) -> tuple[Boundaries, dict[str, Sessions]]:
-    """Where the split cuts, and the parts by name; items are still rows of the dataset's item table."""
+    """Return where the split cuts, and the parts by name; items are still rows of the dataset's item table."""
     split = settings.split
     cuts = find_boundaries(split, everyone)
     if isinstance(split, LeaveOneOutSplit):
@@ -146,15 +163,15 @@ def _cut_parts(
 
 
 def _select_histories(log: Sequence[Sessions], recode: NDArray[np.int32], customers: NDArray[np.int32]) -> Sessions:
-    """All that some customers did, in the vocabulary's indices."""
+    """Select all that some customers did, in the vocabulary's indices."""
     return recode_items(Sessions.concat([keep_customers(part, customers) for part in log]), recode)
 
 
 def count_size(sessions: Sessions) -> dict[str, int]:
-    """How many sessions and events there are."""
+    """Count sessions and events."""
     return {"sessions": len(sessions), "events": len(sessions.items)}
 
 
 def to_optional_moment(moment: int) -> int | None:
-    """A moment, None where it never comes."""
+    """Return a moment, None if it never comes."""
     return None if moment == NEVER else moment

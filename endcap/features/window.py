@@ -1,4 +1,4 @@
-"""What of a snapshot a dataset is made of: its look-back window, by part."""
+"""The look-back window: which of a snapshot's rows a dataset is made of, by part."""
 
 from __future__ import annotations
 
@@ -25,11 +25,20 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Window:
-    """Rows of a snapshot in [start, end), epoch ms (start None: all before the end).
+    """Rows of a snapshot in [start, end), epoch ms. If start is None, all rows before the end.
 
-    train, test: each part's rows that can be in a session. rows: rows of the training part in the snapshot. dropped:
-    how many of them are left out, by reason. customers: whether any row of the snapshot has one. activity: by part,
-    what else customers did: columns customer and time.
+    Attributes
+    ----------
+    train, test
+        Each part's rows that can be in a session.
+    rows
+        Rows of the training part in the snapshot.
+    dropped
+        How many of them are left out, by reason.
+    customers
+        Whether any row of the snapshot has a customer.
+    activity
+        By part, what else customers did: columns customer and time.
     """
 
     train: ir.Table
@@ -43,13 +52,13 @@ class Window:
 
 
 def to_milliseconds(moment: datetime) -> int:
-    """Epoch milliseconds of a time; UTC where it names no zone."""
+    """Return epoch milliseconds of a time; UTC if it names no zone."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return (aware - EPOCH) // MILLISECOND
 
 
 def select_window(engine: TableEngine, settings: FeatureSettings, snapshot: Path, end: int | None) -> Window:
-    """The rows before `end` (None: all) and not older than the shop's window. Raises DataError: there are no events."""
+    """Select the rows before `end` (None: all) within the shop's window. Raises DataError if there are no events."""
     files = sorted((snapshot / "events").glob("*/*.parquet"))
     needed = "customer" if settings.sessions.by == "gap" else "session"
     about = _read_log_extent(files, needed)
@@ -105,7 +114,7 @@ def _select_activity(
 
 
 def build_nothing_left_error(settings: FeatureSettings, window: Window, filtered: Mapping[str, int]) -> DataError:
-    """The error that says what took every event. filtered: events that fell to each filter."""
+    """Build the error that says what took every event. `filtered` has the events that fell to each filter."""
     reasons = {
         "outside_window": f"lie outside the window ({_describe_span(window)}): widen `window`, or choose another date",
         "without_customer": "name no customer, which `sessions: {by: gap}` needs",
@@ -165,7 +174,7 @@ def _read_log_extent(files: list[Path], needed: str) -> LogExtent:
 
 
 def read_statistics(file: Path) -> Iterator[dict[str, Any]]:
-    """The statistics of the columns, by name, of each row group of a Parquet file."""
+    """Yield the statistics of the columns, by name, of each row group of a Parquet file."""
     footer = pq.read_metadata(file)
     for number in range(footer.num_row_groups):
         group = footer.row_group(number)

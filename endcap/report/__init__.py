@@ -1,4 +1,4 @@
-"""The report of a judged run: one HTML file with its charts, tables and sample sessions."""
+"""The report of a verdict or a comparison: one HTML file with charts, tables and sample sessions."""
 
 from endcap.report.facts import ReportFacts
 from endcap.report.page import render

@@ -1,7 +1,7 @@
-"""Charts as data: a Plotly figure, what it shows in words, and its numbers as a table.
+"""Charts as data: a Plotly figure, a description in words, and the numbers as a table.
 
-Colours are named, `var(--challenger)`, and filled in where the chart is drawn, so that one chart is right on a light
-page, a dark one and on paper.
+Colours are names such as `var(--challenger)`, which the page fills in, so that one chart is right on a light page, on a
+dark one and on paper.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from endcap.evaluation.estimates import CHALLENGER, CHAMPION
 Figure = dict[str, Any]
 BASELINE_COLOURS = 6
 NONE = "\N{EN DASH}"
-"""What stands where there is no number."""
+"""Stands for a missing number."""
 INK, MUTED, GRID, PAPER = "var(--ink)", "var(--muted)", "var(--grid)", "var(--card)"
 BAD = "var(--bad)"
 _SYMBOLS = {CHALLENGER: "circle", CHAMPION: "diamond"}
@@ -24,7 +24,7 @@ _BASELINE_SYMBOLS = ("square", "triangle-up", "x", "pentagon", "star", "cross")
 
 @dataclass(frozen=True)
 class ReportTable:
-    """head: a title a column; the first column names the row. rows: cells as they are shown."""
+    """A title for each column, and rows of formatted cells; the first column names the row."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -32,7 +32,8 @@ class ReportTable:
 
 @dataclass(frozen=True)
 class Chart:
-    """alt: what is seen, for those who do not see it. figure: data and layout, without width. note: under the chart."""
+    """A chart. `alt` describes it for people who do not see it; `figure` is data and layout without width; `note`
+    stands below."""
 
     name: str
     title: str
@@ -44,28 +45,28 @@ class Chart:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report. say: a word on it. missing: why there is nothing to show."""
+    """A part of the report. `say` introduces it, and `missing` says why there is nothing to show."""
 
     name: str
     title: str
     say: str = ""
     charts: Sequence[Chart] = ()
     tables: Mapping[str, ReportTable] = field(default_factory=dict)
-    """Shown as they are, by caption."""
+    """Open tables, by caption."""
     folded: Mapping[str, ReportTable] = field(default_factory=dict)
-    """Shown when asked for."""
+    """Tables that open on a click, by caption."""
     missing: str = ""
 
 
 def select_colour(model: str, models: Sequence[str]) -> str:
-    """The colour of a model, the same in all charts of a report."""
+    """Select a model's colour, which is the same in all charts of a report."""
     if model in _SYMBOLS:
         return f"var(--{model})"
     return f"var(--baseline-{_find_baseline_number(model, models) % BASELINE_COLOURS + 1})"
 
 
 def select_symbol(model: str, models: Sequence[str]) -> str:
-    """The mark of a model: colour alone does not tell models apart."""
+    """Select a model's mark, because colour alone does not tell models apart."""
     return _SYMBOLS.get(model) or _BASELINE_SYMBOLS[_find_baseline_number(model, models) % len(_BASELINE_SYMBOLS)]
 
 
@@ -74,7 +75,7 @@ def _find_baseline_number(model: str, models: Sequence[str]) -> int:
 
 
 def build_layout(height: int, **more: Any) -> dict[str, Any]:
-    """What all charts share: no zooming, which would catch a finger that scrolls, and the page's colours."""
+    """Build what all charts share: the page's colours, and no zooming, which would catch a finger that scrolls."""
     font = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 12, "color": INK}
     return {
         "height": height,
@@ -104,12 +105,12 @@ def build_axis(title: str = "", **more: Any) -> dict[str, Any]:
 
 
 def format_number(value: float | None, digits: int = 4) -> str:
-    """As tables show it; a dash where there is none."""
+    """Format a number for tables; a dash if there is none."""
     if value is None:
         return NONE
     return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def escape_label(text: str) -> str:
-    """Text for a chart: Plotly reads a few tags in labels, so that what looks like one is written otherwise."""
+    """Escape text for a chart, because Plotly reads a few tags in labels."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

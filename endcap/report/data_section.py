@@ -1,4 +1,4 @@
-"""What the data say that a model learnt from and was judged on."""
+"""The report's section on the data that a model learnt from and was judged on."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from endcap.report.facts import Json, ReportFacts
 from endcap.tables import shown as cell
 
 FOLDED = ("Files", "Sessions by length")
-"""Tables that are shown when asked for."""
+"""Tables that open on a click."""
 
 
 def build_data_section(facts: ReportFacts) -> Section:
-    """Warnings, events a day, lengths of sessions, and the tables of the description."""
+    """Build warnings, events a day, lengths of sessions, and the tables of the description."""
     description = facts.data
     if description is None:
         return Section("data", "Data", missing="The data of this verdict lie no more in the store.")

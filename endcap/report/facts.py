@@ -1,4 +1,4 @@
-"""What a report shows, as the steps noted it."""
+"""What a report shows, as the steps stored it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from endcap.spec.naming import title
 
 Json = Mapping[str, Any]
 MAIN_METRIC = "mrr"
-"""What the best other model is chosen by."""
+"""The metric that selects the best other model."""
 
 
 @dataclass(frozen=True)
 class ReportedValue:
-    """A number and its interval, where it has one."""
+    """A number and the ends of its interval, as far as they are stored."""
 
     value: float | None
     lower: float | None = None
@@ -24,12 +24,12 @@ class ReportedValue:
 
     @classmethod
     def of(cls, numbers: Sequence[float | None] | None) -> Self:
-        """From a row of the verdict's table: estimate, lower and upper end."""
+        """Read a row of the verdict's table: estimate, lower and upper end."""
         return cls(*numbers) if numbers else cls(None)
 
     @property
     def sign(self) -> int:
-        """1 or -1 where the whole interval lies on that side of 0, else 0."""
+        """1 or -1 if the whole interval lies on that side of 0, else 0."""
         if self.lower is None or self.upper is None:
             return 0
         return (self.lower > 0) - (self.upper < 0)
@@ -37,13 +37,27 @@ class ReportedValue:
 
 @dataclass(frozen=True)
 class ReportFacts:
-    """One judged run. models: the challenger first, then the champion where there is one, then the members of a
-    challenger that is a blend (`challenger/vsknn`) and the baselines.
+    """One verdict or comparison.
 
-    verdict: the facts of the verdict. trained: those of the trained model, empty where nothing is known of it. values:
-    by model and metric. differences: the challenger's from each other model. samples: see
-    `endcap.evaluation.samples`. lineage: by name, what made the run. data: what its data say
-    (`endcap.description.describe`), None where that is not known.
+    Attributes
+    ----------
+    models
+        The challenger first, then the champion if there is one, then the members of a blend (`challenger/vsknn`), then
+        the baselines.
+    verdict
+        Facts of the verdict or the comparison.
+    trained
+        Facts of the trained model; empty if nothing is known of it.
+    values
+        By model and metric.
+    differences
+        The challenger's from each other model.
+    samples
+        See `endcap.evaluation.samples`.
+    lineage
+        What made the run, by name.
+    data
+        What its data say (`endcap.description.describe`); None if that is not known.
     """
 
     recommender: str
@@ -57,14 +71,22 @@ class ReportFacts:
     lineage: Mapping[str, str] = field(default_factory=dict)
     data: Json | None = None
     comparison: bool = False
-    """The models were compared without a gate: the first is none that is judged, and differences are from it."""
+    """Models were compared without a gate: differences are from the first one."""
 
     @classmethod
     def of(cls, recommender: str, verdict: Json, trained: Json, report: Json, data: Json | None = None) -> Self:
-        """verdict, trained: manifests of a verdict and of the model it is on. report: the verdict's table and samples.
-        data: the description of the verdict's data.
+        """Collect the facts of a verdict. What an older verdict does not have is empty.
 
-        Sections that an older verdict says nothing about are empty.
+        Parameters
+        ----------
+        recommender
+            Its name.
+        verdict, trained
+            Manifests of a verdict and of its model.
+        report
+            The verdict's table and samples.
+        data
+            The description of the verdict's data.
         """
         values: dict[str, dict[str, ReportedValue]] = {}
         differences: dict[str, dict[str, ReportedValue]] = {}
@@ -95,7 +117,8 @@ class ReportFacts:
     def of_comparison(
         cls, recommender: str, manifest: Json, trained: Mapping[str, Json], report: Json, data: Json | None = None
     ) -> Self:
-        """manifest: of a comparison. trained: those of its models, by label. report: its table and samples."""
+        """Collect the facts of a comparison from its manifest, its models' manifests by label, and its table and
+        samples."""
         facts = manifest["facts"]
         values: dict[str, dict[str, ReportedValue]] = {}
         for row in report["table"]:
@@ -123,22 +146,22 @@ class ReportFacts:
         )
 
     def title(self, label: str, *, short: bool = False) -> str:
-        """How a model is called (`endcap.spec.naming`)."""
+        """Return how a model is called (`endcap.spec.naming`)."""
         return title(label, self.verdict.get("models", {}), short=short)
 
     @property
     def compared(self) -> Sequence[str]:
-        """Of a comparison: the models that were trained for it, without the baselines."""
+        """Labels of the models that were trained for a comparison, without the baselines."""
         return [label for label in self.models if label in self.verdict["trained"]]
 
     @property
-    def others(self) -> Sequence[str]:
+    def other_models(self) -> Sequence[str]:
         return self.models[1:]
 
     @property
     def rivals(self) -> Sequence[str]:
-        """The other models but for the challenger's own members."""
-        return [name for name in self.others if not name.startswith(f"{CHALLENGER}/")]
+        """The other models without the challenger's own members."""
+        return [name for name in self.other_models if not name.startswith(f"{CHALLENGER}/")]
 
     @property
     def model(self) -> str:
@@ -156,12 +179,12 @@ class ReportFacts:
         return sorted({int(at) for _, _, at in (name.partition("@") for name in metrics) if at.isdecimal()})
 
     def at(self, metric: str) -> str:
-        """The metric at the deepest cutoff: `mrr` as `mrr@20`."""
+        """Return the metric at the deepest cutoff: `mrr` as `mrr@20`."""
         return f"{metric}@{self.cutoff}"
 
     @property
     def opponent(self) -> str | None:
-        """Whom the challenger is compared with in few words: the champion, else the best baseline."""
+        """The model that the challenger is compared with at the top: the champion, else the best baseline."""
         if CHAMPION in self.models:
             return CHAMPION
         metric = self.at(MAIN_METRIC)
@@ -174,7 +197,7 @@ class ReportFacts:
 
 
 def _merge_histories(learnt: Mapping[str, Json]) -> Json:
-    """What several trainings noted, as a blend's would be: each quantity of the history is `label/quantity`."""
+    """Merge what several trainings stored, as a blend's history: each quantity is `label/quantity`."""
     rows: dict[float, dict[str, Any]] = {}
     for label, facts in learnt.items():
         for row in facts.get("history", []):
@@ -185,5 +208,5 @@ def _merge_histories(learnt: Mapping[str, Json]) -> Json:
 
 
 def format_percent(share: float) -> str:
-    """A share in words: 0.95 as `95 %`, 0.999 as `99.9 %`."""
+    """Format a share: 0.95 as `95 %`, 0.999 as `99.9 %`."""
     return f"{100 * share:.4g} %"

@@ -1,4 +1,4 @@
-"""Curves of a training: what was measured after each epoch."""
+"""The report's section on training: what was measured after each epoch."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ SKIPPED = ("epoch", "seconds")
 NAMES = {"loss": "Training loss", "validation": "Validation next_ndcg@20"}
 Row = Mapping[str, Any]
 Curves = dict[str, list[tuple[float, float]]]
-"""Points (epoch, value) by member; those of a model that is no blend under an empty label."""
+"""Points (epoch, value) by member; a single model has an empty label."""
 
 
 def build_learning_section(facts: ReportFacts) -> Section:
-    """A chart a quantity of the history, a curve a member where a blend was trained."""
+    """Build a chart for each quantity of the history, with a curve for each member of a blend."""
     history: Sequence[Row] = facts.trained.get("history", [])
     curves = _collect_curves(history)
     kept = _find_kept_epochs(facts.trained.get("found") or {})
@@ -49,7 +49,7 @@ def _name_learner(facts: ReportFacts) -> str:
 
 
 def _find_kept_epochs(settings: Mapping[str, Any]) -> dict[str, int]:
-    """The number of epochs that was kept, by member; that of a model alone under an empty label."""
+    """Return the number of epochs that was kept, by member; a single model has an empty label."""
     members = settings.get("members") or {"": settings}
     return {
         label: member_settings["epochs"]
@@ -59,7 +59,7 @@ def _find_kept_epochs(settings: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _iterate_values(history: Sequence[Row]) -> Iterator[tuple[str, str, float, float]]:
-    """Each finite number of a history: (member, quantity, epoch, value). A blend writes `member/quantity`."""
+    """Yield each finite number of a history: (member, quantity, epoch, value). A blend writes `member/quantity`."""
     for row in history:
         for key, value in row.items():
             member, _, name = key.rpartition("/")
@@ -68,7 +68,7 @@ def _iterate_values(history: Sequence[Row]) -> Iterator[tuple[str, str, float, f
 
 
 def _collect_curves(history: Sequence[Row]) -> dict[str, Curves]:
-    """Epoch and value, by quantity and member."""
+    """Collect epochs and values, by quantity and member."""
     curves: dict[str, Curves] = {}
     for member, name, epoch, value in _iterate_values(history):
         if name not in SKIPPED:
@@ -77,7 +77,7 @@ def _collect_curves(history: Sequence[Row]) -> dict[str, Curves]:
 
 
 def _describe_training(history: Sequence[Row], kept: Mapping[str, int], validated: Curves) -> Iterator[str]:
-    """What each member's training took, and how much of it was kept."""
+    """Describe how long each member's training took, and how much of it was kept."""
     epochs: dict[str, set[float]] = {}
     seconds: dict[str, float] = {}
     for member, name, epoch, value in _iterate_values(history):
@@ -91,7 +91,7 @@ def _describe_training(history: Sequence[Row], kept: Mapping[str, int], validate
 
 
 def _draw_curves(name: str, of_member: Curves, kept: Mapping[str, int]) -> Chart:
-    """A curve a member; the kept epoch is drawn where there is one member only."""
+    """Draw a curve for each member; the kept epoch is marked if there is one member only."""
     line_at = kept.get(next(iter(of_member))) if len(of_member) == 1 else None
     traces, descriptions = [], []
     for at, (member, points) in enumerate(of_member.items()):

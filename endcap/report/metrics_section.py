@@ -1,4 +1,4 @@
-"""How well the models rank: metrics with their intervals, the challenger's differences, coverage, bias and times."""
+"""The report's sections on how well models rank: metrics, differences, coverage, bias and times."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ TITLES = {
 
 
 def build_metrics_section(facts: ReportFacts) -> Section:
-    """The metrics at the deepest cutoff, and the challenger's differences with their paired intervals."""
+    """Build the metrics at the deepest cutoff, and the challenger's differences with their paired intervals."""
     own = facts.values[facts.models[0]]
     names = [facts.at(name) for name in DRAWN if facts.at(name) in own]
     charts = [_draw_values(facts, name) for name in names]
-    charts += [_draw_differences(facts, name) for name in names if facts.others]
+    charts += [_draw_differences(facts, name) for name in names if facts.other_models]
     say = (
         f"{describe_queries(facts.verdict)}, over a catalogue of {facts.verdict['items']:,} items. Whiskers are "
         f"{facts.confidence} intervals, from a bootstrap over sessions; those of differences are paired: all models "
@@ -47,13 +47,13 @@ def build_metrics_section(facts: ReportFacts) -> Section:
     folded = {f"Metrics at {cutoff}": _tabulate_summary(facts, cutoff) for cutoff in facts.cutoffs[:-1]}
     folded |= {
         _name_difference(facts, facts.title(name, short=True)): _tabulate_differences(facts, name)
-        for name in facts.others
+        for name in facts.other_models
     }
     return Section("metrics", "Metrics", say, charts, tables, folded)
 
 
 def build_coverage_section(facts: ReportFacts) -> Section:
-    """Coverage, popularity bias, and times where they were measured."""
+    """Build coverage, popularity bias, and times if they were measured."""
     own = facts.values[facts.models[0]]
     times = [name for name in own if TIMES in name]
     present = [facts.at(name) for name in BEYOND if facts.at(name) in own] + times
@@ -91,7 +91,7 @@ def _draw_values(facts: ReportFacts, metric: str) -> Chart:
 
 
 def _draw_differences(facts: ReportFacts, metric: str) -> Chart:
-    rows = [(name, facts.differences[name].get(metric, ReportedValue(None))) for name in facts.others]
+    rows = [(name, facts.differences[name].get(metric, ReportedValue(None))) for name in facts.other_models]
     known = [(name, value) for name, value in rows if value.value is not None]
     span = compute_difference_span(known)
     alt = f"{_name_difference(facts, 'each other model')}, {metric}: "
@@ -104,7 +104,7 @@ def _draw_differences(facts: ReportFacts, metric: str) -> Chart:
 
 
 def _name_difference(facts: ReportFacts, other: str) -> str:
-    """What differences are: a verdict's are the challenger's, those of a comparison are from its first model."""
+    """Name a difference: a verdict's is the challenger's, a comparison's is from its first model."""
     if facts.comparison:
         return f"{other[:1].upper()}{other[1:]} minus {facts.models[0]}"
     return f"Challenger minus {other}"
@@ -125,7 +125,7 @@ def _tabulate_summary(facts: ReportFacts, cutoff: int) -> ReportTable:
 
 
 def _tabulate(facts: ReportFacts, columns: list[str]) -> ReportTable:
-    """A row a model, a column a metric, the interval below its number."""
+    """Build a row for each model and a column for each metric, with the interval below its number."""
     rows = []
     for name in facts.models:
         estimates = [(metric, facts.values[name].get(metric, ReportedValue(None))) for metric in columns]

@@ -1,8 +1,8 @@
-"""From facts to one HTML file that needs nothing else: no server, no network, no fonts of its own.
+"""From facts to one HTML file that needs no server, no network and no fonts of its own.
 
-The page's policy forbids every request, and lets no script run but the two that are its own, named by their hashes: a
-title that would be a script is text, and would not be run even if it were not. Links within the page are followed by
-script, because Kubeflow Pipelines shows it in a sandboxed frame whose addresses are not its own.
+The page's policy forbids every request, and runs no script but its own two, which it names by their hashes. So a title
+that looks like a script stays text. Links within the page are followed by script, because Kubeflow Pipelines shows the
+page in a sandboxed frame whose addresses are not its own.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ COUNTS = (
     "transitions",
     "equal_times",
 )
-"""What is shown of a view's parts, where there is any."""
+"""Counts of a view's parts that are shown if there are any."""
 ASSETS = ("report.html", "comparison.html", "report.css", "report.js")
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One number at the top. told: what it is compared with; mood: good, bad or none."""
+    """One number at the top, what it is compared with, and a mood: `good`, `bad` or none."""
 
     title: str
     value: str
-    told: str
+    comparison: str
     mood: str
 
 
 def render(facts: ReportFacts) -> str:
-    """The report as one HTML document of about 5 MB, nearly all of it Plotly's script."""
+    """Render the report as one HTML document of about 5 MB, nearly all of it Plotly's script."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     # What each of several models was searched by is told by the report of its own verdict.
@@ -92,7 +92,7 @@ def render(facts: ReportFacts) -> str:
 
 
 def _collect_decision(facts: ReportFacts) -> dict[str, Any]:
-    """What the gate says, and the numbers beside it."""
+    """Collect the gate's decision, and the numbers beside it."""
     return {
         "word": read_decision(facts.verdict),
         "lacking": list_missing_evidence(facts.verdict),
@@ -104,7 +104,7 @@ def _collect_decision(facts: ReportFacts) -> dict[str, Any]:
 
 
 def build_tiles(facts: ReportFacts) -> list[Tile]:
-    """The numbers at the top, each beside the champion's, or the best baseline's."""
+    """Build the numbers at the top, each beside the champion's, or the best baseline's."""
     own, other = facts.values[facts.models[0]], facts.opponent
     names = [facts.at(name) for name in TILES] + ["p90_ms"]
     built = []
@@ -126,12 +126,12 @@ def build_tiles(facts: ReportFacts) -> list[Tile]:
 
 
 def read_asset(name: str) -> str:
-    """One of the page's own files."""
+    """Read one of the page's own files."""
     return files("endcap.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def _collect_about(facts: ReportFacts) -> dict[str, ReportTable]:
-    """Settings, counts and lineage, by caption."""
+    """Collect settings, counts and lineage, by caption."""
     model = facts.trained.get("model", {})
     settings = [[name, value if isinstance(value, str) else json.dumps(value)] for name, value in model.items()]
     settings_found = facts.trained.get("found") or {}
@@ -150,7 +150,7 @@ def _collect_about(facts: ReportFacts) -> dict[str, ReportTable]:
 
 
 def _tabulate_models(facts: ReportFacts) -> ReportTable:
-    """What each model is: the settings that are not the usual ones."""
+    """Tabulate each model with the settings that differ from the defaults."""
     known = facts.verdict.get("models", {})
     documents = {name: known[name] for name in facts.models if name in known}
     return ReportTable(["label", "model"], [[label, description(model, None)] for label, model in documents.items()])
@@ -182,6 +182,6 @@ def _build_policy(scripts: Sequence[str]) -> str:
 
 
 def _embed_charts(charts: dict[str, Any]) -> str:
-    """JSON that may stand in an element of the page: no character of it can end that element."""
+    """Encode charts as JSON that may stand in an element of the page: no character of it can end that element."""
     text = json.dumps(charts, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,4 +1,4 @@
-"""A report as an artifact beside what it tells of; that of a verdict is copied into the verdict's MLflow run."""
+"""Reports as artifacts. A verdict's report is copied into the verdict's MLflow run too."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from endcap.store.schemas import report_malformed
 REPORT_FILE = "report.html"
 ENTRY = "endcap.report.publish:publish_report"
 COMPARISON_ENTRY = "endcap.report.publish:publish_comparison_report"
-"""What makes a report of a verdict, and of a comparison, for their keys."""
+"""The code that makes a report of a verdict, and of a comparison; their keys depend on it."""
 
 
 def publish_report(
@@ -31,10 +31,10 @@ def publish_report(
     *,
     progress: Callable[[str], None] = lambda line: None,
 ) -> str:
-    """Make the report of a verdict, or find it; returns its address. The artifact's only file is `report.html`.
+    """Make the report of a verdict, or find it, and return its address. The artifact's only file is `report.html`.
 
-    It is no part of the verdict: a verdict that took an hour must not be lost by what only shows it, and an older one
-    can be shown anew. For the same reason a registry that takes no file is a warning.
+    The report is no part of the verdict: a verdict that took an hour must not be lost because showing it failed, and an
+    older one can be shown anew. For the same reason a registry that takes no file is a warning.
     """
     if address := find_report(recommender, verdict, store):
         return address
@@ -54,14 +54,15 @@ def publish_report(
 
 
 def find_report(recommender: str, verdict: str, store: Store) -> str | None:
-    """The address of a verdict's report, or None where there is none by this code."""
+    """Return the address of a verdict's report, or None if this code has made none."""
     return store.find(_build_kind(recommender), _build_key(verdict))
 
 
 def publish_comparison_report(
     recommender: str, comparison: str, store: Store, *, progress: Callable[[str], None] = lambda line: None
 ) -> str:
-    """Make the report of a comparison, or find it; returns its address. The artifact's only file is `report.html`."""
+    """Make the report of a comparison, or find it, and return its address. The artifact's only file is
+    `report.html`."""
     if address := find_comparison_report(recommender, comparison, store):
         return address
     progress("writing the report")
@@ -78,17 +79,17 @@ def publish_comparison_report(
 
 
 def find_comparison_report(recommender: str, comparison: str, store: Store) -> str | None:
-    """The address of a comparison's report, or None where there is none by this code."""
+    """Return the address of a comparison's report, or None if this code has made none."""
     return store.find(_build_kind(recommender), _build_key(comparison, COMPARISON_ENTRY))
 
 
 def locate_report(address: str) -> str:
-    """Where the file of a report is: its path, or its address in a bucket."""
+    """Return where a report's file is: its path, or its address in a bucket."""
     return f"{address.removeprefix('file://')}/{REPORT_FILE}"
 
 
 def gather_facts(recommender: str, verdict: str, store: Store) -> ReportFacts:
-    """What the steps noted of a verdict, of the model that it is on, and of the data of both."""
+    """Gather what the steps stored about a verdict, its model, and the data of both."""
     with report_malformed("verdicts", verdict):
         manifest = store.manifest(verdict)
         trained = store.manifest(manifest["facts"]["trained"])
@@ -99,7 +100,7 @@ def gather_facts(recommender: str, verdict: str, store: Store) -> ReportFacts:
 
 
 def _describe_data(verdict: Json, folder: Path, store: Store) -> Json | None:
-    """What the data of a verdict say, by the rules that it was judged by; None where they are no more."""
+    """Describe a verdict's data by the rules that it was judged by; None if they are gone."""
     rules = folder / RULES
     judged = Catalogue.from_json(read_json(rules)) if rules.is_file() else None
     try:

@@ -1,4 +1,4 @@
-"""What a search of settings found: its trials, which parameters mattered, and what failed."""
+"""The report's section on a search: its trials, which parameters mattered, and what failed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Trial = Mapping[str, Any]
 
 
 def build_search_section(facts: ReportFacts) -> Section:
-    """Trials in their order, the value over each important parameter, importances, and the settings of the best."""
+    """Build the trials in order, values over important parameters, importances, and the settings of the best trial."""
     outcome = facts.trained.get("search") or {}
     searches = {
         label: outcome_of_member
@@ -57,12 +57,12 @@ def build_search_section(facts: ReportFacts) -> Section:
 
 
 def _describe_left_out(outcome: Mapping[str, Any]) -> list[str]:
-    """A blend's members that the search could not use."""
+    """Name a blend's members that the search could not use."""
     return [f"{label} is left out of the blend: {why}." for label, why in (outcome.get("left_out") or {}).items()]
 
 
 def _build_part(label: str, outcome: Mapping[str, Any]) -> Section:
-    """The search of a model, or of one of a blend's members; its label then stands in all titles and names."""
+    """Build the search of a model, or of one of a blend's members, whose label then stands in all titles and names."""
     trials: Sequence[Trial] = outcome["trials"]
     best = next((trial for trial in trials if trial.get("number") == outcome.get("best")), None)
     importances = {name: share for name, share in (outcome.get("importances") or {}).items() if share is not None}
@@ -100,7 +100,7 @@ def _describe_trials(trials: Sequence[Trial], best: Trial | None) -> str:
 
 
 def _describe_as_written(own: Mapping[str, Any] | None) -> str:
-    """What the model as the spec has it reached; nothing where that was not noted."""
+    """Say what the model with the spec's settings reached; empty if that was not stored."""
     if own is None or not _is_number(own.get("value")):
         return ""
     end = "" if own["state"] == "complete" else ", before its end"
@@ -157,7 +157,7 @@ def _draw_importances(importances: Mapping[str, float]) -> Chart:
 
 
 def _select_parameters(trials: Sequence[Trial], importances: Mapping[str, float]) -> list[str]:
-    """Parameters that differ between trials, the most important first."""
+    """Select parameters that differ between trials, the most important first."""
     settings = [parameters.get("parameters") or {} for parameters in trials if _is_number(parameters.get("value"))]
     names = dict.fromkeys(name for parameters in settings for name in parameters)
     vary = [
@@ -169,7 +169,8 @@ def _select_parameters(trials: Sequence[Trial], importances: Mapping[str, float]
 
 
 def _draw_slice(trials: Sequence[Trial], name: str, best: Trial | None) -> Chart:
-    """Value over one parameter: on a logarithmic axis where it spans decades, a place each where it is a choice."""
+    """Draw the value over one parameter: on a logarithmic axis if it spans decades, at a place each if it is a
+    choice."""
     relevant = [trial for trial in trials if name in (trial.get("parameters") or {}) and _is_number(trial.get("value"))]
     values = [trial["parameters"][name] for trial in relevant]
     numeric = all(_is_number(value) for value in values)
@@ -221,7 +222,7 @@ def _build_marks(trials: Sequence[Trial], places: Sequence[Any], state: str, str
 
 
 def _tabulate_settings(best: Trial, trials: Sequence[Trial]) -> ReportTable:
-    """The best trial's settings beside those that the search began with."""
+    """Tabulate the best trial's settings beside those that the search began with."""
     first = min(trials, key=lambda trial: trial.get("number", 0)).get("parameters") or {}
     settings = best.get("parameters") or {}
     return ReportTable(

@@ -1,4 +1,4 @@
-"""The same metrics over divisions of the predictions."""
+"""The report's section on segments: the same metrics over groups of predictions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DIVISIONS = {
 
 
 def build_segments_section(facts: ReportFacts) -> Section:
-    """A chart a division and metric, a line a model."""
+    """Build a chart for each division and metric, with a line for each model."""
     segments_of_models = facts.verdict.get("segments", {})
     divisions = sorted(
         {division for segments_of_model in segments_of_models.values() for division in segments_of_model},
@@ -96,7 +96,7 @@ def _build_trace(facts: ReportFacts, model: str, values: list[float | None], vis
 
 
 def _sort_segments(segments: Iterable[str], division: str) -> list[str]:
-    """In the evaluation's order: a manifest keeps none."""
+    """Sort segments in the evaluation's order, because a manifest keeps none."""
     known = [name for name, _ in SEGMENTS.get(division, ())]
     return sorted(segments, key=lambda name: (known.index(name) if name in known else len(known), name))
 

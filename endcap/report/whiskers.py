@@ -1,4 +1,4 @@
-"""Dots on their intervals, a row a model: for metrics, and for the challenger's differences."""
+"""Dots on their intervals, a row for each model: for metrics, and for the challenger's differences."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from endcap.report.chart import (
 from endcap.report.facts import ReportedValue
 
 FAR = 0.5
-"""A model with less than this share of the best value is drawn as an arrow: it would press the others together."""
+"""A model below this share of the best value is drawn as an arrow, because it would press the others together."""
 Rows = Sequence[tuple[str, ReportedValue]]
 
 
@@ -34,7 +34,7 @@ class AxisSpan:
     far: frozenset[str]
 
     def place(self, name: str, value: float) -> float:
-        """Where a model is drawn: at its value, or just inside the end that it lies beyond."""
+        """Return where a model is drawn: at its value, or just inside the end that it lies beyond."""
         if name not in self.far:
             return value
         inside = 0.03 * (self.high - self.low)
@@ -42,7 +42,7 @@ class AxisSpan:
 
 
 def compute_value_span(rows: Rows, *, merit: bool = True) -> AxisSpan:
-    """The axis of values: with those that are near the best one. merit: more is better; otherwise all are near."""
+    """Compute the axis of values, with those near the best one. If less is better (`merit` False), all are near."""
     best = max((value.value or 0.0 for _, value in rows), default=0.0)
     far = frozenset(name for name, value in rows if (value.value or 0.0) < FAR * best)
     # Without two models to tell apart closely there is nothing to gain.
@@ -50,7 +50,7 @@ def compute_value_span(rows: Rows, *, merit: bool = True) -> AxisSpan:
 
 
 def compute_difference_span(rows: Rows) -> AxisSpan:
-    """The axis of differences: with 0, and those that lie near it beside the least of them and the widest interval."""
+    """Compute the axis of differences, with 0 and the differences near it."""
     least = min((abs(value.value or 0.0) for _, value in rows), default=0.0)
     widest = max((value.upper - value.lower for _, value in rows if _has_interval(value)), default=0.0)  # type: ignore[operator]
     limit = 4 * max(least, widest)
@@ -68,8 +68,10 @@ def draw_whiskers(
     sign: bool,
     titled: Callable[[str], str] = str,
 ) -> Figure:
-    """A dot a model on its interval, its number beside it. line: a value that is marked. sign: write + too. titled:
-    what a model is called."""
+    """Draw a dot for each model on its interval, with its number beside it.
+
+    `line` is a value to mark; `sign` writes + too; `titled` returns a model's title.
+    """
     traces, numbers = [], []
     for name, value in rows:
         shown_value = value.value or 0.0
@@ -89,7 +91,7 @@ def draw_whiskers(
 
 
 def format_estimate(value: ReportedValue, digits: int) -> str:
-    """A number and its interval."""
+    """Format a number and its interval."""
     return (
         f"{format_number(value.value, digits)}, {format_interval(value, digits)}"
         if _has_interval(value)
@@ -98,7 +100,7 @@ def format_estimate(value: ReportedValue, digits: int) -> str:
 
 
 def format_interval(value: ReportedValue, digits: int) -> str:
-    """Both ends of an interval, or that there is none."""
+    """Format both ends of an interval, or a dash."""
     return (
         f"{format_number(value.lower, digits)} to {format_number(value.upper, digits)}"
         if _has_interval(value)

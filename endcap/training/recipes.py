@@ -82,7 +82,7 @@ def fit_version(
     UserError where the package does not tell its recipe, and what its fit raises.
     """
     view = view_of(store.fetch(dataset), FitSettings.of(recommender))
-    if not Leakage.of(view, read_info(store.fetch(version.package)).get("fitted_until")).seen:
+    if not Leakage.of(view, read_info(store.fetch(version.package)).get("fitted_until")).leaked:
         return version.package
     recipe = Recipe.of(version.package, recommender, store)
     place, key = get_recipe_kind(recommender.name), recipe.key(dataset)
@@ -98,7 +98,7 @@ def fit_recipe(
     begun = time.monotonic()
     view = view_of(store.fetch(dataset), recipe.settings)
     reach = Leakage.of(view, read_info(store.fetch(recipe.package)).get("fitted_until"))
-    if not reach.seen:
+    if not reach.leaked:
         return None
     progress(f"fitting the recipe of version {version}: {reach}")
     model = _fitted(recipe, view, dataset, store, key, work, progress)

@@ -22,7 +22,7 @@ def decided(condition: dict[str, Any], found: Estimate, other: float = 0.2) -> C
     compared = PairwiseComparison({"mrr@20": found}, {"mrr@20": found})
     metrics = {"challenger": {"mrr@20": found}, "vsknn": {"mrr@20": Estimate(other)}}
     if condition.get("compare") == "relative":
-        compared = PairwiseComparison({}, {"mrr@20": found.less(-1.0)})
+        compared = PairwiseComparison({}, {"mrr@20": found.subtract(-1.0)})
     (outcome,) = decide_conditions([Condition(metric="mrr@20", **condition)], metrics, {"vsknn": compared}, ["vsknn"])
     return outcome
 

@@ -47,7 +47,7 @@ def test_each_prediction_has_its_customer_s_items_less_what_it_asks_for(tmp_path
     assert block.listed.tolist() == [[2, 3, -1], [1, 3, 4]]
     assert block.ranks.tolist() == [2, 3]
     # Less the item that is asked for, where it is named.
-    assert items.sizes(every(test)).tolist() == [1, 2, 2]
+    assert items.count(every(test)).tolist() == [1, 2, 2]
     assert items.unknown == 1
 
 
@@ -98,9 +98,9 @@ def test_a_spec_names_the_file_beside_it_and_models_are_measured_so(store: Store
     examination = EvaluationProtocol(wanted, view, folder)
     # Of the vocabulary b, a, c: b before a for c1, a before c for c2.
     assert view.vocabulary.ids == ["b", "a", "c"]
-    examination.examine("challenger", EvaluatedModel(AfterLast(np.ones((3, 3)))))
-    assert examination.contest().metrics["challenger"]["hr@1"].value == 0
-    found = examination.candidates()
+    examination.measure("challenger", EvaluatedModel(AfterLast(np.ones((3, 3)))))
+    assert examination.compare_results().metrics["challenger"]["hr@1"].value == 0
+    found = examination.count_candidates()
     assert {name: found[name] for name in ("targets", "least", "most", "within", "unknown")} == {
         "targets": 2,
         "least": 1,

@@ -78,7 +78,7 @@ def test_the_verdict_says_among_how_many_items_the_next_ones_were_ranked(
         gate=[],
     )
     folder = dataset(store, rows)
-    found = EvaluationProtocol(wanted, open_view(folder, wanted), folder).candidates()
+    found = EvaluationProtocol(wanted, open_view(folder, wanted), folder).count_candidates()
     assert found["targets"] == 3
     assert {name: found[name] for name in facts} == pytest.approx(facts)
     assert len(warn_of_candidates(wanted.evaluation, found)) == warnings
@@ -88,7 +88,7 @@ def test_a_customer_s_other_test_sessions_are_met_too() -> None:
     training, test = (of_customers(Sessions.of(items), [7] * len(items)) for items in ([[0]], [[1, 2], [3, 4]]))
     drawn = SampledCandidates(test, training, 7, SampledNegatives(count=9, draws=1), seed=1)
     assert sorted(drawn.of(every(test))[0, 0].tolist())[-2:] == [5, 6]
-    assert drawn.sizes(every(test)).tolist() == [2, 2]
+    assert drawn.count(every(test)).tolist() == [2, 2]
 
 
 def test_figures_are_the_mean_over_draws_and_between_those_of_all_items_and_of_none() -> None:

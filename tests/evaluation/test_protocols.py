@@ -102,9 +102,9 @@ def test_a_slow_prediction_is_seen_to_be_slow() -> None:
     prefixes = draw_prefixes(last(random_sessions(2, 20, 3)), 1)
     timings = {"slow": time_rankings(EvaluatedModel(Slow(CIRCLE)), prefixes, 2), "quick": np.full(len(prefixes), 1.0)}
     speed = RankingTimes(timings, Evaluation(bootstrap=100), 1)
-    slow, ratio = speed.value("slow"), speed.ratio("slow", "quick")
+    slow, ratio = speed.estimate_value("slow"), speed.estimate_ratio("slow", "quick")
     assert slow.lower is not None
     assert slow.upper is not None
     assert 10 <= slow.lower <= slow.value <= slow.upper < 1000
     assert ratio.value == slow.value
-    assert speed.difference("quick", "slow").value == 1 - slow.value
+    assert speed.estimate_difference("quick", "slow").value == 1 - slow.value

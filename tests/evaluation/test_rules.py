@@ -64,7 +64,7 @@ def test_rules_take_items_from_every_list_and_a_target_that_is_taken_is_a_miss(f
     rules = house(folder, {"stock": {}, "owned": {"types": ["buy"]}}, blacklist="c")
     vocabulary = Vocabulary(list("abcd"))
     table = pq.read_table(folder / "items.parquet")
-    competitor = EvaluatedModel(FALLING, barred=rules.on(vocabulary, table))
+    competitor = EvaluatedModel(FALLING, mask=rules.build_mask(vocabulary, table))
     (block,) = rank_predictions(competitor, every(asked((0, 200), (1, 200), (-1, 200))), 4)
     lists = [[item for item in row if item >= 0] for row in block.listed.tolist()]
     assert lists == [[3], [3], [1], [1], [1, 3], [1, 3]]
@@ -77,7 +77,7 @@ def test_before_a_next_basket_a_customer_owns_what_it_owned_as_that_began(folder
     """The history of the first customer begins before it bought b at 100, and the basket after that."""
     rules = house(folder, {"owned": {"types": ["buy"]}})
     competitor = EvaluatedModel(
-        FALLING, barred=rules.on(Vocabulary(list("abcd")), pq.read_table(folder / "items.parquet"))
+        FALLING, mask=rules.build_mask(Vocabulary(list("abcd")), pq.read_table(folder / "items.parquet"))
     )
     history = asked((0, 50))
     for begun, rank in ((52, 3), (200, 2)):
@@ -91,8 +91,8 @@ def test_a_champion_with_another_vocabulary_obeys_the_same_rules(folder: Path) -
     """It knows d, c, b, and e, which the test does not; that its own table says of e is in no stock."""
     rules = house(folder, {"stock": {}, "owned": {"types": ["buy"]}})
     own = Vocabulary(list("dcbe"))
-    barred = rules.on(own, pa.table({"item": list("dcbe"), "stock": [9.0, 9, 9, 0]}))
-    champion = EvaluatedModel(FALLING, translation=VocabularyTranslation.between(list("abcd"), own.ids), barred=barred)
+    barred = rules.build_mask(own, pa.table({"item": list("dcbe"), "stock": [9.0, 9, 9, 0]}))
+    champion = EvaluatedModel(FALLING, translation=VocabularyTranslation.between(list("abcd"), own.ids), mask=barred)
     (block,) = rank_predictions(champion, last(asked((0, 200), (1, 200))), 4)
     assert block.tops.tolist() == [[0, 1, -1, -1], [1, 2, -1, -1]]
     assert block.listed.tolist() == [[3, 2, -1, -1], [2, 1, -1, -1]]
@@ -108,7 +108,7 @@ def test_a_ranking_lists_what_was_judged(folder: Path) -> None:
     rules = house(folder, {"stock": {}, "owned": {"types": ["buy"]}}, blacklist="c")
     vocabulary, table = Vocabulary(list("abcd")), pq.read_table(folder / "items.parquet")
     (block,) = rank_predictions(
-        EvaluatedModel(FALLING, barred=rules.on(vocabulary, table)), every(asked((0, 200), (-1, 200))), 4
+        EvaluatedModel(FALLING, mask=rules.build_mask(vocabulary, table)), every(asked((0, 200), (-1, 200))), 4
     )
     ranker = Ranker(FALLING, vocabulary, table, rulebook=Rulebook(vocabulary, table, rules.catalogue))
     requests = [ranker.parse({"items": ["d", "c"][:length], "k": 4}) for length in (1, 2) * 2]

@@ -110,8 +110,8 @@ def test_a_champion_that_learnt_the_test_days_is_judged_by_its_recipe_and_its_eq
     examination = EvaluationProtocol(JudgeSettings.of(wanted), view, shop_store.fetch(data))
     contents = load_contents(shop_store.fetch(package))
     translation = VocabularyTranslation.between(view.vocabulary.ids, contents.vocabulary.ids)
-    examination.examine("challenger", EvaluatedModel(contents.model, translation=translation))
-    by_heart = examination.contest().metrics["challenger"]["mrr@5"].value
+    examination.measure("challenger", EvaluatedModel(contents.model, translation=translation))
+    by_heart = examination.compare_results().metrics["challenger"]["mrr@5"].value
     assert by_heart > 3 * facts["metrics"]["challenger"]["mrr@5"]
     # It is found again, by the verdict and by one more training.
     assert fit_champion(wanted, data, shop_store) == address
