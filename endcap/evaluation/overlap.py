@@ -36,7 +36,7 @@ def measure_overlap(dataset: Path) -> Json:
     return {
         "sessions": len(tested),
         "trained_until": until,
-        "early": pc.sum(pc.subtract(tested["start"], until)).as_py(),
+        "early": pc.sum(pc.less(tested["start"], until)).as_py(),
         "same_id": int(same_id.sum()),
         "same_events": int(same_events.sum()),
         "shared": int((same_id | same_events).sum()),

@@ -88,7 +88,7 @@ class Registered:
 
 
 def of(name: str, model: Row = VSKNN, **keys: Any) -> Recommender:
-    batch = {"k": 6, "partition": 5, **keys.pop("batch", {})}
+    batch = {"k": 6, "partition_size": 5, **keys.pop("batch", {})}
     split = {"by": "time", "test": 0.1, "validation": 0.1}
     return recommender(name=name, model=model, split=split, batch=batch, **keys)
 

@@ -41,7 +41,7 @@ def test_each_prediction_has_its_customer_s_items_less_what_it_asks_for(tmp_path
     rules = given(tmp_path / "test.tsv", text, customer="user")
     test = of_customers(Sessions.of([[0, 3], [0, 1, 4]]), [0, 1])
     items = read_given_candidates(rules, test, CUSTOMERS, ITEMS)
-    assert items.of(every(test)).tolist() == [[[2, -1, -1], [-1, 3, 4], [1, 3, -1]]]
+    assert items.select(every(test)).tolist() == [[[2, -1, -1], [-1, 3, 4], [1, 3, -1]]]
     (block,) = rank_predictions(EvaluatedModel(ALL_TIED), last(test), 3, negatives=items)
     # All tie, so lists are in the items' order: d among c and d, e among b, d and e.
     assert block.listed.tolist() == [[2, 3, -1], [1, 3, 4]]
@@ -55,7 +55,7 @@ def test_each_prediction_has_its_customer_s_items_less_what_it_asks_for(tmp_path
 def test_a_customer_without_items_would_win_for_nothing_and_is_refused(tmp_path: Path, customers: list[int]) -> None:
     rules = given(tmp_path / "test.csv", "customer,item\nann,c\nbob,d\n")
     test = of_customers(Sessions.of([[0, 3], [0, 1]]), customers)
-    with refused(DataError, "evaluation.items-missing", path=rules.given, without=1, sessions=2):
+    with refused(DataError, "evaluation.items-missing", path=rules.path, without=1, sessions=2):
         read_given_candidates(rules, test, CUSTOMERS, ITEMS)
 
 
@@ -63,9 +63,9 @@ def test_an_id_that_is_not_of_the_encoding_is_refused(tmp_path: Path) -> None:
     rules = given(tmp_path / "test.csv", "")
     test = of_customers(Sessions.of([[0, 3]]), [0])
     rows = "customer,item,note\nann,c,caf\xe9\n"
-    Path(rules.given).write_bytes(rows.encode("latin-1"))
+    Path(rules.path).write_bytes(rows.encode("latin-1"))
     assert read_given_candidates(rules, test, CUSTOMERS, ITEMS)
-    Path(rules.given).write_bytes(f"{rows}ann,caf\xe9,x\n".encode("latin-1"))
+    Path(rules.path).write_bytes(f"{rows}ann,caf\xe9,x\n".encode("latin-1"))
     with refused(DataError, "evaluation.row-malformed", line=3):
         read_given_candidates(rules, test, CUSTOMERS, ITEMS)
 
@@ -89,7 +89,7 @@ def test_a_spec_names_the_file_beside_it_and_models_are_measured_so(store: Store
     loaded = load(tmp_path / "test.yaml").recommender
     rules = loaded.evaluation.negatives
     assert isinstance(rules, GivenNegatives)
-    assert rules.given == str(tmp_path / "negatives.csv")
+    assert rules.path == str(tmp_path / "negatives.csv")
     rows: list[dict[str, Any]] = [event("s1", item, place, "c1") for place, item in enumerate("bca")]
     rows += [event("s2", item, place, "c2") for place, item in enumerate("abc")]
     folder = dataset(store, rows)

@@ -32,7 +32,7 @@ def test_draws_are_distinct_items_that_neither_session_nor_customer_met() -> Non
     test = of_customers(Sessions.of([[5, 6, 5], [8, 9]]), [7, -1])
     drawn = SampledCandidates(test, training, 20, SampledNegatives(count=8, draws=100), seed=1)
     wanted = every(test)
-    found = drawn.of(wanted)
+    found = drawn.select(wanted)
     assert found.shape == (100, 3, 8)
     left = [set(range(20)) - {0, 1, 2, 5, 6}] * 2 + [set(range(20)) - {8, 9}]
     for row, allowed in enumerate(left):
@@ -44,14 +44,14 @@ def test_draws_are_distinct_items_that_neither_session_nor_customer_met() -> Non
         assert np.abs(counts - 100 * share).max() < 5 * np.sqrt(100 * share * (1 - share))
     assert (found[:, 0] != found[:, 1]).any()
     # One at a time they are the same; by another seed they are not.
-    alone = np.concatenate([drawn.of(wanted.take(slice(row, row + 1))) for row in range(3)], axis=1)
+    alone = np.concatenate([drawn.select(wanted.take(slice(row, row + 1))) for row in range(3)], axis=1)
     assert alone.tolist() == found.tolist()
-    assert dataclasses.replace(drawn, seed=2).of(wanted).tolist() != found.tolist()
+    assert dataclasses.replace(drawn, seed=2).select(wanted).tolist() != found.tolist()
 
 
 def test_where_few_were_never_met_all_of_them_compete() -> None:
     test = Sessions.of([[0, 1, 2]])
-    found = SampledCandidates(test, test, 5, SampledNegatives(count=9, draws=1), seed=1).of(every(test))
+    found = SampledCandidates(test, test, 5, SampledNegatives(count=9, draws=1), seed=1).select(every(test))
     assert sorted(found[0, 0].tolist()) == [-1] * 7 + [3, 4]
 
 
@@ -87,7 +87,7 @@ def test_the_verdict_says_among_how_many_items_the_next_ones_were_ranked(
 def test_a_customer_s_other_test_sessions_are_met_too() -> None:
     training, test = (of_customers(Sessions.of(items), [7] * len(items)) for items in ([[0]], [[1, 2], [3, 4]]))
     drawn = SampledCandidates(test, training, 7, SampledNegatives(count=9, draws=1), seed=1)
-    assert sorted(drawn.of(every(test))[0, 0].tolist())[-2:] == [5, 6]
+    assert sorted(drawn.select(every(test))[0, 0].tolist())[-2:] == [5, 6]
     assert drawn.count(every(test)).tolist() == [2, 2]
 
 

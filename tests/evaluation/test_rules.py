@@ -53,7 +53,7 @@ def house(folder: Path, rules: dict[str, Any], blacklist: str = "") -> ShopRules
 def test_what_customers_own_is_what_they_owned_before(folder: Path) -> None:
     def at(keep: int | None, *asked: tuple[int, int]) -> list[tuple[int, int]]:
         customers, moments = (np.array(column) for column in zip(*asked, strict=True))
-        rows, items = Ownership.read(folder, keep).at(customers.astype(np.int32), moments)
+        rows, items = Ownership.read(folder, keep).find_owned_at(customers.astype(np.int32), moments)
         return sorted(set(zip(rows.tolist(), items.tolist(), strict=True)))
 
     assert at(None, (0, 100), (-1, 999), (0, 101), (1, 250)) == [(2, 1), (3, 3)]
