@@ -1,4 +1,4 @@
-{{/* What a schema cannot say well: values that do not go together, each with what to do. */}}
+{{/* Values that do not go together, which a schema cannot express well. Each failure says what to do. */}}
 {{- define "endcap.checks" -}}
 {{- with .Values.mlflow }}
 {{- if .enabled }}

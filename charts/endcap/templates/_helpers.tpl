@@ -1,4 +1,4 @@
-{{/* Names: <release>-endcap, or <release> where it has the chart's name in it. */}}
+{{/* Names: <release>-endcap, or <release> if that contains the chart's name. */}}
 {{- define "endcap.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" }}
 {{- end }}
@@ -13,7 +13,7 @@
 {{- end }}
 {{- end }}
 
-{{/* Labels that select pods; they never change. Called with (list $ component). */}}
+{{/* Labels that select pods; they never change. Call it with (list $ component). */}}
 {{- define "endcap.selector" -}}
 {{- $root := index . 0 -}}
 app.kubernetes.io/name: {{ include "endcap.name" $root }}
@@ -30,14 +30,14 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
 {{- end }}
 
-{{/* A digest says exactly which image, so it wins over the tag. */}}
+{{/* A digest names exactly one image, so it wins over the tag. */}}
 {{- define "endcap.image" -}}
 {{- with .Values.image -}}
 {{- if .digest }}{{ .repository }}@{{ .digest }}{{ else }}{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
 {{- end }}
 {{- end }}
 
-{{/* What the restricted Pod Security Standard asks of a pod, and of a container. */}}
+{{/* What the Pod Security Standard `restricted` demands of a pod, and of a container. */}}
 {{- define "endcap.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 10001
@@ -53,7 +53,7 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
-{{/* The part of a pod that values decide alike for each component. Called with (list $ component values). */}}
+{{/* The fields of a pod that every component's values set in the same way. Call it with (list $ component values). */}}
 {{- define "endcap.placement" -}}
 {{- $root := index . 0 -}}
 {{- with index . 2 -}}
@@ -111,7 +111,7 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{ ternary "https" "http" $tls }}://{{ include "endcap.fullname" $root }}-{{ index . 1 }}.{{ $root.Release.Namespace }}{{ if ne $port (ternary 443 80 $tls) }}:{{ $port }}{{ end }}
 {{- end }}
 
-{{/* MLflow has a volume of its own for SQLite and for artifacts that are not in a bucket. */}}
+{{/* MLflow needs a volume for SQLite, and for artifacts that are not in a bucket. */}}
 {{- define "endcap.mlflowVolume" -}}
 {{- if or (eq .Values.mlflow.backend.type "sqlite") (eq .Values.mlflow.artifacts.type "volume") }}yes{{ end }}
 {{- end }}
@@ -120,7 +120,7 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- .Values.mlflow.persistence.existingClaim | default (printf "%s-mlflow" (include "endcap.fullname" .)) }}
 {{- end }}
 
-{{/* Says something where KServe's storage initializer is there and would be refused in a restricted namespace. */}}
+{{/* Non-empty if KServe's storage initializer exists and a restricted namespace would refuse it. */}}
 {{- define "endcap.unrestrictedInitializer" -}}
 {{- if and .Values.serving.createNamespace (eq .Values.serving.podSecurity "restricted") (.Capabilities.APIVersions.Has "serving.kserve.io/v1alpha1/ClusterStorageContainer") }}
 {{- with lookup "serving.kserve.io/v1alpha1" "ClusterStorageContainer" "" "default" }}
@@ -138,7 +138,7 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- $names | uniq | sortAlpha | toJson -}}
 {{- end }}
 
-{{/* Ports and addresses that pods may go to, as a rule of a NetworkPolicy. */}}
+{{/* Ports and addresses that pods may connect to, as a rule of a NetworkPolicy. */}}
 {{- define "endcap.egress" -}}
 - ports:
   {{- range .ports }}
@@ -164,7 +164,7 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
     matchLabels: {kubernetes.io/metadata.name: {{ . }}}
 {{- end }}
 
-{{/* Predictor pods: KServe hands on the labels that Endcap gives an InferenceService. */}}
+{{/* Predictor pods: KServe copies an InferenceService's labels to them. */}}
 {{- define "endcap.predictorSelector" -}}
 matchLabels: {app.kubernetes.io/managed-by: endcap}
 matchExpressions:
@@ -175,11 +175,11 @@ matchExpressions:
 {{- define "endcap.thousandths" -}}
 {{- $text := kindIs "string" . | ternary (toString .) (printf "%f" (float64 .)) -}}
 {{- $number := regexFind "^[0-9.]+" $text -}}
-{{- $units := dict "" 1000 "m" 1 "k" 1000000 "M" 1000000000 "G" 1000000000000 "T" 1000000000000000 "Ki" 1024000 "Mi" 1048576000 "Gi" 1073741824000 "Ti" 1099511627776000 -}}
+{{- $units := dict "" 1000 "m" 1 "k" 1000000 "M" 1000000000 "G" 1000000000000 "T" 1000000000000000 "P" 1000000000000000000 "Ki" 1024000 "Mi" 1048576000 "Gi" 1073741824000 "Ti" 1099511627776000 "Pi" 1125899906842624000 -}}
 {{- mulf (float64 $number) (get $units (trimPrefix $number $text)) | int64 -}}
 {{- end }}
 
-{{/* The sum of two quantities, as Kubernetes writes it. Called with (list a b). */}}
+{{/* The sum of two quantities, as Kubernetes writes it. Call it with (list a b). */}}
 {{- define "endcap.sum" -}}
 {{- $sum := add (include "endcap.thousandths" (index . 0)) (include "endcap.thousandths" (index . 1)) -}}
 {{- if eq (mod $sum 1048576000) 0 -}}
@@ -191,7 +191,7 @@ matchExpressions:
 {{- end -}}
 {{- end }}
 
-{{/* What the gateway's container asks for and may use: Envoy's part and the xDS service's. No limit of Envoy's: none. */}}
+{{/* Requests and limits of the gateway's container: Envoy's and the xDS service's added up. No limit for Envoy: none at all. */}}
 {{- define "endcap.gatewayResources" -}}
 {{- $all := dict -}}
 {{- $envoy := .Values.gateway.resources -}}

@@ -1,31 +1,31 @@
-{{/* Says something where the gateway has certificates: for its clients, or for those whom it asks. */}}
+{{/* Non-empty if the gateway has certificates, for its clients or for the servers that it connects to. */}}
 {{- define "endcap.gatewayTls" -}}
 {{- with .Values.tls }}{{ if or (ne .gateway "plain") (ne .predictors "plain") (and $.Values.intake.enabled (ne .intake "plain")) }}yes{{ end }}{{ end }}
 {{- end }}
 
-{{/* Says something where an Envoy stands before MLflow. */}}
+{{/* Non-empty if an Envoy stands before MLflow. */}}
 {{- define "endcap.mlflowFront" -}}
 {{- if or (ne .Values.tls.mlflow "plain") .Values.mlflow.login.secretName }}yes{{ end }}
 {{- end }}
 
-{{/* A Secret's files, which pods of our group alone read. Called with (list volume secret). */}}
+{{/* A Secret's files, which only pods of our group can read. Call it with (list volume secret). */}}
 {{- define "endcap.secretVolume" -}}
 - name: {{ index . 0 }}
   secret: {secretName: {{ index . 1 }}, defaultMode: 0440}
 {{- end }}
 
-{{/* The name by which the gateway is known to predictors and the intake. */}}
+{{/* The gateway's name in certificates, which predictors and the intake check. */}}
 {{- define "endcap.gatewayName" -}}
 {{ include "endcap.fullname" . }}-gateway.{{ .Release.Namespace }}.svc
 {{- end }}
 
-{{/* The names of a Service, as JSON. Called with (list $ service namespace). */}}
+{{/* The names of a Service, as JSON. Call it with (list $ service namespace). */}}
 {{- define "endcap.serviceNames" -}}
 {{- $short := printf "%s.%s" (index . 1) (index . 2) -}}
 {{- list $short (printf "%s.svc" $short) (printf "%s.svc.%s" $short (index . 0).Values.clusterDomain) | toJson -}}
 {{- end }}
 
-{{/* A Certificate of cert-manager's. Called with (list $ component secret namespace names). */}}
+{{/* A Certificate for cert-manager. Call it with (list $ component secret namespace names). */}}
 {{- define "endcap.certificate" -}}
 {{- $root := index . 0 -}}
 {{- $settings := $root.Values.tls.certManager -}}
