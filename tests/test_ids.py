@@ -19,7 +19,7 @@ from endcap.ranking.request import parse_instance
 from endcap.sources.values import ids as of_ingest
 from endcap.spec.recommender import Serving
 from endcap.store import Store
-from endcap_serving.intake.records import RecordError, event
+from endcap_serving.intake.records import RecordError, read_event
 from endcap_serving.predictor.asgi_io import read_head
 from endcap_serving.request_ids import read_request_id
 from tests.events.shops import facts, make_shop, stored
@@ -62,7 +62,7 @@ def test_requests_and_the_intake_say_what_the_rule_says() -> None:
         right = fault(text) is None
         for key in ("item", "customer", "session"):
             record = {"id": "e", "item": "i", "session": "s", key: text}
-            assert taken(lambda record=record: event(record, 2_000_000_000_000), RecordError) == right, repr(text)
+            assert taken(lambda record=record: read_event(record, 2_000_000_000_000), RecordError) == right, repr(text)
         for instance in ({"items": [text]}, {"items": [], "exclude": [text]}, {"customer": text}, {"session": text}):
             asked = lambda instance=instance: parse_instance(instance, 0, Serving())  # noqa: E731
             assert taken(asked, RequestError) == right, repr(text)

@@ -26,7 +26,7 @@ from endcap_serving.tls import ServerTls, add_tls_options, load_server_tls
 
 if TYPE_CHECKING:
     from endcap.online import OnlineStore
-    from endcap_serving.intake.app import App
+    from endcap_serving.intake.app import IntakeApp
 
 log = logging.getLogger("endcap.intake")
 STORE_SECONDS = 5.0
@@ -34,7 +34,7 @@ STORE_SECONDS = 5.0
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
-def seconds(text: str) -> float:
+def parse_duration(text: str) -> float:
     """A duration such as 30s, 5m or 7d."""
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhdw])", text)
     if not found:
@@ -42,14 +42,14 @@ def seconds(text: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-def mebibytes(text: str) -> int:
+def parse_mebibytes(text: str) -> int:
     number = int(text)
     if number < 0:
         raise argparse.ArgumentTypeError(f"found {text}; allowed: mebibytes, 0 or more")
     return number << 20
 
 
-def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m endcap_serving.intake", description="Take a shop's events.")
     parser.add_argument("--folder", type=Path, required=True, help="segments and ids: a volume of this process alone")
     parser.add_argument("--out", required=True, help="where Parquet goes: a folder or s3://bucket/prefix")
@@ -62,18 +62,20 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=8090)
     parser.add_argument("--metrics-port", type=int, help="serve /metrics there instead, on the same address")
     add_tls_options(parser)
-    parser.add_argument("--segment-mib", type=mebibytes, default=64 << 20, metavar="MIB", help="a segment's size [64]")
-    parser.add_argument("--segment-age", type=seconds, default=300.0, metavar="DURATION", help="and age [5m]")
+    parser.add_argument(
+        "--segment-mib", type=parse_mebibytes, default=64 << 20, metavar="MIB", help="a segment's size [64]"
+    )
+    parser.add_argument("--segment-age", type=parse_duration, default=300.0, metavar="DURATION", help="and age [5m]")
     parser.add_argument(
         "--reserve-mib",
-        type=mebibytes,
+        type=parse_mebibytes,
         default=256 << 20,
         metavar="MIB",
         help="of the disk, left free for sealing [256]",
     )
-    parser.add_argument("--keep-events", type=seconds, default=604_800.0, metavar="DURATION", help="online [7d]")
+    parser.add_argument("--keep-events", type=parse_duration, default=604_800.0, metavar="DURATION", help="online [7d]")
     parser.add_argument(
-        "--keep-owned", type=seconds, metavar="DURATION", help="what a customer owns, online [for good]"
+        "--keep-owned", type=parse_duration, metavar="DURATION", help="what a customer owns, online [for good]"
     )
     parser.add_argument(
         "--owned-types",
@@ -82,27 +84,33 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--connections", type=int, default=1000, help="at most so many [1000]")
     parser.add_argument(
-        "--body-timeout", type=seconds, default=15.0, metavar="DURATION", help="for a body to come [15s]"
+        "--body-timeout", type=parse_duration, default=15.0, metavar="DURATION", help="for a body to come [15s]"
     )
     parser.add_argument(
-        "--drain-wait", type=seconds, default=0.0, metavar="DURATION", help="on SIGTERM, take requests for so long [0s]"
+        "--drain-wait",
+        type=parse_duration,
+        default=0.0,
+        metavar="DURATION",
+        help="on SIGTERM, take requests for so long [0s]",
     )
-    parser.add_argument("--end-limit", type=seconds, default=30.0, metavar="DURATION", help="to seal at the end [30s]")
+    parser.add_argument(
+        "--end-limit", type=parse_duration, default=30.0, metavar="DURATION", help="to seal at the end [30s]"
+    )
     return parser.parse_args(words)
 
 
-def settings(given: argparse.Namespace) -> Any:
+def make_settings(given: argparse.Namespace) -> Any:
     """The intake's `Settings` that the arguments say."""
-    from endcap_serving.intake.following import Keeping
-    from endcap_serving.intake.intake import Settings
+    from endcap_serving.intake.intake import IntakeSettings
+    from endcap_serving.intake.online_writer import Retention
 
-    keeping = Keeping(
+    keeping = Retention(
         timedelta(seconds=given.keep_events),
         None if given.keep_owned is None else timedelta(seconds=given.keep_owned),
         frozenset(filter(None, given.owned_types.split(","))),
     )
     named = {"instance": given.instance} if given.instance else {}
-    return Settings(
+    return IntakeSettings(
         given.folder,
         given.out,
         segment_bytes=given.segment_mib,
@@ -114,7 +122,7 @@ def settings(given: argparse.Namespace) -> Any:
     )
 
 
-def online(given: argparse.Namespace) -> OnlineStore | None:
+def open_online_store(given: argparse.Namespace) -> OnlineStore | None:
     """The online store, if one is named. Raises UserError where the address is none of a store's."""
     from endcap.online import open_online, resolve_online_url
 
@@ -129,7 +137,7 @@ def online(given: argparse.Namespace) -> OnlineStore | None:
     return open_online(address, shop=given.shop, timeout=STORE_SECONDS)
 
 
-def serve(app: App, given: argparse.Namespace, tls: ServerTls | None = None) -> bool:
+def serve(app: IntakeApp, given: argparse.Namespace, tls: ServerTls | None = None) -> bool:
     """Until SIGTERM or SIGINT: then what was accepted is answered, sealed, and it ends. Whether it ever began."""
     import uvicorn
     from prometheus_client import start_http_server
@@ -195,19 +203,19 @@ def serve(app: App, given: argparse.Namespace, tls: ServerTls | None = None) -> 
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    given = arguments(words)
+    given = parse_arguments(words)
     log_json_lines()
-    from endcap_serving.intake.app import App
+    from endcap_serving.intake.app import IntakeApp
     from endcap_serving.intake.intake import Intake
 
     try:
         tls = load_server_tls(given)
-        intake = Intake(settings(given), online(given))
+        intake = Intake(make_settings(given), open_online_store(given))
     except EndcapError as error:
         log.error(CANNOT_RUN, extra=log_fields_of(error))
         return 1
     traced = tracing.open_tracing("endcap-intake")
-    app = App(intake, traced, body_seconds=given.body_timeout, metrics=not given.metrics_port)
+    app = IntakeApp(intake, traced, body_seconds=given.body_timeout, metrics=not given.metrics_port)
     return 0 if serve(app, given, tls) else 1
 
 

@@ -17,10 +17,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from endcap.errors import EndcapError
 from endcap_serving.http_errors import RefusedError, describe_error, refuse_with
 from endcap_serving.intake import clock, metrics
-from endcap_serving.intake.commit import Batch
+from endcap_serving.intake.commit import RecordBatch
 from endcap_serving.intake.intake import Intake, count
+from endcap_serving.intake.known_ids import hash_id
 from endcap_serving.intake.records import KINDS, NAMES, RecordError, shown
-from endcap_serving.intake.seen import hash_of
 from endcap_serving.json_log import log_fields_of
 from endcap_serving.names import SCOPE_HEADER
 from endcap_serving.request_ids import read_request_id
@@ -50,13 +50,13 @@ Rejected = Sequence[tuple[int, RecordError]]
 
 
 @dataclass
-class Answer:
+class IntakeReply:
     status: int
     body: bytes
     headers: list[tuple[bytes, bytes]]
 
 
-class App:
+class IntakeApp:
     """See docs/intake.md for what is answered when."""
 
     def __init__(
@@ -103,16 +103,16 @@ class App:
             self._tracing.close()
         await send({"type": "lifespan.shutdown.complete"})
 
-    def _look(self, path: str, method: str) -> Answer:
+    def _look(self, path: str, method: str) -> IntakeReply:
         """What a kubelet, a scraper or a person looks at."""
         if path == "/metrics" and self._metrics:
-            return Answer(200, generate_latest(), [(b"content-type", CONTENT_TYPE_LATEST.encode())])
+            return IntakeReply(200, generate_latest(), [(b"content-type", CONTENT_TYPE_LATEST.encode())])
         if path == "/healthz":
             ended = EndcapError("a thread has ended", code="intake.thread-ended")
             return _json(200, {"alive": True}) if self.intake.alive else _json(503, describe_error(ended))
         if path == "/readyz":
             ends = EndcapError("it ends", code="intake.ending") if self.ending else None
-            why = ends or clock.trouble() or self.intake.writer.failure
+            why = ends or clock.check_clock() or self.intake.writer.failure
             return _json(503, describe_error(why)) if why else _json(200, {"ready": True, **self.intake.kept})
         known = [*(f"POST {one}" for one in PATHS), "GET /healthz", "GET /readyz", "GET /metrics"]
         nowhere = EndcapError(
@@ -124,7 +124,7 @@ class App:
         )
         return _json(404, describe_error(nowhere))
 
-    async def _post(self, kind: int, scope: Json, receive: Receive) -> Answer:
+    async def _post(self, kind: int, scope: Json, receive: Receive) -> IntakeReply:
         begun = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         request = read_request_id(headers.get(REQUEST_ID, b"")) or str(uuid.uuid4())
@@ -150,7 +150,9 @@ class App:
             self._tracing.finish(span, answer.status)
         return answer
 
-    async def _take(self, kind: int, scope: Json, headers: dict[bytes, bytes], body: _Body, request: str) -> Answer:
+    async def _take(
+        self, kind: int, scope: Json, headers: dict[bytes, bytes], body: _Body, request: str
+    ) -> IntakeReply:
         """Records that are right become durable; then the answer. Raises RefusedError."""
         method = scope["method"]
         if method != "POST":
@@ -162,7 +164,7 @@ class App:
             text = "content-encoding: found one; allowed: none, the body as it is"
             plain = {**CLOSE, "accept-encoding": "identity"}
             raise RefusedError(415, text, code="intake.body-encoded", headers=plain)
-        if (wrong := clock.trouble()) is not None:
+        if (wrong := clock.check_clock()) is not None:
             raise refuse_with(wrong, 503, headers={**CLOSE, "retry-after": "30"})
         try:
             async with asyncio.timeout(self._body_seconds):
@@ -196,7 +198,7 @@ class App:
         log.info("refused in part", extra={**extra, "code": rejected[0][1].code})
         return _json(207, {**told, "rejected": _listed(rejected)})
 
-    async def _commit(self, batch: Batch) -> None:
+    async def _commit(self, batch: RecordBatch) -> None:
         loop = asyncio.get_running_loop()
         done = loop.create_future()
 
@@ -238,7 +240,7 @@ def _check_sender(headers: dict[bytes, bytes]) -> None:
 class _Body:
     """A request's body, while it comes and is worked on; what all hold together is bounded."""
 
-    def __init__(self, app: App, headers: dict[bytes, bytes], receive: Receive) -> None:
+    def __init__(self, app: IntakeApp, headers: dict[bytes, bytes], receive: Receive) -> None:
         self._app, self._receive = app, receive
         self._more = True
         # Uvicorn has refused a length that is no number.
@@ -320,10 +322,10 @@ def _no_records(at: str, text: str, found: Any) -> RefusedError:
     return RefusedError(400, text, code="intake.body-not-records", at=at, found=shown(found))
 
 
-async def _checked(kind: int, records: Sequence[Any], request: str) -> tuple[Batch, Rejected]:
+async def _checked(kind: int, records: Sequence[Any], request: str) -> tuple[RecordBatch, Rejected]:
     """Those that are right as a batch, and the others."""
     check, person, now = KINDS[NAMES[kind]], _PERSONS[kind], time.time_ns() // 1_000_000
-    batch = Batch(kind, [], [], [])
+    batch = RecordBatch(kind, [], [], [])
     rejected: list[tuple[int, RecordError]] = []
     for index, given in enumerate(records):
         try:
@@ -333,7 +335,7 @@ async def _checked(kind: int, records: Sequence[Any], request: str) -> tuple[Bat
             rejected.append((index, error.with_traceback(None)))
             continue
         record["request_id"], record["received"] = request, now
-        batch.hashes.append(hash_of(person, record["id"]))
+        batch.hashes.append(hash_id(person, record["id"]))
         batch.lines.append(orjson.dumps(record))
         batch.records.append(record)
         if index % _PIECE == _PIECE - 1:
@@ -355,16 +357,16 @@ def _listed(rejected: Rejected) -> list[Json]:
     ]
 
 
-def _refused(error: RefusedError) -> Answer:
+def _refused(error: RefusedError) -> IntakeReply:
     answer = _json(error.status, describe_error(error))
     answer.headers += [(name.encode(), value.encode()) for name, value in error.headers.items()]
     return answer
 
 
-def _json(status: int, body: Json) -> Answer:
+def _json(status: int, body: Json) -> IntakeReply:
     content = orjson.dumps(body)
     length = str(len(content)).encode()
-    return Answer(status, content, [(b"content-type", b"application/json"), (b"content-length", length)])
+    return IntakeReply(status, content, [(b"content-type", b"application/json"), (b"content-length", length)])
 
 
 _CONTEXT = ("traceparent", "tracestate")

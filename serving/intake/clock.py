@@ -15,7 +15,7 @@ MADE = 1_767_225_600
 """2026-01-01, epoch seconds: no intake of this release ran before."""
 
 
-def trouble() -> TransientError | None:
+def check_clock() -> TransientError | None:
     """Why no record is taken, where the clock is surely wrong."""
     now = time.time()
     if now >= MADE:

@@ -15,8 +15,8 @@ from typing import Any
 
 from endcap.errors import EndcapError, StorageError
 from endcap_serving.intake import metrics
-from endcap_serving.intake.seen import Seen
-from endcap_serving.intake.segments import Folder, Segment, frame, sequence_of
+from endcap_serving.intake.known_ids import KnownIds
+from endcap_serving.intake.segments import Segment, SegmentFolder, encode_frame, parse_sequence
 from endcap_serving.json_log import log_fields_of
 
 log = logging.getLogger("endcap.intake")
@@ -27,7 +27,7 @@ RECENT = 10.0
 
 
 @dataclass
-class Batch:
+class RecordBatch:
     """Records of one request that are right. told: called once, by the thread that commits, when it is decided."""
 
     kind: int
@@ -45,16 +45,16 @@ class Batch:
         return len(self.records) - len(self.accepted)
 
 
-class Writer:
+class SegmentWriter:
     """The open segment, and the thread that writes it."""
 
     def __init__(
         self,
         folder: Path,
-        seen: Seen,
+        seen: KnownIds,
         *,
         closed: Callable[[Path, int], None],
-        accepted: Callable[[Sequence[Batch]], None],
+        accepted: Callable[[Sequence[RecordBatch]], None],
         most_bytes: int,
         most_seconds: float,
         reserve: int,
@@ -64,9 +64,9 @@ class Writer:
 
         reserve: bytes of the disk that are left free, so that what is there can still be sealed and so make room.
         """
-        self._folder, self._seen, self._closed, self._accepted = Folder(folder), seen, closed, accepted
+        self._folder, self._seen, self._closed, self._accepted = SegmentFolder(folder), seen, closed, accepted
         self._most_bytes, self._most_seconds, self._reserve = most_bytes, most_seconds, reserve
-        self._waiting: list[Batch] = []
+        self._waiting: list[RecordBatch] = []
         self._wake = threading.Condition()
         self._ending = False
         self._segment: Segment | None = None
@@ -87,7 +87,7 @@ class Writer:
     def start(self) -> None:
         self._thread.start()
 
-    def submit(self, batch: Batch) -> None:
+    def submit(self, batch: RecordBatch) -> None:
         with self._wake:
             self._waiting.append(batch)
             self._wake.notify()
@@ -113,7 +113,7 @@ class Writer:
             if ending:
                 return
 
-    def _commit_or_tell(self, group: list[Batch]) -> None:
+    def _commit_or_tell(self, group: list[RecordBatch]) -> None:
         begun = time.monotonic()
         try:
             self._commit(group)
@@ -132,14 +132,14 @@ class Writer:
         if any(batch.accepted for batch in group):
             self._accepted(group)
 
-    def _commit(self, group: list[Batch]) -> None:
+    def _commit(self, group: list[RecordBatch]) -> None:
         """Write what is new of a group. Nothing of it is kept where this raises.
 
         Raises EndcapError where there is no point in a try, OSError where one failed.
         """
         kept, hashes = self._new_of(group)
         frames = b"".join(
-            frame(kind, [number for number, _ in of_kind], [line for _, line in of_kind])
+            encode_frame(kind, [number for number, _ in of_kind], [line for _, line in of_kind])
             for kind, of_kind in kept.items()
         )
         if not frames:
@@ -156,7 +156,7 @@ class Writer:
         self._failure = None
         metrics.OPEN_BYTES.set(self._segment.bytes)
 
-    def _new_of(self, group: list[Batch]) -> tuple[dict[int, list[tuple[int, bytes]]], set[int]]:
+    def _new_of(self, group: list[RecordBatch]) -> tuple[dict[int, list[tuple[int, bytes]]], set[int]]:
         """Hashes and lines by kind of the records that are new, and all those hashes; each batch is told its own."""
         known = self._seen.known([number for batch in group for number in batch.hashes])
         taken: set[int] = set()
@@ -171,7 +171,7 @@ class Writer:
                     batch.accepted.append(record)
         return {kind: lines for kind, lines in kept.items() if lines}, taken
 
-    def _fail(self, group: list[Batch], why: EndcapError) -> None:
+    def _fail(self, group: list[RecordBatch], why: EndcapError) -> None:
         if not self._failure:
             log.error("nothing can be written", extra=log_fields_of(why))
         metrics.FAILED.inc()
@@ -192,7 +192,7 @@ class Writer:
             with contextlib.suppress(OSError):
                 segment.file.unlink(missing_ok=True)
             return
-        self._seen.close(sequence_of(segment.file))
+        self._seen.close(parse_sequence(segment.file))
         metrics.OPEN_BYTES.set(0)
         self._closed(segment.file, segment.bytes)
 

@@ -14,14 +14,14 @@ from pathlib import Path
 
 from endcap.errors import StorageError, TransientError, UserError
 from endcap.online import OnlineStore
-from endcap_serving.intake import kept, metrics
-from endcap_serving.intake.commit import Batch, Writer
-from endcap_serving.intake.following import Follower, Keeping
-from endcap_serving.intake.outlet import Outlet, open_outlet
+from endcap_serving.intake import damaged_segments, metrics
+from endcap_serving.intake.commit import RecordBatch, SegmentWriter
+from endcap_serving.intake.destinations import Destination, open_destination
+from endcap_serving.intake.known_ids import KnownIds
+from endcap_serving.intake.online_writer import OnlineWriter, Retention
 from endcap_serving.intake.records import NAMES
 from endcap_serving.intake.sealing import Sealer, recover
-from endcap_serving.intake.seen import Seen
-from endcap_serving.intake.segments import Folder, replace
+from endcap_serving.intake.segments import SegmentFolder, replace_file
 from endcap_serving.json_log import log_fields_of
 
 log = logging.getLogger("endcap.intake")
@@ -29,7 +29,7 @@ _MARK = re.compile(r"[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
-class Settings:
+class IntakeSettings:
     """Of one intake."""
 
     folder: Path
@@ -44,13 +44,13 @@ class Settings:
     """Bytes of the disk that are left free for sealing."""
     end_seconds: float = 30.0
     """How long the end may take to seal, and to tell the online store."""
-    keeping: Keeping = field(default_factory=Keeping)
+    keeping: Retention = field(default_factory=Retention)
 
 
 class Intake:
     """Raises UserError or StorageError where it cannot start. One process at a time has a folder."""
 
-    def __init__(self, settings: Settings, online: OnlineStore | None = None) -> None:
+    def __init__(self, settings: IntakeSettings, online: OnlineStore | None = None) -> None:
         """online: the online store that follows; it is closed at the end."""
         self.settings = settings
         folder = settings.folder
@@ -61,8 +61,8 @@ class Intake:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 instance = f"{settings.instance}-{_mark(folder)}"
                 outlet = _now_or_later(settings.out, folder)
-                self._segments = Folder(folder).path
-                self.seen = Seen(folder)
+                self._segments = SegmentFolder(folder).path
+                self.seen = KnownIds(folder)
                 undone.pop_all()
         except BlockingIOError:
             raise UserError(
@@ -77,9 +77,9 @@ class Intake:
                 folder=str(error.filename or folder),
                 reason=error.strerror,
             ) from error
-        self.follower = Follower(online, settings.keeping) if online is not None else None
+        self.follower = OnlineWriter(online, settings.keeping) if online is not None else None
         self.sealer = Sealer(folder, self.seen, outlet, instance)
-        self.writer = Writer(
+        self.writer = SegmentWriter(
             folder,
             self.seen,
             closed=self.sealer.add,
@@ -94,7 +94,7 @@ class Intake:
     @property
     def kept(self) -> dict[str, int]:
         """What lies beside the segments for a person, by kind."""
-        return kept.counted(self._segments)
+        return damaged_segments.counted(self._segments)
 
     @property
     def alive(self) -> bool:
@@ -119,14 +119,14 @@ class Intake:
         log.info("ended" if sealed else "ended; segments are left to seal", extra={"lag": round(self.sealer.lag, 1)})
         self._lock.close()
 
-    def _accepted(self, group: Sequence[Batch]) -> None:
+    def _accepted(self, group: Sequence[RecordBatch]) -> None:
         if self.follower is not None:
             for batch in group:
                 if batch.accepted:
                     self.follower.offer(batch.kind, batch.accepted)
 
 
-def count(batch: Batch) -> None:
+def count(batch: RecordBatch) -> None:
     """A batch that was taken, in the metrics."""
     metrics.ACCEPTED.labels(NAMES[batch.kind]).inc(len(batch.accepted))
     if batch.duplicates:
@@ -143,16 +143,16 @@ def _mark(folder: Path) -> str:
         if _MARK.fullmatch(mark):
             return mark
     # Before the mark, without which there is no segment: a note that is missing later was lost.
-    Folder(folder).begin()
-    replace(file, secrets.token_hex(4).encode())
+    SegmentFolder(folder).begin()
+    replace_file(file, secrets.token_hex(4).encode())
     return file.read_text()
 
 
-def _now_or_later(out: str, staging: Path) -> Callable[[], Outlet]:
+def _now_or_later(out: str, staging: Path) -> Callable[[], Destination]:
     """What opens the outlet. A wrong address is told now; a bucket that is away is asked again when there is a need."""
     try:
-        opened = open_outlet(out, staging)
+        opened = open_destination(out, staging)
     except TransientError as error:
         log.warning("the bucket is away; segments wait for it", extra=log_fields_of(error))
-        return lambda: open_outlet(out, staging)
+        return lambda: open_destination(out, staging)
     return lambda: opened

@@ -77,7 +77,7 @@ SCHEMAS = {
 """Columns of each kind's files. `order` of an event: the order whose line it is; else none."""
 
 
-def tables(frames: Sequence[Frame]) -> Mapping[str, pa.Table]:
+def build_tables(frames: Sequence[Frame]) -> Mapping[str, pa.Table]:
     """Each kind's table, in the order in which records were taken; kinds without a record are left out."""
     stored = {name: _read(frames, kind) for kind, name in enumerate(NAMES)}
     found = {EVENTS: stored[EVENTS].append_column("order", pa.nulls(len(stored[EVENTS]), _TEXT))}

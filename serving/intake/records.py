@@ -46,7 +46,7 @@ class RecordError(UserError):
         return RecordError(f"{place}.{self._at}" if self._at else place, self._text, code=self.code, **fields)
 
 
-def event(record: Any, now: int) -> Json:
+def read_event(record: Any, now: int) -> Json:
     """The record, its time in epoch ms (now where it says none). Raises RecordError.
 
     It has no item where its type says what happened without one: activity, which keeps a visit alive.
@@ -70,7 +70,7 @@ def event(record: Any, now: int) -> Json:
     return record  # type: ignore[no-any-return]
 
 
-def impression(record: Any, now: int) -> Json:
+def read_impression(record: Any, now: int) -> Json:
     """As `event`: an item that was seen, at a position of a ranking, counted from 0."""
     _known(record, _IMPRESSION, "an impression")
     for key in ("id", "ranking_id", "item"):
@@ -85,7 +85,7 @@ def impression(record: Any, now: int) -> Json:
     return record  # type: ignore[no-any-return]
 
 
-def order(record: Any, now: int) -> Json:
+def read_order(record: Any, now: int) -> Json:
     """As `event`: what a customer bought, a line an item; `quantity` 1 where a line says none."""
     _known(record, _ORDER, "an order")
     for key in ("id", "customer"):
@@ -200,6 +200,10 @@ def shown(value: Any) -> str:
     return names.get(type(value), "something else")
 
 
-KINDS: dict[str, Callable[[Any, int], Json]] = {"events": event, "impressions": impression, "orders": order}
+KINDS: dict[str, Callable[[Any, int], Json]] = {
+    "events": read_event,
+    "impressions": read_impression,
+    "orders": read_order,
+}
 """Each kind's check, by the name that its path, its batch's key and its folder have."""
 NAMES = list(KINDS)

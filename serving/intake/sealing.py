@@ -11,11 +11,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from endcap.errors import EndcapError, StorageError
-from endcap_serving.intake import kept, metrics
-from endcap_serving.intake.outlet import Outlet
-from endcap_serving.intake.parquet import tables
-from endcap_serving.intake.seen import Seen
-from endcap_serving.intake.segments import Content, Folder, Frame, read, remove_drafts, sequence_of
+from endcap_serving.intake import damaged_segments, metrics
+from endcap_serving.intake.destinations import Destination
+from endcap_serving.intake.known_ids import KnownIds
+from endcap_serving.intake.parquet import build_tables
+from endcap_serving.intake.segments import (
+    Frame,
+    SegmentContent,
+    SegmentFolder,
+    parse_sequence,
+    read_segment,
+    remove_drafts,
+)
 from endcap_serving.json_log import log_fields_of
 
 log = logging.getLogger("endcap.intake")
@@ -27,13 +34,13 @@ TIDYING = 60.0
 class Sealer:
     """A thread that seals segments in the order of their numbers, and tries again until it goes."""
 
-    def __init__(self, folder: Path, seen: Seen, outlet: Callable[[], Outlet], instance: str) -> None:
+    def __init__(self, folder: Path, seen: KnownIds, outlet: Callable[[], Destination], instance: str) -> None:
         """outlet: opens it, or raises as the outlet itself does: it may be away when the intake starts.
 
         instance: the part of files' names that no other intake's files have.
         """
-        self._folder, self._seen, self._open, self._instance = Folder(folder), seen, outlet, instance
-        self._outlet: Outlet | None = None
+        self._folder, self._seen, self._open, self._instance = SegmentFolder(folder), seen, outlet, instance
+        self._outlet: Destination | None = None
         self._waiting: deque[tuple[Path, float, int | None]] = deque()
         self._wake = threading.Condition()
         self._ending = False
@@ -102,17 +109,17 @@ class Sealer:
         """Done again after a kill it makes the same files under the same names."""
         if not file.exists():
             return
-        begun, content, sequence = time.monotonic(), read(file, end), sequence_of(file)
+        begun, content, sequence = time.monotonic(), read_segment(file, end), parse_sequence(file)
         self._seen.keep(sequence, [one.hashes for one in content.frames])
         if self._outlet is None:
             self._outlet = self._open()
         day = datetime.fromtimestamp(content.opened / 1000, UTC).date()
-        made = tables(content.frames)
+        made = build_tables(content.frames)
         for kind, table in made.items():
             self._outlet.put(f"{kind}/date={day}/{self._instance}-{sequence:012d}.parquet", table)
         if content.damaged or content.tail:
             # A closed segment ends with a frame: a torn tail of the newest was cut off at the start.
-            kept.set_aside(file, content)
+            damaged_segments.set_aside(file, content)
         else:
             self._folder.remove(file)
         metrics.SEALED.inc()
@@ -138,37 +145,37 @@ def _unsealed(error: Exception) -> EndcapError:
     return StorageError(str(error) or repr(error), code="intake.segment-unsealed", kind=type(error).__name__)
 
 
-def recover(folder: Path, seen: Seen, replay: Callable[[Sequence[Frame]], None]) -> list[Path]:
+def recover(folder: Path, seen: KnownIds, replay: Callable[[Sequence[Frame]], None]) -> list[Path]:
     """What an earlier process left: torn tails are cut off, ids are known again; the segments that are to be sealed.
 
     replay: is given the records of the newest, which the online store may not have got.
     """
-    segments = Folder(folder)
+    segments = SegmentFolder(folder)
     for place in (folder, segments.path, seen.folder):
         remove_drafts(place)
-    kept.bound(segments.path)
+    damaged_segments.bound(segments.path)
     left = []
     newest: Sequence[Frame] = ()
     there = segments.there()
     for file in there:
-        content = read(file)
+        content = read_segment(file)
         # Only the newest was written to when the process ended. A bad tail of another is damage, which sealing sees.
         if content.torn and file == there[-1]:
             _cut(file, content)
         if not content.frames and not content.tail:
             segments.remove(file)
             continue
-        seen.keep_or_remember(sequence_of(file), [one.hashes for one in content.frames])
+        seen.keep_or_remember(parse_sequence(file), [one.hashes for one in content.frames])
         newest = content.frames
         left.append(file)
     replay(newest)
     return left
 
 
-def _cut(file: Path, content: Content) -> None:
+def _cut(file: Path, content: SegmentContent) -> None:
     """Where there is no room to keep the tail it stays, and the whole segment is set aside when it is sealed."""
     try:
-        kept.cut_torn_tail(file, content)
+        damaged_segments.cut_torn_tail(file, content)
     except OSError as error:
         log.error("a torn tail cannot be kept beside", extra=log_fields_of(_unsealed(error)) | {"segment": file.name})
     else:

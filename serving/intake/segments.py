@@ -40,7 +40,7 @@ SUFFIX, DRAFT = ".log", ".draft"
 _BLOCK = 4096
 
 
-def frame(kind: int, hashes: Sequence[int], lines: Sequence[bytes]) -> bytes:
+def encode_frame(kind: int, hashes: Sequence[int], lines: Sequence[bytes]) -> bytes:
     """Records of one kind as they lie in a segment. hashes: of their ids; lines: JSON, without line ends."""
     payload = np.array(hashes, np.uint64).tobytes() + b"\n".join(lines) + b"\n"
     head = FRAME.pack(MARKER, kind, _head_check(kind, len(lines), len(payload)), len(lines), len(payload), 0)
@@ -68,7 +68,7 @@ class Frame:
 
 
 @dataclass
-class Content:
+class SegmentContent:
     """What is good in a segment. opened: epoch ms. end: where the last good frame ends. size: bytes of the file."""
 
     opened: int = 0
@@ -86,13 +86,13 @@ class Content:
         return self.size - self.end
 
 
-def read(file: Path, end: int | None = None) -> Content:
+def read_segment(file: Path, end: int | None = None) -> SegmentContent:
     """Every good frame of a segment, in order. Raises OSError.
 
     end: how far the file is good, where that is known. What stands behind was told to have failed.
     """
     raw = _bytes(file)[:end]
-    content = Content(size=len(raw), damaged=int(end is not None and len(raw) < end))
+    content = SegmentContent(size=len(raw), damaged=int(end is not None and len(raw) < end))
     if len(raw) >= HEADER.size:
         magic, opened, crc = HEADER.unpack_from(raw)
         if magic == MAGIC and crc == zlib.crc32(raw[: HEADER.size - _CRC.size]):
@@ -205,7 +205,7 @@ class Segment:
         os.fdatasync(self._handle)
 
 
-class Folder:
+class SegmentFolder:
     """The segments of one intake, and their numbers."""
 
     def __init__(self, folder: Path) -> None:
@@ -228,8 +228,8 @@ class Folder:
 
     def _take(self, after: int) -> int:
         # Of a note that was lost: never a number that a file has.
-        number = max([self._noted(), after + 1, *(sequence_of(file) + 1 for file in self.path.glob("[0-9]*"))])
-        replace(self._next, str(number + 1).encode())
+        number = max([self._noted(), after + 1, *(parse_sequence(file) + 1 for file in self.path.glob("[0-9]*"))])
+        replace_file(self._next, str(number + 1).encode())
         return number
 
     def _noted(self) -> int:
@@ -244,14 +244,14 @@ class Folder:
     def begin(self) -> None:
         """Note the first number of a folder that has none. Raises OSError."""
         if not self._next.exists():
-            replace(self._next, b"1")
+            replace_file(self._next, b"1")
 
 
-def sequence_of(file: Path) -> int:
+def parse_sequence(file: Path) -> int:
     return int(file.name.partition(".")[0])
 
 
-def replace(file: Path, content: bytes, mode: int = 0o666) -> None:
+def replace_file(file: Path, content: bytes, mode: int = 0o666) -> None:
     """Write a file in one step and durably: after a kill there is the old one or the new one. Raises OSError.
 
     mode: of a new file, less what the process masks.

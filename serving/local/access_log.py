@@ -9,7 +9,7 @@ from pathlib import Path
 
 from endcap_serving.gateway.admin import AdminClient
 from endcap_serving.gateway.pseudonyms import Pseudonyms, Shoppers, start_rewriting, write_all
-from endcap_serving.local.process import private
+from endcap_serving.local.process import open_private
 
 
 class AccessLog:
@@ -57,7 +57,7 @@ class AccessLog:
     def _write(self, lines: bytes) -> None:
         with self._writing:
             if self._handle is None:
-                self._handle = private(str(self.file), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+                self._handle = open_private(str(self.file), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             write_all(self._handle, lines)
 
     def _shut(self) -> None:

@@ -11,7 +11,7 @@ REMOTE_TICK = 1.0
 """Seconds between two looks at the document where the store is not on this machine."""
 
 
-class Desired:
+class DesiredState:
     """`wanted` is what was read last. Raises NotFoundError where nothing is deployed, as `read_state` does."""
 
     def __init__(self, store: Store, recommender: str) -> None:

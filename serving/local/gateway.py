@@ -8,7 +8,7 @@ from pathlib import Path
 
 from endcap.errors import EndcapError
 from endcap_serving.gateway.routes import Split, Upstream
-from endcap_serving.local.envoy_process import Envoy
+from endcap_serving.local.envoy_process import EnvoyProcess
 from endcap_serving.local.events import GatewayFailed, Listener
 from endcap_serving.local.predictors import PROVEN
 
@@ -16,16 +16,16 @@ LONGEST_WAIT = 10.0
 """Seconds: an Envoy that dies again and again as soon as it runs is started no more often."""
 
 
-class Front:
+class LocalGateway:
     """Starts Envoy by `start`, which is given a port, 0: any free one. Its port stays the same."""
 
-    def __init__(self, port: int, start: Callable[[int, Split], Envoy], listener: Listener) -> None:
+    def __init__(self, port: int, start: Callable[[int, Split], EnvoyProcess], listener: Listener) -> None:
         self._port = port
         self._start = start
         self._listener = listener
         self._failures = 0
         self._started = self._again_at = 0.0
-        self.envoy: Envoy | None = None
+        self.envoy: EnvoyProcess | None = None
         self.split: Split | None = None
         """What Envoy was told last, and took."""
 

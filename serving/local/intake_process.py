@@ -13,7 +13,7 @@ from endcap.registry.package import INFO, SPEC
 from endcap.store import Store
 from endcap_serving.gateway.routes import Upstream
 from endcap_serving.local.events import IntakeFailed, Listener
-from endcap_serving.local.predictors import LONGEST_WAIT, PROVEN, READY_WITHIN, free_port
+from endcap_serving.local.predictors import LONGEST_WAIT, PROVEN, READY_WITHIN, find_free_port
 from endcap_serving.local.process import Process
 from endcap_serving.watchdog import Watchdog, make_http_check
 
@@ -26,7 +26,7 @@ class IntakeProcess:
     """
 
     def __init__(self, store: Store, recommender: str, folder: Path, listener: Listener) -> None:
-        self.upstream = Upstream("intake", free_port(), kind="intake")
+        self.upstream = Upstream("intake", find_free_port(), kind="intake")
         self.process: Process | None = None
         self._options = {
             "--folder": str(store.work_folder("intake", recommender)),
@@ -62,7 +62,7 @@ class IntakeProcess:
             self._listener(IntakeFailed(wait, failure))
         if self.process is None and now >= self._retry_at:
             self._started = now
-            words = [word for option in {**self._options, "--shop": shop_of(package)}.items() for word in option]
+            words = [word for option in {**self._options, "--shop": read_shop_name(package)}.items() for word in option]
             command = [sys.executable, "-m", "endcap_serving.intake", *words]
             self.process = Process("intake", command, self._log, self._online)
             live = make_http_check(f"http://127.0.0.1:{self.upstream.port}/healthz")
@@ -83,7 +83,7 @@ class IntakeProcess:
         return hung
 
 
-def shop_of(package: Path) -> str:
+def read_shop_name(package: Path) -> str:
     """The name under which the online store keeps what is the shop's: its datasets lie under it too."""
     dataset = str(json.loads((package / INFO).read_text()).get("dataset") or "").split("/")
     return dataset[-2] if len(dataset) > 1 else PurePath(json.loads((package / SPEC).read_text())["shop"]).stem

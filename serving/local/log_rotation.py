@@ -9,24 +9,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from endcap_serving.local.process import private
+from endcap_serving.local.process import open_private
 
 LOOK = 5.0
 """Seconds between two looks at the sizes."""
 
 
 @dataclass(frozen=True)
-class Rotation:
+class RotationSettings:
     """size: bytes from which a log is set aside. kept: of each log, so many that were."""
 
     size: int = 32 * 2**20
     kept: int = 4
 
 
-class Logs:
+class LogRotator:
     """All files in a run's folder whose names end in .log. `tend` now and then; it raises OSError."""
 
-    def __init__(self, folder: Path, rotation: Rotation) -> None:
+    def __init__(self, folder: Path, rotation: RotationSettings) -> None:
         self._folder, self._rotation = folder, rotation
         self._looked = time.monotonic()
         self._unopened: set[Path] = set()
@@ -61,7 +61,7 @@ class Logs:
             return
         # Its writer holds it open, and adds at its end wherever that is.
         try:
-            with file.open("rb") as source, open(names[1], "wb", opener=private) as copy:
+            with file.open("rb") as source, open(names[1], "wb", opener=open_private) as copy:
                 shutil.copyfileobj(source, copy)
         except OSError:
             names[1].unlink(missing_ok=True)

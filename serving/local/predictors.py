@@ -17,7 +17,7 @@ from endcap.store import Store
 from endcap_serving.errors import wrap_error
 from endcap_serving.gateway.routes import Upstream
 from endcap_serving.local.events import Listener, PredictorFailed, PredictorReady, PredictorStarted
-from endcap_serving.local.process import Process, end_all
+from endcap_serving.local.process import Process, end_processes
 from endcap_serving.watchdog import Watchdog, make_http_check
 
 START_LIMIT = 120.0
@@ -29,7 +29,7 @@ READY_WITHIN = 2.0
 _numbers = itertools.count(1)
 
 
-class Predictor:
+class PredictorProcess:
     """One predictor process on a free port of loopback."""
 
     def __init__(self, recommender: str, variant: str, target: Target, store: Store, folder: Path) -> None:
@@ -39,7 +39,7 @@ class Predictor:
         self.target = target
         self.package = package
         """Its folder, found to be whole."""
-        self.upstream = Upstream(name, free_port(), kind="shadow" if variant == "shadow" else "predictor")
+        self.upstream = Upstream(name, find_free_port(), kind="shadow" if variant == "shadow" else "predictor")
         self.started = time.monotonic()
         self._ready = make_http_check(f"http://127.0.0.1:{self.upstream.port}/v2/models/{recommender}/ready")
         options = {
@@ -83,31 +83,31 @@ class Predictor:
         """Ask it to end, and kill it after `patience` seconds; 0: at once."""
         self.pulse.close()
         if patience:
-            end_all([self.process], patience)
+            end_processes([self.process], patience)
         else:
             self.process.kill()
 
 
 @dataclass
-class Variant:
+class VariantProcesses:
     """The predictors of `stable`, `canary` or `shadow`, brought step by step to a wanted target."""
 
     name: str
-    start: Callable[[Target], Predictor]
+    start: Callable[[Target], PredictorProcess]
     listener: Listener
-    current: Predictor | None = None
+    current: PredictorProcess | None = None
     """Ready, and alive when last looked at."""
-    coming: Predictor | None = None
+    coming: PredictorProcess | None = None
     failures: int = 0
     error: EndcapError | None = None
     """Of the last failure, until the next success."""
     _retry_at: float = 0.0
     _failed: Target | None = field(default=None)
 
-    def tend(self, wanted: Target | None) -> list[Predictor]:
+    def tend(self, wanted: Target | None) -> list[PredictorProcess]:
         """One look, without waiting: note deaths, start, take over. Returns predictors that are to be drained."""
         wanted = Target(version=wanted.version, package=wanted.package) if wanted else None
-        leaving: list[Predictor] = []
+        leaving: list[PredictorProcess] = []
         failures = self.failures
         self._look_at_current()
         if self.coming and self.coming.target != wanted:
@@ -134,7 +134,7 @@ class Variant:
                 self.failures = 0
             self._fail(dead.target, failure)
 
-    def _look_at_coming(self, coming: Predictor) -> list[Predictor]:
+    def _look_at_coming(self, coming: PredictorProcess) -> list[PredictorProcess]:
         if failure := coming.failure():
             self.coming = None
             self._fail(coming.target, failure)
@@ -180,7 +180,7 @@ def _late(process: Process) -> EndcapError:
     )
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -117,7 +117,7 @@ class Process:
             self._child.wait(_DIES_WITHIN)
 
 
-def end_all(processes: Iterable[Process], patience: float = 5.0) -> None:
+def end_processes(processes: Iterable[Process], patience: float = 5.0) -> None:
     """End processes together: ask all, give them `patience` seconds between them, kill the rest."""
     running = list(processes)
     for process in running:
@@ -130,12 +130,12 @@ def end_all(processes: Iterable[Process], patience: float = 5.0) -> None:
 def _opened(log: Path) -> IO[bytes]:
     """The log, to be added to; where it cannot be, what nobody keeps: a process is worth more than its log."""
     try:
-        return open(log, "ab", opener=private)
+        return open(log, "ab", opener=open_private)
     except OSError:
         return Path(os.devnull).open("ab")
 
 
-def private(path: str, flags: int) -> int:
+def open_private(path: str, flags: int) -> int:
     """An `opener`: a file that is made has mode 600."""
     return os.open(path, flags, 0o600)
 

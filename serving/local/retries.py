@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from endcap.errors import EndcapError
 from endcap_serving.errors import wrap_error
-from endcap_serving.local.events import Event, Listener, Recovered, Troubled
+from endcap_serving.local.events import Listener, PartFailed, PartRecovered, ServingEvent
 
 WAITS = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before a part that failed is tried again; the last for ever."""
 log = logging.getLogger("endcap.serving")
-Tell = Callable[[EndcapError], Event]
+MakeEvent = Callable[[EndcapError], ServingEvent]
 
 
 @dataclass
@@ -29,7 +29,7 @@ class _Trouble:
     told: str = ""
 
 
-class Turns:
+class RetriedParts:
     """Carries out parts of turns. Until `begun` their errors are raised: what cannot start shall not."""
 
     def __init__(self, listener: Listener) -> None:
@@ -38,7 +38,7 @@ class Turns:
         self._unheard = ""
         self._troubles: dict[str, _Trouble] = {}
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: ServingEvent) -> None:
         """Hand an event on. A listener that fails, such as one that writes to a full disk, ends nothing either."""
         try:
             self._listener(event)
@@ -49,7 +49,7 @@ class Turns:
                 self._unheard = repr(error)
                 log.warning("an event cannot be told: %s", error)
 
-    def take(self, part: str, do: Callable[[], None], tell: Tell | None = None, *, lenient: bool = False) -> None:
+    def take(self, part: str, do: Callable[[], None], tell: MakeEvent | None = None, *, lenient: bool = False) -> None:
         """Carry a part out, unless it failed a moment ago. tell: the event of its failing, if it has one of its own.
         lenient: its errors are told before `begun` too.
 
@@ -67,9 +67,9 @@ class Turns:
         else:
             if trouble:
                 del self._troubles[part]
-                self.tell(Recovered(part, round(time.monotonic() - trouble.since, 1)))
+                self.tell(PartRecovered(part, round(time.monotonic() - trouble.since, 1)))
 
-    def _note(self, part: str, error: EndcapError, tell: Tell | None) -> None:
+    def _note(self, part: str, error: EndcapError, tell: MakeEvent | None) -> None:
         now = time.monotonic()
         trouble = self._troubles.setdefault(part, _Trouble(now))
         wait = WAITS[min(trouble.tries, len(WAITS) - 1)]
@@ -78,4 +78,4 @@ class Turns:
         name = f"{error.code} {error.fields.get('kind', '')} {error.fields.get('reason', '')}"
         if name != trouble.told:
             trouble.told = name
-            self.tell(tell(error) if tell else Troubled(part, error))
+            self.tell(tell(error) if tell else PartFailed(part, error))

@@ -16,7 +16,7 @@ KEPT_RUNS = 5
 _RUN = re.compile(r"\d{8}T\d{6}-\d+-.+")
 
 
-def run_folder(store: Store, recommender: str) -> Path:
+def make_run_folder(store: Store, recommender: str) -> Path:
     """A folder of mode 700 for this run; the newest few of ended runs are kept. Raises StorageError."""
     runs = store.work_folder("serving", recommender)
     # Whatever else someone put there is none of ours.
@@ -29,6 +29,6 @@ def run_folder(store: Store, recommender: str) -> Path:
         return Path(tempfile.mkdtemp(prefix=f"{now}-{os.getpid()}-", dir=runs))
 
 
-def restore(folder: Path) -> None:
+def restore_folder(folder: Path) -> None:
     """Make it again, where it was removed. Raises OSError where something else is in its place."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

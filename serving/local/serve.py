@@ -21,7 +21,7 @@ from endcap.store import Store
 from endcap_serving.errors import wrap_error
 from endcap_serving.gateway.access.settings import make_local_settings, parse_access
 from endcap_serving.gateway.pseudonyms import Shoppers
-from endcap_serving.local.events import Listener, Served, Stopped
+from endcap_serving.local.events import Listener, ServingStarted, ServingStopped
 from endcap_serving.local.supervisor import DRAIN_LEAST, TICK, Supervisor
 
 __all__ = ["DRAIN_LEAST", "Supervisor", "serve", "serving"]
@@ -42,7 +42,7 @@ def serve(
 ) -> None:
     """Serve what is deployed until SIGINT, SIGTERM or SIGHUP; from the main thread.
 
-    port 0: any free one. listener: is called with each event, such as `Served` with the address. shoppers: what the
+    port 0: any free one. listener: is called with each event, such as `ServingStarted` with the address. shoppers: what the
     access log says of who is asked for. access, origins, host_names, rate: who may do what, as the options of
     `endcap serve` have it. Raises NotFoundError where nothing is deployed, UserError where the port is taken or the
     access policy cannot be used, IntegrityError where the stable version's package is damaged, EndcapError where it
@@ -53,7 +53,7 @@ def serve(
     with _signals(stop):
         _check_port(host, port)
         supervisor = Supervisor(store, recommender, host, port, listener, shoppers, settings=settings)
-        _run(supervisor, stop, lambda address: supervisor.tell(Served(recommender, address)))
+        _run(supervisor, stop, lambda address: supervisor.tell(ServingStarted(recommender, address)))
 
 
 @contextlib.contextmanager
@@ -82,7 +82,7 @@ def serving(
         except BaseException as error:
             errors.append(error)
             if started.is_set():
-                listener(Stopped(wrap_error(error)))
+                listener(ServingStopped(wrap_error(error)))
         finally:
             started.set()
 

@@ -12,25 +12,25 @@ from endcap_serving.gateway import fallback
 from endcap_serving.gateway.access.settings import AccessSettings, make_local_settings, require_access
 from endcap_serving.gateway.pseudonyms import Shoppers
 from endcap_serving.gateway.routes import Split, Upstream
-from endcap_serving.local.desired_state import Desired
-from endcap_serving.local.envoy_process import Envoy
+from endcap_serving.local.desired_state import DesiredState
+from endcap_serving.local.envoy_process import EnvoyProcess
 from endcap_serving.local.events import (
     AccessNotFollowed,
     GatewayNotRestarted,
     Listener,
     ListFailed,
-    Loading,
     PredictorEnded,
-    Routed,
+    RoutesChanged,
     StateUnreadable,
+    StillLoading,
 )
-from endcap_serving.local.gateway import Front
+from endcap_serving.local.gateway import LocalGateway
 from endcap_serving.local.intake_process import IntakeProcess
-from endcap_serving.local.log_rotation import Logs, Rotation
-from endcap_serving.local.predictors import Predictor, Variant
-from endcap_serving.local.process import end_all
-from endcap_serving.local.retries import Turns
-from endcap_serving.local.run_folder import restore, run_folder
+from endcap_serving.local.log_rotation import LogRotator, RotationSettings
+from endcap_serving.local.predictors import PredictorProcess, VariantProcesses
+from endcap_serving.local.process import end_processes
+from endcap_serving.local.retries import RetriedParts
+from endcap_serving.local.run_folder import make_run_folder, restore_folder
 
 TICK = 0.1
 """Seconds between two looks at the document and the processes."""
@@ -53,7 +53,7 @@ class Supervisor:
         port: int,
         listener: Listener,
         shoppers: Shoppers = "plain",
-        rotation: Rotation | None = None,
+        rotation: RotationSettings | None = None,
         settings: AccessSettings | None = None,
     ) -> None:
         """settings: of access; left out: what `usual` has for the host."""
@@ -61,17 +61,17 @@ class Supervisor:
         self._host, self._shoppers = host, shoppers
         self._settings = settings or make_local_settings(host)
         self._access = require_access(self._settings)
-        self._turns = Turns(listener)
-        self._desired = Desired(store, recommender)
+        self._turns = RetriedParts(listener)
+        self._desired = DesiredState(store, recommender)
         # What is routed by: it stays the old one until the stable version of a new one is ready.
         self._effective = self._desired.wanted
-        self.folder = run_folder(store, recommender)
-        self._logs = Logs(self.folder, rotation or Rotation())
+        self.folder = make_run_folder(store, recommender)
+        self._logs = LogRotator(self.folder, rotation or RotationSettings())
         self._stable, self._canary, self._shadow = (self._variant(name) for name in ("stable", "canary", "shadow"))
         self._fallback = fallback.ListServer(lambda: {recommender: self._effective.terms})
         self._intake = IntakeProcess(store, recommender, self.folder, self.tell)
-        self._front = Front(port, self._envoy, self.tell)
-        self._leaving: list[tuple[Predictor, float]] = []
+        self._front = LocalGateway(port, self._envoy, self.tell)
+        self._leaving: list[tuple[PredictorProcess, float]] = []
 
     @property
     def address(self) -> str:
@@ -97,12 +97,12 @@ class Supervisor:
                 return
             if time.monotonic() - said > 5:
                 said = time.monotonic()
-                self.tell(Loading(round(said - began, 1)))
+                self.tell(StillLoading(round(said - began, 1)))
 
     def step(self) -> None:
         """Look once, do what is to be done, do not wait for predictors."""
         take = self._turns.take
-        take("the run's folder", lambda: restore(self.folder))
+        take("the run's folder", lambda: restore_folder(self.folder))
         take("the desired state", self._desired.look, StateUnreadable, lenient=True)
         take("the predictors", self._tend_predictors)
         take("the list server", self._tend_list)
@@ -120,7 +120,7 @@ class Supervisor:
         predictors += [predictor for predictor, _ in self._leaving]
         gateway = self._front.envoy.process if self._front.envoy else None
         processes = [*(predictor.process for predictor in predictors), self._intake.process, gateway]
-        end_all([process for process in processes if process])
+        end_processes([process for process in processes if process])
         for predictor in predictors:
             predictor.pulse.close()
         self._intake.close()
@@ -165,8 +165,8 @@ class Supervisor:
         if self._settings.error is not None:
             raise self._settings.error
 
-    def _envoy(self, port: int, split: Split) -> Envoy:
-        return Envoy(
+    def _envoy(self, port: int, split: Split) -> EnvoyProcess:
+        return EnvoyProcess(
             self.folder / "gateway",
             self._host,
             port,
@@ -178,11 +178,11 @@ class Supervisor:
             access=self._settings.access or self._access,
         )
 
-    def _variant(self, name: str) -> Variant:
-        def start(target: Target) -> Predictor:
-            return Predictor(self._recommender, name, target, self._store, self.folder)
+    def _variant(self, name: str) -> VariantProcesses:
+        def start(target: Target) -> PredictorProcess:
+            return PredictorProcess(self._recommender, name, target, self._store, self.folder)
 
-        return Variant(name, start, self.tell)
+        return VariantProcesses(name, start, self.tell)
 
     def _split_now(self) -> Split | None:
         """Of what answers at this moment: the shoppers of a dead canary get the stable version until it is back.
@@ -204,10 +204,10 @@ class Supervisor:
             state.terms,
         )
 
-    def _routed(self, split: Split) -> Routed:
+    def _routed(self, split: Split) -> RoutesChanged:
         return _routed(split, self._effective, self._stable)
 
-    def _leave(self, predictors: list[Predictor]) -> None:
+    def _leave(self, predictors: list[PredictorProcess]) -> None:
         self._leaving += [(predictor, time.monotonic()) for predictor in predictors]
 
     def _drain(self) -> None:
@@ -239,12 +239,12 @@ class Supervisor:
         )
 
 
-def _answering(variant: Variant, wanted: Target | None) -> Upstream | None:
+def _answering(variant: VariantProcesses, wanted: Target | None) -> Upstream | None:
     return variant.current.upstream if wanted and variant.current and variant.serves(wanted) else None
 
 
-def _routed(split: Split, state: Deployment, stable: Variant) -> Routed:
-    return Routed(
+def _routed(split: Split, state: Deployment, stable: VariantProcesses) -> RoutesChanged:
+    return RoutesChanged(
         stable.current.target.version if stable.current else state.stable.version,
         state.canary.version if split.canary and state.canary else None,
         split.share,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from endcap_serving.gateway import routes
 from endcap_serving.gateway.clusters import Json
-from endcap_serving.local.process import private
+from endcap_serving.local.process import open_private
 
 _REMEMBERED = 8
 
@@ -49,7 +49,7 @@ class WatchedFiles:
             version = str(self._version + 1)
             # It reads a watched file when another is moved onto it.
             draft = self._folder / f".{name}"
-            write_privately(draft, json.dumps(routes.build_response(resources, version), indent=1))
+            write_private_file(draft, json.dumps(routes.build_response(resources, version), indent=1))
             draft.replace(self._folder / name)
             self._version += 1
             sent.append((resources, version))
@@ -57,7 +57,7 @@ class WatchedFiles:
         return {version for what, version in sent if what == resources}
 
 
-def write_privately(file: Path, text: str) -> None:
+def write_private_file(file: Path, text: str) -> None:
     """For nobody else to read: it may name who is asked for."""
-    with open(file, "w", opener=private) as handle:
+    with open(file, "w", opener=open_private) as handle:
         handle.write(text)

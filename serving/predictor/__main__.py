@@ -21,8 +21,8 @@ from endcap import devices
 from endcap.errors import EndcapError, marked
 from endcap.online import NONE, ONLINE, open_online
 from endcap_serving.json_log import CANNOT_RUN, log_fields_of, log_json_lines
-from endcap_serving.predictor.options import arguments, without_online
-from endcap_serving.predictor.workers import listen, supervise
+from endcap_serving.predictor.options import parse_arguments, remove_online_option
+from endcap_serving.predictor.workers import open_listener, supervise_workers
 from endcap_serving.tls import load_server_tls
 
 PATIENCE = 5.0
@@ -44,7 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def run(words: Sequence[str] | None) -> int:
     """Serve, or start and watch those who do. Returns the exit status; raises EndcapError where it must not serve."""
-    given = arguments(words)
+    given = parse_arguments(words)
     # Read by the numeric libraries as they are imported. NumPy's products are small: on two threads they take up to ten
     # times as long as on one; large ones go to PyTorch.
     os.environ["OMP_NUM_THREADS"], os.environ["OPENBLAS_NUM_THREADS"] = str(given.threads), "1"
@@ -55,14 +55,14 @@ def run(words: Sequence[str] | None) -> int:
     if given.workers > 1:
         # Workers get it by the environment: it may hold a password, and everybody may read a command line.
         os.environ[ONLINE] = given.online or NONE
-        own = without_online(sys.argv[1:] if words is None else words)
-        return supervise(own, given, listener, secure)
+        own = remove_online_option(sys.argv[1:] if words is None else words)
+        return supervise_workers(own, given, listener, secure)
     serve(given, listener, secure)
     return 0
 
 
 def _listener(host: str, port: int, fd: int | None) -> socket.socket:
-    return listen(host, port) if fd is None else socket.socket(fileno=fd)
+    return open_listener(host, port) if fd is None else socket.socket(fileno=fd)
 
 
 def serve(given: argparse.Namespace, listener: socket.socket, secure: socket.socket | None = None) -> None:
@@ -70,7 +70,7 @@ def serve(given: argparse.Namespace, listener: socket.socket, secure: socket.soc
     from endcap.models.device import device_of
     from endcap.registry.package import describe_environment, load_package
     from endcap.store import check_artifact
-    from endcap_serving.predictor.versions import mismatches
+    from endcap_serving.predictor.versions import find_mismatches
 
     # Before torch looks for GPUs: it does so once.
     request, lack = devices.check_gpus()
@@ -84,7 +84,7 @@ def serve(given: argparse.Namespace, listener: socket.socket, secure: socket.soc
     # Only some models are of torch; loading one has imported it.
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(given.threads)
-    differs = mismatches(package.environment, describe_environment())
+    differs = find_mismatches(package.environment, describe_environment())
     if differs:
         told = {name: {"made_with": made, "here": here} for name, (made, here) in differs.items()}
         log.warning("the package was made with other versions", extra=told)
@@ -98,9 +98,9 @@ def serve(given: argparse.Namespace, listener: socket.socket, secure: socket.soc
     from endcap.registry.online_features import get_shop_name, open_online_features
     from endcap_serving.predictor.engine import Engine, ServedVersion, UnreadableKeys
     from endcap_serving.predictor.metrics import Metrics
-    from endcap_serving.predictor.refresh import Refresh
+    from endcap_serving.predictor.refresh import CatalogueRefresh
     from endcap_serving.predictor.server import Sockets
-    from endcap_serving.predictor.server import serve as serve_engines
+    from endcap_serving.predictor.server import serve_engines as serve_engines
 
     metrics = Metrics()
     if request is not None:
@@ -117,7 +117,7 @@ def serve(given: argparse.Namespace, listener: socket.socket, secure: socket.soc
     if store is not None:
         # A catalogue is megabytes, and nobody waits for it.
         patient = open_online(given.online, shop=get_shop_name(package), timeout=PATIENCE)
-        refresh = Refresh(patient, [engine], metrics, given.refresh)
+        refresh = CatalogueRefresh(patient, [engine], metrics, given.refresh)
         refresh.start()
     wire = Sockets(listener, secure, tls, plain=given.plain == "all")
     serve_engines([engine], metrics, wire, wait=given.drain_wait, limit=given.drain_limit, signs=given.signs)

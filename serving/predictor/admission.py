@@ -59,7 +59,7 @@ class Admission:
         self.pace = kept * self.pace + (1 - kept) * max(whole / requests, AT_LEAST)
 
 
-async def watch_loop(admissions: Sequence[Admission]) -> None:
+async def measure_loop_lag(admissions: Sequence[Admission]) -> None:
     """Tell, for ever, by how much the event loop is late: by as much as each of its last looks at the clock was."""
     loop, seen = asyncio.get_running_loop(), deque([0.0], maxlen=LOOKS)
     while True:

@@ -23,7 +23,7 @@ from endcap_serving.predictor.asgi_io import (
     send_reply,
 )
 from endcap_serving.predictor.engine import Engine
-from endcap_serving.predictor.metrics import Metrics, exposition
+from endcap_serving.predictor.metrics import Metrics, write_exposition
 from endcap_serving.predictor.ranking_calls import RankingCalls
 from endcap_serving.tracing import Tracing
 
@@ -56,7 +56,7 @@ class PredictorApp:
     async def _get(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/metrics":
             accept = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"), "")
-            text, content_type = exposition(accept)
+            text, content_type = write_exposition(accept)
             await send_reply(send, Reply(200, text, {"content-type": content_type}))
         elif engine := self._models.get(scope["path"]):
             await send_reply(send, Reply(200, orjson.dumps(_metadata(engine))))

@@ -23,7 +23,7 @@ BUSY = 6
 """One that computes is given so many times as long."""
 
 
-async def beat(pipe: int, health: Health) -> None:
+async def send_heartbeats(pipe: int, health: Health) -> None:
     """Give signs of life to the pipe, for as long as this process is well."""
     os.set_blocking(pipe, False)
     while True:
@@ -34,7 +34,7 @@ async def beat(pipe: int, health: Health) -> None:
         await asyncio.sleep(EVERY)
 
 
-class Signs:
+class HeartbeatPipe:
     """What a worker is heard of. `close` once it has ended."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class Signs:
         os.close(self._ours)
 
 
-class Clock:
+class SleepDetector:
     """Whether this process ran between two looks."""
 
     def __init__(self) -> None:

@@ -33,7 +33,7 @@ _NOWHERE = ("predictor.model-unknown", "predictor.path-unknown")
 """Codes of answers that say what is served instead."""
 
 
-def answer_in_one_shape(app: FastAPI, models: Sequence[str]) -> None:
+def unify_errors(app: FastAPI, models: Sequence[str]) -> None:
     """Replace KServe's handlers; call it when KServe has added them. models: names of those that are served."""
     served = {"served": list(models[:MOST_LISTED]), "paths": list(MODEL_PATHS)}
     for kind, read in _READ.items():

@@ -147,7 +147,7 @@ class _Children(dict[tuple[str, ...], Any]):
         return self[values]
 
 
-def exposition(accept: str) -> tuple[bytes, str]:
+def write_exposition(accept: str) -> tuple[bytes, str]:
     """All metrics as text, and its content type."""
     registry = REGISTRY
     if os.environ.get(FOLDER):

@@ -17,7 +17,7 @@ MOUNT = Path("/mnt/models")
 """Where KServe's storage initializer puts what the InferenceService's storageUri names."""
 
 
-def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Options are spelt as KServe's own servers spell them too; what differs between InferenceServices comes by the
     environment. Raises UserError for a variable that `endcap.secrets` refuses."""
     version, variant = os.environ.get("ENDCAP_VERSION"), os.environ.get("ENDCAP_VARIANT", VARIANTS[0])
@@ -63,7 +63,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     return given
 
 
-def without_online(words: Sequence[str]) -> list[str]:
+def remove_online_option(words: Sequence[str]) -> list[str]:
     """A command line without the online store's address."""
     kept: list[str] = []
     given = iter(words)

@@ -30,7 +30,7 @@ from endcap_serving.predictor.asgi_io import BodyReader, ClientDisconnectedError
 from endcap_serving.predictor.engine import ONLINE_STORE, Engine, RankedAnswer, ServedVersion, format_ranking_id
 from endcap_serving.predictor.metrics import Metrics
 from endcap_serving.predictor.scopes import permit_explanations
-from endcap_serving.predictor.tensors import read_binary, read_options, tensors_of, write_as_asked
+from endcap_serving.predictor.tensors import list_tensors, read_binary, read_options, write_as_asked
 
 LARGE = 64 * 2**10
 """Bytes: the event loop does not read larger bodies itself."""
@@ -134,7 +134,7 @@ def read_v2_call(body: bytes, head: RequestHead, model: str) -> Call:
             tensors = [Tensor(tensor.name, tensor.datatype, tensor.shape, tensor.data) for tensor in document.inputs]
             return Call(read_v2_instances(tensors), partial(_write_v2, document.id or ""))
         request = read_options(document, model)
-    return Call(read_v2_instances(tensors_of(request)), partial(_write_options, request))
+    return Call(read_v2_instances(list_tensors(request)), partial(_write_options, request))
 
 
 def _write_v1(texts: Sequence[bytes], served: ServedVersion, call_id: str) -> Reply:

@@ -20,7 +20,7 @@ EVERY = 5.0
 log = logging.getLogger("endcap.predictor")
 
 
-class Refresh:
+class CatalogueRefresh:
     """Looks for a new catalogue, and gives each engine a ranker that keeps it, in one assignment.
 
     What is published and cannot be used is refused: the one before stays in use, and log and metric say so.

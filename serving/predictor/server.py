@@ -20,13 +20,13 @@ from kserve.model_server import app
 
 from endcap_serving.http_protocol import BoundedProtocol
 from endcap_serving.plain_port import PlainPortServer
-from endcap_serving.predictor.admission import watch_loop
+from endcap_serving.predictor.admission import measure_loop_lag
 from endcap_serving.predictor.asgi import PredictorApp
 from endcap_serving.predictor.engine import Engine
 from endcap_serving.predictor.health import Health
 from endcap_serving.predictor.health_plane import HealthPlane
-from endcap_serving.predictor.heartbeats import beat
-from endcap_serving.predictor.kserve_errors import EXPECTED, answer_in_one_shape
+from endcap_serving.predictor.heartbeats import send_heartbeats
+from endcap_serving.predictor.kserve_errors import EXPECTED, unify_errors
 from endcap_serving.predictor.metrics import Metrics
 from endcap_serving.predictor.warm_up import warm_up
 from endcap_serving.tls import ServerTls
@@ -122,7 +122,7 @@ class PredictorServer(kserve.ModelServer):
             start.close()
         rest = self._rest_server
         rest.create_application()
-        answer_in_one_shape(app, [engine.served.name for engine in self._engines])
+        unify_errors(app, [engine.served.name for engine in self._engines])
         lane = PredictorApp(app, self._engines, self._metrics, tracing := open_tracing("endcap-predictor"))
         await warm_up(lane, self._engines, self._metrics)
         # What was made so far stays: the collector need not look at it with every new generation.
@@ -138,10 +138,10 @@ class PredictorServer(kserve.ModelServer):
             rest.config.ssl = tls.context
         self.health.warm = True
         log.info("ready", extra={"models": [engine.served.name for engine in self._engines]})
-        watching = [asyncio.create_task(watch_loop([engine.admission for engine in self._engines]))]
+        watching = [asyncio.create_task(measure_loop_lag([engine.admission for engine in self._engines]))]
         watching += [asyncio.create_task(tls.follow())] if tls else []
         if self._signs is not None:
-            watching.append(asyncio.create_task(beat(self._signs, self.health)))
+            watching.append(asyncio.create_task(send_heartbeats(self._signs, self.health)))
         beside = PlainPortServer(lane, None if self._wire.plain else self._is_health, BoundedProtocol)
         telling = asyncio.create_task(beside.run_on(self._wire.listener)) if tls else None
         await DrainingServer(rest.config, self.health, self._wait).serve(sockets=[listener])
@@ -161,7 +161,7 @@ class PredictorServer(kserve.ModelServer):
         )
 
 
-def serve(
+def serve_engines(
     engines: Sequence[Engine],
     metrics: Metrics,
     wire: Sockets,

@@ -39,7 +39,7 @@ def read_options(request: InferenceRequest, model: str) -> InferRequest:
         raise _unreadable(str(error)) from None
 
 
-def tensors_of(request: InferRequest) -> list[Tensor]:
+def list_tensors(request: InferRequest) -> list[Tensor]:
     return [Tensor(tensor.name, tensor.datatype, tensor.shape, tensor.data) for tensor in request.inputs]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 LIBRARIES = ("endcap", "torch", "numpy")
 
 
-def mismatches(made_with: Mapping[str, str], here: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+def find_mismatches(made_with: Mapping[str, str], here: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """By library, the version that made the package and the one here, where major or minor differ."""
     return {
         name: (made_with.get(name, "none"), here.get(name, "none"))

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from endcap.errors import EndcapError, UserError
 from endcap_serving.json_log import log_fields_of
 from endcap_serving.parent_death import with_parent_death
-from endcap_serving.predictor.heartbeats import Clock, Signs
+from endcap_serving.predictor.heartbeats import HeartbeatPipe, SleepDetector
 from endcap_serving.predictor.metrics import FOLDER
 
 LOOK = 0.1
@@ -33,7 +33,7 @@ LONGEST_WAIT = 30.0
 log = logging.getLogger("endcap.predictor")
 
 
-def listen(host: str, port: int) -> socket.socket:
+def open_listener(host: str, port: int) -> socket.socket:
     """A bound socket, on which nobody listens yet: whoever knocks is refused until a server is ready."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -58,13 +58,13 @@ class Worker:
 
     number: int
     process: subprocess.Popen[bytes] | None = None
-    signs: Signs | None = None
+    signs: HeartbeatPipe | None = None
     started: float = 0.0
     failures: int = 0
     again_at: float = 0.0
 
 
-class Workers:
+class WorkerPool:
     """Keeps so many workers alive until it is told to stop."""
 
     def __init__(self, command: Sequence[str], count: int, listeners: Sequence[socket.socket], folder: str) -> None:
@@ -73,7 +73,7 @@ class Workers:
         self._listeners = listeners
         self._folder = folder
         self._workers = [Worker(number) for number in range(count)]
-        self._clock = Clock()
+        self._clock = SleepDetector()
 
     def tend(self) -> int | None:
         """Start what does not run, kill what hangs. The exit status, where a worker says that it must not serve."""
@@ -108,7 +108,7 @@ class Workers:
     def _start(self, worker: Worker) -> None:
         # It dies with this process, however that ends.
         environment = {**os.environ, FOLDER: self._folder}
-        worker.signs = Signs()
+        worker.signs = HeartbeatPipe()
         signs = ["--signs", str(worker.signs.given)]
         own = [sys.executable, "-m", "endcap_serving.predictor", *self._command, *signs]
         given = [*(listener.fileno() for listener in self._listeners), worker.signs.given]
@@ -143,7 +143,7 @@ class Workers:
         worker.process, worker.again_at = None, time.monotonic() + wait
 
 
-def supervise(
+def supervise_workers(
     words: Sequence[str], given: argparse.Namespace, listener: socket.socket, secure: socket.socket | None = None
 ) -> int:
     """Run `given.workers` predictors of this command line until a signal. Returns the exit status."""
@@ -156,7 +156,7 @@ def supervise(
     own = [*words, "--workers", "1", "--threads", str(given.threads), "--fd", str(listener.fileno())]
     own += ["--tls-fd", str(secure.fileno())] if secure else []
     folder = tempfile.mkdtemp(prefix="endcap-metrics-")
-    workers = Workers(own, given.workers, listeners, folder)
+    workers = WorkerPool(own, given.workers, listeners, folder)
     try:
         status = workers.tend()
         while status is None and not stop.wait(LOOK):

@@ -17,8 +17,8 @@ import pytest
 from endcap_serving.gateway.access.access import LOCAL_HOSTS, Access
 from endcap_serving.gateway.access.policy import EVERYTHING
 from endcap_serving.gateway.routes import Split, Upstream
-from endcap_serving.local.envoy_process import Envoy
-from endcap_serving.local.process import end_all
+from endcap_serving.local.envoy_process import EnvoyProcess
+from endcap_serving.local.process import end_processes
 from tests.access.given import AUDIENCE, ISSUER, Signer, client, policy
 from tests.serving.backends import Backend
 
@@ -54,16 +54,16 @@ def backends() -> Iterator[dict[str, Backend]]:
 
 
 @contextmanager
-def gateway(folder: Path, backends: dict[str, Backend], access: Access) -> Iterator[tuple[Envoy, httpx.Client]]:
+def gateway(folder: Path, backends: dict[str, Backend], access: Access) -> Iterator[tuple[EnvoyProcess, httpx.Client]]:
     intake = Upstream("intake", backends["intake"].server_port, kind="intake")
     shadow = Upstream("shadow", backends["shadow"].server_port, kind="shadow")
     split = Split(backends["stable"].upstream, shadow=shadow, shadow_share=1.0)
-    envoy = Envoy(folder, "127.0.0.1", 0, "shoes", split, intake=intake, access=access)
+    envoy = EnvoyProcess(folder, "127.0.0.1", 0, "shoes", split, intake=intake, access=access)
     try:
         with httpx.Client(base_url=envoy.address, timeout=10) as asker:
             yield envoy, asker
     finally:
-        end_all([envoy.process])
+        end_processes([envoy.process])
 
 
 @pytest.fixture(scope="module")

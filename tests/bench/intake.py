@@ -22,8 +22,8 @@ from typing import Any
 import httpx
 import numpy as np
 
-from endcap_serving.intake.seen import HOUR_MS, Stamp
-from endcap_serving.local.predictors import free_port
+from endcap_serving.intake.known_ids import HOUR_MS, ArrayStamp
+from endcap_serving.local.predictors import find_free_port
 
 SECONDS = 8.0
 BATCH, CONNECTIONS = 100, 8
@@ -66,7 +66,7 @@ def measure() -> list[dict[str, Any]]:
 @contextmanager
 def server(folder: Path) -> Iterator[int]:
     """An intake as it is started in a shop, on a free port."""
-    port = free_port()
+    port = find_free_port()
     words = ["--folder", str(folder / "intake"), "--out", str(folder / "out"), "--port", str(port)]
     # Segments of 8 MiB, so that sealing goes on beside.
     command = [sys.executable, "-m", "endcap_serving.intake", *words, "--segment-mib", "8", "--reserve-mib", "0"]
@@ -164,7 +164,7 @@ def _ids_of_a_day(folder: Path) -> int:
     (folder / "ids").mkdir(parents=True)
     now = time.time_ns() // 1_000_000
     for hour in range(1, 24):
-        stamp = Stamp(now - (24 - hour) * HOUR_MS, hour, hour)
+        stamp = ArrayStamp(now - (24 - hour) * HOUR_MS, hour, hour)
         np.sort(rng.integers(0, 2**64, count, np.uint64)).tofile(folder / "ids" / stamp.name)
     (folder / "next-sequence").write_text("24")
     return 23 * count

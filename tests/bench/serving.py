@@ -33,9 +33,9 @@ from endcap.spec import Recommender
 from endcap.spec.model import ModelSpec
 from endcap.store import Store, open_store
 from endcap_serving.gateway.routes import Split, Upstream
-from endcap_serving.local.envoy_process import Envoy
-from endcap_serving.local.predictors import free_port
-from endcap_serving.local.process import end_all
+from endcap_serving.local.envoy_process import EnvoyProcess
+from endcap_serving.local.predictors import find_free_port
+from endcap_serving.local.process import end_processes
 from endcap_serving.local.serve import serving
 from tests.bench._load import Load, attack, capacity, targets
 
@@ -213,7 +213,7 @@ def _memory(store: Store) -> int:
 
 def _several(case: Case, workers: int, package: Path, bodies: list[Any], folder: Path) -> dict[str, Any]:
     """What several workers take together, each having answered some requests."""
-    port = free_port()
+    port = find_free_port()
     command = [sys.executable, "-m", "endcap_serving.predictor", "--package", str(package), "--model-name", NAME]
     command += ["--version", "1", "--host", "127.0.0.1", "--port", str(port), "--workers", str(workers)]
     url = f"http://127.0.0.1:{port}/v1/models/{NAME}:predict"
@@ -230,16 +230,16 @@ def _several(case: Case, workers: int, package: Path, bodies: list[Any], folder:
 @contextmanager
 def _trivial(size: int, folder: Path) -> Iterator[str]:
     """The address of a model that does nothing, behind an Envoy of its own."""
-    port = free_port()
+    port = find_free_port()
     command = [sys.executable, "-m", "tests.bench._trivial", str(port), NAME, str(size)]
     with _process(command, folder / "trivial.log"):
-        envoy = Envoy(folder / "gateway", "127.0.0.1", 0, NAME, Split(Upstream("trivial", port)))
+        envoy = EnvoyProcess(folder / "gateway", "127.0.0.1", 0, NAME, Split(Upstream("trivial", port)))
         try:
             url = f"{envoy.address}/v1/models/{NAME}:predict"
             _wait_for(url, {"instances": []})
             yield url
         finally:
-            end_all([envoy.process])
+            end_processes([envoy.process])
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from endcap_serving.local.predictors import free_port
+from endcap_serving.local.predictors import find_free_port
 from tests.chart.conftest import Objects
 
 PASSWORD, ENCODED = "p@ss/w%rd", "p%40ss%2Fw%25rd"
@@ -37,7 +37,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     password = folder / "password"
     password.write_text(PASSWORD)
     password.chmod(0o644)
-    data, port = folder / "data", free_port()
+    data, port = folder / "data", find_free_port()
     make = [programs / "initdb", "--pgdata", data, "--username=mlflow", "--auth=scram-sha-256", "--no-sync"]
     server = None
     try:
@@ -61,7 +61,7 @@ def test_it_serves_from_postgresql_by_the_names_that_it_may(
     upgrade, server = pod["initContainers"][0], pod["containers"][0]
     given = {one["name"]: one.get("value", database) for one in server["env"]}
     environment = {**os.environ, **given, "HOME": str(tmp_path)}
-    port = free_port()
+    port = find_free_port()
     # What differs from the pod: the address it listens on, and where the volume is.
     arguments = [
         word for word in server["args"] if word.partition("=")[0] not in ("--host", "--port", "--artifacts-destination")

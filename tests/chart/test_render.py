@@ -271,7 +271,7 @@ def test_the_intake_has_a_volume_a_pod_and_what_it_needs_by_secrets(render: Rend
     pod = spec["template"]["spec"]
     (container,) = pod["containers"]
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-    given = intake.arguments(container["args"])
+    given = intake.parse_arguments(container["args"])
     assert str(given.folder) == mounts[claim["metadata"]["name"]]
     assert (given.out, given.shop, given.owned_types) == ("s3://endcap/intake", "shop", "rent,buy")
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
@@ -292,7 +292,7 @@ def test_the_intake_has_a_volume_a_pod_and_what_it_needs_by_secrets(render: Rend
     assert objects.one("Service", "endcap-intake")["spec"]["sessionAffinity"] == "ClientIP"
     named = render({**EVERYTHING, "intake": {**EVERYTHING["intake"], "keepOwned": "52w"}})
     words = named.one("StatefulSet", "endcap-intake")["spec"]["template"]["spec"]["containers"][0]["args"]
-    assert intake.arguments(words).keep_owned == 52 * 7 * 86_400
+    assert intake.parse_arguments(words).keep_owned == 52 * 7 * 86_400
 
 
 def test_mlflow_answers_to_the_names_that_pipelines_use(render: Render) -> None:

@@ -84,10 +84,10 @@ def test_the_gateway_is_given_what_it_shows_and_whom_it_trusts(objects: Objects)
 
 
 def test_the_intake_lets_in_the_gateway_and_whom_values_name(objects: Objects, render: Render) -> None:
-    from endcap_serving.intake.__main__ import arguments
+    from endcap_serving.intake.__main__ import parse_arguments
 
     pod, intake = container(objects, "StatefulSet", "endcap-intake")
-    given = arguments(intake["args"])
+    given = parse_arguments(intake["args"])
     assert mounted(pod, intake, given.tls) == "endcap-intake-tls"
     (gateway,) = given.tls_clients
     assert certified(objects, gateway, "endcap")
@@ -99,7 +99,7 @@ def test_the_intake_lets_in_the_gateway_and_whom_values_name(objects: Objects, r
     assert mounted(pod, intake, variables["ENDCAP_ONLINE_SECRET"]) == "online-certificates"
     more = {**EVERYWHERE, "tls": {**EVERYWHERE["tls"], "intakeClients": ["tills.example.com"]}}
     _, intake = container(render(more), "StatefulSet", "endcap-intake")
-    assert arguments(intake["args"]).tls_clients == (gateway, "tills.example.com")
+    assert parse_arguments(intake["args"]).tls_clients == (gateway, "tills.example.com")
 
 
 def test_mlflow_is_reached_by_its_front_alone(objects: Objects) -> None:

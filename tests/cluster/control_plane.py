@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from endcap_serving.local.predictors import free_port
+from endcap_serving.local.predictors import find_free_port
 from tests.cluster.build import module_folder, program
 from tests.cluster.certificates import Authority, Pair, write_key
 from tests.cluster.keeper import Keeper
@@ -33,7 +33,7 @@ class ControlPlane:
 
     folder: Path
     keeper: Keeper
-    port: int = field(default_factory=lambda: free_port())
+    port: int = field(default_factory=lambda: find_free_port())
 
     def __post_init__(self) -> None:
         self.authority = Authority(self.folder / "certificates")
@@ -136,7 +136,7 @@ class ControlPlane:
         wait_until(served, "the CRDs are not served")
 
     def _start_api_server(self) -> None:
-        etcd, peer = free_port(), free_port()
+        etcd, peer = find_free_port(), find_free_port()
         address, peers = f"http://127.0.0.1:{etcd}", f"http://127.0.0.1:{peer}"
         self.keeper.start(
             "etcd",

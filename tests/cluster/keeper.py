@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from endcap_serving.local.process import Process, end_all
+from endcap_serving.local.process import Process, end_processes
 
 _LOOK = 0.5
 """Seconds between two looks."""
@@ -68,7 +68,7 @@ class Keeper:
         """End everything, the latest first, so that nobody misses what it depends on."""
         self._ended.set()
         with self._lock:
-            end_all([kept.process for kept in reversed(self._kept.values())])
+            end_processes([kept.process for kept in reversed(self._kept.values())])
 
     def _process(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> Process:
         return Process(name, command, self.log(name), environment)

@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from endcap_serving.local.predictors import free_port
+from endcap_serving.local.predictors import find_free_port
 from tests.cluster import knative_ingress_stand_in
 from tests.cluster.build import module_folder, program
 from tests.cluster.control_plane import ControlPlane, wait_until
@@ -70,7 +70,7 @@ def start(plane: ControlPlane) -> None:
     activator = documents(core / "deployments" / "activator.yaml")
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "activator", "namespace": _NAMESPACE}}
     plane.apply([account, *(one for one in activator if one["kind"] in ("Deployment", "Service"))])
-    port = free_port()
+    port = find_free_port()
     plane.apply([loopback_service("webhook", _NAMESPACE), *documents(core / "webhooks" / "secret.yaml")])
     plane.apply([leads_to(hook, _NAMESPACE, "webhook", port) for hook in _hooks(core)])
     environment = {

@@ -10,7 +10,7 @@ import json
 
 import yaml
 
-from endcap_serving.local.predictors import free_port
+from endcap_serving.local.predictors import find_free_port
 from tests.cluster.build import module_folder, program
 from tests.cluster.control_plane import ControlPlane, wait_until
 from tests.cluster.manifests import Object, config_map, documents, leads_to, loopback_service, namespace
@@ -50,14 +50,14 @@ def install(plane: ControlPlane) -> None:
 
 def start(plane: ControlPlane) -> None:
     """Start the controller and lead the API server's webhook calls to it; returns when it admits an object."""
-    port = free_port()
+    port = find_free_port()
     host = f"{_SERVICE}.kserve.svc"
     pair = plane.authority.issue("kserve-webhook", host, hosts=(host,))
     serving = plane.folder / "kserve" / "k8s-webhook-server" / "serving-certs"
     serving.mkdir(parents=True)
     (serving / "tls.crt").write_bytes(pair.certificate.read_bytes())
     (serving / "tls.key").write_bytes(pair.key.read_bytes())
-    flags = [f"--webhook-port={port}", f"--metrics-addr=127.0.0.1:{free_port()}", "--health-probe-addr=0"]
+    flags = [f"--webhook-port={port}", f"--metrics-addr=127.0.0.1:{find_free_port()}", "--health-probe-addr=0"]
     environment = {
         "KUBECONFIG": str(plane.kubeconfig),
         "POD_NAMESPACE": "kserve",

@@ -7,7 +7,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from endcap_serving.local.predictors import free_port
+from endcap_serving.local.predictors import find_free_port
 from tests.cluster.build import build, program
 from tests.cluster.control_plane import wait_until
 from tests.cluster.keeper import Keeper
@@ -55,7 +55,7 @@ def start(keeper: Keeper, folder: Path) -> ObjectStore:
     data, notes = folder / "objects", folder / "metadata"
     data.mkdir(parents=True)
     notes.mkdir()
-    store = ObjectStore(f"http://127.0.0.1:{free_port()}", "endcap-test", secrets.token_hex(20))
+    store = ObjectStore(f"http://127.0.0.1:{find_free_port()}", "endcap-test", secrets.token_hex(20))
     address = store.endpoint.removeprefix("http://")
     # Attributes in a folder of their own: not every file system keeps extended ones.
     command = [program("versitygw", "versitygw"), "--port", address, "posix", "--sidecar", notes, data]

@@ -29,7 +29,7 @@ from endcap.registry import Registry
 from endcap.spec.load import Loaded, load
 from endcap.store import Store, open_store
 from endcap_pipelines.package import package as compiled
-from endcap_serving.local.predictors import free_port
+from endcap_serving.local.predictors import find_free_port
 from tests.batch.given import log, package, rows
 from tests.cluster import pods
 from tests.cluster.given import Cluster, eventually, own_namespace
@@ -228,7 +228,7 @@ def containers(cluster: Cluster, release: Release, name: str) -> dict[str, Json]
 def predictor(cluster: Cluster, release: Release, shop: Shop, folder: Path) -> Iterator[httpx.Client]:
     """The container of the pod of version 1, started and ready."""
     run = containers(cluster, release, "shoes")["1"]
-    port, logged = free_port(), folder / "predictor.log"
+    port, logged = find_free_port(), folder / "predictor.log"
     # The last of an option counts. A pod has an address of its own, here it is a port; nobody must hear of its end.
     here = ["--host", "127.0.0.1", "--port", str(port), "--drain-wait", "0"]
     command = pods.command(

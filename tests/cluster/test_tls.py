@@ -22,7 +22,7 @@ from endcap.cluster import connect
 from endcap.deploy.ownership import delete_objects
 from endcap.deploy.reconcile import reconcile
 from endcap.deploy.variants import read_variants
-from endcap_serving.local.predictors import free_port
+from endcap_serving.local.predictors import find_free_port
 from tests.access.given import client
 from tests.cluster import pods
 from tests.cluster.build import module_folder
@@ -185,9 +185,9 @@ def start_gateway(cluster: Cluster, release: Release, folder: Path, dns: int, st
     """The container of the gateway's pod; the port of its listener."""
     pod = cluster.get("deployment", "endcap-gateway", release.namespace)["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    port = free_port()
-    here = ["--host", "127.0.0.1", "--port", str(port), "--xds-port", str(free_port())]
-    here += ["--metrics-port", str(free_port()), "--drain-wait", "0", "--dns-port", str(dns)]
+    port = find_free_port()
+    here = ["--host", "127.0.0.1", "--port", str(port), "--xds-port", str(find_free_port())]
+    here += ["--metrics-port", str(find_free_port()), "--drain-wait", "0", "--dns-port", str(dns)]
     files = {"--state": "xds.json", "--admin": "admin.sock", "--secrets": "sds"}
     here += [word for name, file in files.items() for word in (name, str(folder / file))]
     envoy = {**container, "command": ["python", "-m", "tests.serving.envoy_on_loopback"]}

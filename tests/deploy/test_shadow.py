@@ -20,7 +20,7 @@ from endcap.devices import make_gpu_variables
 from endcap.errors import ClusterError, UserError
 from endcap.spec import Recommender
 from endcap.spec.kubernetes import Gpu
-from endcap_serving.predictor.options import arguments
+from endcap_serving.predictor.options import parse_arguments
 from tests.deploy.given import NAMESPACE, recommender, target
 from tests.refusals import refused
 
@@ -49,7 +49,7 @@ def test_it_runs_as_the_stable_version_does_in_one_pod_and_under_the_recommender
         assert made["model"][probe]["httpGet"]["path"] == "/v2/models/shoes/ready"
     # As KServe joins them, behind the runtime's own.
     words = ["--model-name", NAME, "--version", "3", *made["model"]["args"]]
-    assert arguments(words).model_name == "shoes"
+    assert parse_arguments(words).model_name == "shoes"
 
 
 def test_another_share_starts_no_pod() -> None:

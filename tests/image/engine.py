@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from endcap_serving.local.predictors import free_port
+from endcap_serving.local.predictors import find_free_port
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "build" / "image"
@@ -109,7 +109,7 @@ def started() -> Iterator[Engine]:
 
 def _configured() -> tuple[dict[str, str], int]:
     """The environment that sets podman and skopeo up, and the port of the registry that they may talk to."""
-    port = free_port()
+    port = find_free_port()
     ulimits = ", ".join(f'"{name}={LIMIT}:{LIMIT}"' for name in ("nofile", "nproc"))
     files = {
         "CONTAINERS_STORAGE_CONF": (

@@ -17,7 +17,7 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from endcap_serving.local.predictors import free_port
+from endcap_serving.local.predictors import find_free_port
 
 _numbers = itertools.count(1)
 
@@ -29,7 +29,7 @@ class Server:
         self, folder: Path, *words: str, limit: Callable[[], None] | None = None, skew: float | None = None
     ) -> None:
         """limit: called in the new process before it is the intake. skew: seconds by which its clock is wrong."""
-        self.folder, self.out, port = folder / "intake", folder / "out", free_port()
+        self.folder, self.out, port = folder / "intake", folder / "out", find_free_port()
         self.log = folder / f"log-{next(_numbers)}"
         given = ["--folder", str(self.folder), "--out", str(self.out), "--port", str(port), "--reserve-mib", "0"]
         environment = {name: value for name, value in os.environ.items() if name != "ENDCAP_ONLINE"}

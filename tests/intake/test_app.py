@@ -16,8 +16,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from endcap_serving.intake.app import MOST_HELD, App
-from endcap_serving.intake.intake import Intake, Settings
+from endcap_serving.intake.app import MOST_HELD, IntakeApp
+from endcap_serving.intake.intake import Intake, IntakeSettings
 from endcap_serving.intake.parquet import SCHEMAS
 from endcap_serving.intake.records import KINDS
 from endcap_serving.tracing import Tracing
@@ -50,17 +50,17 @@ def spans() -> InMemorySpanExporter:
 
 
 @pytest.fixture
-def app(tmp_path: Path, spans: InMemorySpanExporter) -> Iterator[App]:
-    intake = Intake(Settings(tmp_path / "intake", str(tmp_path / "out"), reserve=0))
+def app(tmp_path: Path, spans: InMemorySpanExporter) -> Iterator[IntakeApp]:
+    intake = Intake(IntakeSettings(tmp_path / "intake", str(tmp_path / "out"), reserve=0))
     intake.start()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))
-    made = App(intake, Tracing(provider))
+    made = IntakeApp(intake, Tracing(provider))
     yield made
     made.intake.end()
 
 
-def ask(app: App, *requests: tuple[str, Any, dict[str, str]]) -> list[httpx.Response]:
+def ask(app: IntakeApp, *requests: tuple[str, Any, dict[str, str]]) -> list[httpx.Response]:
     """Answers to requests that are made at once."""
 
     async def all_of_them() -> list[httpx.Response]:
@@ -73,7 +73,7 @@ def ask(app: App, *requests: tuple[str, Any, dict[str, str]]) -> list[httpx.Resp
     return asyncio.run(all_of_them())
 
 
-def test_a_request_is_a_span_of_its_callers_trace(app: App, spans: InMemorySpanExporter) -> None:
+def test_a_request_is_a_span_of_its_callers_trace(app: IntakeApp, spans: InMemorySpanExporter) -> None:
     parent = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "x-request-id": "abc"}
     ask(app, ("/v1/events", event("e1"), parent), ("/v1/orders", {}, {}))
     first, second = sorted(spans.get_finished_spans(), key=lambda span: span.name)
@@ -83,7 +83,7 @@ def test_a_request_is_a_span_of_its_callers_trace(app: App, spans: InMemorySpanE
     assert (second.parent, dict(second.attributes or {})["http.response.status_code"]) == (None, 400)
 
 
-def test_no_body_however_odd_is_an_error_of_the_intakes_own(app: App, tmp_path: Path) -> None:
+def test_no_body_however_odd_is_an_error_of_the_intakes_own(app: IntakeApp, tmp_path: Path) -> None:
     chance = random.Random(1)
 
     def odd(kind: str) -> Any:
@@ -115,7 +115,7 @@ def test_no_body_however_odd_is_an_error_of_the_intakes_own(app: App, tmp_path: 
     app.intake.start()
 
 
-def test_more_bodies_at_once_than_memory_is_meant_for_are_put_off(app: App) -> None:
+def test_more_bodies_at_once_than_memory_is_meant_for_are_put_off(app: IntakeApp) -> None:
     app.held = MOST_HELD
     (answer,) = ask(app, ("/v1/events", event("e1"), {}))
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
@@ -126,7 +126,7 @@ def test_more_bodies_at_once_than_memory_is_meant_for_are_put_off(app: App) -> N
     assert (answer.json(), app.held) == ({"accepted": 1, "duplicates": 0}, 0)
 
 
-def test_the_guides_commands_are_answered_as_it_says(app: App) -> None:
+def test_the_guides_commands_are_answered_as_it_says(app: IntakeApp) -> None:
     asked = re.findall(
         r"^curl localhost:8090(/v1/\w+) -H 'content-type: application/json' -d '(.*)'$", GUIDE, re.MULTILINE
     )

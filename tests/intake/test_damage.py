@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from endcap_serving.intake import kept
-from endcap_serving.intake.seen import Seen, hash_of
+from endcap_serving.intake import damaged_segments
+from endcap_serving.intake.known_ids import KnownIds, hash_id
 from endcap_serving.intake.segments import HEADER
 from tests.intake.servers import Server, events, eventually, ids, running
 from tests.intake.test_sealing import batch, closed, run, settings
@@ -45,7 +45,7 @@ def test_a_last_frame_that_the_disk_changed_is_kept_counted_and_shown(tmp_path: 
         assert "intake.segment-damaged" in server.log.read_text()
         # Whoever sends it again is heard: its hash went with its frame.
         assert server.post("events", events(["a", "b", "c"])).json() == {"accepted": 1, "duplicates": 2}
-    beside = segment.with_suffix(kept.DAMAGED)
+    beside = segment.with_suffix(damaged_segments.DAMAGED)
     assert beside.read_bytes() == bad
     assert beside.stat().st_mode & 0o777 == 0o600
     assert sorted(ids(server.out)) == ["a", "b", "c"]
@@ -59,26 +59,29 @@ def test_a_bad_tail_of_a_segment_that_is_not_the_newest_is_damage(tmp_path: Path
         file.write_bytes(file.read_bytes() + file.read_bytes()[HEADER.size : -9])
     run(settings(tmp_path))
     left = sorted(file.name for file in older.parent.iterdir())
-    assert left == [older.with_suffix(kept.DAMAGED).name, f"{newer.name}{kept.CUT}{_good(newer)}"]
+    assert left == [
+        older.with_suffix(damaged_segments.DAMAGED).name,
+        f"{newer.name}{damaged_segments.CUT}{_good(newer)}",
+    ]
 
 
 def _good(file: Path) -> int:
-    return int(next(file.parent.glob(f"{file.name}{kept.CUT}*")).name.rpartition("-")[2])
+    return int(next(file.parent.glob(f"{file.name}{damaged_segments.CUT}*")).name.rpartition("-")[2])
 
 
 def test_a_segment_without_a_good_frame_is_kept_too(tmp_path: Path) -> None:
     file = closed(tmp_path / "intake")
     file.write_bytes(b"\0" * 5000)
     run(settings(tmp_path))
-    assert [one.name for one in file.parent.iterdir()] == [file.with_suffix(kept.DAMAGED).name]
+    assert [one.name for one in file.parent.iterdir()] == [file.with_suffix(damaged_segments.DAMAGED).name]
 
 
 def test_what_is_kept_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "MOST_FILES", 2)
+    monkeypatch.setattr(damaged_segments, "MOST_FILES", 2)
     for number in range(4):
-        (tmp_path / f"{number:012d}.log{kept.CUT}20").write_bytes(b"x")
-    kept.bound(tmp_path)
-    assert [file.name[11] for file in kept.files(tmp_path)] == ["2", "3"]
+        (tmp_path / f"{number:012d}.log{damaged_segments.CUT}20").write_bytes(b"x")
+    damaged_segments.bound(tmp_path)
+    assert [file.name[11] for file in damaged_segments.files(tmp_path)] == ["2", "3"]
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"\xff" * 24, b"\0" * 13], ids=["empty", "short", "flipped", "cut"])
@@ -132,12 +135,12 @@ def test_where_the_clock_is_surely_wrong_nothing_is_taken_or_refused_for_good(tm
 
 def test_ids_of_a_clock_in_1970_are_known_when_it_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As release 0.1.0 wrote them: stamps that are years apart, one after the other."""
-    seen = Seen(tmp_path)
-    number = hash_of(b"events", "a")
+    seen = KnownIds(tmp_path)
+    number = hash_id(b"events", "a")
     seen.add([number])
     seen.close(1)
     seen.keep_or_remember(1, [])
     (tmp_path / "ids" / "000000000086400-000000000001-000000000001.ids").write_bytes(number.to_bytes(8, "little"))
-    again = Seen(tmp_path)
+    again = KnownIds(tmp_path)
     again.tidy()
     assert again.known([number]) == {number}

@@ -13,8 +13,8 @@ import pytest
 from endcap.errors import OnlineStoreError
 from endcap.online import KeyFault, OnlineStore, RecentEvent, open_online
 from endcap.online.sqlite import SQLiteStore
-from endcap_serving.intake import following, metrics
-from endcap_serving.intake.following import EVENTS, ORDERS, Follower, Keeping
+from endcap_serving.intake import metrics, online_writer
+from endcap_serving.intake.online_writer import EVENTS, ORDERS, OnlineWriter, Retention
 from tests.intake.servers import Server, event, eventually, running
 
 
@@ -38,7 +38,7 @@ class Flaky(SQLiteStore):
 
 @pytest.fixture
 def flaky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Flaky:
-    monkeypatch.setattr(following, "WAITS", (0.02,))
+    monkeypatch.setattr(online_writer, "WAITS", (0.02,))
     return Flaky(tmp_path / "online.sqlite", "shop", 5.0)
 
 
@@ -56,7 +56,7 @@ def items(store: OnlineStore, owner: str) -> list[str]:
 
 def test_events_are_recent_and_orders_are_owned(tmp_path: Path) -> None:
     store = open_online(f"sqlite://{tmp_path}/online.sqlite", shop="shop", timeout=5.0)
-    follower = Follower(store, Keeping(owned_types=["rent"]))
+    follower = OnlineWriter(store, Retention(owned_types=["rent"]))
     follower.start()
     second, moment = 1000, now()
     follower.offer(
@@ -78,7 +78,7 @@ def test_events_are_recent_and_orders_are_owned(tmp_path: Path) -> None:
 
 def test_what_is_about_no_item_is_a_customers_activity_alone(tmp_path: Path) -> None:
     store = open_online(f"sqlite://{tmp_path}/online.sqlite", shop="shop", timeout=5.0)
-    follower = Follower(store, Keeping(owned_types=["search"]))
+    follower = OnlineWriter(store, Retention(owned_types=["search"]))
     follower.start()
     search = {"id": "e", "customer": "c1", "session": "s1", "time": now(), "type": "search"}
     follower.offer(EVENTS, [search, {**search, "item": None, "time": now() + 1}, {**search, "customer": None}])
@@ -91,7 +91,7 @@ def test_what_is_about_no_item_is_a_customers_activity_alone(tmp_path: Path) -> 
 
 def test_customers_of_one_session_id_are_kept_apart_and_two_of_them_are_enough_to_know(tmp_path: Path) -> None:
     store = open_online(f"sqlite://{tmp_path}/online.sqlite", shop="shop", timeout=5.0)
-    follower = Follower(store, Keeping())
+    follower = OnlineWriter(store, Retention())
     follower.start()
     follower.offer(EVENTS, [a_view(f"p{at}", customer=f"c{at}") for at in range(1, 6)])
     follower.offer(ORDERS, [{"id": "o", "customer": "c|7", "session": "s2", "items": [{"item": "q"}], "time": now()}])
@@ -105,7 +105,7 @@ def test_customers_of_one_session_id_are_kept_apart_and_two_of_them_are_enough_t
 
 
 def test_a_store_that_was_away_catches_up(flaky: Flaky) -> None:
-    follower = Follower(flaky, Keeping())
+    follower = OnlineWriter(flaky, Retention())
     follower.start()
     begun = time.monotonic()
     follower.offer(EVENTS, [a_view(f"p{at}") for at in range(5)])
@@ -120,7 +120,7 @@ def test_a_store_that_was_away_catches_up(flaky: Flaky) -> None:
 
 def test_past_its_bound_the_oldest_are_dropped_and_counted(flaky: Flaky) -> None:
     before = metrics.ONLINE_DROPPED._value.get()
-    follower = Follower(flaky, Keeping(), most_waiting=10)
+    follower = OnlineWriter(flaky, Retention(), most_waiting=10)
     follower.start()
     for at in range(25):
         follower.offer(EVENTS, [a_view(f"p{at:02}", time=1000 * at + now())])

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from endcap.errors import StorageError
-from endcap_serving.intake import commit, outlet, sealing
-from endcap_serving.intake.commit import Batch
+from endcap_serving.intake import commit, destinations, sealing
+from endcap_serving.intake.commit import RecordBatch
 from endcap_serving.intake.intake import Intake
 from tests.intake.servers import eventually, ids
 from tests.intake.test_sealing import batch, closed, settings
@@ -34,7 +34,7 @@ class Disk:
             monkeypatch.setattr(os, name, self._watched(name, getattr(os, name)))
         monkeypatch.setattr(io, "open", self._opened(io.open))
         monkeypatch.setattr(builtins, "open", self._opened(builtins.open))
-        monkeypatch.setattr(outlet, "_write", self._watched("", outlet._write))
+        monkeypatch.setattr(destinations, "_write", self._watched("", destinations._write))
 
     def _watched(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*given: Any, **named: Any) -> Any:
@@ -63,7 +63,7 @@ class Disk:
             raise OSError(self._code, os.strerror(self._code))
 
 
-def one(number: int) -> Batch:
+def one(number: int) -> RecordBatch:
     return batch("events", *({"id": f"{number}-{at}", "item": "p", "session": "s"} for at in range(3)))
 
 

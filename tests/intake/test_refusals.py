@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from endcap_serving.gateway.routes import GatewaySettings, Split, Upstream
-from endcap_serving.local.envoy_process import Envoy
-from endcap_serving.local.process import end_all
+from endcap_serving.local.envoy_process import EnvoyProcess
+from endcap_serving.local.process import end_processes
 from tests.intake.servers import Server, running
 
 GOOD = json.dumps({"id": "a", "item": "p", "session": "s"}).encode()
@@ -27,16 +27,16 @@ def intake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def envoy(tmp_path_factory: pytest.TempPathFactory, intake: Server) -> Iterator[Envoy]:
+def envoy(tmp_path_factory: pytest.TempPathFactory, intake: Server) -> Iterator[EnvoyProcess]:
     split = Split(Upstream("nobody", 9), terms=GatewaySettings())
     taker = Upstream("intake", intake.port, kind="intake")
-    started = Envoy(tmp_path_factory.mktemp("gateway"), "127.0.0.1", 0, "shoes", split, intake=taker)
+    started = EnvoyProcess(tmp_path_factory.mktemp("gateway"), "127.0.0.1", 0, "shoes", split, intake=taker)
     yield started
-    end_all([started.process])
+    end_processes([started.process])
 
 
 @pytest.fixture(params=["directly", "through Envoy"])
-def port(request: pytest.FixtureRequest, intake: Server, envoy: Envoy) -> int:
+def port(request: pytest.FixtureRequest, intake: Server, envoy: EnvoyProcess) -> int:
     return intake.port if request.param == "directly" else envoy.port
 
 

@@ -19,7 +19,7 @@ from endcap.online import GuardedStore, OnlineStore, Visits, open_online
 from endcap.ranking.request import RankRequest
 from endcap.ranking.session import RequestReader, ShopperContext
 from endcap.store import Store
-from endcap_serving.intake.following import EVENTS, Follower, Keeping
+from endcap_serving.intake.online_writer import EVENTS, OnlineWriter, Retention
 from tests.events.shops import make_shop
 from tests.features.logs import table
 
@@ -77,7 +77,7 @@ class Shop:
     """An online store that is told of events one by one, and asked as a predictor asks it."""
 
     def __init__(self, store: OnlineStore, visits: Visits) -> None:
-        self._follower = Follower(store, Keeping())
+        self._follower = OnlineWriter(store, Retention())
         self._follower.start()
         self._guarded = GuardedStore(store, visits=visits, timeout=10)
         self._reader = RequestReader(Vocabulary(list(ITEMS)), event_types=visits.types)

@@ -16,14 +16,14 @@ from endcap.errors import TransientError
 from endcap.events import ingest
 from endcap.spec import Shop
 from endcap.store import Store
-from endcap_serving.intake.commit import Batch
-from endcap_serving.intake.intake import Intake, Settings
-from endcap_serving.intake.outlet import BucketOutlet, FolderOutlet
+from endcap_serving.intake.commit import RecordBatch
+from endcap_serving.intake.destinations import BucketDestination, FolderDestination
+from endcap_serving.intake.intake import Intake, IntakeSettings
+from endcap_serving.intake.known_ids import KnownIds, hash_id
 from endcap_serving.intake.parquet import SCHEMAS
 from endcap_serving.intake.records import KINDS, NAMES
 from endcap_serving.intake.sealing import Sealer
-from endcap_serving.intake.seen import Seen, hash_of
-from endcap_serving.intake.segments import Folder, frame
+from endcap_serving.intake.segments import SegmentFolder, encode_frame
 from tests.intake.servers import eventually, ids, sealed
 from tests.store.servers import S3Place, Server, moto
 
@@ -32,18 +32,18 @@ NOW = 1_767_268_800_000
 ODD = 'Zoë "x"\\n\u2028 店\U0001f600'
 
 
-def batch(kind: str, *records: dict[str, Any]) -> Batch:
+def batch(kind: str, *records: dict[str, Any]) -> RecordBatch:
     """As the service makes one."""
     checked = [KINDS[kind](dict(one), NOW) | {"request_id": "r", "received": NOW} for one in records]
-    hashes = [hash_of(kind.encode(), one["id"]) for one in checked]
-    return Batch(NAMES.index(kind), hashes, [orjson.dumps(one) for one in checked], checked)
+    hashes = [hash_id(kind.encode(), one["id"]) for one in checked]
+    return RecordBatch(NAMES.index(kind), hashes, [orjson.dumps(one) for one in checked], checked)
 
 
-def settings(folder: Path, **more: Any) -> Settings:
-    return Settings(folder / "intake", str(folder / "out"), instance="a", reserve=0, **more)
+def settings(folder: Path, **more: Any) -> IntakeSettings:
+    return IntakeSettings(folder / "intake", str(folder / "out"), instance="a", reserve=0, **more)
 
 
-def run(given: Settings, *batches: Batch) -> None:
+def run(given: IntakeSettings, *batches: RecordBatch) -> None:
     """An intake's whole life."""
     intake = Intake(given)
     intake.start()
@@ -133,8 +133,8 @@ def test_a_shops_ingest_reads_what_was_taken(tmp_path: Path, store: Store) -> No
 def closed(folder: Path, count: int = 3, opened: int = NOW) -> Path:
     """A closed segment that nobody has sealed."""
     one = batch("events", *({"id": f"x{at}", "item": "p", "session": "s", "time": NOW} for at in range(count)))
-    segment = Folder(folder).open(opened)
-    segment.append(frame(one.kind, one.hashes, one.lines))
+    segment = SegmentFolder(folder).open(opened)
+    segment.append(encode_frame(one.kind, one.hashes, one.lines))
     segment.close()
     return segment.file
 
@@ -175,7 +175,7 @@ def test_a_segment_that_the_disk_changed_is_kept_for_a_person(tmp_path: Path) ->
     segment = closed(folder)
     whole = segment.read_bytes()
     one = batch("events", {"id": "y", "item": "p", "session": "s"})
-    segment.write_bytes(whole[:-5] + b"?" + whole[-4:] + frame(one.kind, one.hashes, one.lines))
+    segment.write_bytes(whole[:-5] + b"?" + whole[-4:] + encode_frame(one.kind, one.hashes, one.lines))
     run(settings(tmp_path))
     assert ids(tmp_path / "out") == ["y"]
     assert [file.name for file in segment.parent.iterdir()] == [segment.with_suffix(".damaged").name]
@@ -184,7 +184,7 @@ def test_a_segment_that_the_disk_changed_is_kept_for_a_person(tmp_path: Path) ->
 class Away:
     """An outlet that is away a few times."""
 
-    def __init__(self, outlet: FolderOutlet, times: int) -> None:
+    def __init__(self, outlet: FolderDestination, times: int) -> None:
         self._outlet, self.times = outlet, times
 
     def put(self, name: str, table: pa.Table) -> None:
@@ -196,8 +196,8 @@ class Away:
 
 def test_an_outlet_that_is_away_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("endcap_serving.intake.sealing.WAITS", (0.01,))
-    away = Away(FolderOutlet(tmp_path / "out"), times=3)
-    sealer = Sealer(tmp_path, Seen(tmp_path), lambda: away, "a")
+    away = Away(FolderDestination(tmp_path / "out"), times=3)
+    sealer = Sealer(tmp_path, KnownIds(tmp_path), lambda: away, "a")
     file = closed(tmp_path)
     sealer.add(file)
     assert sealer.lag > 0
@@ -220,7 +220,7 @@ def test_a_bucket_gets_the_same_files(
 ) -> None:
     place = S3Place(s3, tmp_path, monkeypatch)
     out = f"s3://{place.bucket}/stores/one"
-    there = Settings(tmp_path / "intake", out, instance="a", reserve=0)
+    there = IntakeSettings(tmp_path / "intake", out, instance="a", reserve=0)
     run(there, batch("events", *EVENTS), batch("orders", ORDERS[0]))
     mark = (tmp_path / "intake" / "mark").read_text()
     names = place.names()
@@ -232,6 +232,6 @@ def test_a_bucket_gets_the_same_files(
     assert rows(ingested(f"{out}/events", store)) == rows(taken)
     assert list((tmp_path / "intake").glob("*.parquet")) == []
     # The same again is the same object.
-    outlet = BucketOutlet(out, tmp_path)
+    outlet = BucketDestination(out, tmp_path)
     outlet.put(min(names), pa.table({"a": [1]}))
     assert place.names() == names

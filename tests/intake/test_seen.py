@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from endcap_serving.intake import seen as room
-from endcap_serving.intake.seen import HOUR_MS, Seen, hash_of
+from endcap_serving.intake import known_ids as room
+from endcap_serving.intake.known_ids import HOUR_MS, KnownIds, hash_id
 
 HOURS = 3_600_000_000_000
 
@@ -37,10 +37,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def numbers(names: Iterable[object]) -> list[int]:
-    return [hash_of(b"events", str(name)) for name in names]
+    return [hash_id(b"events", str(name)) for name in names]
 
 
-def take(seen: Seen, sequence: int, names: Iterable[object]) -> list[int]:
+def take(seen: KnownIds, sequence: int, names: Iterable[object]) -> list[int]:
     """A segment's life: its ids are added, it is closed, its array is written."""
     hashes = numbers(names)
     seen.add(hashes)
@@ -51,17 +51,17 @@ def take(seen: Seen, sequence: int, names: Iterable[object]) -> list[int]:
 
 @pytest.mark.parametrize("count", [1, 3, 500, 5000])
 def test_each_of_its_ids_is_known_and_no_other(tmp_path: Path, count: int) -> None:
-    seen = Seen(tmp_path)
+    seen = KnownIds(tmp_path)
     taken, others = take(seen, 1, range(count)), numbers(range(count, 2 * count))
     for asked in (taken + others, [*taken[:20], *others[:20]]):
         assert seen.known(asked) == set(asked) & set(taken)
-    assert hash_of(b"orders", "0") != taken[0]
+    assert hash_id(b"orders", "0") != taken[0]
 
 
 def test_ids_are_known_from_the_open_segment_to_the_merged_hour_and_after_a_restart(
     tmp_path: Path, clock: Clock
 ) -> None:
-    seen = Seen(tmp_path)
+    seen = KnownIds(tmp_path)
     every: list[int] = []
     for sequence in range(1, 31):
         every += take(seen, sequence, range(100 * sequence, 100 * sequence + 100))
@@ -70,7 +70,7 @@ def test_ids_are_known_from_the_open_segment_to_the_merged_hour_and_after_a_rest
         clock.passes(0.1)
     files = list((tmp_path / "ids").iterdir())
     assert len(files) <= 3 + room.MOST_ARRAYS
-    again = Seen(tmp_path)
+    again = KnownIds(tmp_path)
     assert again.known(every) == set(every)
     assert not again.known(numbers(["another"]))
     assert again.has(1)
@@ -79,7 +79,7 @@ def test_ids_are_known_from_the_open_segment_to_the_merged_hour_and_after_a_rest
 
 
 def test_they_are_forgotten_after_24_hours_and_not_before(tmp_path: Path, clock: Clock) -> None:
-    seen = Seen(tmp_path)
+    seen = KnownIds(tmp_path)
     first = take(seen, 1, ["a"])
     for hour in range(23):
         clock.passes(1)
@@ -95,13 +95,13 @@ def test_they_are_forgotten_after_24_hours_and_not_before(tmp_path: Path, clock:
 
 
 def test_a_clock_that_goes_back_forgets_nothing(tmp_path: Path, clock: Clock) -> None:
-    seen = Seen(tmp_path)
+    seen = KnownIds(tmp_path)
     first = take(seen, 1, ["a"])
     clock.is_set(-48)
     second = take(seen, 2, ["b"])
     seen.tidy()
     assert seen.known(first + second) == {*first, *second}
-    again = Seen(tmp_path)
+    again = KnownIds(tmp_path)
     third = take(again, 3, ["c"])
     again.tidy()
     assert again.known(first + second + third) == {*first, *second, *third}
@@ -110,7 +110,7 @@ def test_a_clock_that_goes_back_forgets_nothing(tmp_path: Path, clock: Clock) ->
 
 
 def test_a_clock_that_jumps_ahead_while_it_runs_forgets_nothing(tmp_path: Path, clock: Clock) -> None:
-    seen = Seen(tmp_path)
+    seen = KnownIds(tmp_path)
     first = take(seen, 1, ["a"])
     clock.is_set(+100)
     seen.tidy()
@@ -118,13 +118,13 @@ def test_a_clock_that_jumps_ahead_while_it_runs_forgets_nothing(tmp_path: Path, 
 
 
 def test_a_merge_that_was_cut_off_leaves_no_array_twice(tmp_path: Path, clock: Clock) -> None:
-    seen = Seen(tmp_path)
+    seen = KnownIds(tmp_path)
     every = [*take(seen, 1, range(5)), *take(seen, 2, range(5, 9))]
     parts = {file.name: file.read_bytes() for file in (tmp_path / "ids").iterdir()}
     clock.passes(2)
     seen.tidy()
     for name, content in parts.items():
         (tmp_path / "ids" / name).write_bytes(content)
-    again = Seen(tmp_path)
+    again = KnownIds(tmp_path)
     assert again.known(every) == set(every)
     assert len(list((tmp_path / "ids").iterdir())) == 1

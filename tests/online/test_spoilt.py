@@ -14,7 +14,7 @@ import redis
 from endcap.errors import OnlineStoreError
 from endcap.online import CUSTOMERS, OWNED, GuardedStore, OnlineQuery, OnlineStore, RecentEvent, TableKeys, open_online
 from endcap_serving.intake import metrics
-from endcap_serving.intake.following import EVENTS, Follower, Keeping
+from endcap_serving.intake.online_writer import EVENTS, OnlineWriter, Retention
 from tests.intake.servers import eventually
 from tests.online.servers import RedisServer
 from tests.refusals import refused
@@ -139,7 +139,7 @@ def test_a_writer_passes_over_a_key_of_another_type_and_writes_the_others(
     found = store.read(OnlineQuery(["customer:1", "customer:3"], 9, [(OWNED, ["customer:1", "customer:3"])]))
     assert found.events == [[EVENT, later]] * 2
     assert found.sets == [[{"x", "y"}] * 2]
-    follower = Follower(store, Keeping())
+    follower = OnlineWriter(store, Retention())
     counted = metrics.ONLINE_UNREADABLE.labels("wrong-type")
     before = counted._value.get()
     follower.start()

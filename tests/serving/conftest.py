@@ -21,7 +21,7 @@ from endcap.models import Fitting, Model, make
 from endcap.registry.package import write_package
 from endcap.spec import Recommender
 from endcap.store import Store, open_store
-from endcap_serving.local.predictors import free_port
+from endcap_serving.local.predictors import find_free_port
 
 MODELS = ["popularity", "recent-popularity", "sequential-rules", "vsknn", "gru4rec", "ease"]
 OF_CUSTOMERS = ["ease"]
@@ -124,7 +124,7 @@ def predictors_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def predictors(shop: Shop, predictors_log: Path) -> Iterator[httpx.Client]:
     """One model server with all models, each under its own name."""
     log = predictors_log
-    port = free_port()
+    port = find_free_port()
     folders = [f"{name}={shop.store.fetch(address)}" for name, address in shop.packages.items()]
     with running([sys.executable, "-m", "tests.serving.many", str(port), *folders], log) as process:
         client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)

@@ -19,8 +19,8 @@ from endcap.registry.package import load_package
 from endcap_serving.predictor.engine import Engine, ServedVersion
 from endcap_serving.predictor.metrics import Metrics
 from endcap_serving.predictor.scopes import GATEWAY
-from endcap_serving.predictor.server import Sockets, serve
-from endcap_serving.predictor.workers import listen
+from endcap_serving.predictor.server import Sockets, serve_engines
+from endcap_serving.predictor.workers import open_listener
 
 SLOW = 0.02
 
@@ -41,7 +41,7 @@ def main(port: str, *named: str) -> None:
     slow = copy.copy(engines[0].ranker)
     slow.rank = partial(slowly, engines[0].ranker)  # type: ignore[method-assign]
     engines.append(Engine(ServedVersion("slow", "7", "stable"), slow, metrics))
-    serve(engines, metrics, Sockets(listen("127.0.0.1", int(port))))
+    serve_engines(engines, metrics, Sockets(open_listener("127.0.0.1", int(port))))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 
 from endcap_serving.gateway.routes import SHOPPER_HEADER, TOTAL_WEIGHT, Json
-from endcap_serving.local.predictors import free_port
+from endcap_serving.local.predictors import find_free_port
 from tests.serving.conftest import running
 
 ASKED = {"instances": [{"items": []}]}
@@ -31,7 +31,7 @@ class Gateway:
         self.folder, self._kubeconfig, self._namespace, self._stack = folder, kubeconfig, namespace, stack
         self.options: list[str] = []
         self._dns = {} if dns_port is None else {"dns_port": dns_port}
-        self.xds_port, self.port, self.metrics_port = (free_port() for _ in range(3))
+        self.xds_port, self.port, self.metrics_port = (find_free_port() for _ in range(3))
         # A socket's path is short.
         self.socket = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="endcap-"))) / "admin.sock"
         self.client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10))

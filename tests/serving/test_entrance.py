@@ -15,7 +15,7 @@ from endcap.errors import UserError
 from endcap.registry import Registry
 from endcap.secrets import MOUNT
 from endcap_serving.gateway import login_proxy
-from endcap_serving.local.predictors import free_port
+from endcap_serving.local.predictors import find_free_port
 from tests.cluster.certificates import Authority
 from tests.refusals import refused
 from tests.registry.server import running_mlflow
@@ -39,7 +39,7 @@ class Front:
 
 @pytest.fixture(scope="module")
 def mlflow(tmp_path_factory: pytest.TempPathFactory, empty_registry: Path) -> Iterator[Front]:
-    folder, port = tmp_path_factory.mktemp("front"), free_port()
+    folder, port = tmp_path_factory.mktemp("front"), find_free_port()
     authority = Authority(folder / "ca")
     mounted = Mounted(folder / "tls", authority.issue("mlflow", "mlflow", hosts=("127.0.0.1",)), authority)
     users = folder / "users"

@@ -14,7 +14,7 @@ from endcap_serving.local import events
 from endcap_serving.local.process import Process
 
 ERROR = EndcapError("it broke\n  in two", code="serving.process-ended", status=-9)
-EVENTS: list[tuple[events.Event, str, dict[str, object]]] = [
+EVENTS: list[tuple[events.ServingEvent, str, dict[str, object]]] = [
     (
         events.PredictorStarted("2", "canary", 7, Path("/run/log")),
         "version 2 (canary) starts, process 7, log /run/log",
@@ -36,7 +36,7 @@ EVENTS: list[tuple[events.Event, str, dict[str, object]]] = [
         },
     ),
     (
-        events.Routed("1", "2", 0.1, "3", 0.25),
+        events.RoutesChanged("1", "2", 0.1, "3", 0.25),
         (
             "version 1 (stable) answers 90 % of the shoppers, version 2 (canary) 10 %"
             "; version 3 (shadow) gets copies of 25 % of the requests"
@@ -44,7 +44,7 @@ EVENTS: list[tuple[events.Event, str, dict[str, object]]] = [
         {"event": "routed", "stable": "1", "canary": "2", "share": 0.1, "shadow": "3", "shadow_share": 0.25},
     ),
     (
-        events.Routed("1"),
+        events.RoutesChanged("1"),
         "version 1 (stable) answers everyone",
         {"event": "routed", "stable": "1", "canary": None, "share": 0.0, "shadow": None, "shadow_share": 0.0},
     ),
@@ -52,7 +52,7 @@ EVENTS: list[tuple[events.Event, str, dict[str, object]]] = [
 
 
 @pytest.mark.parametrize(("event", "line", "document"), EVENTS, ids=[line[:30] for _, line, _ in EVENTS])
-def test_an_event_is_a_line_and_a_document(event: events.Event, line: str, document: dict[str, object]) -> None:
+def test_an_event_is_a_line_and_a_document(event: events.ServingEvent, line: str, document: dict[str, object]) -> None:
     assert str(event) == line
     assert json.loads(json.dumps(event.to_json())) == document
 

@@ -25,9 +25,9 @@ from endcap_serving.gateway import fallback
 from endcap_serving.gateway.limits import Limits
 from endcap_serving.gateway.routes import SHOPPER_HEADER, VARIANT_HEADER, GatewaySettings, Split, Upstream
 from endcap_serving.kserve_bodies import read_v2_body, v2_body_error
-from endcap_serving.local.envoy_process import Envoy
-from endcap_serving.local.predictors import free_port
-from endcap_serving.local.process import end_all
+from endcap_serving.local.envoy_process import EnvoyProcess
+from endcap_serving.local.predictors import find_free_port
+from endcap_serving.local.process import end_processes
 from tests.serving.backends import Backend
 from tests.serving.pod import wait_for
 
@@ -44,24 +44,24 @@ def backend() -> Iterator[Backend]:
 
 
 @pytest.fixture(scope="module")
-def envoy(tmp_path_factory: pytest.TempPathFactory, backend: Backend) -> Iterator[Envoy]:
+def envoy(tmp_path_factory: pytest.TempPathFactory, backend: Backend) -> Iterator[EnvoyProcess]:
     lists = fallback.ListServer(lambda: {"shoes": LISTED})
     split = Split(backend.upstream, terms=LISTED)
     folder = tmp_path_factory.mktemp("gateway")
-    running = Envoy(folder, "127.0.0.1", 0, "shoes", split, fallback_port=lists.port)
+    running = EnvoyProcess(folder, "127.0.0.1", 0, "shoes", split, fallback_port=lists.port)
     yield running
-    end_all([running.process])
+    end_processes([running.process])
     lists.close()
 
 
 @pytest.fixture
-def client(envoy: Envoy) -> Iterator[httpx.Client]:
+def client(envoy: EnvoyProcess) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=envoy.address, timeout=5) as opened:
         yield opened
 
 
 @pytest.fixture
-def fresh(envoy: Envoy, backend: Backend) -> Callable[[GatewaySettings], None]:
+def fresh(envoy: EnvoyProcess, backend: Backend) -> Callable[[GatewaySettings], None]:
     """A predictor that Envoy has nothing against yet, under terms: each test has a cluster of its own."""
     backend.fail()
 
@@ -126,9 +126,9 @@ def test_where_the_spec_refuses_it_is_a_clear_503(
 
 
 def test_one_that_is_gone_is_replaced_at_once_and_asked_again_when_it_is_back(
-    envoy: Envoy, client: httpx.Client
+    envoy: EnvoyProcess, client: httpx.Client
 ) -> None:
-    port = free_port()
+    port = find_free_port()
     envoy.apply(Split(Upstream("gone", port), terms=LISTED))
     assert {ask(client).headers[VARIANT_HEADER] for _ in range(20)} == {"fallback"}
     with Backend("back", port=port) as back:
@@ -162,7 +162,7 @@ def test_too_much_to_do_is_not_held_against_a_predictor_and_other_refusals_are(
     assert ask(client).headers[VARIANT_HEADER] == "fallback", "it is passed over for some seconds"
 
 
-def test_where_no_variant_is_ready_there_is_the_list_or_a_503(envoy: Envoy, client: httpx.Client) -> None:
+def test_where_no_variant_is_ready_there_is_the_list_or_a_503(envoy: EnvoyProcess, client: httpx.Client) -> None:
     envoy.apply(Split(None, terms=LISTED))
     assert items(ask(client)) == ["p1", "p2"]
     health = client.get("/shoes/v2/health/ready")
@@ -177,7 +177,7 @@ def test_where_no_variant_is_ready_there_is_the_list_or_a_503(envoy: Envoy, clie
     }
 
 
-def test_the_list_honours_what_it_can(envoy: Envoy, client: httpx.Client) -> None:
+def test_the_list_honours_what_it_can(envoy: EnvoyProcess, client: httpx.Client) -> None:
     envoy.apply(Split(None, terms=LISTED))
     assert items(ask(client, k=3, exclude=["p1"])) == ["p2", "p3", "p4"]
     assert items(ask(client, item="p1")) == ["p2", "p3"]
@@ -294,8 +294,8 @@ def test_a_v2_body_is_read_as_kserve_reads_it() -> None:
     assert taken > 20
 
 
-def test_no_answer_of_the_list_server_says_that_it_is_the_stables(envoy: Envoy, client: httpx.Client) -> None:
-    envoy.apply(Split(Upstream("away", free_port()), terms=LISTED))
+def test_no_answer_of_the_list_server_says_that_it_is_the_stables(envoy: EnvoyProcess, client: httpx.Client) -> None:
+    envoy.apply(Split(Upstream("away", find_free_port()), terms=LISTED))
     nested = {"id": {"a": 1}, "inputs": [TENSOR]}
     for path, body, status, code in (
         (INFER, nested, 400, "predictor.v2-body-invalid"),

@@ -14,9 +14,9 @@ import pytest
 from endcap_serving.gateway.limits import Limits
 from endcap_serving.gateway.routes import SHOPPER_HEADER, VARIANT_HEADER, Split, Upstream
 from endcap_serving.gateway.unknown_paths import build_unknown_path_route
-from endcap_serving.local.envoy_process import Envoy
-from endcap_serving.local.predictors import free_port
-from endcap_serving.local.process import end_all
+from endcap_serving.local.envoy_process import EnvoyProcess
+from endcap_serving.local.predictors import find_free_port
+from endcap_serving.local.process import end_processes
 from endcap_serving.local.serve import DRAIN_LEAST
 from tests.serving.backends import Backend
 
@@ -39,14 +39,14 @@ def canary() -> Iterator[Upstream]:
 
 
 @pytest.fixture(scope="module")
-def envoy(tmp_path_factory: pytest.TempPathFactory, stable: Upstream) -> Iterator[Envoy]:
-    running = Envoy(tmp_path_factory.mktemp("gateway"), "127.0.0.1", 0, "shoes", Split(stable))
+def envoy(tmp_path_factory: pytest.TempPathFactory, stable: Upstream) -> Iterator[EnvoyProcess]:
+    running = EnvoyProcess(tmp_path_factory.mktemp("gateway"), "127.0.0.1", 0, "shoes", Split(stable))
     yield running
-    end_all([running.process])
+    end_processes([running.process])
 
 
 @pytest.fixture
-def client(envoy: Envoy) -> Iterator[httpx.Client]:
+def client(envoy: EnvoyProcess) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=envoy.address) as opened:
         yield opened
 
@@ -63,7 +63,7 @@ def canary_shoppers(client: httpx.Client) -> set[str]:
 
 
 def test_a_larger_share_keeps_the_shoppers_and_another_salt_picks_others(
-    envoy: Envoy, client: httpx.Client, stable: Upstream, canary: Upstream
+    envoy: EnvoyProcess, client: httpx.Client, stable: Upstream, canary: Upstream
 ) -> None:
     envoy.apply(Split(stable, canary, 0.1, "5a17"))
     tenth = canary_shoppers(client)
@@ -79,7 +79,7 @@ def test_a_larger_share_keeps_the_shoppers_and_another_salt_picks_others(
     assert len(tenth & others) < 15
 
 
-def test_shares_of_none_and_all(envoy: Envoy, client: httpx.Client, stable: Upstream, canary: Upstream) -> None:
+def test_shares_of_none_and_all(envoy: EnvoyProcess, client: httpx.Client, stable: Upstream, canary: Upstream) -> None:
     for share, variant in ((0.0, "stable"), (1.0, "canary")):
         envoy.apply(Split(stable, canary, share, "5a17"))
         seen = {
@@ -90,14 +90,14 @@ def test_shares_of_none_and_all(envoy: Envoy, client: httpx.Client, stable: Upst
 
 @pytest.mark.parametrize("headers", [{}, {SHOPPER_HEADER: ""}])
 def test_who_names_no_shopper_gets_stable(
-    envoy: Envoy, client: httpx.Client, stable: Upstream, canary: Upstream, headers: dict[str, str]
+    envoy: EnvoyProcess, client: httpx.Client, stable: Upstream, canary: Upstream, headers: dict[str, str]
 ) -> None:
     envoy.apply(Split(stable, canary, 0.9, "5a17"))
     seen = {client.post(PREDICT, json={}, headers=headers).headers[VARIANT_HEADER] for _ in range(50)}
     assert seen == {"stable"}
 
 
-def test_changes_drop_no_request(envoy: Envoy, stable: Upstream, canary: Upstream) -> None:
+def test_changes_drop_no_request(envoy: EnvoyProcess, stable: Upstream, canary: Upstream) -> None:
     """Four clients ask without a pause while shares change and a slow predictor is replaced under them."""
     stop = threading.Event()
     statuses: list[int] = []
@@ -126,7 +126,7 @@ def test_changes_drop_no_request(envoy: Envoy, stable: Upstream, canary: Upstrea
     assert len(statuses) > 200
 
 
-def _replace_canaries(envoy: Envoy, stable: Upstream, canary: Upstream) -> None:
+def _replace_canaries(envoy: EnvoyProcess, stable: Upstream, canary: Upstream) -> None:
     for number in range(10):
         with Backend(f"canary-{number}", delay=0.02) as replacement:
             envoy.apply(Split(stable, canary, 0.1 + number / 20, "5a17"))
@@ -142,7 +142,7 @@ def _replace_canaries(envoy: Envoy, stable: Upstream, canary: Upstream) -> None:
 
 
 def test_a_shadow_gets_copies_of_a_share_and_says_so(
-    envoy: Envoy, client: httpx.Client, stable: Upstream, canary: Upstream
+    envoy: EnvoyProcess, client: httpx.Client, stable: Upstream, canary: Upstream
 ) -> None:
     with Backend("shadow-3") as backend:
         shadow = Upstream("shadow-3", backend.server_port, kind="shadow")
@@ -162,10 +162,10 @@ def test_a_shadow_gets_copies_of_a_share_and_says_so(
 
 
 def test_a_shadow_that_hangs_or_is_gone_costs_shoppers_nothing(
-    envoy: Envoy, client: httpx.Client, stable: Upstream
+    envoy: EnvoyProcess, client: httpx.Client, stable: Upstream
 ) -> None:
     with Backend("shadow-4", delay=5.0) as hangs:
-        for number, port in enumerate((hangs.server_port, free_port())):
+        for number, port in enumerate((hangs.server_port, find_free_port())):
             shadow = Upstream(f"shadow-bad-{number}", port, kind="shadow")
             envoy.apply(Split(stable, shadow=shadow, shadow_share=1.0))
             begun = time.monotonic()
@@ -177,7 +177,7 @@ def test_a_shadow_that_hangs_or_is_gone_costs_shoppers_nothing(
         hangs.shutdown()
 
 
-def test_a_request_id_is_kept_or_made_and_told(envoy: Envoy, client: httpx.Client, stable: Upstream) -> None:
+def test_a_request_id_is_kept_or_made_and_told(envoy: EnvoyProcess, client: httpx.Client, stable: Upstream) -> None:
     envoy.apply(Split(stable))
     own = client.post(PREDICT, json={}, headers={"x-request-id": "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"})
     assert own.json()["id"] == own.headers["x-request-id"] == "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"
@@ -206,15 +206,15 @@ def test_a_body_past_the_limit_is_refused(client: httpx.Client) -> None:
     assert (answer.json()["code"], answer.json()["fields"]) == ("gateway.body-too-large", {"most": Limits().body})
 
 
-def test_a_predictor_that_is_gone_is_a_503(envoy: Envoy, client: httpx.Client) -> None:
-    envoy.apply(Split(Upstream("gone", free_port())))
+def test_a_predictor_that_is_gone_is_a_503(envoy: EnvoyProcess, client: httpx.Client) -> None:
+    envoy.apply(Split(Upstream("gone", find_free_port())))
     answer = client.post(PREDICT, json={})
     assert answer.status_code == 503
     assert (answer.json()["code"], answer.json()["fields"]) == ("gateway.unanswered", {"recommender": "shoes"})
 
 
 def test_the_access_log_names_shopper_and_variant(
-    envoy: Envoy, client: httpx.Client, stable: Upstream, canary: Upstream
+    envoy: EnvoyProcess, client: httpx.Client, stable: Upstream, canary: Upstream
 ) -> None:
     envoy.apply(Split(stable, canary, 1.0, "5a17"))
     headers = {SHOPPER_HEADER: 'a "quoted" one', "x-request-id": "look-for-me"}

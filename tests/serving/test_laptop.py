@@ -19,7 +19,7 @@ from endcap.store import open_store
 from endcap_serving.gateway.access.policy_file import PolicyFile
 from endcap_serving.gateway.access.settings import AccessSettings
 from endcap_serving.local import envoy_process
-from endcap_serving.local.events import AccessNotFollowed, Event
+from endcap_serving.local.events import AccessNotFollowed, ServingEvent
 from endcap_serving.local.serve import serving
 from endcap_serving.local.supervisor import Supervisor
 from tests.access.given import client, policy
@@ -120,7 +120,7 @@ def test_a_key_is_withdrawn_though_envoy_did_not_follow_at_once(
     desire(shop, "3", name="withdrawn")
     (file := tmp_path / "access.yaml").write_text(policy(clients=[client("web", "key")]).model_dump_json())
     monkeypatch.setattr(envoy_process, "_PATIENCE", 0.5)
-    events: list[Event] = []
+    events: list[ServingEvent] = []
     supervisor = Supervisor(
         shop.store, "withdrawn", "127.0.0.1", 0, events.append, settings=AccessSettings(PolicyFile(file))
     )

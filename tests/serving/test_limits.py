@@ -18,8 +18,8 @@ from endcap_serving.gateway import envoy_tracing
 from endcap_serving.gateway.envoy_tracing import EnvoyTracing
 from endcap_serving.gateway.limits import Limits
 from endcap_serving.gateway.routes import GatewaySettings, Split
-from endcap_serving.local.envoy_process import Envoy
-from endcap_serving.local.process import end_all
+from endcap_serving.local.envoy_process import EnvoyProcess
+from endcap_serving.local.process import end_processes
 from tests.serving.backends import Backend
 
 PREDICT = "/v1/models/shoes:predict"
@@ -61,17 +61,19 @@ def spans() -> Iterator[ThreadingHTTPServer]:
 
 
 @pytest.fixture(scope="module")
-def envoy(tmp_path_factory: pytest.TempPathFactory, backend: Backend, spans: ThreadingHTTPServer) -> Iterator[Envoy]:
+def envoy(
+    tmp_path_factory: pytest.TempPathFactory, backend: Backend, spans: ThreadingHTTPServer
+) -> Iterator[EnvoyProcess]:
     split = Split(backend.upstream, terms=GatewaySettings(timeout=3.0))
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://localhost:{spans.server_port}")
-        running = Envoy(tmp_path_factory.mktemp("gateway"), "127.0.0.1", 0, "shoes", split, limits=QUICK)
+        running = EnvoyProcess(tmp_path_factory.mktemp("gateway"), "127.0.0.1", 0, "shoes", split, limits=QUICK)
     yield running
-    end_all([running.process])
+    end_processes([running.process])
 
 
 @pytest.fixture
-def client(envoy: Envoy) -> Iterator[httpx.Client]:
+def client(envoy: EnvoyProcess) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=envoy.address, timeout=5) as opened:
         yield opened
 
@@ -85,7 +87,7 @@ HEAD = f"POST {PREDICT} HTTP/1.1\r\nhost: a\r\n"
     ids=["a request line", "headers", "a body"],
 )
 def test_who_drips_a_request_is_let_go_and_nobody_else_waits(
-    envoy: Envoy, client: httpx.Client, backend: Backend, head: str, drip: bytes
+    envoy: EnvoyProcess, client: httpx.Client, backend: Backend, head: str, drip: bytes
 ) -> None:
     asked = len(backend.seen)
     begun = time.monotonic()
@@ -125,7 +127,7 @@ def assert_refused(answer: httpx.Response, status: int, code: str, **fields: obj
     assert (answer.status_code, answer.json()["code"], answer.json()["fields"]) == (status, code, fields)
 
 
-def test_more_connections_than_there_may_be_are_closed(envoy: Envoy) -> None:
+def test_more_connections_than_there_may_be_are_closed(envoy: EnvoyProcess) -> None:
     opened = [socket.create_connection(("127.0.0.1", envoy.port)) for _ in range(40)]
     try:
         time.sleep(0.2)
@@ -190,7 +192,7 @@ def test_tracing_is_off_unless_a_receiver_is_named() -> None:
 
 
 def test_the_access_log_says_who_asked_where_and_what_it_took(
-    envoy: Envoy, client: httpx.Client, backend: Backend
+    envoy: EnvoyProcess, client: httpx.Client, backend: Backend
 ) -> None:
     backend.headers = {"x-endcap-ranking-id": "r-7.0", "x-endcap-degraded": "online-store"}
     client.post(PREDICT, json={}, headers={"x-request-id": "r-7", "x-endcap-surface": "home"})

@@ -18,9 +18,9 @@ from endcap.errors import UserError
 from endcap_serving.gateway.pseudonyms import KEY, Pseudonyms, Shoppers
 from endcap_serving.gateway.routes import SHOPPER_HEADER, Split, Upstream
 from endcap_serving.local import log_rotation
-from endcap_serving.local.envoy_process import Envoy
-from endcap_serving.local.log_rotation import Logs, Rotation
-from endcap_serving.local.predictors import free_port
+from endcap_serving.local.envoy_process import EnvoyProcess
+from endcap_serving.local.log_rotation import LogRotator, RotationSettings
+from endcap_serving.local.predictors import find_free_port
 from endcap_serving.local.process import Process
 from tests.refusals import refused
 from tests.serving.backends import Backend
@@ -52,7 +52,7 @@ def test_the_access_log_says_of_shoppers_what_it_may_and_is_rotated(
     monkeypatch.setenv(KEY, "a key of 16 chars")
     # Longer than the path of a socket may be.
     folder = tmp_path / ("deep-" * 20) / "gateway"
-    envoy = Envoy(folder, "127.0.0.1", 0, "shoes", Split(stable), shoppers=shoppers)
+    envoy = EnvoyProcess(folder, "127.0.0.1", 0, "shoes", Split(stable), shoppers=shoppers)
     log = folder / "access.log"
     try:
         headers = {SHOPPER_HEADER: SHOPPER.encode()}
@@ -64,7 +64,7 @@ def test_the_access_log_says_of_shoppers_what_it_may_and_is_rotated(
         assert line.get("shopper") == {"plain": SHOPPER, "pseudonym": pseudonym, "none": None}[shoppers]
         assert ("zoe-7" in line["path"]) == (shoppers == "plain")
 
-        logs = Logs(folder, Rotation(size=1, kept=2))
+        logs = LogRotator(folder, RotationSettings(size=1, kept=2))
         for count in range(3):
             logs.tend(lambda file: envoy.access_log.reopen if file == log else None)
             httpx.post(envoy.address + PATH, json={}, headers={**headers, "x-request-id": f"later-{count}"})
@@ -83,7 +83,7 @@ def test_a_childs_log_is_set_aside_while_the_child_writes_on(tmp_path: Path, mon
     child = Process("writer", [sys.executable, "-c", script], tmp_path / "writer.log")
     try:
         wait_for(lambda: "5\n" in child.log.read_text(), "it writes")
-        Logs(tmp_path, Rotation(size=1)).tend(lambda file: None)
+        LogRotator(tmp_path, RotationSettings(size=1)).tend(lambda file: None)
         assert (tmp_path / "writer.log.1").read_text().startswith("0\n1\n2\n")
         wait_for(lambda: child.log.stat().st_size > 0, "it writes on")
         assert not child.log.read_bytes().startswith(b"\0"), "at the file's end, wherever that is"
@@ -113,11 +113,11 @@ def test_a_stopped_envoy_ends_its_parent_so_that_the_container_is_started_anew(t
         "--host",
         "127.0.0.1",
         "--port",
-        str(free_port()),
+        str(find_free_port()),
         "--metrics-port",
         "0",
         "--xds-port",
-        str(free_port()),
+        str(find_free_port()),
     ]
     words += ["--admin", str(tmp_path / "own" / "admin.sock"), "--log-shoppers", "pseudonym"]
     with running([sys.executable, "-c", IMPATIENT, *words], tmp_path / "log") as parent:

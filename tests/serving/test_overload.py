@@ -14,8 +14,8 @@ from endcap_serving.gateway import fallback
 from endcap_serving.gateway.access.access import Access
 from endcap_serving.gateway.access.policy import Rate
 from endcap_serving.gateway.routes import GatewaySettings, Split, Upstream
-from endcap_serving.local.envoy_process import Envoy
-from endcap_serving.local.process import end_all
+from endcap_serving.local.envoy_process import EnvoyProcess
+from endcap_serving.local.process import end_processes
 from tests.access.given import client, policy
 from tests.serving.many import SLOW
 
@@ -66,7 +66,7 @@ def test_an_ordinary_client_is_served_by_the_model_beside_eight_heavy_ones(
     known = policy(clients=[*heavy, ordinary])
     split = Split(Upstream("slow", predictors.base_url.port or 0), terms=GatewaySettings(timeout=2.0, popular=("p1",)))
     lists = fallback.ListServer(lambda: {"slow": split.terms})
-    envoy = Envoy(tmp_path, "127.0.0.1", 0, "slow", split, fallback_port=lists.port, access=Access(known))
+    envoy = EnvoyProcess(tmp_path, "127.0.0.1", 0, "slow", split, fallback_port=lists.port, access=Access(known))
     stop = threading.Event()
 
     def ask(key: str, pause: float) -> httpx.Response:
@@ -96,7 +96,7 @@ def test_an_ordinary_client_is_served_by_the_model_beside_eight_heavy_ones(
             finally:
                 stop.set()
     finally:
-        end_all([envoy.process])
+        end_processes([envoy.process])
         lists.close()
     print(f"of 40 ordinary requests the list answered {without['fallback']} without limits, {limited['fallback']} with")
     assert without["fallback"] > 10

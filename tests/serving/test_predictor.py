@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from endcap.online import OnlineStore, RecentEvent, open_online
 from endcap.rules import Catalogue, publish_catalogue
 from endcap.spec.rules import Rules
-from endcap_serving.local.predictors import free_port
+from endcap_serving.local.predictors import find_free_port
 from endcap_serving.predictor.surfaces import OFTEN
 from tests.online.servers import RedisServer, SlowProxy
 from tests.serving.conftest import NOON, Shop, running, wait_until_ready
@@ -83,7 +83,7 @@ def predictor(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     folder = tmp_path_factory.mktemp("predictor")
     server = RedisServer(folder / "redis")
     proxy = SlowProxy(server.port)
-    port, log = free_port(), folder / "log"
+    port, log = find_free_port(), folder / "log"
     store = open_online(server.url, shop="demo", timeout=5.0)
     publish_catalogue(store, Catalogue(OWNED, made=int(time.time() * 1000)))
     options = {

@@ -11,7 +11,7 @@ from endcap.features.dataset_files import read_customer_ids, read_refit_sessions
 from endcap.features.split import slice_sessions
 from endcap.registry.package import load_package
 from endcap.store import Store
-from endcap_serving.local.predictors import free_port
+from endcap_serving.local.predictors import find_free_port
 from tests.batch.given import package as packed
 from tests.preprocessing.given import dataset, request, spec
 from tests.serving.conftest import running, wait_until_ready
@@ -23,7 +23,7 @@ def test_the_served_answer_is_the_offline_ranking(store: Store, tmp_path: Path) 
     package = load_package(folder)
     _, log = read_refit_sessions(store.fetch(data), recommender)
     ids = read_customer_ids(store.fetch(data)).to_pylist()
-    port, command = free_port(), [sys.executable, "-m", "tests.serving.many"]
+    port, command = find_free_port(), [sys.executable, "-m", "tests.serving.many"]
     with (
         running([*command, str(port), f"own={folder}"], tmp_path / "log") as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,

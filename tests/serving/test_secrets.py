@@ -12,9 +12,9 @@ import pytest
 
 from endcap.deploy import Target
 from endcap_serving.local.intake_process import IntakeProcess
-from endcap_serving.local.predictors import Predictor
-from endcap_serving.local.process import end_all
-from endcap_serving.predictor.options import without_online
+from endcap_serving.local.predictors import PredictorProcess
+from endcap_serving.local.process import end_processes
+from endcap_serving.predictor.options import remove_online_option
 from tests.secrets_given import PLANTED, command_lines
 from tests.serving.conftest import Shop
 
@@ -25,7 +25,7 @@ def test_what_serves_gets_the_online_store_by_the_environment(
     monkeypatch.setenv("ENDCAP_ONLINE", f"redis://:{PLANTED}@127.0.0.1:1")
     target = Target(version="1", package=shop.packages["popularity"])
     with command_lines() as seen:
-        predictor = Predictor("shoes", "stable", target, shop.store, tmp_path)
+        predictor = PredictorProcess("shoes", "stable", target, shop.store, tmp_path)
         intake = IntakeProcess(shop.store, "shoes", tmp_path, print)
         intake.tend(predictor.package)
         assert intake.process is not None
@@ -36,7 +36,7 @@ def test_what_serves_gets_the_online_store_by_the_environment(
                 environment = Path(f"/proc/{process.pid}/environ").read_text()
                 assert f"ENDCAP_ONLINE=redis://:{PLANTED}@127.0.0.1:1" in environment
         finally:
-            end_all(processes)
+            end_processes(processes)
     assert [line for line in seen if PLANTED in line] == []
 
 
@@ -50,7 +50,7 @@ def test_workers_of_a_predictor_get_it_by_the_environment_too(shop: Shop, tmp_pa
         "--port",
         "0",
     ]
-    assert without_online(words) == ["--online-timeout", "1", "--port", "0"]
+    assert remove_online_option(words) == ["--online-timeout", "1", "--port", "0"]
     command = [sys.executable, "-m", "endcap_serving.predictor", "--model-name=shoes", "--version=1", "--workers=2"]
     command += ["--host=127.0.0.1", "--port=0", "--package", str(shop.store.fetch(shop.packages["popularity"]))]
     command += ["--online", f"redis://:{PLANTED}@127.0.0.1:1"]

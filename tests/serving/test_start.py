@@ -19,9 +19,9 @@ from endcap import devices
 from endcap.cpus import cpu_limit, memory_limit
 from endcap.spec.kubernetes import Gpu
 from endcap_serving.json_log import CANNOT_RUN
-from endcap_serving.local.predictors import free_port
-from endcap_serving.predictor.options import arguments
-from endcap_serving.predictor.versions import mismatches
+from endcap_serving.local.predictors import find_free_port
+from endcap_serving.predictor.options import parse_arguments
+from endcap_serving.predictor.versions import find_mismatches
 from tests.serving.conftest import Shop, running, wait_until_ready
 from tests.serving.load import load
 
@@ -36,7 +36,7 @@ def copied(shop: Shop, model: str, folder: Path) -> Path:
 def test_it_takes_what_a_serving_runtime_gives(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENDCAP_VERSION", "12")
     monkeypatch.setenv("ENDCAP_VARIANT", "canary")
-    port = free_port()
+    port = find_free_port()
     options = ["--model_name=shoes", f"--model_dir={copied(shop, 'vsknn', tmp_path)}", f"--http_port={port}"]
     options += ["--drain-wait=1"]
     log = tmp_path / "log"
@@ -70,7 +70,7 @@ def test_it_takes_what_a_serving_runtime_gives(shop: Shop, tmp_path: Path, monke
 def test_in_a_pod_the_package_lies_where_kserve_puts_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENDCAP_VERSION", "12")
     monkeypatch.delenv("ENDCAP_VARIANT", raising=False)
-    given = arguments(["--model_name", "shoes"])
+    given = parse_arguments(["--model_name", "shoes"])
     assert (given.package, given.port, given.host) == (Path("/mnt/models"), 8080, "0.0.0.0")
     assert (given.version, given.variant, given.threads) == ("12", "stable", cpu_limit())
 
@@ -80,7 +80,7 @@ def test_no_online_store_is_said_by_none_or_by_nothing(
     monkeypatch: pytest.MonkeyPatch, address: str, meant: str
 ) -> None:
     monkeypatch.setenv("ENDCAP_ONLINE", address)
-    assert arguments(["--model_name", "shoes", "--version", "1"]).online == meant
+    assert parse_arguments(["--model_name", "shoes", "--version", "1"]).online == meant
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_predictor_that_was_given_a_gpu_and_sees_none_stops_or_warns(
     assert "[gpu.not-seen]" in ended.read_text()
     for name, value in devices.make_gpu_variables(Gpu(fallback="cpu")).items():
         monkeypatch.setenv(name, value)
-    port, log = free_port(), tmp_path / "log"
+    port, log = find_free_port(), tmp_path / "log"
     options = ["--model_name=shoes", "--version=1", f"--package={folder}", f"--port={port}"]
     with (
         running([*PREDICTOR, *options], log) as process,
@@ -205,8 +205,8 @@ def test_memory_is_the_container_s_or_the_machine_s(files: dict[str, str], limit
 
 def test_another_minor_version_is_told_and_a_patch_is_not() -> None:
     made_with = {"endcap": "0.1.0", "torch": "2.12.1+cu130", "numpy": "2.3.4"}
-    assert mismatches(made_with, {"endcap": "0.1.3", "torch": "2.12.0", "numpy": "2.3.0"}) == {}
-    assert mismatches(made_with, {"endcap": "0.2.0", "torch": "2.13.0", "numpy": "2.3.0"}) == {
+    assert find_mismatches(made_with, {"endcap": "0.1.3", "torch": "2.12.0", "numpy": "2.3.0"}) == {}
+    assert find_mismatches(made_with, {"endcap": "0.2.0", "torch": "2.13.0", "numpy": "2.3.0"}) == {
         "endcap": ("0.1.0", "0.2.0"),
         "torch": ("2.12.1+cu130", "2.13.0"),
     }

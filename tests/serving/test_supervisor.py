@@ -25,12 +25,12 @@ from endcap.deploy.state import make_salt, write_state
 from endcap.errors import EndcapError, NotFoundError, UserError
 from endcap.store import Store, open_store
 from endcap_serving.local.events import (
-    Event,
     GatewayFailed,
     PredictorEnded,
     PredictorFailed,
     PredictorReady,
-    Routed,
+    RoutesChanged,
+    ServingEvent,
     StateUnreadable,
 )
 from endcap_serving.local.serve import serving
@@ -39,7 +39,7 @@ from tests.serving.conftest import Shop, all_ended, children
 
 MODELS = {"1": "vsknn", "2": "sequential-rules", "3": "popularity"}
 SHOPPERS = [f"shopper-{number}" for number in range(300)]
-E = TypeVar("E", bound=Event)
+E = TypeVar("E", bound=ServingEvent)
 
 
 def desire(
@@ -66,7 +66,7 @@ def desire(
 class Server:
     """A running server: its address, its events, and who answers whom."""
 
-    def __init__(self, address: str, events: list[Event]) -> None:
+    def __init__(self, address: str, events: list[ServingEvent]) -> None:
         self.address = address
         self.events = events
 
@@ -109,7 +109,7 @@ class Server:
 def server(shop: Shop) -> Iterator[Server]:
     """Version 1 for all but a tenth, who get version 2; at the end, no process is left."""
     desire(shop, "1", "2", 0.1)
-    events: list[Event] = []
+    events: list[ServingEvent] = []
     with serving(shop.store, "shoes", listener=events.append) as address:
         started = processes(shop)
         assert len(started) == 4, "two predictors, the gateway, the intake"
@@ -165,7 +165,7 @@ def test_a_larger_share_keeps_its_shoppers_and_drops_no_request(
     server.bring(shop, "1", "2", 0.1)
     tenth = server.versions(SHOPPERS)
     set_share("shoes", 0.3, shop.store)
-    server.wait_for(Routed, stable="1", canary="2", share=0.3, within=10)
+    server.wait_for(RoutesChanged, stable="1", canary="2", share=0.3, within=10)
     third = server.versions(SHOPPERS)
     met = [{shopper for shopper, version in seen.items() if version == "2"} for seen in (tenth, third)]
     assert met[0] < met[1]
@@ -180,19 +180,19 @@ def test_a_larger_share_keeps_its_shoppers_and_drops_no_request(
 def test_a_dead_canarys_shoppers_get_stable_until_it_is_back(server: Server, shop: Shop) -> None:
     server.bring(shop, "1", "2", 0.1)
     set_share("shoes", 1.0, shop.store)
-    server.wait_for(Routed, canary="2", share=1.0)
+    server.wait_for(RoutesChanged, canary="2", share=1.0)
     (canary,) = [pid for pid, line in processes(shop).items() if "--variant canary" in line]
     os.kill(canary, signal.SIGKILL)
     assert_killed(server.wait_for(PredictorFailed, version="2", variant="canary", retry_in=0.0))
-    server.wait_for(Routed, stable="1", canary=None, shadow=None)
+    server.wait_for(RoutesChanged, stable="1", canary=None, shadow=None)
     assert set(server.versions(SHOPPERS[:5]).values()) == {"1"}
-    server.wait_for(Routed, canary="2", share=1.0)
+    server.wait_for(RoutesChanged, canary="2", share=1.0)
     assert set(server.versions(SHOPPERS[:5]).values()) == {"2"}
 
 
 def test_a_dead_stables_shoppers_get_the_list_until_it_is_back(server: Server, shop: Shop) -> None:
     desire(shop, "1")
-    server.wait_for(Routed, stable="1", canary=None)
+    server.wait_for(RoutesChanged, stable="1", canary=None)
     with httpx.Client(base_url=server.address, timeout=10) as client:
         body = {"instances": [{"items": [], "k": 2}]}
         (stable,) = [pid for pid, line in processes(shop).items() if "--variant stable" in line]
@@ -201,7 +201,7 @@ def test_a_dead_stables_shoppers_get_the_list_until_it_is_back(server: Server, s
         assert answer.headers["x-endcap-variant"] == "fallback"
         assert [one["item"] for one in answer.json()["predictions"][0]["items"]] == shop.ids[:2]
         server.wait_for(PredictorReady, version="1", variant="stable")
-        server.wait_for(Routed, stable="1", canary=None)
+        server.wait_for(RoutesChanged, stable="1", canary=None)
         assert client.post("/v1/models/shoes:predict", json=body).headers["x-endcap-variant"] == "stable"
 
 
@@ -209,7 +209,7 @@ def test_a_shadow_is_asked_what_others_are_and_nobody_notices_when_it_dies(
     server: Server, shop: Shop, traffic: Callable[[], list[int]]
 ) -> None:
     desire(shop, "1", shadow="3")
-    server.wait_for(Routed, stable="1", canary=None, shadow="3", shadow_share=1.0)
+    server.wait_for(RoutesChanged, stable="1", canary=None, shadow="3", shadow_share=1.0)
     (shadow,) = [pid for pid, line in processes(shop).items() if "--variant shadow" in line]
     assert set(server.versions(SHOPPERS[:20]).values()) == {"1"}
     asked = answered(shop, "shadow")
@@ -221,7 +221,7 @@ def test_a_shadow_is_asked_what_others_are_and_nobody_notices_when_it_dies(
     os.kill(shadow, signal.SIGKILL)
     assert set(server.versions(SHOPPERS[:50]).values()) == {"1"}
     assert_killed(server.wait_for(PredictorFailed, version="3", variant="shadow", retry_in=0.0))
-    server.wait_for(Routed, shadow="3", shadow_share=1.0)
+    server.wait_for(RoutesChanged, shadow="3", shadow_share=1.0)
     desire(shop, "1")
     server.wait_for(PredictorEnded, version="3")
     assert set(traffic()) == {200}
@@ -268,7 +268,7 @@ def test_versions_come_and_go_and_no_request_is_dropped(
     server.wait_for(PredictorEnded, version="2")
     assert set(server.versions(SHOPPERS[:20]).values()) == {"3"}
     desire(shop, "3")
-    server.wait_for(Routed, stable="3", canary=None)
+    server.wait_for(RoutesChanged, stable="3", canary=None)
     ended = {server.wait_for(PredictorEnded).version}
     assert set(server.versions(SHOPPERS[:20]).values()) == {"3"}
     assert set(traffic()) == {200}
@@ -281,7 +281,7 @@ def test_a_dead_gateway_is_started_again_at_its_address(server: Server, shop: Sh
     (envoy,) = [pid for pid, line in processes(shop).items() if "envoy" in line]
     os.kill(envoy, signal.SIGKILL)
     assert_killed(server.wait_for(GatewayFailed))
-    server.wait_for(Routed)
+    server.wait_for(RoutesChanged)
     assert len(server.versions(SHOPPERS[:5])) == 5
 
 

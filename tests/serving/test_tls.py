@@ -17,7 +17,7 @@ import pytest
 
 from endcap.deploy.gateway_settings import GatewaySettings
 from endcap.deploy.variants import TLS, TLS_PORT
-from endcap_serving.local.predictors import free_port
+from endcap_serving.local.predictors import find_free_port
 from tests.cluster.certificates import Authority, Pair
 from tests.serving.api_server import ApiServer, inference_service
 from tests.serving.backends import Backend
@@ -77,7 +77,7 @@ def wire(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]
         ),
         "intake": Mounted(folder / "intake", authority.issue("intake", "intake", hosts=(INTAKE,)), authority),
     }
-    port, health_port, api = TLS_PORT, free_port(), ApiServer()
+    port, health_port, api = TLS_PORT, find_free_port(), ApiServer()
     with ExitStack() as stack:
         package = shop.store.fetch(shop.packages["popularity"])
         words = ["--package", str(package), "--model-name", "shoes", "--version", "1", "--host", LOOPBACK]
@@ -85,7 +85,7 @@ def wire(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]
         words += ["--tls", str(mounted["predictor"].folder), "--tls-clients", GATEWAY]
         stack.enter_context(running(_python("predictor", words), folder / "predictor.log"))
         words = ["--folder", str(folder / "segments"), "--out", str(folder / "out"), "--reserve-mib", "0"]
-        words += ["--host", LOOPBACK, "--port", str(free_port()), "--tls-port", str(free_port())]
+        words += ["--host", LOOPBACK, "--port", str(find_free_port()), "--tls-port", str(find_free_port())]
         words += ["--tls", str(mounted["intake"].folder), "--tls-clients", GATEWAY]
         stack.enter_context(running(_python("intake", words), folder / "intake.log"))
         names = stack.enter_context(NameServer())

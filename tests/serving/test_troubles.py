@@ -15,15 +15,15 @@ import pytest
 from endcap.deploy import set_share
 from endcap_serving import watchdog
 from endcap_serving.local.events import (
-    Event,
     GatewayFailed,
     IntakeFailed,
+    PartFailed,
+    PartRecovered,
     PredictorFailed,
-    Recovered,
-    Routed,
+    RoutesChanged,
+    ServingEvent,
+    ServingStopped,
     StateUnreadable,
-    Stopped,
-    Troubled,
 )
 from endcap_serving.local.serve import serving
 from tests.serving.conftest import Shop
@@ -36,14 +36,14 @@ NAME = "shoes"
 @pytest.fixture(scope="module")
 def server(shop: Shop) -> Iterator[Server]:
     desire(shop, "1", "2", 0.1)
-    events: list[Event] = []
+    events: list[ServingEvent] = []
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(watchdog, "EVERY", 0.2)
         patched.setattr(watchdog, "WITHIN", 1.0)
         patched.setattr(watchdog, "MISSED", 3)
         with serving(shop.store, NAME, listener=events.append) as address:
             yield Server(address, events)
-        assert not [event for event in events if isinstance(event, Stopped)]
+        assert not [event for event in events if isinstance(event, ServingStopped)]
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_a_document_that_cannot_be_read_is_told_once_and_stops_nothing(
     if document.is_dir():
         document.rmdir()
     document.write_text(good)
-    server.wait_for(Recovered, within=20)
+    server.wait_for(PartRecovered, within=20)
 
 
 def removed(folder: Path) -> None:
@@ -123,10 +123,10 @@ def test_a_run_folder_that_is_lost_is_made_again_and_the_gateway_with_it(
     server.events.clear()
     spoil(folder)
     if spoil is a_file:
-        server.wait_for(Troubled, within=20)
+        server.wait_for(PartFailed, within=20)
         folder.unlink()
     set_share(NAME, 0.3, shop.store)
-    server.wait_for(Routed, share=0.3, within=20)
+    server.wait_for(RoutesChanged, share=0.3, within=20)
     assert_answered(server)
     assert (folder.stat().st_mode & 0o777, (folder / "gateway").stat().st_mode & 0o777) == (0o700, 0o700)
 
@@ -138,10 +138,10 @@ def test_a_full_disk_delays_a_share_and_nothing_else(server: Server, shop: Shop)
     draft.symlink_to("/dev/full")
     server.events.clear()
     set_share(NAME, 0.4, shop.store)
-    assert server.wait_for(Troubled, within=20).error.code == "serving.disk-full"
+    assert server.wait_for(PartFailed, within=20).error.code == "serving.disk-full"
     assert_answered(server)
     draft.unlink()
-    server.wait_for(Routed, share=0.4, within=20)
+    server.wait_for(RoutesChanged, share=0.4, within=20)
 
 
 @pytest.mark.parametrize(
@@ -169,5 +169,5 @@ def test_a_stopped_process_is_killed_and_replaced(
             assert time.monotonic() < deadline
             time.sleep(0.1)
     else:
-        server.wait_for(Routed, canary="2", within=40)
+        server.wait_for(RoutesChanged, canary="2", within=40)
         assert_answered(server)

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from endcap_serving.local.predictors import free_port
+from endcap_serving.local.predictors import find_free_port
 from tests.serving.conftest import Shop, all_ended, children, running, wait_until_ready
 from tests.serving.load import load
 
@@ -52,7 +52,7 @@ class Workers:
 
 @pytest.fixture(scope="module")
 def workers(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
-    port, log = free_port(), tmp_path_factory.mktemp("workers") / "log"
+    port, log = find_free_port(), tmp_path_factory.mktemp("workers") / "log"
     options = {
         "--model-name": "shoes",
         "--package": str(shop.store.fetch(shop.packages["sequential-rules"])),

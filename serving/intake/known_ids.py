@@ -29,7 +29,7 @@ import numpy as np
 
 from endcap.errors import IntegrityError
 from endcap_serving.intake import metrics
-from endcap_serving.intake.segments import replace
+from endcap_serving.intake.segments import replace_file
 from endcap_serving.json_log import log_fields_of
 
 log = logging.getLogger("endcap.intake")
@@ -50,13 +50,13 @@ HASH = NONE.itemsize
 """Bytes."""
 
 
-def hash_of(kind: bytes, identity: str) -> int:
+def hash_id(kind: bytes, identity: str) -> int:
     """Of an id among the records of a kind."""
     return int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=8, person=kind).digest(), "little")
 
 
 @dataclass(frozen=True)
-class Stamp:
+class ArrayStamp:
     """stamp: when the newest was taken, by `Seen`'s clock (ms); first, last: sequence numbers of its segments."""
 
     stamp: int
@@ -64,7 +64,7 @@ class Stamp:
     last: int
 
     @classmethod
-    def of(cls, file: Path) -> Stamp:
+    def of(cls, file: Path) -> ArrayStamp:
         return cls(*map(int, file.stem.split("-")))
 
     @property
@@ -72,12 +72,12 @@ class Stamp:
         return f"{self.stamp:015d}-{self.first:012d}-{self.last:012d}{SUFFIX}"
 
 
-class Array:
+class IdArray:
     """Sorted hashes in a file, and a bitmap that answers most look-ups."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.of = Stamp.of(file)
+        self.of = ArrayStamp.of(file)
         with file.open("rb") as handle:
             mapped = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
         self.hashes: Hashes = np.frombuffer(mapped, np.uint64, len(mapped) // HASH)
@@ -126,7 +126,7 @@ def places(hashes: Hashes, shift: int) -> tuple[Hashes, Bits]:
     return position >> np.uint64(3), bit
 
 
-class Seen:
+class KnownIds:
     """Asked and added to by the one thread that commits; arrays are made and merged by the one that seals."""
 
     def __init__(self, folder: Path) -> None:
@@ -135,7 +135,7 @@ class Seen:
         self._lock = threading.Lock()
         self._open: set[int] = set()
         self._closing: dict[int, set[int]] = {}
-        files = {Stamp.of(file): file for file in self.folder.glob(f"*{SUFFIX}") if NAME.fullmatch(file.name)}
+        files = {ArrayStamp.of(file): file for file in self.folder.glob(f"*{SUFFIX}") if NAME.fullmatch(file.name)}
         for stamp, file in list(files.items()):
             # A merge that was cut off after its array was written leaves what went into it.
             if any(other != stamp and other.first <= stamp.first and stamp.last <= other.last for other in files):
@@ -191,7 +191,7 @@ class Seen:
     def keep(self, sequence: int, hashes: Sequence[Hashes]) -> None:
         """Write a closed segment's array, if it is not there. Raises OSError."""
         if hashes and not self.has(sequence):
-            self._write(Stamp(self.now, sequence, sequence), hashes, replaced=())
+            self._write(ArrayStamp(self.now, sequence, sequence), hashes, replaced=())
         with self._lock:
             self._closing.pop(sequence, None)
 
@@ -218,7 +218,7 @@ class Seen:
             if self._waits(together[0].of.first, together[-1].of.last):
                 continue
             if len(together) > (MOST_ARRAYS if hour == now // HOUR_MS else 1):
-                stamp = Stamp(max(one.of.stamp for one in together), together[0].of.first, together[-1].of.last)
+                stamp = ArrayStamp(max(one.of.stamp for one in together), together[0].of.first, together[-1].of.last)
                 self._write(stamp, [one.hashes for one in together], together)
 
     def _waits(self, first: int, last: int) -> bool:
@@ -226,12 +226,12 @@ class Seen:
         with self._lock:
             return any(first <= sequence <= last for sequence in self._closing)
 
-    def _write(self, stamp: Stamp, hashes: Sequence[Hashes], replaced: Sequence[Array]) -> None:
+    def _write(self, stamp: ArrayStamp, hashes: Sequence[Hashes], replaced: Sequence[IdArray]) -> None:
         joined = np.concatenate(hashes)
         joined.sort()
         file = self.folder / stamp.name
-        replace(file, joined.tobytes())
-        made = Array(file)
+        replace_file(file, joined.tobytes())
+        made = IdArray(file)
         with self._lock:
             kept = [array for array in self._arrays if array not in replaced]
             self._arrays = tuple(sorted([*kept, made], key=lambda array: array.of.first))
@@ -239,9 +239,9 @@ class Seen:
             _remove(array.file)
 
 
-def _opened(file: Path) -> Array | None:
+def _opened(file: Path) -> IdArray | None:
     """A file's array; None where there is nothing in it. What the disk has changed is told."""
-    array = Array(file) if file.stat().st_size >= HASH else None
+    array = IdArray(file) if file.stat().st_size >= HASH else None
     if array is None or array.damaged:
         metrics.DAMAGED_IDS.inc()
         own = IntegrityError("some ids may count a second time", code="intake.ids-damaged", file=str(file))

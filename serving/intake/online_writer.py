@@ -48,7 +48,7 @@ WAITS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 @dataclass(frozen=True)
-class Keeping:
+class Retention:
     """How long the store keeps what, and which events make an item the customer's."""
 
     events: timedelta = timedelta(days=7)
@@ -59,7 +59,7 @@ class Keeping:
 
 
 @dataclass
-class _Told:
+class _StoreUpdate:
     """What one call tells the store."""
 
     events: dict[str, list[RecentEvent]] = field(default_factory=lambda: defaultdict(list))
@@ -67,8 +67,8 @@ class _Told:
     owned: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
 
-class Follower:
-    def __init__(self, store: OnlineStore, keeping: Keeping, most_waiting: int = MOST_WAITING) -> None:
+class OnlineWriter:
+    def __init__(self, store: OnlineStore, keeping: Retention, most_waiting: int = MOST_WAITING) -> None:
         self._store, self._keeping, self._most = store, keeping, most_waiting
         self._waiting: deque[tuple[float, int, dict[str, Any]]] = deque()
         self._wake = threading.Condition()
@@ -171,8 +171,8 @@ class Follower:
             metrics.ONLINE_UNREADABLE.labels(fault).inc()
             self._unreadable(**log_fields_of(make_unreadable_error("events or sets", owner, fault)))
 
-    def _sorted_by_owner(self, group: Sequence[tuple[float, int, dict[str, Any]]]) -> _Told:
-        told = _Told()
+    def _sorted_by_owner(self, group: Sequence[tuple[float, int, dict[str, Any]]]) -> _StoreUpdate:
+        told = _StoreUpdate()
         # A late event that the store would have forgotten by now is not made recent by its coming late.
         forgotten = (time.time() - self._keeping.events.total_seconds()) * 1000
         for _, kind, record in group:

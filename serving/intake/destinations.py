@@ -15,14 +15,14 @@ from endcap.errors import UserError
 from endcap.store.artifact_files import sync_folder
 
 
-class Outlet(Protocol):
+class Destination(Protocol):
     """Raises OSError or EndcapError where it cannot be written to; the same again may go well later."""
 
     def put(self, name: str, table: pa.Table) -> None:
         """Write a table as Parquet under a name such as events/date=2026-01-31/a-1.parquet."""
 
 
-class FolderOutlet:
+class FolderDestination:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ class FolderOutlet:
         sync_folder(file.parent.parent)
 
 
-class BucketOutlet:
+class BucketDestination:
     """staging: a folder of this machine, where a file is written before it is sent."""
 
     def __init__(self, address: str, staging: Path) -> None:
@@ -70,18 +70,18 @@ class BucketOutlet:
                 self._draft.unlink(missing_ok=True)
 
 
-def open_outlet(address: str, staging: Path) -> Outlet:
+def open_destination(address: str, staging: Path) -> Destination:
     """address: a folder, or ``s3://bucket/prefix``. Raises UserError, StorageError, OSError."""
     scheme, separator, rest = address.partition("://")
     if scheme == "s3" and separator:
-        return BucketOutlet(address, staging)
+        return BucketDestination(address, staging)
     if separator and scheme != "file":
         raise UserError(
             f"--out: found {address}; allowed: a folder or s3://bucket/prefix",
             code="intake.out-unknown",
             found=address,
         )
-    return FolderOutlet(Path(rest if separator else address).absolute())
+    return FolderDestination(Path(rest if separator else address).absolute())
 
 
 def _write(table: pa.Table, file: Path) -> None:

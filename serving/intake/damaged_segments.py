@@ -13,7 +13,7 @@ from pathlib import Path
 
 from endcap.errors import EndcapError, IntegrityError
 from endcap_serving.intake import metrics
-from endcap_serving.intake.segments import Content, replace
+from endcap_serving.intake.segments import SegmentContent, replace_file
 from endcap_serving.json_log import log_fields_of
 
 log = logging.getLogger("endcap.intake")
@@ -23,14 +23,14 @@ MOST_FILES = 1000
 OWN = 0o600
 
 
-def cut_torn_tail(file: Path, content: Content) -> None:
+def cut_torn_tail(file: Path, content: SegmentContent) -> None:
     """Keep the torn tail of a segment in a file beside, then cut it off. Raises OSError, and then nothing is cut."""
     with file.open("rb") as handle:
         handle.seek(content.end)
         tail = handle.read()
     beside = file.with_name(f"{file.name}{CUT}{content.end}")
     try:
-        replace(beside, tail, mode=OWN)
+        replace_file(beside, tail, mode=OWN)
         with file.open("r+b") as handle:
             handle.truncate(content.end)
             os.fsync(handle.fileno())
@@ -51,7 +51,7 @@ def cut_torn_tail(file: Path, content: Content) -> None:
     bound(file.parent)
 
 
-def set_aside(file: Path, content: Content) -> None:
+def set_aside(file: Path, content: SegmentContent) -> None:
     """Keep a segment that the disk has changed, when what is good of it is sealed. Raises OSError."""
     beside = file.with_suffix(DAMAGED)
     file.chmod(OWN)
