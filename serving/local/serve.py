@@ -40,13 +40,31 @@ def serve(
     host_names: Sequence[str] = (),
     rate: str = "",
 ) -> None:
-    """Serve what is deployed until SIGINT, SIGTERM or SIGHUP; from the main thread.
+    """Serve what is deployed until SIGINT, SIGTERM or SIGHUP. Call it from the main thread.
 
-    port 0: any free one. listener: is called with each event, such as `ServingStarted` with the address. shoppers: what the
-    access log says of who is asked for. access, origins, host_names, rate: who may do what, as the options of
-    `endcap serve` have it. Raises NotFoundError where nothing is deployed, UserError where the port is taken or the
-    access policy cannot be used, IntegrityError where the stable version's package is damaged, EndcapError where it
-    cannot be started. Once it serves it raises nothing: an error is told, and what failed is tried again.
+    Once it serves it raises nothing: the listener gets an event for each error, and what failed is tried again.
+
+    Parameters
+    ----------
+    port
+        0: any free one.
+    listener
+        Is called with each event, such as `ServingStarted` with the address.
+    shoppers
+        What the access log says of the shopper.
+    access, origins, host_names, rate
+        Who may do what, as the options of `endcap serve` have it.
+
+    Raises
+    ------
+    NotFoundError
+        Nothing is deployed.
+    UserError
+        The port is taken, or the access policy cannot be used.
+    IntegrityError
+        The stable version's package is damaged.
+    EndcapError
+        The stable version cannot be started.
     """
     settings = make_local_settings(host, access, parse_access(origins, host_names, rate))
     stop = threading.Event()

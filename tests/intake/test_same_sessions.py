@@ -91,7 +91,7 @@ class Shop:
         """The session that a model is asked about."""
         (events,) = self._guarded.look_up([customer], [session], 1000).events
         asked = self._reader.read([RankRequest(customer=customer, session=session)], [ShopperContext(events)], 0)
-        return list(zip(asked.ids[0], asked.sessions.times.tolist(), strict=True))
+        return list(zip(asked.item_ids[0], asked.sessions.times.tolist(), strict=True))
 
     def end(self) -> None:
         self._follower.end(10)
