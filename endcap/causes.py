@@ -14,12 +14,12 @@ _TITLE = re.compile(r"<title[^>]*>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTAL
 
 def causes(error: BaseException) -> Iterator[BaseException]:
     """The error and all that led to it, the outermost first. Libraries also hand causes on as arguments."""
-    waiting, seen = [error], set[int]()
+    waiting, visited = [error], set[int]()
     while waiting:
         cause = waiting.pop(0)
-        if id(cause) in seen:
+        if id(cause) in visited:
             continue
-        seen.add(id(cause))
+        visited.add(id(cause))
         yield cause
         below = (
             cause.__cause__,

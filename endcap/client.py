@@ -73,7 +73,7 @@ class Ranking:
 
     @property
     def ids(self) -> list[str]:
-        return [one.item for one in self.items]
+        return [ranked.item for ranked in self.items]
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,11 @@ class _Plan:
         headers = {REQUEST_ID: _request_id(request_id or str(uuid.uuid4()))}
         headers |= {SHOPPER: _shopper(shopper)} if shopper else {}
         path = f"{self.url}/{self.recommender}/v1/models/{self.recommender}:predict"
-        return path, {"json": {"instances": [dict(one) for one in instances]}, "headers": headers}
+        return path, {"json": {"instances": [dict(instance) for instance in instances]}, "headers": headers}
 
     def report(self, kind: str, records: Sequence[Record], request_id: str | None) -> tuple[str, Json]:
         # Named here, once: the same call tried again must not count twice.
-        named = [{"id": str(uuid.uuid4()), **one} for one in records]
+        named = [{"id": str(uuid.uuid4()), **record} for record in records]
         headers = {REQUEST_ID: _request_id(request_id)} if request_id else {}
         return f"{self.url}/v1/{kind}", {"json": named, "headers": headers}
 
@@ -112,24 +112,24 @@ class _Plan:
         return _Tries(url, self.timeout, self.retries)
 
 
-def _shopper(given: str) -> bytes:
+def _shopper(shopper: str) -> bytes:
     """As a header has it: the gateway hashes these bytes. Raises UserError."""
-    why: str | None = ids.fault(given)
+    why: str | None = ids.fault(shopper)
     # A header ends where its last blank begins, and two shoppers would be one.
-    if why is None and given != given.strip(" "):
+    if why is None and shopper != shopper.strip(" "):
         why = "blank-at-end"
     if why is not None:
         raise _malformed("shopper", why, f"{ids.ALLOWED}, and without blanks at its ends")
-    return given.encode()
+    return shopper.encode()
 
 
-def _request_id(given: str) -> bytes:
+def _request_id(request_id: str) -> bytes:
     """Raises UserError: the service would call the request by another id."""
-    if len(given) > _LONGEST_REQUEST_ID:
+    if len(request_id) > _LONGEST_REQUEST_ID:
         raise _malformed("request_id", "too-long", _REQUEST_IDS)
-    if not (given.isascii() and given.isprintable()) or given != given.strip():
+    if not (request_id.isascii() and request_id.isprintable()) or request_id != request_id.strip():
         raise _malformed("request_id", "not-printable", _REQUEST_IDS)
-    return given.encode()
+    return request_id.encode()
 
 
 def _malformed(at: str, fault: str, allowed: str) -> UserError:
@@ -187,11 +187,11 @@ class _Tries:
 
 def _asked_to_wait(response: httpx.Response | None) -> float:
     """Seconds that an answer asks to be left alone for, by a number or a time; 0 where it does not."""
-    asked = "" if response is None else response.headers.get("retry-after", "")
-    if asked.isdigit():
-        return float(asked)
+    retry_after = "" if response is None else response.headers.get("retry-after", "")
+    if retry_after.isdigit():
+        return float(retry_after)
     try:
-        return max((parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds(), 0.0)
+        return max((parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds(), 0.0)
     except (ValueError, TypeError):
         return 0.0
 
@@ -204,24 +204,24 @@ def _shown(key: str, token: str) -> dict[str, str]:
 def _rankings(response: httpx.Response) -> list[Ranking]:
     return [
         Ranking(
-            [RankedItem(item["item"], item["score"]) for item in one["items"]],
-            one.get("ranking_id", ""),
-            one.get("request_id", ""),
-            one.get("variant", ""),
-            one.get("model_version"),
-            one.get("unknown", 0),
-            one.get("removed", []),
-            one.get("degraded", []),
-            one,
-            one.get("fallback", {}).get("reason", ""),
+            [RankedItem(item["item"], item["score"]) for item in prediction["items"]],
+            prediction.get("ranking_id", ""),
+            prediction.get("request_id", ""),
+            prediction.get("variant", ""),
+            prediction.get("model_version"),
+            prediction.get("unknown", 0),
+            prediction.get("removed", []),
+            prediction.get("degraded", []),
+            prediction,
+            prediction.get("fallback", {}).get("reason", ""),
         )
-        for one in response.json()["predictions"]
+        for prediction in response.json()["predictions"]
     ]
 
 
 def _receipt(response: httpx.Response) -> Receipt:
-    told = response.json()
-    return Receipt(told["accepted"], told.get("duplicates", 0), told.get("rejected", []))
+    document = response.json()
+    return Receipt(document["accepted"], document.get("duplicates", 0), document.get("rejected", []))
 
 
 def _checked(response: httpx.Response | httpx.TransportError) -> httpx.Response:
@@ -242,13 +242,13 @@ def _checked(response: httpx.Response | httpx.TransportError) -> httpx.Response:
         return response
     try:
         answer = response.json()
-        told = answer["error"]
+        message = answer["error"]
     except (ValueError, KeyError, TypeError):
-        answer, told = {}, response.text[:300]
+        answer, message = {}, response.text[:300]
     url, status = str(response.request.url), response.status_code
     kinds: dict[int, type[EndcapError]] = {404: NotFoundError, **dict.fromkeys(_PASSING, TransientError)}
     kind = kinds.get(status, RequestError if status < 500 else EndcapError)
-    error = kind(f"{url} answered {status}: {told}", code="client.refused", url=url, status=status)
+    error = kind(f"{url} answered {status}: {message}", code="client.refused", url=url, status=status)
     # What stands between may answer anything.
     if isinstance(answer.get("code"), str):
         error.code = answer["code"]
@@ -257,8 +257,8 @@ def _checked(response: httpx.Response | httpx.TransportError) -> httpx.Response:
     raise error
 
 
-def _instance(given: Record) -> Json:
-    return {key: value for key, value in given.items() if value is not None}
+def _instance(record: Record) -> Json:
+    return {key: value for key, value in record.items() if value is not None}
 
 
 class Client:

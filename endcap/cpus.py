@@ -51,8 +51,8 @@ def time_on_cores(tasks: Path = Path("/proc/self/task")) -> tuple[int, int] | No
     try:
         for file in tasks.glob("*/schedstat"):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that ended meanwhile
-                one, other, _ = file.read_text().split()
-                ran, waited = ran + int(one), waited + int(other)
+                first, other, _ = file.read_text().split()
+                ran, waited = ran + int(first), waited + int(other)
     except (OSError, ValueError):
         return None
     return (ran, waited) if ran else None

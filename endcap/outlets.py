@@ -30,18 +30,18 @@ def redact_outlets() -> None:
     threading.excepthook = _print_of_thread
     make, write = logging.getLogRecordFactory(), warnings.formatwarning
 
-    def record(*given: Any, **named: Any) -> logging.LogRecord:
-        made = make(*given, **named)
+    def record(*positional: Any, **named: Any) -> logging.LogRecord:
+        entry = make(*positional, **named)
         try:
-            text = made.getMessage()
+            text = entry.getMessage()
         except (TypeError, ValueError):  # the caller's mistake, which logging reports itself
-            return made
+            return entry
         if (shown := redact(text)) != text:
-            made.msg, made.args = shown, None
-        return made
+            entry.msg, entry.args = shown, None
+        return entry
 
-    def warning(*given: Any, **named: Any) -> str:
-        return redact(write(*given, **named))
+    def warning(*positional: Any, **named: Any) -> str:
+        return redact(write(*positional, **named))
 
     logging.setLogRecordFactory(record)
     warnings.formatwarning = warning

@@ -105,7 +105,7 @@ def depth_over(value: Any, limit: int) -> bool:
     """Whether lists and maps lie more than `limit` deep within each other."""
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(limit):
-        values = (inner for one in level for inner in (one.values() if isinstance(one, dict) else one))
+        values = (inner for value in level for inner in (value.values() if isinstance(value, dict) else value))
         level = [inner for inner in values if isinstance(inner, dict | list)]
         if not level:
             return False

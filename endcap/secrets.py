@@ -36,8 +36,8 @@ def variable(name: str, environment: Mapping[str, str] | None = None) -> str:
     environment: None: this process's. Raises UserError, which names the variable and not its value, where a line break
     or another control character stands inside.
     """
-    given = os.environ if environment is None else environment
-    return cleaned(name, given.get(name, ""))
+    variables = os.environ if environment is None else environment
+    return cleaned(name, variables.get(name, ""))
 
 
 def cleaned(name: str, value: str) -> str:

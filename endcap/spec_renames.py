@@ -107,9 +107,9 @@ def kind_of(document: object) -> Kind | None:
     """The kind of a spec. A part that does not say has a key that only one kind has, or nothing to rename."""
     if not isinstance(document, dict):
         return None
-    said = document.get("kind")
-    if said is not None:
-        return next((kind for kind in RENAMES if kind == said), None)
+    stated_kind = document.get("kind")
+    if stated_kind is not None:
+        return next((kind for kind in RENAMES if kind == stated_kind), None)
     sections = {kind: {path.partition(".")[0] for path in paths} for kind, paths in RENAMES.items()}
     return next((kind for kind, names in sections.items() if names & document.keys()), None)
 
@@ -132,9 +132,9 @@ def apply(document: Json, changes: list[Change]) -> Json:
         if key in values:
             return values[key]
         if isinstance(value, dict):
-            return {keys.get((*key, name), name): build(one, (*key, name)) for name, one in value.items()}
+            return {keys.get((*key, name), name): build(child, (*key, name)) for name, child in value.items()}
         if isinstance(value, list):
-            return [build(one, (*key, number)) for number, one in enumerate(value)]
+            return [build(child, (*key, number)) for number, child in enumerate(value)]
         return value
 
     built: Json = build(document, ())
@@ -150,7 +150,9 @@ def migrate_spec(document: Json) -> Json:
 
 def migrate_specs(documents: Json) -> Json:
     """Stored specs by name, such as ``{"recommender": …, "shop": …}``, under this release's names."""
-    return {name: migrate_spec(one) if isinstance(one, dict) else one for name, one in documents.items()}
+    return {
+        name: migrate_spec(document) if isinstance(document, dict) else document for name, document in documents.items()
+    }
 
 
 def migrate_model(model: Json) -> Json:
@@ -169,7 +171,7 @@ def migrate_facts(facts: Json) -> Json:
         changed["model"] = migrate_model(model)
     if isinstance(models := facts.get("models"), dict):
         changed["models"] = {
-            label: migrate_model(one) if isinstance(one, dict) else one for label, one in models.items()
+            label: migrate_model(model) if isinstance(model, dict) else model for label, model in models.items()
         }
     return changed
 
@@ -186,8 +188,8 @@ def _places(value: Any, path: list[str], key: Key = ()) -> Iterator[tuple[Key, J
         for name in names:
             yield from _places(value[name], rest, (*key, name))
     elif isinstance(value, list) and first == "*":
-        for number, one in enumerate(value):
-            yield from _places(one, rest, (*key, number))
+        for number, child in enumerate(value):
+            yield from _places(child, rest, (*key, number))
 
 
 def _changes_of_search(search: object, is_custom: Callable[[str], bool]) -> Iterator[Change]:

@@ -77,9 +77,9 @@ def _served(state: Deployment) -> dict[str, Chosen]:
 
 def _unknown(recommender: str, store: str, known: Iterable[str]) -> UserError:
     allowed = sorted(set(known))
-    there = [suggest(recommender, allowed), f"There are: {', '.join(allowed)}." if allowed else "There is none."]
+    hints = [suggest(recommender, allowed), f"There are: {', '.join(allowed)}." if allowed else "There is none."]
     return NotFoundError(
-        f"no recommender {recommender!r} is deployed or registered in {store}. {' '.join(filter(None, there))} "
+        f"no recommender {recommender!r} is deployed or registered in {store}. {' '.join(filter(None, hints))} "
         "`endcap run SPEC` makes one; --store names another store",
         code="cli.recommender-not-found",
         found=recommender,

@@ -84,11 +84,11 @@ def command(
             return open_project(load(spec, env=overlay.removeprefix(ENVIRONMENT), sets=sets), **places)
         return open_project(load(spec, env=env, sets=sets, overlays=[overlay]), **places)
 
-    compared = make_contestants(project, [one.model(project, laid) for one in _given(models)])
+    compared = make_contestants(project, [choice.model(project, laid) for choice in _parse_choices(models)])
     steps.run("ingest", project.ingest)
     dataset = steps.run("features", partial(project.features, until=logical_date or None))
-    for label, one in compared.items():
-        steps.run(f"train {label}", partial(one.train, dataset))
+    for label, contestant in compared.items():
+        steps.run(f"train {label}", partial(contestant.train, dataset))
     comparison = steps.run("compare", partial(project.compare, compared, dataset=dataset))
     if as_json:
         print_json({**comparison.facts, "address": comparison.address, "report": str(comparison.report)})
@@ -101,12 +101,12 @@ def command(
         click.echo(f"  {click.style('!', fg='yellow')} {warning}")
 
 
-def _given(models: tuple[str, ...]) -> list[Given]:
-    given = [Given.of(text) for text in models]
-    if not given:
+def _parse_choices(models: tuple[str, ...]) -> list[Given]:
+    choices = [Given.of(text) for text in models]
+    if not choices:
         raise UserError(
             f"there is nothing to compare: give --model for each model; allowed: [LABEL=] and {FORMS}",
             code="cli.option-missing",
             options=["--model"],
         )
-    return given if len(given) > 1 or given[0].source == SPEC_MODEL else [Given.of(SPEC_MODEL), *given]
+    return choices if len(choices) > 1 or choices[0].source == SPEC_MODEL else [Given.of(SPEC_MODEL), *choices]

@@ -84,9 +84,9 @@ def complete_step(context: click.Context, parameter: click.Parameter, begun: str
 def _store(context: click.Context) -> Path | None:
     """The folder of the command's store; None where it is none."""
     with contextlib.suppress(Exception):
-        given = context.params.get("store_url")
+        address = context.params.get("store_url")
         source = context.get_parameter_source("store_url")
-        named = given if source is click.core.ParameterSource.COMMANDLINE else resolve(None).store
+        named = address if source is click.core.ParameterSource.COMMANDLINE else resolve(None).store
         folder = Path(str(named).removeprefix("file://")).expanduser()
         return folder if folder.is_dir() else None
     return None

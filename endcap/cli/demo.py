@@ -165,12 +165,12 @@ def _ask(client: Client, events: pa.Table, product: Callable[[str], str]) -> tup
 def _split(client: Client) -> None:
     """Send a request for each of 1,000 shoppers and print who answered."""
     begun = time.monotonic()
-    seen = Counter(client.rank(shopper=f"shopper-{number}", items=[], k=1).variant for number in range(SHOPPERS))
+    answered = Counter(client.rank(shopper=f"shopper-{number}", items=[], k=1).variant for number in range(SHOPPERS))
     click.echo(f"\n  {SHOPPERS:,} shoppers asked once each, in {time.monotonic() - begun:.1f} s:")
     for variant in ("stable", "canary"):
-        share = seen[variant] / SHOPPERS
-        click.echo(f"    {variant:<7} {seen[variant]:>5,}  {share:6.1%}  {'█' * round(40 * share)}")
-    if not seen["canary"]:
+        share = answered[variant] / SHOPPERS
+        click.echo(f"    {variant:<7} {answered[variant]:>5,}  {share:6.1%}  {'█' * round(40 * share)}")
+    if not answered["canary"]:
         raise EndcapError(
             "the challenger got no shopper; see the lines above for why it was not deployed", code="cli.demo-no-canary"
         )

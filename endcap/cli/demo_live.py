@@ -51,16 +51,16 @@ class LivingShop:
         click.echo(f"\n  Somebody new looks at {len(session)} items; {taken.accepted} events are on disk:")
         for item in session:
             click.echo(f"      {self.product(item)}")
-        ranking = self._until(lambda one: one.ids != before.ids)
+        ranking = self._until(lambda answer: answer.ids != before.ids)
         self._show("asked for by the customer's id alone, the ranking follows", ranking)
-        seen = [{"ranking_id": ranking.id, "item": item, "position": n} for n, item in enumerate(ranking.ids)]
-        self.client.impressions(seen)
+        impressions = [{"ranking_id": ranking.id, "item": item, "position": n} for n, item in enumerate(ranking.ids)]
+        self.client.impressions(impressions)
         return ranking
 
     def _buy(self, ranking: Ranking) -> Ranking:
         bought = ranking.ids[0]
         self.client.orders([{"customer": VISITOR, "items": [{"item": bought, "quantity": 1}]}])
-        after = self._until(lambda one: bought not in one.ids)
+        after = self._until(lambda answer: bought not in answer.ids)
         self._show(f"{self._name(bought)} is bought, and not shown to its owner again", after)
         return after
 
@@ -74,7 +74,7 @@ class LivingShop:
         with self._online(timeout=5.0) as online:
             publish_catalogue(online, read_catalogue(self.loaded.shop, lambda line: None))
         begun = time.monotonic()
-        after = self._until(lambda one: forbidden not in one.ids)
+        after = self._until(lambda answer: forbidden not in answer.ids)
         seconds = time.monotonic() - begun
         self._show(f"{self._name(forbidden)} is put on the blacklist, and gone everywhere {seconds:.0f} s later", after)
 

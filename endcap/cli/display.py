@@ -19,7 +19,7 @@ SAY_EVERY = 10.0
 """Seconds between two lines of a step's progress in a log file or a pipe."""
 
 
-class _Said:
+class _LineLimit:
     """Which of a step's lines are shown where nobody looks on: the first, then at most one in `SAY_EVERY` seconds, and
     where the step lasted longer than that its last."""
 
@@ -44,7 +44,7 @@ class _Said:
 class Display:
     """One line a step: written when it ends; on a terminal, its progress is shown until then.
 
-    In a pipe or a log file its progress is a line now and then, see `_Said`.
+    In a pipe or a log file its progress is a line now and then, see `_LineLimit`.
 
     results: what each finished step gave; done: the events of these. Steps may run side by side.
     """
@@ -67,7 +67,7 @@ class Display:
         self._failed: StepFailure | None = None
         self._absent: dict[str, str] = {}
         self._begun = time.monotonic()
-        self._said: dict[str, _Said] = {}
+        self._lines: dict[str, _LineLimit] = {}
 
     def hear(self, event: RunEvent) -> None:
         match event:
@@ -84,14 +84,14 @@ class Display:
                     click.echo(f"    {step}: {line}")
                 elif self._live:
                     self._show(f"  … {step:<9} {line}")
-                elif text := self._said.setdefault(step, _Said()).next(line):
+                elif text := self._lines.setdefault(step, _LineLimit()).next(line):
                     click.echo(f"  … {step:<9} {text}")
             case StepEnd(step, result, summary, seconds, reused):
                 if step in self._running:
                     self._running.remove(step)
                 self.results[step] = result
                 self.done.append(event)
-                if text := self._said.pop(step, _Said()).last():
+                if text := self._lines.pop(step, _LineLimit()).last():
                     click.echo(f"  … {step:<9} {text}")
                 self._line("✓", "green", step, format_step_seconds(seconds, reused), summary or result)
             case StepFailure():
@@ -158,9 +158,9 @@ class Display:
                 click.echo(f"  {step:<9} {self.results[step]}")
         return reasons
 
-    def _line(self, mark: str, colour: str, step: str, took: str, said: str) -> None:
+    def _line(self, mark: str, colour: str, step: str, took: str, text: str) -> None:
         self._clear()
-        click.echo(f"  {click.style(mark, fg=colour)} {step:<9} {took}  {said}".rstrip())
+        click.echo(f"  {click.style(mark, fg=colour)} {step:<9} {took}  {text}".rstrip())
 
     def _show(self, line: str) -> None:
         if self._live:

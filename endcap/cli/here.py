@@ -48,7 +48,7 @@ class Steps:
         self._step, begun, started = step, time.monotonic(), datetime.now(UTC)
         self._hear(StepStart(step))
         try:
-            made = make()
+            project = make()
         except KeyboardInterrupt:
             with self._aside():
                 raise self._display.interrupted({}) from None
@@ -56,9 +56,9 @@ class Steps:
             with self._aside():
                 self._display.failed(step)
             raise
-        seconds, reused = time.monotonic() - begun, existed_before(made.store, made.address, started)
-        self._hear(StepEnd(step, made.address, made.summary, seconds, reused))
-        return made
+        seconds, reused = time.monotonic() - begun, existed_before(project.store, project.address, started)
+        self._hear(StepEnd(step, project.address, project.summary, seconds, reused))
+        return project
 
     def _hear(self, event: RunEvent) -> None:
         with self._aside():

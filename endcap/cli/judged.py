@@ -101,8 +101,8 @@ class Judged:
         for version, figures in self.versions:
             state = " and ".join(version.aliases) or version.state  # an alias says that it is approved
             values = figures.shown() if figures else [None] * len(METRICS)
-            made = datetime.fromtimestamp(version.created / 1000, UTC)
-            rows.append([version.version, figures.model if figures else "", *values, state, _day(made)])
+            created = datetime.fromtimestamp(version.created / 1000, UTC)
+            rows.append([version.version, figures.model if figures else "", *values, state, _day(created)])
         rows += [
             ["-", tried.model, *tried.shown(), f"gate {tried.outcome}", _day(tried.judged)] for tried in self.tries
         ]
@@ -114,11 +114,11 @@ def judged(recommender: str, registry: Registry | None, store: Store) -> Judged:
     versions = registry.versions(recommender) if registry else []
     registered = {get_content_key(version.tags["verdict"]) for version in versions if version.tags.get("verdict")}
     addresses = store.list(STEPS["evaluate"].folder(recommender))
-    others = [Figures.of(address, store) for address in addresses if get_content_key(address) not in registered]
+    unregistered = [Figures.of(address, store) for address in addresses if get_content_key(address) not in registered]
     return Judged(
         recommender,
         [(version, _figures(version, store)) for version in versions],
-        [figures for figures in others if figures is not None and figures.outcome != "passed"],
+        [figures for figures in unregistered if figures is not None and figures.outcome != "passed"],
     )
 
 

@@ -101,10 +101,10 @@ def main(arguments: list[str] | None = None) -> Any:
         # What the file system refuses is told as it is; a step's own refusals are StorageErrors that say more.
         if os.environ.get("ENDCAP_TRACEBACK"):
             click.echo(traceback_of(error), err=True, nl=False)
-        told = error if isinstance(error, EndcapError) else _system(error)
+        reported = error if isinstance(error, EndcapError) else _system(error)
         if as_json:
-            _print_error(told)
-        click.echo(f"{click.style('error:', fg='red')} {marked(str(told), told.code)}", err=True)
+            _print_error(reported)
+        click.echo(f"{click.style('error:', fg='red')} {marked(str(reported), reported.code)}", err=True)
         sys.exit(INTERRUPTED if isinstance(error, RunInterruptedError) else 2 if isinstance(error, UserError) else 1)
 
 

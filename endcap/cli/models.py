@@ -69,12 +69,12 @@ class Given:
             raise self._wrong(problems[0].found)
         return None if node is None else node.plain()
 
-    def _wrong(self, found: str) -> UserError:
+    def _wrong(self, text: str) -> UserError:
         return UserError(
-            f"--model {self.text}: found {found}; allowed: [LABEL=] and {FORMS}",
+            f"--model {self.text}: found {text}; allowed: [LABEL=] and {FORMS}",
             code="cli.model-malformed",
             model=self.text,
-            found=found,
+            found=text,
         )
 
 

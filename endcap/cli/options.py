@@ -161,9 +161,9 @@ def surplus_options(names: Iterable[str], why: str) -> UserError:
     return UserError(f"{', '.join(options)}: {why}", code="cli.option-not-here", options=options)
 
 
-def online_meant(given: str, store_root: str) -> str:
+def online_meant(text: str, store_root: str) -> str:
     """The online store's address (see `online_url`), or `none`. Raises UserError where what is given is no address."""
-    address = resolve_online_url(given, store_root)
+    address = resolve_online_url(text, store_root)
     if address is None:
         return NONE
     open_online(address, shop="any").close()

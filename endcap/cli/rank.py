@@ -36,11 +36,11 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class _Shown:
-    """An answer as the service gives it. who: who ranked. session: the items it was ranked by, oldest first. notes:
+    """An answer as the service gives it. source: who ranked. session: the items it was ranked by, oldest first. notes:
     what else there is to know."""
 
     answer: Mapping[str, Any]
-    who: str
+    source: str
     products: Products
     session: Sequence[str] = ()
     notes: list[str] = field(default_factory=list)
@@ -89,9 +89,9 @@ def command(
         instance["items"] = []
         notes.append("no --customer, --session or --items is given: this is a fresh shopper's ranking")
     if url is not None:
-        given = {"version", "registry", "online"}
+        allowed_options = {"version", "registry", "online"}
         commanded = click.core.ParameterSource.COMMANDLINE
-        if surplus := sorted(name for name in given if context.get_parameter_source(name) is commanded):
+        if surplus := sorted(name for name in allowed_options if context.get_parameter_source(name) is commanded):
             raise surplus_options(surplus, "not with --url: the gateway has its own")
         shown = _of_gateway(url, recommender, instance, store_url)
     else:
@@ -108,9 +108,9 @@ def _of_gateway(url: str, recommender: str, instance: Mapping[str, Any], store_u
 
     with Client(url, recommender, timeout=PATIENCE, key=variable("ENDCAP_KEY")) as client:
         ranking = client.rank(shopper=instance.get("customer"), **instance)
-    who = f"version {ranking.model_version}, {ranking.variant} of {url}"
+    source = f"version {ranking.model_version}, {ranking.variant} of {url}"
     away = [f"ranked without {', '.join(ranking.degraded)}"] if ranking.degraded else []
-    return _Shown(ranking.raw, who, _titles_here(recommender, store_url), instance.get("items", ()), away)
+    return _Shown(ranking.raw, source, _titles_here(recommender, store_url), instance.get("items", ()), away)
 
 
 def _titles_here(recommender: str, store_url: str) -> Products:
@@ -169,7 +169,7 @@ def _print(recommender: str, instance: Mapping[str, Any], shown: _Shown, notes: 
     answer = shown.answer
     by = [f"{key} {instance[key]}" for key in ("customer", "session") if key in instance]
     click.echo(f"{click.style(recommender, bold=True)}{' for ' if by else ''}{', '.join(by)}")
-    click.echo(f"by {shown.who}")
+    click.echo(f"by {shown.source}")
     if shown.session:
         more = f" {len(shown.session):,} items, at last" if len(shown.session) > SHOWN else ""
         click.echo(f"looked at{more}")

@@ -91,8 +91,8 @@ def command(
     loaded = load(spec, env=env, sets=sets if workers is None else (*sets, f"batch.workers={workers}"))
     if logical_date:
         parse_date(logical_date)
-    given = {name for name in context.params if context.get_parameter_source(name) is _Source.COMMANDLINE}
-    _refuse_surplus(given, on, roll_back, dataset, set(kfp))
+    options = {name for name in context.params if context.get_parameter_source(name) is _Source.COMMANDLINE}
+    _refuse_surplus(options, on, roll_back, dataset, set(kfp))
     if roll_back:
         lines = _roll_back(loaded, existing_store(store_url), registry, online, version)
         if as_json:
@@ -103,11 +103,11 @@ def command(
         from endcap.cli.run_kfp import run_on_kfp
 
         # What this machine's environment names is not what a cluster reaches.
-        named = online if "online" in given else ""
-        asked = {"online": named, "version": version, "customers": customers, "logical_date": logical_date}
-        asked |= {"registry": registry}
-        arguments = {name: value for name, value in asked.items() if value}
-        if "registry" in given:
+        named = online if "online" in options else ""
+        candidates = {"online": named, "version": version, "customers": customers, "logical_date": logical_date}
+        candidates |= {"registry": registry}
+        arguments = {name: value for name, value in candidates.items() if value}
+        if "registry" in options:
             arguments["registry"] = registry  # empty: the one that a Secret names to the steps
         if context.get_parameter_source("store_url") is not _Source.DEFAULT:
             arguments["store"] = store_url
@@ -124,8 +124,8 @@ def command(
             "" if dataset == "newest" else dataset,
         )
         if as_json:
-            made = [{"version": version.version, "address": version.address, **version.facts} for version in lists.made]
-            print_json({"recommender": loaded.recommender.name, "published": lists.published, "versions": made})
+            rows = [{"version": version.version, "address": version.address, **version.facts} for version in lists.made]
+            print_json({"recommender": loaded.recommender.name, "published": lists.published, "versions": rows})
             return
         for version_made in lists.made:
             click.echo(f"version {version_made.version}  {version_made.address}")
@@ -144,7 +144,7 @@ def command(
                 verbose=verbose,
                 again=_again(),
                 why=why,
-                asked={"online": online, "version": version, "customers": _absolute(customers)},
+                arguments={"online": online, "version": version, "customers": _absolute(customers)},
             )
 
 
@@ -152,7 +152,7 @@ def _again() -> str:
     return redact(f"{shlex.join(['endcap', *sys.argv[1:]])}   (whole parts and finished steps are not repeated)")
 
 
-def _refuse_surplus(given: set[str], on: str, roll_back: bool, dataset: str, kfp: set[str]) -> None:
+def _refuse_surplus(options: set[str], on: str, roll_back: bool, dataset: str, kfp: set[str]) -> None:
     """Raise UserError for options that would be passed over."""
     rules = [
         (kfp, on == "kfp", "only with --on kfp"),
@@ -167,7 +167,7 @@ def _refuse_surplus(given: set[str], on: str, roll_back: bool, dataset: str, kfp
         ({"on"}, not roll_back, "not with --roll-back, which publishes from here"),
     ]
     for names, allowed, why in rules:
-        if not allowed and (surplus := sorted(names & given)):
+        if not allowed and (surplus := sorted(names & options)):
             raise surplus_options(surplus, why)
 
 

@@ -64,9 +64,9 @@ def command(
         while True:
             begun = time.monotonic()
             try:
-                found = _refreshed(published, _again(_shop(spec, env, sets), shop), open_store(store_url))
-                if found["changed"]:
-                    _tell(found, as_json, on_a_line=True)
+                outcome = _refreshed(published, _again(_shop(spec, env, sets), shop), open_store(store_url))
+                if outcome["changed"]:
+                    _tell(outcome, as_json, on_a_line=True)
             except EndcapError as error:
                 click.echo(f"{click.style('!', fg='yellow')} {datetime.now(UTC):%H:%M:%S} {error}", err=True)
             time.sleep(max(0.0, watch - (time.monotonic() - begun)))
@@ -81,10 +81,10 @@ def _shop(spec: Path, env: str | None, sets: tuple[str, ...]) -> Shop:
         ) from error
 
 
-def _opened(store_url: str, given: str, shop: Shop) -> OnlineStore:
+def _opened(store_url: str, address: str, shop: Shop) -> OnlineStore:
     from endcap.online import open_online, resolve_online_url
 
-    url = resolve_online_url(given, open_store(store_url).root)
+    url = resolve_online_url(address, open_store(store_url).root)
     if url is None or url == "none":
         raise UserError(
             "in which online store? Give --online redis://HOST:PORT, or a --store that is a folder",
@@ -139,22 +139,22 @@ def _published(online: OnlineStore) -> Catalogue | None:
         return None
 
 
-def _tell(found: dict[str, Any], as_json: bool, *, on_a_line: bool = False) -> None:
+def _tell(outcome: dict[str, Any], as_json: bool, *, on_a_line: bool = False) -> None:
     if as_json:
-        click.echo(json.dumps(found, sort_keys=True)) if on_a_line else print_json(found)
+        click.echo(json.dumps(outcome, sort_keys=True)) if on_a_line else print_json(outcome)
         return
-    what = "published" if found["changed"] else "as it was"
-    click.echo(f"{click.style('✓', fg='green')} shop {found['shop']}, read at {_moment(found['made'])}: {what}")
-    others = f", {found['other_values']:,} with other values" if found["other_values"] else ""
-    for name, more in (("items", others), ("blacklisted", ""), ("out_of_stock", "")):
-        one = found[name]
-        told = f"{one['came']:,} new, {one['went']:,} gone{more}"
-        click.echo(f"  {name.replace('_', ' '):<13}{one['now']:>9,}   {told}")
-    if found["rules"]:
+    what = "published" if outcome["changed"] else "as it was"
+    click.echo(f"{click.style('✓', fg='green')} shop {outcome['shop']}, read at {_moment(outcome['made'])}: {what}")
+    changed_values = f", {outcome['other_values']:,} with other values" if outcome["other_values"] else ""
+    for name, more in (("items", changed_values), ("blacklisted", ""), ("out_of_stock", "")):
+        change = outcome[name]
+        text = f"{change['came']:,} new, {change['went']:,} gone{more}"
+        click.echo(f"  {name.replace('_', ' '):<13}{change['now']:>9,}   {text}")
+    if outcome["rules"]:
         click.echo("  the rules themselves are others")
-    for warning in found["warnings"]:
+    for warning in outcome["warnings"]:
         click.echo(f"  {click.style('!', fg='yellow')} {warning['text']}")
 
 
-def _moment(made: int) -> str:
-    return f"{datetime.fromtimestamp(made / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+def _moment(milliseconds: int) -> str:
+    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -50,10 +50,10 @@ def list_versions(recommender: str | None, store_url: str, registry: str, as_jso
     click.echo(f"{store.root}{'' if known else ' (no registry)'}", err=True)
     of_each = [judgement for judgement in shown if judgement.versions or judgement.tries]
     if not of_each:
-        who = recommender or "no recommender"
+        subject = recommender or "no recommender"
         has = "has no versions yet" if recommender else "has versions yet"
         near = suggest(recommender, names(known, store))
-        click.echo(f"{who} {has}; `endcap run SPEC` registers the first that passes its gate. {near}".rstrip(" ."))
+        click.echo(f"{subject} {has}; `endcap run SPEC` registers the first that passes its gate. {near}".rstrip(" ."))
     for judgement in of_each:
         if not recommender:
             click.echo(click.style(judgement.recommender, bold=True))

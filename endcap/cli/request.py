@@ -8,14 +8,14 @@ from typing import Any
 import click
 
 
-def _ids(context: click.Context, parameter: click.Parameter, given: Sequence[str]) -> list[str] | None:
+def _ids(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> list[str] | None:
     """Ids of an option that may be given again; None where it was not given. An empty one is an empty list."""
-    return [part.strip() for text in given for part in text.split(",") if part.strip()] if given else None
+    return [part.strip() for text in values for part in text.split(",") if part.strip()] if values else None
 
 
-def _filters(context: click.Context, parameter: click.Parameter, given: Sequence[str]) -> dict[str, list[str]] | None:
+def _filters(context: click.Context, parameter: click.Parameter, texts: Sequence[str]) -> dict[str, list[str]] | None:
     values: dict[str, list[str]] = {}
-    for text in given:
+    for text in texts:
         name, separator, value = text.partition("=")
         if not separator:
             raise click.BadParameter(f"found {text!r}; allowed: ATTRIBUTE=VALUE, such as brand=Fennick")

@@ -131,7 +131,7 @@ def command(
                 verbose=verbose,
                 again=again,
                 why=why,
-                asked={"online": online} if pipeline == "recommend" else None,
+                arguments={"online": online} if pipeline == "recommend" else None,
             )
         ]
     end_undecided(judged[0])
@@ -148,7 +148,7 @@ def run_pipeline(
     again: str,
     online: str = "",
     why: str = "",
-    asked: Mapping[str, Any] | None = None,
+    arguments: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | None:
     """Run a pipeline locally and print its lines; returns the facts of the verdict, where a model was judged.
 
@@ -168,7 +168,7 @@ def run_pipeline(
         registry=registry,
         online_store=meant,
         logical_date=logical_date,
-        **(asked or {}),
+        **(arguments or {}),
     )
     name, shop = loaded.recommender.name, loaded.shop.name
     click.echo(f"Run {click.style(run.name, bold=True)}: {pipeline} of {name} (shop {shop})")
@@ -230,8 +230,8 @@ def print_comparison(facts: dict[str, Any]) -> None:
     click.echo(f"Judged on {describe_queries(facts)}:")
     for line in text_table(*build_metric_table(facts)).splitlines():
         click.echo(f"  {line}")
-    if told := explain_recipe(facts):
-        click.echo(f"  {told}")
+    if text := explain_recipe(facts):
+        click.echo(f"  {text}")
     for missing in list_missing_evidence(facts):
         click.echo(f"  {click.style('?', fg='yellow')} undecided: {missing}")
     for warning in facts["warnings"]:

@@ -185,8 +185,8 @@ def _parameters(
 ) -> dict[str, Any]:
     documents = resolved(loaded)
     if pipeline == "features":
-        given = {key: value for key, value in arguments.items() if key != "registry"}
-        return {"shop": documents["shop"], **given}
+        parameters = {key: value for key, value in arguments.items() if key != "registry"}
+        return {"shop": documents["shop"], **parameters}
     if pipeline != "training":
         return {**documents, **arguments}
     namespace = loaded.recommender.serving.kubernetes.namespace if serving_namespace is None else serving_namespace

@@ -106,7 +106,7 @@ def logs(run: str, step: str, follow: bool, store_url: str) -> None:
 
 
 def _print(store: Store, run: str, files: Callable[[], list[Path]]) -> None:
-    def found() -> list[Path]:
+    def list_files() -> list[Path]:
         with contextlib.suppress(NotFoundError):  # the step may still begin
             return files()
         return []
@@ -115,16 +115,16 @@ def _print(store: Store, run: str, files: Callable[[], list[Path]]) -> None:
         known = find_run(store, run)
         return known is None or known.state != RUNNING
 
-    for file, line in follow_logs(found, ended):
+    for file, line in follow_logs(list_files, ended):
         click.echo(f"{file.stem}: {line}")
 
 
 def _elsewhere(run: Run, step: str) -> str:
     """Where the logs of a run in a cluster are; empty where nothing tells."""
     lines = [f"page: {run.page}"] if run.page else []
-    for one in run.steps:
-        if one.pod and step in ("", one.name):
-            pod, namespace = one.pod
+    for step_run in run.steps:
+        if step_run.pod and step in ("", step_run.name):
+            pod, namespace = step_run.pod
             of = f" --namespace {namespace}" if namespace else ""
-            lines.append(f"{one.name}: kubectl logs {pod}{of} --container main")
+            lines.append(f"{step_run.name}: kubectl logs {pod}{of} --container main")
     return "\n".join(lines)

@@ -70,7 +70,7 @@ def command(
         click.echo(json.dumps(event.to_json()) if as_json else str(event))
 
     with share_online_address(meant):
-        given = {"access": access, "origins": origins, "host_names": host_names, "rate": rate}
-        serve(store, recommender, host=host, port=port, listener=show, shoppers=log_shoppers, **given)
+        options = {"access": access, "origins": origins, "host_names": host_names, "rate": rate}
+        serve(store, recommender, host=host, port=port, listener=show, shoppers=log_shoppers, **options)
     if not as_json:
         click.echo(f"Serving has ended. What is deployed stays: `endcap serve {recommender}` serves it again")

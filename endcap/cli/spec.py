@@ -84,16 +84,16 @@ def migrate(files: tuple[Path, ...], only_check: bool, stdout: bool, as_json: bo
     if only_check and stdout:
         raise click.UsageError("--check and --stdout exclude each other")
     migrations = migrate_files(files)
-    changed = [one for one in migrations if one.changes]
+    changed = [migration for migration in migrations if migration.changes]
     if not (only_check or stdout):
-        for one in changed:
-            one.write()
+        for migration in changed:
+            migration.write()
     if as_json:
-        print_json({"files": [one.to_json() for one in migrations]})
+        print_json({"files": [migration.to_json() for migration in migrations]})
     elif stdout:
-        click.echo("".join(one.text for one in migrations), nl=False)
+        click.echo("".join(migration.text for migration in migrations), nl=False)
     else:
-        for one in migrations:
-            click.echo("\n".join(one.lines()) or f"{shown(one.file)}: nothing to change")
+        for migration in migrations:
+            click.echo("\n".join(migration.lines()) or f"{shown(migration.file)}: nothing to change")
     if only_check and changed:
         raise SystemExit(1)

@@ -59,10 +59,10 @@ class Status:
     last_run: Run | None
 
     def to_json(self) -> dict[str, Any]:
-        waiting = [{"version": one.version, "state": one.state, "why": one.why} for one in self.waiting]
+        waiting = [{"version": version.version, "state": version.state, "why": version.why} for version in self.waiting]
         return {
             "recommender": self.recommender,
-            "served": [asdict(one) for one in self.served],
+            "served": [asdict(version) for version in self.served],
             "changed": self.changed,
             "aliases": self.aliases,
             "waiting": waiting,
@@ -81,16 +81,16 @@ def command(store_url: str, registry: str, as_json: bool) -> None:
 
     store = existing_store(store_url)
     known = find_registry(registry, store)
-    found = list(statuses(store, known))
+    listed = list(statuses(store, known))
     if as_json:
-        print_json([one.to_json() for one in found])
+        print_json([status.to_json() for status in listed])
         return
-    if not found:
+    if not listed:
         click.echo(f"nothing is deployed, registered or run in {store_url}; `endcap run SPEC` is the first step")
         return
     if known is None:
         click.echo("no registry: name one by --registry to see aliases and what waits", err=True)
-    click.echo("\n\n".join(map(_text, found)))
+    click.echo("\n\n".join(map(_text, listed)))
 
 
 def statuses(store: Store, registry: Registry | None) -> Iterator[Status]:
@@ -136,12 +136,12 @@ def _data(package: str, store: Store) -> tuple[str, datetime | None, str]:
 def _waiting(versions: Iterable[Version], targets: Iterable[Target]) -> list[Version]:
     """Those newer than all that are served, and not rejected."""
     newest = max((int(target.version) for target in targets), default=0)
-    return [one for one in versions if int(one.version) > newest and one.state != "rejected"]
+    return [version for version in versions if int(version.version) > newest and version.state != "rejected"]
 
 
 def _text(status: Status) -> str:
     lines = [click.style(status.recommender, bold=True)]
-    rows = [_row(one, status) for one in status.served]
+    rows = [_row(version, status) for version in status.served]
     lines += [f"  {line}" for line in text_table(None, rows).splitlines()] if rows else ["  nothing is deployed"]
     lines += [f"  version {served.version}: {_times(served, status)}" for served in status.served]
     for version in status.waiting:
@@ -152,10 +152,10 @@ def _text(status: Status) -> str:
     return "\n".join(lines)
 
 
-def _row(one: Served, status: Status) -> tuple[str, ...]:
-    of = "requests copied" if one.role == "shadow" else "shoppers"
-    aliases = ", ".join(alias for alias, version in status.aliases.items() if version == one.version)
-    return (one.role, f"version {one.version}", f"{one.share:.4g} of {of}", aliases)
+def _row(served: Served, status: Status) -> tuple[str, ...]:
+    of = "requests copied" if served.role == "shadow" else "shoppers"
+    aliases = ", ".join(alias for alias, version in status.aliases.items() if version == served.version)
+    return (served.role, f"version {served.version}", f"{served.share:.4g} of {of}", aliases)
 
 
 def _times(served: Served, status: Status) -> str:

@@ -52,7 +52,7 @@ class Strict(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _whole_numbers(cls, value: Any) -> Any:
-        return {key: unbent(one) for key, one in value.items()} if isinstance(value, dict) else value
+        return {key: unbent(child) for key, child in value.items()} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _keys_agree(self) -> Self:
@@ -80,7 +80,7 @@ class Mistake:
     """What a check over several keys found. `at` is the key, from the value that was checked."""
 
     at: tuple[str | int, ...]
-    found: str
+    actual: str
     allowed: str
     hint: str = ""
     code: ProblemCode = field(kw_only=True)
@@ -185,16 +185,19 @@ def under(key: tuple[str | int, ...], of_part: Iterable[Mistake]) -> Iterator[Mi
     return (replace(mistake, at=(*key, *mistake.at)) for mistake in of_part)
 
 
-def suggest(found: object, allowed: Iterable[str]) -> str:
+def suggest(word: object, allowed: Iterable[str]) -> str:
     """A question after the nearest of the allowed words, or nothing where none is near."""
-    near = difflib.get_close_matches(found, list(allowed), n=1, cutoff=0.6) if isinstance(found, str) else []
+    near = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6) if isinstance(word, str) else []
     return f"Did you mean {near[0]!r}?" if near else ""
 
 
-def mistakes(found: Sequence[Mistake]) -> PydanticCustomError:
+def mistakes(found_mistakes: Sequence[Mistake]) -> PydanticCustomError:
     """The error that a validator raises, so that each mistake is reported at its own key."""
-    text = "; ".join(f"{'.'.join(map(str, one.at))} found {one.found}; allowed: {one.allowed}" for one in found)
-    return PydanticCustomError("mistakes", "{text}", {"text": text, "mistakes": list(found)})
+    text = "; ".join(
+        f"{'.'.join(map(str, mistake.at))} found {mistake.actual}; allowed: {mistake.allowed}"
+        for mistake in found_mistakes
+    )
+    return PydanticCustomError("mistakes", "{text}", {"text": text, "mistakes": list(found_mistakes)})
 
 
 def _parse_duration(value: Any) -> Any:

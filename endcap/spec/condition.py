@@ -64,9 +64,9 @@ class Condition(Strict):
 
     @check
     def _alone_where_absent(self) -> Iterator[Mistake]:
-        others = [name for name, value in self if value is not None and name != "present"]
-        if self.present is False and others:
-            yield Mistake(("present",), f"false, and {', '.join(others)}", "false alone", code="conflict")
+        bounds = [name for name, value in self if value is not None and name != "present"]
+        if self.present is False and bounds:
+            yield Mistake(("present",), f"false, and {', '.join(bounds)}", "false alone", code="conflict")
 
     @check
     def _bounds_leave_room(self) -> Iterator[Mistake]:

@@ -66,8 +66,8 @@ def find_class(path: str) -> type:
             cause=type(error).__name__,
             module=name,
         ) from error
-    found = getattr(module, attribute, None)
-    if not isinstance(found, type):
+    target = getattr(module, attribute, None)
+    if not isinstance(target, type):
         classes = [key for key, value in vars(module).items() if isinstance(value, type) and value.__module__ == name]
         raise UserError(
             f"{path}: {name} has no class {attribute!r}; its classes: {', '.join(classes) or 'none'}",
@@ -76,7 +76,7 @@ def find_class(path: str) -> type:
             found=attribute,
             allowed=classes,
         )
-    return found
+    return target
 
 
 def path_of(kind: type) -> str:
@@ -89,37 +89,37 @@ def own_class(path: str, base: type[_Base], noun: str, guide: str) -> type[_Base
 
     Raises UserError: not there, no such subclass, or named by another path than its own.
     """
-    found = find_class(path)
-    if not issubclass(found, base):
-        wanted = f"{base.__module__.rpartition('.')[0]}.{base.__name__}"
+    cls = find_class(path)
+    if not issubclass(cls, base):
+        base_path = f"{base.__module__.rpartition('.')[0]}.{base.__name__}"
         raise UserError(
-            f"{path} is no {noun}: it must be a subclass of {wanted}, see {guide}",
+            f"{path} is no {noun}: it must be a subclass of {base_path}, see {guide}",
             code="spec.class-of-another-kind",
             path=path,
-            allowed=wanted,
+            allowed=base_path,
         )
-    if inspect.isabstract(found):
-        missing = sorted(getattr(found, "__abstractmethods__", ()))
+    if inspect.isabstract(cls):
+        missing = sorted(getattr(cls, "__abstractmethods__", ()))
         raise UserError(
             f"{path} is no whole {noun}: it lacks {', '.join(missing)}, see {guide}",
             code="spec.class-incomplete",
             path=path,
             missing=missing,
         )
-    if path_of(found) != path:
+    if path_of(cls) != path:
         raise UserError(
-            f"{path} is defined elsewhere: name it {path_of(found)}, here and in the list `classes`",
+            f"{path} is defined elsewhere: name it {path_of(cls)}, here and in the list `classes`",
             code="spec.class-elsewhere",
             path=path,
-            defined=path_of(found),
+            defined=path_of(cls),
         )
-    parameters_class(path, found)
-    return found
+    parameters_class(path, cls)
+    return cls
 
 
-def parameters_class(path: str, found: type) -> type[Strict]:
+def parameters_class(path: str, cls: type) -> type[Strict]:
     """A model class's `Parameters`. Raises UserError where it has none."""
-    parameters = getattr(found, "Parameters", None)
+    parameters = getattr(cls, "Parameters", None)
     if not (isinstance(parameters, type) and issubclass(parameters, Strict)):
         raise UserError(
             f"{path} has no class Parameters of its own: give it one that is derived from endcap.spec.base.Strict, "
@@ -130,15 +130,15 @@ def parameters_class(path: str, found: type) -> type[Strict]:
     return parameters
 
 
-def parameters_of(path: str, found: type, given: Mapping[str, Any]) -> Strict:
+def parameters_of(path: str, cls: type, values: Mapping[str, Any]) -> Strict:
     """The parameters as the class wants them. Raises SpecError with a problem a wrong key."""
-    kind = parameters_class(path, found)
+    kind = parameters_class(path, cls)
     try:
-        return kind.model_validate(dict(given))
+        return kind.model_validate(dict(values))
     except ValidationError:
-        document, _ = parse(json.dumps(given), origin=path)
+        document, _ = parse(json.dumps(values), origin=path)
         problems = problems_of(document or Node({}, None, 0, path), kind)
-        raise SpecError([replace(one, key=f"parameters.{one.key}") for one in problems]) from None
+        raise SpecError([replace(problem, key=f"parameters.{problem.key}") for problem in problems]) from None
 
 
 def check_own(
@@ -158,13 +158,13 @@ def check_own(
         if not isinstance(spec, CustomSpec | PreprocessorSpec) or spec.path is UNKNOWN or spec.path not in listed:
             continue
         under = (*key, "parameters")
-        given = document.at(under)
+        parameters = document.at(under)
         try:
             kind = parameters_class(spec.path, find_class(spec.path))
             if "parameters" not in document.at(key).value:
-                given = Node({}, given.file, given.line, given.origin)
+                parameters = Node({}, parameters.file, parameters.line, parameters.origin)
             if spec.parameters is not UNKNOWN:
-                findings += [below(one, under) for one in examined(given, kind)[1]]
+                findings += [below(finding, under) for finding in examined(parameters, kind)[1]]
         except NotFoundError:
             absent[spec.path] = None
         except UserError as error:

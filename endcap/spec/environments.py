@@ -143,7 +143,9 @@ class Places:
     def __repr__(self) -> str:
         # Variables may bring passwords in, which have no place in a log or a notebook.
         values = (
-            f"{one.name}={redact(getattr(self, one.name) or '')!r}" for one in fields(self) if one.name in VARIABLES
+            f"{place.name}={redact(getattr(self, place.name) or '')!r}"
+            for place in fields(self)
+            if place.name in VARIABLES
         )
         return f"Places({', '.join([*values, f'env={self.env!r}', f'file={self.file!r}'])})"
 
@@ -151,7 +153,7 @@ class Places:
 def resolve(
     spec: str | Path | None,
     env: str | None = None,
-    given: Mapping[str, str | None] | None = None,
+    overrides: Mapping[str, str | None] | None = None,
     *,
     variables: Mapping[str, str] | None = None,
 ) -> Places:
@@ -179,7 +181,7 @@ def resolve(
         A variable's value has a line break inside (`secrets.control-character`).
     """
     variables = os.environ if variables is None else variables
-    given = given or {}
+    overrides = overrides or {}
     file = find_file(spec, variables)
     document = None if file is None else _checked(file)
     if spec is None and env is not None:
@@ -190,8 +192,8 @@ def resolve(
     values: dict[str, str | None] = {}
     origins: dict[str, str] = {}
     for name, names in VARIABLES.items():
-        source = next((one for one in names if variable(one, variables)), None)
-        if (value := given.get(name)) is not None:
+        source = next((candidate for candidate in names if variable(candidate, variables)), None)
+        if (value := overrides.get(name)) is not None:
             values[name], origins[name] = value, "given"
         elif source is not None:
             values[name], origins[name] = variable(source, variables), source
@@ -232,7 +234,7 @@ def _checked(file: Path) -> Node:
         problems += _secrets(document, ())
         # A value that looks like a secret is not shown in any other problem.
         secret = {problem.key for problem in problems}
-        problems += [one for one in problems_of(document, Environments) if one.key not in secret]
+        problems += [problem for problem in problems_of(document, Environments) if problem.key not in secret]
     if problems or document is None:
         raise SpecError(problems)
     return document
@@ -283,9 +285,9 @@ def _key(name: str) -> tuple[str, ...]:
 
 def _check_known(env: str, document: Node | None) -> None:
     overlays = {name for folder in SPECS.glob("**/overlays") for name in yaml_names(folder)}
-    there = sorted({*_entries(document), *overlays})
-    if env not in there:
-        allowed = listed(there) or f"none: there is no {SPECS / ENVIRONMENTS}"
+    allowed_names = sorted({*_entries(document), *overlays})
+    if env not in allowed_names:
+        allowed = listed(allowed_names) or f"none: there is no {SPECS / ENVIRONMENTS}"
         place = f"--env {env}" if document is None or document.file is None else shown(document.file)
-        found, hint = f"no environment {env!r}", suggest(env, there)
-        raise SpecError([Problem(place, "environments", found, allowed, hint, code="unknown-name")])
+        actual, hint = f"no environment {env!r}", suggest(env, allowed_names)
+        raise SpecError([Problem(place, "environments", actual, allowed, hint, code="unknown-name")])

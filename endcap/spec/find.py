@@ -27,12 +27,12 @@ def find_spec(value: str) -> Path:
     for path in (Path(value), SPECS / f"{value}.yaml", SHIPPED / f"{value}.yaml"):
         if is_file(path):
             return path
-    there = spec_names()
-    near = suggest(value, [*there, *(str(file) for file in Path(value).parent.glob("*.yaml"))])
+    known = spec_names()
+    near = suggest(value, [*known, *(str(file) for file in Path(value).parent.glob("*.yaml"))])
     raise NotFoundError(
-        f"no spec {value!r}: give a recommender's YAML file, or a name in {SPECS} (there are: {', '.join(there)})"
+        f"no spec {value!r}: give a recommender's YAML file, or a name in {SPECS} (there are: {', '.join(known)})"
         f"{f'. {near}' if near else ''}",
         code="spec.not-found",
         spec=value,
-        known=there,
+        known=known,
     )

@@ -39,9 +39,9 @@ class Condition(Strict):
     @check
     def _has_one_limit(self) -> Iterator[Mistake]:
         if (self.min is None) == (self.max is None):
-            found = "neither min nor max" if self.min is None else "both min and max"
+            actual = "neither min nor max" if self.min is None else "both min and max"
             code: ProblemCode = "missing" if self.min is None else "conflict"
-            yield Mistake((), found, "exactly one of min and max", code=code)
+            yield Mistake((), actual, "exactly one of min and max", code=code)
 
 
 class Evidence(Strict):

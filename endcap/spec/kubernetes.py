@@ -214,11 +214,11 @@ def _switched_off(name: str, step: Step, steps: dict[str, Step]) -> Iterator[Mis
 
 
 def _circle(name: str, steps: dict[str, Step]) -> bool:
-    seen, at = {name}, steps[name].after
+    visited, at = {name}, steps[name].after
     while at is not None and at in steps and at not in STEPS:
-        if at in seen:
+        if at in visited:
             return True
-        seen.add(at)
+        visited.add(at)
         at = steps[at].after
     return False
 
@@ -283,9 +283,9 @@ class Serving(Pod):
     @check
     def _canary_says_every_key_of_the_nodes(self) -> Iterator[Mistake]:
         if self.canary is not None and (lost := set(self.nodeSelector) - set(self.canary.nodeSelector)):
-            found, hint = f"no {', '.join(sorted(lost))}", "KServe gives the canary the stable's keys in any case."
+            actual, hint = f"no {', '.join(sorted(lost))}", "KServe gives the canary the stable's keys in any case."
             allowed = "each key of serving.kubernetes.nodeSelector, with the same value or another"
-            yield Mistake(("canary", "nodeSelector"), found, allowed, hint, code="missing")
+            yield Mistake(("canary", "nodeSelector"), actual, allowed, hint, code="missing")
 
     @check
     def _canary_says_its_runtime_class(self) -> Iterator[Mistake]:

@@ -36,8 +36,8 @@ class Layers:
         node = self._with_extends(file, ())
         self.lacks = self.lacks or node is None
         overlay = overlay_file(file, env) if env else None
-        for one in [*([overlay] if overlay is not None and is_file(overlay) else []), *overlays]:
-            over = self._with_extends(one, ())
+        for upper in [*([overlay] if overlay is not None and is_file(overlay) else []), *overlays]:
+            over = self._with_extends(upper, ())
             if over is not None:
                 node = over if node is None else merged(*_alike(node, over))
         return None if node is None else without_nulls(node)
@@ -70,9 +70,11 @@ class Layers:
             return node
         if not is_file(base):
             self.lacks = True
-            there = listed([f"{name}.yaml" for name in yaml_names(base.parent)]) or f"no YAML file in {base.parent}"
-            found, allowed = f"{extends.value!r}, which does not exist", f"a file that does ({there})"
-            self._wrong(extends, "extends", found, allowed, code="not-found")
+            neighbours = (
+                listed([f"{name}.yaml" for name in yaml_names(base.parent)]) or f"no YAML file in {base.parent}"
+            )
+            actual, allowed = f"{extends.value!r}, which does not exist", f"a file that does ({neighbours})"
+            self._wrong(extends, "extends", actual, allowed, code="not-found")
             return node
         under = self._with_extends(base, chain)
         # A file is listed after those that it extends: in the order in which they are merged.
@@ -84,13 +86,13 @@ class Layers:
     def _check_kind(self, node: Node) -> None:
         kind = node.value.get("kind")
         if kind is not None and kind.value != self.kind:
-            others = {
+            descriptions = {
                 "Shop": "a shop's file",
                 "Recommender": "a recommender's file",
                 "Environments": "the file of environments",
             }
-            what = others.get(kind.value) if isinstance(kind.value, str) else None
-            hint = f"This is {what}; here {others[self.kind]} is wanted." if what else ""
+            what = descriptions.get(kind.value) if isinstance(kind.value, str) else None
+            hint = f"This is {what}; here {descriptions[self.kind]} is wanted." if what else ""
             self._wrong(kind, "kind", repr(kind.plain()), self.kind, hint, code="not-allowed")
             self.right_kind = self.right_kind and what is None
         version = node.value.get("apiVersion")
@@ -99,8 +101,8 @@ class Layers:
             self._wrong(version, "apiVersion", repr(version.value), API_VERSION, hint, code="newer-version")
             self.right_kind = False
 
-    def _wrong(self, node: Node, key: str, found: str, allowed: str, hint: str = "", *, code: ProblemCode) -> None:
-        self.problems.append(Problem(node.place, key, found, allowed, hint, code=code))
+    def _wrong(self, node: Node, key: str, actual: str, allowed: str, hint: str = "", *, code: ProblemCode) -> None:
+        self.problems.append(Problem(node.place, key, actual, allowed, hint, code=code))
 
 
 _SHORT = {"gate": "conditions"}
@@ -110,10 +112,10 @@ _SHORT = {"gate": "conditions"}
 def _alike(under: Node, over: Node) -> tuple[Node, Node]:
     """Two documents in which what is a list in one and a map in the other is a map in both, so that they merge."""
     for key in _SHORT:
-        here, there = under.at((key,)), over.at((key,))
-        if isinstance(here.value, list) and isinstance(there.value, dict) and there is not over:
+        here, upper = under.at((key,)), over.at((key,))
+        if isinstance(here.value, list) and isinstance(upper.value, dict) and upper is not over:
             under = _written_out(under, key)
-        elif isinstance(there.value, list) and isinstance(here.value, dict) and here is not under:
+        elif isinstance(upper.value, list) and isinstance(here.value, dict) and here is not under:
             over = _written_out(over, key)
     return under, over
 
@@ -151,25 +153,25 @@ class Setting:
 
     key: Key
     text: str
-    given: str
+    argument: str
 
     @property
     def origin(self) -> str:
-        return f"--set {self.given}"
+        return f"--set {self.argument}"
 
 
 def settings(sets: Sequence[str], problems: list[Problem]) -> list[Setting]:
     """`--set` arguments taken apart: `gate.0.min=0.1` and `gate[0].min=0.1` are the same."""
-    found = []
-    for given in sets:
-        name, equals, text = given.partition("=")
+    parsed = []
+    for argument in sets:
+        name, equals, text = argument.partition("=")
         parts = [part for part in re.split(r"[.\[\]]+", name.strip()) if part]
         if not equals or not parts:
             allowed = "key.path=value, such as model.width=64"
-            problems.append(Problem(f"--set {given}", "", repr(given), allowed, code="malformed"))
+            problems.append(Problem(f"--set {argument}", "", repr(argument), allowed, code="malformed"))
             continue
-        found.append(Setting(tuple(int(part) if part.isdecimal() else part for part in parts), text, given))
-    return found
+        parsed.append(Setting(tuple(int(part) if part.isdecimal() else part for part in parts), text, argument))
+    return parsed
 
 
 def applied(node: Node, setting: Setting, problems: list[Problem]) -> Node:
@@ -182,8 +184,8 @@ def applied(node: Node, setting: Setting, problems: list[Problem]) -> Node:
     try:
         return _replaced(*_reached(node, setting.key), 0, without_nulls(value))
     except LookupError as error:
-        found, allowed = error.args
-        problems.append(Problem(setting.origin, spelled(setting.key), found, allowed, code="unknown-key"))
+        actual, allowed = error.args
+        problems.append(Problem(setting.origin, spelled(setting.key), actual, allowed, code="unknown-key"))
         return node
 
 

@@ -54,11 +54,11 @@ def load(
     problems: list[Problem] = []
     of_recommender, of_shop = _sorted(settings(sets, problems))
     layers, shop_layers = Layers("Recommender", problems=problems), Layers("Shop")
-    document = _document(layers, file, env, of_recommender, [absolute(one) for one in overlays])
+    document = _document(layers, file, env, of_recommender, [absolute(overlay) for overlay in overlays])
     shop_file = None if document is None else _shop_file(document, file, problems)
     shop_document = None if shop_file is None else _document(shop_layers, shop_file, env, of_shop)
     places: list[Problem] = []
-    _check_environment(env, [one for one in (file, shop_file) if one is not None], places)
+    _check_environment(env, [spec_file for spec_file in (file, shop_file) if spec_file is not None], places)
     return _loaded(
         _Read(document if layers.right_kind else None, problems, layers.lacks),
         _Read(shop_document if shop_layers.right_kind else None, shop_layers.problems, shop_layers.lacks),
@@ -103,8 +103,8 @@ def _of_document(document: Mapping[str, Any], kind: Literal["Recommender", "Shop
     try:
         text = json.dumps(document, default=str)
     except (RecursionError, ValueError):  # it may hold itself
-        found, allowed = "a document without an end, or nested very deep", "maps and lists as YAML files have them"
-        return _Read(None, [Problem(origin, "", found, allowed, code="too-large")])
+        actual, allowed = "a document without an end, or nested very deep", "maps and lists as YAML files have them"
+        return _Read(None, [Problem(origin, "", actual, allowed, code="too-large")])
     node, problems = parse(text, origin=origin)
     node = node if node is not None else Node({}, None, 0, origin)
     node, outdated = migrated(node, kind)
@@ -112,27 +112,27 @@ def _of_document(document: Mapping[str, Any], kind: Literal["Recommender", "Shop
     return _Read((_with_paths if kind == "Shop" else _with_given_path)(node, problems), problems)
 
 
-def _loaded(recommender: _Read, shop: _Read, files: Sequence[Path] = (), others: Sequence[Problem] = ()) -> Loaded:
+def _loaded(recommender: _Read, shop: _Read, files: Sequence[Path] = (), further: Sequence[Problem] = ()) -> Loaded:
     """Both specs out of their documents.
 
     Each check runs on what is right of both, so that no mistake hides another that does not depend on it.
     """
-    made = made_shop = UNKNOWN
+    made_recommender = made_shop = UNKNOWN
     findings: list[Finding] = []
     of_shop: list[Finding] = []
     absent: list[str] = []
     if shop.document is not None:
         made_shop, of_shop = examined(shop.document, Shop)
     if recommender.document is not None:
-        made, findings = examined(recommender.document, Recommender)
-        own = {**made.models, **made.preprocessors}
-        wrong, absent = check_own(own, made.classes, recommender.document)
+        made_recommender, findings = examined(recommender.document, Recommender)
+        own = {**made_recommender.models, **made_recommender.preprocessors}
+        wrong, absent = check_own(own, made_recommender.classes, recommender.document)
         findings += wrong
     if recommender.document is not None and shop.document is not None:
-        findings += _disagreements(made, made_shop, recommender.document)
-    if problems := [*recommender.with_values(findings), *shop.with_values(of_shop), *others]:
+        findings += _disagreements(made_recommender, made_shop, recommender.document)
+    if problems := [*recommender.with_values(findings), *shop.with_values(of_shop), *further]:
         raise SpecError(problems)
-    return Loaded(made, made_shop, list(files), tuple(absent))
+    return Loaded(made_recommender, made_shop, list(files), tuple(absent))
 
 
 def resolved(loaded: Loaded) -> dict[str, dict[str, Any]]:
@@ -143,10 +143,11 @@ def resolved(loaded: Loaded) -> dict[str, dict[str, Any]]:
     }
 
 
-def _sorted(found: list[Setting]) -> tuple[list[Setting], list[Setting]]:
+def _sorted(all_settings: list[Setting]) -> tuple[list[Setting], list[Setting]]:
     """Settings of the recommender, and those of the shop without their prefix."""
-    of_shop = [one for one in found if one.key[0] == "shop" and len(one.key) > 1]
-    return [one for one in found if one not in of_shop], [replace(one, key=one.key[1:]) for one in of_shop]
+    of_shop = [setting for setting in all_settings if setting.key[0] == "shop" and len(setting.key) > 1]
+    of_recommender = [setting for setting in all_settings if setting not in of_shop]
+    return of_recommender, [replace(setting, key=setting.key[1:]) for setting in of_shop]
 
 
 def _document(
@@ -179,8 +180,8 @@ def _shop_file(document: Node, file: Path, problems: list[Problem]) -> Path | No
     folder = candidates[-1].parent
     names = yaml_names(folder)
     allowed = f"a shop of {shown(folder)}: {listed(names)}" if names else f"a YAML file; {shown(folder)} has none"
-    wanted = candidates[-1].stem
-    hint = suggest(wanted, names)
+    name = candidates[-1].stem
+    hint = suggest(name, names)
     problems.append(Problem(node.place, "shop", repr(node.value), allowed, hint, code="unknown-name"))
     return None
 
@@ -197,11 +198,11 @@ def _check_environment(env: str | None, files: list[Path], problems: list[Proble
         if env is not None and not any(is_file(overlay_file(file, env)) for file in files):
             raise
         return
-    there = sorted({*overlay_names(files), *named})
-    if env is not None and env not in there:
-        allowed = listed(there) or f"none: no file lies in {shown(overlay_file(files[0], env).parent)}"
-        hint, found = suggest(env, there), "no overlay or environment of this name"
-        problems.append(Problem(f"--env {env}", "", found, allowed, hint, code="unknown-name"))
+    environments = sorted({*overlay_names(files), *named})
+    if env is not None and env not in environments:
+        allowed = listed(environments) or f"none: no file lies in {shown(overlay_file(files[0], env).parent)}"
+        hint, actual = suggest(env, environments), "no overlay or environment of this name"
+        problems.append(Problem(f"--env {env}", "", actual, allowed, hint, code="unknown-name"))
 
 
 def _folder(node: Node) -> Path:
@@ -268,9 +269,9 @@ def _split(recommender: Recommender, shop: Shop) -> Iterator[Mistake]:
 def _customers(recommender: Recommender, shop: Shop) -> Iterator[Mistake]:
     """A next basket is predicted from its customer's earlier ones."""
     if recommender.basket == "next" and not any(_names_customers(source, shop) for source in shop.events.sources):
-        found = f"'next', and {_shown_name(shop)} has no events.columns.customer"
+        actual = f"'next', and {_shown_name(shop)} has no events.columns.customer"
         yield Mistake(
-            ("evaluation", "basket"), found, "'complete', or 'next' of a shop with customers", code="conflict"
+            ("evaluation", "basket"), actual, "'complete', or 'next' of a shop with customers", code="conflict"
         )
 
 

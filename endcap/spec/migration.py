@@ -29,7 +29,8 @@ def migrated(node: Node, kind: Kind, *, is_part: bool = False) -> tuple[Node, li
     changes = find_changes(node.plain(), kind, custom=custom)
     if not changes:
         return node, []
-    return _renamed(node, (), {change.key: change for change in changes}), [_problem(one, node) for one in changes]
+    by_key = {change.key: change for change in changes}
+    return _renamed(node, (), by_key), [_problem(change, node) for change in changes]
 
 
 @dataclass(frozen=True)
@@ -102,19 +103,19 @@ def migrate_file(file: Path) -> Migration:
     if node is None or problems:
         raise SpecError(problems)
     text, document = read_bytes(file, MOST_TEXT).decode(), node.plain()
-    said = document.get("kind")
+    stated_kind = document.get("kind")
     kind = kind_of(document)
-    if said is not None and kind is None:
+    if stated_kind is not None and kind is None:
         allowed = "Recommender, Shop or Environments"
-        raise SpecError([Problem(shown(file), "kind", repr(said), allowed, code="not-allowed")])
+        raise SpecError([Problem(shown(file), "kind", repr(stated_kind), allowed, code="not-allowed")])
     changes = [] if kind is None else find_changes(document, kind, custom=lambda label: _is_custom(file, label))
     if twice := [change for change in changes if change.of == "key" and change.new in _map_of(node, change)]:
         raise SpecError([_conflict(change, node) for change in twice])
     new = _rewritten(text, changes)
     after, _ = parse(new, file=file)
     if after is None or after.plain() != apply(document, changes):
-        found = "a way of writing keys that cannot be rewritten"
-        raise SpecError([_by_hand(change, node, found) for change in changes])
+        actual = "a way of writing keys that cannot be rewritten"
+        raise SpecError([_by_hand(change, node, actual) for change in changes])
     return Migration(file, new, [(_node_of(node, change).line, change) for change in changes])
 
 
@@ -130,7 +131,7 @@ def _is_custom(file: Path, label: str, depth: int = 0) -> bool:
     below = [file.parent / extends] if isinstance(extends, str) else []
     if file.parent.name == "overlays":
         below.append(file.parent.parent.parent / f"{file.parent.parent.name}.yaml")
-    return any(_is_custom(one, label, depth + 1) for one in below if is_file(one))
+    return any(_is_custom(lower, label, depth + 1) for lower in below if is_file(lower))
 
 
 def _rewritten(text: str, changes: Sequence[Change]) -> str:
@@ -169,7 +170,7 @@ def _renamed(node: Node, key: Key, changes: dict[Key, Change]) -> Node:
     if change is not None and change.of == "value":
         return replace(node, value=change.new)
     if isinstance(node.value, list):
-        return replace(node, value=[_renamed(one, (*key, n), changes) for n, one in enumerate(node.value)])
+        return replace(node, value=[_renamed(child, (*key, n), changes) for n, child in enumerate(node.value)])
     if not isinstance(node.value, dict):
         return node
     value = {}
@@ -196,18 +197,18 @@ def _problem(change: Change, document: Node) -> Problem:
     if change.key == ("apiVersion",):
         return Problem(node.place, key, repr(change.old), change.new, hint, code="older-version")
     if change.of == "value":
-        found = f"{change.old!r}, a parameter's name in endcap/v1"
-        return Problem(node.place, key, found, repr(change.new), hint, code="renamed-key")
-    found, allowed = "a key of endcap/v1", f"{spelled(change.new_key)}, its name in endcap/v2"
-    return Problem(node.place, key, found, allowed, hint, code="renamed-key")
+        actual = f"{change.old!r}, a parameter's name in endcap/v1"
+        return Problem(node.place, key, actual, repr(change.new), hint, code="renamed-key")
+    actual, allowed = "a key of endcap/v1", f"{spelled(change.new_key)}, its name in endcap/v2"
+    return Problem(node.place, key, actual, allowed, hint, code="renamed-key")
 
 
 def _conflict(change: Change, document: Node) -> Problem:
-    found = f"the old name of {spelled(change.new_key)}, which is there too"
-    return _by_hand(change, document, found)
+    actual = f"the old name of {spelled(change.new_key)}, which is there too"
+    return _by_hand(change, document, actual)
 
 
-def _by_hand(change: Change, document: Node, found: str) -> Problem:
+def _by_hand(change: Change, document: Node, actual: str) -> Problem:
     node = _node_of(document, change)
     allowed = f"{spelled(change.new_key)} alone: correct it by hand"
-    return Problem(node.place, spelled(change.key), found, allowed, code="renamed-key")
+    return Problem(node.place, spelled(change.key), actual, allowed, code="renamed-key")

@@ -21,7 +21,10 @@ def named(model: ModelSpec | Mapping[str, Any]) -> Json:
         spec = _SPEC.validate_python(model) if isinstance(model, Mapping) else model
     except ValidationError:  # of another release
         assert isinstance(model, Mapping)
-        return {"name": model.get("name", ""), "settings": {key: one for key, one in model.items() if key != "name"}}
+        return {
+            "name": model.get("name", ""),
+            "settings": {key: value for key, value in model.items() if key != "name"},
+        }
     if isinstance(spec, BlendSpec):
         return {"name": spec.name, "members": {label: named(member) for label, member in spec.members.items()}}
     if isinstance(spec, CustomSpec):
@@ -44,8 +47,8 @@ def title(label: str, models: Mapping[str, Mapping[str, Any]], *, short: bool = 
     model = models.get(label)
     if model is None:
         return label
-    told, version = description(model), model.get("version")
+    text, version = description(model), model.get("version")
     shown = f"{label} {version}" if version else label
-    if label in (told, model["name"]):
-        return label if short else told
-    return f"{shown}: {model['name'] if short else told}"
+    if label in (text, model["name"]):
+        return label if short else text
+    return f"{shown}: {model['name'] if short else text}"

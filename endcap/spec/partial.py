@@ -57,9 +57,9 @@ def _of_model(model: type[BaseModel], value: dict[str, Any]) -> Any:
     for name, field in model.model_fields.items():
         key = field.alias or name
         if key in value:
-            given = unbent(value[key])
+            content = unbent(value[key])
             # A shape does not say whether null is allowed; where it is not, the key is among the wrong ones.
-            right = None if given is None else part_of(Shape.of_field(field), given)
+            right = None if content is None else part_of(Shape.of_field(field), content)
             vars(part)[name] = UNKNOWN if key in wrong else right
         elif field.is_required():
             vars(part)[name] = UNKNOWN

@@ -122,9 +122,9 @@ def _problem(detail: ErrorDetails, key: Key, parent: Shape, shape: Shape | None,
         node = document.at(key)
         tag = detail.get("ctx", {}).get("tag")
         absent = kind == "union_tag_not_found" and _absent(document, key)
-        found, hint = "nothing" if absent else show(node.plain()), suggest(tag, tags)
+        actual, hint = "nothing" if absent else show(node.plain()), suggest(tag, tags)
         code: ProblemCode = "missing" if absent else "not-allowed"
-        return key, Problem(node.place, spelled(key), found, listed(tags), hint, code=code)
+        return key, Problem(node.place, spelled(key), actual, listed(tags), hint, code=code)
     if kind == "missing":
         hint = "This key is required."
         return key, Problem(place, spelled(key), "nothing", describe(shape), hint, code="missing")
@@ -138,7 +138,7 @@ def mistaken(mistake: Mistake, document: Node) -> Finding:
     """What a check found, as a problem of the document."""
     at = document.written(mistake.at)
     place = document.at(at).place
-    return at, Problem(place, spelled(at), mistake.found, mistake.allowed, mistake.hint, code=mistake.code)
+    return at, Problem(place, spelled(at), mistake.actual, mistake.allowed, mistake.hint, code=mistake.code)
 
 
 def _absent(document: Node, key: Key) -> bool:
@@ -147,7 +147,7 @@ def _absent(document: Node, key: Key) -> bool:
 
 
 def _hint(value: Any, shape: Shape) -> str:
-    words = [word for one in [shape, *shape.members] for word in _literals(one)]
+    words = [word for member in [shape, *shape.members] for word in _literals(member)]
     if isinstance(value, str) and words:
         return suggest(value, words)
     if isinstance(value, bool | int | float) and shape.annotation is str:
@@ -163,9 +163,9 @@ def _literals(shape: Shape) -> list[str]:
 
 def describe(shape: Shape) -> str:
     """What a value may be, in words."""
-    for one in shape.metadata:
-        if isinstance(one, Allowed):
-            return one.words
+    for annotation in shape.metadata:
+        if isinstance(annotation, Allowed):
+            return annotation.words
     if literals := _literals(shape):
         return listed(literals)
     if shape.members:
@@ -173,7 +173,7 @@ def describe(shape: Shape) -> str:
     if shape.model is not None:
         return f"a map with the keys {listed(list(shape.keys))}"
     if get_origin(shape.annotation) is list:
-        least = next((one.min_length for one in shape.metadata if isinstance(one, annotated_types.MinLen)), 0)
+        least = next((limit.min_length for limit in shape.metadata if isinstance(limit, annotated_types.MinLen)), 0)
         return f"a list{' of at least one' if least else ''}, each {describe(Shape.of(get_args(shape.annotation)[0]))}"
     if get_origin(shape.annotation) is dict:
         return f"a map, each value {describe(Shape.of(get_args(shape.annotation)[1]))}"
@@ -190,8 +190,8 @@ def _members(shape: Shape) -> str:
 
 def _limits(shape: Shape) -> str:
     words = []
-    for one in shape.metadata:
-        match one:
+    for annotation in shape.metadata:
+        match annotation:
             case annotated_types.Ge(ge=limit):
                 words.append(f"at least {limit}")
             case annotated_types.Gt(gt=limit):

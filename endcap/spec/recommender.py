@@ -55,9 +55,9 @@ class TimeSplit(Strict):
     def _some_sessions_are_left(self) -> Iterator[Mistake]:
         test, validation = self.test, self.validation
         if isinstance(test, float) and isinstance(validation, float) and test + validation >= 1:
-            found = f"{validation}, and split.test is {test}"
+            actual = f"{validation}, and split.test is {test}"
             allowed = "shares that add up to less than 1: the rest is trained on"
-            yield Mistake(("validation",), found, allowed, code="conflict")
+            yield Mistake(("validation",), actual, allowed, code="conflict")
 
 
 class GivenSplit(Strict):
@@ -119,14 +119,14 @@ class Evaluation(Strict):
     @check
     def _a_form_is_of_the_protocol(self) -> Iterator[Mistake]:
         if self.basket is not None and self.protocol != "basket":
-            found = f"{self.basket!r}, and evaluation.protocol is {self.protocol or 'left out'}"
-            yield Mistake(("basket",), found, "no value, or evaluation.protocol: basket", code="conflict")
+            actual = f"{self.basket!r}, and evaluation.protocol is {self.protocol or 'left out'}"
+            yield Mistake(("basket",), actual, "no value, or evaluation.protocol: basket", code="conflict")
 
     @check
     def _baskets_have_no_order(self) -> Iterator[Mistake]:
         if self.order == "file" and self.protocol == "basket":
-            found = "'file', and evaluation.protocol is 'basket', which looks at no order within a basket"
-            yield Mistake(("order",), found, "'sets'", code="conflict")
+            actual = "'file', and evaluation.protocol is 'basket', which looks at no order within a basket"
+            yield Mistake(("order",), actual, "'sets'", code="conflict")
 
 
 class Canary(Strict):
@@ -156,8 +156,8 @@ class Serving(Strict):
     @check
     def _k_may_be_asked_for(self) -> Iterator[Mistake]:
         if self.k > self.max_k:
-            found = f"{self.max_k}, and serving.k is {self.k}"
-            yield Mistake(("max_k",), found, "at least serving.k", code="conflict")
+            actual = f"{self.max_k}, and serving.k is {self.k}"
+            yield Mistake(("max_k",), actual, "at least serving.k", code="conflict")
 
 
 class Recommender(Strict):
@@ -220,16 +220,16 @@ class Recommender(Strict):
     def _protocol_fits_the_split(self) -> Iterator[Mistake]:
         if isinstance(self.split, LeaveOneOutSplit) and self.evaluation.protocol in ("every-prefix", "basket"):
             protocol = repr(self.evaluation.protocol)
-            found = f"{protocol}, and split.by is 'leave-one-out', which trains on all but each session's last moment"
-            yield Mistake(("evaluation", "protocol"), found, "'leave-one-out'", code="conflict")
+            actual = f"{protocol}, and split.by is 'leave-one-out', which trains on all but each session's last moment"
+            yield Mistake(("evaluation", "protocol"), actual, "'leave-one-out'", code="conflict")
 
     @check
     def _gate_names_known_models(self) -> Iterator[Mistake]:
-        return unhindered(self._against(number, one) for number, one in known(self.gate.conditions).items())
+        return unhindered(self._against(number, condition) for number, condition in known(self.gate.conditions).items())
 
     @check
     def _gate_names_known_cutoffs(self) -> Iterator[Mistake]:
-        return unhindered(self._cutoff(number, one) for number, one in known(self.gate.conditions).items())
+        return unhindered(self._cutoff(number, condition) for number, condition in known(self.gate.conditions).items())
 
     def _against(self, number: int, condition: Condition) -> Iterator[Mistake]:
         if condition.against is None:
@@ -285,7 +285,7 @@ class Recommender(Strict):
 def models_of(model: ModelSpec, baselines: list[ModelSpec]) -> dict[Key, ModelSpec]:
     """The specs of a model and of baselines, by their keys."""
     models: dict[Key, ModelSpec] = {("model",): model}
-    return known(models | {("baselines", number): one for number, one in known(baselines).items()})
+    return known(models | {("baselines", number): baseline for number, baseline in known(baselines).items()})
 
 
 def compared(baselines: list[ModelSpec]) -> list[ModelSpec]:

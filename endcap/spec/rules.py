@@ -30,8 +30,8 @@ class Blacklist(Strict):
     def _lie_in_files(self) -> Iterator[Mistake]:
         for number, source in known(self.sources).items():
             if source.simulated is not None:
-                found, allowed = "a simulated shop", "files, named by path"
-                yield Mistake(("sources", number, "simulated"), found, allowed, code="not-allowed")
+                actual, allowed = "a simulated shop", "files, named by path"
+                yield Mistake(("sources", number, "simulated"), actual, allowed, code="not-allowed")
 
 
 class Stock(Strict):
@@ -65,9 +65,9 @@ class AttributeRule(Strict):
     @check
     def _says_one_thing(self) -> Iterator[Mistake]:
         if (self.only is None) == (self.never is None):
-            found = "neither only nor never" if self.only is None else "both only and never"
+            actual = "neither only nor never" if self.only is None else "both only and never"
             code: ProblemCode = "missing" if self.only is None else "conflict"
-            yield Mistake((), found, "exactly one of only and never", code=code)
+            yield Mistake((), actual, "exactly one of only and never", code=code)
 
 
 class Rules(Strict):

@@ -62,7 +62,7 @@ def _plain(kind: type[Strict]) -> dict[str, Any]:
 def _without_titles(schema: Any) -> Any:
     """Pydantic gives every field a title that only repeats its name."""
     if isinstance(schema, list):
-        return [_without_titles(one) for one in schema]
+        return [_without_titles(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
     kept = {key: value for key, value in schema.items() if not (key == "title" and isinstance(value, str))}
@@ -72,7 +72,7 @@ def _without_titles(schema: Any) -> Any:
 def _optional(schema: Any) -> Any:
     """The same with nothing required, null allowed for every key, and unions without their telling key."""
     if isinstance(schema, list):
-        return [_optional(one) for one in schema]
+        return [_optional(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
     loose: dict[str, Any] = {}
@@ -80,7 +80,7 @@ def _optional(schema: Any) -> Any:
         if key in ("required", "discriminator", "default"):
             continue
         if key == "properties":
-            loose[key] = {name: {"anyOf": [_optional(one), {"type": "null"}]} for name, one in value.items()}
+            loose[key] = {name: {"anyOf": [_optional(part), {"type": "null"}]} for name, part in value.items()}
         else:
             loose["anyOf" if key == "oneOf" else key] = _optional(value)
     return loose

@@ -71,8 +71,8 @@ class Search(Strict):
     def _not_both(self) -> Iterator[Mistake]:
         for number, name in known(self.fixed).items():
             if name in self.space:
-                found = f"{name!r}, which has a domain in space"
-                yield Mistake(("fixed", number), found, "one of the two", code="conflict")
+                actual = f"{name!r}, which has a domain in space"
+                yield Mistake(("fixed", number), actual, "one of the two", code="conflict")
 
     @check
     def _one_place(self) -> Iterator[Mistake]:

@@ -118,19 +118,19 @@ class TimeRule(Strict):
 
     @field_validator("format")
     @classmethod
-    def _formats_give_days(cls, given: list[str] | str | None) -> list[str] | str | None:
-        if given is None:
-            return given
-        formats = [given] if isinstance(given, str) else given
-        if wrong := wrong_formats(formats):
-            places: list[tuple[int, ...]] = [() if isinstance(given, str) else (place,) for place, _ in wrong]
+    def _formats_give_days(cls, formats: list[str] | str | None) -> list[str] | str | None:
+        if formats is None:
+            return formats
+        texts = [formats] if isinstance(formats, str) else formats
+        if wrong := wrong_formats(texts):
+            places: list[tuple[int, ...]] = [() if isinstance(formats, str) else (place,) for place, _ in wrong]
             raise mistakes(
                 [
-                    Mistake(at, f"{formats[place]!r}: {why}", ALLOWED, code="not-allowed")
+                    Mistake(at, f"{texts[place]!r}: {why}", ALLOWED, code="not-allowed")
                     for at, (place, why) in zip(places, wrong, strict=True)
                 ]
             )
-        return given
+        return formats
 
     @check
     def _one_way_of_reading(self) -> Iterator[Mistake]:
@@ -218,8 +218,8 @@ class Items(Strict):
 
     @check
     def _one_layout(self) -> Iterator[Mistake]:
-        first, *others = (source.layout for source in self.sources)
-        for number, layout in known(others).items():
+        first, *rest = (source.layout for source in self.sources)
+        for number, layout in known(rest).items():
             if layout != first:
                 allowed = f"{first}, as of the first source: an item table has one layout"
                 yield Mistake(("sources", number + 1, "layout"), layout, allowed, code="conflict")
@@ -355,8 +355,8 @@ class Shop(Strict):
         events = info.data.get("events")
         types = None if events is None else events.types
         named = [
-            one.model_copy(update={"types": types}) if one.kind == "type" and one.types is None else one
-            for one in features.events
+            feature.model_copy(update={"types": types}) if feature.kind == "type" and feature.types is None else feature
+            for feature in features.events
         ]
         return features.model_copy(update={"events": named})
 
@@ -364,8 +364,8 @@ class Shop(Strict):
     def _types_are_named(self) -> Iterator[Mistake]:
         if self.events.types is not None:
             return
-        for number, one in known(self.features.events).items():
-            if one.types is None and known([one.kind]) and one.kind == "type":
+        for number, feature in known(self.features.events).items():
+            if feature.types is None and known([feature.kind]) and feature.kind == "type":
                 allowed = "a list of event types, here or in events.types"
                 yield Mistake(("features", "events", number, "types"), "nothing", allowed, code="missing")
 
@@ -375,12 +375,12 @@ class Shop(Strict):
         column, other = ("session", "gap") if by == "given" else ("customer", "given")
         layouts = [source.layout for source in self.events.sources]
         if lacking := [layout for layout in known(layouts).values() if layout in WITHOUT[column]]:
-            found = f"{by!r}, and the layout {lacking[0]} has no {column}s"
-            yield Mistake(("sessions", "by"), found, repr(other), code="conflict")
+            actual = f"{by!r}, and the layout {lacking[0]} has no {column}s"
+            yield Mistake(("sessions", "by"), actual, repr(other), code="conflict")
         elif "columns" in known(layouts).values() and not getattr(self.events.columns, column):
-            found = f"{by!r}, and no events.columns.{column}"
+            actual = f"{by!r}, and no events.columns.{column}"
             allowed = f"{by!r} with events.columns.{column} named, or {other!r}"
-            yield Mistake(("sessions", "by"), found, allowed, code="conflict")
+            yield Mistake(("sessions", "by"), actual, allowed, code="conflict")
 
     @check
     def _rules_speak_of_known_attributes(self) -> Iterator[Mistake]:
@@ -399,7 +399,7 @@ class Shop(Strict):
     def _attribute(self, key: tuple[str | int, ...], name: str, kind: str, *, numeric: bool) -> Iterator[Mistake]:
         items = self.items
         attributes, numbers = (items.attributes, items.numbers) if items is not None else ([], [])
-        names = numbers if numeric else [one for one in attributes if one not in numbers]
+        names = numbers if numeric else [attribute for attribute in attributes if attribute not in numbers]
         if name not in names:
             without = "none" if items is not None else "none, the shop has no `items`"
             allowed = f"{kind} of the shop's items: {', '.join(names) or without}"

@@ -24,12 +24,12 @@ def named(models: Mapping[Key, ModelSpec], field: Literal["features", "item_feat
 
     Of a class of one's own, its parameters of these names count.
     """
-    found: dict[Key, str] = {}
+    names_by_key: dict[Key, str] = {}
     for key, spec in singled(models).items():
         if isinstance(spec, CustomSpec):
             under, names = (*key, "parameters", field), spec.parameters.get(field)
         else:
             under, names = (*key, field), getattr(spec, field, None)
         if isinstance(names, list):
-            found |= {(*under, number): str(name) for number, name in known(names).items()}
-    return found
+            names_by_key |= {(*under, number): str(name) for number, name in known(names).items()}
+    return names_by_key

@@ -33,8 +33,8 @@ class Between(Strict):
     @check
     def _ends_are_whole(self) -> Iterator[Mistake]:
         if self.integer and any(not float(end).is_integer() for end in known([self.low, self.high]).values()):
-            found = "true, and the ends are no whole numbers"
-            yield Mistake(("integer",), found, "whole low and high", code="conflict")
+            actual = "true, and the ends are no whole numbers"
+            yield Mistake(("integer",), actual, "whole low and high", code="conflict")
 
     def holds(self, value: Any) -> bool:
         """Whether a value lies in the domain."""

@@ -45,21 +45,23 @@ def training_mistakes(training: Training, model: ModelSpec, search: Search | Non
     if training.workers == 1:
         return
     single = members(model)
-    shared = {label: one for label, one in single.items() if isinstance(one, GRU4RecSpec)}
-    foreign = [one.name for one in single.values() if one.name not in (*SHARED, *(_QUICK if shared else ()))]
-    found = f"{training.workers} workers"
+    shared = {label: member for label, member in single.items() if isinstance(member, GRU4RecSpec)}
+    foreign = [member.name for member in single.values() if member.name not in (*SHARED, *(_QUICK if shared else ()))]
+    actual = f"{training.workers} workers"
     if foreign or not shared:
         hint = "Leave `training` out: other models are fitted by one process."
         allowed = f"1, or as the model {', '.join(SHARED)}, or a blend of it and models without epochs"
-        yield Mistake(("workers",), f"{found} for {foreign[0]}", allowed, hint, code="conflict")
+        yield Mistake(("workers",), f"{actual} for {foreign[0]}", allowed, hint, code="conflict")
         return
-    own = [(_key("model.members." if label else "model.", label), one.batch_size) for label, one in shared.items()]
+    own = [
+        (_key("model.members." if label else "model.", label), member.batch_size) for label, member in shared.items()
+    ]
     hint = "Give search.space such values of it, or list it in search.fixed."
-    for batches, said in ((own, ""), (_searched(shared, model, search), hint)):
+    for batches, advice in ((own, ""), (_searched(shared, model, search), hint)):
         for key, batch in batches:
             if batch % training.workers:
                 allowed = f"what divides {key}: its sessions are shared out"
-                yield Mistake(("workers",), f"{found} for {key}, {batch}", allowed, said, code="conflict")
+                yield Mistake(("workers",), f"{actual} for {key}, {batch}", allowed, advice, code="conflict")
 
 
 def _searched(shared: Mapping[str, GRU4RecSpec], model: ModelSpec, search: Search | None) -> Iterator[tuple[str, int]]:

@@ -30,23 +30,27 @@ def domains(model: ModelSpec, search: Search) -> dict[str, dict[str, Domain]]:
 
     Raises SpecError where a class of one's own cannot have what the section asks of it (`mistakes_of` tells of others).
     """
-    found = {}
+    searched = {}
     for label, member in members(model).items():
         if isinstance(member, CustomSpec):
             _refuse(search, label, member)
-        given, fixed = _given(label, search.space), _fixed(label, search)
-        own = {name: domain for name, domain in _tuned(member).space.items() if name not in given}
-        left = {name: domain for name, domain in {**own, **given}.items() if name not in fixed}
+        own_domains, fixed = _given_domains(label, search.space), _fixed(label, search)
+        own = {name: domain for name, domain in _tuned(member).space.items() if name not in own_domains}
+        left = {name: domain for name, domain in {**own, **own_domains}.items() if name not in fixed}
         if left:
-            found[label] = left
-    return found
+            searched[label] = left
+    return searched
 
 
 def starts(label: str, member: SingleSpec, search: Search) -> list[Values]:
     """Settings known to be good, less what is fixed; those outside a domain that the section gives are left out."""
-    given, fixed = _given(label, search.space), _fixed(label, search)
+    own_domains, fixed = _given_domains(label, search.space), _fixed(label, search)
     good = [{name: value for name, value in start.items() if name not in fixed} for start in _tuned(member).starts]
-    return [start for start in good if all(given[name].holds(start[name]) for name in given.keys() & start.keys())]
+    return [
+        start
+        for start in good
+        if all(own_domains[name].holds(start[name]) for name in own_domains.keys() & start.keys())
+    ]
 
 
 def parameters(member: SingleSpec) -> Values:
@@ -73,9 +77,12 @@ def mistakes_of(search: Search, model: ModelSpec) -> Iterator[Mistake]:
     Classes of one's own are not imported for that, and left to `domains`.
     """
     single = members(model)
-    closed = {label: one for label, one in known(single).items() if not isinstance(one, CustomSpec)}
+    closed = {label: member for label, member in known(single).items() if not isinstance(member, CustomSpec)}
     names = [
-        _spelled(label, name) for label, one in closed.items() for name in type(one).model_fields if name != "name"
+        _spelled(label, name)
+        for label, member in closed.items()
+        for name in type(member).model_fields
+        if name != "name"
     ]
     places: dict[tuple[str | int, ...], str] = {("space", key): key for key in known(search.space)}
     places |= {("fixed", number): key for number, key in known(search.fixed).items()}
@@ -87,30 +94,33 @@ def mistakes_of(search: Search, model: ModelSpec) -> Iterator[Mistake]:
         # Of a member that is wrong in itself its class is known, and with it what each parameter may be.
         _outside(member if is_whole(member) else type(member)(), name, ("space", _spelled(label, name)), domain)
         for label, member in closed.items()
-        for name, domain in _given(label, search.space).items()
+        for name, domain in _given_domains(label, search.space).items()
         if _spelled(label, name) in names
     )
 
 
 def _refuse(search: Search, label: str, member: CustomSpec) -> None:
     names = [_spelled(label, name) for name in parameters(member)]
-    given, fixed = _given(label, search.space), _fixed(label, search)
-    found = [
+    own_domains, fixed = _given_domains(label, search.space), _fixed(label, search)
+    wrong = [
         Mistake(
             ("search",),
             repr(_spelled(label, name)),
             f"a parameter of {member.path}: {', '.join(names)}",
             code="unknown-name",
         )
-        for name in [*given, *fixed]
+        for name in [*own_domains, *fixed]
         if _spelled(label, name) not in names
     ]
-    for name, domain in given.items():
+    for name, domain in own_domains.items():
         if _spelled(label, name) in names:
-            found += _outside(member, name, ("search", "space", _spelled(label, name)), domain)
-    if found:
+            wrong += _outside(member, name, ("search", "space", _spelled(label, name)), domain)
+    if wrong:
         raise SpecError(
-            [Problem("spec", ".".join(map(str, one.at)), one.found, one.allowed, code=one.code) for one in found]
+            [
+                Problem("spec", ".".join(map(str, mistake.at)), mistake.actual, mistake.allowed, code=mistake.code)
+                for mistake in wrong
+            ]
         )
 
 
@@ -127,7 +137,7 @@ class _Tuned:
         self.starts: list[Values] = getattr(parameters, "starts", [])
 
 
-def _given(label: str, space: Mapping[str, Domain]) -> dict[str, Domain]:
+def _given_domains(label: str, space: Mapping[str, Domain]) -> dict[str, Domain]:
     """The domains that the section gives of one label's parameters."""
     return {name: domain for key, domain in known(space).items() for of, name in [_split(key)] if of == label}
 
@@ -147,7 +157,7 @@ def _spelled(label: str, name: str) -> str:
 
 
 def _near(key: str, names: list[str]) -> str:
-    of_all = [one for one in names if _split(one)[1] == _split(key)[1]]
+    of_all = [candidate for candidate in names if _split(candidate)[1] == _split(key)[1]]
     return suggest(key, names) or (f"Did you mean {of_all[0]!r}?" if of_all else "")
 
 
@@ -164,9 +174,9 @@ def _outside(member: SingleSpec, name: str, at: tuple[str | int, ...], domain: D
         try:
             changed(member, {name: domain.inner()})
         except (ValidationError, SpecError) as error:
-            found = f"{domain.low:g} to {domain.high:g}, which holds {domain.inner():g}"
+            actual = f"{domain.low:g} to {domain.high:g}, which holds {domain.inner():g}"
             hint = f"If {name} takes whole numbers, add integer: true."
-            yield Mistake(at, found, f"what {name} may be: {_reason(error)}", hint, code="not-allowed")
+            yield Mistake(at, actual, f"what {name} may be: {_reason(error)}", hint, code="not-allowed")
 
 
 def _reason(error: ValidationError | SpecError) -> str:

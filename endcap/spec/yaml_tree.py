@@ -110,9 +110,9 @@ def without_nulls(node: Node) -> Node:
 class _TooLargeError(Exception):
     """The text is nested too deeply, or its aliases stand for too much. line: where that shows."""
 
-    def __init__(self, found: str, line: int) -> None:
-        super().__init__(found)
-        self.found, self.line = found, line
+    def __init__(self, actual: str, line: int) -> None:
+        super().__init__(actual)
+        self.actual, self.line = actual, line
 
 
 _MANY = f"more than {MOST_VALUES:,} keys and values"
@@ -129,8 +129,8 @@ class _Loader(yaml.SafeLoader):
         self.composed += 1
         if self.depth > DEEPEST or self.composed > MOST_VALUES:
             event = self.peek_event()  # type: ignore[no-untyped-call]
-            found = f"values nested more than {DEEPEST} deep" if self.depth > DEEPEST else _MANY
-            raise _TooLargeError(found, event.start_mark.line + 1)
+            actual = f"values nested more than {DEEPEST} deep" if self.depth > DEEPEST else _MANY
+            raise _TooLargeError(actual, event.start_mark.line + 1)
         self.depth += 1
         try:
             return super().compose_node(parent, index)
@@ -196,8 +196,8 @@ class _Builder:
                 continue
             name = str(name_node.value)
             if name in value:
-                found = f"the key a second time (first in line {value[name].line})"
-                self.wrong(line, (*key, name), found, "it once", code="duplicate")
+                actual = f"the key a second time (first in line {value[name].line})"
+                self.wrong(line, (*key, name), actual, "it once", code="duplicate")
                 continue
             value[name] = self.build(child, (*key, name), line)
         return value
@@ -209,15 +209,15 @@ class _Builder:
                 return construct(node.value)
         except ValueError:
             pass
-        found, allowed = f"{node.value!r} with the tag {node.tag}", "text, numbers, true and false, without tags"
-        self.wrong(line, key, found, allowed, code="malformed")
+        actual, allowed = f"{node.value!r} with the tag {node.tag}", "text, numbers, true and false, without tags"
+        self.wrong(line, key, actual, allowed, code="malformed")
         return None
 
     def node(self, value: Any, line: int) -> Node:
         return Node(value, self.file, line, self.origin)
 
-    def wrong(self, line: int, key: Key, found: str, allowed: str, *, code: ProblemCode) -> None:
-        self.problems.append(Problem(self.node(None, line).place, spelled(key), found, allowed, code=code))
+    def wrong(self, line: int, key: Key, actual: str, allowed: str, *, code: ProblemCode) -> None:
+        self.problems.append(Problem(self.node(None, line).place, spelled(key), actual, allowed, code=code))
 
 
 def compose(text: str) -> yaml.Node | None:
@@ -236,15 +236,15 @@ def parse(text: str, *, file: Path | None = None, origin: str = "") -> tuple[Nod
         root = compose(text)
         return (None if root is None else builder.build(root, (), root.start_mark.line + 1)), builder.problems
     except _TooLargeError as error:
-        builder.wrong(error.line, (), error.found, _ALLOWED, code="too-large")
+        builder.wrong(error.line, (), error.actual, _ALLOWED, code="too-large")
         return None, builder.problems
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         what = " ".join(
             str(part) for part in (getattr(error, "context", None), getattr(error, "problem", None)) if part
         )
-        line, found = mark.line + 1 if mark else 1, f"no valid YAML ({what or error})"
-        builder.wrong(line, (), found, "one YAML document", code="malformed")
+        line, actual = mark.line + 1 if mark else 1, f"no valid YAML ({what or error})"
+        builder.wrong(line, (), actual, "one YAML document", code="malformed")
         return None, builder.problems
 
 
@@ -257,15 +257,15 @@ def read(file: Path) -> tuple[Node | None, list[Problem]]:
     except FileNotFoundError:
         return None, [Problem(shown(file), "", "no such file", _neighbours(file), code="not-found")]
     except ValueError:
-        found = f"more than {MOST_TEXT:,} bytes"
-        return None, [Problem(shown(file), "", found, _ALLOWED, code="too-large")]
+        actual = f"more than {MOST_TEXT:,} bytes"
+        return None, [Problem(shown(file), "", actual, _ALLOWED, code="too-large")]
     except OSError as error:
         return None, [Problem(shown(file), "", str(error.strerror), "a file that can be read", code="unreadable")]
     node, problems = parse(text, file=file)
     if not problems and (node is None or not isinstance(node.value, dict)):
-        found = "an empty file" if node is None or node.value is None else "no map of keys"
+        actual = "an empty file" if node is None or node.value is None else "no map of keys"
         allowed = "keys with values, beginning with apiVersion and kind"
-        problems = [Problem(shown(file), "", found, allowed, code="malformed")]
+        problems = [Problem(shown(file), "", actual, allowed, code="malformed")]
     return (node if not problems or (node is not None and isinstance(node.value, dict)) else None), problems
 
 

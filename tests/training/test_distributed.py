@@ -129,7 +129,7 @@ def test_what_workers_cannot_share_is_refused_with_the_spec(model: dict[str, Any
     with mistaken((("training", "workers"), "conflict")) as caught:
         of(model)
     (detail,) = caught.value.errors()
-    assert detail["ctx"]["mistakes"][0].found == found
+    assert detail["ctx"]["mistakes"][0].actual == found
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_search_finds_no_batch_that_workers_cannot_share(search: dict[str, Any
     with pytest.raises(ValidationError) as caught:
         recommender(**document)
     mistakes = [one for detail in caught.value.errors() for one in detail["ctx"]["mistakes"]]
-    assert ("conflict", found) in {(one.code, one.found) for one in mistakes}
+    assert ("conflict", found) in {(one.code, one.actual) for one in mistakes}
 
 
 def test_a_worker_reads_by_address_and_says_what_would_end_the_same_again(

@@ -93,11 +93,11 @@ class Workers:
     def _describe_job(self, model: ModelSpec, part: Part, fit_settings: Mapping[str, Any] | None) -> FitJob:
         for wrong in training_mistakes(self._spec, model):
             raise UserError(
-                f"training.workers: {wrong.found}; allowed: {wrong.allowed}. {wrong.hint}".strip(),
+                f"training.workers: {wrong.actual}; allowed: {wrong.allowed}. {wrong.hint}".strip(),
                 code="training.workers-unfit",
                 workers=self._spec.workers,
                 model=model.name,
-                found=wrong.found,
+                found=wrong.actual,
                 allowed=wrong.allowed,
             )
         document = FitSettings.of(self._settings).model_dump(mode="json", by_alias=True)
