@@ -51,7 +51,7 @@ class RankedItem:
 
 
 @dataclass(frozen=True)
-class Ranking:
+class ServedRanking:
     """Items, best first, and who ranked them. `id` goes back with impressions; `raw` is the answer as it came.
 
     variant: ``stable``, ``canary``, or ``fallback`` where no model answered. reason: why there are fallbacks among the
@@ -201,9 +201,9 @@ def _shown(key: str, token: str) -> dict[str, str]:
     return {**({_KEY: key} if key else {}), **({"authorization": f"Bearer {token}"} if token else {})}
 
 
-def _rankings(response: httpx.Response) -> list[Ranking]:
+def _rankings(response: httpx.Response) -> list[ServedRanking]:
     return [
-        Ranking(
+        ServedRanking(
             [RankedItem(item["item"], item["score"]) for item in prediction["items"]],
             prediction.get("ranking_id", ""),
             prediction.get("request_id", ""),
@@ -308,7 +308,7 @@ class Client:
         self._plan = _Plan(url, recommender, timeout, retries)
         self._http = httpx.Client(headers=_shown(key, token))
 
-    def rank(self, *, shopper: str | None = None, request_id: str | None = None, **instance: Any) -> Ranking:
+    def rank(self, *, shopper: str | None = None, request_id: str | None = None, **instance: Any) -> ServedRanking:
         """One ranking. instance: a request's keys, such as items, customer, candidates, k, filter, surface.
 
         shopper: who is shared out to the variants by it; the same shopper always meets the same variant.
@@ -317,7 +317,7 @@ class Client:
 
     def rank_many(
         self, instances: Sequence[Record], *, shopper: str | None = None, request_id: str | None = None
-    ) -> list[Ranking]:
+    ) -> list[ServedRanking]:
         """A ranking for each instance, in one call."""
         return _rankings(self._post(*self._plan.ranking(instances, shopper, request_id)))
 
@@ -377,13 +377,15 @@ class AsyncClient:
         self._plan = _Plan(url, recommender, timeout, retries)
         self._http = httpx.AsyncClient(headers=_shown(key, token))
 
-    async def rank(self, *, shopper: str | None = None, request_id: str | None = None, **instance: Any) -> Ranking:
+    async def rank(
+        self, *, shopper: str | None = None, request_id: str | None = None, **instance: Any
+    ) -> ServedRanking:
         """See `Client.rank`."""
         return (await self.rank_many([_instance(instance)], shopper=shopper, request_id=request_id))[0]
 
     async def rank_many(
         self, instances: Sequence[Record], *, shopper: str | None = None, request_id: str | None = None
-    ) -> list[Ranking]:
+    ) -> list[ServedRanking]:
         """See `Client.rank_many`."""
         return _rankings(await self._post(*self._plan.ranking(instances, shopper, request_id)))
 

@@ -54,7 +54,7 @@ Sections that the online store holds (`rules`) keep their names: predictors of t
 
 
 @dataclass(frozen=True)
-class Change:
+class SpecChange:
     """One thing that migration changes in a document.
 
     Attributes
@@ -78,7 +78,7 @@ class Change:
         return (*self.key[:-1], self.new) if self.of == "key" else self.key
 
 
-def find_changes(document: object, kind: Kind, *, custom: Callable[[str], bool] | None = None) -> list[Change]:
+def find_changes(document: object, kind: Kind, *, custom: Callable[[str], bool] | None = None) -> list[SpecChange]:
     """What migration changes in a spec or in a part of one, such as an overlay.
 
     Parameters
@@ -92,12 +92,12 @@ def find_changes(document: object, kind: Kind, *, custom: Callable[[str], bool] 
     if not isinstance(document, dict):
         return []
     is_custom = custom or (lambda label: is_custom_model(document, label))
-    changes: list[Change] = []
+    changes: list[SpecChange] = []
     if document.get("apiVersion") == OLD_API_VERSION:
-        changes.append(Change(("apiVersion",), OLD_API_VERSION, API_VERSION, "value"))
+        changes.append(SpecChange(("apiVersion",), OLD_API_VERSION, API_VERSION, "value"))
     for path, new in RENAMES[kind].items():
         *parents, old = path.split(".")
-        changes += [Change((*key, old), old, new) for key, map_ in _places(document, parents) if old in map_]
+        changes += [SpecChange((*key, old), old, new) for key, map_ in _places(document, parents) if old in map_]
     if kind == "Recommender":
         changes += _changes_of_search(document.get("search"), is_custom)
     return changes
@@ -123,7 +123,7 @@ def is_custom_model(document: Mapping[str, Any], label: str) -> bool:
     return isinstance(model, dict) and model.get("name") == "custom"
 
 
-def apply(document: Json, changes: list[Change]) -> Json:
+def apply(document: Json, changes: list[SpecChange]) -> Json:
     """The document after these changes, its keys in their order; the document itself stays as it is."""
     keys = {change.key: change.new for change in changes if change.of == "key"}
     values = {change.key: change.new for change in changes if change.of == "value"}
@@ -192,17 +192,17 @@ def _places(value: Any, path: list[str], key: Key = ()) -> Iterator[tuple[Key, J
             yield from _places(child, rest, (*key, number))
 
 
-def _changes_of_search(search: object, is_custom: Callable[[str], bool]) -> Iterator[Change]:
+def _changes_of_search(search: object, is_custom: Callable[[str], bool]) -> Iterator[SpecChange]:
     """What `search.space` and `search.fixed` call parameters: by name, or by member and name."""
     if not isinstance(search, dict):
         return
     space, fixed = search.get("space"), search.get("fixed")
     for name in space if isinstance(space, dict) else ():
         if (new := _parameter(name, is_custom)) is not None:
-            yield Change(("search", "space", name), name, new)
+            yield SpecChange(("search", "space", name), name, new)
     for number, name in enumerate(fixed if isinstance(fixed, list) else ()):
         if (new := _parameter(name, is_custom)) is not None:
-            yield Change(("search", "fixed", number), name, new, "value")
+            yield SpecChange(("search", "fixed", number), name, new, "value")
 
 
 def _parameter(name: object, is_custom: Callable[[str], bool]) -> str | None:

@@ -17,7 +17,7 @@ from endcap.events import ingest
 from endcap.ids import LONGEST, fault
 from endcap.ranking.request import parse_instance
 from endcap.sources.values import ids as of_ingest
-from endcap.spec.recommender import Serving
+from endcap.spec.recommender import ServingSpec
 from endcap.store import Store
 from endcap_serving.intake.records import RecordError, read_event
 from endcap_serving.predictor.asgi_io import read_head
@@ -64,7 +64,7 @@ def test_requests_and_the_intake_say_what_the_rule_says() -> None:
             record = {"id": "e", "item": "i", "session": "s", key: text}
             assert taken(lambda record=record: read_event(record, 2_000_000_000_000), RecordError) == right, repr(text)
         for instance in ({"items": [text]}, {"items": [], "exclude": [text]}, {"customer": text}, {"session": text}):
-            asked = lambda instance=instance: parse_instance(instance, 0, Serving())  # noqa: E731
+            asked = lambda instance=instance: parse_instance(instance, 0, ServingSpec())  # noqa: E731
             assert taken(asked, RequestError) == right, repr(text)
 
 
@@ -78,9 +78,9 @@ def taken(call, error: type[Exception]) -> bool:
 
 def test_a_request_names_what_is_wrong_with_an_id() -> None:
     with refused(RequestError, "request.control-character", at="items.0"):
-        parse_instance({"items": ["a\0"]}, 0, Serving())
+        parse_instance({"items": ["a\0"]}, 0, ServingSpec())
     with refused(RequestError, "request.wrong-length", at="customer"):
-        parse_instance({"customer": "x" * 5000}, 0, Serving())
+        parse_instance({"customer": "x" * 5000}, 0, ServingSpec())
 
 
 def test_ingest_sets_such_rows_aside_under_their_reasons(tmp_path: Path, store: Store) -> None:

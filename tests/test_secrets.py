@@ -20,7 +20,7 @@ import pytest
 
 from endcap.addresses import split_server
 from endcap.cli.main import COMMANDS, main
-from endcap.cli.reachable import check_addresses
+from endcap.cli.reachability import check_addresses
 from endcap.errors import TransientError, UserError
 from endcap.online import open_online, resolve_online_url
 from endcap.outlets import redact_outlets

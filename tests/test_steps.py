@@ -12,7 +12,14 @@ import pytest
 from endcap.spec.find import find_spec
 from endcap.spec.load import load
 from endcap.spec.recommender import Recommender
-from endcap.spec.settings import FeatureSettings, JudgeSettings, ListSettings, RefitSettings, Settings, TrainSettings
+from endcap.spec.settings import (
+    FeatureSettings,
+    JudgeSettings,
+    ListSettings,
+    RefitSettings,
+    StepSettings,
+    TrainSettings,
+)
 from endcap.spec.shop import Shop
 from endcap.steps import PIPELINES, REPORT, STEPS, parameters_of, steps_of
 from endcap_components import load_component
@@ -68,7 +75,7 @@ def test_entries_are_functions() -> None:
     ("name", "settings"),
     [("features", FeatureSettings), ("train", TrainSettings), ("evaluate", JudgeSettings), ("recommend", ListSettings)],
 )
-def test_a_steps_settings_are_what_its_key_is_made_of(name: str, settings: type[Settings]) -> None:
+def test_a_steps_settings_are_what_its_key_is_made_of(name: str, settings: type[StepSettings]) -> None:
     keys = {f"evaluation.{key}" if key in ("protocol", "basket") else key for key in settings.places()}
     keys = {key for key in keys if "evaluation" not in keys or not key.startswith("evaluation.")}
     keys = {f"shop.{key}" for key in keys - {"kept_types"}} if name == "features" else keys

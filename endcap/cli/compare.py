@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from endcap.cli.here import Steps
-from endcap.cli.models import ENVIRONMENT, FORMS, Given
+from endcap.cli.models import ENVIRONMENT, FORMS, ModelChoice
 from endcap.cli.options import (
     date_option,
     env_option,
@@ -21,6 +20,7 @@ from endcap.cli.options import (
     store_option,
     verbose_option,
 )
+from endcap.cli.project_steps import ProjectSteps
 from endcap.errors import UserError
 from endcap.online import NONE
 from endcap.project.contestants import SPEC_MODEL, make_contestants
@@ -74,7 +74,7 @@ def command(
 
     if logical_date:
         parse_date(logical_date)
-    steps = Steps(verbose=verbose, quiet=as_json)
+    steps = ProjectSteps(verbose=verbose, quiet=as_json)
     # What is only judged serves nobody: its dataset's rows are not published.
     places: dict[str, Any] = {"store": store_url, "registry": registry, "online": NONE, "progress": steps.progress}
     project = open_project(load(spec, env=env, sets=sets), **places)
@@ -101,12 +101,12 @@ def command(
         click.echo(f"  {click.style('!', fg='yellow')} {warning}")
 
 
-def _parse_choices(models: tuple[str, ...]) -> list[Given]:
-    choices = [Given.of(text) for text in models]
+def _parse_choices(models: tuple[str, ...]) -> list[ModelChoice]:
+    choices = [ModelChoice.of(text) for text in models]
     if not choices:
         raise UserError(
             f"there is nothing to compare: give --model for each model; allowed: [LABEL=] and {FORMS}",
             code="cli.option-missing",
             options=["--model"],
         )
-    return choices if len(choices) > 1 or choices[0].source == SPEC_MODEL else [Given.of(SPEC_MODEL), *choices]
+    return choices if len(choices) > 1 or choices[0].source == SPEC_MODEL else [ModelChoice.of(SPEC_MODEL), *choices]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from endcap.client import Client, Ranking
+from endcap.client import Client, ServedRanking
 from endcap.errors import EndcapError
 from endcap.spec.load import Loaded
 from endcap.store import Store
@@ -42,10 +42,10 @@ class LivingShop:
         self._forbid(bought)
         self._list_ahead()
 
-    def _ask(self, **more: Any) -> Ranking:
+    def _ask(self, **more: Any) -> ServedRanking:
         return self.client.rank(shopper=VISITOR, customer=VISITOR, k=K, **more)
 
-    def _look_around(self, session: list[str]) -> Ranking:
+    def _look_around(self, session: list[str]) -> ServedRanking:
         before = self._ask()
         taken = self.client.events([{"item": item, "customer": VISITOR, "type": "view"} for item in session])
         click.echo(f"\n  Somebody new looks at {len(session)} items; {taken.accepted} events are on disk:")
@@ -57,14 +57,14 @@ class LivingShop:
         self.client.impressions(impressions)
         return ranking
 
-    def _buy(self, ranking: Ranking) -> Ranking:
+    def _buy(self, ranking: ServedRanking) -> ServedRanking:
         bought = ranking.ids[0]
         self.client.orders([{"customer": VISITOR, "items": [{"item": bought, "quantity": 1}]}])
         after = self._until(lambda answer: bought not in answer.ids)
         self._show(f"{self._name(bought)} is bought, and not shown to its owner again", after)
         return after
 
-    def _forbid(self, ranking: Ranking) -> None:
+    def _forbid(self, ranking: ServedRanking) -> None:
         from endcap.rules import publish_catalogue
         from endcap.rules.read import read_catalogue
 
@@ -101,7 +101,7 @@ class LivingShop:
             )
         return open_online(address, shop=self.loaded.shop.name, timeout=timeout)
 
-    def _until(self, met: Callable[[Ranking], bool]) -> Ranking:
+    def _until(self, met: Callable[[ServedRanking], bool]) -> ServedRanking:
         deadline = time.monotonic() + PATIENCE
         while not met(ranking := self._ask()):
             if time.monotonic() > deadline:
@@ -117,7 +117,7 @@ class LivingShop:
     def _name(self, item: str) -> str:
         return self.product(item).split("  ")[0].strip()
 
-    def _show(self, what: str, ranking: Ranking) -> None:
+    def _show(self, what: str, ranking: ServedRanking) -> None:
         click.echo(f"    {what}")
         for place, item in enumerate(ranking.ids, start=1):
             click.echo(f"    {place}. {self.product(item)}")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from endcap.cli.completion import complete_spec
-from endcap.cli.here import Steps
 from endcap.cli.options import (
     date_option,
     env_option,
@@ -19,6 +18,7 @@ from endcap.cli.options import (
     store_option,
     verbose_option,
 )
+from endcap.cli.project_steps import ProjectSteps
 from endcap.cli.run import print_comparison
 from endcap.cli.stores import existing_store
 from endcap.errors import NotFoundError, UserError
@@ -62,7 +62,7 @@ def command(
     """
     if logical_date:
         parse_date(logical_date)
-    steps = Steps(verbose=verbose, quiet=as_json)
+    steps = ProjectSteps(verbose=verbose, quiet=as_json)
     # What is only judged serves nobody: its dataset's rows are not published.
     places: dict[str, Any] = {"store": store_url, "registry": registry, "online": NONE, "progress": steps.progress}
     project, version = _opened(spec, shop_of, env, sets, places)

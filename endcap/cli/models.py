@@ -22,7 +22,7 @@ _SETTING = re.compile(r"\s*([A-Za-z_][\w-]*(?:\.[\w-]+)*)\s*=(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Given:
+class ModelChoice:
     """One `--model`. label: None where none is given. source: what comes after it."""
 
     text: str
@@ -30,7 +30,7 @@ class Given:
     source: str
 
     @classmethod
-    def of(cls, text: str) -> Given:
+    def of(cls, text: str) -> ModelChoice:
         """Take the text apart: `LABEL=MODEL`, or the model alone."""
         labelled = _LABELLED.fullmatch(text.strip())
         return cls(text, *labelled.groups()) if labelled else cls(text, None, text.strip())

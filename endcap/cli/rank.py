@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from endcap.cli.chosen import choose_version
 from endcap.cli.completion import complete_recommender, complete_version
 from endcap.cli.options import (
     json_option,
@@ -23,6 +22,7 @@ from endcap.cli.options import (
 from endcap.cli.products import WIDTH, Products
 from endcap.cli.request import request_options
 from endcap.cli.stores import existing_store
+from endcap.cli.version_choice import choose_version
 from endcap.errors import EndcapError
 from endcap.reasons import REASONS
 from endcap.secrets import variable

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from endcap.cli.completion import complete_recommender, complete_version
-from endcap.cli.judged import Judged, judged, names, reasons
 from endcap.cli.options import json_option, place_env_option, print_json, registry_option, store_option
 from endcap.cli.stores import existing_registry, existing_store
+from endcap.cli.version_figures import Judged, judged, names, reasons
 from endcap.runs.start import get_user
 from endcap.spec.base import suggest
 

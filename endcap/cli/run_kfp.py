@@ -13,7 +13,7 @@ import click
 
 from endcap.cli.display import Display
 from endcap.cli.outcome import Outcome, note
-from endcap.cli.reachable import check_addresses, check_sources
+from endcap.cli.reachability import check_addresses, check_sources
 from endcap.cli.run import STOPPED, print_comparison, stopped_by
 from endcap.errors import EndcapError, UserError
 from endcap.redaction import HIDDEN
@@ -117,7 +117,7 @@ def _follow(
     display = Display(
         run=run, verbose=verbose, where=lambda step: f"  run:   {run}\n  page:  {server.page(run)}", again=again
     )
-    record = _Record.of(store_url, run)
+    record = _KfpRecord.of(store_url, run)
     outcome = note(Outcome(run, page=server.page(run), done=display.done))
     begun = time.monotonic()
     steps = order(pipeline, settings)
@@ -149,14 +149,14 @@ def _follow(
 
 
 @dataclass(frozen=True)
-class _Record:
+class _KfpRecord:
     """What the store has of a run, where this machine has the keys to it; otherwise nothing."""
 
     run: str
     store: Store | None
 
     @classmethod
-    def of(cls, store_url: str, run: str) -> _Record:
+    def of(cls, store_url: str, run: str) -> _KfpRecord:
         try:
             return cls(run, open_store(store_url))
         except EndcapError:

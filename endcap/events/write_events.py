@@ -24,10 +24,10 @@ from endcap.sources.load import Loader
 from endcap.sources.sql import quote_text
 from endcap.sources.values.ids import match_word
 from endcap.spec.shop import MISSING, EventSource, Shop
-from endcap.spec.source import Source
+from endcap.spec.source import SourceSpec
 
 Json = dict[str, Any]
-Files = Sequence[tuple[Source, Sequence[SourceFile]]]
+Files = Sequence[tuple[SourceSpec, Sequence[SourceFile]]]
 
 
 def write_events(shop: Shop, files: Files, folder: Path, loader: Loader) -> Json:

@@ -31,7 +31,7 @@ from endcap.reasons import (
     UNKNOWN_SESSION,
 )
 from endcap.rules import Catalogue, Rulebook
-from endcap.spec.recommender import Exclude, Serving
+from endcap.spec.recommender import Exclude, ServingSpec
 from endcap.spec.rules import Rules
 
 BLOCK_BYTES = 256 * 2**20
@@ -95,7 +95,7 @@ class Ranker:
         items: pa.Table,
         *,
         exclude: Exclude = "none",
-        serving: Serving | None = None,
+        serving: ServingSpec | None = None,
         evaluate: Evaluate | None = None,
         event_types: Collection[str] | None = None,
         customers: Mapping[str, int] | None = None,
@@ -104,7 +104,7 @@ class Ranker:
         self.model = model
         self.vocabulary = vocabulary
         self.exclude: Exclude = exclude
-        self.serving = serving or Serving()
+        self.serving = serving or ServingSpec()
         self.evaluate = evaluate
         self._items = items
         self._apply_rulebook(rulebook or Rulebook(vocabulary, items, Rules()))

@@ -36,7 +36,7 @@ from endcap.ranking.request_errors import (
     unknown_key_error,
 )
 from endcap.spec.base import EARLIEST_MS
-from endcap.spec.recommender import Serving
+from endcap.spec.recommender import ServingSpec
 
 CLOCK_SKEW_MS = 86_400_000
 SURFACE_LENGTH = 64
@@ -180,7 +180,7 @@ _validate = RankRequest.__pydantic_validator__.validate_python
 
 
 def parse_instance(
-    value: Any, number: int, limits: Serving, attributes: Mapping[str, Collection[str]] | None = None
+    value: Any, number: int, limits: ServingSpec, attributes: Mapping[str, Collection[str]] | None = None
 ) -> RankRequest:
     """Check one instance of the V1 protocol.
 
@@ -227,7 +227,7 @@ def parse_instance(
     return request
 
 
-def _check_sizes(value: Any, limits: Serving) -> None:
+def _check_sizes(value: Any, limits: ServingSpec) -> None:
     """Refuse oversized values before their elements are checked."""
     if not isinstance(value, dict):
         allowed = "an object with one of items, events, item"

@@ -26,9 +26,9 @@ from endcap.ray_driver.kuberay import (
 from endcap.ray_driver.process import NICE, make_token_variables
 from endcap.ray_driver.signals import exit_on_sigterm, ignore_sigterm
 from endcap.spec.base import format_duration
-from endcap.spec.search import RayCluster, Search
+from endcap.spec.search import RayCluster, SearchSpec
 from endcap.spec.settings import FitSettings
-from endcap.spec.training import Training
+from endcap.spec.training import TrainingSpec
 from endcap.store import Store
 
 Json = dict[str, Any]
@@ -44,7 +44,7 @@ def is_here(address: str) -> bool:
     return address in ("auto", "local") or host in ("localhost", "::1") or host.startswith("127.")
 
 
-def refuse_own_folder(section: str, spec: Search | Training, store: Store) -> None:
+def refuse_own_folder(section: str, spec: SearchSpec | TrainingSpec, store: Store) -> None:
     """Raise UserError where other machines are to read a store that is a folder of this one.
 
     section: the recommender's section that `spec` is, for the message.
@@ -66,7 +66,7 @@ def refuse_own_folder(section: str, spec: Search | Training, store: Store) -> No
 @contextlib.contextmanager
 def provide_address(
     settings: FitSettings,
-    spec: Search | Training,
+    spec: SearchSpec | TrainingSpec,
     key: str,
     lifetime: timedelta,
     progress: Progress,

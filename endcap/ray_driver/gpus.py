@@ -10,9 +10,9 @@ from typing import Any
 
 from endcap import devices
 from endcap.errors import EndcapError, describe
-from endcap.spec.search import Search
+from endcap.spec.search import SearchSpec
 from endcap.spec.settings import TrainSettings
-from endcap.spec.training import Training
+from endcap.spec.training import TrainingSpec
 
 NO_GPUS = {"CUDA_VISIBLE_DEVICES": ""}
 """Variables of a worker that is to see no GPU."""
@@ -22,7 +22,7 @@ _OF_RAY = devices.GpuRequest(1, resource="GPU")
 """The request of a machine on which no spec of Endcap's made the pod."""
 
 
-def is_without_gpus(spec: Search | Training) -> bool:
+def is_without_gpus(spec: SearchSpec | TrainingSpec) -> bool:
     """Whether Ray runs on this machine, and the step sees none of the GPUs that it was given and may go on."""
     return spec.address is None and spec.cluster is None and devices.is_on_cpu()
 

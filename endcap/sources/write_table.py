@@ -19,10 +19,10 @@ from endcap.sources.load import Loader
 from endcap.sources.sql import quote_name, quote_text
 from endcap.sources.table_mapping import get_table_kind, list_table_columns, map_table
 from endcap.spec.shop import Customers, Items, ItemSource
-from endcap.spec.source import Source
+from endcap.spec.source import SourceSpec
 
 Json = dict[str, Any]
-Files = Sequence[tuple[Source, Sequence[SourceFile]]]
+Files = Sequence[tuple[SourceSpec, Sequence[SourceFile]]]
 
 
 def write_table(table: Items | Customers, files: Files, folder: Path, loader: Loader, end: int, *, whole: bool) -> Json:

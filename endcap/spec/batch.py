@@ -9,7 +9,7 @@ from pydantic import Field
 from endcap.spec.base import Duration, Strict
 
 
-class Batch(Strict):
+class BatchSpec(Strict):
     """What `endcap recommend` makes, independent of training."""
 
     k: Annotated[int, Field(ge=1, le=10_000)] = 200

@@ -31,7 +31,7 @@ _SEVERAL: JsonSchemaValue = {"type": "array", "items": _SCALAR, "minItems": 1}
 _Texts = Annotated[list[str], Field(min_length=1), WithJsonSchema(_SEVERAL)]
 
 
-class Condition(Strict):
+class RowCondition(Strict):
     """What a column's value must be; of several keys all must hold. A missing value fits `present: false` alone.
 
     Where min, max, above or below are given, a value that is no number makes its row a bad one.
@@ -103,5 +103,5 @@ def _as_texts(values: list[Any], at: tuple[str, ...] | None = None) -> list[Any]
     return [str(value).lower() if isinstance(value, bool | int) else value for value in values]
 
 
-Conditions = dict[str, Annotated[Condition, BeforeValidator(_as_condition), _Short, Allowed(_WORDS)]]
+Conditions = dict[str, Annotated[RowCondition, BeforeValidator(_as_condition), _Short, Allowed(_WORDS)]]
 """Conditions by the column (or path) that they are about."""

@@ -21,7 +21,7 @@ from endcap.spec.model import CustomSpec, ModelSpec
 from endcap.spec.preprocessing import PreprocessorSpec
 from endcap.spec.problems import Finding, below, examined, problems_of
 from endcap.spec.side_features import singled
-from endcap.spec.yaml_tree import Key, Node, parse, spelled
+from endcap.spec.yaml_tree import Key, YamlNode, parse, spelled
 
 _Base = TypeVar("_Base")
 
@@ -137,12 +137,12 @@ def parameters_of(path: str, cls: type, values: Mapping[str, Any]) -> Strict:
         return kind.model_validate(dict(values))
     except ValidationError:
         document, _ = parse(json.dumps(values), origin=path)
-        problems = problems_of(document or Node({}, None, 0, path), kind)
+        problems = problems_of(document or YamlNode({}, None, 0, path), kind)
         raise SpecError([replace(problem, key=f"parameters.{problem.key}") for problem in problems]) from None
 
 
 def check_own(
-    specs: Mapping[Key, ModelSpec | PreprocessorSpec], classes: Sequence[str], document: Node
+    specs: Mapping[Key, ModelSpec | PreprocessorSpec], classes: Sequence[str], document: YamlNode
 ) -> tuple[list[Finding], list[str]]:
     """What is wrong with the custom models and the preprocessors of a document, and the classes that are not installed
     here, unchecked. Those that the list `classes` does not name are not imported.
@@ -162,7 +162,7 @@ def check_own(
         try:
             kind = parameters_class(spec.path, find_class(spec.path))
             if "parameters" not in document.at(key).value:
-                parameters = Node({}, parameters.file, parameters.line, parameters.origin)
+                parameters = YamlNode({}, parameters.file, parameters.line, parameters.origin)
             if spec.parameters is not UNKNOWN:
                 findings += [below(finding, under) for finding in examined(parameters, kind)[1]]
         except NotFoundError:

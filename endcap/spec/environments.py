@@ -23,7 +23,7 @@ from endcap.spec.layers import absolute
 from endcap.spec.migration import migrated
 from endcap.spec.problems import problems_of
 from endcap.spec.variables import expand, without_variables
-from endcap.spec.yaml_tree import Key, Node, listed, read, shown, spelled, without_nulls, yaml_names
+from endcap.spec.yaml_tree import Key, YamlNode, listed, read, shown, spelled, without_nulls, yaml_names
 from endcap.spec_renames import ApiVersion
 
 FILE_VARIABLE = "ENDCAP_ENVIRONMENTS"
@@ -225,7 +225,7 @@ def names_of(file: Path | None) -> list[str]:
     return [] if file is None else sorted(_entries(_checked(file)))
 
 
-def _checked(file: Path) -> Node:
+def _checked(file: Path) -> YamlNode:
     """The document of a file in which nothing is wrong. Raises SpecError."""
     document, problems = read(file)
     if document is not None:
@@ -240,7 +240,7 @@ def _checked(file: Path) -> Node:
     return document
 
 
-def _secrets(node: Node, key: Key) -> list[Problem]:
+def _secrets(node: YamlNode, key: Key) -> list[Problem]:
     if isinstance(node.value, dict):
         return [problem for name, child in node.value.items() for problem in _secrets(child, (*key, name))]
     if not isinstance(node.value, str):
@@ -254,12 +254,12 @@ def _secrets(node: Node, key: Key) -> list[Problem]:
     return [Problem(node.place, spelled(key), kind, allowed, hint, code="not-allowed")]
 
 
-def _entries(document: Node | None) -> dict[str, Node]:
-    entries: dict[str, Node] = {} if document is None else document.at(("environments",)).value
+def _entries(document: YamlNode | None) -> dict[str, YamlNode]:
+    entries: dict[str, YamlNode] = {} if document is None else document.at(("environments",)).value
     return entries
 
 
-def _expanded(entry: Node, env: str, variables: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+def _expanded(entry: YamlNode, env: str, variables: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Values of an environment by place, and where each stands. Raises SpecError for variables that are not set."""
     problems: list[Problem] = []
     values = {}
@@ -283,7 +283,7 @@ def _key(name: str) -> tuple[str, ...]:
     return (group, rest) if rest else (group,)
 
 
-def _check_known(env: str, document: Node | None) -> None:
+def _check_known(env: str, document: YamlNode | None) -> None:
     overlays = {name for folder in SPECS.glob("**/overlays") for name in yaml_names(folder)}
     allowed_names = sorted({*_entries(document), *overlays})
     if env not in allowed_names:

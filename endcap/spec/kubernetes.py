@@ -106,7 +106,7 @@ class SecretKey(Strict):
     env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
-class Step(Pod):
+class StepSpec(Pod):
     """How a step runs in a cluster; with `after`, a step of your own."""
 
     enabled: bool = True
@@ -142,7 +142,7 @@ class Pipeline(Strict):
     """The Secret with the store's keys, given to every step as environment variables; absent on KFP: none is set."""
     defaults: Pod = Pod()
     """Of every step that does not say otherwise."""
-    steps: dict[Name, Step] = {}
+    steps: dict[Name, StepSpec] = {}
 
     @check
     def _steps_can_be_chained(self) -> Iterator[Mistake]:
@@ -166,7 +166,7 @@ class Pipeline(Strict):
                 yield Mistake(at, repr(pod.runtimeClassName), allowed, hint, code="not-allowed")
 
 
-def _place(name: str, step: Step, steps: dict[str, Step]) -> Iterator[Mistake]:
+def _place(name: str, step: StepSpec, steps: dict[str, StepSpec]) -> Iterator[Mistake]:
     if name == REPORT.name:
         allowed = "another name: the run's report has this one"
         yield Mistake((name,), "a step of this name", allowed, code="duplicate")
@@ -181,7 +181,7 @@ def _place(name: str, step: Step, steps: dict[str, Step]) -> Iterator[Mistake]:
         yield Mistake((name, "after"), f"{step.after!r}, a circle", allowed, code="circle")
 
 
-def _work(name: str, step: Step, steps: dict[str, Step]) -> Iterator[Mistake]:
+def _work(name: str, step: StepSpec, steps: dict[str, StepSpec]) -> Iterator[Mistake]:
     if step.function is None and step.image is None:
         allowed = "at least one of image and function"
         yield Mistake((name,), "neither image nor function", allowed, code="missing")
@@ -193,27 +193,27 @@ def _work(name: str, step: Step, steps: dict[str, Step]) -> Iterator[Mistake]:
         yield Mistake((name, "command"), "a command beside a function", "one of the two", code="conflict")
 
 
-def _values_of_built_in(name: str, step: Step, steps: dict[str, Step]) -> Iterator[Mistake]:
+def _values_of_built_in(name: str, step: StepSpec, steps: dict[str, StepSpec]) -> Iterator[Mistake]:
     for key in ("after", "function", "command", "arguments"):
         value = getattr(step, key)
         if value is UNKNOWN or value:
             yield Mistake((name, key), "a value", f"none: {name} is a step of Endcap's own", code="not-allowed")
 
 
-def _switched_off(name: str, step: Step, steps: dict[str, Step]) -> Iterator[Mistake]:
+def _switched_off(name: str, step: StepSpec, steps: dict[str, StepSpec]) -> Iterator[Mistake]:
     if step.enabled:
         return
     if not STEPS[name].optional:
         allowed = f"true: the pipeline {', '.join(STEPS[name].pipelines)} needs what {name} makes"
         yield Mistake((name, "enabled"), "false", allowed, code="not-allowed")
     for other in STEPS.values():
-        if other.needs == name and steps.get(other.name, Step()).enabled:
+        if other.needs == name and steps.get(other.name, StepSpec()).enabled:
             hint = f"Switch {other.name} off as well."
             allowed = f"true, while {other.name} is switched on"
             yield Mistake((name, "enabled"), "false", allowed, hint, code="conflict")
 
 
-def _circle(name: str, steps: dict[str, Step]) -> bool:
+def _circle(name: str, steps: dict[str, StepSpec]) -> bool:
     visited, at = {name}, steps[name].after
     while at is not None and at in steps and at not in STEPS:
         if at in visited:
@@ -259,7 +259,7 @@ class Tls(Strict):
     nobody is asked for a certificate."""
 
 
-class Serving(Pod):
+class KubernetesServingSpec(Pod):
     """Predictor pods on a KServe InferenceService."""
 
     namespace: Name = "endcap-serving"

@@ -12,7 +12,7 @@ from typing import Literal
 from endcap.errors import Problem, ProblemCode
 from endcap.reading import is_file
 from endcap.spec.migration import migrated
-from endcap.spec.yaml_tree import Key, Node, listed, merged, parse, read, spelled, without_nulls, yaml_names
+from endcap.spec.yaml_tree import Key, YamlNode, listed, merged, parse, read, spelled, without_nulls, yaml_names
 from endcap.spec_renames import API_VERSION
 
 
@@ -28,7 +28,7 @@ class Layers:
     lacks: bool = False
     """A file below others could not be read, so that nobody knows which keys it has."""
 
-    def read(self, file: Path, env: str | None, overlays: Sequence[Path] = ()) -> Node | None:
+    def read(self, file: Path, env: str | None, overlays: Sequence[Path] = ()) -> YamlNode | None:
         """The file over what it extends, under its overlay where it has one, and under more overlays.
 
         None where nothing could be read.
@@ -42,7 +42,7 @@ class Layers:
                 node = over if node is None else merged(*_alike(node, over))
         return None if node is None else without_nulls(node)
 
-    def _with_extends(self, file: Path, below: tuple[Path, ...]) -> Node | None:
+    def _with_extends(self, file: Path, below: tuple[Path, ...]) -> YamlNode | None:
         node, problems = read(file)
         self.problems += problems
         if node is None:
@@ -83,7 +83,7 @@ class Layers:
         self.lacks = self.lacks or under is None
         return node if under is None else merged(*_alike(under, node))
 
-    def _check_kind(self, node: Node) -> None:
+    def _check_kind(self, node: YamlNode) -> None:
         kind = node.value.get("kind")
         if kind is not None and kind.value != self.kind:
             descriptions = {
@@ -101,7 +101,7 @@ class Layers:
             self._wrong(version, "apiVersion", repr(version.value), API_VERSION, hint, code="newer-version")
             self.right_kind = False
 
-    def _wrong(self, node: Node, key: str, actual: str, allowed: str, hint: str = "", *, code: ProblemCode) -> None:
+    def _wrong(self, node: YamlNode, key: str, actual: str, allowed: str, hint: str = "", *, code: ProblemCode) -> None:
         self.problems.append(Problem(node.place, key, actual, allowed, hint, code=code))
 
 
@@ -109,7 +109,7 @@ _SHORT = {"gate": "conditions"}
 """Keys of maps that a list may stand for, and the map's key that the list is the value of."""
 
 
-def _alike(under: Node, over: Node) -> tuple[Node, Node]:
+def _alike(under: YamlNode, over: YamlNode) -> tuple[YamlNode, YamlNode]:
     """Two documents in which what is a list in one and a map in the other is a map in both, so that they merge."""
     for key in _SHORT:
         here, upper = under.at((key,)), over.at((key,))
@@ -120,7 +120,7 @@ def _alike(under: Node, over: Node) -> tuple[Node, Node]:
     return under, over
 
 
-def _written_out(document: Node, key: str) -> Node:
+def _written_out(document: YamlNode, key: str) -> YamlNode:
     """The document with a list under this key as the map that it stands for."""
     node = document.value[key]
     whole = replace(node, value={_SHORT[key]: node})
@@ -174,13 +174,13 @@ def settings(sets: Sequence[str], problems: list[Problem]) -> list[Setting]:
     return parsed
 
 
-def applied(node: Node, setting: Setting, problems: list[Problem]) -> Node:
+def applied(node: YamlNode, setting: Setting, problems: list[Problem]) -> YamlNode:
     """The document with the value at the setting's key replaced, whole; null removes it."""
     value, wrong = parse(setting.text, origin=setting.origin)
     if wrong:
         problems += wrong
         return node
-    value = value or Node(None, None, 0, setting.origin)
+    value = value or YamlNode(None, None, 0, setting.origin)
     try:
         return _replaced(*_reached(node, setting.key), 0, without_nulls(value))
     except LookupError as error:
@@ -189,7 +189,7 @@ def applied(node: Node, setting: Setting, problems: list[Problem]) -> Node:
         return node
 
 
-def _reached(node: Node, key: Key) -> tuple[Node, Key]:
+def _reached(node: YamlNode, key: Key) -> tuple[YamlNode, Key]:
     """The document and the key in it, whichever of its forms a section has, and whichever the key is of."""
     first, *rest = key
     short = _SHORT.get(str(first)) if rest else None
@@ -203,11 +203,11 @@ def _reached(node: Node, key: Key) -> tuple[Node, Key]:
     return node, key
 
 
-def _replaced(node: Node, key: Key, depth: int, value: Node) -> Node:
+def _replaced(node: YamlNode, key: Key, depth: int, value: YamlNode) -> YamlNode:
     if depth == len(key):
         return value
     part, here = key[depth], spelled(key[:depth]) or "the file"
-    children: dict[str, Node] | list[Node]
+    children: dict[str, YamlNode] | list[YamlNode]
     if isinstance(node.value, list):
         if not isinstance(part, int) or part >= len(node.value):
             last = len(node.value) - 1
@@ -220,11 +220,11 @@ def _replaced(node: Node, key: Key, depth: int, value: Node) -> Node:
         if isinstance(part, int) and node.value is None:
             raise LookupError(f"no list {here} in the file", f"the whole list, such as --set '{here}=[...]'")
         children = dict(node.value or {})
-        child = _replaced(children.get(str(part), Node(None, None, 0, value.origin)), key, depth + 1, value)
+        child = _replaced(children.get(str(part), YamlNode(None, None, 0, value.origin)), key, depth + 1, value)
         if child.value is None:
             children.pop(str(part), None)
         else:
             children[str(part)] = child
     else:
         raise LookupError(f"{here} is {node.value!r}", f"keys below a map; {here} holds one value")
-    return Node(children, node.file, node.line, node.origin)
+    return YamlNode(children, node.file, node.line, node.origin)

@@ -29,7 +29,7 @@ from endcap.spec.recommender import GivenSplit, Recommender
 from endcap.spec.shop import WITHOUT, EventFeature, EventSource, Shop
 from endcap.spec.side_features import named
 from endcap.spec.variables import expand
-from endcap.spec.yaml_tree import Key, Node, listed, parse, shown, spelled, yaml_names
+from endcap.spec.yaml_tree import Key, YamlNode, listed, parse, shown, spelled, yaml_names
 
 _ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+://")
 
@@ -79,7 +79,7 @@ def load_documents(recommender: Mapping[str, Any], shop: Mapping[str, Any]) -> L
 class _Read:
     """A document out of its layers. It is None where its values cannot be judged."""
 
-    document: Node | None
+    document: YamlNode | None
     problems: list[Problem]
     """What was wrong while it was read."""
     lacks: bool = False
@@ -106,7 +106,7 @@ def _of_document(document: Mapping[str, Any], kind: Literal["Recommender", "Shop
         actual, allowed = "a document without an end, or nested very deep", "maps and lists as YAML files have them"
         return _Read(None, [Problem(origin, "", actual, allowed, code="too-large")])
     node, problems = parse(text, origin=origin)
-    node = node if node is not None else Node({}, None, 0, origin)
+    node = node if node is not None else YamlNode({}, None, 0, origin)
     node, outdated = migrated(node, kind)
     problems += outdated
     return _Read((_with_paths if kind == "Shop" else _with_given_path)(node, problems), problems)
@@ -152,7 +152,7 @@ def _sorted(all_settings: list[Setting]) -> tuple[list[Setting], list[Setting]]:
 
 def _document(
     layers: Layers, file: Path, env: str | None, sets: Sequence[Setting], overlays: Sequence[Path] = ()
-) -> Node | None:
+) -> YamlNode | None:
     document = layers.read(file, env, overlays)
     if document is None:
         return None
@@ -163,7 +163,7 @@ def _document(
     return (_with_paths if layers.kind == "Shop" else _with_given_path)(document, layers.problems)
 
 
-def _shop_file(document: Node, file: Path, problems: list[Problem]) -> Path | None:
+def _shop_file(document: YamlNode, file: Path, problems: list[Problem]) -> Path | None:
     """The file of a recommender's shop: a name is looked up in `shops` beside the file that gives it, then beside
     the recommender's own; what ends in .yaml or holds a slash is a path from the file that gives it."""
     node = document.value.get("shop")
@@ -205,12 +205,12 @@ def _check_environment(env: str | None, files: list[Path], problems: list[Proble
         problems.append(Problem(f"--env {env}", "", actual, allowed, hint, code="unknown-name"))
 
 
-def _folder(node: Node) -> Path:
+def _folder(node: YamlNode) -> Path:
     """The folder that paths of a value start from: its file's, or the current one for the command line's."""
     return Path.cwd() if node.file is None else node.file.parent
 
 
-def _with_paths(document: Node, problems: list[Problem]) -> Node:
+def _with_paths(document: YamlNode, problems: list[Problem]) -> YamlNode:
     """The shop's document with each source's path expanded and absolute."""
     for table in (("events",), ("items",), ("customers",), ("rules", "blacklist")):
         key = (*table, "sources")
@@ -223,14 +223,14 @@ def _with_paths(document: Node, problems: list[Problem]) -> Node:
     return document
 
 
-def _with_value(node: Node, key: tuple[str, ...], value: Any) -> Node:
+def _with_value(node: YamlNode, key: tuple[str, ...], value: Any) -> YamlNode:
     """The document with another value under a key that is there."""
     if not key:
         return replace(node, value=value)
     return replace(node, value=node.value | {key[0]: _with_value(node.value[key[0]], key[1:], value)})
 
 
-def _with_given_path(document: Node, problems: list[Problem]) -> Node:
+def _with_given_path(document: YamlNode, problems: list[Problem]) -> YamlNode:
     """The recommender's document with the path of `evaluation.negatives` expanded and absolute."""
     keys = ("evaluation", "negatives", "path")
     if document.at(keys) is document.at(keys[:2]):
@@ -239,7 +239,7 @@ def _with_given_path(document: Node, problems: list[Problem]) -> Node:
     return _with_value(document, keys[:2], changed.value)
 
 
-def _with_path(source: Node, key: str, problems: list[Problem]) -> Node:
+def _with_path(source: YamlNode, key: str, problems: list[Problem]) -> YamlNode:
     path = source.value.get("path") if isinstance(source.value, dict) else None
     if path is None or not isinstance(path.value, str) or not path.value:
         return source
@@ -249,7 +249,7 @@ def _with_path(source: Node, key: str, problems: list[Problem]) -> Node:
     return replace(source, value=source.value | {"path": replace(path, value=expanded)})
 
 
-def _disagreements(recommender: Recommender, shop: Shop, document: Node) -> list[Finding]:
+def _disagreements(recommender: Recommender, shop: Shop, document: YamlNode) -> list[Finding]:
     """What only the two specs together show to be wrong."""
     checks = (_split, _customers, _event_features, _item_features)
     parts = (check(recommender, shop) for check in checks)

@@ -15,11 +15,11 @@ import yaml
 
 from endcap.errors import Problem, SpecError, UserError
 from endcap.reading import is_file, read_bytes
-from endcap.spec.yaml_tree import MOST_TEXT, Node, compose, parse, read, shown, spelled
-from endcap.spec_renames import Change, Key, Kind, apply, find_changes, is_custom_model, kind_of
+from endcap.spec.yaml_tree import MOST_TEXT, YamlNode, compose, parse, read, shown, spelled
+from endcap.spec_renames import Key, Kind, SpecChange, apply, find_changes, is_custom_model, kind_of
 
 
-def migrated(node: Node, kind: Kind, *, is_part: bool = False) -> tuple[Node, list[Problem]]:
+def migrated(node: YamlNode, kind: Kind, *, is_part: bool = False) -> tuple[YamlNode, list[Problem]]:
     """A document under this release's names, so that the rest of it can be checked, and a problem for each old name.
 
     is_part: the document lies over or under another one, so that it may not say which model its search is of: what the
@@ -49,7 +49,7 @@ class Migration:
 
     file: Path
     text: str
-    changes: list[tuple[int, Change]]
+    changes: list[tuple[int, SpecChange]]
 
     def write(self) -> None:
         """Replace the file's text. Raises UserError where the file cannot be written."""
@@ -134,7 +134,7 @@ def _is_custom(file: Path, label: str, depth: int = 0) -> bool:
     return any(_is_custom(lower, label, depth + 1) for lower in below if is_file(lower))
 
 
-def _rewritten(text: str, changes: Sequence[Change]) -> str:
+def _rewritten(text: str, changes: Sequence[SpecChange]) -> str:
     root = compose(text)
     places = {}
     for change in changes:
@@ -149,7 +149,7 @@ def _rewritten(text: str, changes: Sequence[Change]) -> str:
     return text
 
 
-def _scalar(root: yaml.Node, change: Change) -> yaml.ScalarNode | None:
+def _scalar(root: yaml.Node, change: SpecChange) -> yaml.ScalarNode | None:
     """The scalar of a key that is renamed, or of a value that changes."""
     node: yaml.Node = root
     for depth, part in enumerate(change.key):
@@ -165,7 +165,7 @@ def _scalar(root: yaml.Node, change: Change) -> yaml.ScalarNode | None:
     return node if isinstance(node, yaml.ScalarNode) else None
 
 
-def _renamed(node: Node, key: Key, changes: dict[Key, Change]) -> Node:
+def _renamed(node: YamlNode, key: Key, changes: dict[Key, SpecChange]) -> YamlNode:
     change = changes.get(key)
     if change is not None and change.of == "value":
         return replace(node, value=change.new)
@@ -180,17 +180,17 @@ def _renamed(node: Node, key: Key, changes: dict[Key, Change]) -> Node:
     return replace(node, value=value)
 
 
-def _node_of(node: Node, change: Change) -> Node:
+def _node_of(node: YamlNode, change: SpecChange) -> YamlNode:
     return node.at(change.key)
 
 
-def _map_of(node: Node, change: Change) -> dict[str, Node]:
+def _map_of(node: YamlNode, change: SpecChange) -> dict[str, YamlNode]:
     """The map that has the key of a change."""
     value = node.at(change.key[:-1]).value
     return value if isinstance(value, dict) else {}
 
 
-def _problem(change: Change, document: Node) -> Problem:
+def _problem(change: SpecChange, document: YamlNode) -> Problem:
     node = _node_of(document, change)
     hint = "" if node.file is None else f"Run `endcap spec migrate {shown(node.file)}`, which rewrites the file."
     key = spelled(change.key)
@@ -203,12 +203,12 @@ def _problem(change: Change, document: Node) -> Problem:
     return Problem(node.place, key, actual, allowed, hint, code="renamed-key")
 
 
-def _conflict(change: Change, document: Node) -> Problem:
+def _conflict(change: SpecChange, document: YamlNode) -> Problem:
     actual = f"the old name of {spelled(change.new_key)}, which is there too"
     return _by_hand(change, document, actual)
 
 
-def _by_hand(change: Change, document: Node, actual: str) -> Problem:
+def _by_hand(change: SpecChange, document: YamlNode, actual: str) -> Problem:
     node = _node_of(document, change)
     allowed = f"{spelled(change.new_key)} alone: correct it by hand"
     return Problem(node.place, spelled(change.key), actual, allowed, code="renamed-key")

@@ -16,7 +16,7 @@ from endcap.errors import Problem, ProblemCode
 from endcap.spec.base import Allowed, Mistake, suggest, under
 from endcap.spec.partial import mistakes_within, part_of
 from endcap.spec.shape import Shape
-from endcap.spec.yaml_tree import Key, Node, listed, spelled
+from endcap.spec.yaml_tree import Key, YamlNode, listed, spelled
 
 EXTENDS = "extends"
 KEY = "[key]"
@@ -26,7 +26,7 @@ Finding = tuple[Key, Problem]
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def examined(document: Node, model: type[_Model]) -> tuple[_Model, list[Finding]]:
+def examined(document: YamlNode, model: type[_Model]) -> tuple[_Model, list[Finding]]:
     """A document as its model, and what is wrong with it. Where something is, that is UNKNOWN in the model."""
     plain = document.plain()
     try:
@@ -36,17 +36,17 @@ def examined(document: Node, model: type[_Model]) -> tuple[_Model, list[Finding]
         return part, _findings(error, part, document, model)
 
 
-def problems_of(document: Node, model: type[BaseModel]) -> list[Problem]:
+def problems_of(document: YamlNode, model: type[BaseModel]) -> list[Problem]:
     """Every problem of a document, in the order of its lines."""
     return in_order(document, examined(document, model)[1])
 
 
-def in_order(document: Node, findings: Iterable[Finding]) -> list[Problem]:
+def in_order(document: YamlNode, findings: Iterable[Finding]) -> list[Problem]:
     """Problems in the order of the lines that they are about."""
     return [problem for _, problem in sorted(findings, key=lambda finding: _position(document.at(finding[0])))]
 
 
-def _findings(error: ValidationError, part: Any, document: Node, model: type[BaseModel]) -> list[Finding]:
+def _findings(error: ValidationError, part: Any, document: YamlNode, model: type[BaseModel]) -> list[Finding]:
     """Several complaints about one value become one; what checks over several keys find stands each by itself."""
     complaints: dict[Key, Problem] = {}
     of_checks: dict[Finding, None] = {}
@@ -72,7 +72,7 @@ def below(finding: Finding, key: Key) -> Finding:
     return (*key, *at), replace(problem, key=spelled((*key, *at)))
 
 
-def _position(node: Node) -> tuple[str, int]:
+def _position(node: YamlNode) -> tuple[str, int]:
     return str(node.file), node.line
 
 
@@ -106,7 +106,7 @@ def _follow(loc: tuple[str | int, ...], shape: Shape) -> tuple[Key, Shape, Shape
     return key, parent, shape
 
 
-def _problem(detail: ErrorDetails, key: Key, parent: Shape, shape: Shape | None, document: Node) -> Finding:
+def _problem(detail: ErrorDetails, key: Key, parent: Shape, shape: Shape | None, document: YamlNode) -> Finding:
     kind, place = detail["type"], document.at(key).place
     if shape is None:
         assert parent.model is not None
@@ -134,14 +134,14 @@ def _problem(detail: ErrorDetails, key: Key, parent: Shape, shape: Shape | None,
     return key, Problem(place, spelled(key), show(value), allowed, _hint(value, shape), code=wrong)
 
 
-def mistaken(mistake: Mistake, document: Node) -> Finding:
+def mistaken(mistake: Mistake, document: YamlNode) -> Finding:
     """What a check found, as a problem of the document."""
     at = document.written(mistake.at)
     place = document.at(at).place
     return at, Problem(place, spelled(at), mistake.actual, mistake.allowed, mistake.hint, code=mistake.code)
 
 
-def _absent(document: Node, key: Key) -> bool:
+def _absent(document: YamlNode, key: Key) -> bool:
     parent = document.at(key[:-1])
     return not isinstance(parent.value, dict) or key[-1] not in parent.value
 

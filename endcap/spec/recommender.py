@@ -20,15 +20,15 @@ from endcap.spec.base import (
     under,
     unhindered,
 )
-from endcap.spec.batch import Batch
+from endcap.spec.batch import BatchSpec
 from endcap.spec.gate import Condition, Gate, GateOrList
+from endcap.spec.kubernetes import KubernetesServingSpec as KubernetesServing
 from endcap.spec.kubernetes import Pipeline
-from endcap.spec.kubernetes import Serving as KubernetesServing
 from endcap.spec.model import ClassPath, CustomSpec, ModelSpec, PopularitySpec, RecentPopularitySpec
 from endcap.spec.preprocessing import PreprocessorSpec
-from endcap.spec.search import Search
+from endcap.spec.search import SearchSpec
 from endcap.spec.side_features import singled
-from endcap.spec.training import Training, training_mistakes
+from endcap.spec.training import TrainingSpec, training_mistakes
 from endcap.spec.tunable import mistakes_of
 from endcap.spec.yaml_tree import Key
 from endcap.spec_renames import ApiVersion
@@ -134,7 +134,7 @@ class Canary(Strict):
     """The challenger's share of shoppers when it is deployed."""
 
 
-class Serving(Strict):
+class ServingSpec(Strict):
     k: Annotated[int, Field(ge=1)] = 20
     """Items in an answer when the request does not say."""
     max_k: Annotated[int, Field(ge=1)] = Field(default=1000, validate_default=True)
@@ -176,9 +176,9 @@ class Recommender(Strict):
     preprocessing: list[PreprocessorSpec] = []
     """Steps of your own that change the sessions that the model sees, in training and in serving, in this order."""
     model: ModelSpec
-    search: Search | None = None
+    search: SearchSpec | None = None
     """Left out: the model is trained as it is."""
-    training: Training = Training()
+    training: TrainingSpec = TrainingSpec()
     """Left out: by one process."""
     baselines: list[ModelSpec] = [PopularitySpec(), RecentPopularitySpec()]
     """What the model is compared with; an empty list: with popularity all the same."""
@@ -190,8 +190,8 @@ class Recommender(Strict):
     refit: bool = True
     """Fit the judged model on the whole training part, and the winner on all data, with the number of epochs found."""
     approval: Literal["gate", "person"] = "gate"
-    serving: Serving = Serving()
-    batch: Batch = Batch()
+    serving: ServingSpec = ServingSpec()
+    batch: BatchSpec = BatchSpec()
     pipeline: Pipeline = Pipeline()
 
     @check

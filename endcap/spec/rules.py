@@ -13,7 +13,7 @@ from pydantic import Field
 
 from endcap.errors import ProblemCode
 from endcap.spec.base import Duration, Mistake, Name, Strict, check, known, repeated
-from endcap.spec.source import Source
+from endcap.spec.source import SourceSpec
 
 BLACKLIST, STOCK, OWNED = "blacklist", "stock", "owned"
 """What the rules that have no name of their own are called where it is told what took an item away."""
@@ -22,7 +22,7 @@ BLACKLIST, STOCK, OWNED = "blacklist", "stock", "owned"
 class Blacklist(Strict):
     """Items that are never shown."""
 
-    sources: Annotated[list[Source], Field(min_length=1)]
+    sources: Annotated[list[SourceSpec], Field(min_length=1)]
     """Tables with a row an item."""
     column: str = "item"
 

@@ -26,7 +26,7 @@ class RayCluster(Strict):
     ready_within: Duration = Field(default="15m", validate_default=True)
 
 
-class Search(Strict):
+class SearchSpec(Strict):
     """Trials of the model's parameters on the training part, judged on the validation part."""
 
     trials: Annotated[int, Field(ge=1)] = 40

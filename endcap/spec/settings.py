@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import BaseModel, Field
 
 from endcap.spec.base import Carried, Duration, Mistake, Strict, check
-from endcap.spec.batch import Batch
+from endcap.spec.batch import BatchSpec
 from endcap.spec.gate import GateOrList
 from endcap.spec.model import ModelSpec
 from endcap.spec.preprocessing import PreprocessorSpec
@@ -31,9 +31,9 @@ from endcap.spec.recommender import (
     own_paths,
     unlisted,
 )
-from endcap.spec.search import Search
-from endcap.spec.shop import Features, Filters, Sessions
-from endcap.spec.training import Training
+from endcap.spec.search import SearchSpec
+from endcap.spec.shop import Features, Filters, SessionsSpec
+from endcap.spec.training import TrainingSpec
 from endcap.spec.yaml_tree import Key
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ class Of:
     place: str
 
 
-class Settings(Strict):
+class StepSettings(Strict):
     """Settings of a step; `of` takes them from a spec, `key` says what of them an output depends on."""
 
     name: Annotated[str, Carried("of outputs' folders and of messages")]
 
     @classmethod
-    def of(cls, spec: Recommender | Shop | Settings) -> Self:
+    def of(cls, spec: Recommender | Shop | StepSettings) -> Self:
         """The settings of this step out of a spec, or out of those of another step that has them all."""
         return cls.model_validate({name: _value(spec, name, cls) for name in cls.model_fields})
 
@@ -74,10 +74,10 @@ class Settings(Strict):
         return self.model_dump(mode="json", exclude=_carried(self))
 
 
-class FeatureSettings(Settings):
+class FeatureSettings(StepSettings):
     """Of the features step: of a shop, whose datasets all its recommenders share."""
 
-    sessions: Sessions
+    sessions: SessionsSpec
     filters: Filters
     window: Duration | None
     features: Features
@@ -86,7 +86,7 @@ class FeatureSettings(Settings):
     kept_types: list[str] | None
 
 
-class ViewSettings(Settings):
+class ViewSettings(StepSettings):
     """What a view of a dataset is made by, and what is asked of a model."""
 
     shop: Annotated[str, Carried("of messages")]
@@ -117,14 +117,14 @@ class FitSettings(ViewSettings):
 
     refit: bool
     workers: Annotated[int, Of("training.workers")]
-    training: Annotated[Training, Carried("where workers run, beside how many they are")]
+    training: Annotated[TrainingSpec, Carried("where workers run, beside how many they are")]
     secret: Annotated[str, Of("pipeline.secret"), Carried("credentials of a Ray cluster's pods")]
 
 
 class TrainSettings(FitSettings):
     """Of the train step."""
 
-    search: Search | None
+    search: SearchSpec | None
 
 
 class RefitSettings(FitSettings):
@@ -144,17 +144,17 @@ class JudgeSettings(ViewSettings):
         return compared(self.baselines)
 
 
-class ListSettings(Settings):
+class ListSettings(StepSettings):
     """Of the recommend step."""
 
     k: Annotated[int, Of("batch.k")]
     partition: Annotated[int, Of("batch.partition_size")]
-    batch: Annotated[Batch, Carried("who shares the work; the customers whom it chooses are in the key")]
+    batch: Annotated[BatchSpec, Carried("who shares the work; the customers whom it chooses are in the key")]
 
 
-def _value(source: Recommender | Shop | Settings, name: str, cls: type[Settings]) -> Any:
+def _value(source: Recommender | Shop | StepSettings, name: str, cls: type[StepSettings]) -> Any:
     place = _mark(cls, name, Of)
-    if place is None or isinstance(source, Settings):
+    if place is None or isinstance(source, StepSettings):
         return getattr(source, name)
     value: Any = source
     for part in place.place.split("."):

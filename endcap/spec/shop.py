@@ -25,7 +25,7 @@ from endcap.spec.base import (
 )
 from endcap.spec.condition import Conditions
 from endcap.spec.rules import Rules
-from endcap.spec.source import Source
+from endcap.spec.source import SourceSpec
 from endcap.spec.time_format import ALLOWED, wrong_formats
 from endcap.spec_renames import ApiVersion
 
@@ -73,7 +73,7 @@ MISSING = (
 """Words that data bases, pandas, spreadsheets and scripts write where there is no value."""
 
 
-class EventSource(Source):
+class EventSource(SourceSpec):
     layout: Layout = "columns"
     """A published layout that is read as it is; `columns`: by the shop's column mapping."""
     type: Annotated[str, Field(min_length=1)] | None = None
@@ -82,7 +82,7 @@ class EventSource(Source):
     """`test`: sessions kept apart for `split: {by: given}`; they are never filtered."""
 
 
-class ItemSource(Source):
+class ItemSource(SourceSpec):
     layout: ItemLayout = "columns"
     """A published layout that is read as it is; `columns`: by `items.columns`."""
 
@@ -239,13 +239,13 @@ class CustomerColumns(Strict):
 class Customers(Strict):
     """The customer table, one row a customer."""
 
-    sources: Annotated[list[Source], Field(min_length=1)]
+    sources: Annotated[list[SourceSpec], Field(min_length=1)]
     columns: CustomerColumns = CustomerColumns()
     categorical: list[str] = []
     numeric: list[str] = []
 
 
-class Sessions(Strict):
+class SessionsSpec(Strict):
     by: Literal["given", "gap"] = "given"
     """`given`: the session column; `gap`: a customer's events, cut where nothing happened for `gap`, also nothing of a
     type that is not kept."""
@@ -332,7 +332,7 @@ class Shop(Strict):
     events: Events
     items: Items | None = None
     customers: Customers | None = None
-    sessions: Sessions = Field(default=Sessions(), validate_default=True)
+    sessions: SessionsSpec = Field(default=SessionsSpec(), validate_default=True)
     filters: Filters = Filters()
     window: Duration | None = None
     """Look-back window that ends at the run's logical date; left out: everything before that date."""

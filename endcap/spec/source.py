@@ -24,7 +24,7 @@ class Simulation(Strict):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
 
 
-class Source(Strict):
+class SourceSpec(Strict):
     """Files of one kind: CSV, TSV, JSON lines or Parquet, plain or compressed by gz, xz, zst or bz2.
 
     Or a simulated log.

@@ -10,7 +10,7 @@ from pydantic import Field
 from endcap.spec.base import Mistake, Strict, check
 from endcap.spec.model import ModelSpec
 from endcap.spec.neural import GRU4RecSpec
-from endcap.spec.search import RayCluster, Search, two_places
+from endcap.spec.search import RayCluster, SearchSpec, two_places
 from endcap.spec.space import Choice
 from endcap.spec.tunable import domains, members, starts
 
@@ -20,7 +20,7 @@ _QUICK = ("popularity", "recent-popularity", "sequential-rules", "vsknn", "ease"
 """Models that each worker of a blend fits for itself."""
 
 
-class Training(Strict):
+class TrainingSpec(Strict):
     """The fits of the train step and of refit. A search's trials have one worker each, whatever stands here."""
 
     workers: Annotated[int, Field(ge=1)] = 1
@@ -40,7 +40,7 @@ class Training(Strict):
         return two_places(self.cluster, self.address)
 
 
-def training_mistakes(training: Training, model: ModelSpec, search: Search | None = None) -> Iterator[Mistake]:
+def training_mistakes(training: TrainingSpec, model: ModelSpec, search: SearchSpec | None = None) -> Iterator[Mistake]:
     """What several workers cannot do with this model, nor with those that a search may make of it."""
     if training.workers == 1:
         return
@@ -64,7 +64,9 @@ def training_mistakes(training: Training, model: ModelSpec, search: Search | Non
                 yield Mistake(("workers",), f"{actual} for {key}, {batch}", allowed, advice, code="conflict")
 
 
-def _searched(shared: Mapping[str, GRU4RecSpec], model: ModelSpec, search: Search | None) -> Iterator[tuple[str, int]]:
+def _searched(
+    shared: Mapping[str, GRU4RecSpec], model: ModelSpec, search: SearchSpec | None
+) -> Iterator[tuple[str, int]]:
     """The batches that a search may choose, each by the key of its domain; of a range two neighbours."""
     if search is None or search.trials == 1:
         return

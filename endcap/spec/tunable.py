@@ -12,7 +12,7 @@ from endcap.errors import Problem, SpecError
 from endcap.spec.base import UNKNOWN, Mistake, Strict, UnknownError, is_whole, known, suggest, unhindered
 from endcap.spec.custom import find_class, parameters_class, parameters_of
 from endcap.spec.model import BlendSpec, CustomSpec, ModelSpec, SingleSpec
-from endcap.spec.search import Search
+from endcap.spec.search import SearchSpec
 from endcap.spec.space import Between, Domain
 
 Values = dict[str, Any]
@@ -25,7 +25,7 @@ def members(model: ModelSpec) -> dict[str, SingleSpec]:
     return dict(model.members.items()) if isinstance(model, BlendSpec) else {"": model}
 
 
-def domains(model: ModelSpec, search: Search) -> dict[str, dict[str, Domain]]:
+def domains(model: ModelSpec, search: SearchSpec) -> dict[str, dict[str, Domain]]:
     """By label: the domain of each parameter that is searched. Labels without one are left out.
 
     Raises SpecError where a class of one's own cannot have what the section asks of it (`mistakes_of` tells of others).
@@ -42,7 +42,7 @@ def domains(model: ModelSpec, search: Search) -> dict[str, dict[str, Domain]]:
     return searched
 
 
-def starts(label: str, member: SingleSpec, search: Search) -> list[Values]:
+def starts(label: str, member: SingleSpec, search: SearchSpec) -> list[Values]:
     """Settings known to be good, less what is fixed; those outside a domain that the section gives are left out."""
     own_domains, fixed = _given_domains(label, search.space), _fixed(label, search)
     good = [{name: value for name, value in start.items() if name not in fixed} for start in _tuned(member).starts]
@@ -71,7 +71,7 @@ def changed(member: SingleSpec, values: Mapping[str, Any]) -> SingleSpec:
     return type(member).model_validate(document)
 
 
-def mistakes_of(search: Search, model: ModelSpec) -> Iterator[Mistake]:
+def mistakes_of(search: SearchSpec, model: ModelSpec) -> Iterator[Mistake]:
     """What the section asks of this model that it cannot have: parameters it lacks, values it does not allow.
 
     Classes of one's own are not imported for that, and left to `domains`.
@@ -99,7 +99,7 @@ def mistakes_of(search: Search, model: ModelSpec) -> Iterator[Mistake]:
     )
 
 
-def _refuse(search: Search, label: str, member: CustomSpec) -> None:
+def _refuse(search: SearchSpec, label: str, member: CustomSpec) -> None:
     names = [_spelled(label, name) for name in parameters(member)]
     own_domains, fixed = _given_domains(label, search.space), _fixed(label, search)
     wrong = [
@@ -142,7 +142,7 @@ def _given_domains(label: str, space: Mapping[str, Domain]) -> dict[str, Domain]
     return {name: domain for key, domain in known(space).items() for of, name in [_split(key)] if of == label}
 
 
-def _fixed(label: str, search: Search) -> list[str]:
+def _fixed(label: str, search: SearchSpec) -> list[str]:
     """The parameters of one label that the section fixes."""
     return [name for of, name in map(_split, search.fixed) if of == label]
 

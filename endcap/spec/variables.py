@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 from endcap.errors import Problem
 from endcap.secrets import variable
-from endcap.spec.yaml_tree import Node
+from endcap.spec.yaml_tree import YamlNode
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
-def expand(node: Node, key: str, problems: list[Problem], variables: Mapping[str, str] | None = None) -> str:
+def expand(node: YamlNode, key: str, problems: list[Problem], variables: Mapping[str, str] | None = None) -> str:
     """The text of a node with its variables' values; one that is not set and has no default is a problem.
 
     Raises UserError for a value that `endcap.secrets.variable` refuses.

@@ -25,7 +25,7 @@ _ALLOWED = f"at most {MOST_TEXT:,} bytes, {MOST_VALUES:,} keys and values, neste
 
 
 @dataclass(frozen=True)
-class Node:
+class YamlNode:
     """A value of a document: a scalar, a list of nodes or a map of nodes, and where it was written."""
 
     value: Any
@@ -40,7 +40,7 @@ class Node:
         """``file:line`` for messages; the file relative to the current folder where it lies below it."""
         return self.origin if self.file is None else f"{shown(self.file)}:{self.line}"
 
-    def at(self, key: Key) -> Node:
+    def at(self, key: Key) -> YamlNode:
         """The node under this key, or the last one on the way to it that is there."""
         node = self
         for part in key:
@@ -84,7 +84,7 @@ def spelled(key: Key) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).removeprefix(".")
 
 
-def merged(under: Node, over: Node) -> Node:
+def merged(under: YamlNode, over: YamlNode) -> YamlNode:
     """Maps merge key by key, at any depth; lists and scalars are replaced whole; null removes a key."""
     if not (isinstance(under.value, dict) and isinstance(over.value, dict)):
         return over
@@ -94,16 +94,16 @@ def merged(under: Node, over: Node) -> Node:
             value.pop(key, None)
         else:
             value[key] = merged(value[key], node) if key in value else without_nulls(node)
-    return Node(value, over.file, over.line, over.origin)
+    return YamlNode(value, over.file, over.line, over.origin)
 
 
-def without_nulls(node: Node) -> Node:
+def without_nulls(node: YamlNode) -> YamlNode:
     """The same without keys that are null: they stand for keys left out."""
     if isinstance(node.value, dict):
         kept = {key: without_nulls(child) for key, child in node.value.items() if child.value is not None}
-        return Node(kept, node.file, node.line, node.origin)
+        return YamlNode(kept, node.file, node.line, node.origin)
     if isinstance(node.value, list):
-        return Node([without_nulls(child) for child in node.value], node.file, node.line, node.origin)
+        return YamlNode([without_nulls(child) for child in node.value], node.file, node.line, node.origin)
     return node
 
 
@@ -166,7 +166,7 @@ class _Builder:
     open_nodes: set[int] = field(default_factory=set)
     built: int = 0
 
-    def build(self, node: yaml.Node, key: Key, line: int) -> Node:
+    def build(self, node: yaml.Node, key: Key, line: int) -> YamlNode:
         if id(node) in self.open_nodes:
             self.wrong(line, key, "an alias to a value that holds it", "a value that ends", code="circle")
             return self.node(None, line)
@@ -187,8 +187,8 @@ class _Builder:
         self.open_nodes.discard(id(node))
         return self.node(value, line)
 
-    def build_map(self, node: yaml.MappingNode, key: Key) -> dict[str, Node]:
-        value: dict[str, Node] = {}
+    def build_map(self, node: yaml.MappingNode, key: Key) -> dict[str, YamlNode]:
+        value: dict[str, YamlNode] = {}
         for name_node, child in node.value:
             line = name_node.start_mark.line + 1
             if not isinstance(name_node, yaml.ScalarNode):
@@ -213,8 +213,8 @@ class _Builder:
         self.wrong(line, key, actual, allowed, code="malformed")
         return None
 
-    def node(self, value: Any, line: int) -> Node:
-        return Node(value, self.file, line, self.origin)
+    def node(self, value: Any, line: int) -> YamlNode:
+        return YamlNode(value, self.file, line, self.origin)
 
     def wrong(self, line: int, key: Key, actual: str, allowed: str, *, code: ProblemCode) -> None:
         self.problems.append(Problem(self.node(None, line).place, spelled(key), actual, allowed, code=code))
@@ -227,7 +227,7 @@ def compose(text: str) -> yaml.Node | None:
     return root
 
 
-def parse(text: str, *, file: Path | None = None, origin: str = "") -> tuple[Node | None, list[Problem]]:
+def parse(text: str, *, file: Path | None = None, origin: str = "") -> tuple[YamlNode | None, list[Problem]]:
     """Text of one YAML document as a tree, and what is wrong with it as YAML. An empty document is None."""
     builder = _Builder(file, origin)
     try:
@@ -248,7 +248,7 @@ def parse(text: str, *, file: Path | None = None, origin: str = "") -> tuple[Nod
         return None, builder.problems
 
 
-def read(file: Path) -> tuple[Node | None, list[Problem]]:
+def read(file: Path) -> tuple[YamlNode | None, list[Problem]]:
     """The document of a file, which must be a map, and what is wrong with it."""
     try:
         text = read_bytes(file, MOST_TEXT).decode().replace("\r\n", "\n").replace("\r", "\n")

@@ -11,7 +11,7 @@ import pytest
 
 import endcap
 from endcap.cli.main import main
-from endcap.cli.models import Given, parts
+from endcap.cli.models import ModelChoice, parts
 from endcap.registry.versions import get_default_uri
 from endcap.store import open_store
 from tests.cli.said import code_of, error_in
@@ -72,7 +72,7 @@ def section(text: str) -> Any:
         "shop": {"events": {"sources": [{"path": "x.csv"}], "columns": {"session": "s"}}},
     }
     project = endcap.open(documents, store="unused", progress=lambda line: None)
-    return Given.of(text).model(project, lambda overlay: overlay)  # type: ignore[arg-type,return-value]
+    return ModelChoice.of(text).model(project, lambda overlay: overlay)  # type: ignore[arg-type,return-value]
 
 
 @pytest.mark.parametrize(

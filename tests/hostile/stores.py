@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from endcap.cli.judged import Figures
+from endcap.cli.version_figures import Figures
 from endcap.deploy.state import describe, find_state, list_deployed
 from endcap.description.describe import describe as describe_data
 from endcap.errors import EndcapError

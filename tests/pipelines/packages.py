@@ -28,10 +28,10 @@ apiVersion: endcap/v2
 kind: Shop
 name: toys
 events:
-  sources: [{simulation: {events: 2000, days: 4, items: 100, customers: 200}}]
+  sources: [{simulated: {events: 2000, days: 4, items: 100, customers: 200}}]
   columns: {session: session, item: item, customer: customer}
 items:
-  sources: [{simulation: {events: 2000, days: 4, items: 100, customers: 200}}]
+  sources: [{simulated: {events: 2000, days: 4, items: 100, customers: 200}}]
   columns: {price: price}
 """
 

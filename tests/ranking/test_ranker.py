@@ -9,7 +9,7 @@ import pytest
 from endcap.errors import RequestError
 from endcap.features.vocabulary import Vocabulary
 from endcap.ranking import Answer, Ranker, RankRequest
-from endcap.spec.recommender import Serving
+from endcap.spec.recommender import ServingSpec
 from tests.ranking.fixed import FixedScores
 from tests.refusals import refused
 
@@ -111,7 +111,7 @@ def test_unknown_candidates_are_excluded_as_known_ones_are(
 
 
 def test_k_is_the_recommenders_unless_asked_for() -> None:
-    assert len(ask({"serving": Serving(k=2)}, items=["a"]).ids) == 2
+    assert len(ask({"serving": ServingSpec(k=2)}, items=["a"]).ids) == 2
 
 
 def test_a_batch_gives_each_request_the_answer_it_gets_alone() -> None:
@@ -159,4 +159,4 @@ def test_the_types_of_known_items_are_there_for_features() -> None:
 def test_parse_uses_the_recommenders_limits_and_the_items_categories() -> None:
     assert ranker().parse({"items": ["a"], "category": "y"}).category == "y"
     with refused(RequestError, "request.out-of-range", instance=3, at="k", found="9", least=1, most=8):
-        ranker(serving=Serving(k=8, max_k=8)).parse({"items": [], "k": 9}, 3)
+        ranker(serving=ServingSpec(k=8, max_k=8)).parse({"items": [], "k": 9}, 3)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from endcap.errors import RequestError
 from endcap.ranking.request import parse_instance
-from endcap.spec.recommender import Serving
+from endcap.spec.recommender import ServingSpec
 from tests.refusals import refused
 
-LIMITS = Serving(k=5, max_k=50, max_events=4, max_candidates=3)
+LIMITS = ServingSpec(k=5, max_k=50, max_events=4, max_candidates=3)
 ATTRIBUTES = {"category": ["shoes", "shirts", "hats"], "brand": ["Fen", "Orn"]}
 NOON = 1_767_268_800_000
 BEFORE_1990 = {"found": "a time before 1990; epoch seconds are not taken"}

@@ -285,7 +285,7 @@ def test_rules_speak_of_attributes_of_their_kind_and_have_names_of_their_own(tmp
     rules = """\
 rules:
   stock: {attribute: brand}
-  blacklist: {sources: [{simulation: {}}]}
+  blacklist: {sources: [{simulated: {}}]}
   attributes:
     - {name: cheap, attribute: price, only: ["1"]}
     - {name: cheap, attribute: brnd, never: [x]}
@@ -293,12 +293,12 @@ rules:
     found = shop_problems(tmp_path, SHOP + items + rules)
     assert {problem.key: problem.code for problem in found} == {
         "rules.stock.attribute": "unknown-name",
-        "rules.blacklist.sources[0].simulation": "not-allowed",
+        "rules.blacklist.sources[0].simulated": "not-allowed",
         "rules.attributes[0].attribute": "unknown-name",
         "rules.attributes[1].name": "duplicate",
         "rules.attributes[1].attribute": "unknown-name",
     }
-    right = rules.replace("{simulation: {}}", "{path: b.csv}").replace(
+    right = rules.replace("{simulated: {}}", "{path: b.csv}").replace(
         "- {name: cheap, attribute: b", "- {name: c, attribute: b"
     )
     found = shop_problems(tmp_path, SHOP + items + right)

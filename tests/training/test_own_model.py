@@ -22,7 +22,7 @@ from tests.refusals import misspelt, refused
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "docs" / "examples" / "markov"
 SMALL = [
-    f"shop.{table}.sources=[{{simulation: {{events: 3000, days: 6, items: 100, customers: 400}}}}]"
+    f"shop.{table}.sources=[{{simulated: {{events: 3000, days: 6, items: 100, customers: 400}}}}]"
     for table in ("events", "items")
 ]
 

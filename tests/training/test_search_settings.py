@@ -14,7 +14,7 @@ from endcap.errors import DataError
 from endcap.features import build
 from endcap.features.view import open_view
 from endcap.spec import ModelSpec, Recommender
-from endcap.spec.search import Search
+from endcap.spec.search import SearchSpec
 from endcap.spec.space import Between, Choice
 from endcap.spec.tunable import changed, domains, members, mistakes_of, starts
 from endcap.store import Store
@@ -52,10 +52,10 @@ def of(search: dict[str, Any], model: dict[str, Any] | None = None) -> Recommend
 )
 def test_every_value_of_a_default_space_and_of_the_starts_is_allowed(name: str) -> None:
     spec = MODELS.validate_python({"name": name})
-    own = domains(spec, Search())[""]
+    own = domains(spec, SearchSpec())[""]
     assert own
-    assert list(mistakes_of(Search(space=own), spec)) == []
-    for start in starts("", members(spec)[""], Search()):
+    assert list(mistakes_of(SearchSpec(space=own), spec)) == []
+    for start in starts("", members(spec)[""], SearchSpec()):
         changed(members(spec)[""], start)
 
 
@@ -93,7 +93,7 @@ def test_a_class_of_one_s_own_is_checked_when_the_search_begins(store: Store) ->
 
 
 def test_members_of_a_blend_are_searched_by_their_labels_and_the_slow_ones_last() -> None:
-    search = Search.model_validate({"space": {"near.last_events": {"values": [3]}}, "fixed": ["own.loss"]})
+    search = SearchSpec.model_validate({"space": {"near.last_events": {"values": [3]}}, "fixed": ["own.loss"]})
     found = domains(MODELS.validate_python(BLEND), search)
     assert set(found) == {"own", "near"}
     assert "loss" not in found["own"]
@@ -169,7 +169,7 @@ def test_a_record_is_read_by_the_same_search_only_and_counts_what_was_cut_off(tm
 def test_so_many_trials_run_at_once_as_memory_and_cores_allow(
     search: dict[str, Any], cores: int, gibibytes: int, at_once: int
 ) -> None:
-    assert trials_here(Search.model_validate(search), cores, gibibytes * 2**30) == at_once
+    assert trials_here(SearchSpec.model_validate(search), cores, gibibytes * 2**30) == at_once
 
 
 def test_trials_see_nothing_of_the_test(store: Store) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from endcap.ray_driver import Emit
-from endcap.spec.search import Search
+from endcap.spec.search import SearchSpec
 from endcap.spec.settings import TrainSettings
 from endcap.spec.tunable import Values, changed, domains, parameters
 from endcap.training.search.costs import PROCESS_BYTES, Cost, estimate, process_bytes, told
@@ -33,7 +33,7 @@ class Agenda:
 
     def __init__(self, job: SearchJob, emit: Emit, clock: Callable[[], float] = time.monotonic) -> None:
         settings = TrainSettings.model_validate_json(job.task.settings)
-        search = settings.search or Search()
+        search = settings.search or SearchSpec()
         self._job, self._tell, self._clock = job, emit, clock
         self._member = member_of(job.task)
         space = domains(settings.model, search)[job.task.label]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from endcap.spec.search import Search
+from endcap.spec.search import SearchSpec
 from endcap.training.search.record import Record
 
 _RESERVE, _RESERVE_SHARE = 2.0, 0.03
 """Kept for ending Ray: seconds at most, and share of the time."""
 
 
-def finish_of(search: Search) -> timedelta:
+def finish_of(search: SearchSpec) -> timedelta:
     """How long trials may go on after the time budget."""
     return search.time_budget if search.overtime is None else search.overtime
 
@@ -19,7 +19,7 @@ def finish_of(search: Search) -> timedelta:
 class Budget:
     """Seconds that are left of a search by its record, which counts those of killed attempts too."""
 
-    def __init__(self, search: Search, record: Record) -> None:
+    def __init__(self, search: SearchSpec, record: Record) -> None:
         self._search, self._record = search, record
 
     @property

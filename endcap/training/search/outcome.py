@@ -10,7 +10,7 @@ from endcap.errors import DivergedError
 from endcap.models.fit import Learned
 from endcap.spec.base import format_duration
 from endcap.spec.model import BlendSpec, ModelSpec, SingleSpec
-from endcap.spec.search import Search
+from endcap.spec.search import SearchSpec
 from endcap.spec.space import Domain
 from endcap.spec.tunable import changed, parameters
 from endcap.training.search.budget import finish_of
@@ -34,7 +34,7 @@ class Searched:
     rival: Trial | None = None
 
 
-def winner(part: Part, search: Search) -> Trial | None:
+def winner(part: Part, search: SearchSpec) -> Trial | None:
     """The trial whose settings are taken: the best, but where the time to finish was not enough for the model as the
     spec has it, this one. What it can reach is not known then, and the step fits it to its end, as without a search."""
     written = part.written
@@ -121,7 +121,9 @@ def facts_of_member(
     }
 
 
-def facts_of_search(search: Search, record: Record, left_out: Mapping[str, str], key: str, run: str) -> dict[str, Any]:
+def facts_of_search(
+    search: SearchSpec, record: Record, left_out: Mapping[str, str], key: str, run: str
+) -> dict[str, Any]:
     """What is true of the whole search, beside its members. key: of what its trials depend on; run: in MLflow."""
     parts = record.parts.values()
     return {

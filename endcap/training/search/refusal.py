@@ -6,7 +6,7 @@ from collections import Counter
 
 from endcap.errors import UserError
 from endcap.spec.base import format_duration
-from endcap.spec.search import Search
+from endcap.spec.search import SearchSpec
 from endcap.training.search.budget import finish_of
 from endcap.training.search.record import Part, Record
 
@@ -20,7 +20,7 @@ def reasons_of(part: Part) -> str:
     return "; ".join(f"{reason} ({count} times)" if count > 1 else reason for reason, count in reasons)
 
 
-def refuse(label: str, part: Part, search: Search, record: Record) -> None:
+def refuse(label: str, part: Part, search: SearchSpec, record: Record) -> None:
     """Raise UserError where the trials do not make a search; what failed is then tried again by another attempt."""
     failed, tried = part.of("failed"), len(part.trials)
     if part.best is not None and len(failed) <= search.max_failed_share * max(tried, 1):

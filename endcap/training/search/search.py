@@ -20,7 +20,7 @@ from endcap.ray_driver.cluster import provide_address, refuse_own_folder
 from endcap.ray_driver.gpus import drop_missing_gpus
 from endcap.spec.base import format_duration
 from endcap.spec.model import BlendSpec
-from endcap.spec.search import Search
+from endcap.spec.search import SearchSpec
 from endcap.spec.settings import TrainSettings
 from endcap.spec.tunable import Values, domains, members, parameters, starts
 from endcap.store import Store
@@ -119,7 +119,7 @@ def search(
         searching.clear()
 
 
-def trials_here(search: Search, cores: int, memory: int) -> int:
+def trials_here(search: SearchSpec, cores: int, memory: int) -> int:
     """Trials at once that a machine or container of so many cores and bytes allows; at least one.
 
     A container may have a small limit of memory and none of cores, on a machine of very many.
@@ -144,7 +144,7 @@ class _Search:
         self._settings, self._dataset, self._store, self._work = settings, dataset, store, work
         self._key, self._shared = keys
         self._tell, self._size = progress, Size.of(view)
-        self._spec: Search = settings.search or Search()
+        self._spec: SearchSpec = settings.search or SearchSpec()
         self._domains = domains(settings.model, self._spec)
         self._members = {label: members(settings.model)[label] for label in self._domains}
         self._record = Record(work / "record", self._shared, self._domains, self._key)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from endcap.models.custom import own_code
-from endcap.spec.search import Search
+from endcap.spec.search import SearchSpec
 from endcap.spec.settings import TrainSettings, ViewSettings
 from endcap.store import Store, fingerprint, fingerprint_code, get_content_key
 from endcap.store.schemas import report_malformed
@@ -26,7 +26,7 @@ BUDGET = {"trials", "time_budget", "finish", "concurrency", "cpu", "nice", "max_
 
 def shared_key(settings: TrainSettings, dataset: str) -> str:
     """What the outcomes of a search's trials depend on."""
-    search = (settings.search or Search()).model_dump(mode="json", exclude=BUDGET)
+    search = (settings.search or SearchSpec()).model_dump(mode="json", exclude=BUDGET)
     code = fingerprint_code(*TRIALS, *own_code(settings.model, *settings.preprocessing))
     return fingerprint(get_content_key(dataset), ViewSettings.of(settings).key(), search, code)
 

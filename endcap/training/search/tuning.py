@@ -15,7 +15,7 @@ from ray.tune.stopper import Stopper
 from endcap.ray_driver import Emit
 from endcap.ray_driver.failures import describe_loss
 from endcap.ray_driver.gpus import hide_gpus_unless
-from endcap.spec.search import Search
+from endcap.spec.search import SearchSpec
 from endcap.spec.settings import TrainSettings
 from endcap.spec.tunable import parameters
 from endcap.training.search.agenda import Agenda
@@ -37,7 +37,7 @@ def drive(job: SearchJob, storage: str | None, emit: Emit) -> None:
 
     storage: a folder for Tune's own files; None: where the cluster has its own.
     """
-    search = TrainSettings.model_validate_json(job.task.settings).search or Search()
+    search = TrainSettings.model_validate_json(job.task.settings).search or SearchSpec()
     agenda = Agenda(job, emit)
     searcher = _Searcher(job.task, search, agenda)
     trainable = tune.with_resources(_trainable, {"cpu": search.cpu, "gpu": search.gpu})
@@ -98,7 +98,7 @@ class _Unkept:
 class _Searcher(_Unkept, Searcher):
     """The agenda for Tune; and the one place that hears of every trial."""
 
-    def __init__(self, task: Task, search: Search, agenda: Agenda) -> None:
+    def __init__(self, task: Task, search: SearchSpec, agenda: Agenda) -> None:
         super().__init__(metric="best", mode="max")
         self._agenda = agenda
         self._task, self._gpu = dataclasses.asdict(task), search.gpu
@@ -212,7 +212,7 @@ class _Halving(_Unkept, tune.schedulers.ASHAScheduler):
         return self.CONTINUE if self._agenda.spares(trial.config["number"]) else decided
 
 
-def _scheduler(search: Search, job: SearchJob, agenda: Agenda) -> Any:
+def _scheduler(search: SearchSpec, job: SearchJob, agenda: Agenda) -> Any:
     """Who is stopped early. Trials of a model without epochs tell nothing before their end, and it leaves them be."""
     if search.scheduler == "none":
         return None

@@ -30,7 +30,7 @@ class _Made(Protocol):
 Made = TypeVar("Made", bound=_Made)
 
 
-class Steps:
+class ProjectSteps:
     """Runs one step after the other. `progress` is what their project is to be opened with."""
 
     def __init__(self, *, verbose: bool, quiet: bool = False) -> None:

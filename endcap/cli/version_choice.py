@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class VersionChoice:
     """A version. variant: as whom it serves; None: it does not. says: the same for a person."""
 
     version: str
@@ -25,7 +25,7 @@ class Chosen:
     notes: Sequence[str] = ()
 
 
-def choose_version(recommender: str, version: str | None, store: Store, registry: str) -> Chosen:
+def choose_version(recommender: str, version: str | None, store: Store, registry: str) -> VersionChoice:
     """The version that is asked for, else the deployed one that most shoppers meet, else the champion."""
     from endcap.deploy import find_state, list_deployed
 
@@ -42,10 +42,10 @@ def choose_version(recommender: str, version: str | None, store: Store, registry
         raise _unknown(recommender, store.root, [*list_deployed(store), *([] if known is None else known.names())])
     if version is not None:
         registered = known.version(recommender, version)
-        return Chosen(registered.version, registered.package, None, f"{registered.state}, not deployed")
+        return VersionChoice(registered.version, registered.package, None, f"{registered.state}, not deployed")
     for registered in versions:
         if "champion" in registered.aliases:
-            return Chosen(
+            return VersionChoice(
                 registered.version,
                 registered.package,
                 None,
@@ -62,16 +62,16 @@ def choose_version(recommender: str, version: str | None, store: Store, registry
     )
 
 
-def _served(state: Deployment) -> dict[str, Chosen]:
+def _served(state: Deployment) -> dict[str, VersionChoice]:
     stable, canary, shadow = state.stable, state.canary, state.shadow
-    served = {stable.version: Chosen(stable.version, stable.package, "stable", "deployed")}
+    served = {stable.version: VersionChoice(stable.version, stable.package, "stable", "deployed")}
     if canary is not None:
         says = f"deployed; version {canary.version} serves {canary.share:.4g} of the shoppers"
-        served[stable.version] = Chosen(stable.version, stable.package, "stable", says)
+        served[stable.version] = VersionChoice(stable.version, stable.package, "stable", says)
         says = f"deployed for {canary.share:.4g} of the shoppers"
-        served[canary.version] = Chosen(canary.version, canary.package, "canary", says)
+        served[canary.version] = VersionChoice(canary.version, canary.package, "canary", says)
     if shadow is not None:
-        served.setdefault(shadow.version, Chosen(shadow.version, shadow.package, "shadow", "a shadow"))
+        served.setdefault(shadow.version, VersionChoice(shadow.version, shadow.package, "shadow", "a shadow"))
     return served
 
 
