@@ -19,8 +19,8 @@ from endcap.cli.options import (
     verbose_option,
 )
 from endcap.cli.project_steps import ProjectSteps
-from endcap.cli.run import print_comparison
 from endcap.cli.stores import existing_store
+from endcap.cli.verdict_lines import print_comparison
 from endcap.errors import NotFoundError, UserError
 from endcap.online import NONE
 from endcap.spec.base import parse_date

@@ -14,7 +14,7 @@ import click
 from endcap.cli.display import Display
 from endcap.cli.outcome import Outcome, note
 from endcap.cli.reachability import check_addresses, check_sources
-from endcap.cli.run import STOPPED, print_comparison, stopped_by
+from endcap.cli.verdict_lines import STOPPED, explain_stop, print_comparison
 from endcap.errors import EndcapError, UserError
 from endcap.redaction import HIDDEN
 from endcap.runs import Run, RunEvent, RunSilence, Start, StepRun, find_run, find_step, make_run_name
@@ -140,7 +140,7 @@ def _follow(
     # The gate's word is in the store, which this machine may not reach: what ended well without a refit did not pass.
     stopped = None
     if "evaluate" in display.results and "refit" not in display.results:
-        stopped = STOPPED if verdict is None else stopped_by(verdict)
+        stopped = STOPPED if verdict is None else explain_stop(verdict)
     outcome.seconds, outcome.state = round(time.monotonic() - begun, 3), "succeeded"
     outcome.not_run = display.end(steps, outcome.seconds, stopped=stopped)
     if verdict is not None:

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 import endcap
 from endcap.batch.recommend import ListRequest, recommend
 from endcap.cli.registry import command as registry_command
-from endcap.cli.run import print_comparison
 from endcap.cli.spec import command as spec_command
+from endcap.cli.verdict_lines import print_comparison
 from endcap.deploy import deploy, set_share
 from endcap.deploy.state import read_state
 from endcap.evaluation import judge
