@@ -28,18 +28,16 @@ from endcap.cli.options import (
     verbose_option,
 )
 from endcap.cli.outcome import Outcome, documented, note
+from endcap.cli.verdict_lines import end_undecided, explain_stop, print_comparison, print_report
 from endcap.errors import EndcapError, UserError
 from endcap.project.local_run import LocalRun
-from endcap.project.metric_tables import build_metric_table
 from endcap.redaction import redact
 from endcap.runs.start import COMMAND_LINE
 from endcap.spec.base import parse_date
 from endcap.spec.load import Loaded, load
 from endcap.steps import PIPELINES
-from endcap.store import Store, open_store
-from endcap.tables import text_table
+from endcap.store import open_store
 
-STOPPED = "the gate did not pass"
 _Source = click.core.ParameterSource
 _LEFT = {
     "train": "training goes on from its last epoch, a search with its next trial",
@@ -47,9 +45,6 @@ _LEFT = {
     "recommend": "whole parts of the lists are not made again",
 }
 """What of a step's work is kept where it is interrupted."""
-UNDECIDED = 3
-"""The exit code where the run ended well, and the evidence was not enough for the gate to decide. A gate that failed
-has decided: its exit code is 0."""
 
 
 @click.command()
@@ -190,7 +185,7 @@ def run_pipeline(
         raise display.failure(error) from None
     results = display.results
     verdict = opened.manifest(results["evaluate"])["facts"] if "evaluate" in results else None
-    stopped = None if verdict is None else stopped_by(verdict)
+    stopped = None if verdict is None else explain_stop(verdict)
     outcome.seconds, outcome.state = round(time.monotonic() - begun, 3), "succeeded"
     outcome.not_run = display.end(run.steps, outcome.seconds, stopped=stopped)
     click.echo(f"  logs      {run.folder}")
@@ -198,41 +193,3 @@ def run_pipeline(
         print_report(name, results["evaluate"], opened)
         print_comparison(verdict)
     return verdict
-
-
-def stopped_by(verdict: Mapping[str, Any]) -> str | None:
-    """Why the steps after the gate did not run; None where it passed."""
-    from endcap.evaluation.verdict_text import read_decision
-
-    return {"passed": None, "failed": STOPPED, "undecided": "the gate is undecided"}[read_decision(verdict)]
-
-
-def end_undecided(verdict: Mapping[str, Any] | None) -> None:
-    """End the process with `UNDECIDED` where that is the verdict."""
-    from endcap.evaluation.verdict_text import read_decision
-
-    if verdict is not None and read_decision(verdict) == "undecided":
-        sys.exit(UNDECIDED)
-
-
-def print_report(recommender: str, verdict: str, store: Store) -> None:
-    """Where the report of a verdict lies, if there is one."""
-    from endcap.report import find_report, locate_report
-
-    if address := find_report(recommender, verdict, store):
-        click.echo(f"  {'report':<9} {locate_report(address)}")
-
-
-def print_comparison(facts: dict[str, Any]) -> None:
-    """A row a model: the metrics at the deepest cutoff, and the interval of its MRR; then what to know of them."""
-    from endcap.evaluation.verdict_text import describe_queries, explain_recipe, list_missing_evidence
-
-    click.echo(f"Judged on {describe_queries(facts)}:")
-    for line in text_table(*build_metric_table(facts)).splitlines():
-        click.echo(f"  {line}")
-    if text := explain_recipe(facts):
-        click.echo(f"  {text}")
-    for missing in list_missing_evidence(facts):
-        click.echo(f"  {click.style('?', fg='yellow')} undecided: {missing}")
-    for warning in facts["warnings"]:
-        click.echo(f"  {click.style('!', fg='yellow')} {warning}")

@@ -365,7 +365,7 @@ def test_predictors_reach_the_store_and_not_mlflow(render: Render) -> None:
 
 def test_runtime_and_account_are_those_of_the_manifests(render: Render) -> None:
     from endcap.deploy.runtime_manifests import render_service_account, render_serving_runtime
-    from endcap.spec.kubernetes import Serving
+    from endcap.spec.kubernetes import KubernetesServingSpec
 
     objects = render({"image": {"repository": "r.example.com/endcap", "tag": "1"}, "online": {"secretName": "redis"}})
     runtime = objects.one("ServingRuntime", "endcap")
@@ -373,7 +373,7 @@ def test_runtime_and_account_are_those_of_the_manifests(render: Render) -> None:
     assert runtime["spec"]["containers"][0].pop("imagePullPolicy") == "IfNotPresent"
     account, wanted_account = (
         objects.one("ServiceAccount", "endcap-predictor"),
-        render_service_account("endcap-serving", Serving()),
+        render_service_account("endcap-serving", KubernetesServingSpec()),
     )
     for made, meant in ((runtime, wanted), (account, wanted_account)):
         # Helm puts its own name where the deployer has Endcap's.
