@@ -23,7 +23,7 @@ from endcap.errors import RequestError
 from endcap.ranking import Answer
 from endcap.ranking.request import parse_instance
 from endcap.reasons import NO_PREDICTOR
-from endcap.spec.recommender import Serving
+from endcap.spec.recommender import ServingSpec
 from endcap_serving.gateway.limits import Limits
 from endcap_serving.http_errors import RefusedError, encode_error, refuse_with
 from endcap_serving.http_protocol import BoundedProtocol
@@ -184,7 +184,7 @@ class _AnyValues(Mapping[str, Any]):
 
 
 # A request's body is bounded, and so is all that is in it.
-_ANY_SIZE = Serving.model_construct(max_events=10**9, max_candidates=10**9, max_k=10**9)
+_ANY_SIZE = ServingSpec.model_construct(max_events=10**9, max_candidates=10**9, max_k=10**9)
 _ATTRIBUTES = _AnyValues()
 
 
