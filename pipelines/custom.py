@@ -15,7 +15,7 @@ from kfp.dsl import PipelineTask
 from kfp.dsl.python_component import PythonComponent
 
 from endcap.errors import UserError
-from endcap.spec.kubernetes import Step
+from endcap.spec.kubernetes import StepSpec
 from endcap_components.custom import custom
 from endcap_components.user_function import load_function, match_parameters
 
@@ -23,7 +23,7 @@ USER_INPUTS = ("store", "registry", "recommender", "shop")
 """What a user's step is given of the run's parameters; what the steps before it made comes by their names."""
 
 
-def function_task(name: str, step: Step, run_values: Mapping[str, Any], about: Mapping[str, Any]) -> PipelineTask:
+def function_task(name: str, step: StepSpec, run_values: Mapping[str, Any], about: Mapping[str, Any]) -> PipelineTask:
     """Make a task that calls the step's function with the run's values so far."""
     assert step.function is not None
     _check(step.function, run_values, step.arguments)
@@ -37,14 +37,14 @@ def function_task(name: str, step: Step, run_values: Mapping[str, Any], about: M
     )
 
 
-def container_task(name: str, step: Step, run_values: Mapping[str, Any]) -> PipelineTask:
+def container_task(name: str, step: StepSpec, run_values: Mapping[str, Any]) -> PipelineTask:
     """Make a task that runs the step's container. The run's values so far are its variables ENDCAP_<NAME>."""
     return _container(name, step, {key: dict if key in ("shop", "recommender") else str for key in run_values})(
         **run_values
     )
 
 
-def _container(name: str, step: Step, inputs: Mapping[str, type]) -> Any:
+def _container(name: str, step: StepSpec, inputs: Mapping[str, type]) -> Any:
     # KFP sets no environment variable from a parameter; what starts the container does.
     variables = [f"ENDCAP_{key.upper()}={{{{$.inputs.parameters['{key}']}}}}" for key in inputs]
     arguments = [

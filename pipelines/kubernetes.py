@@ -13,7 +13,7 @@ from endcap import devices
 from endcap.cluster.quantities import parse_quantity
 from endcap.registry import REGISTRY
 from endcap.secrets import MLFLOW, MOUNT
-from endcap.spec.kubernetes import Pipeline, Pod, Retries, Step
+from endcap.spec.kubernetes import Pipeline, Pod, Retries, StepSpec
 from endcap.steps import STEPS
 from endcap.store.s3_settings import MOUNTED, SECRET_KEYS
 from endcap_components.lifecycle import DEADLINE
@@ -22,16 +22,16 @@ _KEYS = (*SECRET_KEYS, REGISTRY, *MLFLOW)
 """Of the Secret that every step gets: what the store needs, and what the registry does."""
 
 
-def step_settings(name: str, pipeline: Pipeline) -> Step:
+def step_settings(name: str, pipeline: Pipeline) -> StepSpec:
     """Merge a step's own settings over the pipeline's defaults, over the fallbacks."""
-    settings = pipeline.steps.get(name, Step())
+    settings = pipeline.steps.get(name, StepSpec())
     explicit = {key: getattr(settings, key) for key in settings.model_fields_set}
     defaults = {key: getattr(pipeline.defaults, key) for key in pipeline.defaults.model_fields_set}
     fallbacks = {} if name not in STEPS or STEPS[name].retried else {"retries": Retries(count=0)}
-    return Step.model_construct(**{**dict(Step()), **fallbacks, **defaults, **explicit})
+    return StepSpec.model_construct(**{**dict(StepSpec()), **fallbacks, **defaults, **explicit})
 
 
-def configure(task: PipelineTask, step: Step, pipeline: Pipeline) -> PipelineTask:
+def configure(task: PipelineTask, step: StepSpec, pipeline: Pipeline) -> PipelineTask:
     """Apply a step's settings to its task."""
     _resources(task, step)
     _placement(task, step)
@@ -75,7 +75,7 @@ def _placement(task: PipelineTask, step: Pod) -> None:
         )
 
 
-def _secrets(task: PipelineTask, step: Step, pipeline: Pipeline) -> None:
+def _secrets(task: PipelineTask, step: StepSpec, pipeline: Pipeline) -> None:
     kubernetes.use_secret_as_env(task, pipeline.secret, {key: key for key in _KEYS}, optional=True)
     kubernetes.use_secret_as_volume(task, pipeline.secret, MOUNTED, optional=True)
     task.set_env_variable(MOUNT, MOUNTED)

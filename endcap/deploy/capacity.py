@@ -14,7 +14,7 @@ from endcap.deploy.predictor_manifests import TEMPLATE, count_canary_pods, make_
 from endcap.deploy.state import CanaryTarget
 from endcap.deploy.transitions import Transition, read_annotation, read_predictor_version
 from endcap.deploy.variants import Mode
-from endcap.spec.kubernetes import Pod, Serving, Toleration
+from endcap.spec.kubernetes import KubernetesServingSpec, Pod, Toleration
 
 Json = Mapping[str, Any]
 SURGE = 0.25
@@ -36,7 +36,7 @@ class Capacity:
 
 
 def count_starting_pods(
-    serving: Serving, mode: Mode, live: Json | None, step: Transition, canary: CanaryTarget | None
+    serving: KubernetesServingSpec, mode: Mode, live: Json | None, step: Transition, canary: CanaryTarget | None
 ) -> tuple[Pod, int]:
     """Find which pods a transition starts, and how many of them need room; 0 if none does.
 
@@ -58,7 +58,7 @@ def count_starting_pods(
     return (serving, whole) if starting[0] in canaries else count_replacement_pods(serving, mode)
 
 
-def count_replacement_pods(serving: Serving, mode: Mode) -> tuple[Pod, int]:
+def count_replacement_pods(serving: KubernetesServingSpec, mode: Mode) -> tuple[Pod, int]:
     """Count the pods that need room beside those that they replace, as after a change of the image.
 
     A Deployment of four or more pods ends some first. Knative starts the whole new revision first.

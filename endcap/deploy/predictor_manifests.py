@@ -18,7 +18,7 @@ from endcap.deploy.variants import (
 )
 from endcap.errors import UserError
 from endcap.spec import Recommender
-from endcap.spec.kubernetes import Pod, Serving
+from endcap.spec.kubernetes import KubernetesServingSpec, Pod
 from endcap.store import fingerprint
 
 Json = dict[str, Any]
@@ -93,7 +93,7 @@ def render_canary_entry(
     return {"predictor": marked, "trafficPercent": round(100 * share)}
 
 
-def count_canary_pods(serving: Serving, share: float) -> int:
+def count_canary_pods(serving: KubernetesServingSpec, share: float) -> int:
     """Standard mode: count the pods of a canary with this share."""
     return max(1, math.ceil(serving.replicas.min * share))
 
@@ -112,7 +112,7 @@ def make_resources(pod: Pod) -> Json:
     return {"requests": requests, "limits": limits}
 
 
-def render_model(serving: Serving, pod: Pod, target: Target, name: str = NAMED) -> Json:
+def render_model(serving: KubernetesServingSpec, pod: Pod, target: Target, name: str = NAMED) -> Json:
     if "://" not in target.package or target.package.startswith("file://"):
         raise UserError(
             f"version {target.version}'s package lies in a folder ({target.package}), which pods cannot reach; "
@@ -135,7 +135,7 @@ def render_model(serving: Serving, pod: Pod, target: Target, name: str = NAMED) 
     }
 
 
-def render_pod(serving: Serving, pod: Pod, mode: Mode, recommender: str) -> Json:
+def render_pod(serving: KubernetesServingSpec, pod: Pod, mode: Mode, recommender: str) -> Json:
     fields: Json = {
         "serviceAccountName": serving.service_account,
         # KServe's own container in the pod says nothing of these.
@@ -161,7 +161,7 @@ def render_pod(serving: Serving, pod: Pod, mode: Mode, recommender: str) -> Json
     return fields
 
 
-def make_scaling(serving: Serving, mode: Mode) -> Json:
+def make_scaling(serving: KubernetesServingSpec, mode: Mode) -> Json:
     replicas = serving.replicas
     metrics = ("concurrency", "rps") if mode == "Knative" else ("cpu", "memory")
     metric = replicas.metric if replicas.metric in metrics else metrics[0]

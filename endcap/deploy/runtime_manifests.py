@@ -13,7 +13,7 @@ from endcap.deploy.variants import (
     make_labels,
 )
 from endcap.online import ONLINE
-from endcap.spec.kubernetes import Serving
+from endcap.spec.kubernetes import KubernetesServingSpec
 
 Json = dict[str, Any]
 IMAGE = f"endcap:{__version__}"
@@ -48,7 +48,7 @@ def render_serving_runtime(namespace: str, image: str = IMAGE, online: str | Non
     }
 
 
-def render_service_account(namespace: str, serving: Serving) -> Json:
+def render_service_account(namespace: str, serving: KubernetesServingSpec) -> Json:
     """Render the predictors' account. KServe reads packages with the Secret that it names. It has no rights itself."""
     return {
         "apiVersion": "v1",

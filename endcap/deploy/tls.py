@@ -12,7 +12,7 @@ from typing import Any
 
 from endcap.deploy.variants import TLS, TLS_PORT, Mode, uses_tls
 from endcap.errors import UserError
-from endcap.spec.kubernetes import Serving, Tls
+from endcap.spec.kubernetes import KubernetesServingSpec, Tls
 
 PORT = 8080
 CERTIFICATES = "/var/run/secrets/endcap/tls"
@@ -62,12 +62,12 @@ class PredictorTransport:
 PLAIN = PredictorTransport()
 
 
-def choose_transport(serving: Serving, mode: Mode) -> PredictorTransport:
+def choose_transport(serving: KubernetesServingSpec, mode: Mode) -> PredictorTransport:
     """Choose the transport that the spec asks for. In Knative mode predictors have no TLS of their own."""
     return PredictorTransport(serving.tls, plain=False) if serving.tls and mode == "Standard" else PLAIN
 
 
-def choose_interim_transport(serving: Serving, live: Mapping[str, Any]) -> PredictorTransport | None:
+def choose_interim_transport(serving: KubernetesServingSpec, live: Mapping[str, Any]) -> PredictorTransport | None:
     """Choose the transport on the way from the present predictor to the spec's; None if they agree.
 
     The gateway connects as before meanwhile: see `copy_tls_annotation`.
@@ -83,7 +83,7 @@ def copy_tls_annotation(live: Mapping[str, Any]) -> dict[str, str]:
     return {TLS: value} if value else {}
 
 
-def check_no_tls(serving: Serving) -> None:
+def check_no_tls(serving: KubernetesServingSpec) -> None:
     """Raise UserError if the spec wants TLS in Knative mode, where a proxy stands before the pods."""
     if serving.tls is not None:
         raise UserError(
