@@ -18,8 +18,8 @@ from endcap.sources.files import SourceFile, find_files
 from endcap.sources.formats.read import read_rows
 from endcap.sources.formats.rows import reject_marked
 from endcap.spec.base import format_duration
-from endcap.spec.batch import Batch
-from endcap.spec.source import Source
+from endcap.spec.batch import BatchSpec
+from endcap.spec.source import SourceSpec
 from endcap.store import Store, fingerprint
 
 COLUMN = "customer"
@@ -52,7 +52,7 @@ class CustomerSelection:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def select_customers(batch: Batch, dataset: str, store: Store, file: str | None = None) -> CustomerSelection:
+def select_customers(batch: BatchSpec, dataset: str, store: Store, file: str | None = None) -> CustomerSelection:
     """Select the customers that a file names, else those who were active, else all that have an event.
 
     With a file, `batch.active_within` does not count. Customers of the file that the dataset lacks are warned of, and
@@ -86,7 +86,7 @@ def select_customers(batch: Batch, dataset: str, store: Store, file: str | None 
     return CustomerSelection(customers, ids, fingerprint("active", active), facts={"active": active})
 
 
-def _build_nobody_error(batch: Batch, since: int) -> DataError:
+def _build_nobody_error(batch: BatchSpec, since: int) -> DataError:
     if batch.active_within is None:
         return DataError(
             "none of the dataset's customers has an event; look at the shop's filters, or bring a longer log",
@@ -106,7 +106,7 @@ def _build_nobody_error(batch: Batch, since: int) -> DataError:
 
 def _select_named(file: str, ids: pa.Array) -> CustomerSelection:
     names = pc.unique(
-        pa.concat_arrays([_read_column(source_file) for source_file in find_files(Source(path=file)).files])
+        pa.concat_arrays([_read_column(source_file) for source_file in find_files(SourceSpec(path=file)).files])
     )
     numbers = pc.index_in(names, value_set=ids)
     known = np.sort(numbers.drop_null().to_numpy(zero_copy_only=False)).astype(np.int32)
@@ -132,7 +132,7 @@ def _read_column(file: SourceFile) -> pa.Array:
     import duckdb
 
     with duckdb.connect() as connection:
-        rows = read_rows(file, Source(path=file.name), [COLUMN], connection)
+        rows = read_rows(file, SourceSpec(path=file.name), [COLUMN], connection)
         names = [] if rows is None else list(rows.names)
         if COLUMN not in names:
             columns = ", ".join(names) or "none"

@@ -18,7 +18,7 @@ from endcap.sources.files import SourceFile, find_files
 from endcap.sources.formats.read import read_rows
 from endcap.sources.formats.rows import reject_marked
 from endcap.spec.recommender import Evaluation, GivenNegatives
-from endcap.spec.source import Source
+from endcap.spec.source import SourceSpec
 
 Items = NDArray[np.int32]
 
@@ -57,7 +57,7 @@ class GivenCandidates:
 
 def find_given_files(rules: GivenNegatives) -> list[SourceFile]:
     """Find the files that the spec names. Raises DataError if there is none, or none that can be read."""
-    return find_files(Source(path=rules.path)).files
+    return find_files(SourceSpec(path=rules.path)).files
 
 
 def digest_given_files(evaluation: Evaluation) -> list[str]:
@@ -119,7 +119,7 @@ def _read_columns(file: SourceFile, rules: GivenNegatives) -> tuple[pa.Array, pa
 
     columns = [rules.customer, rules.item]
     with duckdb.connect() as connection:
-        rows = read_rows(file, Source(path=rules.path), columns, connection)
+        rows = read_rows(file, SourceSpec(path=rules.path), columns, connection)
         names = [] if rows is None else list(rows.names)
         if missing := [name for name in columns if name not in names]:
             known = ", ".join(names) or "none"

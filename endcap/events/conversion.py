@@ -21,7 +21,7 @@ from endcap.sources.files import find_files
 from endcap.sources.layouts import LOG_LAYOUTS, complete_source
 from endcap.sources.load import Loader, Progress
 from endcap.sources.quarantine import Quarantine
-from endcap.spec.shop import Events, EventSource, Layout, Sessions, Shop
+from endcap.spec.shop import Events, EventSource, Layout, SessionsSpec, Shop
 from endcap.spec_renames import API_VERSION
 from endcap.store import report_storage_errors
 
@@ -62,7 +62,7 @@ def convert(
         kind="Shop",
         name="conversion",
         events=Events(sources=[event_source]),
-        sessions=Sessions(by="given" if LOG_LAYOUTS[layout].session else "gap"),
+        sessions=SessionsSpec(by="given" if LOG_LAYOUTS[layout].session else "gap"),
     )
     found = find_files(event_source)
     partial, bad_rows = (target.with_name(target.name + suffix) for suffix in (".partial", ".quarantine.jsonl"))

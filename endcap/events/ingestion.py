@@ -20,7 +20,7 @@ from endcap.sources.quarantine import Quarantine
 from endcap.sources.values.clock import make_clock
 from endcap.sources.write_table import write_table
 from endcap.spec.shop import Shop
-from endcap.spec.source import Source
+from endcap.spec.source import SourceSpec
 from endcap.steps import STEPS
 from endcap.store import Store, fingerprint, fingerprint_code, report_storage_errors
 
@@ -32,7 +32,7 @@ class SourceInput:
     """A source with its files, and what of it a snapshot's origin is told by."""
 
     table: str
-    source: Source
+    source: SourceSpec
     found: SourceFiles
     digests: list[str]
 
@@ -80,7 +80,7 @@ def _ingest(shop: Shop, store: Store, progress: Progress) -> str:
 
 
 def _find_inputs(shop: Shop, progress: Progress) -> list[SourceInput]:
-    declared: list[tuple[str, Source]] = [("events", complete_source(source)) for source in shop.events.sources]
+    declared: list[tuple[str, SourceSpec]] = [("events", complete_source(source)) for source in shop.events.sources]
     declared += [("items", complete_source(source)) for source in (shop.items.sources if shop.items else ())]
     declared += [("customers", source) for source in (shop.customers.sources if shop.customers else ())]
     inputs = []

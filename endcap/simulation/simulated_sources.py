@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from endcap.spec.shop import Shop
-from endcap.spec.source import Simulation, Source
+from endcap.spec.source import Simulation, SourceSpec
 
 
 @contextlib.contextmanager
@@ -37,7 +37,7 @@ def _write_log(simulation: Simulation, folder: Path, progress: Callable[[str], N
 
 
 def _set_paths(name: str, table: Any, folders: dict[str, Path]) -> Any:
-    def pathed(source: Source) -> Source:
+    def pathed(source: SourceSpec) -> SourceSpec:
         folder = folders.get(repr(source.simulated))
         if folder is None:
             return source

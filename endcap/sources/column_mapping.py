@@ -13,7 +13,7 @@ from endcap.sources.values.glance import GlancedColumn
 from endcap.sources.values.ids import convert_to_id, list_id_checks, list_nested_checks
 from endcap.sources.values.times import TimeFormat
 from endcap.spec.condition import Conditions
-from endcap.spec.source import Source
+from endcap.spec.source import SourceSpec
 
 WITHOUT_ITEM = "without_item"
 """The rule that leaves out rows of a list without an element, and of a log whose rows need not be about an item."""
@@ -86,13 +86,13 @@ def check_empty(select: Mapping[str, str], name: str, reason: str) -> list[tuple
     return [] if isinstance(column, GlancedColumn) and column.whole else [(f"{name} IS NULL", reason)]
 
 
-def list_where_columns(source: Source, key: str) -> list[SourceColumn]:
+def list_where_columns(source: SourceSpec, key: str) -> list[SourceColumn]:
     """The columns that a source's own conditions are about. key: where the shop's file has the source."""
     return [SourceColumn(name, f"{key}.where") for name in source.where]
 
 
 def add_where(
-    plan: ColumnMapping, source: Source, located: Mapping[str, str], missing: Sequence[str], decimal: str
+    plan: ColumnMapping, source: SourceSpec, located: Mapping[str, str], missing: Sequence[str], decimal: str
 ) -> ColumnMapping:
     """The plan that leaves out the rows which do not fit the source's own conditions.
 

@@ -27,7 +27,7 @@ from endcap.sources.file_kinds import (
 )
 from endcap.sources.formats.utf8 import CHUNK, Utf8Stream
 from endcap.sources.s3_sources import SCHEME, fetch_objects, find_objects
-from endcap.spec.source import Source
+from endcap.spec.source import SourceSpec
 
 COMPRESSIONS = {".gz": "gzip", ".xz": "xz", ".zst": "zstd", ".bz2": "bz2"}
 FORMATS = {
@@ -83,7 +83,7 @@ class SourceFiles:
     skipped: list[str]
 
 
-def find_files(source: Source, progress: Callable[[str], None] = lambda line: None) -> SourceFiles:
+def find_files(source: SourceSpec, progress: Callable[[str], None] = lambda line: None) -> SourceFiles:
     """The source's files. A folder is read with its sub-folders; names that begin with . or _ are passed over.
 
     A folder's files of no known format are skipped and told; in a glob, or named one by one, they are errors, for
@@ -216,7 +216,9 @@ def _list_folder(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _recognize(name: str, source: Source, chosen: bool, meant: Mapping[str, str] = {}) -> tuple[str, str | None] | None:
+def _recognize(
+    name: str, source: SourceSpec, chosen: bool, meant: Mapping[str, str] = {}
+) -> tuple[str, str | None] | None:
     """Format and compression, or None for a file that is of no known format. meant: formats of further suffixes."""
     path = Path(name)
     compression = COMPRESSIONS.get(path.suffix.lower())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from endcap.spec.shop import EventSource, ItemLayout, ItemSource, Layout
-from endcap.spec.source import Source
+from endcap.spec.source import SourceSpec
 
 _Source = TypeVar("_Source", EventSource, ItemSource)
 
@@ -236,7 +236,7 @@ ITEM_LAYOUTS: dict[ItemLayout, ItemTableLayout] = {
 }
 
 
-def get_text_format(source: Source) -> TextFormat | None:
+def get_text_format(source: SourceSpec) -> TextFormat | None:
     """How the text files of a source of a published layout are written; None for any other source."""
     published = _get_layout(source)
     return None if published is None else published.text
@@ -258,7 +258,7 @@ def complete_source(source: _Source) -> _Source:
     )
 
 
-def _get_layout(source: Source) -> LogLayout | ItemTableLayout | None:
+def _get_layout(source: SourceSpec) -> LogLayout | ItemTableLayout | None:
     if isinstance(source, EventSource):
         return LOG_LAYOUTS.get(source.layout)
     return ITEM_LAYOUTS.get(source.layout) if isinstance(source, ItemSource) else None

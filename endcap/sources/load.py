@@ -28,7 +28,7 @@ from endcap.sources.sql import quote_name
 from endcap.sources.values.clock import LocalClock
 from endcap.sources.values.times import LOCAL
 from endcap.spec.shop import Layout
-from endcap.spec.source import Source
+from endcap.spec.source import SourceSpec
 
 Progress = Callable[[str], None]
 COUNTED_VALUES = 1000
@@ -66,7 +66,7 @@ class Loader:
 
     def load(
         self,
-        source: Source,
+        source: SourceSpec,
         files: Sequence[SourceFile],
         wanted: Sequence[SourceColumn],
         plan_of: MakeMapping,
@@ -121,7 +121,7 @@ class Loader:
             )
 
     def _plan(
-        self, plan_of: MakeMapping, source: Source, rows: SourceRows, decimal: str, located: Mapping[str, str]
+        self, plan_of: MakeMapping, source: SourceSpec, rows: SourceRows, decimal: str, located: Mapping[str, str]
     ) -> ColumnMapping:
         return add_where(plan_of(located, rows.instants, decimal), source, located, self.words, decimal)
 

@@ -27,7 +27,7 @@ from endcap.sources.column_mapping import ColumnMapping
 from endcap.sources.files import find_files
 from endcap.sources.formats import read_csv
 from endcap.sources.formats.read import read_rows
-from endcap.spec.source import Source
+from endcap.spec.source import SourceSpec
 from endcap.store import Store
 from tests.events.shops import HEADER, ROWS, STORED, facts, make_shop, open_snapshot, stored, write_csv
 from tests.refusals import mistaken, refused
@@ -41,7 +41,7 @@ OBJECTS = "".join(
 
 def rows_of(file: Path, **source: Any) -> list[tuple[str, ...]]:
     """The file's rows as they are read; there must be no rejects."""
-    declared = Source.model_validate({"path": str(file)} | source)
+    declared = SourceSpec.model_validate({"path": str(file)} | source)
     rows = read_rows(find_files(declared).files[0], declared, [], None)
     assert rows is not None
     batches = list(rows.batches)
@@ -272,7 +272,7 @@ def test_the_encoding_that_the_source_names(
 def test_an_encoding_that_does_not_exist() -> None:
     for name in ("latin-9000", "hex", "rot13", "", "a\0b"):
         with mistaken((("encoding",), "unknown-name")):
-            Source(path="log.csv", encoding=name)
+            SourceSpec(path="log.csv", encoding=name)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])

@@ -16,10 +16,10 @@ from endcap.sources.formats.read_parquet import read_parquet
 from endcap.sources.formats.rows import RowBatch, SourceRows, column_name
 from endcap.sources.formats.walk import can_reach, walk_table
 from endcap.sources.layouts import TextFormat, get_text_format
-from endcap.spec.source import Source
+from endcap.spec.source import SourceSpec
 
 
-def read_rows(file: SourceFile, source: Source, wanted: Sequence[str], connection: Any) -> SourceRows | None:
+def read_rows(file: SourceFile, source: SourceSpec, wanted: Sequence[str], connection: Any) -> SourceRows | None:
     """The file's rows as text, or None where it is empty (of no bytes). Raises DataError as batches are read."""
     if file.bytes == 0:
         return None

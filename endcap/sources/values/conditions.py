@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from endcap.sources.sql import quote_text
 from endcap.sources.values.numbers import list_number_checks, parse_number
-from endcap.spec.condition import Condition, Conditions
+from endcap.spec.condition import Conditions, RowCondition
 
 
 def match_all(conditions: Conditions, located: Mapping[str, str], missing: Sequence[str], decimal: str) -> str:
@@ -39,7 +39,7 @@ def list_condition_checks(
     return checks
 
 
-def _match(condition: Condition, column: str, missing: Sequence[str], decimal: str) -> str:
+def _match(condition: RowCondition, column: str, missing: Sequence[str], decimal: str) -> str:
     value = _select_value(column, missing)
     if condition.present is False:
         return f"({value} IS NULL)"
@@ -68,7 +68,7 @@ def _select_value(column: str, missing: Sequence[str]) -> str:
     return f"CASE WHEN {value} NOT IN ({_join_texts(missing)}) THEN {value} END" if missing else value
 
 
-def _list_bounds(condition: Condition) -> list[tuple[str, float]]:
+def _list_bounds(condition: RowCondition) -> list[tuple[str, float]]:
     bounds = {">=": condition.min, "<=": condition.max, ">": condition.above, "<": condition.below}
     return [(sign, bound) for sign, bound in bounds.items() if bound is not None]
 
