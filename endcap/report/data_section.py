@@ -19,7 +19,7 @@ def build_data_section(facts: ReportFacts) -> Section:
     """Build warnings, events a day, lengths of sessions, and the tables of the description."""
     description = facts.data
     if description is None:
-        return Section("data", "Data", missing="The data of this verdict lie no more in the store.")
+        return Section("data", "Data", missing="The store no longer has the data of this verdict.")
     every = {
         caption: ReportTable(table.columns, [[cell(value) for value in row] for row in table.rows])
         for caption, table in build_tables(description).items()
@@ -32,7 +32,8 @@ def build_data_section(facts: ReportFacts) -> Section:
     return Section(
         "data",
         "Data",
-        "What the log says, before and after the filters. Items are held against the item table and the rules.",
+        "These charts and tables describe the log before and after the filters, and compare its items with the item "
+        "table and the rules.",
         charts,
         {**(warnings if description["warnings"] else {}), **open_tables},
         {caption: every[caption] for caption in FOLDED if caption in every},

@@ -40,7 +40,7 @@ def build_learning_section(facts: ReportFacts) -> Section:
         "" if not charts else say if facts.comparison else f"{facts.model}: {say}",
         charts,
         folded={"All epochs": _tabulate(history)} if charts else {},
-        missing="" if charts else f"{_name_learner(facts)} in epochs: there is no curve to show.",
+        missing="" if charts else f"{_name_learner(facts)} in epochs, so there is no curve to show.",
     )
 
 
@@ -87,7 +87,9 @@ def _describe_training(history: Sequence[Row], kept: Mapping[str, int], validate
     for member in epochs:
         line = f"{member} {len(epochs[member])} epochs in {seconds[member]:,.0f} s".strip()
         by_validation = member in kept and member in validated
-        yield f"{line}, {kept[member]} of them kept by the validation part" if by_validation else line
+        yield (
+            f"{line}, {kept[member]} of them kept because the validation part was best there" if by_validation else line
+        )
 
 
 def _draw_curves(name: str, of_member: Curves, kept: Mapping[str, int]) -> Chart:
@@ -136,7 +138,7 @@ def _draw_curves(name: str, of_member: Curves, kept: Mapping[str, int]) -> Chart
         ),
     }
     title = NAMES.get(name, name)
-    note = f"The dotted line is the epoch that was kept, {line_at}." if line_at else ""
+    note = f"The dotted line marks the epoch that was kept, {line_at}." if line_at else ""
     return Chart(f"learning-{name}", title, f"{title}: {'; '.join(descriptions)}", figure, note=note)
 
 

@@ -40,8 +40,8 @@ def build_metrics_section(facts: ReportFacts) -> Section:
     charts += [_draw_differences(facts, name) for name in names if facts.other_models]
     say = (
         f"{describe_queries(facts.verdict)}, over a catalogue of {facts.verdict['items']:,} items. Whiskers are "
-        f"{facts.confidence} intervals, from a bootstrap over sessions; those of differences are paired: all models "
-        "are measured on the same resampled sessions."
+        f"{facts.confidence} intervals, from a bootstrap over sessions. Intervals of differences are paired: all "
+        "models are measured on the same resampled sessions."
     )
     tables = {f"Metrics at {facts.cutoff}": _tabulate_summary(facts, facts.cutoff)}
     folded = {f"Metrics at {cutoff}": _tabulate_summary(facts, cutoff) for cutoff in facts.cutoffs[:-1]}
@@ -59,7 +59,7 @@ def build_coverage_section(facts: ReportFacts) -> Section:
     present = [facts.at(name) for name in BEYOND if facts.at(name) in own] + times
     title = "Coverage, popularity bias and time" if times else "Coverage and popularity bias"
     if not present:
-        return Section("coverage", title, missing="This verdict has none of them.")
+        return Section("coverage", title, missing="This verdict does not have these metrics.")
     say = (
         "Coverage is the share of the catalogue that is recommended at least once. Popularity bias is the mean number "
         "of training events of recommended items, as a share of the most popular item's: lower is less biased."
@@ -97,7 +97,7 @@ def _draw_differences(facts: ReportFacts, metric: str) -> Chart:
     alt = f"{_name_difference(facts, 'each other model')}, {metric}: "
     alt += "; ".join(f"{_get_short_title(facts)(name)} {format_estimate(value, 4)}" for name, value in known)
     better = f"a model is better than {facts.models[0]}" if facts.comparison else "the challenger is better"
-    note = f"Right of the line {better}; a whisker over the line: not told apart. "
+    note = f"Right of the line {better}. A whisker that crosses the line means no clear difference. "
     figure = draw_whiskers(known, facts.models, span, 0.0, 4, sign=True, titled=_get_short_title(facts))
     title = f"{_name_difference(facts, 'others')}, {metric}"
     return Chart(f"differences-{metric}", title, alt, figure, note=note + _describe_far(span.far))
@@ -115,7 +115,7 @@ def _get_short_title(facts: ReportFacts) -> Callable[[str], str]:
 
 
 def _describe_far(far: Iterable[str]) -> str:
-    return f"An arrow stands for what lies beyond the axis: {', '.join(sorted(far))}." if far else ""
+    return f"An arrow marks a model beyond the end of the axis: {', '.join(sorted(far))}." if far else ""
 
 
 def _tabulate_summary(facts: ReportFacts, cutoff: int) -> ReportTable:
@@ -139,7 +139,7 @@ def _tabulate(facts: ReportFacts, columns: list[str]) -> ReportTable:
 
 
 def _tabulate_differences(facts: ReportFacts, other: str) -> ReportTable:
-    words = {1: "higher", -1: "lower", 0: "not told apart"}
+    words = {1: "higher", -1: "lower", 0: "not clearly different"}
     rows = [
         [
             metric,

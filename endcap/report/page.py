@@ -119,7 +119,7 @@ def build_tiles(facts: ReportFacts) -> list[Tile]:
             comparison = f"{change.replace('-', chr(0x2212))} against {other}"
             good = -difference.sign if lower_is_better(name) else difference.sign
             mood = {1: "good", -1: "bad", 0: ""}[good]
-            comparison += ", not told apart" if difference.lower is not None and not good else ""
+            comparison += ", no clear difference" if difference.lower is not None and not good else ""
         digits = 2 if name.endswith("_ms") else 4
         built.append(Tile(name, format_number(own[name].value, digits), comparison, mood))
     return built

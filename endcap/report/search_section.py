@@ -45,11 +45,15 @@ def build_search_section(facts: ReportFacts) -> Section:
     }
     parts = [_build_part(label, outcome_of_member) for label, outcome_of_member in searches.items()]
     if not parts:
-        return Section("search", "Search", missing="No search: the model was trained with the settings of its spec.")
+        return Section(
+            "search", "Search", missing="There was no search: the model was trained with the settings of its spec."
+        )
     return Section(
         "search",
         "Search",
-        " ".join([*(part.say for part in parts), *_describe_left_out(outcome), "The search saw validation data only."]),
+        " ".join(
+            [*(part.say for part in parts), *_describe_left_out(outcome), "The search used validation data only."]
+        ),
         [chart for part in parts for chart in part.charts],
         {caption: table for part in parts for caption, table in part.tables.items()},
         {caption: table for part in parts for caption, table in part.folded.items()},
@@ -104,7 +108,7 @@ def _describe_as_written(own: Mapping[str, Any] | None) -> str:
     if own is None or not _is_number(own.get("value")):
         return ""
     end = "" if own["state"] == "complete" else ", before its end"
-    return f" As the spec has it the model reached {format_number(own['value'])}{end}."
+    return f" With the settings of the spec the model reached {format_number(own['value'])}{end}."
 
 
 def _draw_history(trials: Sequence[Trial], best: Trial | None) -> Chart:
@@ -233,7 +237,8 @@ def _tabulate_settings(best: Trial, trials: Sequence[Trial]) -> ReportTable:
 
 def _tabulate_failed(trials: Sequence[Trial]) -> ReportTable:
     rows = [
-        [str(trial["number"]), str(trial.get("error") or "no reason told"), _format_settings(trial)] for trial in trials
+        [str(trial["number"]), str(trial.get("error") or "no reason recorded"), _format_settings(trial)]
+        for trial in trials
     ]
     return ReportTable(["trial", "why", "settings"], rows)
 

@@ -36,7 +36,10 @@ def build_segments_section(facts: ReportFacts) -> Section:
         key=_rank_division,
     )
     charts = [_draw_segments(facts, division, facts.at(name)) for division in divisions for name in DRAWN]
-    say = "The same predictions, divided. Under each segment stands its number of predictions: few make for chance."
+    say = (
+        "The charts show the metrics for groups of the same predictions. Below each segment is its number of "
+        "predictions: a segment with few says little."
+    )
     drawn = [chart for chart in charts if chart is not None]
     return Section("segments", "Segments", say, drawn, missing="" if drawn else "This verdict has no segments.")
 
@@ -76,7 +79,7 @@ def _draw_segments(facts: ReportFacts, division: str, metric: str) -> Chart | No
             ["segment", "predictions", *of_model],
             [[name, counts[at], *(format_number(row[at]) for row in values.values())] for at, name in enumerate(names)],
         ),
-        f"Far below, and drawn on a click in the legend: {', '.join(sorted(far))}." if far else "",
+        f"Click in the legend to draw a model that lies far below: {', '.join(sorted(far))}." if far else "",
     )
 
 

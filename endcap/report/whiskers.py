@@ -131,7 +131,7 @@ def _build_trace(
 
 
 def _compute_span(rows: Rows, far: frozenset[str], *more: float) -> AxisSpan:
-    near = [end for name, one in rows if name not in far for end in (one.lower, one.value, one.upper)]
+    near = [end for name, value in rows if name not in far for end in (value.lower, value.value, value.upper)]
     ends = [*more, *(end for end in near if end is not None)]
     low, high = min(ends, default=0.0), max(ends, default=1.0)
     room = (high - low) * 0.16 or abs(high) * 0.1 or 0.1

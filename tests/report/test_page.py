@@ -178,7 +178,7 @@ def test_sample_sessions_show_both_lists_and_mark_what_came_next(page: Read) -> 
 def test_failed_trials_and_the_best_settings_are_told(page: Read) -> None:
     text = " ".join(page.text.split())
     assert "9 trials, 32 s of training: 6 complete, 1 pruned, 1 cut, 1 failed. Number 5 is the best" in text
-    assert "As the spec has it the model reached 0.3000, before its end." in text
+    assert "With the settings of the spec the model reached 0.3000, before its end." in text
     assert "the loss became NaN" in text
     assert "Settings of the best trial, number 5" in text
     assert figures(page)["importances"]["data"][0]["y"] == ["loss", "learning_rate"]
@@ -224,7 +224,8 @@ def test_a_blends_members_are_curves_of_one_chart() -> None:
         "learning-validation": ["gru", "sas"],
     }
     text = " ".join(page.text.split())
-    assert "gru 3 epochs in 6 s, 2 of them kept by the validation part; sas 2 epochs in 4 s, 2 of them kept" in text
+    kept = "2 of them kept because the validation part was best there"
+    assert f"gru 3 epochs in 6 s, {kept}; sas 2 epochs in 4 s, {kept}" in text
 
 
 def test_a_quantity_that_is_no_number_at_an_epoch_has_no_point_there() -> None:
@@ -256,11 +257,11 @@ def test_what_is_not_known_is_left_out_with_a_word() -> None:
     text = " ".join(read(bare()).text.split())
     assert "The gate has no conditions." in text
     assert "challenger does not learn in epochs" in text
-    assert "No search: the model was trained with the settings of its spec." in text
+    assert "There was no search: the model was trained with the settings of its spec." in text
     assert "This verdict has no segments." in text
     assert "This verdict has no sample sessions." in text
-    assert "This verdict has none of them." in text
-    assert "The data of this verdict lie no more in the store." in text
+    assert "This verdict does not have these metrics." in text
+    assert "The store no longer has the data of this verdict." in text
 
 
 def test_a_model_without_rivals_has_no_differences() -> None:
