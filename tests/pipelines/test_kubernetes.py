@@ -30,7 +30,7 @@ SETTINGS = """
       spot: true
       sharedMemory: 8Gi
       secrets: [{secret: tracker, key: token, env: TRACKER_TOKEN}]
-      retries: {count: 5, backoff: 1m, factor: 3.0, most: 20m}
+      retries: {count: 5, backoff: 1m, factor: 3.0, max_backoff: 20m}
       deadline: 2h
     evaluate: {image: registry.example/mine:2}
     refit: {deadline: 12h, retries: {count: 0}}
