@@ -124,10 +124,12 @@ def command(
             "" if dataset == "newest" else dataset,
         )
         if as_json:
-            rows = [{"version": version.version, "address": version.address, **version.facts} for version in lists.made]
+            rows = [
+                {"version": version.version, "address": version.address, **version.facts} for version in lists.versions
+            ]
             print_json({"recommender": loaded.recommender.name, "published": lists.published, "versions": rows})
             return
-        for version_made in lists.made:
+        for version_made in lists.versions:
             click.echo(f"version {version_made.version}  {version_made.address}")
         click.echo(f"✓ {lists.summary}")
     else:

@@ -41,15 +41,15 @@ def check_gpus() -> tuple[GpuRequest | None, GpuShortage | None]:
     return request, lack
 
 
-def require_gpus(request: GpuRequest, seen: GpuProbe, where: str = "") -> GpuShortage | None:
+def require_gpus(request: GpuRequest, probe: GpuProbe, where: str = "") -> GpuShortage | None:
     """What is missing, where the request allows a CPU; None where nothing is. Raises ClusterError where it does not.
 
     where: the machine, in a few words, if it is not this one.
     """
-    cause = diagnose(seen, request)
+    cause = diagnose(probe, request)
     if cause is None:
         return None
-    number = len(seen.devices)
+    number = len(probe.devices)
     words = (
         f"{request} {'was' if request.count == 1 else 'were'} asked for{where}, and torch sees {number or 'none'}: "
         f"{cause.words}"
@@ -59,10 +59,10 @@ def require_gpus(request: GpuRequest, seen: GpuProbe, where: str = "") -> GpuSho
         "requested": request.count,
         "seen": number,
         "cause": cause.name,
-        "reason": seen.error or seen.broken or None,
+        "reason": probe.error or probe.broken or None,
     }
     if request.fallback == "cpu":
-        on_cpu = not number or bool(seen.broken)
+        on_cpu = not number or bool(probe.broken)
         instead = "on the CPU" if on_cpu else f"with {number}"
         return GpuShortage(
             f"{words}. It goes on {instead}, as gpu.fallback allows. Remedy: {cause.remedy}", fields, on_cpu

@@ -40,89 +40,91 @@ class Diagnosis:
     remedy: str
 
 
-def diagnose(seen: GpuProbe, request: GpuRequest) -> Diagnosis | None:
+def diagnose(probe: GpuProbe, request: GpuRequest) -> Diagnosis | None:
     """What is wrong; None where the pod sees what it was given."""
     return (
-        _diagnose_image(seen, request)
-        or _diagnose_choice(seen)
-        or _diagnose_driver(seen, request)
-        or _diagnose_devices(seen, request)
+        _diagnose_image(probe, request)
+        or _diagnose_choice(probe)
+        or _diagnose_driver(probe, request)
+        or _diagnose_devices(probe, request)
     )
 
 
-def _diagnose_image(seen: GpuProbe, request: GpuRequest) -> Diagnosis | None:
+def _diagnose_image(probe: GpuProbe, request: GpuRequest) -> Diagnosis | None:
     if request.vendor == "intel":
         return Diagnosis(
             "vendor-unsupported",
             "Endcap's models compute on NVIDIA's GPUs, and on AMD's with an image for ROCm, not on Intel's",
             "name another resource, or leave `gpu` out",
         )
-    if not seen.torch or seen.devices:
+    if not probe.torch or probe.devices:
         return None
-    has = f"CUDA {seen.cuda}" if seen.cuda else f"ROCm {seen.hip}" if seen.hip else "the CPU alone"
-    if request.vendor == "amd" and seen.hip is None:
+    has = f"CUDA {probe.cuda}" if probe.cuda else f"ROCm {probe.hip}" if probe.hip else "the CPU alone"
+    if request.vendor == "amd" and probe.hip is None:
         remedy = "name an image with torch for ROCm (docs/images.md), or nodes with NVIDIA's GPUs"
-        return Diagnosis("image-without-rocm", f"the image's torch {seen.torch} is built for {has}", remedy)
-    if request.vendor != "amd" and seen.cuda is None and (request.vendor == "nvidia" or seen.hip is None):
+        return Diagnosis("image-without-rocm", f"the image's torch {probe.torch} is built for {has}", remedy)
+    if request.vendor != "amd" and probe.cuda is None and (request.vendor == "nvidia" or probe.hip is None):
         remedy = "name an image whose torch is built for CUDA, such as Endcap's own (docs/images.md)"
-        return Diagnosis("image-without-cuda", f"the image's torch {seen.torch} is built for {has}", remedy)
+        return Diagnosis("image-without-cuda", f"the image's torch {probe.torch} is built for {has}", remedy)
     return None
 
 
-def _diagnose_choice(seen: GpuProbe) -> Diagnosis | None:
+def _diagnose_choice(probe: GpuProbe) -> Diagnosis | None:
     """A variable that hides all GPUs. NVIDIA's own says so too where the runtime gives them in another way."""
-    if seen.devices:
+    if probe.devices:
         return None
-    for name, value in (seen.hidden or {}).items():
+    for name, value in (probe.hidden or {}).items():
         to_runtime = name == "NVIDIA_VISIBLE_DEVICES"
         hides = value in ("void", "none", "") if to_runtime else value in ("", "-1", "NoDevFiles")
-        if hides and not (to_runtime and (seen.driver or seen.files)):
+        if hides and not (to_runtime and (probe.driver or probe.files)):
             words = f"the environment variable {name} is {value!r}, which hides every GPU"
             return Diagnosis("hidden", words, "take it out of the image and of the pod")
     return None
 
 
-def _diagnose_driver(seen: GpuProbe, request: GpuRequest) -> Diagnosis | None:
-    if seen.silent:
+def _diagnose_driver(probe: GpuProbe, request: GpuRequest) -> Diagnosis | None:
+    if probe.silent:
         words = "the GPU's driver does not answer"
         return Diagnosis(
             "driver-silent", words, "look at the node's kernel log (dmesg), and drain and restart the node"
         )
-    if seen.devices or seen.broken:
+    if probe.devices or probe.broken:
         return None
-    if seen.hip is not None:
-        if "/dev/kfd" not in seen.files:
+    if probe.hip is not None:
+        if "/dev/kfd" not in probe.files:
             remedy = "install AMD's driver on the node, and its device plugin in the cluster"
             return Diagnosis("no-driver", "the container has no /dev/kfd", remedy)
-    elif not seen.driver:
-        on_node = " (its device files are there)" if seen.files else ""
+    elif not probe.driver:
+        on_node = " (its device files are there)" if probe.files else ""
         return Diagnosis("no-driver", f"the container has no driver library, libcuda.so.1{on_node}", _RUNTIME)
-    if any(words in seen.error for words in _OLD):
-        number = re.search(r"found version (\d+)(\d\d)\d", seen.error)
+    if any(words in probe.error for words in _OLD):
+        number = re.search(r"found version (\d+)(\d\d)\d", probe.error)
         has = f" for CUDA {number[1]}.{int(number[2])}" if number else ""
-        words = f"the node's driver{has} is too old for the image's torch {seen.torch}, built for CUDA {seen.cuda}"
+        words = f"the node's driver{has} is too old for the image's torch {probe.torch}, built for CUDA {probe.cuda}"
         remedy = "update the driver on the node, or name an image whose torch is built for an older CUDA"
         return Diagnosis("driver-too-old", words, remedy)
-    if not seen.files:
+    if not probe.files:
         remedy = f"see that the device plugin for {request.resource} runs on the node and allocates devices"
-        return Diagnosis("no-device", f"the container has the driver and no device file ({seen.error})", remedy)
+        return Diagnosis("no-device", f"the container has the driver and no device file ({probe.error})", remedy)
     remedy = "run nvidia-smi or rocm-smi on the node, and look at its kernel log (dmesg)"
-    return Diagnosis("driver-failed", f"the driver gives no GPU: {seen.error or 'it counts none'}", remedy)
+    return Diagnosis("driver-failed", f"the driver gives no GPU: {probe.error or 'it counts none'}", remedy)
 
 
-def _diagnose_devices(seen: GpuProbe, request: GpuRequest) -> Diagnosis | None:
-    if seen.broken:
-        if "no kernel image" in seen.broken:
+def _diagnose_devices(probe: GpuProbe, request: GpuRequest) -> Diagnosis | None:
+    if probe.broken:
+        if "no kernel image" in probe.broken:
             remedy = "choose nodes with newer GPUs (nodeSelector), or name an image with an older torch"
-            return Diagnosis("device-too-old", f"torch {seen.torch} cannot compute on this GPU: {seen.broken}", remedy)
-        if len(seen.devices) < (request.count if request.is_whole else 1):
+            return Diagnosis(
+                "device-too-old", f"torch {probe.torch} cannot compute on this GPU: {probe.broken}", remedy
+            )
+        if len(probe.devices) < (request.count if request.is_whole else 1):
             remedy = "see with nvidia-smi or rocm-smi on the node who uses it and whether it is healthy"
-            return Diagnosis("device-broken", f"a GPU that is there cannot compute: {seen.broken}", remedy)
+            return Diagnosis("device-broken", f"a GPU that is there cannot compute: {probe.broken}", remedy)
         return None
-    if request.is_whole and len(seen.devices) < request.count:
+    if request.is_whole and len(probe.devices) < request.count:
         remedy = (
             "give the pod as many as it can see; where nodes offer parts (MIG) or shares of GPUs under this name, a "
             "process sees one, so ask for one"
         )
-        return Diagnosis("too-few", f"these are all: {', '.join(seen.devices)}", remedy)
+        return Diagnosis("too-few", f"these are all: {', '.join(probe.devices)}", remedy)
     return None

@@ -60,9 +60,9 @@ def probe_gpus(patience: float = _PATIENCE) -> GpuProbe:
         document = json.loads(out.splitlines()[-1])
         lists = {name: tuple(document[name]) for name in ("devices", "files")}
         return GpuProbe(**{**document, **lists})
-    said = err.strip().splitlines()
+    error_lines = err.strip().splitlines()
     error = f"the process that looked for GPUs ended with status {process.returncode}" + (
-        f": {said[-1]}" if said else ""
+        f": {error_lines[-1]}" if error_lines else ""
     )
     return GpuProbe(
         error=error[:_LONGEST], driver=_has_driver(), files=_list_device_files(), hidden=_read_choosing_variables()
@@ -86,7 +86,7 @@ def main() -> None:
             devices.append(torch.cuda.get_device_name(number))
         except Exception as refused:
             broken.append(_shorten_error(refused))
-    seen = GpuProbe(
+    result = GpuProbe(
         torch=torch.__version__,
         cuda=torch.version.cuda,
         hip=torch.version.hip,
@@ -97,7 +97,7 @@ def main() -> None:
         error=error,
         broken="; ".join(dict.fromkeys(broken))[:_LONGEST],
     )
-    print(json.dumps(asdict(seen)), flush=True)
+    print(json.dumps(asdict(result)), flush=True)
 
 
 def _shorten_error(error: Exception) -> str:

@@ -42,7 +42,7 @@ def number_entities(engine: TableEngine, log: KeyedLog, test: KeyedLog) -> tuple
 def number_sessions(engine: TableEngine, log: KeyedLog, customers: ir.Table) -> ir.Table:
     """Number a part's sessions (`session`) in the order of their start, then id, then customer.
 
-    If customers may share an id, it becomes that of `endcap.online.names.session_id`.
+    If customers may share an id, it becomes that of `endcap.online.key_names.session_id`.
     """
     owners = customers.select(customer="key", owner="number", name="id")
     owned = log.sessions.left_join(owners, "customer")

@@ -94,10 +94,10 @@ def get_default_online_url(store_root: str) -> str | None:
     return f"sqlite://{Path(place).resolve() / FILE}" if scheme == "file" else None
 
 
-def resolve_online_url(given: str = "", store_root: str = "") -> str | None:
+def resolve_online_url(address: str = "", store_root: str = "") -> str | None:
     """Which online store is meant: the one given (`--online`), else the environment's, else the store's default.
 
     None where that is `none`, or there is none.
     """
-    found = given or variable(ONLINE) or (get_default_online_url(store_root) if store_root else None)
-    return None if found == NONE else found
+    resolved = address or variable(ONLINE) or (get_default_online_url(store_root) if store_root else None)
+    return None if resolved == NONE else resolved

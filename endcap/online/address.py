@@ -92,8 +92,8 @@ def parse_address(url: str) -> ServerAddress:
     if parts.fragment:
         raise _make_malformed_error(shown, "a # after the host")
     allowed = {**_OPTIONS, **(_TLS if scheme == "rediss" else {})}
-    said = {"username": parts.username, "password": parts.password}
-    options: dict[str, Any] = {name: unquote(value) for name, value in said.items() if value}
+    credentials = {"username": parts.username, "password": parts.password}
+    options: dict[str, Any] = {name: unquote(value) for name, value in credentials.items() if value}
     if database := parts.path.strip("/"):
         options["db"] = _parse_option(shown, "the data base", database, _parse_number)
     for name, value in parse_qsl(parts.query, keep_blank_values=True):

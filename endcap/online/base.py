@@ -91,7 +91,7 @@ class OnlineStore(ABC):
     # All reading: one call, one round trip
 
     @abstractmethod
-    def read(self, wanted: OnlineQuery) -> OnlineResult:
+    def read(self, query: OnlineQuery) -> OnlineResult:
         """Recent events, sets and rows together, in one round trip and as of one moment."""
 
     # Recent events
@@ -184,11 +184,11 @@ class OnlineStore(ABC):
 # What both stores share
 
 
-def _require_readable(found: OnlineResult) -> OnlineResult:
+def _require_readable(result: OnlineResult) -> OnlineResult:
     """The same. Raises OnlineStoreError where a key was passed over."""
-    for (where, name), fault in found.faults.items():
+    for (where, name), fault in result.faults.items():
         raise make_unreadable_error(where, name, fault)
-    return found
+    return result
 
 
 def make_unreadable_error(where: str, key: str, fault: KeyFault) -> OnlineStoreError:
@@ -255,9 +255,10 @@ def to_milliseconds(keep: timedelta) -> int:
 
 def make_nothing_written_error(table: str, version: str, versions: Sequence[str]) -> NotFoundError:
     """That a version cannot be published. versions: the table's."""
-    there = ", ".join(versions) or "none"
+    existing = ", ".join(versions) or "none"
     return NotFoundError(
-        f"online store: the table {table} has no version {version} to publish, it has: {there}; write its rows first",
+        f"online store: the table {table} has no version {version} to publish, it has: {existing}; write its rows "
+        "first",
         code="online.version-not-found",
         table=table,
         found=version,

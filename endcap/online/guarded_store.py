@@ -44,14 +44,15 @@ class ShopperData:
     """What the store says of each request.
 
     events: oldest first. owned: what must not be shown again. degraded: the store was not asked, or did not answer in
-    time; the rest then is empty. seen: whether anything is known of the session or the customer, though it may not
-    count. unreadable: why something of a request's own could not be read, by the request's place; the rest is there.
+    time; the rest then is empty. recognised: whether anything is known of the session or the customer, even if it
+    does not count. unreadable: why something of a request's own could not be read, by the request's place; the rest is
+    there.
     """
 
     events: list[list[RecentEvent]]
     owned: list[set[str]]
     degraded: bool
-    seen: list[bool]
+    recognised: list[bool]
     unreadable: dict[int, KeyFault] = field(default_factory=dict)
 
 
@@ -121,45 +122,49 @@ class GuardedStore:
             return _make_empty_data(len(shoppers), degraded=False)
         shared = list(dict.fromkeys(shopper.nobody for shopper in shoppers if shopper.nobody is not None))
         known = (
-            list(dict.fromkeys(one.customer for one in shoppers if one.customer is not None)) if self._history else []
+            list(dict.fromkeys(shopper.customer for shopper in shoppers if shopper.customer is not None))
+            if self._history
+            else []
         )
         history = [TableKeys(self._history, known)] if self._history and known else []
-        wanted = OnlineQuery(owners, self._visits.reads(most), [(OWNED, owners), (CUSTOMERS, shared)], history)
-        found, now = self._ask(wanted), time.time_ns() // 1_000_000
-        if found is None:
+        query = OnlineQuery(owners, self._visits.reads(most), [(OWNED, owners), (CUSTOMERS, shared)], history)
+        result, now = self._ask(query), time.time_ns() // 1_000_000
+        if result is None:
             return _make_empty_data(len(shoppers), degraded=True)
-        events, owned = dict(zip(owners, found.events, strict=True)), dict(zip(owners, found.sets[0], strict=True))
+        events, owned = dict(zip(owners, result.events, strict=True)), dict(zip(owners, result.sets[0], strict=True))
         short = [owner for owner, some in events.items() if self._visits.short(some, most)]
         more = self._ask(OnlineQuery(short, self._store.MOST_EVENTS)) if short else OnlineResult()
         if more is not None:
             events |= zip(short, more.events, strict=True)
-        others = dict(zip(shared, found.sets[1], strict=True))
-        faults = {**found.faults, **(more.faults if more is not None else {})}
-        pasts = self._pasts(zip(known, found.rows[0], strict=True) if history else (), faults)
+        session_customers = dict(zip(shared, result.sets[1], strict=True))
+        faults = {**result.faults, **(more.faults if more is not None else {})}
+        pasts = self._pasts(zip(known, result.rows[0], strict=True) if history else (), faults)
         # Of a session whose customers cannot be read nobody can say that it is this customer's alone.
-        others |= {session: {"", " "} for session in shared if (CUSTOMERS, session) in faults}
+        session_customers |= {session: {"", " "} for session in shared if (CUSTOMERS, session) in faults}
         self._tell(faults)
         answers = ShopperData([], [], more is None, [])
         for number, shopper in enumerate(shoppers):
             if faults and (fault := shopper.fault(faults, self._history)) is not None:
                 answers.unreadable[number] = fault
-            visit, past = shopper.visit(others), pasts.get(shopper.customer, _NO_HISTORY)
+            visit, past = shopper.visit(session_customers), pasts.get(shopper.customer, _NO_HISTORY)
             recent = self._visits.counting(_merge_events([events[owner] for owner in visit]))
             if not recent and shopper.customer is not None:
                 recent = self._visits.last(events[name_customer_owner(shopper.customer)]) or past.recent
             answers.events.append(list(recent[-most:]) if most > 0 else [])
-            mine = visit if shopper.customer is None else [*visit, name_customer_owner(shopper.customer)]
-            answers.owned.append(past.owned_at(now).union(*(owned[owner] for owner in mine)))
-            answers.seen.append(bool(recent or past.known) or any(events[owner] or owned[owner] for owner in mine))
+            own_owners = visit if shopper.customer is None else [*visit, name_customer_owner(shopper.customer)]
+            answers.owned.append(past.owned_at(now).union(*(owned[owner] for owner in own_owners)))
+            answers.recognised.append(
+                bool(recent or past.known) or any(events[owner] or owned[owner] for owner in own_owners)
+            )
         return answers
 
     def rows(self, table: str, keys: Sequence[str]) -> GuardedRows:
         """Rows of a table's published version, such as lists made in advance."""
-        found = self._ask(OnlineQuery(rows=[TableKeys(table, keys)]))
-        if found is None:
+        result = self._ask(OnlineQuery(rows=[TableKeys(table, keys)]))
+        if result is None:
             return GuardedRows([None for _ in keys], True)
-        self._tell(found.faults)
-        return GuardedRows(found.rows[0], False, {key: fault for (_, key), fault in found.faults.items()})
+        self._tell(result.faults)
+        return GuardedRows(result.rows[0], False, {key: fault for (_, key), fault in result.faults.items()})
 
     def _pasts(
         self, rows: Iterable[tuple[str, bytes | None]], faults: dict[tuple[str, str], KeyFault]
@@ -187,15 +192,15 @@ class GuardedStore:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._store.close()
 
-    def _ask(self, wanted: OnlineQuery) -> OnlineResult | None:
+    def _ask(self, query: OnlineQuery) -> OnlineResult | None:
         """What the store answers within its time, or None."""
         if not self._allowed():
             self._observe("skipped", 0.0)
             return None
         begun = time.monotonic()
-        call = self._threads.submit(self._store.read, wanted)
+        call = self._threads.submit(self._store.read, query)
         try:
-            found = call.result(self._timeout)
+            result = call.result(self._timeout)
         except Exception as error:  # whatever it is, a ranking does not fail for it
             call.cancel()  # where all threads wait, it must not be made when nobody wants it any more
             late = isinstance(error, LateError)
@@ -205,7 +210,7 @@ class GuardedStore:
             return None
         self._next, self.error = 0.0, ""
         self._observe("ok", time.monotonic() - begun)
-        return found
+        return result
 
     def _allowed(self) -> bool:
         """Whether this caller may ask; after a failure one may, once the rest is over, and the others wait for it."""

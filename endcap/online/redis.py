@@ -94,20 +94,20 @@ class RedisStore(OnlineStore):
         texts = (READ, APPEND, ADD, WRITE, PUBLISH, VERSIONS, DROP)
         self._scripts = {text: self._redis.register_script(text) for text in texts}
 
-    def read(self, wanted: OnlineQuery) -> OnlineResult:
-        events = [self._key("e", owner) for owner in wanted.events]
-        sets = [self._key("s", check_key_name(name), owner) for name, owners in wanted.sets for owner in owners]
-        arguments: list[Any] = [wanted.most, len(events), len(sets), 0]
-        for asked in wanted.rows:
+    def read(self, query: OnlineQuery) -> OnlineResult:
+        events = [self._key("e", owner) for owner in query.events]
+        sets = [self._key("s", check_key_name(name), owner) for name, owners in query.sets for owner in owners]
+        arguments: list[Any] = [query.most, len(events), len(sets), 0]
+        for table_keys in query.rows:
             arguments += [
-                check_key_name(asked.table),
-                check_key_name(asked.version) if asked.version else "",
-                len(asked.keys),
+                check_key_name(table_keys.table),
+                check_key_name(table_keys.version) if table_keys.version else "",
+                len(table_keys.keys),
             ]
-            for key in asked.keys:
+            for key in table_keys.keys:
                 arguments += [_get_bucket(key), key]
-        if not (events or sets or any(asked.keys for asked in wanted.rows)):
-            return OnlineResult([], [[] for _ in wanted.sets], [[] for _ in wanted.rows])
+        if not (events or sets or any(table_keys.keys for table_keys in query.rows)):
+            return OnlineResult([], [[] for _ in query.sets], [[] for _ in query.rows])
         histories, members, rows, bad = self._run(READ, [*events, *sets], arguments)
         try:
             parts = _parse_joined_lists(histories, len(events)), _parse_joined_lists(members, len(sets))
@@ -116,22 +116,22 @@ class RedisStore(OnlineStore):
             arguments[3] = 1
             histories, members, rows, bad = self._run(READ, [*events, *sets], arguments)
             parts = _parse_separate_lists(histories), _parse_separate_lists(members)
-        places = _list_places(wanted)
+        places = _list_places(query)
         faults: dict[tuple[str, str], KeyFault] = {places[number - 1]: "wrong-type" for number in bad}
         read = _read_each(parts[0], parse_events, places, faults)
         found_sets = iter(_read_each(parts[1], parse_members, places[len(events) :], faults))
         found_rows = iter(rows)
         return OnlineResult(
             read,
-            [list(islice(found_sets, len(owners))) for _, owners in wanted.sets],
-            [list(islice(found_rows, len(asked.keys))) for asked in wanted.rows],
+            [list(islice(found_sets, len(owners))) for _, owners in query.sets],
+            [list(islice(found_rows, len(table_keys.keys))) for table_keys in query.rows],
             faults,
         )
 
     def append(self, events: Mapping[str, Sequence[RecentEvent]], keep: timedelta) -> Mapping[str, KeyFault]:
         passed: dict[str, KeyFault] = {}
         for part in _split_parts(
-            ((owner, some) for owner, some in events.items() if some), lambda one: 64 * len(one[1])
+            ((owner, some) for owner, some in events.items() if some), lambda owner_events: 64 * len(owner_events[1])
         ):
             arguments: list[Any] = [to_milliseconds(keep), self.MOST_EVENTS]
             for _, some in part:
@@ -147,7 +147,9 @@ class RedisStore(OnlineStore):
     ) -> Mapping[str, KeyFault]:
         passed: dict[str, KeyFault] = {}
         listed = ((owner, list(some)) for owner, some in members.items())
-        for part in _split_parts(((owner, some) for owner, some in listed if some), lambda one: 32 * len(one[1])):
+        for part in _split_parts(
+            ((owner, some) for owner, some in listed if some), lambda owner_members: 32 * len(owner_members[1])
+        ):
             arguments: list[Any] = [NEVER_MS if keep is None else to_milliseconds(keep), most or self.MOST_MEMBERS]
             for _, some in part:
                 arguments += [len(some), *map(orjson.dumps, some)]
@@ -214,41 +216,41 @@ def _translate_error(where: str, error: Exception) -> OnlineStoreError:
     """What a server's or the client's error means, and what to do."""
     text = str(error).strip() or type(error).__name__
     if isinstance(error, OutOfMemoryError) or "OOM" in text:
-        told = f"online store {where}: it is full; give it more memory, or write less ({text})"
-        return OnlineStoreError(told, code="online.full", store=where, reason=text)
+        message = f"online store {where}: it is full; give it more memory, or write less ({text})"
+        return OnlineStoreError(message, code="online.full", store=where, reason=text)
     if isinstance(error, (MovedError, ClusterCrossSlotError, ClusterDownError)):
-        told = f"online store {where}: Redis Cluster is not supported; use one primary, with replicas if you like"
-        return OnlineStoreError(f"{told} ({text})", code="online.cluster-unsupported", store=where, reason=text)
+        message = f"online store {where}: Redis Cluster is not supported; use one primary, with replicas if you like"
+        return OnlineStoreError(f"{message} ({text})", code="online.cluster-unsupported", store=where, reason=text)
     if isinstance(error, AuthenticationError):
-        told = f"online store {where}: it wants another user or password, which are part of the address ({text})"
-        return OnlineStoreError(f"{told}; {ENCODED}", code="online.credentials-refused", store=where, reason=text)
+        message = f"online store {where}: it wants another user or password, which are part of the address ({text})"
+        return OnlineStoreError(f"{message}; {ENCODED}", code="online.credentials-refused", store=where, reason=text)
     if "WRONGTYPE" in text:
-        told = f"online store {where}: a key holds something of another type; remove it, so that it is made again"
-        return OnlineStoreError(f"{told} ({text})", code="online.key-unreadable", store=where, reason=text)
+        message = f"online store {where}: a key holds something of another type; remove it, so that it is made again"
+        return OnlineStoreError(f"{message} ({text})", code="online.key-unreadable", store=where, reason=text)
     if isinstance(error, ReadOnlyError) or "READONLY" in text:
-        told = f"online store {where}: it is a replica, which takes no writes; give the primary's address ({text})"
-        return OnlineStoreError(told, code="online.read-only", store=where, reason=text)
+        message = f"online store {where}: it is a replica, which takes no writes; give the primary's address ({text})"
+        return OnlineStoreError(message, code="online.read-only", store=where, reason=text)
     if isinstance(error, BusyLoadingError) or "LOADING" in text:
-        told = f"online store {where}: it is reading its own data, and answers when it has them ({text})"
-        return OnlineStoreError(told, code="online.loading", store=where, reason=text)
+        message = f"online store {where}: it is reading its own data, and answers when it has them ({text})"
+        return OnlineStoreError(message, code="online.loading", store=where, reason=text)
     if isinstance(error, NoPermissionError) or any(words in text for words in _NOT_ALLOWED):
-        told = f"online store {where}: its user may not do that; grant what docs/online-store.md lists ({text})"
-        return OnlineStoreError(told, code="online.not-allowed", store=where, reason=text)
+        message = f"online store {where}: its user may not do that; grant what docs/online-store.md lists ({text})"
+        return OnlineStoreError(message, code="online.not-allowed", store=where, reason=text)
     if (no_tls := tls_trouble(error)) is not None:
-        told = (
+        message = (
             f"online store {where}: no TLS ({no_tls}); name its authority in the address by ?ssl_ca_certs=FILE, or "
             "give redis:// where it speaks no TLS"
         )
-        return OnlineStoreError(told, code="online.no-tls", store=where, reason=no_tls)
+        return OnlineStoreError(message, code="online.no-tls", store=where, reason=no_tls)
     return OnlineStoreError(f"online store {where}: {text}", code="online.unavailable", store=where, reason=text)
 
 
-def _list_places(wanted: OnlineQuery) -> list[tuple[str, str]]:
+def _list_places(query: OnlineQuery) -> list[tuple[str, str]]:
     """Where and under which name each thing is wanted, in the order of the script's numbers."""
     return [
-        *((EVENTS, owner) for owner in wanted.events),
-        *((name, owner) for name, owners in wanted.sets for owner in owners),
-        *((asked.table, key) for asked in wanted.rows for key in asked.keys),
+        *((EVENTS, owner) for owner in query.events),
+        *((name, owner) for name, owners in query.sets for owner in owners),
+        *((table_keys.table, key) for table_keys in query.rows for key in table_keys.keys),
     ]
 
 

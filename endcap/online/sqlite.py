@@ -102,24 +102,24 @@ class SQLiteStore(OnlineStore):
         self._idle: deque[sqlite3.Connection] = deque()
         self._process = os.getpid()
 
-    def read(self, wanted: OnlineQuery) -> OnlineResult:
+    def read(self, query: OnlineQuery) -> OnlineResult:
         now = _get_epoch_ms()
         faults: dict[tuple[str, str], KeyFault] = {}
         # One transaction reads as of one moment: a version's name and its rows too.
         with self._connection() as db, _transaction(db, "DEFERRED"):
             return OnlineResult(
                 [
-                    _read_or_default(partial(self._recent, db, owner, wanted.most, now), list, (EVENTS, owner), faults)
-                    for owner in wanted.events
+                    _read_or_default(partial(self._recent, db, owner, query.most, now), list, (EVENTS, owner), faults)
+                    for owner in query.events
                 ],
                 [
                     [
                         _read_or_default(partial(self._members, db, name, owner, now), set, (name, owner), faults)
                         for owner in owners
                     ]
-                    for name, owners in ((check_key_name(name), owners) for name, owners in wanted.sets)
+                    for name, owners in ((check_key_name(name), owners) for name, owners in query.sets)
                 ],
-                [self._rows(db, keys, now) for keys in wanted.rows],
+                [self._rows(db, keys, now) for keys in query.rows],
                 faults,
             )
 
@@ -128,27 +128,30 @@ class SQLiteStore(OnlineStore):
         name = self._name(owner)
         if db.execute("SELECT 1 FROM owners WHERE owner = ? AND until > ?", (name, now)).fetchone() is None:
             return []
-        found = [event for (event,) in db.execute(SOME_EVENTS, (name, max(most, 0)))]
-        return parse_events([orjson.loads(event) for event in reversed(found)])
+        stored = [event for (event,) in db.execute(SOME_EVENTS, (name, max(most, 0)))]
+        return parse_events([orjson.loads(event) for event in reversed(stored)])
 
     def _members(self, db: sqlite3.Connection, name: str, owner: str, now: int) -> set[str]:
         """Raises ValueError where a member is no text."""
         read = "SELECT CAST(member AS BLOB) FROM members WHERE owner = ? AND until > ?"
-        found = db.execute(read, (self._name(name, owner), now))
-        return parse_members([member.decode() for (member,) in found])
+        stored = db.execute(read, (self._name(name, owner), now))
+        return parse_members([member.decode() for (member,) in stored])
 
-    def _rows(self, db: sqlite3.Connection, asked: TableKeys, now: int) -> list[bytes | None]:
-        which, value = ("place", PUBLISHED) if asked.version is None else ("version", check_key_name(asked.version))
+    def _rows(self, db: sqlite3.Connection, table_keys: TableKeys, now: int) -> list[bytes | None]:
+        which, value = (
+            ("place", PUBLISHED) if table_keys.version is None else ("version", check_key_name(table_keys.version))
+        )
         version = db.execute(
             f"SELECT id FROM versions WHERE name = ? AND {which} = ? AND until > ?",  # noqa: S608 (one of two words)
-            (self._name(check_key_name(asked.table)), value, now),
+            (self._name(check_key_name(table_keys.table)), value, now),
         ).fetchone()
         if version is None:
-            return [None for _ in asked.keys]
+            return [None for _ in table_keys.keys]
         rows = (
-            db.execute("SELECT row FROM table_rows WHERE id = ? AND key = ?", (*version, key)) for key in asked.keys
+            db.execute("SELECT row FROM table_rows WHERE id = ? AND key = ?", (*version, key))
+            for key in table_keys.keys
         )
-        return [row[0] if row else None for row in (found.fetchone() for found in rows)]
+        return [row[0] if row else None for row in (cursor.fetchone() for cursor in rows)]
 
     def append(self, events: Mapping[str, Sequence[RecentEvent]], keep: timedelta) -> Mapping[str, KeyFault]:
         now = _get_epoch_ms()
@@ -172,7 +175,7 @@ class SQLiteStore(OnlineStore):
         now = _get_epoch_ms()
         until = NEVER if keep is None else now + to_milliseconds(keep)
         owners = [self._name(check_key_name(name), owner) for owner in members]
-        rows = [(owner, one, until) for owner, some in zip(owners, members.values(), strict=True) for one in some]
+        rows = [(owner, member, until) for owner, some in zip(owners, members.values(), strict=True) for member in some]
         with self._writing() as db:
             db.execute(FORGET_MEMBERS, (now, PURGED + len(rows)))
             db.executemany(ADD_MEMBER, rows)
@@ -188,8 +191,8 @@ class SQLiteStore(OnlineStore):
                 now = _get_epoch_ms()
                 db.execute(DROP + "name = ? AND version = ? AND until <= ?", (name, check_key_name(version), now))
                 db.execute(UNPUBLISHED_VERSION, (name, version, kept, now + to_milliseconds(self.UNPUBLISHED)))
-                found = "SELECT id FROM versions WHERE name = ? AND version = ? AND place = ?"
-                number = db.execute(found, (name, version, UNPUBLISHED)).fetchone()
+                statement = "SELECT id FROM versions WHERE name = ? AND version = ? AND place = ?"
+                number = db.execute(statement, (name, version, UNPUBLISHED)).fetchone()
                 if number is None:
                     return False
                 values = [(*number, key, row) for key, row in part]
@@ -201,17 +204,17 @@ class SQLiteStore(OnlineStore):
     def publish(self, table: str, version: str) -> None:
         name, now = self._name(check_key_name(table)), _get_epoch_ms()
         with self._writing() as db:
-            found = db.execute(
+            row = db.execute(
                 "SELECT id, place, keep FROM versions WHERE name = ? AND version = ? AND until > ?",
                 (name, version, now),
             ).fetchone()
-            if found is not None:
-                number, place, keep = found
+            if row is not None:
+                number, place, keep = row
                 if place != PUBLISHED:
                     self._make_room(db, name, number)
                 until = NEVER if keep is None else now + keep
                 db.execute("UPDATE versions SET place = ?, until = ? WHERE id = ?", (PUBLISHED, until, number))
-        if found is None:
+        if row is None:
             raise make_nothing_written_error(table, version, self.versions(table))
         self._sweep()
 
@@ -230,9 +233,11 @@ class SQLiteStore(OnlineStore):
         return [version for version, _ in self._versions(table)]
 
     def _versions(self, table: str) -> list[tuple[str, int]]:
-        found = "SELECT version, place FROM versions WHERE name = ? AND place < ? AND until > ? ORDER BY place, version"
+        statement = (
+            "SELECT version, place FROM versions WHERE name = ? AND place < ? AND until > ? ORDER BY place, version"
+        )
         with self._connection() as db:
-            return db.execute(found, (self._name(check_key_name(table)), DROPPED, _get_epoch_ms())).fetchall()
+            return db.execute(statement, (self._name(check_key_name(table)), DROPPED, _get_epoch_ms())).fetchall()
 
     def drop(self, table: str, version: str) -> None:
         with self._writing() as db:
@@ -308,17 +313,17 @@ def _lay_out(db: sqlite3.Connection, file: Path) -> None:
         return
     db.execute("PRAGMA journal_mode = WAL")
     with _transaction(db, "EXCLUSIVE"):
-        (found,) = db.execute("PRAGMA user_version").fetchone()  # another may have been first
-        if found not in (0, LAYOUT):
+        (layout,) = db.execute("PRAGMA user_version").fetchone()  # another may have been first
+        if layout not in (0, LAYOUT):
             raise OnlineStoreError(
-                f"online store {file}: its layout is {found}, and this Endcap's is {LAYOUT}; remove the file: what it "
+                f"online store {file}: its layout is {layout}, and this Endcap's is {LAYOUT}; remove the file: what it "
                 "holds is made again",
                 code="online.layout-differs",
                 store=str(file),
-                found=found,
+                found=layout,
                 allowed=LAYOUT,
             )
-        if not found:
+        if not layout:
             for statement in TABLES.split(";")[:-1]:
                 db.execute(statement)
             db.execute(f"PRAGMA user_version = {LAYOUT}")
@@ -354,11 +359,11 @@ def _translate_error(file: Path, error: Exception) -> OnlineStoreError:
     text, store = str(error) or type(error).__name__, str(file)
     name = str(getattr(error, "sqlite_errorname", ""))
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        told = f"online store {store}: another process was writing for too long ({text})"
-        return OnlineStoreError(told, code="online.busy", store=store, reason=text)
+        message = f"online store {store}: another process was writing for too long ({text})"
+        return OnlineStoreError(message, code="online.busy", store=store, reason=text)
     if name == "SQLITE_FULL":
-        told = f"online store {store}: its disk is full ({text})"
-        return OnlineStoreError(told, code="online.full", store=store, reason=text)
+        message = f"online store {store}: its disk is full ({text})"
+        return OnlineStoreError(message, code="online.full", store=store, reason=text)
     return OnlineStoreError(f"online store {store}: {text}", code="online.unavailable", store=store, reason=text)
 
 

@@ -101,12 +101,12 @@ class Tables(Artifact):
         for place in (folder / f"{table}.parquet", folder / table):
             if place.exists():
                 return ds.dataset(place, format="parquet").to_table()
-        there = self.tables()
+        tables = self.tables()
         raise NotFoundError(
-            f"{self.title} {self.address} has no table {table!r}; it has {', '.join(there)}",
+            f"{self.title} {self.address} has no table {table!r}; it has {', '.join(tables)}",
             code="project.table-unknown",
             table=table,
-            known=there,
+            known=tables,
         )
 
     def to_pandas(self, table: str = "events") -> pd.DataFrame:
@@ -251,18 +251,18 @@ class Verdict(Artifact, Tabular):
     def __str__(self) -> str:
         from endcap.evaluation.verdict_text import describe_queries, explain_recipe, list_missing_evidence
 
-        conditions = [f"  {'✓' if one['passed'] else '⨯'} {one['text']}" for one in self.conditions]
-        conditions += [f"  ? {one}" for one in list_missing_evidence(self.facts)]
+        conditions = [f"  {'✓' if condition['passed'] else '⨯'} {condition['text']}" for condition in self.conditions]
+        conditions += [f"  ? {line}" for line in list_missing_evidence(self.facts)]
         warnings = [f"  ! {warning}" for warning in self.facts["warnings"]]
         judged = describe_queries(self.facts)
         table = text_table(*build_metric_table(self.facts))
-        notes = [f"  {told}" for told in [explain_recipe(self.facts)] if told]
+        notes = [f"  {note}" for note in [explain_recipe(self.facts)] if note]
         return "\n".join([f"{self.title}: {self.summary}", *conditions, judged, table, *notes, *warnings])
 
     def _repr_html_(self) -> str:
         from endcap.evaluation.verdict_text import explain_recipe
 
-        notes = [told for told in (explain_recipe(self.facts), *self.facts["warnings"]) if told]
+        notes = [note for note in (explain_recipe(self.facts), *self.facts["warnings"]) if note]
         return html_table(*build_metric_table(self.facts), caption=f"{self.title}: {self.summary}", notes=notes)
 
 

@@ -44,9 +44,9 @@ class ProjectBase:
         self._recommender, self._shop = recommender, shop
         self._online, self._run, self._progress = online, run, progress
         self._files = list(files)
-        self._made: dict[str, str] = {}
+        self._latest: dict[str, str] = {}
         self._notices: dict[str, list[Notice]] = {}
-        self._loaded: tuple[str, LoadedPackage] | None = None
+        self._loaded_package: tuple[str, LoadedPackage] | None = None
 
     @classmethod
     def of(
@@ -55,7 +55,7 @@ class ProjectBase:
         *,
         recommender: Mapping[str, Any] | None = None,
         shop: Mapping[str, Any] | None = None,
-        **others: Any,
+        **settings: Any,
     ) -> Self:
         """The project of a pipeline's step: a store's address, and resolved specs as documents.
 
@@ -65,13 +65,13 @@ class ProjectBase:
         from endcap.registry.address import resolve_registry_url
         from endcap.store import open_store
 
-        if "registry" in others:
-            others["registry"] = resolve_registry_url(others["registry"])
+        if "registry" in settings:
+            settings["registry"] = resolve_registry_url(settings["registry"])
         return cls(
             open_store(store),
             recommender=Recommender.model_validate(recommender) if recommender else None,
             shop=Shop.model_validate(shop) if shop else None,
-            **others,
+            **settings,
         )
 
     def replace(self, **settings: Any) -> Self:
@@ -108,7 +108,7 @@ class ProjectBase:
             progress=self._progress,
             files=self._files,
         )
-        other._made |= {name: address for name, address in self._made.items() if name in ("snapshot", "dataset")}
+        other._latest |= {name: address for name, address in self._latest.items() if name in ("snapshot", "dataset")}
         return other
 
     @property
@@ -125,13 +125,13 @@ class ProjectBase:
             raise UserError("this step needs a shop's spec, and there is none", code="project.no-shop")
         return self._shop
 
-    def _input(self, name: str, given: Input) -> str:
+    def _resolve_input(self, name: str, value: Input) -> str:
         """The address of what a step takes. Raises UserError where there is none."""
-        if isinstance(given, Artifact):
-            return given.address
-        if given:
-            return given
-        if name not in self._made:
+        if isinstance(value, Artifact):
+            return value.address
+        if value:
+            return value
+        if name not in self._latest:
             step = _MAKERS[name]
             raise UserError(
                 f"no {name} yet: call project.{step}() first, or give the {name}",
@@ -139,18 +139,18 @@ class ProjectBase:
                 input=name,
                 step=step,
             )
-        return self._made[name]
+        return self._latest[name]
 
-    def _made_now(self, name: str, address: str) -> str:
-        self._made[name] = address
+    def _remember(self, name: str, address: str) -> str:
+        self._latest[name] = address
         return address
 
-    def _facts(self, address: str) -> Mapping[str, Any]:
+    def _read_facts(self, address: str) -> Mapping[str, Any]:
         facts: Mapping[str, Any] = self.store.manifest(address)["facts"]
         return facts
 
     @contextmanager
-    def _following(self, step: str) -> Iterator[Progress]:
+    def _show_step(self, step: str) -> Iterator[Progress]:
         """What takes the step's lines; its notices are kept."""
         notices = self._notices[step] = []
         with show_progress(step) if self._progress is None else nullcontext(self._progress) as progress:
@@ -174,4 +174,4 @@ class ProjectBase:
     def _rows(self) -> Sequence[tuple[str, str]]:
         specs = [("recommender", self._recommender), ("shop", self._shop)]
         named = [(name, spec.name) for name, spec in specs if spec is not None]
-        return [*named, ("store", self.store.root), *self._made.items()]
+        return [*named, ("store", self.store.root), *self._latest.items()]

@@ -24,17 +24,19 @@ def make_contestants(project: ProjectT, models: Sequence[Any]) -> dict[str, Proj
     no label is called by its name, or where that is taken by its settings too. Raises UserError for a label that is
     wrong or given twice, and where a project asks or learns something else than this one; SpecError.
     """
-    found: dict[str, ProjectT] = {}
+    projects: dict[str, ProjectT] = {}
     for label, model in _iterate_models(models):
-        one = _make_project(project, model, label or str(model.get("name") if isinstance(model, Mapping) else model))
-        name = _choose_label(found, _list_names(model, one)) if label is None else label
-        _check_label(name, found)
-        found[name] = one
+        contestant = _make_project(
+            project, model, label or str(model.get("name") if isinstance(model, Mapping) else model)
+        )
+        name = _choose_label(projects, _list_names(model, contestant)) if label is None else label
+        _check_label(name, projects)
+        projects[name] = contestant
     from endcap.evaluation.comparability import refuse_unequal
 
-    for label, one in found.items():
-        refuse_unequal(label, one.recommender, one.shop, project.recommender, project.shop)
-    return found
+    for label, contestant in projects.items():
+        refuse_unequal(label, contestant.recommender, contestant.shop, project.recommender, project.shop)
+    return projects
 
 
 def _iterate_models(models: Sequence[Any]) -> Iterator[tuple[str | None, Any]]:
@@ -45,7 +47,7 @@ def _iterate_models(models: Sequence[Any]) -> Iterator[tuple[str | None, Any]]:
             yield None, model
 
 
-def _make_project(project: ProjectT, model: Any, told: str) -> ProjectT:
+def _make_project(project: ProjectT, model: Any, name: str) -> ProjectT:
     """The project that trains a model. told: what the model is called where it is wrong."""
     if not isinstance(model, str | Mapping):
         other: ProjectT = model
@@ -56,7 +58,7 @@ def _make_project(project: ProjectT, model: Any, told: str) -> ProjectT:
     try:
         return _replace_model(project, section)
     except SpecError as error:
-        raise SpecError([dataclasses.replace(one, file=told) for one in error.problems]) from error
+        raise SpecError([dataclasses.replace(problem, file=name) for problem in error.problems]) from error
 
 
 def _replace_model(project: ProjectT, section: Mapping[str, Any]) -> ProjectT:
@@ -64,7 +66,7 @@ def _replace_model(project: ProjectT, section: Mapping[str, Any]) -> ProjectT:
     try:
         return project.replace(model=section, search=None)
     except SpecError as error:
-        if not all(one.key.startswith("training") for one in error.problems):
+        if not all(problem.key.startswith("training") for problem in error.problems):
             raise
         return project.replace(model=section, search=None, training=None)
 

@@ -47,12 +47,12 @@ class DataMethods(ProjectBase):
         frames = {"events": events, "items": items, "customers": customers}
         if any(frame is not None for frame in frames.values()):
             self._shop = use_frames(self.shop, frames, self.store)
-        with self._following("ingest") as progress:
+        with self._show_step("ingest") as progress:
             address = ingest(self.shop, self.store, progress=progress)
-        facts = self._facts(address)
+        facts = self._read_facts(address)
         files = [file for notice in self._notices["ingest"] for file in notice.fields["files"]]
         summary = summarize_ingest(facts, files=len(files))
-        return Snapshot(self._made_now("snapshot", address), summary, facts, self.store)
+        return Snapshot(self._remember("snapshot", address), summary, facts, self.store)
 
     def features(self, snapshot: Input = None, *, until: datetime | str | None = None) -> Dataset:
         """Make sessions, the item table and event features of a snapshot: a dataset for all recommenders of the shop.
@@ -82,16 +82,16 @@ class DataMethods(ProjectBase):
         from endcap.description.summaries import summarize_features
         from endcap.features.retention import publish_dataset_rows
 
-        taken = self._input("snapshot", snapshot)
-        with self._following("features") as progress:
-            address = self._built(taken, until, progress)
-            told = self._told(taken, address, progress)
+        taken = self._resolve_input("snapshot", snapshot)
+        with self._show_step("features") as progress:
+            address = self._build_dataset(taken, until, progress)
+            description = self._describe_dataset(taken, address, progress)
             served = find_served_datasets(self.shop.name, self.store)
             published = publish_dataset_rows(
                 self.shop, address, self.store, progress, online=self._online, served=served
             )
-        facts = self._facts(address)
-        summary = f"{summarize_features(facts, told)}{published}"
+        facts = self._read_facts(address)
+        summary = f"{summarize_features(facts, description)}{published}"
         return Dataset(address, summary, facts, self.store)
 
     def describe(self, *, snapshot: Input = None, dataset: Input = None) -> Description:
@@ -120,26 +120,30 @@ class DataMethods(ProjectBase):
         from endcap.events.query import find_addresses
         from endcap.rules.read import read_rules
 
-        given = {name: self._input(name, one) for name, one in (("snapshot", snapshot), ("dataset", dataset)) if one}
+        inputs = {
+            name: self._resolve_input(name, value)
+            for name, value in (("snapshot", snapshot), ("dataset", dataset))
+            if value
+        }
         left_out = None
-        if not given:
-            given["snapshot"] = self.ingest().address
+        if not inputs:
+            inputs["snapshot"] = self.ingest().address
             left_out = [notice.fields for notice in self._notices["ingest"]]
-            with self._following("features") as progress:
-                given["dataset"] = self._built(given["snapshot"], None, progress)
-        log, made = find_addresses(self.store, shop=self.shop.name, **given)
-        with self._following("describe") as progress:
+            with self._show_step("features") as progress:
+                inputs["dataset"] = self._build_dataset(inputs["snapshot"], None, progress)
+        log, dataset_address = find_addresses(self.store, shop=self.shop.name, **inputs)
+        with self._show_step("describe") as progress:
             rules = read_rules(self.shop, progress)
-            return Description(describe(log, made, self.store, rules, left_out=left_out))
+            return Description(describe(log, dataset_address, self.store, rules, left_out=left_out))
 
-    def _built(self, snapshot: str, until: datetime | str | None, progress: Progress) -> str:
+    def _build_dataset(self, snapshot: str, until: datetime | str | None, progress: Progress) -> str:
         from endcap.features import build
 
         end = parse_date(until) if isinstance(until, str) and until else until or None
         assert not isinstance(end, str)
-        return self._made_now("dataset", build(self.shop, snapshot, self.store, until=end, progress=progress))
+        return self._remember("dataset", build(self.shop, snapshot, self.store, until=end, progress=progress))
 
-    def _told(self, snapshot: str, dataset: str, progress: Progress) -> Mapping[str, Any] | None:
+    def _describe_dataset(self, snapshot: str, dataset: str, progress: Progress) -> Mapping[str, Any] | None:
         """The description of a dataset that a step has made. What cannot be described is no reason to fail."""
         from endcap.description import describe
         from endcap.rules.read import read_rules
@@ -150,10 +154,10 @@ class DataMethods(ProjectBase):
         except UserError as error:  # the evaluate step stops at it
             progress(Notice(f"the blacklist cannot be held against the log: {error}"))
         try:
-            told = describe(snapshot, dataset, self.store, rules)
+            description = describe(snapshot, dataset, self.store, rules)
         except NotFoundError:  # the snapshot that the dataset was made of is no more
             return None
-        for warning in told["warnings"]:
+        for warning in description["warnings"]:
             if warning["name"] not in ("files_left_out", "bad_rows"):  # which ingest tells
                 progress(Notice(warning["text"], **{name: warning[name] for name in warning if name != "text"}))
-        return told
+        return description

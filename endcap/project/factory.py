@@ -70,7 +70,7 @@ def open_project(
     'vsknn'
     """
     file = find_spec(str(spec)) if isinstance(spec, str | Path) else None
-    given = {"store": None if store is None else str(store), "registry": registry, "online": online}
+    places_given = {"store": None if store is None else str(store), "registry": registry, "online": online}
     frames = {
         name: frame
         for name, frame in (("events", events), ("items", items), ("customers", customers))
@@ -85,7 +85,7 @@ def open_project(
         else:
             loaded = load(find_spec(str(spec)), env=env, sets=sets)
     with _collect_problems(problems):
-        places = resolve(file, env, given)
+        places = resolve(file, env, places_given)
     if problems:
         raise SpecError(list(dict.fromkeys(problems)))
     opened = open_store(places.store)

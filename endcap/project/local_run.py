@@ -72,8 +72,8 @@ class LocalRun:
                 check_address(registry)
             else:
                 get_default_uri(store)
-        given = {**resolved(loaded), "store": store.root, "registry": registry, **parameters}
-        arguments = dict.fromkeys(names, "") | {name: given[name] for name in given if name in names}
+        values = {**resolved(loaded), "store": store.root, "registry": registry, **parameters}
+        arguments = dict.fromkeys(names, "") | {name: values[name] for name in values if name in names}
         return cls(make_run_name(loaded.recommender.name), pipeline, loaded, store, arguments, online_store)
 
     @property

@@ -20,9 +20,9 @@ def build_metric_table(facts: Mapping[str, Any]) -> tuple[list[str], list[tuple[
     """Columns and rows of a verdict: a row a model, its metrics at the deepest cutoff, the interval of its MRR."""
     models, known = facts["metrics"], facts.get("models", {})
     cutoff = find_deepest_cutoff(facts)
-    wanted = [*(f"{name}@{cutoff}" for name in SHOWN_METRICS), P90_MS]
+    columns_shown = [*(f"{name}@{cutoff}" for name in SHOWN_METRICS), P90_MS]
     # A verdict of an earlier release lacks metrics that came later.
-    names = [name for name in wanted if all(name in metrics for metrics in models.values())]
+    names = [name for name in columns_shown if all(name in metrics for metrics in models.values())]
     columns = ["model", *names, f"{facts['confidence']:.0%} of mrr@{cutoff}"]
     rows = []
     for name, metrics in models.items():
@@ -78,9 +78,9 @@ def find_best(facts: Mapping[str, Any], metric: str, labels: Sequence[str]) -> s
 def _format_metric(facts: Mapping[str, Any], label: str, metric: str, *, mark: bool) -> str:
     value, interval = facts["metrics"][label][metric], facts["intervals"][label].get(metric)
     digits = 2 if metric == P90_MS else 4
-    told = f"{value:.{digits}f}{BEST_MARK if mark else ' '}"
+    text = f"{value:.{digits}f}{BEST_MARK if mark else ' '}"
     between = metric != P90_MS and interval is not None
-    return f"{told} {interval[0]:.{digits}f}-{interval[1]:.{digits}f}" if between else told.rstrip()
+    return f"{text} {interval[0]:.{digits}f}-{interval[1]:.{digits}f}" if between else text.rstrip()
 
 
 def _format_difference(numbers: Sequence[float]) -> str:

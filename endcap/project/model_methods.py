@@ -26,12 +26,12 @@ class ModelMethods(ProjectBase):
         """
         from endcap.training import describe, fit_champion, train
 
-        taken = self._input("dataset", dataset)
-        with self._following("train") as progress:
+        taken = self._resolve_input("dataset", dataset)
+        with self._show_step("train") as progress:
             address = train(self.recommender, taken, self.store, self.registry or None, progress=progress)
             fit_champion(self.recommender, taken, self.store, self.registry or None, progress=progress)
-        facts = self._facts(address)
-        return Trained(self._made_now("trained", address), describe(facts), facts, self.store)
+        facts = self._read_facts(address)
+        return Trained(self._remember("trained", address), describe(facts), facts, self.store)
 
     def search(self, dataset: Input = None, **settings: Any) -> Trained:
         """Find the model's settings by trials, and fit the model with the best: `train` with these `search` settings.
@@ -56,8 +56,8 @@ class ModelMethods(ProjectBase):
         """
         document = self.recommender.model_dump(mode="json", exclude_none=True)
         searching = self.replace(search={**document.get("search", {}), **settings})
-        trained = searching.train(self._input("dataset", dataset))
-        self._made_now("trained", trained.address)
+        trained = searching.train(self._resolve_input("dataset", dataset))
+        self._remember("trained", trained.address)
         return trained
 
     def evaluate(self, trained: Input = None, *, dataset: Input = None, version: str = "") -> Verdict:
@@ -86,26 +86,28 @@ class ModelMethods(ProjectBase):
 
         registry = self.registry or None
         if version:
-            data = self._input("dataset", dataset)
-            model = self._fitted_version(version, data)
+            data = self._resolve_input("dataset", dataset)
+            model = self._fit_version(version, data)
         else:
-            model = self._input("trained", trained)
-            data = str(self._facts(model)["dataset"]) if dataset is None else self._input("dataset", dataset)
-        with self._following("evaluate") as progress:
+            model = self._resolve_input("trained", trained)
+            data = (
+                str(self._read_facts(model)["dataset"]) if dataset is None else self._resolve_input("dataset", dataset)
+            )
+        with self._show_step("evaluate") as progress:
             address = judge(self.recommender, data, model, self.store, registry, shop=self._shop, progress=progress)
             publish_report(self.recommender.name, address, self.store, registry, progress=progress)
-        facts = self._facts(address)
+        facts = self._read_facts(address)
         if not version:  # which there is nothing to make of
-            self._made_now("verdict", address)
+            self._remember("verdict", address)
         return Verdict(address, describe_verdict(facts), facts, self.store)
 
-    def _fitted_version(self, version: str, dataset: str) -> str:
+    def _fit_version(self, version: str, dataset: str) -> str:
         """The address of what can be judged of a registered version."""
         from endcap.registry import open_registry
         from endcap.training import fit_version
 
         registered = open_registry(self.registry or None, self.store).version(self.recommender.name, version)
-        with self._following("train") as progress:
+        with self._show_step("train") as progress:
             return fit_version(registered, self.recommender, dataset, self.store, progress=progress)
 
     def compare(self, *models: Any, dataset: Input = None, **labelled: Any) -> Comparison:
@@ -139,14 +141,17 @@ class ModelMethods(ProjectBase):
         from endcap.project.contestants import SPEC_MODEL, make_contestants
         from endcap.report import publish_comparison_report
 
-        taken, every = self._input("dataset", dataset), [*models, *([labelled] if labelled else [])]
+        taken, every = self._resolve_input("dataset", dataset), [*models, *([labelled] if labelled else [])]
         projects = make_contestants(self, every or [SPEC_MODEL])
-        made = [ComparedModel(label, one.recommender, one.train(taken).address) for label, one in projects.items()]
-        with self._following("compare") as progress:
-            address = compare(made, taken, self.store, shop=self._shop, progress=progress)
+        compared = [
+            ComparedModel(label, project.recommender, project.train(taken).address)
+            for label, project in projects.items()
+        ]
+        with self._show_step("compare") as progress:
+            address = compare(compared, taken, self.store, shop=self._shop, progress=progress)
             publish_comparison_report(self.recommender.name, address, self.store, progress=progress)
-        facts = self._facts(address)
-        return Comparison(address, f"{len(made)} models on {describe_queries(facts)}", facts, self.store)
+        facts = self._read_facts(address)
+        return Comparison(address, f"{len(compared)} models on {describe_queries(facts)}", facts, self.store)
 
     def refit(self, verdict: Input = None) -> Package:
         """Fit the winner on all data, and write its package.
@@ -164,12 +169,12 @@ class ModelMethods(ProjectBase):
         """
         from endcap.training import refit
 
-        taken = self._input("verdict", verdict)
-        judged = self._facts(taken)
-        with self._following("refit") as progress:
+        taken = self._resolve_input("verdict", verdict)
+        judged = self._read_facts(taken)
+        with self._show_step("refit") as progress:
             address = refit(
                 self.recommender, judged["dataset"], judged["trained"], taken, self.store, progress=progress
             )
         size = sum(described["bytes"] for described in self.store.manifest(address)["files"].values())
-        facts = self._facts(address)
-        return Package(self._made_now("package", address), f"{size / 1e6:,.1f} MB", facts, self.store)
+        facts = self._read_facts(address)
+        return Package(self._remember("package", address), f"{size / 1e6:,.1f} MB", facts, self.store)

@@ -94,11 +94,13 @@ class Project(DataMethods, ModelMethods, ReleaseMethods, ReadMethods):
         date = until.isoformat() if isinstance(until, datetime) else until or ""
         loaded = Loaded(self.recommender, self.shop, self._files)
         online = {"online": self._online} if "online" in parameters_of(pipeline) else {}
-        given = {"logical_date": date, **online, **parameters}
-        local = LocalRun.of(loaded, pipeline, self.store, registry=self.registry, online_store=self._online, **given)
+        arguments = {"logical_date": date, **online, **parameters}
+        local = LocalRun.of(
+            loaded, pipeline, self.store, registry=self.registry, online_store=self._online, **arguments
+        )
         results: dict[str, str] = {}
         faults: list[StepFailure] = []
-        with self._following(pipeline) as progress:
+        with self._show_step(pipeline) as progress:
 
             def listen(event: RunEvent) -> None:
                 if isinstance(event, Said):
@@ -120,5 +122,7 @@ class Project(DataMethods, ModelMethods, ReleaseMethods, ReadMethods):
                     code=failed.fault.code,
                     **{**failed.fault.fields, "run": local.name, "step": failed.step},
                 ) from error
-        self._made |= {STEPS[step].makes: made for step, made in results.items() if step in STEPS and STEPS[step].makes}
+        self._latest |= {
+            STEPS[step].makes: result for step, result in results.items() if step in STEPS and STEPS[step].makes
+        }
         return PipelineRun(read_run(self.store, local.name), results)

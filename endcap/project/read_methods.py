@@ -183,8 +183,8 @@ class ReadMethods(ProjectBase):
         from endcap.events.query import query
 
         addresses = {
-            name: self._input(name, given) if given is not None else self._made.get(name)
-            for name, given in (("snapshot", snapshot), ("dataset", dataset))
+            name: self._resolve_input(name, value) if value is not None else self._latest.get(name)
+            for name, value in (("snapshot", snapshot), ("dataset", dataset))
         }
         return query(sql, self.store, shop=self.shop.name, snapshot=addresses["snapshot"], dataset=addresses["dataset"])
 
@@ -192,8 +192,8 @@ class ReadMethods(ProjectBase):
         from endcap.registry import open_registry
         from endcap.registry.package import load_package
 
-        if package is not None or (not version and "package" in self._made):
-            address = self._input("package", package)
+        if package is not None or (not version and "package" in self._latest):
+            address = self._resolve_input("package", package)
         else:
             registry, name = open_registry(self.registry or None, self.store), self.recommender.name
             registered = registry.version(name, version) if version else registry.champion(name)
@@ -204,6 +204,6 @@ class ReadMethods(ProjectBase):
                     recommender=name,
                 )
             address = registered.package
-        if self._loaded is None or self._loaded[0] != address:
-            self._loaded = address, load_package(self.store.fetch(address, verify=True))
-        return self._loaded[1]
+        if self._loaded_package is None or self._loaded_package[0] != address:
+            self._loaded_package = address, load_package(self.store.fetch(address, verify=True))
+        return self._loaded_package[1]

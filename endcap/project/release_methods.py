@@ -27,12 +27,12 @@ class ReleaseMethods(ProjectBase):
         """
         from endcap.registry import describe_version, open_registry, register
 
-        taken, registry = self._input("package", package), self.registry or None
+        taken, registry = self._resolve_input("package", package), self.registry or None
         name = self.recommender.name
-        judged = self._facts(taken)["verdict"] if verdict is None else self._input("verdict", verdict)
-        with self._following("register") as progress:
+        judged = self._read_facts(taken)["verdict"] if verdict is None else self._resolve_input("verdict", verdict)
+        with self._show_step("register") as progress:
             version = register(self.recommender, taken, judged, self.store, registry, run=self._run, progress=progress)
-        self._made_now("version", version)
+        self._remember("version", version)
         registered = open_registry(registry, self.store).version(name, version)
         return Registered(registered, describe_version(name, version, self.store, registry))
 
@@ -55,11 +55,15 @@ class ReleaseMethods(ProjectBase):
         """
         from endcap.deploy import deploy, describe, read_state
 
-        number = version.number if isinstance(version, Registered) else self._input("version", version)
+        number = version.number if isinstance(version, Registered) else self._resolve_input("version", version)
         name, outcome = self.recommender.name, ""
-        with self._following("deploy") as progress:
+        with self._show_step("deploy") as progress:
             state = deploy(self.recommender, number, self.store, self.registry or None)
-            served = [] if state is None else [one.version for one in (state.stable, state.canary) if one is not None]
+            served = (
+                []
+                if state is None
+                else [target.version for target in (state.stable, state.canary) if target is not None]
+            )
             if namespace and number in served:
                 from endcap.cluster import connect
                 from endcap.deploy.reconcile import reconcile
@@ -102,17 +106,19 @@ class ReleaseMethods(ProjectBase):
         from endcap.batch import PATIENCE, ListRequest, describe_lists, publish_lists, recommend
         from endcap.online import open_online, resolve_online_url
 
-        taken = self._input("dataset", dataset)
-        wanted = ListRequest(dataset=taken, version=version or None, customers=customers or None)
-        with self._following("recommend") as progress:
-            made = recommend(
-                self.recommender, self.shop, self.store, self.registry or None, request=wanted, progress=progress
+        taken = self._resolve_input("dataset", dataset)
+        request = ListRequest(dataset=taken, version=version or None, customers=customers or None)
+        with self._show_step("recommend") as progress:
+            version_lists = recommend(
+                self.recommender, self.shop, self.store, self.registry or None, request=request, progress=progress
             )
             address = resolve_online_url(self._online, self.store.root) if publish else None
             if address is None:
                 progress("no online store: the lists are not published")
             else:
                 with open_online(address, shop=self.shop.name, timeout=PATIENCE) as online:
-                    publish_lists(self.recommender, made, self.store, online, progress=progress)
-        self._made_now("recommendations", made[0].address)
-        return Lists(made, address is not None, describe_lists(made, published=address is not None), self.store)
+                    publish_lists(self.recommender, version_lists, self.store, online, progress=progress)
+        self._remember("recommendations", version_lists[0].address)
+        return Lists(
+            version_lists, address is not None, describe_lists(version_lists, published=address is not None), self.store
+        )

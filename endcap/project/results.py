@@ -48,14 +48,14 @@ class Versions(list["Version"], Tabular):
     def _rows(self) -> list[tuple[Any, ...]]:
         return [
             (
-                one.version,
-                one.state,
-                ", ".join(one.aliases),
-                format_moment(one.created),
-                one.tags.get("dataset", ""),
-                one.why,
+                version.version,
+                version.state,
+                ", ".join(version.aliases),
+                format_moment(version.created),
+                version.tags.get("dataset", ""),
+                version.why,
             )
-            for one in self
+            for version in self
         ]
 
     def to_arrow(self) -> pa.Table:
@@ -85,7 +85,9 @@ class Deployed:
     def _repr_html_(self) -> str:
         state = self.state
         targets = [] if state is None else [("stable", state.stable, None), ("canary", state.canary, state.canary)]
-        rows = [(name, one.version, share and share.share, one.package) for name, one, share in targets if one]
+        rows = [
+            (name, target.version, share and share.share, target.package) for name, target, share in targets if target
+        ]
         return html_table(["variant", "version", "share", "package"], rows, caption=f"Deployment: {self.summary}")
 
 
@@ -93,7 +95,7 @@ class Deployed:
 class Lists(Tabular):
     """Every customer's list, of each version that serves: what `recommend` made. Its rows are the first version's."""
 
-    made: Sequence[VersionLists]
+    versions: Sequence[VersionLists]
     published: bool
     summary: str
     store: Store = field(repr=False, compare=False)
@@ -101,7 +103,7 @@ class Lists(Tabular):
     @property
     def address(self) -> str:
         """Of the first version's lists, the champion's."""
-        return self.made[0].address
+        return self.versions[0].address
 
     def to_arrow(self) -> pa.Table:
         """A row a customer: `customer`, `items` best first, `scores`, `model_version`, `made`."""
@@ -113,7 +115,7 @@ class Lists(Tabular):
         return f"Lists: {self.summary}"
 
     def _repr_html_(self) -> str:
-        rows = [(one.version, one.facts["customers"], one.facts["k"], one.address) for one in self.made]
+        rows = [(lists.version, lists.facts["customers"], lists.facts["k"], lists.address) for lists in self.versions]
         return html_table(["version", "customers", "items each", "address"], rows, caption=f"Lists: {self.summary}")
 
 

@@ -32,8 +32,8 @@ class NamedVersion:
     @classmethod
     def of(cls, text: str) -> NamedVersion | None:
         """None where the text is none."""
-        found = _NAMED.fullmatch(text)
-        return None if found is None else cls(found[1], found[2] or found[3])
+        match = _NAMED.fullmatch(text)
+        return None if match is None else cls(match[1], match[2] or match[3])
 
 
 def open_version(
@@ -75,10 +75,10 @@ def _find_version(named: NamedVersion, store: Store, registry_uri: str) -> Versi
     registry = open_registry(registry_uri or None, store)
     if named.which.isdecimal():
         return registry.version(named.recommender, named.which)
-    found = registry.champion if named.which == "champion" else registry.challenger
-    version = found(named.recommender)
+    find = registry.champion if named.which == "champion" else registry.challenger
+    version = find(named.recommender)
     if version is None:
-        known = [one.version for one in registry.versions(named.recommender)]
+        known = [known_version.version for known_version in registry.versions(named.recommender)]
         raise NotFoundError(
             f"{named.recommender} has no {named.which}; its versions: {', '.join(known) or 'none'}",
             code="project.no-such-alias",

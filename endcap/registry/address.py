@@ -19,9 +19,9 @@ _SQLITE = ("timeout", "isolation_level", "detect_types", "check_same_thread", "c
 _EXAMPLES = "http://mlflow:5000, sqlite:////folder/mlflow.db or postgresql://HOST/DATABASE"
 
 
-def resolve_registry_url(given: str = "") -> str:
+def resolve_registry_url(address: str = "") -> str:
     """Which registry a step is to use: the one given, else the environment's; empty: the store's own."""
-    return given or variable(REGISTRY)
+    return address or variable(REGISTRY)
 
 
 def check_address(uri: str) -> None:

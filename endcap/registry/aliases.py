@@ -34,19 +34,19 @@ def set_alias(client: Any, name: str, alias: str, version: str, hold: Hold) -> N
     for pause in (*ALIAS_WAITS, None):
         hold.check()
         client.set_registered_model_alias(name, alias, version)
-        there = read_aliases(client, name).get(alias)
-        if there == version:
+        current = read_aliases(client, name).get(alias)
+        if current == version:
             return
         if pause is not None:
             time.sleep(pause)
     raise TransientError(
-        f"{name} version {version} was made the {alias}, but the registry has {there or 'none'} as such: something "
+        f"{name} version {version} was made the {alias}, but the registry has {current or 'none'} as such: something "
         "other than Endcap sets aliases there. See what it is, then run again",
         code="registry.alias-differs",
         recommender=name,
         alias=alias,
         version=version,
-        found=there,
+        found=current,
     )
 
 

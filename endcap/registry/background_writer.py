@@ -42,16 +42,16 @@ class BackgroundWriter:
 
     def check(self) -> None:
         """Raise what the first writings met that no other attempt mends, such as UserError for a wrong address."""
-        for one in self._begun:
-            if one.done():
-                one.result()
-        self._begun = [one for one in self._begun if not one.done()]
+        for future in self._begun:
+            if future.done():
+                future.result()
+        self._begun = [future for future in self._begun if not future.done()]
 
     def finish(self) -> None:
         """Wait until all is written. Raises as `check` does."""
         self._thread.shutdown(wait=True)
-        for one in self._begun:
-            one.result()
+        for future in self._begun:
+            future.result()
 
     def abandon(self) -> None:
         """Write what was begun, and nothing more."""

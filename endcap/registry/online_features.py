@@ -39,13 +39,15 @@ class OnlineFeatures:
         asks = [needs_shopper_data(request, owned=owned) for request in requests]
         customers = [request.customer if ask else None for request, ask in zip(requests, asks, strict=True)]
         sessions = [request.session if ask else None for request, ask in zip(requests, asks, strict=True)]
-        found = self._store.look_up(customers, sessions, self._most)
+        data = self._store.look_up(customers, sessions, self._most)
         listed, away = self._listed(requests)
-        has = found.owned if owned else [()] * len(requests)
+        has = data.owned if owned else [()] * len(requests)
         degraded = [
-            (found.degraded and ask) or number in found.unreadable or number in away for number, ask in enumerate(asks)
+            (data.degraded and ask) or number in data.unreadable or number in away for number, ask in enumerate(asks)
         ]
-        known = [ShopperContext(*told) for told in zip(found.events, has, listed, found.seen, degraded, strict=True)]
+        known = [
+            ShopperContext(*values) for values in zip(data.events, has, listed, data.recognised, degraded, strict=True)
+        ]
         return known, degraded
 
     def close(self) -> None:
@@ -54,15 +56,23 @@ class OnlineFeatures:
 
     def _listed(self, requests: Sequence[RankRequest]) -> tuple[list[PrecomputedList | None], set[int]]:
         """The batch's list for each request that will do with it, and the requests whose list could not be read."""
-        wanted = {place: one.customer for place, one in enumerate(requests) if one.precomputed and one.customer}
+        customers_by_place = {
+            place: request.customer
+            for place, request in enumerate(requests)
+            if request.precomputed and request.customer
+        }
         lists: list[PrecomputedList | None] = [None] * len(requests)
-        if not wanted:
+        if not customers_by_place:
             return lists, set()
-        customers = list(dict.fromkeys(wanted.values()))
-        found = self._store.rows(self._lists, customers)
-        rows = dict(zip(customers, found.rows, strict=True))
-        away = set(wanted) if found.degraded else {at for at, one in wanted.items() if one in found.unreadable}
-        for place, customer in wanted.items():
+        customers = list(dict.fromkeys(customers_by_place.values()))
+        table_rows = self._store.rows(self._lists, customers)
+        rows = dict(zip(customers, table_rows.rows, strict=True))
+        away = (
+            set(customers_by_place)
+            if table_rows.degraded
+            else {at for at, customer in customers_by_place.items() if customer in table_rows.unreadable}
+        )
+        for place, customer in customers_by_place.items():
             try:
                 lists[place] = _parse_list(rows[customer])
             except (ValueError, TypeError, KeyError):

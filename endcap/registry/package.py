@@ -88,11 +88,11 @@ class LoadedPackage(PackageContents):
         written = self.example["answer"]
         try:
             answer: Any = _rank_request(self.ranker, self.example["request"])
-            found, expected = _list_scores(answer), _list_scores(written)
+            scores, expected = _list_scores(answer), _list_scores(written)
         except (RequestError, *package_files.DAMAGE_ERRORS) as error:  # files that do not fit each other
-            answer, found, expected = f"{type(error).__name__}: {error}", [], [0.0]
-        same = len(found) == len(expected)
-        if not same or not np.allclose(found, expected, rtol=SCORE_TOLERANCE, atol=SCORE_TOLERANCE):
+            answer, scores, expected = f"{type(error).__name__}: {error}", [], [0.0]
+        same = len(scores) == len(expected)
+        if not same or not np.allclose(scores, expected, rtol=SCORE_TOLERANCE, atol=SCORE_TOLERANCE):
             raise IntegrityError(
                 f"the package's example request is answered with {answer}, at its writing with {written}; "
                 f"it was written with {self.environment}, this is {describe_environment()}",

@@ -35,9 +35,13 @@ EpochMilliseconds = Annotated[int, Ge(-62_135_596_800_000), Le(253_402_300_799_9
 """Epoch ms, of years that a calendar has."""
 
 
-class RecipeShape(TypedDict):
-    model: dict[str, Any]
-    found: dict[str, Any]
+RecipeShape = TypedDict(  # noqa: UP013 (no name of ours is `found`, and this key is stored)
+    "RecipeShape",
+    {
+        "model": dict[str, Any],
+        "found": dict[str, Any],
+    },
+)
 
 
 class InfoShape(TypedDict, total=False):
@@ -115,7 +119,7 @@ def read_vocabulary(folder: Path, name: str) -> Vocabulary:
     """The item ids. Raises IntegrityError, OSError, ValueError, KeyError, TypeError."""
     vocabulary = Vocabulary.load(find_file(folder, name))
     ids = vocabulary.ids
-    if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids) or len(set(ids)) != len(ids):
+    if not isinstance(ids, list) or not all(isinstance(item, str) for item in ids) or len(set(ids)) != len(ids):
         raise ValueError(f"{name} is no list of different texts")
     return vocabulary
 

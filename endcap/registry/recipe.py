@@ -48,13 +48,13 @@ class Recipe:
     """How to fit the model of a package on a recommender's training part.
 
     package: its address. settings: of the fit: the split, what is predicted and the workers are the recommender's, all
-    else is the package's own, its model as a search left it. found: what its fits found out, such as the number of
-    epochs.
+    else is the package's own, its model as a search left it. fit_results: what its fits found out, such as the
+    number of epochs.
     """
 
     package: str
     settings: FitSettings
-    found: Mapping[str, Any]
+    fit_results: Mapping[str, Any]
 
     @classmethod
     def of(cls, package: str, recommender: Recommender, store: Store) -> Recipe:
@@ -88,7 +88,7 @@ class Recipe:
         """Of the fitted recipe, on the training part of a dataset. Raises UserError where a class is not here."""
         own = own_code(self.model, *self.settings.preprocessing)
         made_of = [get_content_key(self.package), get_content_key(dataset)]
-        return fingerprint(made_of, self.settings.key(), dict(self.found), fingerprint_code(RECIPE, *own))
+        return fingerprint(made_of, self.settings.key(), dict(self.fit_results), fingerprint_code(RECIPE, *own))
 
 
 def read_recipe_facts(package: str, store: Store) -> Json:

@@ -47,7 +47,7 @@ def register(
             lacking=lacking,
         )
     if not facts["passed"]:
-        failed = [one["text"] for one in facts["conditions"] if not one["passed"]]
+        failed = [condition["text"] for condition in facts["conditions"] if not condition["passed"]]
         raise UserError(
             f"{package} is not registered: its gate failed ({', '.join(failed)})",
             code="registry.gate-failed",
@@ -65,10 +65,12 @@ def register(
         "run": run,
         "verdict": verdict,
     }
-    if moving := sorted({one for name, one in tags.items() if name in IMAGES and one and "@sha256:" not in one}):
+    if moving := sorted(
+        {image for name, image in tags.items() if name in IMAGES and image and "@sha256:" not in image}
+    ):
         progress(f"warning: the lineage names {', '.join(moving)} by a tag, which can be moved; name images by digest")
     by_gate = recommender.approval == "gate"
-    why = "; ".join(one["text"] for one in facts["conditions"]) or "the gate has no conditions"
+    why = "; ".join(condition["text"] for condition in facts["conditions"]) or "the gate has no conditions"
     registry, logged = open_registry(registry_uri, store), facts.get("mlflow_run")
     version = registry.add(
         recommender.name,
@@ -85,11 +87,11 @@ def register(
 
 def describe_version(name: str, version: str, store: Store, registry_uri: str | None = None) -> str:
     """One line on a version: its state, who decided, its aliases."""
-    one = open_registry(registry_uri, store).version(name, version)
-    if one.state == "pending":
+    version_record = open_registry(registry_uri, store).version(name, version)
+    if version_record.state == "pending":
         return f"{name} version {version}, pending: `endcap registry approve {name} {version}` lets it go on"
-    aliases = f", {' and '.join(one.aliases)}" if one.aliases else ""
-    return f"{name} version {version}, {one.state} by {one.by}{aliases}"
+    aliases = f", {' and '.join(version_record.aliases)}" if version_record.aliases else ""
+    return f"{name} version {version}, {version_record.state} by {version_record.by}{aliases}"
 
 
 def _list_images(package: str, store: Store) -> dict[str, str]:

@@ -112,7 +112,7 @@ class TrainingRun:
 
         named = {make_metric_name(name): str(value)[:MAX_VALUE] for name, value in flatten(parameters)}
         fresh = {name: value for name, value in named.items() if name not in self._parameters}
-        for some in _split_batches([Param(*one) for one in fresh.items()], MAX_PARAMETERS):
+        for some in _split_batches([Param(*pair) for pair in fresh.items()], MAX_PARAMETERS):
             self._client.log_batch(self.id, params=some)
         changed = {name: value for name, value in named.items() if self._parameters.get(name, value) != value}
         self._parameters |= fresh
@@ -155,7 +155,7 @@ class TrainingRun:
         """Set metrics that are no series: what has this value already stays as it is."""
         from mlflow.entities import Metric
 
-        fresh = [Metric(name, one, moment, 0) for name, one in values.items() if self._values.get(name) != one]
+        fresh = [Metric(name, value, moment, 0) for name, value in values.items() if self._values.get(name) != value]
         for some in _split_batches(fresh, MAX_BATCH):
             self._client.log_batch(self.id, metrics=some)
         self._values |= values
@@ -187,8 +187,8 @@ class TrainingRun:
     def _steps(self, metric: str) -> set[int]:
         if metric not in self._known:
             # A new run has none: the registry is not asked.
-            there = [] if self.new else self._client.get_metric_history(self.id, metric)
-            self._known[metric] = {int(one.step) for one in there}
+            history = [] if self.new else self._client.get_metric_history(self.id, metric)
+            self._known[metric] = {int(metric_point.step) for metric_point in history}
         return self._known[metric]
 
 

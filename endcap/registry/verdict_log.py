@@ -49,6 +49,8 @@ def link_version(registry: Registry, run: str, version: Version) -> None:
 
 def _summarise_verdict(verdict: Json) -> str:
     """A line a condition, after what is missing to decide."""
-    lines = [f"undecided: {one}" for one in verdict["evidence"]["lacking"]]
-    lines += [f"{'passed' if one['passed'] else 'failed'}: {one['text']}" for one in verdict["conditions"]]
+    lines = [f"undecided: {reason}" for reason in verdict["evidence"]["lacking"]]
+    lines += [
+        f"{'passed' if condition['passed'] else 'failed'}: {condition['text']}" for condition in verdict["conditions"]
+    ]
     return "\n".join(lines) or "the gate has no conditions"

@@ -45,13 +45,13 @@ def get_default_uri(store: Store) -> str:
             store=store.root,
             variable="ENDCAP_REGISTRY",
         )
-    if found := next((letter for letter in "?%" if letter in folder), None):
+    if bad_letter := next((letter for letter in "?%" if letter in folder), None):
         raise UserError(
-            f"store {folder}: found {found!r}, which a registry's address cannot hold; "
+            f"store {folder}: found {bad_letter!r}, which a registry's address cannot hold; "
             "name another folder, or another registry (--registry sqlite:////folder/mlflow.db)",
             code="registry.folder-name",
             store=folder,
-            found=found,
+            found=bad_letter,
         )
     return f"{SQLITE}{folder}/mlflow.db"
 
@@ -125,31 +125,31 @@ class Registry:
 
     def names(self) -> list[str]:
         """Names of all recommenders that have versions."""
-        found: list[str] = []
+        recommenders: list[str] = []
         page = None
         while True:
             models = self.client.search_registered_models(max_results=1000, page_token=page)
-            found += [str(model.name) for model in models]
+            recommenders += [str(model.name) for model in models]
             page = models.token
             if not page:
-                return sorted(found)
+                return sorted(recommenders)
 
     def versions(self, name: str) -> list[Version]:
         """All versions of a recommender, oldest first; none where nothing was registered."""
         aliases = read_aliases(self.client, name)
-        found = self.client.search_model_versions(f"name = '{name}'", max_results=10_000)
-        return sorted((self._version(one, aliases) for one in found), key=lambda one: int(one.version))
+        records = self.client.search_model_versions(f"name = '{name}'", max_results=10_000)
+        return sorted((self._version(record, aliases) for record in records), key=lambda record: int(record.version))
 
     def version(self, name: str, version: str) -> Version:
         """One version. Raises NotFoundError."""
         known = self.versions(name)
-        for one in known:
-            if one.version == str(version):
-                return one
-        versions = [one.version for one in known]
-        there = ", ".join(versions) or "none; `endcap run` registers the first"
+        for known_version in known:
+            if known_version.version == str(version):
+                return known_version
+        versions = [known_version.version for known_version in known]
+        listed = ", ".join(versions) or "none; `endcap run` registers the first"
         raise NotFoundError(
-            f"{name} has no version {version} in {self.uri}; there are: {there}",
+            f"{name} has no version {version} in {self.uri}; there are: {listed}",
             code="registry.version-not-found",
             recommender=name,
             registry=self.uri,
@@ -175,7 +175,7 @@ class Registry:
         """
 
         def find_or_make() -> str:
-            known = [one for one in self.versions(name) if one.package == package]
+            known = [registered for registered in self.versions(name) if registered.package == package]
             if known:
                 if DIGEST_TAG in tags and DIGEST_TAG not in known[0].tags:  # of a release before
                     self.client.set_model_version_tag(name, known[0].version, DIGEST_TAG, tags[DIGEST_TAG])
@@ -212,17 +212,17 @@ class Registry:
     def promote(self, name: str, version: str) -> Version:
         """Make an approved version the champion. Raises UserError where it is not approved."""
         with self.deciding(name) as hold:
-            one = self.version(name, version)
-            if one.state != "approved":
+            current = self.version(name, version)
+            if current.state != "approved":
                 raise UserError(
-                    f"{name} version {version} is {one.state}; allowed: an approved version. Approve it first",
+                    f"{name} version {version} is {current.state}; allowed: an approved version. Approve it first",
                     code="registry.not-approved",
                     recommender=name,
-                    version=one.version,
-                    found=one.state,
+                    version=current.version,
+                    found=current.state,
                 )
-            set_alias(self.client, name, CHAMPION, one.version, hold)
-            if CHALLENGER in one.aliases:
+            set_alias(self.client, name, CHAMPION, current.version, hold)
+            if CHALLENGER in current.aliases:
                 drop_alias(self.client, name, CHALLENGER, hold)
             return self.version(name, version)
 
@@ -234,9 +234,9 @@ class Registry:
         """The id of the MLflow experiment of a recommender's runs; made where there is none."""
 
         def find_or_make() -> str:
-            found = self.client.get_experiment_by_name(name)
-            if found is not None:
-                return str(found.experiment_id)
+            experiment = self.client.get_experiment_by_name(name)
+            if experiment is not None:
+                return str(experiment.experiment_id)
             # Otherwise MLflow would put `mlruns` into the current folder.
             return str(self.client.create_experiment(name, artifact_location=get_artifact_folder(self.uri)))
 
@@ -247,36 +247,36 @@ class Registry:
         """The run of an experiment that a filter finds, or a new one, and whether it is new. new: of `create_run`."""
 
         def find_or_make() -> tuple[Any, bool]:
-            found = list(self.client.search_runs([experiment], where, max_results=1))
-            return (found[0], False) if found else (self.client.create_run(experiment, **new), True)
+            runs = list(self.client.search_runs([experiment], where, max_results=1))
+            return (runs[0], False) if runs else (self.client.create_run(experiment, **new), True)
 
         with self._alone():
             return retry_lookup(find_or_make)
 
     def _decide(self, name: str, version: str, state: VersionState, by: str, why: str, hold: Hold) -> Version:
-        one = self.version(name, version)
+        current = self.version(name, version)
         # The state comes last: what is approved has its reasons, wherever this ends.
         decision = {"decided_by": by, "decided_when": _format_now(), "decided_why": why, "state": state}
         hold.check()
         for key, value in decision.items():
-            self.client.set_model_version_tag(name, one.version, key, value)
-        if state == "rejected" and CHALLENGER in one.aliases:
+            self.client.set_model_version_tag(name, current.version, key, value)
+        if state == "rejected" and CHALLENGER in current.aliases:
             drop_alias(self.client, name, CHALLENGER, hold)
-        self._settle(name, one.version, hold)
+        self._settle(name, current.version, hold)
         return self.version(name, version)
 
     def _settle(self, name: str, version: str, hold: Hold) -> None:
         """Give a version that was just approved its alias, once."""
-        one = self.version(name, version)
-        if one.state != "approved" or _SETTLED_TAG in one.tags:
+        current = self.version(name, version)
+        if current.state != "approved" or _SETTLED_TAG in current.tags:
             return
         alias = CHALLENGER if self.champion(name) else CHAMPION
-        set_alias(self.client, name, alias, one.version, hold)
-        self.client.set_model_version_tag(name, one.version, _SETTLED_TAG, "yes")
+        set_alias(self.client, name, alias, current.version, hold)
+        self.client.set_model_version_tag(name, current.version, _SETTLED_TAG, "yes")
 
     def _by_alias(self, name: str, alias: str) -> Version | None:
-        found = read_aliases(self.client, name).get(alias)
-        return None if found is None else self.version(name, found)
+        number = read_aliases(self.client, name).get(alias)
+        return None if number is None else self.version(name, number)
 
     def _create_name(self, name: str) -> None:
         from mlflow.exceptions import MlflowException
@@ -287,14 +287,14 @@ class Registry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
-    def _version(self, one: Any, aliases: Mapping[str, str]) -> Version:
-        tags = dict(one.tags)
-        version = str(one.version)
-        package = self._package(one.source, tags.get(DIGEST_TAG, ""))
-        if package != one.source and self._store is not None:
+    def _version(self, record: Any, aliases: Mapping[str, str]) -> Version:
+        tags = dict(record.tags)
+        version = str(record.version)
+        package = self._package(record.source, tags.get(DIGEST_TAG, ""))
+        if package != record.source and self._store is not None:
             tags |= self._store.translate({name: tags[name] for name in _ADDRESS_TAGS if name in tags})
         return Version(
-            name=one.name,
+            name=record.name,
             version=version,
             package=package,
             state=tags.get("state", "pending"),
@@ -303,7 +303,7 @@ class Registry:
             why=tags.get("decided_why", ""),
             aliases=sorted(alias for alias, of in aliases.items() if of == version),
             tags=tags,
-            created=int(one.creation_timestamp),
+            created=int(record.creation_timestamp),
         )
 
     def _package(self, source: str, digest: str) -> str:

@@ -17,7 +17,7 @@ class _Event:
 
     def to_json(self) -> Json:
         """The event as one flat document; its kind stands under `event`."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
         if isinstance(values.get("fault"), Fault):
             values["fault"] = values["fault"].to_json()
         return {"event": self.kind, **values}

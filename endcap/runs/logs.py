@@ -28,9 +28,11 @@ def list_log_files(store: Store, run: str, step: str = "") -> list[Path]:
     logs = sorted(_list_step_logs(folder, step), key=_get_sort_key) if named else []
     if not logs:
         of = f"step {step!r} of " if step else ""
-        there = ", ".join(file.stem for file in sorted(_list_step_logs(folder), key=_get_sort_key)) if named else ""
+        steps_with_logs = (
+            ", ".join(file.stem for file in sorted(_list_step_logs(folder), key=_get_sort_key)) if named else ""
+        )
         raise NotFoundError(
-            f"no log of {of}the run {run!r} in {folder}; steps with logs: {there or 'none'}",
+            f"no log of {of}the run {run!r} in {folder}; steps with logs: {steps_with_logs or 'none'}",
             code="run.no-log",
             run=run,
             step=step,

@@ -18,10 +18,10 @@ def make_run_name(recommender: str) -> str:
     return f"{recommender}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}"
 
 
-def find_current_run(given: str = "") -> str:
+def find_current_run(run_id: str = "") -> str:
     """The run that this step is of: the local runner's folder names it, else what is `given`, KFP's id."""
     folder = os.environ.get(RUN_FOLDER)
-    return Path(folder).name if folder else given
+    return Path(folder).name if folder else run_id
 
 
 def split_run_name(name: str) -> tuple[str, str]:

@@ -37,9 +37,9 @@ def read_run(store: Store, name: str) -> Run:
     """A run with all that its steps have said so far. Raises NotFoundError."""
     run = find_run(store, name)
     if run is None:
-        there = ", ".join(one.name for one in list_runs(store, limit=5)) or "none; `endcap run` makes the first"
+        latest = ", ".join(recent.name for recent in list_runs(store, limit=5)) or "none; `endcap run` makes the first"
         raise NotFoundError(
-            f"no run {name!r} in {store.root}; the latest are: {there}",
+            f"no run {name!r} in {store.root}; the latest are: {latest}",
             code="run.not-found",
             run=name,
             store=store.root,
@@ -53,10 +53,10 @@ def find_run(store: Store, name: str) -> Run | None:
         return None
     document = store.read_document(f"runs/{name}")
     names = [path.rpartition("/")[2] for path in store.list_documents(f"runs/{name}")]
-    said = {step: own for step in names if (own := read_step_document(store, name, step))}
-    if document is None and not said:
+    step_documents = {step: own for step in names if (own := read_step_document(store, name, step))}
+    if document is None and not step_documents:
         return None
-    return _make_run(name, document or {}, said)
+    return _make_run(name, document or {}, step_documents)
 
 
 def find_step(store: Store, run: str, step: str) -> StepRun | None:
@@ -82,6 +82,6 @@ def _iterate_runs(store: Store) -> Iterator[Run]:
                     yield _make_run(path.removeprefix("runs/"), document, document.get("steps", {}))
 
 
-def _make_run(name: str, document: Mapping[str, Any], said: Mapping[str, Json]) -> Run:
-    steps = [StepRun(step, one) for step, one in said.items()]
+def _make_run(name: str, document: Mapping[str, Any], step_documents: Mapping[str, Json]) -> Run:
+    steps = [StepRun(step, step_document) for step, step_document in step_documents.items()]
     return Run(name, document, sorted(steps, key=lambda step: str(step.document.get("begun", ""))))

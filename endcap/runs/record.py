@@ -58,10 +58,10 @@ def end_run(
     state: ours, or as KFP's final status has it. error: what is known beside the steps' own words. of: what the run
     is of, where its start could not know.
     """
-    said = {step: own for step in steps if (own := read_step_document(store, run, step))}
-    ended: Json = {"run": run, "state": _STATES.get(state, FAILED), "ended": format_now(), "steps": said}
+    step_documents = {step: own for step in steps if (own := read_step_document(store, run, step))}
+    ended: Json = {"run": run, "state": _STATES.get(state, FAILED), "ended": format_now(), "steps": step_documents}
     if ended["state"] == FAILED:
-        step, fault = _find_failure(said, error)
+        step, fault = _find_failure(step_documents, error)
         ended |= {"step": step, "cause": fault.message, "error": fault.to_json()}
 
     def completed(before: Json | None) -> Json:
@@ -147,20 +147,20 @@ class StepRecord:
 
 def _select_new_facts(known: Json, of: Start) -> Json:
     """What `of` tells beyond the facts that are known. A pipeline of the shop alone does not know the recommender."""
-    told = of.to_document()
-    facts = {key: told[key] for key in ("pipeline", "recommender", "shop") if told[key]}
+    start_document = of.to_document()
+    facts = {key: start_document[key] for key in ("pipeline", "recommender", "shop") if start_document[key]}
     before = known["spec"]["fingerprint"]
     if of.spec != before and (of.recommender or not before):
-        facts["spec"] = told["spec"]
+        facts["spec"] = start_document["spec"]
     if of.logical_date:
-        facts["data"] = {**known["data"], **told["data"]}
+        facts["data"] = {**known["data"], **start_document["data"]}
     return facts
 
 
-def _find_failure(said: Mapping[str, Json], error: Fault | None) -> tuple[str | None, Fault]:
+def _find_failure(step_documents: Mapping[str, Json], error: Fault | None) -> tuple[str | None, Fault]:
     """The step that failed, and why. KFP's own status names neither."""
     for state in (FAILED, RUNNING):
-        for step, document in said.items():
+        for step, document in step_documents.items():
             if document["state"] == state:
                 return step, Fault.from_document(document) or KILLED_FAULT
     return None, error or NOT_STARTED_FAULT

@@ -241,9 +241,9 @@ def _list_facts(run: Run) -> list[tuple[str, str]]:
 
 
 def _format_step(step: StepRun) -> list[str]:
-    said = str(step.fault or step.summary or step.result)
+    text = str(step.fault or step.summary or step.result)
     took = format_step_seconds(step.seconds, step.reused)
-    line = f"  {_MARKS.get(step.state, '✓')} {step.name:<9} {took}  {said}".rstrip()
+    line = f"  {_MARKS.get(step.state, '✓')} {step.name:<9} {took}  {text}".rstrip()
     address = [f"      {step.result}"] if "://" in step.result else []
     return [line, *address]
 

@@ -97,9 +97,9 @@ class Start:
             values = None
         if not isinstance(values, dict):
             return cls(why=text)
-        known = {one.name for one in fields(cls)}
-        given = {key: value for key, value in values.items() if key in known}
-        return cls(**{**given, "files": tuple(given.get("files", ()))})
+        known = {field.name for field in fields(cls)}
+        values_known = {key: value for key, value in values.items() if key in known}
+        return cls(**{**values_known, "files": tuple(values_known.get("files", ()))})
 
     def to_text(self) -> str:
         """For the pipeline's parameter `trigger`."""
@@ -130,9 +130,9 @@ def normalise_specs(documents: Mapping[str, Any]) -> Json:
 
 def _normalise(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _normalise(one) for key, one in value.items()}
+        return {key: _normalise(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_normalise(one) for one in value]
+        return [_normalise(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

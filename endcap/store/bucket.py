@@ -116,14 +116,14 @@ class Bucket:
         """
         before, end = None, time.monotonic() + _TORN_SECONDS
         while True:
-            found = self._or_none("read", name, lambda: self._get(name))
-            if found is None or self._fits(found[0], found[1].etag):
-                return found
+            stored = self._or_none("read", name, lambda: self._get(name))
+            if stored is None or self._fits(stored[0], stored[1].etag):
+                return stored
             if time.monotonic() > end:
                 self._checksums = False  # as of a bucket whose newer objects are encrypted with a key of one's own
-            if not self._checksums and before == (found[0], found[1].etag):
-                return found
-            before = found[0], found[1].etag
+            if not self._checksums and before == (stored[0], stored[1].etag):
+                return stored
+            before = stored[0], stored[1].etag
             time.sleep(_REREAD_SECONDS)
 
     def _fits(self, content: bytes, etag: str) -> bool:
@@ -137,8 +137,8 @@ class Bucket:
         """What an object is, or None where there is none."""
 
         def head() -> Blob:
-            found = self._client.stat_object(self.name, name)
-            return _parse_blob(name, found.metadata or {}, bytes_=found.size)
+            reply = self._client.stat_object(self.name, name)
+            return _parse_blob(name, reply.metadata or {}, bytes_=reply.size)
 
         return self._or_none("look at", name, head)
 
@@ -233,9 +233,10 @@ class Bucket:
         """Objects whose names begin with `prefix`, in no order; not recursive: those, and folders, ending in /."""
 
         def ask() -> list[Blob]:
-            found = self._client.list_objects(self.name, prefix, recursive=recursive)
+            objects = self._client.list_objects(self.name, prefix, recursive=recursive)
             return [
-                Blob(str(one.object_name), one.size or 0, one.etag or "", changed=one.last_modified) for one in found
+                Blob(str(listed.object_name), listed.size or 0, listed.etag or "", changed=listed.last_modified)
+                for listed in objects
             ]
 
         return self._ask("list", prefix, ask)
@@ -245,8 +246,8 @@ class Bucket:
         listed = list(names)
 
         def together() -> list[str]:
-            found = self._client.remove_objects(self.name, [DeleteObject(name) for name in listed])
-            return [str(error.name) for error in found]
+            errors = self._client.remove_objects(self.name, [DeleteObject(name) for name in listed])
+            return [str(error.name) for error in errors]
 
         try:
             left = self._ask("remove", "", together, expected=NOT_CAPABLE | {"AccessDenied"}) if listed[1:] else listed

@@ -20,9 +20,9 @@ def find_cache_folder() -> Path:
 
     Raises StorageError where it cannot be written.
     """
-    given = os.environ.get(CACHE_VARIABLE)
-    if given:
-        folder = Path(given).expanduser().resolve()
+    named = os.environ.get(CACHE_VARIABLE)
+    if named:
+        folder = Path(named).expanduser().resolve()
         with report_storage_errors(f"{folder} ({CACHE_VARIABLE})"):
             folder.mkdir(parents=True, exist_ok=True)
         return folder

@@ -70,8 +70,8 @@ def fingerprint_code(*entries: str) -> str:
     An entry is a module, or a definition in one: ``endcap.training.train:train``. Raises
     ModuleNotFoundError where an entry has no source here.
     """
-    found = find_closure(entries, read_installed_source, EXCLUDED_CODE)
-    return fingerprint(found.digest(), _list_library_versions(found))
+    closure = find_closure(entries, read_installed_source, EXCLUDED_CODE)
+    return fingerprint(closure.digest(), _list_library_versions(closure))
 
 
 def read_installed_source(name: str) -> ModuleSource | None:
@@ -108,10 +108,10 @@ def _list_library_folders() -> tuple[str, ...]:
     return tuple({paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
-def _list_library_versions(found: CodeClosure) -> list[tuple[str, str]]:
+def _list_library_versions(closure: CodeClosure) -> list[tuple[str, str]]:
     """Of the libraries that count, and are installed: major.minor."""
     versions = []
-    for name in sorted(found.libraries & set(LIBRARIES) | found.foreign):
+    for name in sorted(closure.libraries & set(LIBRARIES) | closure.foreign):
         with contextlib.suppress(PackageNotFoundError):
             versions.append((name, ".".join(version(LIBRARIES.get(name, name)).split(".")[:2])))
     return versions

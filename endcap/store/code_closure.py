@@ -76,7 +76,7 @@ def find_closure(entries: Collection[str], read: ReadSource, cut: Iterable[str] 
             raise ModuleNotFoundError(module)
         walk.enter(module, (name,) if name else ())
     walk.go()
-    return walk.found
+    return walk.closure
 
 
 class _ClosureWalk:
@@ -88,7 +88,7 @@ class _ClosureWalk:
         self._entered: set[tuple[str, tuple[str, ...]]] = set()
         self._taken: set[tuple[str, int]] = set()
         self._waiting: deque[tuple[str, tuple[str, ...]]] = deque()
-        self.found = CodeClosure()
+        self.closure = CodeClosure()
 
     def enter(self, module: str, path: tuple[str, ...]) -> None:
         """Reach a definition of a module, by its name and the attributes that follow; no name: all of the module."""
@@ -103,7 +103,7 @@ class _ClosureWalk:
 
     def _follow(self, name: str, path: tuple[str, ...]) -> None:
         if _get_top_package(name) not in self._followed:
-            self.found.libraries.add(_get_top_package(name))
+            self.closure.libraries.add(_get_top_package(name))
             return
         source = self._source(name)
         if source is None or self._is_cut(name, path):
@@ -140,7 +140,7 @@ class _ClosureWalk:
         self._taken.add((name, number))
         part = module.parts[number]
         for bound in part.binds or ["#"]:  # more than one definition may have a name, one a branch
-            self.found.definitions[name, bound] = self.found.definitions.get((name, bound), "") + part.digest
+            self.closure.definitions[name, bound] = self.closure.definitions.get((name, bound), "") + part.digest
         self._uses(name, module, part)
         for other, effect in enumerate(module.parts):
             if not effect.binds:
@@ -167,7 +167,7 @@ class _ClosureWalk:
                 self._own(target)
             path = () if of == "*" else (of, *rest) if of else rest
             if not self._is_cut(target, path):
-                self.found.bindings.add((name, binding, target, of))
+                self.closure.bindings.add((name, binding, target, of))
             self.enter(target, path)
 
     def _own(self, name: str) -> None:
@@ -176,7 +176,7 @@ class _ClosureWalk:
         if source is not None and not source.library:
             self._followed.add(_get_top_package(name))
         else:
-            self.found.foreign.add(_get_top_package(name))
+            self.closure.foreign.add(_get_top_package(name))
 
     def _absolute(self, name: str, level: int, module: str) -> str:
         if not level:

@@ -43,8 +43,8 @@ class ConditionalWrites:
             )
 
     def _keeps(self) -> bool:
-        made = self._bucket.write(self._name, _CONTENT, absent=True)
-        if made is not None and self._bucket.write(self._name, _CONTENT, absent=True) is not None:
+        etag = self._bucket.write(self._name, _CONTENT, absent=True)
+        if etag is not None and self._bucket.write(self._name, _CONTENT, absent=True) is not None:
             return False
         if self._bucket.write(self._name, _CONTENT, etag=_NO_ETAG) is not None:
             return False

@@ -163,12 +163,12 @@ class BucketDataArea:
         self._bucket.remove([blob.name for blob in self._blobs(name) if blob.name not in objects])
 
     def read(self, name: str, target: Path, progress: TransferProgress) -> Path:
-        found = {blob.name.removeprefix(f"{self._data}{name}").lstrip("/"): blob for blob in self._blobs(name)}
-        if not found:
+        blobs = {blob.name.removeprefix(f"{self._data}{name}").lstrip("/"): blob for blob in self._blobs(name)}
+        if not blobs:
             raise _make_not_found_error(self.address(name))
-        if "" in found:
-            found = {"": found[""]}
-        for path in filter(None, found):
+        if "" in blobs:
+            blobs = {"": blobs[""]}
+        for path in filter(None, blobs):
             check_file_name(path, hidden=True)
 
         def download(blob: Blob, file: Path, meter: Meter) -> None:
@@ -176,7 +176,7 @@ class BucketDataArea:
             self._bucket.download(blob.name, file, etag=blob.etag)
             meter.add(blob.bytes)
 
-        return deliver(found, name, target, download, Meter(progress, sum(blob.bytes for blob in found.values())))
+        return deliver(blobs, name, target, download, Meter(progress, sum(blob.bytes for blob in blobs.values())))
 
     def files(self, prefix: str) -> Iterator[StoredFile]:
         for blob in self._bucket.list(f"{self._data}{prefix}"):

@@ -25,7 +25,7 @@ _FIRST_PAUSE = 0.01
 """Seconds of the first pause."""
 
 
-class Retries:
+class ChangeAttempts:
     """The attempts at one thing that others come before: each pause may be twice as long, and no two are alike."""
 
     def __init__(self, what: str, patience: float, *, most: float = 0.25) -> None:
@@ -38,10 +38,10 @@ class Retries:
         """Pause before the next attempt. Raises TransientError where the patience is over. holder: who is before us."""
         if time.monotonic() - self._begun > self._patience:
             name = holder()
-            who = f" ({name})" if name else ""
+            holder_note = f" ({name})" if name else ""
             raise TransientError(
-                f"{self._what}: other processes{who} kept this one from its change for {self._patience:.0f} s, and "
-                "nothing was changed. See whether one of them hangs, and end it; then run again",
+                f"{self._what}: other processes{holder_note} kept this one from its change for {self._patience:.0f} s, "
+                "and nothing was changed. See whether one of them hangs, and end it; then run again",
                 code="store.contended",
                 what=self._what,
                 seconds=self._patience,
@@ -70,7 +70,7 @@ def lock_file(
             if math.isinf(patience):
                 fcntl.flock(handle, fcntl.LOCK_EX)
             else:
-                turns = Retries(what, patience)
+                turns = ChangeAttempts(what, patience)
                 while not _try_lock(handle):
                     turns.wait(partial(_read_holder, handle))
         with contextlib.suppress(OSError):  # a note for those who wait, which a full disk has no room for

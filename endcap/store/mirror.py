@@ -53,15 +53,15 @@ class CheckpointMirror:
         """Remove everything that this and earlier holders kept: the work is done."""
         self._stop()
         if not self._lease.lost.is_set():
-            found = self._found()
-            self._bucket.remove(blob.name for generation, _, blob in found if generation <= self._lease.generation)
+            kept = self._list_kept()
+            self._bucket.remove(blob.name for generation, _, blob in kept if generation <= self._lease.generation)
 
     def _stop(self) -> None:
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
 
-    def _found(self) -> list[tuple[int, str, Blob]]:
+    def _list_kept(self) -> list[tuple[int, str, Blob]]:
         """Generation, path and object of all that is kept."""
         pattern = re.compile(rf"{re.escape(self._name)}(\d+)-[0-9a-f]+/(.+)")
         matches = ((pattern.fullmatch(blob.name), blob) for blob in self._bucket.list(self._name))
@@ -69,7 +69,7 @@ class CheckpointMirror:
 
     def _restore(self) -> None:
         newest: dict[str, tuple[int, Blob]] = {}
-        for generation, path, blob in self._found():
+        for generation, path, blob in self._list_kept():
             if not self._may_be_restored(path):
                 self._tell(f"{self._bucket.address(blob.name)} has a name that is no checkpoint's: it is left there")
                 continue

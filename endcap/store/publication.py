@@ -78,10 +78,12 @@ class Publication:
             except NotFoundError:
                 choice, etag = self._choose(own, replaced=etag)
         self._bucket.remove([self._choice])
-        for one in (own, choice):
-            self._bucket.remove(f"{self._drafts}{one['draft']}/{name}" for name in one["manifest"]["files"])
-        there = self._bucket.read(self._manifest)
-        return there is not None and there[0] == encode_document(manifest)
+        for draft_choice in (own, choice):
+            self._bucket.remove(
+                f"{self._drafts}{draft_choice['draft']}/{name}" for name in draft_choice["manifest"]["files"]
+            )
+        published = self._bucket.read(self._manifest)
+        return published is not None and published[0] == encode_document(manifest)
 
     def _whole(self) -> bool:
         return self._bucket.stat(self._manifest) is not None
@@ -99,9 +101,9 @@ class Publication:
             self._bucket.write(self._choice, encode_document(own), etag=replaced)
         while True:
             self._bucket.write(self._choice, encode_document(own), absent=True)
-            found = self._bucket.read(self._choice)
-            if found is not None:
-                return self._checked(found[0]), found[1].etag
+            stored = self._bucket.read(self._choice)
+            if stored is not None:
+                return self._checked(stored[0]), stored[1].etag
 
     def _checked(self, content: bytes) -> Json:
         """Another writer's choice, whose names are to become objects' names here."""
@@ -142,15 +144,15 @@ class Publication:
 
     def _check(self, copied: str, size: int) -> None:
         """Ask for a copy that a listing does not show as it should be."""
-        there = self._bucket.stat(copied)
-        if there is None or there.bytes != size:
-            found = "missing" if there is None else f"{there.bytes:,} bytes"
+        copy = self._bucket.stat(copied)
+        if copy is None or copy.bytes != size:
+            state = "missing" if copy is None else f"{copy.bytes:,} bytes"
             raise IntegrityError(
-                f"{self._bucket.address(copied)} is {found} after it was copied, {size:,} bytes are expected: "
+                f"{self._bucket.address(copied)} is {state} after it was copied, {size:,} bytes are expected: "
                 "does something else write there? Nothing was published; run again",
                 code="store.copy-differs",
                 address=self._bucket.address(copied),
-                found=None if there is None else there.bytes,
+                found=None if copy is None else copy.bytes,
                 expected=size,
             )
 
@@ -171,8 +173,8 @@ class Publication:
         if newest.changed is None or datetime.now(UTC) - newest.changed < ABANDONED_AFTER:
             return False
         # This machine's clock may be wrong; the server's own tells for sure.
-        asked = self._bucket.stat(newest.name)
-        return asked is not None and asked.age is not None and asked.age > ABANDONED_AFTER
+        newest_now = self._bucket.stat(newest.name)
+        return newest_now is not None and newest_now.age is not None and newest_now.age > ABANDONED_AFTER
 
 
 def _run_all(results: Any) -> None:

@@ -93,9 +93,9 @@ class Resolver:
     def translated(self, value: T) -> T:
         """A value out of this store's documents: addresses of its artifacts as they are now, where it lay elsewhere."""
         if isinstance(value, dict):
-            return {key: self.translated(one) for key, one in value.items()}  # type: ignore[return-value]
+            return {key: self.translated(item) for key, item in value.items()}  # type: ignore[return-value]
         if isinstance(value, list):
-            return [self.translated(one) for one in value]  # type: ignore[return-value]
+            return [self.translated(item) for item in value]  # type: ignore[return-value]
         return self._here(value) if isinstance(value, str) and value.startswith(ADDRESS_SCHEMES) else value  # type: ignore[return-value]
 
     def note(self) -> None:
@@ -106,7 +106,9 @@ class Resolver:
         if not entries or entries[-1]["root"] != root:
             entry = {"root": root, "since": datetime.now(UTC).isoformat(timespec="microseconds")}
             # Each place once: two machines may mount one store at two paths, and both write.
-            self._shelf.change_places(lambda now: [*(one for one in now if one["root"] != root), entry])
+            self._shelf.change_places(
+                lambda now: [*(entry_then for entry_then in now if entry_then["root"] != root), entry]
+            )
             self._former = None
         self._noted = True
 
@@ -116,7 +118,7 @@ class Resolver:
             return address
         if self._former is None:
             roots = (str(entry["root"]) for entry in self._shelf.places())
-            self._former = sorted((one for one in roots if one != root), key=len, reverse=True)
+            self._former = sorted((root_then for root_then in roots if root_then != root), key=len, reverse=True)
         for former in self._former:
             if address.startswith(f"{former}/"):
                 return f"{root}/{address.removeprefix(f'{former}/')}"
@@ -135,8 +137,8 @@ class Resolver:
             raise _make_elsewhere_error(address, self._shelf.root)
         manifest = open_document("manifest", manifest, f"{self._shelf.root}/{path}")
         theirs = None if digest else self._shelf.at(address)
-        wanted = digest or (digest_manifest(theirs) if theirs else "")
-        if wanted and wanted != digest_manifest(manifest):
+        expected = digest or (digest_manifest(theirs) if theirs else "")
+        if expected and expected != digest_manifest(manifest):
             here = f"{self._shelf.root}/{path}"
             raise IntegrityError(
                 f"{address} is another artifact than {here}: both have the same inputs, and their files differ. "
@@ -146,7 +148,11 @@ class Resolver:
                 here=here,
                 store=self._shelf.root,
             )
-        if not wanted and manifest["address"] not in _list_spellings(address) and not self._held_at(address, manifest):
+        if (
+            not expected
+            and manifest["address"] not in _list_spellings(address)
+            and not self._held_at(address, manifest)
+        ):
             raise _make_elsewhere_error(address, self._shelf.root, path)
         if not digest:
             self._known[address] = path
@@ -155,10 +161,10 @@ class Resolver:
     def _held_at(self, address: str, manifest: Json) -> bool:
         """Whether this store held an artifact while it lay where the address says: it was made before the store was
         written at another place after that."""
-        entries, made = self._shelf.places(), datetime.fromisoformat(manifest["created"])
+        entries, created = self._shelf.places(), datetime.fromisoformat(manifest["created"])
         roots = {get_root(name) for name in _list_spellings(address)}
         return any(
-            entry["root"] in roots and made < left
+            entry["root"] in roots and created < left
             for entry, left in zip(entries, _list_departures(entries), strict=True)
         )
 
@@ -182,10 +188,10 @@ class RelocatableStore:
         self._resolver.note()
 
         def changed(before: Json | None) -> Json:
-            given = self.translate(before)
-            after = change(given)
+            translated = self.translate(before)
+            after = change(translated)
             # What is left as it was is not written anew for the sake of its addresses either.
-            return before if before is not None and after is given else after
+            return before if before is not None and after is translated else after
 
         return self.translate(self._update(name, changed, repair=repair))
 

@@ -31,7 +31,7 @@ from endcap.store.fingerprint import fingerprint
 from endcap.store.folder import read_foreign_manifest
 from endcap.store.lease import Lease
 from endcap.store.local_copies import LocalCopies
-from endcap.store.locks import Retries
+from endcap.store.locks import ChangeAttempts
 from endcap.store.mirror import CheckpointMirror
 from endcap.store.publication import Publication
 from endcap.store.resolution import PLACES, PlaceEntries, RelocatableStore, Resolver, read_unless_damaged
@@ -60,8 +60,8 @@ class S3Store(RelocatableStore):
         self._conditions = ConditionalWrites(bucket, self._name(PROBE))
 
     def find(self, kind: str, key: str) -> str | None:
-        found = self._bucket.stat(self._name(f"{kind}/{key}/{MANIFEST}"))
-        return None if found is None else f"{self.root}/{kind}/{key}"
+        blob = self._bucket.stat(self._name(f"{kind}/{key}/{MANIFEST}"))
+        return None if blob is None else f"{self.root}/{kind}/{key}"
 
     @contextlib.contextmanager
     def publish(self, kind: str, key: str) -> Iterator[Draft]:
@@ -129,18 +129,18 @@ class S3Store(RelocatableStore):
         folders = [blob.name for blob in self._bucket.list(prefix, recursive=False) if blob.name[-1] == "/"]
         names = [folder + MANIFEST for folder in folders]
         addresses = [self._bucket.address(folder.rstrip("/")) for folder in folders]
-        found = [
+        artifacts = [
             (str(parse_manifest(content[0], address).get("created", "")), address)
             for address, content in zip(
                 addresses, run_parallel(self._bucket.read, names, PARALLEL_REQUESTS), strict=True
             )
             if content is not None
         ]
-        return [address for _, address in sorted(found)]
+        return [address for _, address in sorted(artifacts)]
 
     def read_document(self, name: str) -> Json | None:
-        found = self._bucket.read(self._name(f"{name}.json"))
-        return None if found is None else self.translate(self._opened(name, found[0]))
+        stored = self._bucket.read(self._name(f"{name}.json"))
+        return None if stored is None else self.translate(self._opened(name, stored[0]))
 
     def list_documents(self, folder: str) -> Sequence[str]:
         blobs = self._bucket.list(self._name(f"{folder}/"), recursive=False)
@@ -166,7 +166,7 @@ class S3Store(RelocatableStore):
         object_, what = self._name(f"{name}.json"), f"{name} in {self.root}"
         if is_decisive(get_kind(name)):
             self._conditions.require(what)
-        turns = Retries(what, locks.CHANGE_PATIENCE)
+        turns = ChangeAttempts(what, locks.CHANGE_PATIENCE)
         while True:
             stored = self._bucket.read(object_)
             before = (
@@ -180,8 +180,8 @@ class S3Store(RelocatableStore):
             if self._bucket.write(object_, content, absent=not etag, etag=etag, writer=writer) is not None:
                 return document
             # The answer to a write that went well may have been lost: what was written is told by who wrote it.
-            there = self._bucket.stat(object_)
-            if there is not None and there.writer == writer:
+            current = self._bucket.stat(object_)
+            if current is not None and current.writer == writer:
                 return document
             turns.wait()
 
@@ -190,8 +190,8 @@ class S3Store(RelocatableStore):
         return path if address.startswith(f"{self.root}/") and not find_name_fault(path) else None
 
     def stored(self, path: str) -> Json | None:
-        found = self._bucket.read(self._name(f"{path}/{MANIFEST}"))
-        return None if found is None else parse_manifest(found[0], f"{self.root}/{path}")
+        stored = self._bucket.read(self._name(f"{path}/{MANIFEST}"))
+        return None if stored is None else parse_manifest(stored[0], f"{self.root}/{path}")
 
     def at(self, address: str) -> Json | None:
         if not address.startswith(S3):
@@ -200,13 +200,13 @@ class S3Store(RelocatableStore):
         with contextlib.suppress(EndcapError):
             name, path = split_address(address)
             bucket = self._bucket if name == self._bucket.name else Bucket(name, self._bucket.settings)
-            found = bucket.read(f"{path}/{MANIFEST}")
-            return None if found is None else parse_foreign_manifest(found[0], address)
+            stored = bucket.read(f"{path}/{MANIFEST}")
+            return None if stored is None else parse_foreign_manifest(stored[0], address)
         return None
 
     def places(self) -> PlaceEntries:
-        found = self._bucket.read(self._name(f"{PLACES}.json"))
-        return [] if found is None else list(self._opened(PLACES, found[0]).get(PLACES, ()))
+        stored = self._bucket.read(self._name(f"{PLACES}.json"))
+        return [] if stored is None else list(self._opened(PLACES, stored[0]).get(PLACES, ()))
 
     def _opened(self, name: str, content: bytes) -> Json:
         return parse_document(name, content, f"{name} in {self.root}")

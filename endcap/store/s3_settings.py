@@ -155,18 +155,18 @@ def _read_kserve_endpoint(environment: Mapping[str, str] | None) -> str:
     return f"http://{endpoint}" if plain else endpoint
 
 
-def _parse_endpoint(given: str) -> tuple[str, bool]:
+def _parse_endpoint(text: str) -> tuple[str, bool]:
     """Host with port, and whether it is spoken to by TLS: http:// switches that off."""
     allowed = "host, host:port, http://host:port or https://host:port"
     try:
-        parts = split_server(given if "://" in given else f"https://{given}")
+        parts = split_server(text if "://" in text else f"https://{text}")
         more = parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
         wrong = parts.scheme not in ("http", "https") or not parts.hostname or bool(more)
     except ValueError:
         wrong = True
     if wrong:
         # Whatever stands before an @ may be a key.
-        shown = HIDDEN + given[given.rindex("@") :] if "@" in given else given
+        shown = HIDDEN + text[text.rindex("@") :] if "@" in text else text
         raise UserError(
             f"{ENDPOINTS[0]}: found {shown!r}; allowed: {allowed}. The bucket is named in the store's address, keys by "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",

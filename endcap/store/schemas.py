@@ -117,17 +117,22 @@ class RunDocument(TypedDict, total=False):
     cause: str | None
 
 
-class _TrialDocument(TypedDict, total=False):
-    number: Required[int]
-    parameters: Required[Json]
-    state: str
-    value: float | None
-    history: list[dict[str, float]]
-    found: Json | None
-    seconds: float
-    error: str | None
-    attempt: int
-    inherited: bool
+_TrialDocument = TypedDict(  # noqa: UP013 (no name of ours is `found`, and this key is stored)
+    "_TrialDocument",
+    {
+        "number": Required[int],
+        "parameters": Required[Json],
+        "state": str,
+        "value": float | None,
+        "history": list[dict[str, float]],
+        "found": Json | None,
+        "seconds": float,
+        "error": str | None,
+        "attempt": int,
+        "inherited": bool,
+    },
+    total=False,
+)
 
 
 class SearchDocument(TypedDict, total=False):
@@ -180,30 +185,45 @@ class _ModelSpecDocument(TypedDict, total=False):
     members: dict[str, Json]
 
 
-class FitDocument(TypedDict, total=False):
-    found: Json
-    history: list[dict[str, Any]]
-    device: Any
+FitDocument = TypedDict(  # noqa: UP013 (no name of ours is `found`, and this key is stored)
+    "FitDocument",
+    {
+        "found": Json,
+        "history": list[dict[str, Any]],
+        "device": Any,
+    },
+    total=False,
+)
 
 
-class TrainedDocument(TypedDict, total=False):
-    dataset: str
-    model: _ModelSpecDocument
-    found: Json
-    history: list[dict[str, Any]]
-    n_items: Count
-    environment: dict[str, Any]
-    counts: Json
-    search: Json | None
-    seconds: float
+TrainedDocument = TypedDict(  # noqa: UP013 (no name of ours is `found`, and this key is stored)
+    "TrainedDocument",
+    {
+        "dataset": str,
+        "model": _ModelSpecDocument,
+        "found": Json,
+        "history": list[dict[str, Any]],
+        "n_items": Count,
+        "environment": dict[str, Any],
+        "counts": Json,
+        "search": Json | None,
+        "seconds": float,
+    },
+    total=False,
+)
 
 
-class RecipeDocument(TypedDict, total=False):
-    package: str
-    dataset: str
-    model: _ModelSpecDocument
-    found: Json
-    environment: dict[str, Any]
+RecipeDocument = TypedDict(  # noqa: UP013 (no name of ours is `found`, and this key is stored)
+    "RecipeDocument",
+    {
+        "package": str,
+        "dataset": str,
+        "model": _ModelSpecDocument,
+        "found": Json,
+        "environment": dict[str, Any],
+    },
+    total=False,
+)
 
 
 class VerdictDocument(TypedDict, total=False):
@@ -312,10 +332,10 @@ class StoredFacts(dict[str, Any]):
 def wrap_facts(value: Any, where: str) -> Any:
     """Facts, and the maps and lists in them, as `Noted`. where: the artifact's address."""
     if isinstance(value, dict):
-        facts = StoredFacts({key: wrap_facts(one, where) for key, one in value.items()})
+        facts = StoredFacts({key: wrap_facts(item, where) for key, item in value.items()})
         facts.where = where
         return facts
-    return [wrap_facts(one, where) for one in value] if isinstance(value, list) else value
+    return [wrap_facts(item, where) for item in value] if isinstance(value, list) else value
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ class ParsedModule:
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> ParsedModule:
         """What `to_json` wrote."""
-        return cls(_parse_targets(document["imports"]), [_parse_part(one) for one in document["parts"]])
+        return cls(_parse_targets(document["imports"]), [_parse_part(part) for part in document["parts"]])
 
 
 def parse_module(text: str | bytes) -> ParsedModule:
@@ -85,55 +85,55 @@ class _PartReader:
 
     def __init__(self, errors: set[str]) -> None:
         self._errors = errors
-        self._said: list[str] = []
+        self._written: list[str] = []
         self._uses: dict[str, None] = {}
         self._strings: dict[str, None] = {}
         self.imports: dict[str, list[ImportTarget]] = {}
 
     def part(self, binds: list[str]) -> CodePart:
-        digest = hashlib.sha256("".join(self._said).encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
+        digest = hashlib.sha256("".join(self._written).encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
         return CodePart(digest, binds, list(self._uses), self.imports, list(self._strings))
 
     def read(self, node: ast.AST, *, in_class: bool = False) -> None:
         if isinstance(node, ast.Import | ast.ImportFrom):
             _record_import(node, self.imports)
-            self._said.append(f"({ast.unparse(node)})")
+            self._written.append(f"({ast.unparse(node)})")
             return
         if isinstance(node, ast.Name):
             self._uses[node.id] = None
         elif isinstance(node, ast.Attribute) and (chain := _join_chain(node)):
             self._uses[chain] = None
-            self._said.append(f"({chain})")
+            self._written.append(f"({chain})")
             return
         elif isinstance(node, ast.Constant):
             if isinstance(node.value, str) and _DOTTED.fullmatch(node.value):
                 self._strings[node.value] = None
-            self._said.append(f"({type(node.value).__name__} {node.value!r})")
+            self._written.append(f"({type(node.value).__name__} {node.value!r})")
             return
         elif isinstance(node, ast.Raise) and (error := self._own_error(node)):
             node = ast.Raise(error)  # its words, and what they are made of, are in no output
         elif isinstance(node, ast.arg) and node.annotation is not None:
             # The text of a type says nothing, but the methods of what is handed in are called.
             self._uses |= dict.fromkeys(_find_chains(node.annotation))
-        self._said.append(f"({type(node).__name__}")
+        self._written.append(f"({type(node).__name__}")
         for name, value in ast.iter_fields(node):
             if value is None or value == [] or self._is_hint(node, name, in_class):
                 continue
-            self._said.append(f" {name}")
+            self._written.append(f" {name}")
             if isinstance(value, list):
                 inside = isinstance(node, ast.ClassDef) and name == "body"
-                for one in _skip_type_checking(value) if name in ("body", "orelse") else value:
-                    if not (isinstance(one, ast.AST) and _is_text(one)):
-                        self._value(one, inside)
+                for item in _skip_type_checking(value) if name in ("body", "orelse") else value:
+                    if not (isinstance(item, ast.AST) and _is_text(item)):
+                        self._value(item, inside)
             else:
                 self._value(value, False)
-        self._said.append(")")
+        self._written.append(")")
 
     def _value(self, value: Any, in_class: bool) -> None:
         if isinstance(value, ast.AST):
             self.read(value, in_class=in_class)
         else:
-            self._said.append(f" {value!r}")
+            self._written.append(f" {value!r}")
 
     def _is_hint(self, node: ast.AST, name: str, in_class: bool) -> bool:
         """Whether a field is a type that nothing reads while the code runs."""
@@ -143,9 +143,9 @@ class _PartReader:
 
     def _own_error(self, node: ast.Raise) -> ast.expr | None:
         """The class of an error of Endcap's own that is made and raised here."""
-        made = node.exc
-        if isinstance(made, ast.Call) and isinstance(made.func, ast.Name) and made.func.id in self._errors:
-            return made.func
+        error = node.exc
+        if isinstance(error, ast.Call) and isinstance(error.func, ast.Name) and error.func.id in self._errors:
+            return error.func
         return None
 
 

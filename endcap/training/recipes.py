@@ -110,7 +110,7 @@ def fit_recipe(
             "package": recipe.package,
             "dataset": dataset,
             "model": recipe.model.model_dump(mode="json"),
-            "found": dict(recipe.found),
+            "found": dict(recipe.fit_results),
             "seconds": round(time.monotonic() - begun, 3),
             "environment": describe_environment(),
         }
@@ -122,7 +122,7 @@ def _fitted(recipe: Recipe, view: View, dataset: str, store: Store, key: str, wo
     watched = make(recipe.model).needs_validation
     part: Part = "training" if recipe.settings.refit or not watched else "train"
     with fits(recipe.settings, dataset, store, key, view, work, progress) as fit:
-        return fit(recipe.model, part, recipe.found).model
+        return fit(recipe.model, part, recipe.fit_results).model
 
 
 def _warn(version: Version, error: Exception, progress: Progress) -> None:

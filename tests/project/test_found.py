@@ -25,7 +25,7 @@ def files(folder: Path) -> set[Path]:
 def test_each_step_finds_what_it_made_and_makes_nothing(judged: endcap.Project, folder: Path) -> None:
     judged.refit()
     shop, recommender = judged.shop.model_dump(mode="json"), judged.recommender.model_dump(mode="json")
-    made, store = judged._made, judged.store.root
+    made, store = judged._latest, judged.store.root
     before = files(folder)
     calls: list[tuple[Any, str, dict[str, Any]]] = [
         (ingest, "snapshot", {"shop": shop}),

@@ -83,14 +83,14 @@ def test_a_package_with_a_part_missing_or_damaged_is_refused(package: Path, name
         load_package(package)
 
 
-@pytest.mark.parametrize(("number", "code"), [(0, "store.older-format"), (2, "store.newer-format")])
+@pytest.mark.parametrize(("number", "code"), [(0, "store.older-format"), (3, "store.newer-format")])
 def test_a_package_of_another_format_is_refused_as_such(package: Path, number: int, code: str) -> None:
     info = json.loads((package / "info.json").read_text())
-    assert info["format"] == 1
+    assert info["format"] == 2
     (package / "info.json").write_text(json.dumps({**info, "format": number}))
     # What another format has instead is not even looked at.
     (package / "spec.json").write_text("{}")
-    with refused(UserError, code, kind="package", found=number, known=1, where=str(package)):
+    with refused(UserError, code, kind="package", found=number, known=2, where=str(package)):
         load_package(package)
 
 

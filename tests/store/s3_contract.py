@@ -164,7 +164,7 @@ class S3Contract(StoreContract):
         self, store: Store, place: S3Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(lease, "LEASE_SECONDS", 2.0)
-        monkeypatch.setattr(lease.Lease, "_keep", lambda self: None)  # it is stopped: it gives no sign of life
+        monkeypatch.setattr(lease.Lease, "_keep_renewing", lambda self: None)  # it is stopped: it gives no sign of life
         with store.hold("decisions/shop") as stopped, place.elsewhere().hold("decisions/shop") as hold:
             hold.check()
             with refused(TransientError, "store.hold-lost"):
@@ -468,14 +468,14 @@ class S3Contract(StoreContract):
     ) -> None:
         monkeypatch.setattr(lease, "LEASE_SECONDS", 2.0)
         frozen = threading.Event()
-        keep = lease.Lease._keep
+        keep = lease.Lease._keep_renewing
 
         def stand_still(self: lease.Lease) -> None:
             while not frozen.wait(0.1):
                 pass
             keep(self)
 
-        monkeypatch.setattr(lease.Lease, "_keep", stand_still)
+        monkeypatch.setattr(lease.Lease, "_keep_renewing", stand_still)
 
         def kept(generation: int) -> str | None:
             found = [content for name, content in place.checkpoints().items() if f"/{generation:08d}-" in name]
@@ -485,7 +485,7 @@ class S3Contract(StoreContract):
         with place.elsewhere().workspace("trained/a", "k", lines.append) as old:
             (old / CHECKPOINT).write_text("old 1")
             until(lambda: kept(1) == "old 1")
-            monkeypatch.setattr(lease.Lease, "_keep", keep)
+            monkeypatch.setattr(lease.Lease, "_keep_renewing", keep)
             with pytest.raises(ZeroDivisionError), place.elsewhere().workspace("trained/a", "k") as new:
                 assert (new / CHECKPOINT).read_text() == "old 1"
                 (new / CHECKPOINT).write_text("new")
