@@ -1,4 +1,4 @@
-"""What a shop's data say: computed once from its snapshot and dataset, told alike by steps, commands and the report."""
+"""The description of a shop's data. It is computed once, and steps, commands and the report show the same one."""
 
 from endcap.description.describe import describe, read_newest_items
 from endcap.description.tables import build_tables

@@ -1,4 +1,4 @@
-"""What a dataset adds: its sessions, their lengths, and events of one session at one time."""
+"""The description of a dataset: its sessions, their lengths, and events of one session at one time."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ _ROWS = 1_000_000
 
 
 def describe_dataset(folder: Path) -> Json:
-    """What the tables of a dataset's folder tell, as plain JSON values. All is of sessions that the filters left.
+    """Describe the sessions of a dataset's folder, after its filters.
 
-    lengths: events a session, `mean`, the QUANTILES, and sessions by LENGTHS (`bands`). minutes: from the first event
-    of a session to its last, likewise but for the bands. transitions: pairs of neighbouring events of a session;
-    equal_times: those of one time, whose order is that of the files. one_moment: sessions of several events, all at one
-    time.
+    Returns
+    -------
+    dict
+        JSON values: `lengths`, events per session as `mean`, QUANTILES and numbers of sessions by LENGTHS (`bands`);
+        `minutes`, from a session's first event to its last, without bands; `transitions`, the number of pairs of
+        neighbouring events of a session; `equal_times`, the pairs of one time, whose order is that of the files;
+        `one_moment`, the number of sessions of several events that all have one time.
     """
     with pq.ParquetFile(folder / "sessions.parquet") as file:
         sessions = file.read(columns=["start", "end", "events"])
@@ -41,7 +44,7 @@ def describe_dataset(folder: Path) -> Json:
 
 
 def _count_transitions(file: Path) -> tuple[int, int]:
-    """Neighbours within a session, and those of one time; events lie by session and time."""
+    """Count neighbours within a session, and those of one time. Events are sorted by session and time."""
     pairs = equal = 0
     last: tuple[int, int] | None = None
     with pq.ParquetFile(file) as events:

@@ -1,4 +1,4 @@
-"""One description of a shop's data, made once for a snapshot and a dataset, and kept beside them."""
+"""Describe a shop's data. A description is made once for a snapshot and a dataset, and kept beside them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from endcap.store.schemas import report_malformed
 
 Json = dict[str, Any]
 FILE = "items.parquet"
-"""The items that can be recommended, as one column `item`: so that nobody fetches a whole dataset for their ids."""
+"""The items that can be recommended, as one column `item`. It spares readers the whole dataset."""
 CUSTOMERS = "customers.parquet"
 IDENTITY = ("shared_sessions", "adopted_events", "anonymous_events")
 
@@ -36,23 +36,38 @@ def describe(
     *,
     left_out: Sequence[Mapping[str, Any]] | None = None,
 ) -> Json:
-    """What the data say that lie at these addresses, as plain JSON values.
+    """Describe the data of a snapshot and a dataset.
 
-    rules: the shop's rules with their blacklist; they are held against the dataset's items. left_out: the files that
-    were left out now (`table`, `path`, `files`), where that is known; None: those when the snapshot was made, which may
-    have been of other files with the same rows.
+    Parameters
+    ----------
+    snapshot, dataset
+        Their addresses; `dataset` may be None.
+    store
+        The store that holds them.
+    rules
+        The shop's rules with their blacklist, to compare with the dataset's items.
+    left_out
+        The files that the current run left out (`table`, `path`, `files`). None: those of the run that made the
+        snapshot, which may have read other files with the same rows.
 
-    Returns `snapshot` and `dataset`, the addresses; `shop`; `data` (`describe_snapshot`); `files`, by source, what was
-    read and what was left out; `rows`, by table, how many were read, bad and left out, and why; `times`, `missing`,
-    `activity` as the snapshot notes them; `sessions_by`, `gap` or `given` as the dataset was made, None where that is
-    not known. Of a dataset: `sessions` (`describe_dataset`, with what it was before the filters, what each of them
-    dropped, `customers_alike` that differ in blanks or capitals alone, and customers without a row in the customer
-    table); `identity`; `rules`, where they are given (`unmatched_rules`). `warnings`: see
-    `endcap.description.warnings`. Raises NotFoundError where an artifact is no more.
+    Returns
+    -------
+    dict
+        JSON values: `snapshot` and `dataset`, the addresses; `shop`; `data` (`describe_snapshot`); `files`, by source,
+        what was read and left out; `rows`, by table, how many were read, bad and left out, and why; `times`, `missing`
+        and `activity` as in the snapshot's facts; `sessions_by`, `gap` or `given`, None if unknown. With a dataset:
+        `sessions` (`describe_dataset`, with numbers before the filters, what each filter dropped, `customers_alike`
+        that differ in blanks or capitals alone, and customers without a row in the customer table); `identity`;
+        `rules` (`count_unmatched_rules`). `warnings`: see `endcap.description.warnings`.
+
+    Raises
+    ------
+    NotFoundError
+        If an artifact no longer exists.
     """
     if snapshot is None:
         raise NotFoundError(
-            f"the snapshot that {dataset} was made of lies no more in {store.root}; run again, or name another dataset",
+            f"the snapshot of {dataset} is no longer in {store.root}; run again, or name another dataset",
             code="description.no-snapshot",
             dataset=dataset,
             store=store.root,
@@ -94,7 +109,7 @@ def _build(
 
 
 def read_newest_items(shop: str, store: Store) -> pa.ChunkedArray | None:
-    """Ids of the items that the shop's newest described dataset has; None where none was described."""
+    """Read the item ids of the shop's newest described dataset. None: no dataset was described."""
     for address in reversed(store.list(_artifact_kind(shop))):
         if store.manifest(address)["facts"]["dataset"] is not None:
             return _read_column(store.fetch(address) / FILE, "item")
@@ -102,7 +117,7 @@ def read_newest_items(shop: str, store: Store) -> pa.ChunkedArray | None:
 
 
 def _read_or_publish(snapshot: str, dataset: str | None, store: Store) -> Json:
-    """What the tables tell, which is read once."""
+    """Return the facts of the tables, which are read once and kept."""
     code = fingerprint_code(f"{__name__}:_read_tables")
     keys = [None if address is None else get_content_key(address) for address in (snapshot, dataset)]
     kind, key = _artifact_kind(get_content_key(snapshot).split("/")[1]), fingerprint("description", *keys, code)
@@ -139,7 +154,7 @@ def _artifact_kind(shop: str) -> str:
 
 
 def _describe_sources(facts: Mapping[str, Any]) -> list[Json]:
-    """By source: `table`, `path`, how many `files` and `bytes`; names of files that were `skipped` or are `empty`."""
+    """Describe each source: `table`, `path`, numbers of `files` and `bytes`, names of `skipped` and `empty` files."""
     sources = []
     for source in facts.get("sources", []):
         names = {file["path"] for file in source["files"]}
@@ -156,8 +171,10 @@ def _replace_left_out(sources: list[Json], left_out: Sequence[Mapping[str, Any]]
 
 
 def _count_rows(facts: Mapping[str, Any], events: int) -> dict[str, Json]:
-    """By table: rows `read`, `bad` and `left_out` by reason, `examples` of bad ones by reason, and `repeated`: rows
-    that were dropped as duplicates, or replaced by a later row of the same id. None: the snapshot does not note it."""
+    """Count each table's rows: `read`, `bad` and `left_out` by reason, `examples` by reason, and `repeated`.
+
+    Repeated rows were dropped as duplicates or replaced by a later row of the same id. None: the facts lack it.
+    """
     noted_counts = {name: facts.get(name, {}) for name in ("read", "bad", "left_out", "examples")}
     rows = {}
     for name in ("events", *(name for name in ("items", "customers") if isinstance(facts.get(name), dict))):
@@ -178,7 +195,7 @@ def _count_rows(facts: Mapping[str, Any], events: int) -> dict[str, Json]:
 
 
 def _describe_sessions(facts: Mapping[str, Any]) -> Json:
-    """What the dataset's facts say of its sessions."""
+    """Describe the sessions by the dataset's facts."""
     after = {name: facts[name] for name in ("sessions", "events", "items", "customers")}
     window = {"from": facts["from"], "until": facts["until"]}
     before, dropped = facts.get("before_filters", {}), facts.get("dropped", {})

@@ -1,4 +1,4 @@
-"""What a snapshot alone tells: its days, types, customers and items, by DuckDB in bounded memory."""
+"""The description of a snapshot: its days, types, customers and items, by DuckDB in bounded memory."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def describe_snapshot(folder: Path) -> Json:
 
 
 def _read_times(files: list[Path]) -> Json:
-    """What the footers of the files tell without a look at the rows: one file is of one day."""
+    """Read what the footers of the files tell without reading rows. Each file belongs to one day."""
     days: Counter[int] = Counter()
     first, last, anonymous = [], [], 0
     for file in files:
@@ -80,7 +80,7 @@ def _count_types(files: list[Path], connection: Any) -> Json:
 
 
 def _read_single_type(files: list[Path]) -> list[tuple[str, int]] | None:
-    """The type of all events and their number, where the footers of the files tell that they are of one."""
+    """Return the type of all events and their number, if the footers of the files show that there is only one."""
     columns = [(columns["type"], columns["time"].num_values) for file in files for columns in read_statistics(file)]
     rows = sum(count for _, count in columns)
     if all(column.null_count == count for column, count in columns):
@@ -93,7 +93,7 @@ def _read_single_type(files: list[Path]) -> list[tuple[str, int]] | None:
 
 
 def _could_be_midnights(files: list[Path], times: Json) -> bool:
-    """What the footers tell of it, which spares most logs a look at all times."""
+    """Return whether footers allow that all times are midnights. For most logs this spares a look at all times."""
     ends = (
         end for file in files for columns in read_statistics(file) for end in (columns["time"].min, columns["time"].max)
     )
@@ -101,7 +101,7 @@ def _could_be_midnights(files: list[Path], times: Json) -> bool:
 
 
 def _are_midnights(connection: Any) -> bool:
-    """Whether all times are one time of the day, or two an hour apart, as summer time has it."""
+    """Return whether all times are one time of the day, or two that lie an hour apart, as with summer time."""
     (earliest, latest, count) = connection.execute(
         f"SELECT min(time % {DAY}), max(time % {DAY}), count(DISTINCT time % {DAY}) FROM events"  # noqa: S608 (a number)
     ).fetchone()

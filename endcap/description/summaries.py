@@ -1,4 +1,4 @@
-"""A step's line on what it made of the data: short counts of what was left out and of what matches nothing."""
+"""A step's line about its result: short counts, with what was left out and what matches nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHOWN_EQUAL = 0.001
 
 
 def summarize_ingest(facts: Json, *, files: int) -> str:
-    """On a snapshot, by its facts. files: of the sources that were left out."""
+    """Summarize a snapshot by its facts. files: the number of skipped files of its sources."""
     bad = sum(n for counts in facts.get("bad", {}).values() for n in counts.values())
     left_out = sum(map(Counter, facts.get("left_out", {}).values()), Counter[str]())
     parts = [f"{facts['events']:,} events", f"{bad:,} bad rows set aside"]
@@ -26,7 +26,7 @@ def summarize_ingest(facts: Json, *, files: int) -> str:
 
 
 def summarize_features(facts: Json, description: Json | None) -> str:
-    """On a dataset, by its facts and the description of its data (None: it could not be made)."""
+    """Summarize a dataset by its facts and its description (None: there is none)."""
     line = f"{facts['sessions']:,} sessions, {facts['events']:,} events, {facts['items']:,} items"
     if description is None:
         return line

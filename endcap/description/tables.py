@@ -46,7 +46,7 @@ class DescriptionTable:
 
 
 def build_tables(description: Json) -> dict[str, DescriptionTable]:
-    """The tables of a description by their captions; those that have nothing to say are left out."""
+    """Return the tables of a description by their captions, without empty ones."""
     candidates = {
         "The log": DescriptionTable(
             ["what", "value"], [[label, shown(value)] for label, value in _log_rows(description)]
@@ -77,7 +77,7 @@ def build_tables(description: Json) -> dict[str, DescriptionTable]:
 
 
 def _drop_empty_columns(table: DescriptionTable) -> DescriptionTable:
-    """The table without columns that say nothing in any row."""
+    """Return the table without columns that are empty in all rows."""
     filled = [place for place in range(len(table.columns)) if any(row[place] not in ("", None) for row in table.rows)]
     return DescriptionTable(
         [table.columns[place] for place in filled], [[row[place] for place in filled] for row in table.rows]
@@ -85,12 +85,12 @@ def _drop_empty_columns(table: DescriptionTable) -> DescriptionTable:
 
 
 def format_time(milliseconds: int | None) -> str:
-    """A time of epoch ms, UTC, to the second."""
+    """Format a time in epoch ms as UTC, to the second."""
     return "" if milliseconds is None else f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def format_share(part: int, whole: int) -> str:
-    """A share in percent; what is not nothing is not shown as 0."""
+    """Format a share in percent. A small share is never shown as 0."""
     if not part or not whole:
         return "0%"
     return "<0.1%" if part / whole < 0.001 else f"{part / whole:.1%}"

@@ -1,4 +1,4 @@
-"""What of a description a person should look at: each with a name, its numbers, and a sentence that leads on."""
+"""The warnings of a description: what a person should check, with a name, numbers and a sentence on what to do."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _LISTED = 10
 
 
 def find_warnings(description: Mapping[str, Any]) -> list[Json]:
-    """The warnings of a description (`endcap.description.describe`), most severe first.
+    """Find the warnings of a description (`endcap.description.describe`), most severe first.
 
-    Each has `name`, `text` and numbers of its own.
+    Each has a `name`, a `text` and its own numbers.
     """
     data, sessions = description["data"], description.get("sessions")
     groups = [
@@ -98,7 +98,7 @@ def _alike_warnings(kind: str, count: int, ways: Mapping[str, Json]) -> Iterator
 
 
 def _name_warnings(sessions: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Json]:
-    """Customers and types that the shop names, and the log does not."""
+    """Warn of customers and types that the shop names and the log lacks."""
     table = sessions.get("customer_table")
     if table is not None and table["missing"] and (table["missing"] == table["ids"] or has_likely_reason(table)):
         of_all = f"{table['missing']:,} of {_count_of(table['ids'], 'customer')} of the log"
@@ -151,7 +151,7 @@ def _day_warnings(data: Mapping[str, Any]) -> Iterator[Json]:
 
 
 def _anonymity_warnings(ingested: int, rows: Json, sessions_by: str | None) -> Iterator[Json]:
-    """kept: events without customer. Where sessions are cut by gap, ingest left such rows out."""
+    """Warn of many events without customer. ingested: their number; if gaps cut sessions, ingest left them out."""
     left_out = rows["left_out"].get("without_customer", 0)
     anonymous, events = ingested + left_out, rows["good"] + left_out
     share = anonymous / events if events else 0.0
@@ -163,7 +163,7 @@ def _anonymity_warnings(ingested: int, rows: Json, sessions_by: str | None) -> I
 
 
 def _find_longest_gap(days: list[int]) -> tuple[int, int]:
-    """The most days in a row without an event, and how many days lie before them."""
+    """Return the most days in a row without an event, and the number of days before them."""
     longest = after = run = 0
     for place, count in enumerate(days):
         run = 0 if count else run + 1

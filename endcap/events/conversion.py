@@ -64,7 +64,7 @@ def convert(
         events=Events(sources=[event_source]),
         sessions=SessionsSpec(by="given" if LOG_LAYOUTS[layout].session else "gap"),
     )
-    found = find_files(event_source)
+    source_files = find_files(event_source)
     partial, bad_rows = (target.with_name(target.name + suffix) for suffix in (".partial", ".quarantine.jsonl"))
     with report_storage_errors(target), ExitStack() as stack:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -77,16 +77,16 @@ def convert(
         make_writer, schema = WRITERS[target.suffix]
         with make_writer(partial, schema) as writer:
             for table in loader.load(
-                event_source, found.files, list_event_columns(shop, event_source), plan_of, layout
+                event_source, source_files.files, list_event_columns(shop, event_source), plan_of, layout
             ):
                 writer.write_table(_convert_rows(table, schema))
         quarantine.check("events", end=True)
         partial.replace(target)
-    bad = quarantine.bad.get("events", Counter()).total()
-    if not bad:
+    bad_count = quarantine.bad.get("events", Counter()).total()
+    if not bad_count:
         bad_rows.unlink()
-    left = quarantine.left_out.get("events", Counter()).total()
-    return {"events": quarantine.rows["events"] - bad, "bad_rows": bad, "left_out": left}
+    excluded = quarantine.left_out.get("events", Counter()).total()
+    return {"events": quarantine.rows["events"] - bad_count, "bad_rows": bad_count, "left_out": excluded}
 
 
 def _convert_rows(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -89,12 +89,12 @@ def drop_duplicates(folder: Path, connection: Any) -> None:
     columns = ", ".join(name for name in EVENTS.names if name != "row")
     for day in sorted(folder.iterdir()):
         parts = sorted(day.iterdir())
-        kept = day / "kept.parquet"
+        remaining = day / "kept.parquet"
         connection.execute(
             f"COPY (SELECT * FROM read_parquet({[str(part) for part in parts]}, hive_partitioning = false) "  # noqa: S608
             f"QUALIFY row_number() OVER (PARTITION BY {columns} ORDER BY row) = 1 ORDER BY row) "
-            f"TO {quote_text(str(kept))} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
+            f"TO {quote_text(str(remaining))} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
         ).fetchall()
         for part in parts:
             part.unlink()
-        kept.rename(day / "part-0.parquet")
+        remaining.rename(day / "part-0.parquet")

@@ -42,8 +42,8 @@ def list_event_columns(shop: Shop, source: EventSource) -> list[SourceColumn]:
         return [*list_layout_columns(source.layout, names), *returns]
     columns, needed = shop.events.columns, {"item", "time", _name_owner_column(shop)}
     keys = [key for key in EventColumns.model_fields if key != "type" or source.type is None]
-    named = [(name, key) for key in keys for name in _as_list(getattr(columns, key))]
-    return [*(SourceColumn(name, f"events.columns.{key}", key in needed) for name, key in named), *returns]
+    columns_named = [(name, key) for key in keys for name in _as_list(getattr(columns, key))]
+    return [*(SourceColumn(name, f"events.columns.{key}", key in needed) for name, key in columns_named), *returns]
 
 
 def map_events(
@@ -73,15 +73,15 @@ def map_events(
     if shop.sessions.by == "given":
         checks += check_empty(select, "session", "session is empty, and sessions.by is 'given'")
     checks += [*itertools.chain(*nested.values(), *ids.values()), *times]
-    about = {reason: select[name] for name, its in ids.items() for _, reason in its}
-    about |= {reason: time for _, reason in times}
-    more, looked_at = check_conditions(_select_returns(shop, located), located, words, decimal)
-    checks, about = [*checks, *more], about | looked_at
+    examined = {reason: select[name] for name, checks_of_column in ids.items() for _, reason in checks_of_column}
+    examined |= {reason: time for _, reason in times}
+    return_checks, looked_at = check_conditions(_select_returns(shop, located), located, words, decimal)
+    checks, examined = [*checks, *return_checks], examined | looked_at
     leaves, values = _list_exclusions(shop, source, located, select["type"], decimal)
     active = _match_active([*nested["customer"], *ids["customer"], *times]) if _can_be_active(shop, leaves) else None
     missing = {name: condition for name, condition in missing.items() if condition != "false"}
     return ColumnMapping(
-        select, checks, leaves, about, missing, values, active, columns.readings, [*words, *item_words]
+        select, checks, leaves, examined, missing, values, active, columns.readings, [*words, *item_words]
     )
 
 
@@ -97,8 +97,8 @@ def _list_exclusions(
         values |= {name: located[name] for name in returns}
     if shop.kept_types is not None:
         values["type"] = of_type
-        listed = ", ".join(map(quote_text, shop.kept_types))
-        leaves.append((f'"type" IS NULL OR "type" NOT IN ({listed})' if listed else "true", OTHER_TYPES))
+        types = ", ".join(map(quote_text, shop.kept_types))
+        leaves.append((f'"type" IS NULL OR "type" NOT IN ({types})' if types else "true", OTHER_TYPES))
     if source.layout != "columns" and LOG_LAYOUTS[source.layout].itemless:
         leaves.append(("item IS NULL", WITHOUT_ITEM))
     if shop.sessions.by == "gap":
@@ -118,17 +118,17 @@ def _can_be_active(shop: Shop, leaves: Sequence[tuple[str, str]]) -> bool:
 def _match_active(checks: Sequence[tuple[str, str]]) -> str:
     """Whether a row that is left out says that its customer was there: who, and when."""
     wrong = " ".join(f"WHEN {condition} THEN false" for condition, _ in checks)
-    there = f'"left" IN ({", ".join(map(quote_text, ACTIVITY_RULES))}) AND customer IS NOT NULL'
-    return f"CASE WHEN ({there}) IS NOT TRUE THEN false {wrong} ELSE true END"
+    is_active = f'"left" IN ({", ".join(map(quote_text, ACTIVITY_RULES))}) AND customer IS NOT NULL'
+    return f"CASE WHEN ({is_active}) IS NOT TRUE THEN false {wrong} ELSE true END"
 
 
-def _locate_parts(named: str | Sequence[str] | None, located: Mapping[str, str]) -> list[str]:
+def _locate_parts(names: str | Sequence[str] | None, located: Mapping[str, str]) -> list[str]:
     """The SQL of the columns that make an id."""
-    return [located[name] for name in _as_list(named)]
+    return [located[name] for name in _as_list(names)]
 
 
-def _as_list(named: str | Sequence[str] | None) -> Sequence[str]:
-    return [named] if isinstance(named, str) else named or []
+def _as_list(names: str | Sequence[str] | None) -> Sequence[str]:
+    return [names] if isinstance(names, str) else names or []
 
 
 def _name_owner_column(shop: Shop) -> str:
@@ -156,9 +156,9 @@ def _map_own_columns(
     """The columns that the shop names. Parameters are those of `event_plan`."""
     columns, rule, words = shop.events.columns, shop.events.time, shop.events.null_values
     whole = shop.events.float_ids == "whole"
-    named = {key: getattr(columns, key) for key in ("item", "session", "customer")}
+    names = {key: getattr(columns, key) for key in ("item", "session", "customer")}
     if source.type is None:
-        named["type"] = columns.type
+        names["type"] = columns.type
     time, typed = located[columns.time], columns.time in instants
     unit, formats = ("iso", []) if typed else (rule.unit, _as_list(rule.format))
     reading = TimeFormat(unit, formats, has_clock_changes(rule.zone), decimal)
@@ -175,7 +175,7 @@ def _map_own_columns(
         (f'"time" IS NULL AND {is_so}', reason) for is_so, reason in list_nested_checks("time", [columns.time], located)
     ]
     checks = [*nested, *list_time_checks(time, reading)]
-    return _EventColumns(select, named, {**named, "time": columns.time}, time, checks, {time: reading})
+    return _EventColumns(select, names, {**names, "time": columns.time}, time, checks, {time: reading})
 
 
 def _map_layout_columns(
@@ -208,7 +208,7 @@ def _map_layout_columns(
         select["type"] = convert_to_id([located[published.type_column]], words)
     else:
         select["type"] = quote_text(published.type if source.type is None else source.type)
-    named = {"item": published.item, "session": published.session, "customer": published.customer}
+    names = {"item": published.item, "session": published.session, "customer": published.customer}
     of_type = published.type_column if source.type is None else None
-    holders = {**named, "time": published.time or published.day, "type": of_type}
-    return _EventColumns(select, named, holders, time, checks, readings)
+    holders = {**names, "time": published.time or published.day, "type": of_type}
+    return _EventColumns(select, names, holders, time, checks, readings)

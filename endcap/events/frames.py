@@ -172,16 +172,16 @@ def _read_batches(data: Iterable[Any]) -> tuple[pa.Schema, Iterator[pa.RecordBat
 
 def _group_batches(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
     """Small batches together, so that they do not become as many row groups."""
-    held: list[pa.RecordBatch] = []
+    group: list[pa.RecordBatch] = []
     rows = 0
     for batch in batches:
-        held.append(batch)
+        group.append(batch)
         rows += batch.num_rows
         if rows >= ROWS:
-            yield pa.Table.from_batches(held, schema)
-            held, rows = [], 0
-    if held:
-        yield pa.Table.from_batches(held, schema)
+            yield pa.Table.from_batches(group, schema)
+            group, rows = [], 0
+    if group:
+        yield pa.Table.from_batches(group, schema)
 
 
 @contextlib.contextmanager
@@ -206,6 +206,6 @@ def _convert_arrow_errors() -> Iterator[None]:
         ) from error
 
 
-def _not_a_table_error(data: Any, why: str) -> DataError:
+def _not_a_table_error(data: Any, reason: str) -> DataError:
     kind = type(data).__name__
-    return DataError(f"a {kind}{why} is no table; allowed: {_ALLOWED}", code="events.not-a-table", type=kind)
+    return DataError(f"a {kind}{reason} is no table; allowed: {_ALLOWED}", code="events.not-a-table", type=kind)

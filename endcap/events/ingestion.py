@@ -29,7 +29,7 @@ TABLES = ("events", "items", "customers")
 
 @dataclass(frozen=True)
 class SourceInput:
-    """A source with its files, and what of it a snapshot's origin is told by."""
+    """A source with its files and their SHA-256 digests, which a snapshot's facts name as its origin."""
 
     table: str
     source: SourceSpec
@@ -50,24 +50,48 @@ class SourceInput:
 
 
 def ingest(shop: Shop, store: Store, *, progress: Progress = lambda line: None) -> str:
-    """Read the shop's sources into a snapshot (kind ``snapshots/<shop>``) and return its address.
+    """Read the shop's sources into an immutable snapshot (kind ``snapshots/<shop>``).
 
-    The same input is not read again; the same rows, good and bad, in whatever files and order, are the same snapshot.
-    `progress` takes a line now and then. Raises DataError (files, columns, too many bad rows), StorageError.
+    Parameters
+    ----------
+    shop
+        The shop's spec, which names its sources.
+    store
+        The store that keeps the snapshot.
+    progress
+        Takes a line now and then.
+
+    Returns
+    -------
+    str
+        The snapshot's address.
+
+    Raises
+    ------
+    DataError
+        If files or columns are missing, or too many rows are bad.
+    StorageError
+        If the store or this machine's disk refuses.
+
+    Notes
+    -----
+    Unchanged input is not read again. The same rows, good and bad, give the same snapshot in any files and order.
     """
-    with write_simulated_files(shop, progress) as written:
-        return _ingest(written, store, progress)
+    with write_simulated_files(shop, progress) as with_files:
+        return _ingest(with_files, store, progress)
 
 
 def _ingest(shop: Shop, store: Store, progress: Progress) -> str:
     inputs = _find_inputs(shop, progress)
     work, key = f"ingests/{shop.name}", _compute_key(shop, inputs)
-    if known := _find_snapshot(store, shop, key):
-        return known
+    if snapshot := _find_snapshot(store, shop, key):
+        return snapshot
     with store.workspace(work, key, progress) as folder, report_storage_errors(folder):
-        known = _find_snapshot(store, shop, key)  # another run of the same input may have ended while this one waited
-        if known:
-            return known
+        snapshot = _find_snapshot(
+            store, shop, key
+        )  # another run of the same input may have ended while this one waited
+        if snapshot:
+            return snapshot
         staging = folder / "staging"
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
@@ -85,24 +109,24 @@ def _find_inputs(shop: Shop, progress: Progress) -> list[SourceInput]:
     declared += [("customers", source) for source in (shop.customers.sources if shop.customers else ())]
     inputs = []
     for table_name, source in declared:
-        found = find_files(source, progress)
-        if found.skipped:
-            text = f"{source.path}: {describe_left_out(found.skipped)}"
-            progress(Notice(text, table=table_name, path=source.path, files=found.skipped))
-        inputs.append(SourceInput(table_name, source, found, [file.digest() for file in found.files]))
+        source_files = find_files(source, progress)
+        if source_files.skipped:
+            text = f"{source.path}: {describe_left_out(source_files.skipped)}"
+            progress(Notice(text, table=table_name, path=source.path, files=source_files.skipped))
+        inputs.append(SourceInput(table_name, source, source_files, [file.digest() for file in source_files.files]))
     return inputs
 
 
 def describe_left_out(files: Sequence[str]) -> str:
-    """What is said of files that are of no known format."""
+    """Return the message about skipped files of unknown formats."""
     names = [PurePosixPath(file).name for file in files[:10]]
-    more = f" and {len(files) - len(names):,} more" if len(files) > len(names) else ""
+    rest_text = f" and {len(files) - len(names):,} more" if len(files) > len(names) else ""
     is_left = "file of no known format is" if len(files) == 1 else "files of no known format are"
-    return f"{len(files):,} {is_left} left out: {', '.join(names)}{more}"
+    return f"{len(files):,} {is_left} left out: {', '.join(names)}{rest_text}"
 
 
 def _compute_key(shop: Shop, inputs: list[SourceInput]) -> str:
-    """What the run's outcome depends on: the files' content and how they are read, not where they lie."""
+    """Fingerprint what the outcome depends on: the files' content and how they are read, not their places."""
     files = [
         [
             entry.table,
@@ -152,10 +176,10 @@ def _write_snapshot(
     left_out = {table: dict(counts) for table, counts in quarantine.left_out.items()}
     code = fingerprint_code(STEPS["ingest"].entry)
     kind, key = STEPS["ingest"].folder(shop.name), fingerprint("snapshot", content, quarantine.digest, left_out, code)
-    found = store.find(kind, key)
-    if found:
+    source_files = store.find(kind, key)
+    if source_files:
         progress("the same rows, in other files, are a snapshot already")
-        return found
+        return source_files
     with store.publish(kind, key) as draft:
         for name in ("events", "items.parquet", "customers.parquet", ACTIVITY_FILE):
             if (staging / name).exists():

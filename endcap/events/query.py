@@ -98,7 +98,7 @@ def query(
     dataset: str | None = None,
     limit: int | None = None,
 ) -> pa.Table:
-    """The rows that a SELECT of DuckDB's SQL gives.
+    """Return the rows of a SELECT in DuckDB's SQL.
 
     The tables are those of `tables`. The statement reads nothing else: no file, no address, no variable of Python. An
     artifact whose tables it does not name is not fetched. Times without a zone are UTC's.
@@ -134,11 +134,11 @@ def query(
     """
     artifacts = _find_artifacts(store, shop, snapshot, dataset)
     _check(sql)
-    known = {name for artifact in artifacts for name in artifact.sources}
+    table_names = {name for artifact in artifacts for name in artifact.sources}
     # A word may be something else than a table's name; then an artifact is fetched that need not be.
     words = set(re.findall(r"\w+", sql.lower()))
-    wanted = [artifact for artifact in artifacts if words & set(artifact.sources) or not words & known]
-    with _connect(store, wanted) as connection:
+    names = [artifact for artifact in artifacts if words & set(artifact.sources) or not words & table_names]
+    with _connect(store, names) as connection:
         try:
             relation = connection.sql(sql)
             return (relation if limit is None else relation.limit(limit)).to_arrow_table()
@@ -146,9 +146,9 @@ def query(
             if "Table with name" not in str(error):
                 raise _invalid_query_error(error) from error
             raise UserError(
-                f"{_first(error)} The tables are {', '.join(sorted(known))}",
+                f"{_first(error)} The tables are {', '.join(sorted(table_names))}",
                 code="query.unknown-table",
-                tables=sorted(known),
+                tables=sorted(table_names),
             ) from error
         except (duckdb.IOException, duckdb.OutOfMemoryException):
             raise  # of this machine, not of the statement
@@ -159,7 +159,7 @@ def query(
 def tables(
     store: Store, *, shop: str | None = None, snapshot: str | None = None, dataset: str | None = None
 ) -> list[QueryTable]:
-    """The tables that `query` may read, with their columns. Takes and raises what `query` does, but for SQL."""
+    """List the tables that `query` may read, with their columns. Parameters and errors are those of `query`."""
     artifacts = _find_artifacts(store, shop, snapshot, dataset)
     listed = []
     with _connect(store, artifacts) as connection:
@@ -174,10 +174,10 @@ def tables(
 def find_addresses(
     store: Store, *, shop: str | None = None, snapshot: str | None = None, dataset: str | None = None
 ) -> tuple[str | None, str | None]:
-    """The snapshot and the dataset that `query` would read; either may be None. Takes and raises what `query` does."""
+    """Return the snapshot and the dataset that `query` would read, each None if absent. Errors are those of `query`."""
     by_kind = {
-        get_content_key(one.address).split("/")[0]: one.address
-        for one in _find_artifacts(store, shop, snapshot, dataset)
+        get_content_key(name.address).split("/")[0]: name.address
+        for name in _find_artifacts(store, shop, snapshot, dataset)
     }
     return by_kind.get(_SNAPSHOTS), by_kind.get(_DATASETS)
 
@@ -237,7 +237,9 @@ def _open_artifact(store: Store, address: str, kind: str) -> _Artifact:
     manifest = store.manifest(address)
     files = sorted(manifest["files"])
     matched = {name: (source, fnmatch.filter(files, source.pattern)) for name, source in _SOURCES[kind].items()}
-    return _Artifact(address, manifest["facts"], {name: found for name, found in matched.items() if found[1]})
+    return _Artifact(
+        address, manifest["facts"], {name: address_found for name, address_found in matched.items() if address_found[1]}
+    )
 
 
 def _exists(store: Store, address: str) -> bool:

@@ -37,15 +37,15 @@ def write_events(shop: Shop, files: Files, folder: Path, loader: Loader) -> Json
     leave out and is a shopper's activity all the same goes to a file of its own. Raises DataError, also where no event
     is left to learn from.
     """
-    kept, learnt = 0, 0
+    event_count, learnt = 0, 0
     with DayWriter(folder / "events") as writer, ActivityWriter(folder) as activity:
         for part, rows in _load_events(shop, files, loader, activity):
             learnt += rows.num_rows if shop.kept_types == shop.events.types else _count_types(rows, shop.events.types)
             writer.add(rows.append_column("part", pa.repeat(part, rows.num_rows)).select(EVENTS.names).cast(EVENTS))
-            kept += rows.num_rows
+            event_count += rows.num_rows
         loader.quarantine.check(loader.table, end=True)
         if not learnt:
-            raise _no_event_error(shop, files, loader, kept)
+            raise _no_event_error(shop, files, loader, event_count)
         writer.close()
         activity.close()
     if shop.events.drop_duplicates:
@@ -53,12 +53,12 @@ def write_events(shop: Shop, files: Files, folder: Path, loader: Loader) -> Json
         drop_duplicates(writer.folder, loader.connection)
     loader.progress("events: taking the fingerprint")
     facts = _collect_facts(writer.folder, loader.connection)
-    other = summarize_activity(folder, loader.connection)
-    if other is not None:
-        facts |= {"activity": other[0], "content": [facts["content"], other[1]]}
+    activity_facts = summarize_activity(folder, loader.connection)
+    if activity_facts is not None:
+        facts |= {"activity": activity_facts[0], "content": [facts["content"], activity_facts[1]]}
     return facts | {
         "rows": loader.quarantine.seen(loader.table),
-        "duplicates": kept - facts["events"],
+        "duplicates": event_count - facts["events"],
         "empty_files": loader.empty,
         "missing": dict(loader.missing),
     }
@@ -70,12 +70,12 @@ def _count_types(rows: pa.Table, types: Sequence[str] | None) -> int:
 
 def _load_events(shop: Shop, files: Files, loader: Loader, activity: ActivityWriter) -> Iterator[tuple[str, pa.Table]]:
     now = int(time.time() * 1000)
-    for source, found in files:
+    for source, source_files in files:
         event_source = cast(EventSource, source)
         plan_of = functools.partial(map_events, shop, event_source, now=now)
-        wanted = list_event_columns(shop, event_source)
+        columns = list_event_columns(shop, event_source)
         active = functools.partial(activity.add, event_source.part)
-        for table in loader.load(source, found, wanted, plan_of, event_source.layout, active):
+        for table in loader.load(source, source_files, columns, plan_of, event_source.layout, active):
             yield event_source.part, table
     absent = [name for name in shop.events.returns if name not in loader.met]
     if absent and loader.rows:
@@ -88,9 +88,9 @@ def _load_events(shop: Shop, files: Files, loader: Loader, activity: ActivityWri
         )
 
 
-def _no_event_error(shop: Shop, files: Files, loader: Loader, kept: int) -> DataError:
+def _no_event_error(shop: Shop, files: Files, loader: Loader, owned_events: int) -> DataError:
     """The error that says which rules left out how many rows. kept: events that only make an item a customer's."""
-    left, seen = loader.quarantine.left_out.get(loader.table, Counter()), loader.quarantine.seen(loader.table)
+    excluded, total = loader.quarantine.left_out.get(loader.table, Counter()), loader.quarantine.seen(loader.table)
     names = ", ".join(source.path for source, _ in files)
     reasons = {
         "where": "do not fit the `where` of their source",
@@ -99,20 +99,20 @@ def _no_event_error(shop: Shop, files: Files, loader: Loader, kept: int) -> Data
         WITHOUT_ITEM: "are about no item",
         "without_customer": "name no customer, which `sessions: {by: gap}` needs",
     }
-    lines = [f"  - {left[name]:,} {reason}" for name, reason in reasons.items() if left[name]]
-    if kept:
-        lines.append(f"  - {kept:,} are of types that only make an item a customer's (rules.owned)")
-    if bad := loader.quarantine.bad.get(loader.table, Counter()).total():
-        lines.append(f"  - {bad:,} are bad")
+    lines = [f"  - {excluded[name]:,} {reason}" for name, reason in reasons.items() if excluded[name]]
+    if owned_events:
+        lines.append(f"  - {owned_events:,} are of types that only make an item a customer's (rules.owned)")
+    if bad_count := loader.quarantine.bad.get(loader.table, Counter()).total():
+        lines.append(f"  - {bad_count:,} are bad")
     empty = f"{names} {'has' if len(files) == 1 else 'have'} no row; give a log with events"
-    why = "\n".join([f"of {seen:,} rows", *lines]) + loader.values_text() if seen else empty
+    text = "\n".join([f"of {total:,} rows", *lines]) + loader.values_text() if total else empty
     return DataError(
-        f"no event is left: {why}",
+        f"no event is left: {text}",
         code="events.none-left",
         paths=[source.path for source, _ in files],
-        rows=seen,
+        rows=total,
         types=shop.events.types,
-        left_out=dict(left),
+        left_out=dict(excluded),
         values={name: [list(pair) for pair in counts] for name, counts in loader.common_values().items()},
     )
 
@@ -129,7 +129,9 @@ def _collect_facts(folder: Path, connection: Any) -> Json:
         f"count(*) FILTER ({match_word(['item'], MISSING)})",
     ]
     columns = [name for name in EVENTS.names if name != "row"]
-    found, (events, sessions, first, last, train, test, words) = digest_rows(connection, files, columns, aggregates)
+    fingerprint, (events, sessions, first, last, train, test, words) = digest_rows(
+        connection, files, columns, aggregates
+    )
     return {
         "events": events,
         "sessions": sessions,
@@ -138,5 +140,5 @@ def _collect_facts(folder: Path, connection: Any) -> Json:
         "parts": {"train": train, "test": test},
         "words_as_items": words,
         "schema": {name: str(kind) for name, kind in zip(EVENTS.names, EVENTS.types, strict=True)},
-        "content": found,
+        "content": fingerprint,
     }

@@ -1,6 +1,6 @@
-"""The business rules of a shop, applied alike in evaluation, batch and serving.
+"""The business rules of a shop, which evaluation, batch and serving apply alike.
 
-`endcap.rules.read` reads a shop's files; it is apart, for its engine is nothing that a server needs.
+`endcap.rules.read` reads a shop's files. It is not imported here, since a server does not need its engine.
 """
 
 from endcap.rules.catalogue import Catalogue

@@ -1,4 +1,4 @@
-"""What the rules need to know, as of one moment: the rules themselves, the item table, the blacklist."""
+"""All data that rules need, as of one moment: the rules themselves, the item table, the blacklist."""
 
 from __future__ import annotations
 
@@ -23,10 +23,18 @@ CATALOGUE = "catalogue"
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Rule data and item table of a shop, as they are published together.
+    """The rule data and the item table of a shop, which are published together.
 
-    items: a row an item, each once: `item` and the attributes that the shop has, texts as strings, numbers as floats.
-    blacklist: ids of items that are never shown. made: when all this was read, epoch ms.
+    Attributes
+    ----------
+    rules
+        The rules.
+    items
+        One row for each item: `item` and the shop's attributes, texts as strings and numbers as floats.
+    blacklist
+        Ids of items that are never shown.
+    made
+        When the files were read, in epoch milliseconds.
     """
 
     rules: Rules
@@ -36,7 +44,7 @@ class Catalogue:
 
     @functools.cached_property
     def version(self) -> str:
-        """The fingerprint of what stands in it: neither of when it was read nor of where from."""
+        """The fingerprint of the content. It does not depend on when and where the content was read."""
         digest = hashlib.sha256()
         with pa.ipc.new_stream(_HashingFile(digest), self.items.schema.remove_metadata()) as writer:
             writer.write_table(self.items.replace_schema_metadata(None).combine_chunks())
@@ -44,17 +52,17 @@ class Catalogue:
         return fingerprint(rules, sorted(self.blacklist), digest.hexdigest())
 
     def to_json(self) -> dict[str, Any]:
-        """All but the item table, as values of JSON."""
+        """Return all but the item table as JSON values."""
         return {"made": self.made, "rules": self.rules.model_dump(mode="json"), "blacklist": sorted(self.blacklist)}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """What `to_json` gave, without items. Raises ValueError, KeyError or TypeError."""
+        """Return the catalogue that `to_json` wrote, without items. Raises ValueError, KeyError or TypeError."""
         rules = Rules.model_validate_json(json.dumps(document["rules"]))
         return cls(rules, blacklist=_check_ids(document["blacklist"]), made=_check_time(document["made"]))
 
     def to_bytes(self) -> bytes:
-        """Two Arrow streams compressed by zstd, the items and the blacklist; the rest is the first one's metadata."""
+        """Return two Arrow streams compressed by zstd: items and blacklist. The first one's metadata hold the rest."""
         description = stamp_document(CATALOGUE, {"made": self.made, "rules": self.rules.model_dump(mode="json")})
         items = self.items.replace_schema_metadata({"endcap": json.dumps(description)})
         sink = pa.BufferOutputStream()
@@ -66,7 +74,7 @@ class Catalogue:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
-        """What `to_bytes` wrote. Raises IntegrityError where it is damaged or of another format."""
+        """Return the catalogue that `to_bytes` wrote. Raises IntegrityError if it is damaged or of another format."""
         source = pa.BufferReader(content)
         try:
             items, blacklist = (pa.ipc.open_stream(source).read_all() for _ in range(2))
@@ -106,7 +114,7 @@ def _check_time(value: object) -> int:
 
 
 class _HashingFile:
-    """A file that keeps nothing but the hash of what is written to it."""
+    """A file that keeps only the hash of its content."""
 
     def __init__(self, digest: hashlib._Hash) -> None:
         self._digest = digest

@@ -1,4 +1,4 @@
-"""What a new catalogue changes, in numbers that a person looks at before the shoppers do."""
+"""The changes of a new catalogue, in numbers that a person checks before shoppers see them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from endcap.rules.catalogue import Catalogue
 
 @dataclass(frozen=True)
 class CountChange:
-    """How many there are now, and how many came and went."""
+    """How many ids there are now, and how many were added and removed. Fields are the keys of `--json` output."""
 
     now: int
     came: int
@@ -39,7 +39,7 @@ class CatalogueChanges:
 
     @classmethod
     def between(cls, before: Catalogue | None, after: Catalogue) -> CatalogueChanges:
-        """before: None where nothing was published."""
+        """Compare two catalogues. before: None if nothing was published."""
         old = before or Catalogue(after.rules)
         stayed = pc.is_in(after.items["item"], value_set=old.items["item"].combine_chunks())
         count = pc.sum(stayed).as_py() or 0
@@ -63,7 +63,7 @@ def _find_out_of_stock(catalogue: Catalogue) -> Set[str]:
 
 
 def _count_changed_values(before: pa.Table, after: pa.Table) -> int:
-    """How many items have a value that differs. after: its items are all in `before`."""
+    """Count items with a value that changed. All items of `after` must be in `before`."""
     old = before.take(pc.index_in(after["item"], value_set=before["item"].combine_chunks()))
     differs = np.zeros(len(after), dtype=bool)
     for name in {*before.column_names, *after.column_names} - {"item"}:

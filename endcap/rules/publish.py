@@ -1,4 +1,4 @@
-"""The catalogue in the online store: published whole, read by whoever serves, without a restart."""
+"""The catalogue in the online store. It is published as a whole, and servers read it without a restart."""
 
 from __future__ import annotations
 
@@ -12,14 +12,22 @@ if TYPE_CHECKING:
     from endcap.online import OnlineStore
 
 CATALOGUE, MADE = "catalogue", "catalogue/made"
-"""Tables of one row each, named as `CATALOGUE` and `MADE` too. The first one's version is the content's, so that the
-same content is neither sent nor read again; when it was last read is told by the second, small one."""
+"""Tables of one row, whose key is the table's name. The version of the first is that of the content, so that unchanged
+content is neither sent nor read again. The second, a small one, holds the time of the last reading."""
 
 
 def publish_catalogue(store: OnlineStore, catalogue: Catalogue) -> bool:
-    """Publish in one step; the catalogue before it is kept, for going back.
+    """Publish a catalogue in one step. The previous one is kept for a roll-back.
 
-    Returns whether anything but `made` changed. Raises OnlineStoreError; what was published stays then.
+    Returns
+    -------
+    bool
+        Whether anything but `made` changed.
+
+    Raises
+    ------
+    OnlineStoreError
+        If the store does not answer. The published catalogue stays then.
     """
     version = catalogue.version
     changed = store.published(CATALOGUE) != version
@@ -33,10 +41,26 @@ def publish_catalogue(store: OnlineStore, catalogue: Catalogue) -> bool:
 
 
 def fetch_catalogue(store: OnlineStore, cached: Catalogue | None = None) -> Catalogue | None:
-    """What is published, or None. `have`: what was fetched before; the same content is not read again, and comes back
-    with the new `made`: the same object where that is no other either.
+    """Fetch the published catalogue.
 
-    Raises OnlineStoreError; IntegrityError where what is published cannot be read: what one has stays right then.
+    Parameters
+    ----------
+    store
+        The online store.
+    cached
+        The catalogue of an earlier call. The same content is not read again.
+
+    Returns
+    -------
+    Catalogue or None
+        The catalogue, or None if none is published. `cached` itself if nothing changed.
+
+    Raises
+    ------
+    OnlineStoreError
+        If the store does not answer.
+    IntegrityError
+        If the published catalogue cannot be read. `cached` remains valid then.
     """
     version = store.published(CATALOGUE)
     if version is None:
@@ -55,7 +79,9 @@ def fetch_catalogue(store: OnlineStore, cached: Catalogue | None = None) -> Cata
 
 
 def _with_version(catalogue: Catalogue, version: str) -> Catalogue:
-    """The catalogue with the version that it was published by: another release may count another for its content,
-    and whoever looks for a new one must not read it again each time."""
+    """Set the version under which the catalogue was published.
+
+    Another release may compute another version of the same content. Without this, a server would read it each time.
+    """
     catalogue.__dict__["version"] = version
     return catalogue

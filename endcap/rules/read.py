@@ -1,4 +1,4 @@
-"""The shop's rule data and item table as they lie in its files now."""
+"""Read the shop's rule data and item table from its files."""
 
 from __future__ import annotations
 
@@ -30,10 +30,26 @@ Progress = Callable[[str], None]
 
 
 def read_catalogue(shop: Shop, progress: Progress = lambda line: None) -> Catalogue:
-    """Read the item table's sources and the blacklist's, now.
+    """Read the sources of the item table and the blacklist.
 
-    Bad rows of the item table are left out, and told, up to the shop's `events.max_bad_share`; a blacklist has none.
-    Raises DataError, with file, line and reason, where there are mistakes; StorageError.
+    Parameters
+    ----------
+    shop
+        The shop's spec.
+    progress
+        Takes a line about bad rows of the item table, which are left out up to `events.max_bad_share`.
+
+    Returns
+    -------
+    Catalogue
+        The rules with the data of this moment.
+
+    Raises
+    ------
+    DataError
+        If a file has mistakes, with file, line and reason. A blacklist must have no bad row.
+    StorageError
+        If this machine's disk is full.
     """
     now = int(time.time() * 1000)
     blacklist = read_blacklist(shop, progress)
@@ -45,7 +61,7 @@ def read_catalogue(shop: Shop, progress: Progress = lambda line: None) -> Catalo
 
 
 def read_rules(shop: Shop, progress: Progress = lambda line: None) -> Catalogue | None:
-    """The shop's rules with its blacklist as it is now, without items; None where the shop has no rules.
+    """Read the shop's rules with the current blacklist, without items. None: the shop has no rules.
 
     Raises DataError, StorageError.
     """
@@ -55,7 +71,7 @@ def read_rules(shop: Shop, progress: Progress = lambda line: None) -> Catalogue 
 
 
 def read_blacklist(shop: Shop, progress: Progress = lambda line: None) -> frozenset[str]:
-    """The ids that the blacklist's sources hold, none without a blacklist. Raises DataError, StorageError."""
+    """Read the ids of the blacklist's sources. Without a blacklist there are none. Raises DataError, StorageError."""
     blacklist = shop.rules.blacklist
     if blacklist is None:
         return frozenset()
@@ -71,7 +87,7 @@ def _read_list(blacklist: Blacklist, loader: Loader, whole_ids: bool) -> Iterato
     plan_of = functools.partial(map_id_list, blacklist.column, whole=whole_ids)
     for source in blacklist.sources:
         files = find_files(source, loader.progress).files
-        # A list may have come to be empty; a file without even its header is one that is being written.
+        # A list may become empty. A file without even its header is one that is being written.
         headless = [file.name for file in files if not file.bytes and file.format != "jsonl" and source.header is None]
         if headless:
             raise DataError(
@@ -103,6 +119,6 @@ def _open_loader(table: str, shop: Shop, limit: float, setting: str, progress: P
     with (
         tempfile.TemporaryDirectory(prefix="endcap-rules-") as place,
         open_engine(Path(place) / "spill", time_rule.zone) as connection,
-        Quarantine(Path(place) / "bad.jsonl", limit, time_rule, setting=setting, kept=False) as quarantine,
+        Quarantine(Path(place) / "bad.jsonl", limit, time_rule, setting=setting, is_kept=False) as quarantine,
     ):
         yield Loader(table, connection, quarantine, progress, make_clock(time_rule.zone), words=shop.events.null_values)

@@ -1,4 +1,4 @@
-"""The rules on the items of one model: what may be shown, what took an item away, which items have which value."""
+"""The rules on the items of one model: which items may be shown, which rule removes one, which items have a value."""
 
 from __future__ import annotations
 
@@ -30,17 +30,28 @@ class ItemLookup(Protocol):
 
 
 class Rulebook:
-    """The rules of a catalogue, on a vocabulary.
+    """The rules of a catalogue, applied to a vocabulary.
 
-    The catalogue may hold items that the vocabulary lacks: new ones, which a request may name as candidates. It may
-    lack items that the vocabulary has: of those the package's own attributes hold, and they stay shown. Where it holds
-    an item its row counts, and of attributes that it has no column of the package's.
+    Parameters
+    ----------
+    vocabulary
+        The model's items.
+    items
+        The package's own item table: one row for each item, in vocabulary order.
+    catalogue
+        The published catalogue. Rules alone have no blacklist; stock and attributes come from `items` then.
 
-    An item whose stock is not said is shown. An item that says nothing of an attribute is none of those that a rule
-    `only` allows, and none of those that a rule `never` forbids; so it is with an item that is not known at all.
-    What a customer owns is personal and not known here: who ranks passes over it (`spec.rules.OWNED`).
+    Notes
+    -----
+    The catalogue may hold items that the vocabulary lacks. These are new, and a request may name them as candidates. It
+    may lack items that the vocabulary has. The package's attributes apply to these, and they stay shown. If both hold
+    an item, the catalogue's row applies, and the package's for attributes that the catalogue lacks.
 
-    What is asked for is worked out once and kept; `prepare` does all of that beforehand.
+    An item without a stock is shown. An item without an attribute is neither allowed by a rule `only` nor forbidden by
+    a rule `never`; the same holds for an unknown item. A customer's possessions are personal and not known here. The
+    ranker leaves them out (`spec.rules.OWNED`).
+
+    Results are computed once and kept. `prepare` computes all of them in advance.
     """
 
     def __init__(self, vocabulary: ItemLookup, items: pa.Table, catalogue: Catalogue | Rules) -> None:
@@ -57,16 +68,16 @@ class Rulebook:
         self._allowed: dict[tuple[int, ...], Bools] = {}
         self._names = ["", BLACKLIST, STOCK, *(rule.name for rule in self.rules.attributes)]
         self.surfaces = sorted({surface for rule in self.rules.attributes for surface in rule.surfaces or ()})
-        """Those that rules name."""
+        """The surfaces that rules name."""
         self._rules_by_surface = {surface: _number_rules(self.rules, surface) for surface in (None, *self.surfaces)}
 
     @property
     def attributes(self) -> Mapping[str, Collection[str]]:
-        """The categorical attributes that a request may name, and the values of each; worked out as they are read."""
+        """The categorical attributes that a request may name, with their values. They are computed on first use."""
         return _AttributeValues(self, self._categorical())
 
     def allowed_mask(self, surface: str | None = None) -> Bools:
-        """Whether each item of the vocabulary may be shown there, bool [n_items], read-only."""
+        """Return whether each item of the vocabulary may be shown on a surface: bool [n_items], read-only."""
         key = self._rules_at(surface)
         mask = self._allowed.get(key)
         if mask is None:
@@ -76,9 +87,9 @@ class Rulebook:
         return mask
 
     def find_rule(self, item: str, surface: str | None = None) -> str | None:
-        """The name of the first rule that takes the item away there: `blacklist`, `stock` or an attribute rule's.
+        """Return the first rule that removes an item on a surface: `blacklist`, `stock` or an attribute rule's name.
 
-        None where it may be shown. Also of items outside the vocabulary.
+        None: the item may be shown. Items outside the vocabulary are allowed, too.
         """
         if item in self.catalogue.blacklist:
             return BLACKLIST
@@ -91,45 +102,45 @@ class Rulebook:
     def count_removed(
         self, surface: str | None = None, among: NDArray[np.integer[Any]] | None = None
     ) -> dict[str, int]:
-        """How many items of the vocabulary each rule takes away there; an item counts with the first that does.
+        """Count the vocabulary's items that each rule removes on a surface. An item counts with the first such rule.
 
-        among: vocabulary indices; only these items count.
+        among: vocabulary indices of the items that count. None: all.
         """
         codes = self._codes(self._rules_at(surface))
         counts = np.bincount(codes[: self.n_items] if among is None else codes[among], minlength=len(self._names))
         return {name: int(n) for name, n in zip(self._names[1:], counts[1:], strict=True) if n}
 
     def find_items(self, attribute: str, values: Collection[str]) -> NDArray[np.int64]:
-        """The vocabulary's items with one of the values, ascending, int64; values that no item has give none.
+        """Return the vocabulary's items that have one of the values, ascending, int64.
 
-        Raises KeyError where `attributes` has no such name.
+        Raises KeyError if `attributes` has no such name.
         """
         places = self._attribute(attribute).places(values)
         return places[places < self.n_items] if len(self._new) else places
 
     def has_value(self, item: str, attribute: str, values: Collection[str]) -> bool:
-        """Whether an item, of the vocabulary or not, is known to have one of the values. Raises KeyError as `where`."""
+        """Return whether an item, of the vocabulary or not, has one of the values. Raises KeyError as `find_items`."""
         values_of, place = self._attribute(attribute), self._place(item)
         return place != UNKNOWN and int(values_of.codes[place]) in {values_of.numbers.get(value) for value in values}
 
     def prepare(self) -> None:
-        """Work out what any request may need: the items of every value, and what each surface allows."""
+        """Compute what any request may need: the items of every value, and the allowed items of each surface."""
         for name in self.attributes:
             self._attribute(name)
         for surface in self._rules_by_surface:
             self.allowed_mask(surface)
 
     def _place(self, item: str) -> int:
-        """Of the vocabulary's items the index, of the catalogue's others a number after those, else -1."""
+        """Return an item's index in the vocabulary, a number after those for the catalogue's other items, else -1."""
         index = self._vocabulary.index(item)
         return index if index >= 0 else self._new.get(item, UNKNOWN)
 
     def _rules_at(self, surface: str | None) -> tuple[int, ...]:
-        """The numbers of the attribute rules that hold there. As keys they are few, whatever surfaces are asked for."""
+        """Return the numbers of the attribute rules on a surface. They are few different keys for any surfaces."""
         return self._rules_by_surface.get(surface, self._rules_by_surface[None])
 
     def _codes(self, rule_numbers: tuple[int, ...]) -> NDArray[np.uint16]:
-        """The number (in `_names`) of the first rule that takes each place away, 0 for none: uint16 [places]."""
+        """Return the number (in `_names`) of the first rule that removes each place, 0 for none: uint16 [places]."""
         codes = self._codes_by_rules.get(rule_numbers)
         if codes is None:
             codes = np.zeros(self.n_items + len(self._new), dtype=np.uint16)
@@ -145,7 +156,7 @@ class Rulebook:
         return codes
 
     def _find_removed(self, rule: AttributeRule) -> NDArray[np.int64] | Bools:
-        """The places that an attribute rule takes away."""
+        """Return the places that an attribute rule removes."""
         has_attribute = rule.attribute in self._categorical()
         if rule.never is not None:
             return self._attribute(rule.attribute).places(rule.never) if has_attribute else np.array([], dtype=np.int64)
@@ -168,13 +179,13 @@ class Rulebook:
         return index
 
     def _numbers(self, name: str) -> NDArray[np.float64]:
-        """A numeric attribute of all places, NaN where it is not said."""
+        """Return a numeric attribute of all places, NaN for places without it."""
         column = self._column(name, pa.float64())
         values: NDArray[np.float64] = column.fill_null(np.nan).to_numpy(zero_copy_only=False)
         return values
 
     def _column(self, name: str, kind: pa.DataType) -> pa.Array:
-        """An attribute of all places: the catalogue's, of items or attributes that it does not hold the package's."""
+        """Return an attribute of all places: from the catalogue, or from the package for what the catalogue lacks."""
         packaged, catalogued = (
             table[name].combine_chunks().cast(kind, safe=False) if name in table.column_names else None
             for table in (self._items, self.catalogue.items)
@@ -217,7 +228,7 @@ class _AttributeIndex:
 
 
 class _AttributeValues(Mapping[str, Collection[str]]):
-    """Attributes and their values, each read when it is asked for."""
+    """Attributes and their values, which are read on first use."""
 
     def __init__(self, book: Rulebook, names: list[str]) -> None:
         self._book, self._names = book, names
@@ -241,7 +252,7 @@ def _number_rules(rules: Rules, surface: str | None) -> tuple[int, ...]:
 
 
 def _match_items(vocabulary: ItemLookup, items: pa.Table) -> tuple[pa.Array, dict[str, int], pa.Array]:
-    """The catalogue's row of each item of the vocabulary (null: none), and the places and rows of its other items."""
+    """Return the catalogue's row of each vocabulary item (null: none), and places and rows of its other items."""
     ids, catalogued = pa.array(vocabulary.ids, pa.string()), items["item"].combine_chunks()
     index = pc.index_in(catalogued, value_set=ids).fill_null(UNKNOWN).to_numpy(zero_copy_only=False)
     matching, new = np.flatnonzero(index != UNKNOWN), np.flatnonzero(index == UNKNOWN)

@@ -1,4 +1,4 @@
-"""What of a shop's rules meets no item: a blacklist whose ids lost their zeros shows what nobody should see."""
+"""Rules that match no item. A blacklist whose ids lost their zeros, for example, bars nothing."""
 
 from __future__ import annotations
 
@@ -15,13 +15,22 @@ Json = dict[str, Any]
 
 
 def count_unmatched_rules(catalogue: Catalogue, ids: pa.Array | None = None) -> Json:
-    """What of the rules meets an item and what does not, as plain JSON values.
+    """Count what of the rules matches items.
 
-    ids: of the items that can be recommended, each once; None: those of the catalogue's item table.
-    Returns `items`, how many those are; `table`, the ids of the item table that are not among the given ones
-    (`endcap.sources.matching`); `blacklist`, where there is one: its ids that are none of those items;
-    `attributes`, by rule: its attribute, whether it `allows` or takes away, its values that no item has, and how many
-    items have one of its values; `stock`: how many items say it, where there is such a rule.
+    Parameters
+    ----------
+    catalogue
+        The shop's rule data.
+    ids
+        Ids of the items that can be recommended, each once. None: those of the catalogue's item table.
+
+    Returns
+    -------
+    dict
+        JSON values: `items`, the number of items; `table`, the ids of the item table that are not among `ids`
+        (`endcap.sources.matching`); `blacklist`, its ids that are no items; `attributes`, for each rule its attribute,
+        whether it `allows` or removes, its values that no item has, and the number of items with one of its values;
+        `stock`, the number of items with a stock, if there is such a rule.
     """
     rules, table = catalogue.rules, catalogue.items
     items = table["item"] if ids is None else ids
@@ -47,7 +56,7 @@ def count_unmatched_rules(catalogue: Catalogue, ids: pa.Array | None = None) -> 
 
 
 def find_rule_warnings(counts: Mapping[str, Any]) -> list[Json]:
-    """What of `unmatched_rules` a person should look at: `name`, numbers, and a sentence (`text`)."""
+    """Find what a person should check in a result of `count_unmatched_rules`: `name`, numbers and a `text`."""
     warnings = []
     blacklist = counts.get("blacklist")
     missing = 0 if blacklist is None else blacklist["missing"]

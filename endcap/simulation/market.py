@@ -49,13 +49,13 @@ class Market:
         kind = 0.7 * np.sin(2 * np.pi * day / trends.kind_period + trends.kind_phase)
         age = day - catalogue.launch
         novelty = np.where(catalogue.launch > 0, 1 + 2 * np.exp(-np.maximum(age, 0) / 7), 1.0)
-        there = age >= 0
-        weight = np.where(there, catalogue.appeal * np.exp(item + kind[catalogue.kind]) * novelty, 0.0)
+        exists = age >= 0
+        weight = np.where(exists, catalogue.appeal * np.exp(item + kind[catalogue.kind]) * novelty, 0.0)
         closeness = np.exp(-_CLOSENESS * np.abs(np.arange(LEVELS)[:, None] - catalogue.level[None, :]))
         self.weights = np.vstack([weight * closeness, weight])
         """float64 [LEVELS + 1, n]: demand by the shopper's price level, the last row that of no level."""
         self._reach = np.concatenate([[0.0], np.cumsum(self.weights)])
-        self._leading = np.cumsum(catalogue.affinity * there[catalogue.related], axis=1)
+        self._leading = np.cumsum(catalogue.affinity * exists[catalogue.related], axis=1)
         totals = np.diff(np.concatenate([[0.0], np.cumsum(weight)])[catalogue.category_start])
         self.category_weight = totals
         """float64 [categories]."""
@@ -74,31 +74,31 @@ class Market:
         starts = self.catalogue.kind_start
         return self.draw(rng, starts[kind], starts[kind + 1], level)
 
-    def following(self, rng: np.random.Generator, seen: Ints, kind: Ints, level: Ints) -> Ints:
+    def following(self, rng: np.random.Generator, viewed: Ints, kind: Ints, level: Ints) -> Ints:
         """The next view of each session. seen: int64 [sessions, views so far]; kind: the intents."""
-        choice = rng.random(len(seen))
-        last = seen[:, -1]
-        again = seen[np.arange(len(seen)), rng.integers(seen.shape[1], size=len(seen))]
+        choice = rng.random(len(viewed))
+        last = viewed[:, -1]
+        again = viewed[np.arange(len(viewed)), rng.integers(viewed.shape[1], size=len(viewed))]
         reach = self._leading[last]
-        position = (reach <= (rng.random(len(seen)) * reach[:, -1])[:, None]).sum(axis=1)
+        position = (reach <= (rng.random(len(viewed)) * reach[:, -1])[:, None]).sum(axis=1)
         leads = self.catalogue.related[last, np.minimum(position, reach.shape[1] - 1)]
         related = (choice >= REPEAT) & (choice < REPEAT + RELATED) & (reach[:, -1] > 0)
         stray = choice >= REPEAT + RELATED + INTENT
-        everywhere = np.full(len(seen), len(self.catalogue))
+        everywhere = np.full(len(viewed), len(self.catalogue))
         within = self.of_kind(rng, kind, level)
-        strays = self.draw(rng, np.zeros_like(everywhere), everywhere, np.full(len(seen), NEUTRAL))
+        strays = self.draw(rng, np.zeros_like(everywhere), everywhere, np.full(len(viewed), NEUTRAL))
         return np.select([choice < REPEAT, related, stray], [again, leads, strays], within)
 
-    def next_probabilities(self, seen: Sequence[int], level: int) -> Floats:
+    def next_probabilities(self, viewed: Sequence[int], level: int) -> Floats:
         """The distribution that `following` draws from, for one session: float64 [n], summing to 1."""
-        catalogue, last = self.catalogue, seen[-1]
+        catalogue, last = self.catalogue, viewed[-1]
         chances = np.zeros(len(catalogue))
-        np.add.at(chances, np.asarray(seen), REPEAT / len(seen))
+        np.add.at(chances, np.asarray(viewed), REPEAT / len(viewed))
         steps = np.diff(self._leading[last], prepend=0.0)
         leads = steps.sum() > 0
         if leads:
             np.add.at(chances, catalogue.related[last], RELATED * steps / steps.sum())
-        kind = catalogue.kind[seen[0]]
+        kind = catalogue.kind[viewed[0]]
         within = slice(catalogue.kind_start[kind], catalogue.kind_start[kind + 1])
         demand = self.weights[level, within]
         chances[within] += (INTENT if leads else INTENT + RELATED) * demand / demand.sum()
@@ -129,22 +129,22 @@ class Truth:
 
         views: item ids viewed in the session so far, at least one. day: counted from the log's first.
         """
-        seen = [self._index[item] for item in views]
+        viewed = [self._index[item] for item in views]
         market: Market = self._market(day)
         if customer is not None:
-            return market.next_probabilities(seen, self._levels[customer])
-        belief = self._belief(market, seen)
-        chances: Floats = belief @ np.array([market.next_probabilities(seen, level) for level in range(LEVELS)])
+            return market.next_probabilities(viewed, self._levels[customer])
+        belief = self._belief(market, viewed)
+        chances: Floats = belief @ np.array([market.next_probabilities(viewed, level) for level in range(LEVELS)])
         return chances
 
-    def _belief(self, market: Market, seen: list[int]) -> Floats:
+    def _belief(self, market: Market, viewed: list[int]) -> Floats:
         """How probable each price level is after the views: float64 [LEVELS]."""
-        kind = self._catalogue.kind[seen[0]]
+        kind = self._catalogue.kind[viewed[0]]
         within = slice(self._catalogue.kind_start[kind], self._catalogue.kind_start[kind + 1])
         demand = market.weights[:LEVELS, within].sum(axis=1)
-        belief: Floats = self._prior * market.weights[:LEVELS, seen[0]] / demand
-        for count in range(1, len(seen)):
-            belief *= [market.next_probabilities(seen[:count], level)[seen[count]] for level in range(LEVELS)]
+        belief: Floats = self._prior * market.weights[:LEVELS, viewed[0]] / demand
+        for count in range(1, len(viewed)):
+            belief *= [market.next_probabilities(viewed[:count], level)[viewed[count]] for level in range(LEVELS)]
             belief /= belief.sum()
         belief /= belief.sum()
         return belief

@@ -140,8 +140,8 @@ def _draw_titles(
         first = rng.integers(combinations)
         step = 1009  # shares no factor with the number of combinations: all are visited before one comes again
         for n in range(count):
-            rest, colour = divmod(int(first + n * step) % combinations, len(_COLOURS))
-            brand, style = divmod(rest, len(_STYLES))
+            words, colour = divmod(int(first + n * step) % combinations, len(_COLOURS))
+            brand, style = divmod(words, len(_STYLES))
             mark = "" if series[number] == 1 else f" {series[number]}"
             again = "" if n < combinations else f" no. {n // combinations + 1}"
             titles.append(f"{_BRANDS[brand]} {_STYLES[style]} {noun}{mark}, {_COLOURS[colour]}{again}")

@@ -45,9 +45,19 @@ _BLACKLISTED = 3
 
 @dataclass(frozen=True)
 class SimulatedLog:
-    """events: time (timestamp ms, UTC), session, customer (null: unknown), item, type (view, cart, purchase), in order
-    of time. items: item, title, category, brand, price, added (date), stock: those on sale by the last day. truth: what
-    the events were drawn from."""
+    """A simulated shop's log.
+
+    Attributes
+    ----------
+    events
+        time (timestamp ms, UTC), session, customer (null: unknown), item, type (view, cart, purchase), in time order.
+    items
+        item, title, category, brand, price, added (date), stock: the items on sale by the last day.
+    truth
+        The probabilities that the events were drawn from.
+    start
+        The log's first day.
+    """
 
     events: pa.Table
     items: pa.Table
@@ -75,9 +85,31 @@ def simulate(
     customers: int = 20_000,
     start: datetime = START,
 ) -> SimulatedLog:
-    """About `events` events in `days` days from `start` (its day, UTC). The same arguments give the same log.
+    """Simulate a shop's log.
 
-    Fewer days of as many events a day are the beginning of the same log.
+    Parameters
+    ----------
+    seed
+        Equal arguments give equal logs.
+    days
+        The number of days.
+    events
+        The approximate number of events.
+    items, customers
+        The numbers of products and of customers.
+    start
+        The first day (UTC).
+
+    Returns
+    -------
+    SimulatedLog
+        Events, items and the probabilities behind them. Fewer days with as many events a day give the beginning of the
+        same log.
+
+    Raises
+    ------
+    ValueError
+        If a number is too small.
     """
     logs = list(simulate_days(seed=seed, days=days, events=events, items=items, customers=customers, start=start))
     return SimulatedLog(pa.concat_tables([log.events for log in logs]), logs[-1].items, logs[-1].truth, logs[0].start)
@@ -92,7 +124,7 @@ def simulate_days(
     customers: int = 20_000,
     start: datetime = START,
 ) -> Iterator[SimulatedLog]:
-    """The same log day by day, for logs that do not fit into memory."""
+    """Simulate the log of `simulate` day by day, for logs that do not fit into memory."""
     for name, value, least in (
         ("days", days, 1),
         ("events", events, 1),
@@ -139,19 +171,19 @@ def write_log(
     # A log of `simulate_days` is one day's, and the earlier days' files are of the same log.
     _check_log(folder / "events", {_name_day_file(log, day, suffix) for day in range(end_day)})
     present = range(int((moments[0] - first) // _DAY), end_day)
-    wanted = [day for day in present if days is None or day in days]
+    names = [day for day in present if days is None or day in days]
     files = []
     with report_storage_errors(folder):
         (folder / "events").mkdir(parents=True, exist_ok=True)
-        for day in wanted:
+        for day in names:
             begin, end = np.searchsorted(moments, [first + day * _DAY, first + (day + 1) * _DAY])
             table = log.events.slice(begin, end - begin)
             text = _format_times(table["time"]) if times == "iso" else table["time"].cast(pa.int64())
             table = table.set_column(0, "time", text)
             files.append(folder / "events" / _name_day_file(log, day, suffix))
             _write_csv(table, files[-1])
-        if wanted:
-            last = (log.start + timedelta(days=wanted[-1])).date()
+        if names:
+            last = (log.start + timedelta(days=names[-1])).date()
             files.append(folder / "items.csv")
             on_sale = log.items.filter(pc.less_equal(log.items["added"], pa.scalar(last)))
             _write_csv(on_sale, files[-1])
@@ -165,16 +197,16 @@ def _name_day_file(log: SimulatedLog, day: int, suffix: str) -> str:
     return f"{log.start + timedelta(days=day):%Y-%m-%d}{suffix}"
 
 
-def _check_log(folder: Path, own: set[str]) -> None:
-    found = sorted(file.name for file in folder.glob("[!.]*.csv*") if file.name not in own)
-    if found:
+def _check_log(folder: Path, own_files: set[str]) -> None:
+    files = sorted(file.name for file in folder.glob("[!.]*.csv*") if file.name not in own_files)
+    if files:
         raise UserError(
-            f"{folder} holds files that are not of this log's days, such as {found[0]} (of {len(found)}): a shop would "
+            f"{folder} holds files that are not of this log's days, such as {files[0]} (of {len(files)}): a shop would "
             "read them with it; remove them, or name a new folder",
             code="events.foreign-days",
             path=str(folder),
-            found=found[:10],
-            count=len(found),
+            found=files[:10],
+            count=len(files),
         )
 
 
@@ -210,14 +242,14 @@ def _simulate_day(
     """The day's events, in order of time."""
     views = np.minimum(1 + rng.poisson(rng.gamma(_SHAPE, _SCALE, sessions)), _MOST_VIEWS)
     views = -np.sort(-views)  # longest first: the sessions still going on are always the first rows
-    who = _draw_visitors(rng, people, sessions)
-    seen = _draw_views(rng, market, people, who, views)
+    customers = _draw_visitors(rng, people, sessions)
+    viewed = _draw_views(rng, market, people, customers, views)
     owner = np.repeat(np.arange(sessions), views)
     step = np.arange(len(owner)) - np.repeat(np.cumsum(views) - views, views)
     times = _draw_times(rng, views)
-    item = seen[owner, step]
+    item = viewed[owner, step]
     rows = _add_actions(rng, owner, item, times[owner, step], times[owner, step + 1], _find_repeats(owner, item))
-    return _make_table(rng, market.catalogue, people, who, rows, date)
+    return _make_table(rng, market.catalogue, people, customers, rows, date)
 
 
 def _draw_visitors(rng: np.random.Generator, people: _Customers, sessions: int) -> Ints:
@@ -229,35 +261,35 @@ def _draw_visitors(rng: np.random.Generator, people: _Customers, sessions: int) 
     return rng.permutation(np.argsort(-keys, kind="stable")[:sessions])
 
 
-def _draw_views(rng: np.random.Generator, market: Market, people: _Customers, who: Ints, views: Ints) -> Ints:
+def _draw_views(rng: np.random.Generator, market: Market, people: _Customers, customers: Ints, views: Ints) -> Ints:
     """Products viewed: int64 [sessions, longest session]; what is past a session's end means nothing."""
-    catalogue, level = market.catalogue, people.level[who]
-    liking = people.liking[who] * market.category_weight[people.favourites[who]]
+    catalogue, level = market.catalogue, people.level[customers]
+    liking = people.liking[customers] * market.category_weight[people.favourites[customers]]
     reach = np.cumsum(liking, axis=1)
-    slot = (reach <= (rng.random(len(who)) * reach[:, -1])[:, None]).sum(axis=1)
-    category = people.favourites[who, np.minimum(slot, _FAVOURITES - 1)]
-    anywhere = rng.random(len(who)) < _ANYWHERE
+    slot = (reach <= (rng.random(len(customers)) * reach[:, -1])[:, None]).sum(axis=1)
+    category = people.favourites[customers, np.minimum(slot, _FAVOURITES - 1)]
+    anywhere = rng.random(len(customers)) < _ANYWHERE
     start = np.where(anywhere, 0, catalogue.category_start[category])
     stop = np.where(anywhere, len(catalogue), catalogue.category_start[category + 1])
     kind = catalogue.kind[market.draw(rng, start, stop, np.full_like(level, NEUTRAL))].astype(np.int64)
-    seen = np.zeros((len(who), views[0]), dtype=np.int64)
-    seen[:, 0] = market.of_kind(rng, kind, level)
+    viewed = np.zeros((len(customers), views[0]), dtype=np.int64)
+    viewed[:, 0] = market.of_kind(rng, kind, level)
     for step in range(1, views[0]):
         going = int(np.searchsorted(-views, -step))  # sessions with more than `step` views
-        seen[:going, step] = market.following(rng, seen[:going, :step], kind[:going], level[:going])
-    return seen
+        viewed[:going, step] = market.following(rng, viewed[:going, :step], kind[:going], level[:going])
+    return viewed
 
 
 def _draw_times(rng: np.random.Generator, views: Ints) -> Ints:
     """When each view is, and behind the last one when the session is over: int64 [sessions, most views + 1], ms."""
     pauses = np.clip(rng.lognormal(np.log(35_000), 1.0, (len(views), views[0])), 2_000, _LONGEST_PAUSE)
-    passed = np.concatenate([np.zeros((len(views), 1)), np.cumsum(pauses, axis=1)], axis=1)
+    elapsed = np.concatenate([np.zeros((len(views), 1)), np.cumsum(pauses, axis=1)], axis=1)
     busy = np.concatenate([[0.0], np.cumsum(_HOURS)])
     begin = np.interp(rng.random(len(views)) * busy[-1], busy, np.arange(25) * 3_600_000.0)
     # A session that would go on past midnight (with its order, a minute later) begins earlier.
-    end = begin + passed[np.arange(len(views)), views] + 120_000
+    end = begin + elapsed[np.arange(len(views)), views] + 120_000
     begin = np.maximum(begin - np.maximum(end - _DAY, 0), 0)
-    times: Ints = (begin[:, None] + passed).astype(np.int64)
+    times: Ints = (begin[:, None] + elapsed).astype(np.int64)
     return times
 
 
@@ -288,7 +320,7 @@ def _make_table(
     rng: np.random.Generator,
     catalogue: ProductRange,
     people: _Customers,
-    who: Ints,
+    customers: Ints,
     rows: dict[str, Ints],
     date: datetime,
 ) -> pa.Table:
@@ -296,9 +328,9 @@ def _make_table(
     owner = rows["owner"][order]
     # Sessions are numbered in the order of their first events.
     _, first = np.unique(owner, return_index=True)
-    number = np.empty(len(who), dtype=np.int64)
-    number[np.argsort(first)] = np.arange(len(who))
-    customer = pa.array(who, mask=rng.random(len(who)) < _ANONYMOUS)
+    number = np.empty(len(customers), dtype=np.int64)
+    number[np.argsort(first)] = np.arange(len(customers))
+    customer = pa.array(customers, mask=rng.random(len(customers)) < _ANONYMOUS)
     moments = pa.array(rows["time"][order] + int(date.timestamp() * 1000)).cast(pa.timestamp("ms", tz="UTC"))
     columns: dict[str, Any] = {
         "time": moments,

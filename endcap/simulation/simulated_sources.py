@@ -16,13 +16,13 @@ from endcap.spec.source import Simulation, SourceSpec
 def write_simulated_files(shop: Shop, progress: Callable[[str], None]) -> Iterator[Shop]:
     """The shop with a path for each simulated source, valid within the block. The log depends on its numbers alone."""
     tables = {name: table for name in ("events", "items", "customers") if (table := getattr(shop, name)) is not None}
-    wanted = {repr(source.simulated): source.simulated for table in tables.values() for source in table.sources}
-    if set(wanted.values()) == {None}:
+    simulations = {repr(source.simulated): source.simulated for table in tables.values() for source in table.sources}
+    if set(simulations.values()) == {None}:
         yield shop
         return
     with tempfile.TemporaryDirectory(prefix="endcap-simulated-") as place:
         folders = {}
-        for number, (key, simulation) in enumerate(wanted.items()):
+        for number, (key, simulation) in enumerate(simulations.items()):
             if simulation is not None:
                 folders[key] = Path(place) / str(number)
                 _write_log(simulation, folders[key], progress)

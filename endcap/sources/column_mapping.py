@@ -27,13 +27,26 @@ DAY = "§day"
 class ColumnMapping:
     """How a batch becomes rows of a table.
 
-    select: each column of the result -> SQL over the batch's columns. checks: in order, (SQL that holds for a bad row,
-    reason) over the batch's columns and the result's. leaves: in the same way, what leaves a row out that is not bad,
-    and the rule's name; such a row is not checked. about: SQL of the value that a reason is about, over the batch's
-    columns. missing: by column of the result, SQL over the batch's that holds where a word for no value was read as
-    none. shown: what rules that leave rows out look at, by its name in messages. active: of rows that a rule leaves
-    out, whether they are a shopper's activity nonetheless; None: none is. times: how the batch's columns that are times
-    are read. words: those that stand for no value in any column of an id.
+    Attributes
+    ----------
+    select
+        SQL over the batch's columns for each column of the result.
+    checks
+        Pairs in order: SQL that holds for a bad row, over columns of the batch and the result, and the reason.
+    leaves
+        Pairs of the same form for rows that a rule leaves out, with the rule's name. Such rows are not checked.
+    about
+        SQL of the value that a reason is about, over the batch's columns.
+    missing
+        For columns of the result, SQL that holds where a word for "no value" became null.
+    shown
+        SQL of the values that the rules of `leaves` examine, by their name in messages.
+    active
+        SQL: whether a row that a rule leaves out is still a shopper's activity. None: no such row is.
+    times
+        The time format of each of the batch's columns that holds times.
+    words
+        Words that mean "no value" in columns of ids.
     """
 
     select: Mapping[str, str]
@@ -48,15 +61,18 @@ class ColumnMapping:
 
     @property
     def as_they_are(self) -> dict[str, str]:
-        """The columns of the result that are columns of the batch, which need no query: their names there."""
+        """Columns of the result that are columns of the batch, with their names there. They need no query."""
         return {name: column.name for name, column in self.select.items() if isinstance(column, GlancedColumn)}
 
     def sql(self, batch: str) -> str:
-        """A query on the table `batch`: the result's other columns, `left` and `reason`, both null for a good row, and
-        `active` where there may be such rows."""
+        """Return a query on the table `batch`.
+
+        It gives the result's other columns; `left` and `reason`, which are null for a good row; and `active` if a row
+        may be activity.
+        """
         columns = ", ".join(f"{expression} AS {quote_name(name)}" for name, expression in self.select.items())
-        taken = self.as_they_are
-        left, reason = (
+        passthrough = self.as_they_are
+        exclusion, reason = (
             f"CASE {cases} END" if cases else "NULL::VARCHAR"
             for cases in (
                 " ".join(f"WHEN {condition} THEN {quote_text(name)}" for condition, name in conditions)
@@ -65,20 +81,20 @@ class ColumnMapping:
         )
         # Each in a query of its own: the engine would compute a column anew in each condition that names it.
         computed = f"SELECT *, {columns} FROM {batch}"  # noqa: S608 (all parts are quoted)
-        judged = f'SELECT *, {left} AS "left" FROM ({computed})'  # noqa: S608 (as above)
+        excluded = f'SELECT *, {exclusion} AS "left" FROM ({computed})'  # noqa: S608 (as above)
         results = [
-            *(quote_name(name) for name in self.select if name not in taken),
+            *(quote_name(name) for name in self.select if name not in passthrough),
             '"left"',
             f"nullif({reason}, '') AS reason",
         ]
         if self.active is not None:
             results.append(f"{self.active} AS active")
-        return f"SELECT {', '.join(results)} FROM ({judged})"  # noqa: S608 (as above)
+        return f"SELECT {', '.join(results)} FROM ({excluded})"  # noqa: S608 (as above)
 
-    def values_sql(self, batch: str, shown: str, most: int) -> str:
-        """A query on the same: the commonest values of one of `shown`, and how many rows have each."""
-        rows = f"SELECT {self.shown[shown]} AS value FROM {batch}"  # noqa: S608 (as above)
-        return f"SELECT value, count(*) FROM ({rows}) GROUP BY value ORDER BY 2 DESC, 1 LIMIT {most}"  # noqa: S608
+    def values_sql(self, batch: str, name: str, limit: int) -> str:
+        """Return a query on the same table for the commonest values of one of `shown`, with their numbers of rows."""
+        rows = f"SELECT {self.shown[name]} AS value FROM {batch}"  # noqa: S608 (as above)
+        return f"SELECT value, count(*) FROM ({rows}) GROUP BY value ORDER BY 2 DESC, 1 LIMIT {limit}"  # noqa: S608
 
 
 def check_empty(select: Mapping[str, str], name: str, reason: str) -> list[tuple[str, str]]:
@@ -94,20 +110,20 @@ def list_where_columns(source: SourceSpec, key: str) -> list[SourceColumn]:
 def add_where(
     plan: ColumnMapping, source: SourceSpec, located: Mapping[str, str], missing: Sequence[str], decimal: str
 ) -> ColumnMapping:
-    """The plan that leaves out the rows which do not fit the source's own conditions.
+    """Extend a mapping so that it leaves out rows that do not match the source's own conditions.
 
-    missing: words for no value; decimal: the mark of fractions.
+    missing: words for "no value". decimal: the decimal mark.
     """
     if not source.where:
         return plan
-    fits = match_all(source.where, located, missing, decimal)
+    condition = match_all(source.where, located, missing, decimal)
     values = {name: located[name] for name in source.where}
-    more, looked_at = check_conditions(source.where, located, missing, decimal)
+    checks, looked_at = check_conditions(source.where, located, missing, decimal)
     return replace(
         plan,
-        checks=[*plan.checks, *more],
+        checks=[*plan.checks, *checks],
         about={**plan.about, **looked_at},
-        leaves=[(f"NOT ({fits})", "where"), *plan.leaves],
+        leaves=[(f"NOT ({condition})", "where"), *plan.leaves],
         shown={**values, **plan.shown},
     )
 
@@ -115,30 +131,35 @@ def add_where(
 def check_conditions(
     conditions: Conditions, located: Mapping[str, str], missing: Sequence[str], decimal: str
 ) -> tuple[list[tuple[str, str]], dict[str, str]]:
-    """The checks that conditions need, and the values that their reasons are about, as of `Plan`."""
+    """Return the checks that conditions need and the values of their reasons, as in `ColumnMapping`."""
     named = list_condition_checks(conditions, located, missing, decimal)
-    about = {reason: located[name] for name, checks in named.items() for _, reason in checks}
-    return list(itertools.chain(*named.values())), about
+    examined = {reason: located[name] for name, checks in named.items() for _, reason in checks}
+    return list(itertools.chain(*named.values())), examined
 
 
 def list_id_columns(column: str, key: str) -> list[SourceColumn]:
-    """The column that a list of items must have. key: where the shop's file names it."""
+    """List the only column of a list of ids. key: the place in the shop's file that names it."""
     return [SourceColumn(column, key, required=True)]
 
 
 def map_id_list(
     column: str, located: Mapping[str, str], instants: frozenset[str], decimal: str, *, whole: bool
 ) -> ColumnMapping:
-    """The plan of a list of items: their ids alone, as `item`. whole: as of `as_id`."""
-    item, spoilt = convert_to_id([located[column]], whole=whole), list_id_checks("item", [located[column]], whole=whole)
+    """Map a list of items to the column `item`. whole: as in `convert_to_id`."""
+    item, checks_of_ids = (
+        convert_to_id([located[column]], whole=whole),
+        list_id_checks("item", [located[column]], whole=whole),
+    )
     checks = [*check_empty({"item": item}, "item", "item is empty"), *list_nested_checks("item", [column], located)]
-    return ColumnMapping({"item": item}, [*checks, *spoilt], about={reason: item for _, reason in spoilt})
+    return ColumnMapping({"item": item}, [*checks, *checks_of_ids], about={reason: item for _, reason in checks_of_ids})
 
 
 def list_layout_columns(
     layout: str, names: Sequence[str | None], aliases: Mapping[str, Sequence[str]] | None = None
 ) -> list[SourceColumn]:
-    known = aliases or {}
+    aliases_of = aliases or {}
     return [
-        SourceColumn(name, f"the layout {layout}", required=True, aliases=known.get(name, ())) for name in names if name
+        SourceColumn(name, f"the layout {layout}", required=True, aliases=aliases_of.get(name, ()))
+        for name in names
+        if name
     ]

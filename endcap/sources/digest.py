@@ -11,10 +11,29 @@ LANE = 2**64
 
 
 def digest_rows(connection: Any, files: str, columns: Sequence[str], also: Sequence[str] = ()) -> tuple[str, list[Any]]:
-    """The bag's fingerprint, 32 hex digits, over these columns of Parquet files, and what `also` (aggregates) gives.
+    """Compute a fingerprint of rows that does not depend on their order.
 
-    Each row is hashed by MD5 over its values, each behind its length, so that no two rows read alike; the two halves
-    of the hashes are summed modulo 2^64: a multiset hash by addition (Bellare and Micciancio, 1997, AdHash).
+    Parameters
+    ----------
+    connection
+        A DuckDB connection.
+    files
+        The rows as SQL.
+    columns
+        The columns that count.
+    also
+        Further SQL aggregates to compute in the same pass.
+
+    Returns
+    -------
+    tuple
+        The fingerprint, 32 hex digits, and the values of `also`.
+
+    Notes
+    -----
+    MD5 hashes each row over its values, with each value's length before it, so that different rows give different
+    texts. Both halves of the hashes are summed modulo 2^64: a multiset hash by addition (Bellare and Micciancio, 1997,
+    AdHash).
     """
     # concat leaves nulls out: a value reads 3:abc, an empty one 0: and a null one : alone.
     parts = ", ".join(f"strlen({name}::VARCHAR), ':', {name}::VARCHAR" for name in map(quote_name, columns))
@@ -22,5 +41,5 @@ def digest_rows(connection: Any, files: str, columns: Sequence[str], also: Seque
     rows = connection.execute(
         f"SELECT {sums} FROM (SELECT *, md5_number(concat({parts})) AS digest FROM {files})"  # noqa: S608 (quoted)
     ).fetchall()
-    high, low, *rest = rows[0]
-    return f"{int(high or 0) % LANE:016x}{int(low or 0) % LANE:016x}", rest
+    high, low, *values = rows[0]
+    return f"{int(high or 0) % LANE:016x}{int(low or 0) % LANE:016x}", values

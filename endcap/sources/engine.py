@@ -1,4 +1,4 @@
-"""DuckDB as ingest uses it: bounded memory, spilling beside the work, one zone."""
+"""DuckDB with bounded memory, a folder for spilling, and one time zone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,22 @@ _NO_ROOM = (duckdb.IOException, duckdb.OutOfMemoryException)
 
 @contextlib.contextmanager
 def open_engine(spill: Path, zone: str) -> Iterator[Any]:
-    """A connection whose local times are in `zone`. Raises DataError: no such zone; StorageError: no room to spill."""
+    """Open a connection whose local times are in a zone.
+
+    Parameters
+    ----------
+    spill
+        The folder for data that exceed the memory.
+    zone
+        A zone of the IANA database.
+
+    Raises
+    ------
+    DataError
+        If the zone does not exist.
+    StorageError
+        If there is no room to spill.
+    """
     with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(spill)}) as connection:
         # A bar would print into whatever output there is. A notebook without ipywidgets has none, and refuses this.
         with contextlib.suppress(duckdb.InvalidInputException):
@@ -44,7 +59,7 @@ def open_engine(spill: Path, zone: str) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def convert_engine_errors(name: str) -> Iterator[None]:
-    """Turn what the engine says about an input file's content into a DataError that names it."""
+    """Convert the engine's errors about an input file's content into a DataError that names the file."""
     try:
         yield
     except _NO_ROOM:

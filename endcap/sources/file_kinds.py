@@ -1,4 +1,4 @@
-"""What a file is by its suffix and its first bytes, where it is no table that is read as it is, and what to do then."""
+"""Kinds of files by suffix and first bytes: compressions, encodings, and foreign kinds with advice on what to do."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from endcap.errors import DataError
 
 HEAD = 4096
-"""Bytes at a file's begin that tell its kind."""
+"""The number of first bytes that show a file's kind."""
 _UNPACK, _SAVE = "unpack it", "save it as CSV or Parquet"
 
 
 @dataclass(frozen=True)
 class FileKind:
-    """A kind of file that is not read. name: with its article; advice: what to do with such a file."""
+    """A foreign kind of file, which cannot be read. name: with its article; advice: what to do with such a file."""
 
     name: str
     advice: str
@@ -92,24 +92,24 @@ _ZEROS: dict[tuple[bool, ...], str] = {
 
 
 def detect_compression(head: bytes) -> str | None:
-    """The compression that a file's first bytes tell."""
+    """Return the compression that a file's first bytes show."""
     return next((name for pattern, name in _COMPRESSED if pattern.match(head)), None)
 
 
 def detect_encoding(head: bytes) -> tuple[str | None, int]:
-    """The encoding that a text's mark tells, and the mark's bytes; (None, 0) where there is no mark."""
+    """Return the encoding of a text's byte order mark and the mark's length; (None, 0) without a mark."""
     return next(((name, len(mark)) for mark, name in _MARKS if head.startswith(mark)), (None, 0))
 
 
 def foreign_kind_error(name: str, kind: FileKind, message: str) -> DataError:
-    """The error that a file is of a kind that is not read."""
+    """Return the error for a file of a foreign kind."""
     return DataError(message, code="events.kind-foreign", path=name, kind=kind.name, advice=kind.advice)
 
 
 def check_text(name: str, head: bytes, encoding: str | None) -> None:
-    """Raise DataError where these first bytes of a file are no text, or text of an encoding that must be named.
+    """Raise DataError if a file's first bytes are no text, or text of an encoding that the source must name.
 
-    encoding: as known by a mark or by the source.
+    encoding: that of a byte order mark or of the source.
     """
     kind = _TWICE if detect_compression(head) else next((kind for pattern, kind in _BYTES if pattern.match(head)), None)
     if kind is not None:
@@ -128,6 +128,6 @@ def check_text(name: str, head: bytes, encoding: str | None) -> None:
 def _guess_encoding(head: bytes) -> str | None:
     if len(head) < 8:
         return None
-    shares = [part.count(0) / len(part) for part in (head[at::4] for at in range(4))]
+    shares = [part.count(0) / len(part) for part in (head[start::4] for start in range(4))]
     # Of UTF-16's higher bytes some are not zero where the text is not all Latin.
     return _ZEROS.get(tuple(share > 0.3 for share in shares)) if max(shares) > 0.3 else None

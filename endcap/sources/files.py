@@ -47,24 +47,24 @@ CHOSEN_ONLY = {".json": "jsonl"}
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file of a source. `bytes` and `changed` (ns) are as found, to notice a change while it is read."""
+    """One file of a source. `bytes` and `changed` (ns) are those at the search, to notice a change during reading."""
 
     name: str
-    """What it is called, in errors and facts: its path, or its address in a bucket."""
+    """Its name in errors and facts: its path, or its address in a bucket."""
     path: Path
-    """Where its bytes are read."""
+    """The local file that holds its bytes."""
     format: str
     compression: str | None
     bytes: int
     changed: int
 
     def digest(self) -> str:
-        """SHA-256 of the file as it lies there, in hex. Raises DataError where it cannot be read."""
+        """Return the SHA-256 of the stored bytes, in hex. Raises DataError if the file cannot be read."""
         with convert_read_errors(self.name), open_regular(self.path) as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
 
     def check_unchanged(self) -> None:
-        """Raises DataError if the file was written to since it was found."""
+        """Raise DataError if the file changed since the search."""
         with convert_read_errors(self.name):
             state = self.path.stat()
         if (state.st_size, state.st_mtime_ns) != (self.bytes, self.changed):
@@ -77,7 +77,7 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """The files of a source in reading order (by name), and what else lay in its folder."""
+    """The files of a source in reading order, which is by name, and the names of skipped files of its folder."""
 
     files: list[SourceFile]
     skipped: list[str]
@@ -86,30 +86,43 @@ class SourceFiles:
 def find_files(source: SourceSpec, progress: Callable[[str], None] = lambda line: None) -> SourceFiles:
     """The source's files. A folder is read with its sub-folders; names that begin with . or _ are passed over.
 
-    A folder's files of no known format are skipped and told; in a glob, or named one by one, they are errors, for
-    somebody meant them. What is no regular file is refused before it is opened, for it might never end. What lies in a
-    bucket is copied to this machine first, which `progress` is told. Raises DataError: nothing there, nothing known,
-    unreadable.
+    Parameters
+    ----------
+    source
+        Names a file, a folder or a glob, here or in a bucket.
+    progress
+        Takes a line when files of a bucket are copied to this machine.
+
+    Returns
+    -------
+    SourceFiles
+        The files to read, and the skipped ones. A folder is searched with its subfolders. Names that begin with ``.``
+        or ``_`` do not count. Files of unknown formats are skipped in a folder, and are an error in a glob.
+
+    Raises
+    ------
+    DataError
+        If no file exists, none has a known format, one cannot be read, or one is no regular file.
     """
-    objects, chosen = find_objects(source.path) if source.path.startswith(SCHEME) else (None, False)
+    objects, is_explicit = find_objects(source.path) if source.path.startswith(SCHEME) else (None, False)
     if objects is None:
-        paths, chosen = _expand_path(source.path)
+        paths, is_explicit = _expand_path(source.path)
         names = [str(path) for path in paths]
     else:
-        names = [one.address for one in objects]
+        names = [remote.address for remote in objects]
     if not names:
         raise DataError(
             f"{source.path}: no file is there; name a file, a folder or a glob that matches files",
             code="events.file-not-found",
             path=source.path,
         )
-    known = {name: kind for name in names if (kind := _recognize(name, source, chosen))}
-    if not known:
-        known = {name: kind for name in names if (kind := _recognize(name, source, chosen, CHOSEN_ONLY))}
-    skipped = [name for name in names if name not in known]
-    if chosen or not known:
+    recognized = {name: kind for name in names if (kind := _recognize(name, source, is_explicit))}
+    if not recognized:
+        recognized = {name: kind for name in names if (kind := _recognize(name, source, is_explicit, CHOSEN_ONLY))}
+    skipped = [name for name in names if name not in recognized]
+    if is_explicit or not recognized:
         _check_kinds(skipped)
-    if skipped and chosen:
+    if skipped and is_explicit:
         raise DataError(
             f"{skipped[0]}: its suffix tells no format; {_formats_text()}, or name the source's format",
             code="events.format-unknown",
@@ -117,25 +130,27 @@ def find_files(source: SourceSpec, progress: Callable[[str], None] = lambda line
             found=[Path(skipped[0]).name],
             allowed=list(FORMATS),
         )
-    if not known:
-        there = [Path(name).name for name in skipped[:10]]
+    if not recognized:
+        others = [Path(name).name for name in skipped[:10]]
         raise DataError(
-            f"{source.path}: no file of a known format, only {', '.join(there)}; {_formats_text()}, or name a format",
+            f"{source.path}: no file of a known format, only {', '.join(others)}; {_formats_text()}, or name a format",
             code="events.format-unknown",
             path=source.path,
-            found=there,
+            found=others,
             allowed=list(FORMATS),
         )
     if objects is not None:
-        paths = fetch_objects([one for one in objects if one.address in known], progress)
+        paths = fetch_objects([remote for remote in objects if remote.address in recognized], progress)
     else:
-        paths = [path for path in paths if str(path) in known]
-    return SourceFiles([_make_file(name, path, *known[name]) for name, path in zip(known, paths, strict=True)], skipped)
+        paths = [path for path in paths if str(path) in recognized]
+    return SourceFiles(
+        [_make_file(name, path, *recognized[name]) for name, path in zip(recognized, paths, strict=True)], skipped
+    )
 
 
 @contextlib.contextmanager
 def convert_read_errors(name: str) -> Iterator[None]:
-    """Turn what the system and the readers say about this input file into a DataError that names it."""
+    """Convert errors of the system and of readers into a DataError that names this input file."""
     try:
         yield
     except IrregularFileError as error:
@@ -164,17 +179,28 @@ def convert_read_errors(name: str) -> Iterator[None]:
 
 
 def open_text(file: SourceFile, encoding: str | None = None, replaced: tuple[str, str] = ("", "")) -> Utf8Stream:
-    """The file's decompressed text as UTF-8; truncation shows as an error, never as an early end.
+    """Open a file's decompressed text as UTF-8. A truncated file raises an error and never ends early.
 
-    encoding: that of the source, UTF-8 where it names none; a mark at the file's begin goes before it. replaced: text,
-    and what is read in its place. Raises DataError where the file is no text, or not in an encoding that is known.
+    Parameters
+    ----------
+    file
+        The file.
+    encoding
+        The source's encoding. None: UTF-8. A byte order mark takes precedence over both.
+    replaced
+        A text and its replacement, which applies while reading.
+
+    Raises
+    ------
+    DataError
+        If the file is no text, or its encoding must be named.
     """
     stream = _open_decompressed(file)
     with contextlib.ExitStack() as failing:
         failing.callback(stream.close)
         head = b""
-        while len(head) < HEAD and (more := stream.read(CHUNK)):
-            head += more
+        while len(head) < HEAD and (chunk := stream.read(CHUNK)):
+            head += chunk
         marked, mark = detect_encoding(head)
         check_text(file.name, head, marked or encoding)
         text = Utf8Stream(stream, head[mark:], marked or encoding or "utf-8", replaced)
@@ -184,22 +210,22 @@ def open_text(file: SourceFile, encoding: str | None = None, replaced: tuple[str
 
 def _open_decompressed(file: SourceFile) -> Any:
     with open_regular(file.path) as handle:
-        # What the bytes say goes before the suffix: a download may keep either of the two.
+        # The bytes take precedence over the suffix: a download may keep either of the two.
         compression = detect_compression(handle.read(HEAD)) or file.compression
     if compression == "xz":
         return lzma.open(file.path)
     return pa.input_stream(str(file.path), compression=compression)
 
 
-def _expand_path(given: str) -> tuple[list[Path], bool]:
-    """The files that a path or a file:// address means, and whether each was meant: a file or a glob, not a folder."""
-    given = given.removeprefix("file://")
-    place = Path(given)
-    with convert_read_errors(given):
+def _expand_path(address: str) -> tuple[list[Path], bool]:
+    """Return the files of a path or file:// address, and whether it names them itself (a file or a glob, no folder)."""
+    address = address.removeprefix("file://")
+    place = Path(address)
+    with convert_read_errors(address):
         if place.is_dir():
             return _list_folder(place), False
-        if glob.has_magic(given) and not place.exists():
-            matched = (Path(name) for name in glob.glob(given, recursive=True))  # noqa: PTH207 (absolute globs)
+        if glob.has_magic(address) and not place.exists():
+            matched = (Path(name) for name in glob.glob(address, recursive=True))  # noqa: PTH207 (absolute globs)
             return sorted(path for path in matched if path.exists() and not path.is_dir()), True
         check_regular(place)
         return [place], True
@@ -209,11 +235,11 @@ def _list_folder(folder: Path) -> list[Path]:
     def stop(error: OSError) -> None:
         raise error
 
-    found = []
+    paths = []
     for parent, folders, names in os.walk(folder, onerror=stop):
         folders[:] = [name for name in folders if name[0] not in "._"]
-        found += [Path(parent) / name for name in names if name[0] not in "._"]
-    return sorted(found)
+        paths += [Path(parent) / name for name in names if name[0] not in "._"]
+    return sorted(paths)
 
 
 def _recognize(
@@ -223,11 +249,11 @@ def _recognize(
     path = Path(name)
     compression = COMPRESSIONS.get(path.suffix.lower())
     suffix = (path.with_suffix("") if compression else path).suffix.lower()
-    by_suffix = FORMATS.get(suffix) or (CHOSEN_ONLY if chosen else meant).get(suffix)
+    by_suffix = FORMATS.get(suffix) or (CHOSEN_ONLY if is_explicit else meant).get(suffix)
     format_ = source.format or by_suffix
     # A suffix that only says how a file is compressed tells nothing either.
     vague = suffix in VAGUE or (compression is not None and suffix not in FORMATS)
-    if format_ is None or not (chosen or by_suffix == format_ or (source.format and vague)):
+    if format_ is None or not (is_explicit or by_suffix == format_ or (source.format and vague)):
         return None
     if format_ == "parquet" and compression:
         raise DataError(
@@ -240,13 +266,13 @@ def _recognize(
 
 
 def _find_foreign_kind(name: str) -> FileKind | None:
-    """The kind that a file's name tells, of those that are not read."""
+    """Return the foreign kind that a file's name shows, if it shows one."""
     path = Path(name)
     return SUFFIXES.get((path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path).suffix.lower())
 
 
 def _check_kinds(names: list[str]) -> None:
-    """Raise DataError for the first of these files that is of a kind that is not read."""
+    """Raise DataError for the first of these files whose kind cannot be read."""
     for name in names:
         kind = _find_foreign_kind(name)
         if kind is not None:
@@ -264,16 +290,16 @@ def _formats_text() -> str:
     return f"known are {', '.join(FORMATS)}, each plain (and text with {', '.join(COMPRESSIONS)})"
 
 
-def _damage_error(name: str, said: str) -> DataError:
-    """What a decompressor or a parser says of a file; they have no codes of their own."""
-    if "runcated" in said or "end-of-stream" in said:
+def _damage_error(name: str, reason: str) -> DataError:
+    """Make the error for a damaged file from the words of a decompressor or parser, which have no error codes."""
+    if "runcated" in reason or "end-of-stream" in reason:
         text = f"{name}: the compressed file is cut short; copy it again"
         return DataError(text, code="events.file-cut-short", path=name)
-    if "straddling" in said:
+    if "straddling" in reason:
         text = (
             f"{name}: a row is longer than 16 MiB: a quote is probably opened and never closed; where quotes are plain "
             "text, set the source's quoted to false"
         )
         return DataError(text, code="events.row-too-long", path=name, line=None, limit=16 << 20)
-    text = f"{name}: the file is damaged or not what its suffix says ({said.strip()})"
-    return DataError(text, code="events.file-damaged", path=name, reason=said.strip())
+    text = f"{name}: the file is damaged or not what its suffix says ({reason.strip()})"
+    return DataError(text, code="events.file-damaged", path=name, reason=reason.strip())

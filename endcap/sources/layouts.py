@@ -75,9 +75,9 @@ class ItemTableLayout:
     format: Literal["jsonl"] | None = None
 
 
-def _yoochoose(event_type: str, *more: str) -> LogLayout:
+def _yoochoose(event_type: str, *columns: str) -> LogLayout:
     return LogLayout(
-        TextFormat(",", ["session", "time", "item", *more]), "item", "session", type=event_type, time="time"
+        TextFormat(",", ["session", "time", "item", *columns]), "item", "session", type=event_type, time="time"
     )
 
 
@@ -105,10 +105,10 @@ def _join_alternatives(*names: str) -> str:
     return " | ".join(names)
 
 
-def _snowplow(entity: str, rest: str) -> str:
+def _snowplow(entity: str, path: str) -> str:
     """A path into an entity or event of Snowplow's e-commerce, whose column some loaders name by the whole version."""
     versions = ("1", "1_0_0") if entity.startswith("contexts") else ("1", "1_0_0", "1_0_1", "1_0_2")
-    return _join_alternatives(*(f"{entity}_{version}{rest}" for version in versions))
+    return _join_alternatives(*(f"{entity}_{version}{path}" for version in versions))
 
 
 _PRODUCT = "contexts_com_snowplowanalytics_snowplow_ecommerce_product"

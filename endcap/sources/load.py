@@ -1,4 +1,4 @@
-"""From a source's files to typed good rows, block by block; what is bad goes to the quarantine."""
+"""Load the good rows of a source's files, typed, batch by batch. Bad rows go to the quarantine."""
 
 from __future__ import annotations
 
@@ -40,26 +40,26 @@ MakeMapping = Callable[[Mapping[str, str], frozenset[str], str], ColumnMapping]
 
 @dataclass
 class Loader:
-    """Reads the sources of one table (`events`, `items`, `customers`) one after the other."""
+    """Load the sources of one table (`events`, `items`, `customers` or a list) one after the other."""
 
     table: str
     connection: Any
     quarantine: Quarantine
     progress: Progress
     clock: LocalClock | None = None
-    """That of local times; None: UTC's."""
+    """The clock of local times. None: they are UTC."""
     empty: list[str] = field(default_factory=list)
     """Files without a byte, or without a row."""
     words: Sequence[str] = ()
-    """Those that stand for no value in conditions."""
+    """Words that mean "no value" in conditions."""
     values: dict[str, Counter[str | None]] = field(default_factory=dict)
-    """What stood in the columns that rules look at, by column, as long as no row was good: the commonest values."""
+    """The commonest values of the columns that rules examine, by column, until a row is good."""
     rows: int = 0
-    """Rows read so far, in all sources: the good rows' `row`."""
+    """The number of rows read so far, in all sources. A good row's `row` is its place in this count."""
     missing: Counter[str] = field(default_factory=Counter)
-    """Rows read whose value was a word for none, by column."""
+    """Rows whose value was a word for "no value", by column."""
     met: set[str] = field(default_factory=set)
-    """Names of wanted columns that a file had."""
+    """Names of requested columns that at least one file has."""
     _sources: int = 0
     _good: int = 0
     _told: float = field(default_factory=time.monotonic)
@@ -68,33 +68,50 @@ class Loader:
         self,
         source: SourceSpec,
         files: Sequence[SourceFile],
-        wanted: Sequence[SourceColumn],
+        columns: Sequence[SourceColumn],
         plan_of: MakeMapping,
         layout: Layout = "columns",
         active: Callable[[pa.Table], None] = lambda rows: None,
     ) -> Iterator[pa.Table]:
-        """Good rows in reading order, with their place in it as `row`.
+        """Yield good rows in reading order, with their place in it as `row`.
 
-        plan_of: the plan, given where the wanted columns stand, which hold typed times, and the mark of fractions; the
-        source's conditions come before it. active: takes rows that are left out and yet are activity.
+        Parameters
+        ----------
+        source
+            The source, whose own conditions apply first.
+        files
+            Its files, from `find_files`.
+        columns
+            The columns to read.
+        plan_of
+            Makes the mapping from the SQL of each column, the columns with typed times, and the decimal mark.
+        layout
+            The published layout that the source follows.
+        active
+            Takes rows that a rule leaves out and that are still a shopper's activity.
+
+        Raises
+        ------
+        DataError
+            If a column is missing or empty, a file changes during reading, or too many rows are bad.
         """
         never_seen: set[str] | None = None
         rows: SourceRows | None = None
-        wanted = [*wanted, *list_where_columns(source, f"{self.table}.sources[{self._sources}]")]
+        columns = [*columns, *list_where_columns(source, f"{self.table}.sources[{self._sources}]")]
         self._sources += 1
         for file in files:
             before = self.quarantine.seen(self.table)
             if self.clock is not None:
                 self.clock.begin_file()
             with convert_engine_errors(file.name):
-                rows = read_rows(file, source, [column.name for column in wanted], self.connection)
+                rows = read_rows(file, source, [column.name for column in columns], self.connection)
                 if rows is not None:
-                    located = locate_columns(wanted, rows, file, layout)
-                    # Numbers of JSON and Parquet are typed, and come with a point.
+                    located = locate_columns(columns, rows, file, layout)
+                    # Numbers of JSON and Parquet are typed and have a decimal point.
                     decimal = source.decimal if file.format in ("csv", "tsv") else "."
                     planner = BatchMapper(located, functools.partial(self._plan, plan_of, source, rows, decimal))
                     used = _list_places(located, rows)
-                    for batch in map(functools.partial(reject_marked, wanted=used), rows.batches):
+                    for batch in map(functools.partial(reject_marked, columns=used), rows.batches):
                         self.quarantine.reject(self.table, file.name, batch.rejects)
                         if len(batch.lines):
                             yield self._check(batch, planner, rows.names, file, active)
@@ -106,14 +123,14 @@ class Loader:
             if self.quarantine.seen(self.table) == before:
                 self.empty.append(file.name)
         missing = {
-            column.name: column.key for column in wanted if column.name in (never_seen or ()) and not column.optional
+            column.name: column.key for column in columns if column.name in (never_seen or ()) and not column.optional
         }
         if missing:
             names = ", ".join(f"{name!r} ({key})" for name, key in missing.items())
             paths = [] if rows is None else rows.paths()
-            listed = f": {join_paths(paths)}" if paths else ""
+            hint = f": {join_paths(paths)}" if paths else ""
             raise DataError(
-                f"{source.path}: no row has a value of {names}; take it out, or name the right key{listed}",
+                f"{source.path}: no row has a value of {names}; take it out, or name the right key{hint}",
                 code="events.column-empty",
                 path=source.path,
                 columns=missing,
@@ -138,8 +155,8 @@ class Loader:
         self.connection.register("batch", table)
         checked = self.connection.sql(plan.sql("batch")).to_arrow_table()
         check_rows(file.name, checked.num_rows, count)
-        taken = plan.as_they_are
-        results = {name: table[taken[name]] if name in taken else checked[name] for name in plan.select}
+        passthrough = plan.as_they_are
+        results = {name: table[passthrough[name]] if name in passthrough else checked[name] for name in plan.select}
         results["row"] = pa.chunked_array([np.arange(self.rows, self.rows + count)])
         self.rows += count
         for name, condition in plan.missing.items():
@@ -147,37 +164,39 @@ class Loader:
                 words = f"SELECT count(*) FROM batch WHERE {condition}"  # noqa: S608 (all parts are quoted)
                 ((rows,),) = self.connection.execute(words).fetchall()
                 self.missing += Counter({name: rows})
-        left, reason = checked.column("left"), checked.column("reason")
-        if left.null_count < count:
-            counts = pc.value_counts(left.drop_null()).to_pylist()
-            self.quarantine.leave_out(self.table, Counter({one["values"]: one["counts"] for one in counts}))
+        exclusion, reason = checked.column("left"), checked.column("reason")
+        if exclusion.null_count < count:
+            counts = pc.value_counts(exclusion.drop_null()).to_pylist()
+            self.quarantine.leave_out(
+                self.table, Counter({count_of["values"]: count_of["counts"] for count_of in counts})
+            )
         if reason.null_count < count:
-            bad = pc.is_valid(reason)
-            raw = batch.table.filter(bad).rename_columns(list(names[: batch.table.num_columns]))
-            lines = batch.lines[bad.to_numpy()].tolist()
+            is_bad = pc.is_valid(reason)
+            raw = batch.table.filter(is_bad).rename_columns(list(names[: batch.table.num_columns]))
+            lines = batch.lines[is_bad.to_numpy()].tolist()
             reasons = reason.drop_null().to_pylist()
             self.quarantine.keep(self.table, file.name, lines, reasons, raw.to_pylist())
             self._keep_examples(batch.table, plan, reason, batch.lines, file)
         if plan.active is not None:
             results["active"] = checked["active"]
-        good = pa.table(results)
-        if left.null_count + reason.null_count < 2 * count:
-            kept = pc.and_(pc.is_null(left), pc.is_null(reason))
-            good = good.filter(kept if plan.active is None else pc.or_(kept, checked.column("active")))
-        # Activity too, for the order of a customer's rows tells which of two hours is meant.
-        good = self._settled(good)
+        good_rows = pa.table(results)
+        if exclusion.null_count + reason.null_count < 2 * count:
+            is_kept = pc.and_(pc.is_null(exclusion), pc.is_null(reason))
+            good_rows = good_rows.filter(is_kept if plan.active is None else pc.or_(is_kept, checked.column("active")))
+        # With activity, since the order of a customer's rows shows which of two hours is meant.
+        good_rows = self._settled(good_rows)
         if plan.active is not None:
-            other = good.column("active")
-            active(good.select(["customer", "time"]).filter(other))
-            good = good.filter(pc.invert(other)).drop_columns(["active"])
-        self.quarantine.count(self.table, good.num_rows)
-        self._good += good.num_rows
+            is_activity = good_rows.column("active")
+            active(good_rows.select(["customer", "time"]).filter(is_activity))
+            good_rows = good_rows.filter(pc.invert(is_activity)).drop_columns(["active"])
+        self.quarantine.count(self.table, good_rows.num_rows)
+        self._good += good_rows.num_rows
         if not self._good:
             self._note_values(plan)
-        return good
+        return good_rows
 
     def _settled(self, rows: pa.Table) -> pa.Table:
-        """Rows with their local times made instants."""
+        """Convert local times to instants."""
         if self.clock is None or LOCAL not in rows.schema.names:
             return rows
         return self.clock.settle(rows, *(name for name in (TIME, "time", DAY) if name in rows.schema.names))
@@ -185,19 +204,19 @@ class Loader:
     def _keep_examples(
         self, batch: pa.Table, plan: ColumnMapping, reason: pa.ChunkedArray, lines: NDArray[np.int64], file: SourceFile
     ) -> None:
-        """Give the quarantine the values that the reasons are about, as far as it still wants some."""
+        """Give the quarantine values that the reasons are about, as long as it needs more."""
         for name in pc.unique(reason.drop_null()).to_pylist():
             wants = self.quarantine.wants_examples(self.table, name)
             if wants and name in plan.about:
-                at = np.flatnonzero(pc.fill_null(pc.equal(reason, name), False).to_numpy())[:wants]
-                self.connection.register("bad", batch.take(pa.array(at)))
+                rows = np.flatnonzero(pc.fill_null(pc.equal(reason, name), False).to_numpy())[:wants]
+                self.connection.register("bad", batch.take(pa.array(rows)))
                 values = self.connection.sql(f"SELECT {plan.about[name]} AS value FROM bad").to_arrow_table()  # noqa: S608 (SQL)
                 self.quarantine.add_examples(
-                    self.table, file.name, name, lines[at].tolist(), values.column("value").to_pylist()
+                    self.table, file.name, name, lines[rows].tolist(), values.column("value").to_pylist()
                 )
 
     def _note_values(self, plan: ColumnMapping) -> None:
-        """Note what the rules looked at in the batch that is registered."""
+        """Count the values that rules examined in the registered batch."""
         for name in plan.shown:
             counts = self.values.setdefault(name, Counter())
             counts.update(dict(self.connection.execute(plan.values_sql("batch", name, COUNTED_VALUES)).fetchall()))
@@ -216,12 +235,16 @@ class Loader:
         return "".join(f"\n{name} has {values}" for name, values in lines.items() if values)
 
     def _tell(self) -> None:
-        now = time.monotonic()
-        if now - self._told >= 1:
-            self._told = now
+        time_now = time.monotonic()
+        if time_now - self._told >= 1:
+            self._told = time_now
             self.progress(f"{self.table}: {self.rows:,} rows read")
 
 
 def _list_places(located: Mapping[str, str], rows: SourceRows) -> list[int]:
-    """The places of the batch's columns that are read."""
-    return [at for at in range(len(rows.names)) if any(quote_name(column_name(at)) in sql for sql in located.values())]
+    """List the places of the batch's columns that the mapping reads."""
+    return [
+        place
+        for place in range(len(rows.names))
+        if any(quote_name(column_name(place)) in sql for sql in located.values())
+    ]

@@ -1,4 +1,4 @@
-"""Where a file has the columns that a table wants; what is missing is said with what is near."""
+"""Find a table's columns in a file. An error for a missing one names similar columns."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from endcap.spec.shop import Layout
 
 DELIMITERS = ";\t|,"
 ABSENT = "NULL::VARCHAR"
-"""Where an optional column stands that a file lacks."""
+"""SQL in place of an optional column that a file lacks."""
 
 
 @dataclass(frozen=True)
 class SourceColumn:
     """A column that the shop's file names.
 
-    key: where it names it. required: every row needs a value of it. aliases: other names that a file may have for it.
-    optional: a file may lack it, and its values are null then.
+    key: the place in the shop's file. required: every row needs a value. aliases: other names of the column. optional:
+    a file may lack the column; its values are null then.
     """
 
     name: str
@@ -35,23 +35,28 @@ class SourceColumn:
 
 
 def locate_columns(
-    wanted: Sequence[SourceColumn], rows: SourceRows, file: SourceFile, layout: Layout = "columns"
+    requested: Sequence[SourceColumn], rows: SourceRows, file: SourceFile, layout: Layout = "columns"
 ) -> dict[str, str]:
-    """Each wanted name's column of the batch, as SQL; ABSENT where an optional one is missing.
+    """Return SQL for each requested column of a batch, by name; ABSENT for an optional column that is missing.
 
-    Raises DataError that names all others that are missing.
+    Raises
+    ------
+    DataError
+        If other columns are missing. The error names all of them, and similar columns of the file.
     """
-    known = {_normalize(name, layout): quote_name(column_name(at)) for at, name in enumerate(rows.names)}
-    there = [name for name in rows.names if name not in rows.unseen]
-    found, missing, repeated = {}, [], []
+    columns_by_name = {
+        _normalize(name, layout): quote_name(column_name(place)) for place, name in enumerate(rows.names)
+    }
+    present = [name for name in rows.names if name not in rows.unseen]
+    located, missing, repeated = {}, [], []
     problems = []
-    for column in wanted:
+    for column in requested:
         names = [_normalize(name, layout) for name in (column.name, *column.aliases)]
-        plain = next((name for name in names if name in known), names[0])
-        if plain not in known and column.optional:
-            found[column.name] = ABSENT
-        elif plain not in known or (column.name in rows.unseen and _is_missing(column, rows)):
-            close = _find_similar(column.name, there, rows.paths())
+        plain = next((name for name in names if name in columns_by_name), names[0])
+        if plain not in columns_by_name and column.optional:
+            located[column.name] = ABSENT
+        elif plain not in columns_by_name or (column.name in rows.unseen and _is_missing(column, rows)):
+            close = _find_similar(column.name, present, rows.paths())
             hint = f"; did you mean {close!r}?" if close is not None else ""
             problems.append(f"  - {column.name!r} ({column.key}){hint}")
             missing.append({"column": column.name, "key": column.key, "near": close})
@@ -59,44 +64,47 @@ def locate_columns(
             problems.append(f"  - {column.name!r} ({column.key}) is there more than once")
             repeated.append({"column": column.name, "key": column.key})
         else:
-            found[column.name] = known[plain]
+            located[column.name] = columns_by_name[plain]
     if problems:
-        columns, paths = ", ".join(repr(name) for name in there) or "none: its first rows are no objects", rows.paths()
+        columns, paths = (
+            ", ".join(repr(name) for name in present) or "none: its first rows are no objects",
+            rows.paths(),
+        )
         if paths:
             columns += f", and in its nested values {join_paths(paths)}"
-        delimiter = _guess_delimiter(there) if file.format in ("csv", "tsv") else None
-        comment = file.format in ("csv", "tsv") and any(name.lstrip().startswith("#") for name in there[:1])
+        delimiter = _guess_delimiter(present) if file.format in ("csv", "tsv") else None
+        comment = file.format in ("csv", "tsv") and any(name.lstrip().startswith("#") for name in present[:1])
         if comment:
             columns += "; its first line seems to be a comment: take such lines out (grep -v '^#' in.csv > out.csv)"
         elif delimiter is not None:
             columns += f"; values seem to be parted by {delimiter!r}: set the source's delimiter to that"
-        elif file.format in ("csv", "tsv") and len(there) == 1:
+        elif file.format in ("csv", "tsv") and len(present) == 1:
             columns += ": is the source's delimiter right?"
-        if any("\\x" in name for name in there):
+        if any("\\x" in name for name in present):
             columns += "; names are not all UTF-8: set the source's encoding, such as latin-1 or cp1252"
         raise DataError(
             "\n".join([f"{file.name}: columns are missing; it has {columns}", *problems]),
             code="events.column-missing",
             path=file.name,
-            found=there,
+            found=present,
             paths=paths,
             missing=missing,
             repeated=repeated,
             delimiter=delimiter,
             comment=comment,
         )
-    return found
+    return located
 
 
 def _guess_delimiter(names: Sequence[str]) -> str | None:
-    """What a header that was cut at another delimiter seems to be cut by, or None."""
+    """Guess the delimiter of a header that was split by another one. None: there is no sign of one."""
     text = "".join(names)
     likely = max(DELIMITERS, key=text.count)
     return likely if text.count(likely) >= len(names) else None
 
 
 def _is_missing(column: SourceColumn, rows: SourceRows) -> bool:
-    """Whether a name without a value in a file's first rows is a mistake: a path may have its values later."""
+    """Return whether a name without a value in a file's first rows is a mistake. A path may have its values later."""
     if not parse_path(column.name):
         return column.required
     paths = rows.paths()
@@ -104,12 +112,12 @@ def _is_missing(column: SourceColumn, rows: SourceRows) -> bool:
 
 
 def _find_similar(name: str, columns: Sequence[str], paths: Sequence[str]) -> str | None:
-    """The column or path that is meant, perhaps."""
-    if same := [path for path in paths if fold_name(path) == fold_name(name)]:
-        return same[0]
-    known = {one.casefold(): one for one in reversed([*columns, *paths])}
-    if close := difflib.get_close_matches(name.casefold(), known, 1, 0.6):
-        return known[close[0]]
+    """Return the most similar column or path, if there is one."""
+    if matches := [path for path in paths if fold_name(path) == fold_name(name)]:
+        return matches[0]
+    names = {column.casefold(): column for column in reversed([*columns, *paths])}
+    if close := difflib.get_close_matches(name.casefold(), names, 1, 0.6):
+        return names[close[0]]
     # A key that stands somewhere below, or an element by its key.
     last = fold_name(name.rpartition(".")[2])
     return next((path for path in paths if fold_name(path.rpartition(".")[2]) == last or f"={name}]" in path), None)

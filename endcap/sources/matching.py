@@ -1,6 +1,8 @@
-"""Which ids of one list are in another, and what would make the others meet: zeros that were lost, case, blanks.
+"""Compare lists of ids: which ids of one list are missing in another, and why they may be.
 
-Also which ids of one list differ from each other in such a way alone."""
+A likely reason is a lost zero, another case or a blank. `find_near_duplicates` finds ids of one list that differ from
+each other by such a reason alone.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ import pyarrow.compute as pc
 Json = dict[str, Any]
 EXAMPLES = 5
 _SAMPLE = 10_000
-"""Ids that reasons are looked for with: what made ids differ shows in a few."""
+"""The number of ids that are tried for a reason. A few show what made ids differ."""
 
 
 def _without_zeros(ids: pa.Array) -> pa.Array:
@@ -39,20 +41,28 @@ REASONS: dict[str, tuple[str, Callable[[pa.Array], pa.Array]]] = {
     "blanks": ("blanks differ", _without_blanks),
     "several": ("zeros, .0, capitals and blanks differ", _normalize),
 }
-"""Why ids that mean the same may not be the same: the words for it, and what of an id stays without it."""
+"""Why two ids of one thing may differ: the words for messages, and a function that removes the difference."""
 
 
 NEAR_DUPLICATES: dict[str, tuple[str, Callable[[pa.Array], pa.Array]]] = {
     "blanks": ("blanks round them", pc.utf8_trim_whitespace),
     "case": ("capitals", pc.utf8_lower),
 }
-"""In what ids of one table may differ that mean the same: the words for it, and what of an id stays without it."""
+"""How ids of one table may differ by mistake: the words for messages, and a function that removes the difference."""
 
 
 def find_near_duplicates(ids: pa.Array) -> Json:
-    """Which of these ids (texts, each once) differ from another in nothing but a way of `ALIKE`.
+    """Find ids that differ from another one only in a way of `NEAR_DUPLICATES`.
 
-    Returns by its key `ids`, how many, and two of them as an `example`; what no ids differ in is left out.
+    Parameters
+    ----------
+    ids
+        Ids as text, each once.
+
+    Returns
+    -------
+    dict
+        For each way in which ids differ: `ids`, their number, and two of them as an `example`.
     """
     ids, ways = _flatten(ids), {}
     for name, (_, changed) in NEAR_DUPLICATES.items():
@@ -66,11 +76,21 @@ def find_near_duplicates(ids: pa.Array) -> Json:
 
 
 def count_unmatched(ids: pa.Array, among: pa.Array) -> Json:
-    """How many of `ids` (texts, each once) are not `among` these, with the likely reason.
+    """Count ids that are not among others, and find the likely reason.
 
-    Returns ids: how many there are; missing: how many are not among the others; examples: the first of those; likely:
-    None, or the `reason` (a key of `REASONS`) that lets most of them meet, for how many `ids` of the first 10,000 it
-    does, and a pair of ids as an `example`.
+    Parameters
+    ----------
+    ids
+        Ids as text, each once.
+    among
+        The ids to compare with.
+
+    Returns
+    -------
+    dict
+        `ids`, the number of ids; `missing`, the number of those that are not among the others; `examples`, the first
+        missing ones; `likely`, None or the `reason` (a key of `REASONS`) that explains most of them, the number of
+        `ids` among the first 10,000 that it explains, and a pair of ids as an `example`.
     """
     ids, among = (_flatten(column) for column in (ids, among))
     missing = ids.filter(pc.invert(pc.is_in(ids, value_set=among)))
@@ -84,31 +104,35 @@ def count_unmatched(ids: pa.Array, among: pa.Array) -> Json:
 
 
 def has_likely_reason(matched: Json) -> bool:
-    """Whether the likely reason of what `unmatched` gave holds for most of what is missing."""
+    """Return whether the likely reason in a result of `count_unmatched` explains most missing ids."""
     return matched["likely"] is not None and 2 * matched["likely"]["ids"] >= min(matched["missing"], _SAMPLE)
 
 
 def describe_likely_reason(matched: Json) -> str:
-    """The likely reason of what `unmatched` gave, as the end of a sentence; empty where there is none."""
+    """Return the likely reason in a result of `count_unmatched` as the end of a sentence, or an empty text."""
     likely = matched["likely"]
     if likely is None:
         return ""
-    here, there = likely["example"]
-    return f"; {REASONS[likely['reason']][0]}: {here!r} here, {there!r} there"
+    id_here, id_there = likely["example"]
+    return f"; {REASONS[likely['reason']][0]}: {id_here!r} here, {id_there!r} there"
 
 
 def _find_likely_reason(missing: pa.Array, among: pa.Array) -> Json | None:
-    tried = missing[:_SAMPLE]
+    sample = missing[:_SAMPLE]
     # Ids that meet for one reason alone meet for all of them together: where none does, the others need no look.
-    if not len(tried) or _find_places(_normalize(tried), _normalize(among)).null_count == len(tried):
+    if not len(sample) or _find_places(_normalize(sample), _normalize(among)).null_count == len(sample):
         return None
     best: Json | None = None
     for name, (_, changed) in REASONS.items():
-        places = _find_places(changed(tried), changed(among))
-        met = len(places) - places.null_count
-        if met > (0 if best is None else best["ids"]):
+        places = _find_places(changed(sample), changed(among))
+        matches = len(places) - places.null_count
+        if matches > (0 if best is None else best["ids"]):
             row = pc.indices_nonzero(pc.is_valid(places))[0].as_py()
-            best = {"reason": name, "ids": met, "example": [tried[row].as_py(), among[places[row].as_py()].as_py()]}
+            best = {
+                "reason": name,
+                "ids": matches,
+                "example": [sample[row].as_py(), among[places[row].as_py()].as_py()],
+            }
     return best
 
 

@@ -1,4 +1,4 @@
-"""Bad rows: kept with where they stood and why, counted, and too many of them stop the run."""
+"""Bad rows: stored with place and reason, and counted. Too many of them stop the run."""
 
 from __future__ import annotations
 
@@ -17,37 +17,48 @@ from endcap.spec.shop import TimeRule
 
 Json = dict[str, Any]
 
-# Rows after which a table that is mostly bad is given up without reading all of it.
+# After so many rows, reading stops if most of the table is bad.
 EARLY = 1_000_000
 LONGEST_TEXT = 10_000
 _DIGEST_BYTES = 16
 _LISTED = 5
 EXAMPLES = 100
-"""Values that are kept of a reason, for what they tell together."""
+"""The most values that are kept for a reason. Together they show what is wrong."""
 LONGEST_EXAMPLE = 100
 
 
 class Quarantine:
-    """Writes ``quarantine.jsonl``, an object a bad row: table, source, line (1-based), reason, and values or text."""
+    """Write ``quarantine.jsonl``: an object with table, source, line, reason and values or text for each bad row.
+
+    Parameters
+    ----------
+    file
+        The file to write.
+    limit
+        The largest share of a table's rows that may be bad.
+    rule
+        The shop's rule for times, on which advice depends.
+    setting
+        The key of `limit`, for errors.
+    is_kept
+        Whether the file remains after an error. Otherwise the error itself names the first bad rows.
+    """
 
     def __init__(
-        self, file: Path, limit: float, rule: TimeRule, *, setting: str = "events.max_bad_share", kept: bool = True
+        self, file: Path, limit: float, rule: TimeRule, *, setting: str = "events.max_bad_share", is_kept: bool = True
     ) -> None:
-        """limit: the share of a table's rows that may be bad, as `setting` says. rule: how the shop has times read.
-        kept: the file can be looked at when the run has stopped; else the error itself names the first of the bad
-        rows."""
         self.file, self._limit, self._rule = file, limit, rule
-        self._setting, self._kept = setting, kept
+        self._setting, self._kept = setting, is_kept
         self._first: dict[str, list[str]] = {}
         self._handle = file.open("w", encoding="utf-8")
         self.rows: Counter[str] = Counter()
         """Good and bad rows by table."""
         self.bad: dict[str, Counter[str]] = {}
         self.examples: dict[str, dict[str, Json]] = {}
-        """Of each table's reasons a bad row: its `source`, `line` and the `value` that the reason is about."""
+        """One bad row for each table and reason: its `source`, its `line` and the `value` that the reason is about."""
         self._values: dict[tuple[str, str], list[str | None]] = {}
         self.left_out: dict[str, Counter[str]] = {}
-        """Rows that a rule of the shop leaves out, which are neither, by table and rule."""
+        """Rows that a rule of the shop leaves out, by table and rule. They are neither good nor bad."""
         self._digest = 0
 
     def __enter__(self) -> Quarantine:
@@ -60,15 +71,15 @@ class Quarantine:
 
     @property
     def digest(self) -> str:
-        """A fingerprint of the bag of bad rows: of what they hold and why they are bad, not of where they stood."""
+        """A fingerprint of the bad rows: of their values and reasons, not of their places or order."""
         return f"{self._digest:0{2 * _DIGEST_BYTES}x}"
 
-    def count(self, table: str, good: int) -> None:
+    def count(self, table: str, rows: int) -> None:
         """Count good rows of a table."""
-        self.rows[table] += good
+        self.rows[table] += rows
 
     def seen(self, table: str) -> int:
-        """Rows of a table: good, bad and left out."""
+        """Return the number of a table's rows: good, bad and left out."""
         return self.rows[table] + self.left_out.get(table, Counter()).total()
 
     def leave_out(self, table: str, counts: Counter[str]) -> None:
@@ -76,35 +87,35 @@ class Quarantine:
         self.left_out.setdefault(table, Counter()).update(counts)
 
     def reject(self, table: str, source: str, rejects: Sequence[RejectedText]) -> None:
-        """Keep what is no row at all."""
+        """Store text that is no row at all."""
         for rejected in rejects:
             self._write(table, source, rejected.line, rejected.reason, rejected.rows, text=rejected.text[:LONGEST_TEXT])
 
     def keep(
         self, table: str, source: str, lines: Sequence[int], reasons: Sequence[str], values: Sequence[Any]
     ) -> None:
-        """Keep bad rows: their lines, reasons and values by column name."""
+        """Store bad rows: their lines, reasons and values by column name."""
         for line, reason, row in zip(lines, reasons, values, strict=True):
             self._write(table, source, line, reason, 1, values=row)
 
     def wants_examples(self, table: str, reason: str) -> int:
-        """Of how many more rows the value that this reason is about is wanted."""
+        """Return how many more example values of this reason are needed."""
         return EXAMPLES - len(self._values.get((table, reason), ()))
 
     def add_examples(
         self, table: str, source: str, reason: str, lines: Sequence[int], values: Sequence[str | None]
     ) -> None:
-        """Take the values that a reason is about, of rows that are kept."""
+        """Add values that a reason is about, from stored rows."""
         if (table, reason) not in self._values and values:
             self.examples[table][reason] = {"source": source, "line": lines[0], "value": _shorten(values[0] or "")}
         self._values.setdefault((table, reason), []).extend(values)
 
     def check(self, table: str, *, end: bool) -> None:
-        """Raise DataError if more rows of the table are bad than may be, or (at the `end`) if none is good."""
-        bad, rows = self.bad.get(table, Counter()).total(), self.rows[table]
-        share = bad / rows if rows else 0.0
+        """Raise DataError if too many rows of the table are bad or, at the `end`, if none is good."""
+        bad_rows, rows = self.bad.get(table, Counter()).total(), self.rows[table]
+        share = bad_rows / rows if rows else 0.0
         hopeless = rows >= EARLY and share > max(0.5, self._limit)
-        if hopeless or (end and (share > self._limit or (bad == rows and rows))):
+        if hopeless or (end and (share > self._limit or (bad_rows == rows and rows))):
             self._stop(table, rows, share)
 
     def _stop(self, table: str, rows: int, share: float) -> NoReturn:
@@ -115,9 +126,11 @@ class Quarantine:
         hint = next((hint for why in counts if (hint := self._advice(why, counts[why], rows, table))), None)
         allowed = f"allowed: {self._limit:.1%}, {self._setting}"
         head = f"{counts.total():,} of {rows:,} rows of {table} are bad ({share:.1%}; {allowed}):"
-        left = self.left_out.get(table, Counter())
-        if left:
-            lines.append(f"  ({left.total():,} more rows are left out, and count neither way: {', '.join(left)})")
+        excluded = self.left_out.get(table, Counter())
+        if excluded:
+            lines.append(
+                f"  ({excluded.total():,} more rows are left out, and count neither way: {', '.join(excluded)})"
+            )
         advice = [f"Probably {hint}."] if hint else []
         places = [f"Each with its line and reason: {self.file}"] if self._kept else self._first[table]
         raise DataError(
@@ -130,7 +143,7 @@ class Quarantine:
             setting=self._setting,
             reasons=dict(counts.most_common()),
             examples=examples,
-            left_out=dict(left),
+            left_out=dict(excluded),
             advice=hint,
             path=str(self.file) if self._kept else None,
             first=self._first[table],

@@ -1,7 +1,7 @@
-"""Source files in a bucket: copied to this machine once, and then read as any file.
+"""Source files in a bucket: each is copied to this machine once and then read like any file.
 
-A copy is known by the object's address and etag, so that what did not change is not fetched again. Where copies lie
-(`endcap.store.cache`) shows nowhere: files are told of, and fingerprinted, by their addresses and their content.
+A copy is identified by the object's address and etag, so an unchanged object is not fetched again. Messages and
+fingerprints use the object's address and content, never the place of the copy (`endcap.store.cache`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TOKENS = re.compile(r"(?P<folders>\*\*/)|(?P<all>\*\*)|(?P<part>\*)|(?P<one>\?)
 
 @dataclass(frozen=True)
 class RemoteObject:
-    """An object, and the bytes and etag that it was found with."""
+    """An object of a bucket, with its size in bytes and its etag at the search."""
 
     address: str
     bytes: int
@@ -34,9 +34,9 @@ class RemoteObject:
 
 
 def find_objects(place: str) -> tuple[list[RemoteObject], bool]:
-    """The objects that an address means, by name; and whether each was meant: an object or a glob, not a folder.
+    """Return the objects of an address, by name, and whether it names them itself (an object or a glob, no folder).
 
-    As with folders, names that begin with . or _ are passed over. Raises UserError, StorageError.
+    Names that begin with . or _ do not count, as in folders. Raises UserError, StorageError.
     """
     bucket, path = _open_bucket(place)
     one = bucket.stat(path) if path else None
@@ -49,32 +49,32 @@ def find_objects(place: str) -> tuple[list[RemoteObject], bool]:
     else:
         prefix = f"{path}/" if path else ""
         blobs = [blob for blob in bucket.list(prefix) if not _is_hidden(blob.name.removeprefix(prefix))]
-    found = [blob for blob in blobs if not blob.name.endswith("/")]  # such are folders made by a console
+    files = [blob for blob in blobs if not blob.name.endswith("/")]  # such are folders made by a console
     return [
-        RemoteObject(bucket.address(blob.name), blob.bytes, blob.etag) for blob in sorted(found, key=lambda b: b.name)
+        RemoteObject(bucket.address(blob.name), blob.bytes, blob.etag) for blob in sorted(files, key=lambda b: b.name)
     ], (magic is not None)
 
 
 def fetch_objects(objects: Sequence[RemoteObject], progress: Callable[[str], None]) -> list[Path]:
-    """A copy of each on this machine. Raises DataError where one was replaced meanwhile, StorageError."""
+    """Copy objects to this machine and return the copies. Raises DataError if one was replaced, StorageError."""
     from endcap.store.bucket import run_parallel
 
     folder = find_cache_folder() / "sources"
     if not objects:
         return []
     bucket, _ = _open_bucket(objects[0].address)
-    copies = {one: folder / fingerprint(bucket.settings.endpoint, one.address, one.etag) for one in objects}
-    missing = [one for one, copy in copies.items() if not _is_complete(copy, one)]
+    copies = {remote: folder / fingerprint(bucket.settings.endpoint, remote.address, remote.etag) for remote in objects}
+    missing = [remote for remote, copy in copies.items() if not _is_complete(copy, remote)]
     if missing:
-        size = sum(one.bytes for one in missing) / 1e6
+        size = sum(remote.bytes for remote in missing) / 1e6
         progress(f"fetching {len(missing)} objects of {bucket.address()}, {size:,.1f} MB")
-    for _ in run_parallel(lambda one: _fetch(bucket, one, copies[one]), missing):
+    for _ in run_parallel(lambda remote: _fetch(bucket, remote, copies[remote]), missing):
         pass
     return list(copies.values())
 
 
 def translate_glob(pattern: str) -> str:
-    """A glob as a regular expression, as `glob.glob(recursive=True)` reads it: ``**/`` is any number of folders."""
+    """Return a glob as a regular expression with the meaning of `glob.glob(recursive=True)`."""
 
     def of(token: re.Match[str]) -> str:
         kind, text = str(token.lastgroup), token[0]
@@ -100,29 +100,29 @@ def _is_hidden(path: str) -> bool:
     return any(part[:1] in (".", "_") for part in path.split("/"))
 
 
-def _is_complete(copy: Path, one: RemoteObject) -> bool:
-    return copy.is_file() and copy.stat().st_size == one.bytes
+def _is_complete(copy: Path, remote: RemoteObject) -> bool:
+    return copy.is_file() and copy.stat().st_size == remote.bytes
 
 
-def _fetch(bucket: Bucket, one: RemoteObject, copy: Path) -> None:
+def _fetch(bucket: Bucket, remote: RemoteObject, copy: Path) -> None:
     part = copy.with_name(f"{copy.name}.part")
-    with report_storage_errors(f"{copy.parent} (for {one.address})"), lock_copy(copy):
-        if _is_complete(copy, one):  # another process was quicker
+    with report_storage_errors(f"{copy.parent} (for {remote.address})"), lock_copy(copy):
+        if _is_complete(copy, remote):  # another process was quicker
             return
         try:
-            bucket.download(one.address.removeprefix(f"{bucket.address()}/"), part, etag=one.etag)
+            bucket.download(remote.address.removeprefix(f"{bucket.address()}/"), part, etag=remote.etag)
         except NotFoundError:
             part.unlink(missing_ok=True)
             raise DataError(
-                f"{one.address} was replaced or removed while it was read; run again when nothing writes to it",
+                f"{remote.address} was replaced or removed while it was read; run again when nothing writes to it",
                 code="events.file-changed",
-                path=one.address,
+                path=remote.address,
             ) from None
-        if part.stat().st_size != one.bytes:
+        if part.stat().st_size != remote.bytes:
             part.unlink()
             raise DataError(
-                f"{one.address} came with another size than it is listed with; run again",
+                f"{remote.address} came with another size than it is listed with; run again",
                 code="events.file-changed",
-                path=one.address,
+                path=remote.address,
             )
         part.replace(copy)

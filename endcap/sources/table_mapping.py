@@ -24,15 +24,17 @@ def list_table_columns(table: Items | Customers) -> list[SourceColumn]:
     kind, published = get_table_kind(table), get_item_layout(table)
     if published is None or isinstance(table, Customers):
         columns = table.columns.model_dump()
-        named = [SourceColumn(name, f"{kind}s.columns.{key}", key == kind) for key, name in columns.items() if name]
+        columns_named = [
+            SourceColumn(name, f"{kind}s.columns.{key}", key == kind) for key, name in columns.items() if name
+        ]
     else:
         names = [published.item, published.title, *published.category, *published.flags, published.price]
         names += [published.time, published.only and published.only[0]]
-        named = list_layout_columns(table.sources[0].layout, names, published.aliases)
+        columns_named = list_layout_columns(table.sources[0].layout, names, published.aliases)
         if table.sources[0].layout in NESTED_LAYOUTS:
-            named = [replace(column, optional=column.name != published.item) for column in named]
+            columns_named = [replace(column, optional=column.name != published.item) for column in columns_named]
     return [
-        *named,
+        *columns_named,
         *(SourceColumn(name, f"{kind}s.categorical") for name in table.categorical),
         *(SourceColumn(name, f"{kind}s.numeric") for name in table.numeric),
     ]
@@ -79,15 +81,15 @@ def map_table(
         )
     key = published.item if published is not None else getattr(table.columns, kind)
     checks = [*check_empty(texts, kind, f"{kind} is empty"), *list_nested_checks(kind, [key], located)]
-    spoilt = list_id_checks(kind, [located[key]], whole=whole)
-    checks += spoilt
-    about = {reason: texts[kind] for _, reason in spoilt}
+    id_checks = list_id_checks(kind, [located[key]], whole=whole)
+    checks += id_checks
+    examined = {reason: texts[kind] for _, reason in id_checks}
     leaves = [(f"{kind} IS NULL", WITHOUT_ITEM)] if kind == "item" and has_list_step(key) else []
     for key, name in numbers.items():
         wrong = f"NOT coalesce(isfinite({quote_name(key)}), false) AND trim({located[name]}) <> ''"
         wrongs = list_number_checks(located[name], wrong, name, decimal)
         checks += wrongs
-        about |= {reason: located[name] for _, reason in wrongs}
+        examined |= {reason: located[name] for _, reason in wrongs}
     readings: dict[str, TimeFormat] = {}
     if published is not None and published.time:
         time, unit = located[published.time], "iso" if published.time in instants else published.unit
@@ -96,11 +98,11 @@ def map_table(
         select |= parse_times(time, reading, TIME)
         wrongs = list_time_checks(time, reading, TIME)
         checks += wrongs
-        about |= {reason: time for _, reason in wrongs}
+        examined |= {reason: time for _, reason in wrongs}
     if published is not None and published.only:
         column, value = published.only
         select[KEPT] = f"coalesce({located[column]} = {quote_text(value)}, false)"
-    return ColumnMapping(select, checks, leaves, about, times=readings)
+    return ColumnMapping(select, checks, leaves, examined, times=readings)
 
 
 def get_item_layout(table: Items | Customers) -> ItemTableLayout | None:

@@ -26,10 +26,36 @@ Files = Sequence[tuple[SourceSpec, Sequence[SourceFile]]]
 
 
 def write_table(table: Items | Customers, files: Files, folder: Path, loader: Loader, end: int, *, whole: bool) -> Json:
-    """Write ``items.parquet`` or ``customers.parquet``: a row an id, the one read last, ordered by id.
+    """Write ``items.parquet`` or ``customers.parquet``: one row for each id, in the order of ids.
 
-    Of rows that bear a time those after `end` (epoch ms) do not count, and the last in time does. whole: ids such as
-    123.0 are read as 123. Returns the facts of it; `until` is the time of the newest row that counts. Raises DataError.
+    Parameters
+    ----------
+    table
+        The shop's declaration of the table.
+    files
+        Its sources with their files.
+    folder
+        The folder to write to.
+    loader
+        Loads the rows.
+    end
+        Rows with a time after this one (epoch ms) do not count.
+    whole
+        Whether ids such as 123.0 are read as 123.
+
+    Returns
+    -------
+    dict
+        `rows`, `schema` and `content` (a fingerprint) of the table. With times, `until` is that of the newest row.
+
+    Raises
+    ------
+    DataError
+        If no row remains, or too many are bad.
+
+    Notes
+    -----
+    Of several rows of one id the latest counts: by time if rows have one, otherwise by reading order.
     """
     key = get_table_kind(table)
     raw, file = folder / f"{key}s.raw", folder / f"{key}s.parquet"
@@ -40,26 +66,26 @@ def write_table(table: Items | Customers, files: Files, folder: Path, loader: Lo
         raise _empty_table_error(files, key, loader)
     with pq.ParquetWriter(raw, first.schema, compression="zstd", compression_level=1) as writer:
         writer.write_table(first)
-        for more in rows:
-            writer.write_table(more)
+        for batch in rows:
+            writer.write_table(batch)
     loader.quarantine.check(loader.table, end=True)
     until = _write_latest(key, first.schema.names, raw, file, loader.connection, end)
     raw.unlink()
     columns = zip(first.schema.names, first.schema.types, strict=True)
     schema = {name: str(kind) for name, kind in columns if name not in ("row", TIME)}
-    found, (count,) = digest_rows(
+    fingerprint, (count,) = digest_rows(
         loader.connection, f"read_parquet({quote_text(str(file))})", list(schema), ["count(*)"]
     )
     if not count:
         raise _empty_table_error(files, key, loader, later=TIME in first.schema.names)
-    return {"rows": count, "schema": schema, "content": [found, schema], **until}
+    return {"rows": count, "schema": schema, "content": [fingerprint, schema], **until}
 
 
 def _load_rows(table: Items | Customers, files: Files, loader: Loader, whole: bool) -> Iterator[pa.Table]:
     plan_of = functools.partial(map_table, table, loader.clock is not None, whole=whole)
-    for source, found in files:
+    for source, source_files in files:
         layout = source.layout if isinstance(source, ItemSource) else "columns"
-        for rows in loader.load(source, found, list_table_columns(table), plan_of, layout):
+        for rows in loader.load(source, source_files, list_table_columns(table), plan_of, layout):
             yield rows.filter(rows[KEPT]).drop_columns(KEPT) if KEPT in rows.schema.names else rows
 
 
@@ -80,16 +106,16 @@ def _write_latest(key: str, names: Sequence[str], raw: Path, file: Path, connect
 
 
 def _empty_table_error(files: Files, key: str, loader: Loader, *, later: bool = False) -> DataError:
-    what = " that is not later than the log's last event" if later else ""
+    condition = " that is not later than the log's last event" if later else ""
     paths = [source.path for source, _ in files]
-    left = loader.quarantine.left_out.get(loader.table, Counter()).total()
-    rule = f" {left:,} rows do not fit `where`{loader.values_text()}" if left else ""
+    excluded = loader.quarantine.left_out.get(loader.table, Counter()).total()
+    rule = f" {excluded:,} rows do not fit `where`{loader.values_text()}" if excluded else ""
     return DataError(
-        f"{', '.join(paths)}: no row is there{what}; the {key} table has none.{rule}",
+        f"{', '.join(paths)}: no row is there{condition}; the {key} table has none.{rule}",
         code="events.table-empty",
         paths=paths,
         table=key,
         later=later,
-        left_out=left,
+        left_out=excluded,
         values={name: [list(pair) for pair in counts] for name, counts in loader.common_values().items()},
     )

@@ -153,7 +153,7 @@ def _is_object(line: str) -> bool:
         return False
 
 
-def _skip_space(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
+def _skip_space(text: str, start: int) -> int:
+    match = _SPACE.match(text, start)
     assert match is not None  # it matches nothing too
     return match.end()

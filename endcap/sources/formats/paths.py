@@ -30,19 +30,19 @@ LISTS, ELEMENTS = ("list", "bag"), ("element", "array", "array_element")
 
 @dataclass(frozen=True)
 class KeyStep:
-    """A value of an object, by its name."""
+    """Takes the value of an object's key."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class EachStep:
-    """Each element of a list, a row of its own."""
+    """Takes each element of a list as a row of its own."""
 
 
 @dataclass(frozen=True)
 class MatchStep:
-    """The first element of a list whose `key` is this text."""
+    """Takes the first element of a list whose `key` has this value."""
 
     key: str
     value: str
@@ -53,14 +53,14 @@ Path = tuple[Step, ...]
 
 
 def parse_path(name: str) -> list[Path]:
-    """The paths that a column's name stands for, in order of precedence; none where it is a plain name."""
+    """Return the paths of a column's name in order of precedence. A plain name has none."""
     paths = [_parse_steps(part) for part in re.split(r" +\| +", name)]
     plain = len(paths) == 1 and len(paths[0]) < 2 and '"' not in name
     return [] if plain or not all(paths) else paths
 
 
 def format_path(path: Path) -> str:
-    """A path as the name that stands for it."""
+    """Return the name that stands for a path."""
     text = ""
     for step in path:
         match step:
@@ -75,36 +75,36 @@ def format_path(path: Path) -> str:
 
 
 def list_roots(paths: Iterable[Path]) -> set[str]:
-    """The names of the columns that paths lead out of."""
+    """Return the names of the columns in which paths begin."""
     return {path[0].name for path in paths if isinstance(path[0], KeyStep)}
 
 
 def has_list_step(name: str) -> bool:
-    """Whether a name stands for a value of each element of a list."""
+    """Return whether a name stands for a value of each element of a list."""
     return any(EachStep() in path for path in parse_path(name))
 
 
 def fold_name(name: str) -> str:
-    """What names have in common that differ in `[]`, case and underscores alone."""
+    """Fold a name, so that names which differ in `[]`, case and underscores alone become equal."""
     return name.replace("[]", "").replace("_", "").casefold()
 
 
-def join_paths(paths: Sequence[str], most: int = 20) -> str:
-    """Paths for a message, as many as one reads."""
-    return ", ".join(map(repr, paths[:most])) + (f" and {len(paths) - most} more" if len(paths) > most else "")
+def join_paths(paths: Sequence[str], limit: int = 20) -> str:
+    """Join the first paths for a message."""
+    return ", ".join(map(repr, paths[:limit])) + (f" and {len(paths) - limit} more" if len(paths) > limit else "")
 
 
 def list_type_paths(name: str, kind: pa.DataType) -> list[str]:
-    """The paths to the plain values of a nested column, at most MOST."""
+    """List the paths to the plain values of a nested column, at most MOST."""
     reached: dict[str, None] = {}
     _add_typed((KeyStep(name),), kind, reached)
     return list(reached)
 
 
 def list_text_paths(texts: Iterable[str | None], root: str | None = None) -> list[str]:
-    """The paths to the plain values below the first keys of JSON texts, at most MOST, as they are met.
+    """List the paths to plain values in JSON texts, at most MOST, in the order of occurrence.
 
-    root: the column that the texts are of.
+    root: the column that holds the texts.
     """
     reached: dict[str, None] = {}
     for document in _parse_texts(texts):
@@ -116,7 +116,7 @@ def list_text_paths(texts: Iterable[str | None], root: str | None = None) -> lis
 
 
 def get_element_type(kind: pa.DataType) -> pa.DataType | None:
-    """The type of a list's elements; None where it is no list."""
+    """Return the type of a list's elements. None: the type is no list."""
     if is_wrapper(kind, LISTS):
         kind = kind.field(0).type
     lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_list_view, pa.types.is_large_list_view)
@@ -127,12 +127,12 @@ def get_element_type(kind: pa.DataType) -> pa.DataType | None:
 
 
 def is_wrapper(kind: pa.DataType, names: Sequence[str]) -> bool:
-    """Whether a type is a struct that holds nothing but a value of one of these names."""
+    """Return whether a type is a struct with a single field of one of these names."""
     return pa.types.is_struct(kind) and kind.num_fields == 1 and kind.field(0).name in names
 
 
 def _parse_steps(part: str) -> Path:
-    """The steps of one path; none where the text is no path."""
+    """Return the steps of one path. A text that is no path has none."""
     steps: list[Step] = []
     for match in _STEP.finditer(part) if _PATH.fullmatch(part) else ():
         if match["unknown"] is not None:
@@ -172,8 +172,8 @@ def _add_values(path: Path, value: Any, reached: dict[str, None]) -> None:
     elif isinstance(value, list) and path:
         for element in value[:_ELEMENTS_SEEN]:
             if isinstance(element, dict) and isinstance(element.get("key"), str):
-                rest = {key: inner for key, inner in element.items() if key != "key"}
-                _add_values((*path, MatchStep("key", element["key"])), rest, reached)
+                values = {key: inner for key, inner in element.items() if key != "key"}
+                _add_values((*path, MatchStep("key", element["key"])), values, reached)
             else:
                 _add_values((*path, EachStep()), element, reached)
     elif len(path) > 1:

@@ -1,4 +1,4 @@
-"""Whether the double quotes of a text enclose values, as RFC 4180 has it, or are plain characters of them."""
+"""Decide whether the double quotes of a text enclose values, as in RFC 4180, or are plain characters."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from endcap.sources.formats.utf8 import BREAK, PieceStream, Utf8Stream, count_li
 SAMPLE = 1 << 20
 BEFORE = 1 << 16
 RECORDS = 500
-"""How many records with quotes are looked at, at most."""
+"""The most records with quotes that are examined."""
 CHANCE, CERTAIN = 8, 12
-"""From how many delimiters on, just where rows would have them, what looks like a value with line breaks is refused,
-and is rows for sure."""
+"""Numbers of delimiters in a seeming value with line breaks, placed as in rows: from the first number on it is refused,
+and from the second on it is surely several rows."""
 _TAB = b"\t"
 _NUMBER = re.compile(rb"[-+]?[\d.,]+(?:[eE][-+]?\d+)?|NA|NULL|\\N")
 
 
 class QuotingVerdict(NamedTuple):
-    """How the rest of a text is read. quoted: None where both ways give rows, and other ones.
+    """How to read the rest of a text.
 
-    proven: there are values that only make sense if quotes enclose them. line: of an unclear record, from the rest's
-    first line on; lines: how many it has.
+    quoted: whether quotes enclose values. None: both ways give rows, and different ones. proven: whether some values
+    only make sense if quotes enclose them. line, lines: the first line of an unclear record, counted from the rest's
+    first line, and its number of lines.
     """
 
     quoted: bool | None
@@ -34,7 +35,7 @@ class QuotingVerdict(NamedTuple):
 
 
 class TextPart(PieceStream):
-    """A part of a text, to be read by a parser of its own."""
+    """A part of a text that a parser of its own reads."""
 
     def __init__(self, take: Callable[[], bytes]) -> None:
         super().__init__()
@@ -45,9 +46,9 @@ class TextPart(PieceStream):
 
 
 class QuotedText:
-    """A text in two parts: `before` its first quote, where both ways of reading are the same, and the `rest`.
+    """A text in two parts: `before` its first quote, where both ways of reading give the same, and the `rest`.
 
-    The rest is all of the text where the first quote comes early. It is read after `before`.
+    If the first quote comes early, the rest is the whole text. It must be read after `before`.
     """
 
     def __init__(self, stream: Utf8Stream) -> None:
@@ -58,11 +59,11 @@ class QuotedText:
 
     @property
     def quotes(self) -> bool:
-        """Whether there is a quote. Known once `before` is read."""
+        """Whether the text has a quote. Valid after `before` is read."""
         return bool(self._pending)
 
     def judge(self, delimiter: bytes, columns: int | None) -> QuotingVerdict:
-        """How to read the rest, by its first records with quotes. columns: None where the rest's first line tells."""
+        """Decide how to read the rest by its first records with quotes. columns: None if its first line is a header."""
         if columns is None:
             header = _QuotedRecord(self._pending[0], 0, delimiter)
             if header.enclosed and not header.broken:
@@ -76,10 +77,10 @@ class QuotedText:
         text = b"".join(self._pending)
         begin = _find_line_start(text, text.find(b'"'))
         end = len(text) if ended else min(len(text), begin + SAMPLE)
-        whole = ended and end == len(text)
-        sample = text[begin : end if whole else _find_line_start(text, end)]
+        is_end = ended and end == len(text)
+        sample = text[begin : end if is_end else _find_line_start(text, end)]
         verdict = weigh_quotes(
-            sample, delimiter, columns, self._context + text[max(0, begin - BEFORE) : begin], whole=whole
+            sample, delimiter, columns, self._context + text[max(0, begin - BEFORE) : begin], is_end=is_end
         )
         return verdict._replace(line=verdict.line + count_line_breaks(text[:begin]))
 
@@ -99,34 +100,48 @@ class QuotedText:
         return self._pending.pop(0) if self._pending else self._stream.take()
 
 
-def weigh_quotes(sample: bytes, delimiter: bytes, columns: int, before: bytes, *, whole: bool) -> QuotingVerdict:
-    """How the records with quotes of a sample, which are of so many columns, are to be read.
+def weigh_quotes(sample: bytes, delimiter: bytes, columns: int, before: bytes, *, is_end: bool) -> QuotingVerdict:
+    """Decide by a sample whether quotes enclose values.
 
-    A record that has its columns only if quotes enclose values speaks for that, and so do doubled quotes. A quote that
-    opens a value and closes elsewhere than at its end speaks against it where the line has its columns anyway, and so
-    do rows that would be swallowed as line breaks of a value. before: lines before the sample; whole: the text ends
-    with the sample.
+    Parameters
+    ----------
+    sample
+        Records with quotes.
+    delimiter
+        The delimiter of values.
+    columns
+        The number of columns of a row.
+    before
+        Lines before the sample.
+    is_end
+        Whether the text ends with the sample.
+
+    Notes
+    -----
+    Evidence for enclosing quotes: a record that has its columns only that way, and doubled quotes. Evidence against: a
+    quote that opens a value and closes before its end while the line has its columns anyway, and rows that would become
+    line breaks of a value.
     """
-    pro = contra = bare = records = enclosed = at = 0
+    pro = contra = bare = records = enclosed = position = 0
     unclear, needless = QuotingVerdict(None), set[int]()
-    while records < RECORDS and (quote := sample.find(b'"', at)) >= 0:
-        begin = _find_line_start(sample, quote, at)
+    while records < RECORDS and (quote := sample.find(b'"', position)) >= 0:
+        begin = _find_line_start(sample, quote, position)
         record = _QuotedRecord(sample, begin, delimiter)
         rows = are_all_rows(record.lines, delimiter, columns)
-        fits = record.columns == columns and not record.broken
-        if fits and rows and len(record.lines) > 1:
+        has_columns = record.columns == columns and not record.broken
+        if has_columns and rows and len(record.lines) > 1:
             if are_surely_rows(len(record.lines), delimiter, columns, CERTAIN):
                 contra += 1
             elif unclear.lines == 1:
                 unclear = QuotingVerdict(None, line=1 + count_line_breaks(sample[:begin]), lines=len(record.lines))
-        elif fits and (not rows or record.doubled):
+        elif has_columns and (not rows or record.doubled):
             pro += 1
-        elif rows and record.opened and not fits:
+        elif rows and record.opened and not has_columns:
             contra += 1
-        bare += count_line_breaks(sample[at:begin])
+        bare += count_line_breaks(sample[position:begin])
         enclosed += record.enclosed > 0
         needless |= record.needless
-        records, at = records + 1, record.end
+        records, position = records + 1, record.end
     everywhere = records >= 20 and bare * 20 <= records and enclosed * 20 >= records * 19
     if contra > pro and not everywhere:
         return QuotingVerdict(False)
@@ -139,12 +154,12 @@ def weigh_quotes(sample: bytes, delimiter: bytes, columns: int, before: bytes, *
 
 
 def are_all_rows(lines: Sequence[bytes], delimiter: bytes, columns: int) -> bool:
-    """Whether each of a record's lines has a row's columns by itself, wherever quotes stand."""
+    """Return whether each line of a record has a row's columns by itself, if quotes do not count."""
     return all(line.count(delimiter) + 1 == columns for line in lines)
 
 
 def are_surely_rows(lines: int, delimiter: bytes, columns: int, limit: int = CHANCE) -> bool:
-    """Whether so many lines with a row's columns each are rows, for a value with line breaks hardly looks so."""
+    """Return whether so many lines with a row's columns must be rows, since a value hardly looks like that."""
     return lines * (columns - 1) >= (1 if delimiter == _TAB else limit)
 
 
@@ -159,22 +174,22 @@ class _QuotedRecord:
         self.columns = self.enclosed = 0
         self.opened = self.broken = self.doubled = False
         self.needless: set[int] = set()
-        at, more = begin, True
-        while more:
-            match = field.match(text, at)
+        position, continues = begin, True
+        while continues:
+            match = field.match(text, position)
             assert match is not None  # each part of the pattern may be empty
-            value, closed, rest, end = match.groups()
+            value, closed, trailing, end = match.groups()
             if value is not None:
                 self.opened = True
-                self.broken = self.broken or bool(rest) or not closed
-                self.enclosed += bool(closed and not rest)
+                self.broken = self.broken or bool(trailing) or not closed
+                self.enclosed += bool(closed and not trailing)
                 self.doubled = self.doubled or b'""' in value
                 if value.strip() == value != b"" and not (b'"' in value or delimiter in value or BREAK.search(value)):
                     self.needless |= set() if _NUMBER.fullmatch(value) else {self.columns}
             self.columns += 1
-            at, more = match.end(), end == delimiter
-        self.end = at
-        self.lines = text[begin:at].splitlines()
+            position, continues = match.end(), end == delimiter
+        self.end = position
+        self.lines = text[begin:position].splitlines()
 
 
 @functools.cache
@@ -184,13 +199,13 @@ def _field_pattern(delimiter: bytes) -> re.Pattern[bytes]:
     return re.compile(rb'(?:"([^"]*(?:""[^"]*)*)("|\Z))?([^%b\r\n]*)(%b|\r\n|[\r\n]|\Z)' % (escaped, escaped))
 
 
-def _find_line_start(text: bytes, at: int, after: int = 0) -> int:
+def _find_line_start(text: bytes, position: int, after: int = 0) -> int:
     """Where the line begins that `at` is in. after: where some line before it begins."""
-    return max(text.rfind(b"\n", after, at) + 1, text.rfind(b"\r", after, at) + 1, after)
+    return max(text.rfind(b"\n", after, position) + 1, text.rfind(b"\r", after, position) + 1, after)
 
 
 def _has_bare_text(text: bytes, columns: set[int]) -> bool:
     """Whether one of these columns of a text with tabs has values without quotes that are no numbers."""
     rows = [line.split(_TAB) for line in text.splitlines()[1:]] if columns else []  # the first may be a header
-    values = (row[at] for row in rows for at in columns if at < len(row))
+    values = (row[column] for row in rows for column in columns if column < len(row))
     return any(value and value[:1] != b'"' and not _NUMBER.fullmatch(value) for value in values)

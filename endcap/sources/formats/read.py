@@ -1,4 +1,4 @@
-"""One door to the rows of a file, whatever its format."""
+"""Read the rows of a file of any format."""
 
 from __future__ import annotations
 
@@ -20,47 +20,45 @@ from endcap.spec.source import SourceSpec
 
 
 def read_rows(file: SourceFile, source: SourceSpec, wanted: Sequence[str], connection: Any) -> SourceRows | None:
-    """The file's rows as text, or None where it is empty (of no bytes). Raises DataError as batches are read."""
+    """The file's rows as text, or None where it is empty (of no bytes). Raises DataError as batches are read_rows."""
     if file.bytes == 0:
         return None
     if file.format == "parquet":
-        return read_parquet(file, wanted, connection)
+        return read_parquet(file, names, connection)
     if file.format == "jsonl":
-        return read_json(file, wanted, connection, source.encoding)
-    known = get_text_format(source) or TextFormat()
+        return read_json(file, names, connection, source.encoding)
+    text_format = get_text_format(source) or TextFormat()
     rows = read_csv(
         file,
         replace(
-            known,
+            text_format,
             delimiter=source.delimiter or ("\t" if file.format == "tsv" else ","),
             header=source.header,
-            encoding=source.encoding or known.encoding,
-            quoted=known.quoted if source.quoted is None else source.quoted,
+            encoding=source.encoding or text_format.encoding,
+            quoted=text_format.quoted if source.quoted is None else source.quoted,
         ),
     )
-    return rows and _add_paths(file, rows, wanted, connection)
+    return rows and _add_paths(file, rows, names, connection)
 
 
-def _add_paths(file: SourceFile, rows: SourceRows, wanted: Sequence[str], connection: Any) -> SourceRows:
-    """The rows with columns for paths into columns that hold JSON, if any is wanted."""
+def _add_paths(file: SourceFile, rows: SourceRows, names: Sequence[str], connection: Any) -> SourceRows:
+    """Add columns for the requested paths into columns that hold JSON."""
     begun = _PeekedBatches(rows)
     rows = replace(rows, batches=iter(begun), paths=begun.paths)
     types = dict.fromkeys(rows.names, pa.string())
-    paths = {
-        name: [path for path in parse_path(name) if can_reach(path, types)] for name in wanted if name not in types
-    }
+    paths = {name: [path for path in parse_path(name) if can_reach(path, types)] for name in names if name not in types}
     paths = {name: reached for name, reached in paths.items() if reached}
     if not paths:
         return rows
-    # Columns of one name are told apart by their place.
-    once = [name if rows.names.index(name) == at else column_name(at) for at, name in enumerate(rows.names)]
+    # Columns of one name differ by their place.
+    once = [name if rows.names.index(name) == place else column_name(place) for place, name in enumerate(rows.names)]
     walk, _, unseen = walk_table(file.name, [(name, pa.string()) for name in once], once, paths)
     batches = (walk.run(batch, connection) if len(batch.lines) else batch for batch in begun)
     return SourceRows([*rows.names, *paths], frozenset(), batches, unseen, begun.paths).watched()
 
 
 class _PeekedBatches:
-    """The batches of a table of texts, of which the first can be looked at before it is read."""
+    """The batches of a table of texts. The first can be inspected before it is read."""
 
     def __init__(self, rows: SourceRows) -> None:
         self._names, self._batches, self._first = rows.names, rows.batches, next(rows.batches, None)
@@ -71,7 +69,7 @@ class _PeekedBatches:
         yield from self._batches
 
     def paths(self) -> list[str]:
-        """The paths into the columns that hold JSON, as the first rows have it."""
+        """Return the paths into columns that hold JSON in the first rows."""
         columns = zip(self._names, () if self._first is None else self._first.table.columns, strict=False)
         texts = ((name, column.slice(0, HINTS).to_pylist()) for name, column in columns)
         return [path for name, values in texts for path in list_text_paths(values, name)]

@@ -1,7 +1,7 @@
-"""CSV and TSV by blocks, with the true line of every row, also after quoted line breaks and rejected rows.
+"""Read CSV and TSV by blocks. Every row has its true line, even after quoted line breaks and rejected rows.
 
-Arrow parses. A text without quotes, and any text up to its first quote, is read with quoting off, where each line is a
-row; `endcap.sources.formats.quotes` decides how the rest is read, by a second parser.
+Arrow parses. A text up to its first quote is read without quoting, so that each line is a row.
+`endcap.sources.formats.quotes` decides how a second parser reads the rest.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from endcap.sources.layouts import TextFormat
 
 BLOCK = 16 << 20
 SEPARATOR = "\x1f"
-"""What stands for a delimiter of several characters while the parser reads, which knows one: ASCII's own for this."""
+"""Replaces a delimiter of several characters, since the parser accepts only one: the unit separator of ASCII."""
 UNCLOSED = "a quote is opened and never closed"
 DELIMITER_LINE = re.compile(rb'"?sep=([^"\r\n])"?(?:\r\n|[\r\n])', re.IGNORECASE)
-"""What spreadsheets write before the header, and read as the delimiter's name."""
+"""The line before the header in which spreadsheets name the delimiter."""
 Ints = NDArray[np.int64]
 
 
 def read_csv(file: SourceFile, text: TextFormat) -> SourceRows | None:
-    """The file's rows, or None where the file is empty. A first line `sep=;` tells the delimiter, and is no row."""
+    """Read a file's rows. None: the file is empty. A first line such as `sep=;` names the delimiter and is no row."""
     delimiter = text.delimiter if len(text.delimiter) == 1 else SEPARATOR
     with convert_read_errors(file.name):
         stream = open_text(file, text.encoding, (text.delimiter, delimiter))
-        named = stream.skip(DELIMITER_LINE)
+        delimiter_line = stream.skip(DELIMITER_LINE)
         lines = _LineCounter()
-        if named:
-            delimiter, lines.line = named[1].decode(), 2
+        if delimiter_line:
+            delimiter, lines.line = delimiter_line[1].decode(), 2
         parsers = _open_parsers(file, stream, text, delimiter, lines)
         first = next(parsers, None)
     if first is None:
@@ -54,7 +54,7 @@ def read_csv(file: SourceFile, text: TextFormat) -> SourceRows | None:
 def _open_parsers(
     file: SourceFile, stream: Utf8Stream, text: TextFormat, delimiter: str, lines: _LineCounter
 ) -> Iterator[_PartParser]:
-    """The parsers of the file's parts; the next is given when the one before has read its part."""
+    """Yield the parsers of the file's parts. The next one comes after the one before has read its part."""
     names = text.header
     if text.quoted is not None:
         parser = _open_parser(stream, delimiter, text.quoted, names)
@@ -86,9 +86,9 @@ def _open_parser(
     guard: _QuotingGuard | None = None,
     plain: bool = False,
 ) -> _PartParser | None:
-    """A parser of a part of a text, or None where that is empty. header: None where its first line is the header.
+    """Open a parser for a part of a text. None: the part is empty. header: None if its first line is the header.
 
-    plain: the quotes that there are do not look as if they enclosed values.
+    plain: whether the text has quotes that do not seem to enclose values.
     """
     try:
         return _PartParser(part, delimiter, quoted, header, guard, plain)
@@ -99,7 +99,7 @@ def _open_parser(
 
 
 class _PartParser:
-    """Arrow's parser of a part of a text, and the invalid rows that it has met and that nobody has taken yet."""
+    """Arrow's parser of a part of a text, with the invalid rows that were not taken yet."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class _PartParser:
         plain: bool,
     ) -> None:
         self.invalid: list[Any] = []
-        # One thread: a record's number is known only so, and one thread parses some eight million rows a second.
+        # With one thread Arrow reports a record's number. It parses about eight million rows per second.
         self.reader = pa.csv.open_csv(
             pa.PythonFile(part, mode="r"),
             read_options=pa.csv.ReadOptions(block_size=BLOCK, use_threads=False, column_names=header),
@@ -136,23 +136,23 @@ class _PartParser:
 def _read_batches(
     file: SourceFile, stream: Utf8Stream, parsers: Iterator[_PartParser], lines: _LineCounter
 ) -> Iterator[RowBatch]:
-    rows, others = 0, lines.line - 1
+    rows, other_lines = 0, lines.line - 1
     with convert_read_errors(file.name), stream:
         for parser in parsers:
             lines.begin(parser.header_lines)
-            others += parser.header_lines
+            other_lines += parser.header_lines
             with parser.reader:
                 for block, last in _mark_last(parser.reader):
                     batch, no_rows = _make_batch(block, last, parser, stream, lines)
-                    rows, others = rows + _count_rows(batch), others + no_rows
+                    rows, other_lines = rows + _count_rows(batch), other_lines + no_rows
                     yield batch
-            rest = [lines.reject(row, parser, stream.marked) for row in parser.invalid]
+            rejects = [lines.reject(row, parser, stream.marked) for row in parser.invalid]
             if parser.guard is not None:
-                parser.guard.check_rejects(rest, len(parser.names))
-            batch = RowBatch(pa.table({}), np.empty(0, np.int64), rest)
+                parser.guard.check_rejects(rejects, len(parser.names))
+            batch = RowBatch(pa.table({}), np.empty(0, np.int64), rejects)
             rows += _count_rows(batch)
             yield batch
-        check_rows(file.name, rows, stream.lines - others)
+        check_rows(file.name, rows, stream.lines - other_lines)
 
 
 def _count_rows(batch: RowBatch) -> int:
@@ -173,7 +173,7 @@ def _mark_last(reader: Any) -> Iterator[tuple[pa.RecordBatch, bool]]:
 def _make_batch(
     block: pa.RecordBatch, last: bool, parser: _PartParser, stream: Utf8Stream, lines: _LineCounter
 ) -> tuple[RowBatch, int]:
-    """The block's rows, and how many of its lines are no rows: blank ones, and line breaks inside values."""
+    """Return a block's rows, and the number of its lines that are no rows: blank ones and breaks inside values."""
     # The parser runs ahead in a thread of its own: rows of later blocks may be among the invalid ones already.
     ahead = parser.invalid[:]
     del parser.invalid[: len(ahead)]
@@ -198,13 +198,13 @@ def _make_batch(
 
 
 class _LineCounter:
-    """Keeps the count of records, and of the lines that they take, from block to block and from part to part."""
+    """Counts records and their lines across blocks and parts."""
 
     def __init__(self) -> None:
         self.record = self.line = 1
 
     def begin(self, header: int) -> None:
-        """Begin a part whose header takes so many lines."""
+        """Begin a part whose header has this number of lines."""
         self.record, self.line = 2 if header else 1, self.line + header
 
     def place(
@@ -240,13 +240,13 @@ class _LineCounter:
 
 
 class _QuotingGuard:
-    """Looks at each record with several lines, where quoting is on since the file's first quotes look so."""
+    """Checks each record of several lines in a file whose first quotes seem to enclose values."""
 
     def __init__(self, file: SourceFile, delimiter: bytes, proven: bool) -> None:
         self._file, self._delimiter, self._proven = file, delimiter, proven
 
     def check_rows(self, block: pa.RecordBatch, breaks: Ints, numbers: Ints) -> None:
-        """Raise DataError where a value has swallowed rows. breaks: line breaks inside each row."""
+        """Raise DataError if a value contains rows. breaks: line breaks inside each row."""
         long = np.flatnonzero(breaks)
         if not len(long):
             return
@@ -254,15 +254,15 @@ class _QuotingGuard:
         delimiters = sum(pc.count_substring(column, self._delimiter).to_numpy() for column in columns)
         rows = delimiters == breaks[long] * (len(columns) - 1)  # as many as rows have in all, wherever they stand
         self._proven = self._proven or not rows.all()
-        for at in np.flatnonzero(rows).tolist():
-            record = BREAK.split(self._delimiter.join(column[at].as_py() for column in columns))
+        for row in np.flatnonzero(rows).tolist():
+            record = BREAK.split(self._delimiter.join(column[row].as_py() for column in columns))
             if not are_all_rows(record, self._delimiter, len(columns)):
                 self._proven = True
             elif not self._proven or are_surely_rows(len(record), self._delimiter, len(columns)):
-                raise _unclear_quotes_error(self._file, int(numbers[long[at]]), len(record))
+                raise _unclear_quotes_error(self._file, int(numbers[long[row]]), len(record))
 
     def check_rejects(self, rejects: Sequence[RejectedText], columns: int) -> None:
-        """The same for what is no row by its columns, which counts as bad where quotes are known to enclose values."""
+        """Check records with a wrong number of columns. They are bad rows if quotes surely enclose values."""
         for reject in rejects:
             record = BREAK.split(reject.text.encode())
             if not self._proven and len(record) > 1 and are_all_rows(record, self._delimiter, columns):
@@ -295,7 +295,7 @@ def _make_reject(row: Any, line: int, parser: _PartParser, marked: str) -> Rejec
 
 
 def _count_breaks(block: pa.RecordBatch, returns: bool) -> Ints:
-    """Line breaks inside each row's values. returns: some may have a ``\r``."""
+    """Count the line breaks inside each row's values. returns: whether some may have a ``\r``."""
     total = np.zeros(block.num_rows, dtype=np.int64)
     for column in block.columns:
         data = column.buffers()[2]
@@ -311,7 +311,7 @@ def _count_breaks(block: pa.RecordBatch, returns: bool) -> Ints:
 
 
 def _find_blank(block: pa.RecordBatch) -> pa.Array | None:
-    """Which of the rows have no value at all; None where each has one."""
+    """Return which rows have no value at all. None: every row has one."""
     blank = pc.equal(block.column(0), b"")
     if not pc.any(blank).as_py():
         return None

@@ -79,18 +79,18 @@ def _read_blocks(file: SourceFile, encoding: str | None) -> Iterator[RowBatch]:
 
 
 def _read_lines(file: SourceFile, chunk: bytes, stream: Utf8Stream) -> Iterator[RowBatch]:
-    line, rest, read, blank = 1, b"", 0, 0
+    line, remainder, read, blank = 1, b"", 0, 0
     while chunk:
         head, newline, tail = chunk.rpartition(b"\n")
         if newline:
             count = head.count(b"\n") + 1
-            batch, empty = _drop_blank_lines(rest + head, line, stream.marked)
+            batch, empty = _drop_blank_lines(remainder + head, line, stream.marked)
             read, blank = read + len(batch.lines), blank + empty
             yield batch
-            line, rest = line + count, tail
+            line, remainder = line + count, tail
         else:
-            rest += tail
-        if len(rest) > LONGEST:
+            remainder += tail
+        if len(remainder) > LONGEST:
             raise DataError(
                 f"{file.name}: line {line} is longer than 16 MiB: JSON lines have one object a line",
                 code="events.row-too-long",
@@ -99,8 +99,8 @@ def _read_lines(file: SourceFile, chunk: bytes, stream: Utf8Stream) -> Iterator[
                 limit=LONGEST,
             )
         chunk = stream.read(BLOCK)
-    if rest:
-        yield _drop_blank_lines(rest, line, stream.marked)[0]
+    if remainder:
+        yield _drop_blank_lines(remainder, line, stream.marked)[0]
     check_rows(file.name, read, stream.newlines - blank)
 
 

@@ -1,4 +1,4 @@
-"""Rows as text, block by block: what every reader gives, whatever the file's format."""
+"""Rows as text, batch by batch: the result of the reader of every format."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from endcap.sources.formats.utf8 import MARK, unmark
 
 @dataclass(frozen=True)
 class RejectedText:
-    """Something that is no row. `rows`: how many lines of the file went with it."""
+    """A piece of a file that is no row. rows: the number of rows that it counts as."""
 
     line: int
     reason: str
@@ -33,16 +33,16 @@ class RowBatch:
     lines: NDArray[np.int64]
     rejects: list[RejectedText] = field(default_factory=list)
     marked: str = ""
-    """The encoding, where some of the text is not of it and bears a mark."""
+    """The encoding, if some bytes are not valid in it and the text has marks in their place."""
 
 
 @dataclass(frozen=True)
 class SourceRows:
-    """A file's rows. names: its columns; instants: those that hold typed times, whatever unit the shop declares.
+    """A file's rows.
 
-    unseen: names that were asked for and not met so far. In JSON a key may first come late in the file, so the set
-    shrinks while `batches` is read; elsewhere it is empty. paths: lists the paths to what is nested in the file's first
-    rows.
+    names: its columns. instants: the columns that hold typed times, whatever unit the shop declares. unseen: requested
+    names without a value so far. In JSON a key may first occur late in the file, so the set shrinks while `batches` is
+    read; for other formats it is empty. paths: lists the paths to nested values of the file's first rows.
     """
 
     names: Sequence[str]
@@ -52,7 +52,7 @@ class SourceRows:
     paths: Callable[[], list[str]] = list
 
     def watched(self) -> SourceRows:
-        """These rows, with `unseen` kept while they are read; where it is not empty, the first batch is read now."""
+        """Return these rows with `unseen` updated during reading. If it is not empty, the first batch is read now."""
         if not self.unseen:
             return self
         batches = self._watch()
@@ -66,55 +66,57 @@ class SourceRows:
             yield batch
 
 
-def column_name(at: int) -> str:
-    """The name of a batch's column by its place, for the file's own names may differ in case only."""
-    return f"§{at}"
+def column_name(place: int) -> str:
+    """Return the name of a batch's column by its place, since the file's own names may differ in case alone."""
+    return f"§{place}"
 
 
 def make_batch(
     columns: Sequence[pa.Array], lines: NDArray[np.int64], rejects: list[RejectedText], marked: str = ""
 ) -> RowBatch:
-    """A batch of these columns: UTF-8, binary or string."""
+    """Make a batch of columns that hold UTF-8 as binary or string."""
     texts = [column.cast(pa.string()) for column in columns]
-    return RowBatch(pa.table(texts, names=[column_name(at) for at in range(len(texts))]), lines, rejects, marked)
+    return RowBatch(pa.table(texts, names=[column_name(place) for place in range(len(texts))]), lines, rejects, marked)
 
 
-def reject_marked(batch: RowBatch, wanted: Sequence[int]) -> RowBatch:
-    """The batch without the rows that bear a mark in one of the wanted columns (by their places): they are rejects."""
+def reject_marked(batch: RowBatch, columns: Sequence[int]) -> RowBatch:
+    """Move rows with a mark in one of these columns (by their places) to the batch's rejects."""
     if not batch.marked or not len(batch.lines):
         return batch
-    bad = np.zeros(len(batch.lines), dtype=bool)
+    has_mark = np.zeros(len(batch.lines), dtype=bool)
     table = batch.table
-    for at, column in enumerate(table.columns):
+    for place, column in enumerate(table.columns):
         bears = pc.fill_null(pc.match_substring(column, MARK), False).to_numpy()
         if bears.any():
-            table = table.set_column(at, table.field(at), pc.replace_substring_regex(column, f"{MARK}(..)", r"\\x\1"))
-            bad |= bears & (at in wanted)
+            table = table.set_column(
+                place, table.field(place), pc.replace_substring_regex(column, f"{MARK}(..)", r"\\x\1")
+            )
+            has_mark |= bears & (place in columns)
     rejects = [
         reject_undecodable(
-            int(batch.lines[at]),
-            ",".join(value or "" for value in table.slice(at, 1).to_pylist()[0].values()),
+            int(batch.lines[place]),
+            ",".join(value or "" for value in table.slice(place, 1).to_pylist()[0].values()),
             batch.marked,
         )
-        for at in np.flatnonzero(bad)
+        for place in np.flatnonzero(has_mark)
     ]
-    return RowBatch(table.filter(pa.array(~bad)), batch.lines[~bad], batch.rejects + rejects)
+    return RowBatch(table.filter(pa.array(~has_mark)), batch.lines[~has_mark], batch.rejects + rejects)
 
 
 def reject_undecodable(line: int, text: str, encoding: str, rows: int = 1) -> RejectedText:
-    """The reject of a text that bears a mark."""
+    """Return the reject for a text with a mark."""
     reason = f"not {encoding.upper()} text: set the source's encoding, such as latin-1 or cp1252"
     return RejectedText(line, reason, unmark(text), rows)
 
 
-def check_rows(name: str, read: int, counted: int) -> None:
-    """Raise DataError if not as many rows of a file came through as it has by a count of its own."""
-    if read != counted:
+def check_rows(name: str, rows_read: int, counted: int) -> None:
+    """Raise DataError if the number of rows read differs from an independent count of the file's rows."""
+    if rows_read != counted:
         raise DataError(
-            f"{name}: {read:,} rows were read where the file has {counted:,}: rows would be lost or made up in "
+            f"{name}: {rows_read:,} rows were read where the file has {counted:,}: rows would be lost or made up in "
             "silence, which is a fault of Endcap; please report it with a part of the file that shows it",
             code="events.rows-vanished",
             path=name,
-            read=read,
+            read=rows_read,
             counted=counted,
         )

@@ -1,4 +1,4 @@
-"""Text of any encoding as UTF-8 in blocks of whole lines, where what is not of the encoding is marked and not lost."""
+"""Text of any encoding as UTF-8, in blocks of whole lines. Bytes that are not valid in the encoding become marks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HANDLER = "endcap.mark"
 
 
 def _mark(error: UnicodeError) -> tuple[str, int]:
-    """Each byte that is not of the encoding as MARK and its two hexadecimal digits, which JSON takes as well."""
+    """Replace each invalid byte by MARK and its two hexadecimal digits, which are valid in JSON texts, too."""
     if not isinstance(error, UnicodeDecodeError):
         raise error
     return "".join(f"{MARK}{byte:02x}" for byte in error.object[error.start : error.end]), error.end
@@ -27,12 +27,12 @@ codecs.register_error(_HANDLER, _mark)
 
 
 def unmark(text: str) -> str:
-    """The text for people: a marked byte as its escape (``\\xff``)."""
+    """Return the text for people: a marked byte becomes its escape (``\\xff``)."""
     return _MARKED.sub(r"\\x\1", text)
 
 
 def count_line_breaks(text: bytes) -> int:
-    """How many line breaks there are: ``\\n``, ``\\r\\n`` or a lone ``\\r``, as parsers of CSV read them."""
+    """Count line breaks as CSV parsers do: ``\\n``, ``\\r\\n`` or a lone ``\\r``."""
     return text.count(b"\n") + _count_lone_returns(text)
 
 
@@ -41,20 +41,20 @@ def _count_lone_returns(text: bytes) -> int:
 
 
 class PieceStream(io.RawIOBase):
-    """A stream of bytes that come in pieces of their own size."""
+    """A stream whose bytes come in pieces of any size."""
 
     def __init__(self) -> None:
         self._piece, self._at = b"", 0
 
     def take(self) -> bytes:
-        """The next piece; empty only at the end."""
+        """Return the next piece. It is empty only at the end."""
         raise NotImplementedError
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes of a piece; empty only at the end."""
+        """Return at most `size` bytes of a piece. They are empty only at the end."""
         if self._at == len(self._piece):
             self._piece, self._at = self.take(), 0
         end = len(self._piece) if size < 0 else self._at + size
@@ -64,11 +64,11 @@ class PieceStream(io.RawIOBase):
 
 
 class Utf8Stream(PieceStream):
-    """The text of `stream` in pieces that end with a line break, also where the text itself does not.
+    """The text of `stream` as UTF-8, in pieces that end with a line break even if the text does not.
 
-    A byte that is not of the encoding becomes MARK and its two hexadecimal digits, and `marked` the encoding's name.
-    Of what was taken so far, `lines` counts the line breaks, `newlines` those that have a ``\\n``, and `returns` says
-    whether any has a ``\\r``. begun: what was read of the stream before. replaced: text, and what stands in its place.
+    An invalid byte becomes MARK and its two hexadecimal digits, and `marked` becomes the encoding's name. For the text
+    taken so far, `lines` counts line breaks, `newlines` those with ``\\n``, and `returns` says whether any has ``\\r``.
+    begun: bytes that were read from the stream before. replaced: a text and its replacement.
     """
 
     def __init__(self, stream: Any, begun: bytes, encoding: str, replaced: tuple[str, str] = ("", "")) -> None:
@@ -83,7 +83,7 @@ class Utf8Stream(PieceStream):
         self._ahead = b""
 
     def skip(self, start: re.Pattern[bytes]) -> re.Match[bytes] | None:
-        """Leave out what the text begins with, if it does so; what is left out is counted all the same."""
+        """Skip the beginning of the text if it matches. Skipped lines count, too."""
         piece = self.take()
         match = start.match(piece)
         self._ahead = piece[match.end() :] if match else piece
@@ -138,7 +138,7 @@ class Utf8Stream(PieceStream):
 
 
 def _count_cut_bytes(data: bytes) -> int:
-    """How many bytes of a character that is not all there the UTF-8 data end with."""
+    """Count the bytes of an incomplete character at the end of UTF-8 data."""
     for count in range(1, min(3, len(data)) + 1):
         byte = data[-count]
         if byte >= 0xC0:

@@ -1,4 +1,4 @@
-"""Nested values of a batch as columns of their own, by one query over typed columns and JSON alike."""
+"""Turn nested values of a batch into columns by one query, which covers typed columns and JSON alike."""
 
 from __future__ import annotations
 
@@ -36,47 +36,49 @@ _ESCAPES = str.maketrans({"~": "~0", "/": "~1"})
 
 @dataclass(frozen=True)
 class SqlValue:
-    """A value in SQL. type: of its column; None: JSON, or text out of it."""
+    """A value as SQL, with its Arrow type. None: JSON, or text from JSON."""
 
     sql: str
     type: pa.DataType | None
 
 
 class PathWalk:
-    """How the columns of a batch become those that are wanted.
+    """Turns a batch's columns into the requested ones, which may be paths into lists and objects.
 
-    A list that is empty, missing or null gives one row, whose values of the list are null.
+    A list that is empty, missing or null gives one row with null in place of the list's values.
     """
 
     def __init__(self, file: str, roots: SqlValue | Mapping[str, SqlValue], source: str = "{batch}") -> None:
-        """file: its name, for errors. roots: the JSON of a row, or its columns. source: the SQL of the rows that both
-        speak of, made of the batch."""
+        """file: its name, for errors. roots: the JSON of a row, or its columns. source: SQL of the rows of `roots`."""
         self._file, self._roots, self._source = file, roots, source
         self._levels = [_Level(0)]
         self._lists: list[tuple[Path, SqlValue]] = []
-        """The lists walked, one within the other: the path of each from the row, and its elements."""
+        """The lists that are expanded, each within the one before: its path from the row, and its elements."""
         self._values: list[list[tuple[int, str]]] = []
-        """Of each column its values in order of precedence: the level that each is of, and SQL over its rows."""
+        """For each column its values in order of precedence: the level of each, and SQL over that level's rows."""
         self._refusals: list[tuple[int, str, str]] = []
-        """The level that each is of, a condition on its rows, and the reason."""
+        """Levels, conditions on their rows, and reasons."""
         self._texts: list[tuple[int, Path, str]] = []
-        """Lists that stand in a text, which may be none: the level, the path of the elements, and SQL of the text."""
+        """Lists within texts, which may be invalid: the level, the path of the elements, and SQL of the text."""
         self._loose: set[Path] = set()
-        """Of these, those that a column names another path into too, for rows where they are no list."""
+        """Those lists into which a column has another path, too, for rows where they are no list."""
 
     def add(self, paths: Sequence[Path]) -> pa.DataType | None:
-        """Add a column: the first of these paths that has a value. Returns its type, None: text out of JSON.
+        """Add a column: the first of these paths that has a value. Returns its type, or None for text from JSON.
 
-        Raises DataError: it is nested itself (`events.column-nested`), or the columns walk different lists
+        Raises DataError if the column is nested itself (`events.column-nested`), or if columns expand different lists
         (`events.lists-differ`).
         """
         values, kinds = [], []
         for path in paths:
             node, start = self._root(path[0])
-            ends = [at for at, step in enumerate(path) if isinstance(step, EachStep)]
+            ends = [place_of_step for place_of_step, step in enumerate(path) if isinstance(step, EachStep)]
             for depth, end in enumerate(ends):
                 node, start = self._element(depth, path[: end + 1], node, path[start:end]), end + 1
-                if any(other[:end] == path[:end] and other[end : end + 1] != path[end : end + 1] for other in paths):
+                if any(
+                    other_path[:end] == path[:end] and other_path[end : end + 1] != path[end : end + 1]
+                    for other_path in paths
+                ):
                     self._loose.add(path[: end + 1])
             place = _unwrap(self._follow(node, path[start:], self._levels[len(ends)]), ELEMENTS)
             if place.type is not None and pa.types.is_nested(place.type):
@@ -87,7 +89,7 @@ class PathWalk:
         return kinds[0] if len(set(kinds)) == 1 else None
 
     def refuse(self, condition: str, reason: str) -> None:
-        """Rows of the batch for which the condition holds are rejects."""
+        """Reject rows of the batch for which the condition holds."""
         self._refusals.append((0, condition, reason))
 
     @property
@@ -96,7 +98,7 @@ class PathWalk:
         return bool(self._lists)
 
     def run(self, batch: RowBatch, connection: Any) -> RowBatch:
-        """The wanted columns of a batch, by `column_name`, each row with the line that it comes from."""
+        """Return the requested columns of a batch, by `column_name`. Each row keeps its line."""
         table, lines = batch.table, batch.lines
         numbers = pa.array(np.arange(len(lines)))
         connection.register("walked", table.append_column("§row", numbers) if self._lists else table)
@@ -107,28 +109,28 @@ class PathWalk:
         rejects = batch.rejects
         refusals = self._all_refusals()
         if refusals and (refused := result.column("§refused").to_numpy()).any():
-            at = np.flatnonzero(refused)
-            rows = (at if origin is None else origin[at]).tolist()
+            rows_refused = np.flatnonzero(refused)
+            rows = (rows_refused if origin is None else origin[rows_refused]).tolist()
             rejects = rejects + [
                 RejectedText(
                     int(lines[row]), refusals[reason - 1][2], unmark(",".join(map(str, _list_values(table, row))))
                 )
-                for row, reason in zip(rows, refused[at].tolist(), strict=True)
+                for row, reason in zip(rows, refused[rows_refused].tolist(), strict=True)
             ]
-            kept = refused == 0
-            result = result.filter(pa.array(kept))
-            origin = np.flatnonzero(kept) if origin is None else origin[kept]
-        columns = result.select([column_name(at) for at in range(len(self._values))])
+            is_kept = refused == 0
+            result = result.filter(pa.array(is_kept))
+            origin = np.flatnonzero(is_kept) if origin is None else origin[is_kept]
+        columns = result.select([column_name(rows_refused) for rows_refused in range(len(self._values))])
         return RowBatch(columns, lines if origin is None else lines[origin], rejects, batch.marked)
 
     def _root(self, step: Step) -> tuple[SqlValue, int]:
-        """Where a path begins, and how many of its steps that takes."""
+        """Return the value where a path begins, and the number of steps that lead to it."""
         if isinstance(self._roots, SqlValue):
             return self._roots, 0
         return self._roots[_get_key(step)], 1
 
     def _element(self, depth: int, walked: Path, node: SqlValue, path: Path) -> SqlValue:
-        """An element of the list that lies at a path from the node, and at `walked` from the row."""
+        """Return an element of the list at a path from the node. walked: its path from the row."""
         if depth == len(self._lists):
             if depth and walked[: len(self._lists[-1][0])] != self._lists[-1][0]:
                 raise self._differ(walked, self._lists[-1][0])
@@ -139,13 +141,13 @@ class PathWalk:
             kind = None if place.type is None else get_element_type(place.type)
             self._lists.append((walked, SqlValue(place.sql, kind)))
             self._levels.append(_Level(depth + 1))
-        known, elements = self._lists[depth]
-        if known != walked:
-            raise self._differ(walked, known)
+        outer, elements = self._lists[depth]
+        if outer != walked:
+            raise self._differ(walked, outer)
         return SqlValue(_element_name(depth + 1), elements.type)
 
-    def _differ(self, walked: Path, known: Path) -> DataError:
-        lists = sorted({format_path(walked), format_path(known)})
+    def _differ(self, walked: Path, outer: Path) -> DataError:
+        lists = sorted({format_path(walked), format_path(outer)})
         return DataError(
             f"{self._file}: the wanted columns walk different lists, {' and '.join(lists)}; allowed: one list, "
             "and a list within its elements. Of the other, take one element by [key=value]",
@@ -155,7 +157,7 @@ class PathWalk:
         )
 
     def _follow(self, node: SqlValue, path: Path, level: _Level) -> SqlValue:
-        """The value at a path without `[]`."""
+        """Return the value at a path without `[]`."""
         while path and node.type is not None and not is_text(node.type):
             node, path = _take_step(node, path[0]), path[1:]
         if not path and node.type is not None:
@@ -185,40 +187,46 @@ class PathWalk:
         refusals = self._all_refusals()
         for depth, level in enumerate(self._levels):
             rows = f"(SELECT *, {', '.join(level.taken())} FROM {source})" if level.documents else source  # noqa: S608 (all parts are quoted)
-            kept = [name for name in carried if name != REFUSED]
+            selected = [name for name in carried if name != REFUSED]
             if refusals:
                 cases = [
-                    f"WHEN {condition} THEN {n}" for n, (of, condition, _) in enumerate(refusals, 1) if of == depth
+                    f"WHEN {condition} THEN {n}"
+                    for n, (depth_of_value, condition, _) in enumerate(refusals, 1)
+                    if depth_of_value == depth
                 ]
                 before = REFUSED if REFUSED in carried else "0"
-                kept.append(f"CASE WHEN {before} > 0 THEN {before} {' '.join(cases)} ELSE 0 END::UTINYINT AS {REFUSED}")
+                selected.append(
+                    f"CASE WHEN {before} > 0 THEN {before} {' '.join(cases)} ELSE 0 END::UTINYINT AS {REFUSED}"
+                )
                 carried += [REFUSED] if depth == 0 else []
             if depth == len(self._lists):
                 break
-            for at, values in enumerate(self._values):
-                for which, (of, sql) in enumerate(values):
-                    if of == depth:
-                        columns[at][which] = quote_name(f"§{at}/{which}")
-                        kept.append(f"{sql} AS {columns[at][which]}")
-                        carried.append(columns[at][which])
+            for column, values in enumerate(self._values):
+                for number, (depth_of_value, sql) in enumerate(values):
+                    if depth_of_value == depth:
+                        columns[column][number] = quote_name(f"§{column}/{number}")
+                        selected.append(f"{sql} AS {columns[column][number]}")
+                        carried.append(columns[column][number])
             # In a select of its own, or the elements would be taken out of the list twice.
-            kept.append(f"{self._lists[depth][1].sql} AS {LIST}")
-            rows = f"(SELECT {', '.join(kept)} FROM {rows})"  # noqa: S608 (as above)
+            selected.append(f"{self._lists[depth][1].sql} AS {LIST}")
+            rows = f"(SELECT {', '.join(selected)} FROM {rows})"  # noqa: S608 (as above)
             unnested = f"unnest(CASE WHEN len({LIST}) > 0 THEN {LIST} ELSE [NULL] END)"
             source = f"(SELECT {', '.join([*carried, f'{unnested} AS {_element_name(depth + 1)}'])} FROM {rows})"  # noqa: S608 (as above)
-        kept += [f"{_coalesce(values)} AS {quote_name(column_name(at))}" for at, values in enumerate(columns)]
-        return f"SELECT {', '.join(kept)} FROM {rows}"  # noqa: S608 (as above)
+        selected += [
+            f"{_coalesce(values)} AS {quote_name(column_name(column))}" for column, values in enumerate(columns)
+        ]
+        return f"SELECT {', '.join(selected)} FROM {rows}"  # noqa: S608 (as above)
 
 
 @dataclass
 class _Level:
-    """The rows at one depth of lists, and what is taken out of each row's JSON, which is parsed once for all of it."""
+    """The rows at one depth of lists, and the values taken from each row's JSON, which is parsed once for all."""
 
     depth: int
     documents: dict[str, list[str]] = field(default_factory=dict)
 
     def take(self, document: str, keys: Sequence[Step]) -> str:
-        """SQL of the text that stands at these keys of a JSON document."""
+        """Return SQL of the text at these keys of a JSON document."""
         pointers = self.documents.setdefault(document, [])
         pointer = _make_pointer(keys)
         if pointer not in pointers:
@@ -226,11 +234,11 @@ class _Level:
         return f"{self._column(document)}[{pointers.index(pointer) + 1}]"
 
     def taken(self) -> list[str]:
-        """The columns that `take` speaks of."""
-        listed = {document: ", ".join(map(quote_text, pointers)) for document, pointers in self.documents.items()}
+        """Return SQL of the columns that `take` uses."""
+        pointers_of = {document: ", ".join(map(quote_text, pointers)) for document, pointers in self.documents.items()}
         return [
             f"json_extract_string({document}, [{pointers}]::VARCHAR[]) AS {self._column(document)}"
-            for document, pointers in listed.items()
+            for document, pointers in pointers_of.items()
         ]
 
     def _column(self, document: str) -> str:
@@ -238,31 +246,33 @@ class _Level:
 
 
 def walk_table(
-    file: str, columns: Sequence[tuple[str, pa.DataType]], kept: Sequence[str], paths: Mapping[str, Sequence[Path]]
+    file: str, columns: Sequence[tuple[str, pa.DataType]], names: Sequence[str], paths: Mapping[str, Sequence[Path]]
 ) -> tuple[PathWalk, frozenset[str], set[str]]:
-    """A walk over a table that keeps columns and adds what lies at paths.
+    """Prepare a walk over a table that keeps columns and adds values at paths.
 
-    Returns also which of both hold typed times, and which come out of texts, so that nobody knows yet whether there is
-    such a value. Raises DataError as `Walk.add` does.
+    Returns the walk, the columns that hold typed times, and those that come from texts and may turn out to have no
+    value. Raises DataError as `PathWalk.add` does.
     """
-    roots = {name: SqlValue(quote_name(column_name(at)), kind) for at, (name, kind) in reversed([*enumerate(columns)])}
+    roots = {
+        name: SqlValue(quote_name(column_name(place)), kind) for place, (name, kind) in reversed([*enumerate(columns)])
+    }
     walk = PathWalk(file, roots)
     for head in dict.fromkeys(path[0] for places in paths.values() for path in places if len(path) > 1):
         column = roots[_get_key(head)]
         if column.type is not None and is_text(column.type):
             walk.refuse(is_invalid_json(column.sql), f"{_get_key(head)} is not JSON")
-    kinds = {name: walk.add([(KeyStep(name),)]) for name in kept}
+    kinds = {name: walk.add([(KeyStep(name),)]) for name in names}
     kinds |= {name: walk.add(places) for name, places in paths.items()}
     instants = frozenset(name for name, kind in kinds.items() if kind is not None and pa.types.is_temporal(kind))
     return walk, instants, {name for name in paths if kinds[name] is None}
 
 
 def nested_column_error(file: str, name: str, kind: pa.DataType) -> DataError:
-    """The error of a name that stands for lists or objects where a plain value is expected."""
+    """Return the error for a name that stands for lists or objects instead of plain values."""
     paths = [f"{name}{path[1:]}" for path in list_type_paths("x", kind)]
-    listed = f"; name a path to a plain value of it: {join_paths(paths)}" if paths else ""
+    hint = f"; name a path to a plain value of it: {join_paths(paths)}" if paths else ""
     return DataError(
-        f"{file}: column {name!r} is {kind}; a plain column is expected{listed}",
+        f"{file}: column {name!r} is {kind}; a plain column is expected{hint}",
         code="events.column-nested",
         path=file,
         column=name,
@@ -272,7 +282,7 @@ def nested_column_error(file: str, name: str, kind: pa.DataType) -> DataError:
 
 
 def can_reach(path: Path, columns: Mapping[str, pa.DataType]) -> bool:
-    """Whether typed columns may have a path: what texts hold is seen only as they are read."""
+    """Return whether typed columns may have a path. The content of texts is unknown before they are read."""
     kind = columns.get(_get_key(path[0]))
     if kind is None:
         return False
@@ -288,19 +298,19 @@ def can_reach(path: Path, columns: Mapping[str, pa.DataType]) -> bool:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds texts, which may be JSON."""
+    """Return whether a column of this type holds texts, which may be JSON."""
     if pa.types.is_dictionary(kind):
         return is_text(kind.value_type)
     return any(test(kind) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
 
 
 def is_invalid_json(column: str) -> str:
-    """A condition: the text of a column that paths lead into is no JSON."""
+    """Return an SQL condition: a text that paths lead into is no JSON."""
     return f"trim({column}) <> '' AND NOT json_valid({column})"
 
 
 def _take_step(node: SqlValue, step: Step) -> SqlValue:
-    """A step into a typed value. Raises KeyError: its type has no such step."""
+    """Take a step into a typed value. Raises KeyError if its type has no such step."""
     kind = node.type
     assert kind is not None  # JSON is followed by pointers
     if isinstance(step, KeyStep):
@@ -322,14 +332,14 @@ def _take_step(node: SqlValue, step: Step) -> SqlValue:
 
 
 def _get_list(node: SqlValue) -> SqlValue:
-    """The list that a node is, without what some writers put round it."""
+    """Return a value's list without the structs that some writers put around it."""
     if node.type is None or is_text(node.type):
         return SqlValue(_extract_list(node.sql), None)
     return _unwrap(node, LISTS)
 
 
 def _unwrap(node: SqlValue, names: Sequence[str]) -> SqlValue:
-    """What lies in a struct that some writers put round a list or its elements."""
+    """Return the content of a struct that some writers put around a list or its elements."""
     if node.type is not None and is_wrapper(node.type, names):
         return _take_step(node, KeyStep(node.type.field(0).name))
     return node
@@ -340,12 +350,12 @@ def _select_first(elements: str, compared: str, having: MatchStep) -> str:
 
 
 def _extract_list(value: str) -> str:
-    """The elements of a JSON text that is a list, null for any other."""
+    """Return SQL of the elements of a JSON list, null for any other text."""
     return f"CASE WHEN starts_with(ltrim({value}), '[') AND json_valid({value}) THEN json_extract({value}, '$[*]') END"
 
 
 def _check_list(value: str) -> list[tuple[str, str]]:
-    """What is wrong with a text that is neither missing nor a list, as conditions with reasons."""
+    """Return conditions, with reasons, for a text that is neither missing nor a list."""
     start = f"ltrim({value})"
     return [
         (f"starts_with({start}, '{{')", "is no list but an object"),
@@ -382,7 +392,7 @@ def _convert_to_text(node: SqlValue) -> str:
         return f"decode({node.sql})"
     value = f"({node.sql})::VARCHAR"
     if pa.types.is_float32(node.type):
-        # From here on not every whole number has a float of its own: written so that nobody takes one for exact.
+        # Above this, not every whole number has its own float32. The form with an exponent shows that.
         rounded = f"format('{{:.9e}}', ({node.sql})::DOUBLE)"
         return f"CASE WHEN abs({node.sql}) >= {2**24} THEN {rounded} ELSE {value} END"
     return value

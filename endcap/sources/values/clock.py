@@ -1,4 +1,4 @@
-"""Local times to instants: what a zone's clock changes make of them."""
+"""Convert local times to instants across a zone's clock changes."""
 
 from __future__ import annotations
 
@@ -19,52 +19,52 @@ from endcap.spec.base import EARLIEST_MS
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 OWNERS = 1_000_000
-"""Of how many owners the last time within a repeated hour is kept: the longest unseen is forgotten first."""
+"""The most owners whose last time within a repeated hour is remembered. The least recent is forgotten first."""
 _DAY = 86_400
 _NEVER = np.iinfo(np.int64).max
 _UTC = ("UTC", "Etc/UTC", "GMT", "Etc/GMT")
 
 
 def has_clock_changes(zone: str) -> bool:
-    """Whether local times of the zone are not just those of UTC."""
+    """Return whether local times of the zone differ from UTC."""
     return zone not in _UTC
 
 
 def make_clock(zone: str) -> LocalClock | None:
-    """The zone's clock; None where local times are those of UTC."""
+    """Return the zone's clock. None: local times are UTC."""
     return LocalClock(zone) if has_clock_changes(zone) else None
 
 
 class LocalClock:
-    """A zone's clock, and how many times it made doubtful.
+    """Converts local times of a zone to instants, and counts doubtful ones.
 
-    A local time that the clock skips moves on by as much as the clock did. A local time that it shows twice is the
-    first of the two, unless its owner's previous such time in the file would then be later: the hour is the second one
-    by then. In a file whose times fall it is the other way round. An owner is a customer, or a session without one.
+    A local time that the clock skips moves on by as much as the clock did. A local time that occurs twice means its
+    first occurrence, unless the owner's previous such time in the file would then be later: the second occurrence has
+    begun. In a file with falling times it is the other way round. An owner is a customer, or a session without one.
     """
 
     def __init__(self, zone: str) -> None:
         self._zone = ZoneInfo(zone)
         self.ambiguous = self.shifted = 0
-        """Local times that occur twice, and such that do not exist, so far."""
+        """The numbers of local times so far that occur twice, and that do not exist."""
         self.begin_file()
 
     def begin_file(self) -> None:
-        """Forget in which order the times stood so far."""
+        """Forget the order of times so far."""
         self._last: OrderedDict[Any, int] = OrderedDict()
         # Steps up less steps down: of owners with such times near by, and from row to row.
         self._owners_rise = self._rows_rise = 0
 
     def settle(self, rows: pa.Table, time: str, shown: str = "") -> pa.Table:
-        """Good rows with the local times in the column `time` made instants, and without the column `LOCAL`.
+        """Convert the local times in the column `time` to instants, and drop the column `LOCAL`.
 
-        shown: the column of what the clock showed, where that is not `time` itself: a day, and `time` is later on it.
+        shown: the column that the clock showed, if that is not `time` itself but its day.
         """
-        at = np.flatnonzero(pc.fill_null(rows.column(LOCAL), False).to_numpy())
+        rows_local = np.flatnonzero(pc.fill_null(rows.column(LOCAL), False).to_numpy())
         rows = rows.drop_columns([LOCAL])
-        if not len(at):
+        if not len(rows_local):
             return rows
-        local = rows.column(shown or time).to_numpy()[at]
+        local = rows.column(shown or time).to_numpy()[rows_local]
         ends, widths, offsets = self._changes
         change = np.searchsorted(ends, local, side="right")
         instants = local - offsets[change]
@@ -76,9 +76,9 @@ class LocalClock:
         if twice.any():
             owners = _list_owners(rows)
             if owners is not None:
-                self._keep_order(local, instants, change, twice, owners.take(pa.array(at)))
+                self._keep_order(local, instants, change, twice, owners.take(pa.array(rows_local)))
         times = rows.column(time).to_numpy().copy()
-        times[at] += instants - local
+        times[rows_local] += instants - local
         return rows.set_column(rows.schema.get_field_index(time), time, pa.array(times))
 
     def _keep_order(self, local: Ints, instants: Ints, change: Ints, twice: Mask, owners: pa.Array) -> None:
@@ -118,12 +118,12 @@ class LocalClock:
         ends, widths = [], []
         while moment < end:
             if self._offset(moment + _DAY) != offsets[-1]:
-                at = self._first_after(moment, offsets[-1])
-                after = self._offset(at)
-                ends.append(at + max(offsets[-1], after))
+                change = self._first_after(moment, offsets[-1])
+                after = self._offset(change)
+                ends.append(change + max(offsets[-1], after))
                 widths.append(after - offsets[-1])
                 offsets.append(after)
-                moment = at
+                moment = change
             else:
                 moment += _DAY
         scaled = (1000 * np.array(seconds, np.int64) for seconds in (ends, widths, offsets))

@@ -1,4 +1,4 @@
-"""Conditions of a spec on a file's rows, as SQL over a batch."""
+"""SQL for a spec's conditions on the rows of a batch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from endcap.spec.condition import Conditions, RowCondition
 
 
 def match_all(conditions: Conditions, located: Mapping[str, str], missing: Sequence[str], decimal: str) -> str:
-    """SQL that says whether a row fits every one of these conditions, of which there is at least one.
+    """Return SQL that holds if a row matches all of these conditions. There must be at least one.
 
-    located: each column's text, as SQL. missing: words that stand for no value. decimal: the mark in numbers.
-    It is null where that hangs on a value that is no number (`condition_checks`).
+    located: SQL of each column's text. missing: words for "no value". decimal: the decimal mark of numbers. The result
+    is null if it depends on a value that should be a number and is not (`list_condition_checks`).
     """
     return " AND ".join(
         _match(condition, located[column], missing, decimal) for column, condition in conditions.items()
@@ -21,14 +21,14 @@ def match_all(conditions: Conditions, located: Mapping[str, str], missing: Seque
 
 
 def match_any(conditions: Conditions, located: Mapping[str, str], missing: Sequence[str], decimal: str) -> str:
-    """The same of whether a row fits one of them or more."""
+    """Return SQL that holds if a row matches at least one of these conditions. Parameters are those of `match_all`."""
     return " OR ".join(_match(condition, located[column], missing, decimal) for column, condition in conditions.items())
 
 
 def list_condition_checks(
     conditions: Conditions, located: Mapping[str, str], missing: Sequence[str], decimal: str
 ) -> dict[str, list[tuple[str, str]]]:
-    """By column with bounds: what is wrong with a value that is no number, as conditions with reasons."""
+    """List conditions, with reasons, for values that are no numbers, by column with bounds."""
     checks = {}
     for column, condition in conditions.items():
         if _list_bounds(condition):
@@ -43,17 +43,17 @@ def _match(condition: RowCondition, column: str, missing: Sequence[str], decimal
     value = _select_value(column, missing)
     if condition.present is False:
         return f"({value} IS NULL)"
-    wanted = []
+    tests = []
     if condition.present or condition.not_among or condition.prefix:
-        wanted.append(f"{value} IS NOT NULL")
+        tests.append(f"{value} IS NOT NULL")
     if condition.among:
         # A word for no value that the spec names here is meant.
-        wanted.append(f"{column} IN ({_join_texts(condition.among)})")
+        tests.append(f"{column} IN ({_join_texts(condition.among)})")
     if condition.not_among:
-        wanted.append(f"{column} NOT IN ({_join_texts(condition.not_among)})")
+        tests.append(f"{column} NOT IN ({_join_texts(condition.not_among)})")
     if condition.prefix:
-        wanted.append(f"starts_with({column}, {quote_text(condition.prefix)})")
-    holds = [f"coalesce({' AND '.join(wanted)}, false)"] if wanted else []
+        tests.append(f"starts_with({column}, {quote_text(condition.prefix)})")
+    holds = [f"coalesce({' AND '.join(tests)}, false)"] if tests else []
     bounds = _list_bounds(condition)
     if bounds:
         size = parse_number(column, decimal)
@@ -63,7 +63,7 @@ def _match(condition: RowCondition, column: str, missing: Sequence[str], decimal
 
 
 def _select_value(column: str, missing: Sequence[str]) -> str:
-    """The text of a column, null where that is missing."""
+    """Return SQL of a column's text, null if that means "no value"."""
     value = f"nullif(trim({column}), '')"
     return f"CASE WHEN {value} NOT IN ({_join_texts(missing)}) THEN {value} END" if missing else value
 

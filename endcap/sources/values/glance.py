@@ -1,8 +1,7 @@
-"""What a glance at a column of a batch says, so that SQL need not look at each of its values.
+"""A quick pass over a column's bytes that spares SQL the check of each value.
 
-Most columns of most logs hold plain ids and plain times alone. A pass over a column's bytes that shows so costs a tenth
-of the SQL that reads the values and looks for all that may be wrong with them. It never decides that a value is wrong:
-a column with any value that is not plain goes to SQL as a whole.
+Most columns of most logs hold plain ids and plain times alone. The pass costs a tenth of the SQL that reads values and
+checks them. It never decides that a value is wrong: a column with a value that is not plain goes to SQL as a whole.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ Bytes = NDArray[np.uint8]
 
 
 class GlancedColumn(str):
-    """A batch's column as SQL, with what a glance at it said.
+    """A batch's column as SQL, with the result of the quick pass over it.
 
     name: the column's. plain: each value is an id as it stands (`endcap.sources.values.ids`), or null; whole: none is
     null. milliseconds: the column of the batch that has each value's time in epoch ms, where each is a plain time
@@ -50,20 +49,20 @@ class GlancedColumn(str):
 
 
 def is_plain(column: str) -> bool:
-    """Whether a column's values are ids as they stand."""
+    """Return whether all values of a column are plain ids."""
     return isinstance(column, GlancedColumn) and column.plain
 
 
 def find_milliseconds(column: str) -> GlancedColumn | None:
     """The column of a column's times, where all are read already."""
-    known = isinstance(column, GlancedColumn) and column.milliseconds
-    return GlancedColumn(known) if known else None
+    name = isinstance(column, GlancedColumn) and column.milliseconds
+    return GlancedColumn(name) if name else None
 
 
-def make_byte_table(listed: bytes) -> Any:
+def make_byte_table(members: bytes) -> Any:
     """A table by which a column's bytes are looked up: true for the listed ones. bool [256]."""
     table = np.zeros(256, dtype=bool)
-    table[list(listed)] = True
+    table[list(members)] = True
     return table
 
 
@@ -71,7 +70,7 @@ def iterate_chunks(column: pa.ChunkedArray) -> Iterator[tuple[NDArray[np.int32],
     """The chunks of a column of texts that have rows: offsets int32 [rows + 1], and the bytes that they cut."""
     for chunk in column.chunks:
         if len(chunk):
-            _, at, data = chunk.buffers()
-            offsets = np.frombuffer(at, np.int32, len(chunk) + 1, chunk.offset * 4)
-            held = np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)
-            yield offsets - offsets[0], held[offsets[0] : offsets[-1]]
+            _, offset_buffer, data = chunk.buffers()
+            offsets = np.frombuffer(offset_buffer, np.int32, len(chunk) + 1, chunk.offset * 4)
+            content = np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)
+            yield offsets - offsets[0], content[offsets[0] : offsets[-1]]

@@ -1,4 +1,4 @@
-"""Ids: what of a column's texts is one, as SQL over a batch; and whether all plainly are, at a glance."""
+"""Ids: SQL that reads them from a column's texts, and a quick test whether all texts are plain ids."""
 
 from __future__ import annotations
 
@@ -35,10 +35,22 @@ _NUMBER_BEGINS, _NUMBER_ENDS = make_byte_table(b"-0123456789"), make_byte_table(
 
 
 def convert_to_id(columns: Sequence[str], words: Sequence[str] = (), *, whole: bool = False) -> str:
-    """Text columns as an id, null where it is empty, blanks alone or one of the words; of several, null where any is.
+    """Return SQL for the id that text columns form.
 
-    Several values are written with `|` between; a `|` or `\\` of their own has a `\\` before it, so that no two rows
-    read alike. whole: a value such as 123.0 is the id 123.
+    Parameters
+    ----------
+    columns
+        SQL of the columns. Their values are joined by `|`; a `|` or `\\` within a value gets a `\\` before it, so that
+        different rows give different ids.
+    words
+        Words that mean "no value".
+    whole
+        Whether a value such as 123.0 is the id 123.
+
+    Returns
+    -------
+    str
+        SQL that is null if a column is empty, blank or one of the words.
     """
     if not columns:
         return "NULL::VARCHAR"
@@ -56,8 +68,8 @@ def convert_to_text(column: str) -> str:
 
 def match_word(columns: Sequence[str], words: Sequence[str]) -> str:
     """A condition: one of the columns holds a word that stands for no value."""
-    listed, doubtful = ", ".join(map(quote_text, words)), [column for column in columns if not is_plain(column)]
-    return " OR ".join(f"{column} IN ({listed})" for column in doubtful) if doubtful and words else "false"
+    literals, doubtful = ", ".join(map(quote_text, words)), [column for column in columns if not is_plain(column)]
+    return " OR ".join(f"{column} IN ({literals})" for column in doubtful) if doubtful and words else "false"
 
 
 def list_words(words: Collection[str]) -> pa.Array:
@@ -72,10 +84,10 @@ def read_plain_ids(column: pa.ChunkedArray, words: pa.Array) -> pa.ChunkedArray 
     """
     if column.type != pa.string():
         return None
-    there = pc.greater(pc.binary_length(column), 0)
-    if not column.null_count and pc.all(there).as_py():
+    has_text = pc.greater(pc.binary_length(column), 0)
+    if not column.null_count and pc.all(has_text).as_py():
         return column if _are_plain(column, words) else None
-    return pc.if_else(there, column, None) if _are_plain(column.filter(there), words) else None
+    return pc.if_else(has_text, column, None) if _are_plain(column.filter(has_text), words) else None
 
 
 def _are_plain(column: pa.ChunkedArray, words: pa.Array) -> bool:
@@ -116,9 +128,9 @@ def _convert_value(column: str, words: Sequence[str], whole: bool) -> str:
 def list_id_checks(
     name: str, columns: Sequence[str], words: Sequence[str] = (), *, whole: bool = False
 ) -> list[tuple[str, str]]:
-    """What makes an id one that a table tool has spoilt, as conditions with reasons.
+    """List SQL conditions, with reasons, for ids that a table tool has damaged.
 
-    name: of the result. columns, words, whole: as of `as_id`; of several columns each value is looked at.
+    name: the result's name. columns, words, whole: as in `convert_to_id`. Each column is checked.
     """
     doubtful = [column for column in columns if not is_plain(column)]
     values = (

@@ -1,4 +1,4 @@
-"""Numbers: how a column's texts become doubles, as SQL over a batch, and what is wrong with those that do not."""
+"""Numbers: SQL that converts a column's texts to doubles, and checks of texts that are no numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WRONG = {
 
 
 def parse_number(column: str, decimal: str) -> str:
-    """The double of a text column, null where it is no number. decimal: the mark of fractions, a point or a comma.
+    """Return SQL for the double of a text, null if it is no number. decimal: the decimal mark, a point or a comma.
 
     Unicode's minus (U+2212), as word processors and some locales write it, is a minus.
     """
@@ -25,24 +25,24 @@ def parse_number(column: str, decimal: str) -> str:
 
 
 def use_decimal_point(column: str, decimal: str) -> str:
-    """A text column with a point as decimal mark; null where it has one although its mark is a comma."""
+    """Return SQL of a text with a decimal point. It is null if the text has a point although its mark is a comma."""
     if decimal == ".":
         return column
     return f"CASE WHEN NOT contains({column}, '.') THEN replace({column}, ',', '.') END"
 
 
 def list_number_checks(column: str, wrong: str, name: str, decimal: str) -> list[tuple[str, str]]:
-    """What is wrong with a text that is no number, as conditions with reasons.
+    """List conditions, with reasons, for a text that is no number.
 
-    wrong: SQL that holds where it is none. name: what the reasons call it.
+    wrong: SQL that holds if it is none. name: the name in reasons.
     """
-    thousands, mark, other = _WRONG[decimal]
+    thousands, mark, other_mark = _WRONG[decimal]
     digits = r"\s*[-+]?[\d.,]*\d[\d.,]*([eE][-+]?\d+)?\s*"
     return [
         (f"{wrong} AND regexp_full_match({column}, {quote_text(thousands)})", f"{name} {THOUSANDS}"),
         (
             f"{wrong} AND contains({column}, {quote_text(mark)}) AND regexp_full_match({column}, {quote_text(digits)})",
-            f"{name} {other}",
+            f"{name} {other_mark}",
         ),
         (wrong, f"{name} {NOT_NUMBER}"),
     ]

@@ -1,4 +1,4 @@
-"""What bad times say of how a shop should have them read."""
+"""Advice on the settings for times, derived from bad ones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _WORD = re.compile(r"[A-Za-z]+(?:[/_][A-Za-z_]+)*$")
 
 
 def advise(reason: str, values: Sequence[str | None], rule: TimeRule) -> str | None:
-    """What to set so that these values are times, or None where they do not tell. reason: why they are bad."""
+    """Return which settings would make these values times, or None. reason: why they are bad."""
     texts = [value.strip() for value in values if value]
     if not texts or reason not in _ADVISED:
         return None
@@ -54,7 +54,7 @@ def _parse_figure(text: str) -> float | None:
 
 
 def _advise_on_numbers(figures: Sequence[float], rule: TimeRule) -> str | None:
-    """The unit under which most of the numbers are times since 1990."""
+    """Advise the unit with which most of the numbers are times since 1990."""
     units = Counter(unit for figure in figures for unit, scale in _SCALE.items() if _is_plausible(figure * scale))
     for unit, count in units.most_common(1):
         if 2 * count > len(figures) and (unit != rule.unit or rule.format):
@@ -86,7 +86,7 @@ def _advise_on_texts(texts: Sequence[str], rule: TimeRule) -> str | None:
 
 
 def _find_formats(connection: duckdb.DuckDBPyConnection, texts: Sequence[str]) -> Iterator[str]:
-    """Formats that read all of the texts as times that an event can have."""
+    """Yield formats that read all texts as possible times of events."""
     clock = _guess_clock_format(texts[0])
     for name in (*(day + clock for day in _DAYS), *_WHOLE):
         if _can_read(connection, texts, TimeFormat(formats=[name])):
@@ -94,7 +94,7 @@ def _find_formats(connection: duckdb.DuckDBPyConnection, texts: Sequence[str]) -
 
 
 def _guess_clock_format(text: str) -> str:
-    """The format of what follows the day in a text."""
+    """Guess the format of a text after its day."""
     clock = _CLOCK.search(text)
     if clock is None:
         return _FIGURES.get(len(text), "") if text.isdigit() else ""

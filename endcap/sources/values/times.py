@@ -78,10 +78,10 @@ _ZONE_WORD_FORM = rf"{_AFTER_CLOCK}[A-Za-z].*"
 
 @dataclass(frozen=True)
 class TimeFormat:
-    """How a column's texts say a time.
+    """How a column's texts express times.
 
-    unit: of numbers, or `iso`. formats: strptime's letters, in place of the unit. zone: whether local times are of a
-    zone that is not UTC, and their result needs `LOCAL`. decimal: the mark of fractions in numbers.
+    unit: the unit of numbers, or `iso` for ISO 8601. formats: strptime formats, which replace the unit. zone: whether
+    local times belong to a zone other than UTC, so that the result needs `LOCAL`. decimal: the decimal mark of numbers.
     """
 
     unit: Literal["s", "ms", "us", "ns", "iso"] = "iso"
@@ -91,9 +91,9 @@ class TimeFormat:
 
 
 def parse_times(column: str, reading: TimeFormat, result: str = "time") -> dict[str, str]:
-    """The epoch milliseconds of a text column, null where it is no such time, as the column `result`.
+    """Return SQL for the epoch milliseconds of a text column, as the column `result`. It is null for other texts.
 
-    Where the reading has a zone, a local time is read as if it were UTC's, and there is the column `LOCAL` too.
+    With a zone, a local time is read as UTC, and the column `LOCAL` says so.
     """
     known = find_milliseconds(column)
     if known is not None:
@@ -117,7 +117,7 @@ def parse_times(column: str, reading: TimeFormat, result: str = "time") -> dict[
 
 
 def list_time_checks(column: str, reading: TimeFormat, result: str = "time") -> list[tuple[str, str]]:
-    """What is wrong with a text that gave no time, as conditions with reasons. result: the name of its milliseconds."""
+    """List SQL conditions, with reasons, for a text that is no time. result: as in `parse_times`."""
     if find_milliseconds(column):
         return []
     unread = f"{quote_name(result)} IS NULL"
@@ -137,15 +137,15 @@ def list_time_checks(column: str, reading: TimeFormat, result: str = "time") -> 
 
 
 def list_span_checks(now: int) -> list[tuple[str, str]]:
-    """What makes the result `time` a mistake of unit or of parsing. now: epoch ms."""
+    """List conditions, with reasons, for a result `time` outside the possible span. now: epoch ms."""
     return [(f'"time" < {EARLIEST_MS}', BEFORE_1990), (f'"time" > {now + 86_400_000}', IN_FUTURE)]
 
 
 def read_plain_times(column: pa.ChunkedArray, reading: TimeFormat) -> tuple[pa.ChunkedArray, bool] | None:
-    """The epoch milliseconds of a batch's texts, int64, and whether they are of local times; None: not all are plain.
+    """Read a batch's texts at once if all of them are plain times. None: at least one is not.
 
-    Plain are whole numbers, and of ISO 8601 the long forms, where all end with Z, all with UTC, all with an offset such
-    as +01:00, or none has any.
+    Returns the epoch milliseconds, int64, and whether the times are local. Whole numbers are plain, and long forms of
+    ISO 8601 that all end with Z, all with UTC, all with an offset such as +01:00, or all with none of these.
     """
     if (
         column.null_count
@@ -252,11 +252,11 @@ def _bind(value: str, use: Callable[[str], str]) -> str:
 
 
 def _rewrite(column: str) -> str:
-    written = f"upper({column})"
+    rewritten = f"upper({column})"
     for pattern, replacement, *options in _REWRITTEN:
         arguments = ", ".join(quote_text(part) for part in (pattern, replacement, *options))
-        written = f"regexp_replace({written}, {arguments})"
-    return written
+        rewritten = f"regexp_replace({rewritten}, {arguments})"
+    return rewritten
 
 
 def _match_shapes(column: str, shapes: Sequence[str]) -> str:
@@ -265,8 +265,8 @@ def _match_shapes(column: str, shapes: Sequence[str]) -> str:
 
 def _group_formats(formats: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """The formats in their order, those of one kind that follow each other together."""
-    kinds = [one for name in formats for one in _list_variants(name)]
-    for kind, run in itertools.groupby(kinds, key=lambda one: one[0]):
+    kinds = [variant for name in formats for variant in _list_variants(name)]
+    for kind, run in itertools.groupby(kinds, key=lambda variant: variant[0]):
         yield kind, [name for _, name in run]
 
 
@@ -277,16 +277,16 @@ def _list_variants(name: str) -> Iterator[tuple[str, str]]:
     """
     letters = re.findall(r"%-?.", name)
     words = [_replace_letter(name, "%Z", word) for word in UTC_WORDS] if "%Z" in letters else [name]
-    for written in words:
+    for form in words:
         if "%z" in letters:
-            yield "offset", written
-            yield "utc", _replace_letter(written, "%z", "Z")
+            yield "offset", form
+            yield "utc", _replace_letter(form, "%z", "Z")
         else:
-            yield "utc" if "%Z" in letters else LOCAL, written
+            yield "utc" if "%Z" in letters else LOCAL, form
 
 
 def _replace_letter(name: str, letter: str, word: str) -> str:
-    return re.sub(r"%-?.", lambda one: word if one[0] == letter else one[0], name)
+    return re.sub(r"%-?.", lambda match: word if match[0] == letter else match[0], name)
 
 
 def _parse_formats(column: str, kind: str, names: Sequence[str]) -> str:
