@@ -1,4 +1,4 @@
-"""What else a shopper did: rows of types that are not kept, as who and when, by which gaps between events are cut."""
+"""A shopper's other activity: customer and time of rows whose types are not kept. Gaps that cut sessions use it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from endcap.sources.digest import digest_rows
 from endcap.sources.sql import quote_text
 
 GROUP = 1 << 18
-"""Rows that are held until they are written together."""
+"""The number of rows that are collected and then written together."""
 
 
 class ActivityWriter:
-    """Writes a snapshot's activity in the order of reading; where there is none, no file."""
+    """Write a snapshot's activity in reading order. Without any, there is no file."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / ACTIVITY_FILE
@@ -37,7 +37,7 @@ class ActivityWriter:
             self._writer.close()
 
     def add(self, part: str, rows: pa.Table) -> None:
-        """Take rows of a part, with their customer and time."""
+        """Add rows of a part, with their customer and time."""
         if rows.num_rows:
             columns = [rows["customer"], rows["time"], pa.repeat(part, rows.num_rows)]
             self._held.append(pa.table(columns, names=ACTIVITY.names).cast(ACTIVITY))
@@ -46,7 +46,7 @@ class ActivityWriter:
                 self._write()
 
     def close(self) -> None:
-        """Write what is held."""
+        """Write the collected rows."""
         self._write()
         if self._writer is not None:
             self._writer.close()
@@ -71,7 +71,7 @@ class ActivityWriter:
 
 
 def summarize_activity(folder: Path, connection: Any) -> tuple[dict[str, int], str] | None:
-    """The rows and bytes of a snapshot's activity, and the fingerprint of it; None where there is none."""
+    """Return the facts of a snapshot's activity (rows, bytes) and its fingerprint. None: there is no activity."""
     file = folder / ACTIVITY_FILE
     if not file.is_file():
         return None

@@ -1,4 +1,4 @@
-"""A published log as a standard one: columns session, customer, item, time, type."""
+"""Convert a published log to a standard one with the columns session, customer, item, time, type."""
 
 from __future__ import annotations
 
@@ -33,13 +33,35 @@ WRITERS = {".csv": (pa.csv.CSVWriter, TEXT), ".parquet": (pq.ParquetWriter, TYPE
 def convert(
     source: Path | str, layout: Layout, target: Path, *, progress: Progress = lambda line: None
 ) -> dict[str, int]:
-    """Write a log of a published layout as CSV or Parquet, by the target's suffix.
+    """Write a log of a published layout as CSV or Parquet.
 
-    source: a file, folder or glob, or the address of such in a bucket. The result is what a shop reads with
-    ``columns: {session: session, customer: customer, type: type}``, and ``sessions: {by: gap}`` where the layout has
-    no sessions (their column is empty then), of which rows without customer are left out. Bad rows go to
-    ``<target>.quarantine.jsonl``. Returns the counts ``events``, ``bad_rows`` and ``left_out``. Raises DataError,
-    StorageError; the target then stays as it was.
+    Parameters
+    ----------
+    source
+        A file, a folder or a glob, here or in a bucket.
+    layout
+        The published layout.
+    target
+        The file to write. Its suffix names the format. Bad rows go to ``<target>.quarantine.jsonl``.
+    progress
+        Takes a line now and then.
+
+    Returns
+    -------
+    dict
+        The counts ``events``, ``bad_rows`` and ``left_out``.
+
+    Raises
+    ------
+    DataError
+        If the layout is unknown, or too many rows are bad.
+    StorageError
+        If the disk refuses. After an error the target stays as it was.
+
+    Notes
+    -----
+    A shop reads the result with ``columns: {session: session, customer: customer, type: type}``. A layout without
+    sessions needs ``sessions: {by: gap}``: its column of sessions is empty, and rows without a customer are left out.
     """
     if layout not in LOG_LAYOUTS:
         raise DataError(
@@ -73,11 +95,11 @@ def convert(
         connection = stack.enter_context(open_engine(Path(spill), "UTC"))
         quarantine = stack.enter_context(Quarantine(bad_rows, shop.events.max_bad_share, shop.events.time))
         loader = Loader("events", connection, quarantine, progress)
-        plan_of = functools.partial(map_events, shop, event_source, now=int(time.time() * 1000))
+        make_mapping = functools.partial(map_events, shop, event_source, now=int(time.time() * 1000))
         make_writer, schema = WRITERS[target.suffix]
         with make_writer(partial, schema) as writer:
             for table in loader.load(
-                event_source, source_files.files, list_event_columns(shop, event_source), plan_of, layout
+                event_source, source_files.files, list_event_columns(shop, event_source), make_mapping, layout
             ):
                 writer.write_table(_convert_rows(table, schema))
         quarantine.check("events", end=True)

@@ -1,4 +1,4 @@
-"""Events to Parquet by day, in bounded memory though days come mixed."""
+"""Write events to Parquet by day in bounded memory, even if days come mixed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BUDGET = 128 << 20
 
 
 class DayWriter:
-    """Collects rows up to BUDGET bytes, then writes them as one part of each day that they touch.
+    """Collect rows up to BUDGET bytes, then write them as one part of each of their days.
 
     One such write goes on beside the reading of what comes next. Leaving the block ends it; `close` writes the rest.
     """
@@ -38,14 +38,14 @@ class DayWriter:
         self._thread.shutdown()
 
     def add(self, table: pa.Table) -> None:
-        """Take rows of the schema EVENTS, in any order of days."""
+        """Add rows of the schema EVENTS, in any order of days."""
         self._tables.append(table)
         self._bytes += table.nbytes
         if self._bytes >= BUDGET:
             self._flush()
 
     def close(self) -> None:
-        """Write what is held. Raises OSError if this or an earlier write failed."""
+        """Write the collected rows. Raises OSError if this or an earlier write failed."""
         self._flush()
         self._wait()
 
@@ -85,7 +85,7 @@ def _write_day_parts(tables: list[pa.Table], folder: Path, name: str) -> None:
 
 
 def drop_duplicates(folder: Path, connection: Any) -> None:
-    """Of rows that are equal in all but `row`, keep the one that was read first. Day by day: equal rows share it."""
+    """Keep the first of rows that are equal in all but `row`. Equal rows are of one day, so this goes day by day."""
     columns = ", ".join(name for name in EVENTS.names if name != "row")
     for day in sorted(folder.iterdir()):
         parts = sorted(day.iterdir())

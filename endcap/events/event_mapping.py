@@ -1,4 +1,4 @@
-"""How a log's columns become those of events, and which rows are left out."""
+"""The mapping from a log's columns to those of events, and the rules that leave rows out."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from endcap.spec.shop import EventColumns, EventSource, Shop
 
 OTHER_TYPES, RETURNS = "other_types", "events.returns"
 ACTIVITY_RULES = (OTHER_TYPES, WITHOUT_ITEM)
-"""Rules that leave out what a shopper did all the same."""
+"""Rules whose rows are still a shopper's activity."""
 
 
 def list_event_columns(shop: Shop, source: EventSource) -> list[SourceColumn]:
-    """The columns that this source must have: none of types where it says itself of which type its events are."""
-    # Of several sources perhaps one has orders, and with it what takes them back.
+    """List the columns that a source must have. A source that names its type needs no column of types."""
+    # Of several sources only one may have orders, and with them the columns of returns.
     several = len(shop.events.sources) > 1
     returns = [SourceColumn(name, RETURNS, optional=several) for name in shop.events.returns]
     if source.layout != "columns":
@@ -49,9 +49,20 @@ def list_event_columns(shop: Shop, source: EventSource) -> list[SourceColumn]:
 def map_events(
     shop: Shop, source: EventSource, located: Mapping[str, str], instants: frozenset[str], decimal: str, *, now: int
 ) -> ColumnMapping:
-    """The plan of an event file.
+    """Map a file of events.
 
-    located: as of `locate`; instants: names of typed times; decimal: the mark of fractions in numbers; now: epoch ms.
+    Parameters
+    ----------
+    shop, source
+        The shop, and the source that the file belongs to.
+    located
+        SQL of each column, from `locate_columns`.
+    instants
+        Names of columns that hold typed times.
+    decimal
+        The decimal mark of numbers.
+    now
+        The present in epoch milliseconds. Later times are bad.
     """
     words, item_words = shop.events.null_values, shop.events.null_item_values
     whole = shop.events.float_ids == "whole"

@@ -39,13 +39,13 @@ class SourceInput:
     def facts(self) -> dict[str, Any]:
         files = [
             {"path": file.name, "bytes": file.bytes, "sha256": sha256}
-            for file, sha256 in zip(self.found.files, self.digests, strict=True)
+            for file, sha256 in zip(self.source_files.files, self.digests, strict=True)
         ]
         return {
             "table": self.table,
             "path": self.source.path,
             "files": files,
-            "skipped": self.found.skipped,
+            "skipped": self.source_files.skipped,
         }
 
 
@@ -131,7 +131,7 @@ def _compute_key(shop: Shop, inputs: list[SourceInput]) -> str:
         [
             entry.table,
             entry.source.model_dump(mode="json", exclude={"path"}),
-            [[file.format, file.compression] for file in entry.found.files],
+            [[file.format, file.compression] for file in entry.source_files.files],
             entry.digests,
         ]
         for entry in inputs
@@ -160,7 +160,8 @@ def _write_snapshot(
         Quarantine(bad_rows, limit, time_rule) as quarantine,
     ):
         files = {
-            table: [(entry.source, entry.found.files) for entry in inputs if entry.table == table] for table in TABLES
+            table: [(entry.source, entry.source_files.files) for entry in inputs if entry.table == table]
+            for table in TABLES
         }
         clock, words = make_clock(time_rule.zone), shop.events.null_values
         loader = Loader("events", connection, quarantine, progress, clock, words=words)

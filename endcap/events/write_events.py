@@ -1,4 +1,4 @@
-"""A snapshot's events from the good rows: written, then read once more for what the manifest says of them."""
+"""Write a snapshot's events from the good rows, then read them once more for the facts of the manifest."""
 
 from __future__ import annotations
 
@@ -31,11 +31,33 @@ Files = Sequence[tuple[SourceSpec, Sequence[SourceFile]]]
 
 
 def write_events(shop: Shop, files: Files, folder: Path, loader: Loader) -> Json:
-    """Write ``events/day=…/part-….parquet`` below `folder` and return the facts of them.
+    """Write ``events/day=…/part-….parquet`` below `folder`.
 
-    Kept are the events of the types that models learn from, and of those that make an item a customer's. What rules
-    leave out and is a shopper's activity all the same goes to a file of its own. Raises DataError, also where no event
-    is left to learn from.
+    Parameters
+    ----------
+    shop
+        The shop's spec.
+    files
+        The sources of events with their files.
+    folder
+        The snapshot's folder.
+    loader
+        Loads the rows.
+
+    Returns
+    -------
+    dict
+        The facts of the events for the snapshot's manifest.
+
+    Raises
+    ------
+    DataError
+        If too many rows are bad, or no event remains to learn from.
+
+    Notes
+    -----
+    The snapshot keeps events of types that models learn from, and of types that make an item a customer's. Rows that a
+    rule leaves out and that are still a shopper's activity go to a file of their own.
     """
     event_count, learnt = 0, 0
     with DayWriter(folder / "events") as writer, ActivityWriter(folder) as activity:
@@ -57,7 +79,7 @@ def write_events(shop: Shop, files: Files, folder: Path, loader: Loader) -> Json
     if activity_facts is not None:
         facts |= {"activity": activity_facts[0], "content": [facts["content"], activity_facts[1]]}
     return facts | {
-        "rows": loader.quarantine.seen(loader.table),
+        "rows": loader.quarantine.count_rows(loader.table),
         "duplicates": event_count - facts["events"],
         "empty_files": loader.empty,
         "missing": dict(loader.missing),
@@ -72,12 +94,12 @@ def _load_events(shop: Shop, files: Files, loader: Loader, activity: ActivityWri
     now = int(time.time() * 1000)
     for source, source_files in files:
         event_source = cast(EventSource, source)
-        plan_of = functools.partial(map_events, shop, event_source, now=now)
+        make_mapping = functools.partial(map_events, shop, event_source, now=now)
         columns = list_event_columns(shop, event_source)
         active = functools.partial(activity.add, event_source.part)
-        for table in loader.load(source, source_files, columns, plan_of, event_source.layout, active):
+        for table in loader.load(source, source_files, columns, make_mapping, event_source.layout, active):
             yield event_source.part, table
-    absent = [name for name in shop.events.returns if name not in loader.met]
+    absent = [name for name in shop.events.returns if name not in loader.present_columns]
     if absent and loader.rows:
         paths = [source.path for source, _ in files]
         raise DataError(
@@ -90,7 +112,10 @@ def _load_events(shop: Shop, files: Files, loader: Loader, activity: ActivityWri
 
 def _no_event_error(shop: Shop, files: Files, loader: Loader, owned_events: int) -> DataError:
     """The error that says which rules left out how many rows. kept: events that only make an item a customer's."""
-    excluded, total = loader.quarantine.left_out.get(loader.table, Counter()), loader.quarantine.seen(loader.table)
+    excluded, total = (
+        loader.quarantine.left_out.get(loader.table, Counter()),
+        loader.quarantine.count_rows(loader.table),
+    )
     names = ", ".join(source.path for source, _ in files)
     reasons = {
         "where": "do not fit the `where` of their source",

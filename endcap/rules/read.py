@@ -84,7 +84,7 @@ def read_blacklist(shop: Shop, progress: Progress = lambda line: None) -> frozen
 
 def _read_list(blacklist: Blacklist, loader: Loader, whole_ids: bool) -> Iterator[pa.Table]:
     columns = list_id_columns(blacklist.column, "rules.blacklist.column")
-    plan_of = functools.partial(map_id_list, blacklist.column, whole=whole_ids)
+    make_mapping = functools.partial(map_id_list, blacklist.column, whole=whole_ids)
     for source in blacklist.sources:
         files = find_files(source, loader.progress).files
         # A list may become empty. A file without even its header is one that is being written.
@@ -95,7 +95,7 @@ def _read_list(blacklist: Blacklist, loader: Loader, whole_ids: bool) -> Iterato
                 code="rules.blacklist-without-header",
                 path=headless[0],
             )
-        yield from loader.load(source, files, columns, plan_of)
+        yield from loader.load(source, files, columns, make_mapping)
     loader.quarantine.check(loader.table, end=True)
 
 

@@ -1,4 +1,4 @@
-"""What shoppers do at a simulated shop on a given day: the probabilities that its log is drawn from."""
+"""The demand at a simulated shop on a given day: the probabilities from which its log is drawn."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from endcap.simulation.products import LEVELS, ProductRange
 
 REPEAT, RELATED, INTENT = 0.12, 0.42, 0.33
-"""A next view is an earlier one of the session again, a product related to the last one, or one of the session's
-intent (the kind of its first product); what is left to 1 strays anywhere in the shop."""
+"""The probabilities that the next view repeats an earlier one of the session, is related to the last one, or is of the
+session's intent (the kind of its first product). Otherwise it strays anywhere in the shop."""
 NEUTRAL = LEVELS
-"""The taste of no price level, which strays follow."""
+"""The taste without a price level, which strays follow."""
 _CLOSENESS = 1.0
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -23,7 +23,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Trends:
-    """How demand moves over weeks: waves of their own period (days) and phase, for each product and for each kind."""
+    """The waves of demand over weeks: period (days) and phase of each product and of each kind."""
 
     item_period: Floats
     item_phase: Floats
@@ -41,7 +41,7 @@ class Trends:
 
 
 class Market:
-    """One day's demand. Products are indices into the catalogue."""
+    """The demand of one day. Products are indices into the range of products."""
 
     def __init__(self, catalogue: ProductRange, trends: Trends, day: int) -> None:
         self.catalogue = catalogue
@@ -53,7 +53,7 @@ class Market:
         weight = np.where(exists, catalogue.appeal * np.exp(item + kind[catalogue.kind]) * novelty, 0.0)
         closeness = np.exp(-_CLOSENESS * np.abs(np.arange(LEVELS)[:, None] - catalogue.level[None, :]))
         self.weights = np.vstack([weight * closeness, weight])
-        """float64 [LEVELS + 1, n]: demand by the shopper's price level, the last row that of no level."""
+        """float64 [LEVELS + 1, n]: demand by the shopper's price level. The last row is the demand without a level."""
         self._reach = np.concatenate([[0.0], np.cumsum(self.weights)])
         self._leading = np.cumsum(catalogue.affinity * exists[catalogue.related], axis=1)
         totals = np.diff(np.concatenate([[0.0], np.cumsum(weight)])[catalogue.category_start])
@@ -61,7 +61,7 @@ class Market:
         """float64 [categories]."""
 
     def draw(self, rng: np.random.Generator, start: Ints, stop: Ints, level: Ints) -> Ints:
-        """A product out of start:stop for each row, by the demand of its price level: int64 [rows]."""
+        """Draw a product from start:stop for each row, by the demand of its price level: int64 [rows]."""
         row = level * len(self.catalogue)
         low, high = self._reach[row + start], self._reach[row + stop]
         drawn = np.searchsorted(self._reach, low + rng.random(len(row)) * (high - low), side="right") - 1
@@ -69,13 +69,13 @@ class Market:
         drawn = np.clip(drawn, row + start, row + stop - 1) - row
         return np.where(self.weights[level, drawn] > 0, drawn, start)
 
-    def of_kind(self, rng: np.random.Generator, kind: Ints, level: Ints) -> Ints:
-        """A product of this kind for each row."""
+    def draw_of_kind(self, rng: np.random.Generator, kind: Ints, level: Ints) -> Ints:
+        """Draw a product of this kind for each row."""
         starts = self.catalogue.kind_start
         return self.draw(rng, starts[kind], starts[kind + 1], level)
 
-    def following(self, rng: np.random.Generator, viewed: Ints, kind: Ints, level: Ints) -> Ints:
-        """The next view of each session. seen: int64 [sessions, views so far]; kind: the intents."""
+    def draw_next(self, rng: np.random.Generator, viewed: Ints, kind: Ints, level: Ints) -> Ints:
+        """Draw the next view of each session. viewed: int64 [sessions, views so far]; kind: the intents."""
         choice = rng.random(len(viewed))
         last = viewed[:, -1]
         again = viewed[np.arange(len(viewed)), rng.integers(viewed.shape[1], size=len(viewed))]
@@ -85,12 +85,12 @@ class Market:
         related = (choice >= REPEAT) & (choice < REPEAT + RELATED) & (reach[:, -1] > 0)
         stray = choice >= REPEAT + RELATED + INTENT
         everywhere = np.full(len(viewed), len(self.catalogue))
-        within = self.of_kind(rng, kind, level)
+        within = self.draw_of_kind(rng, kind, level)
         strays = self.draw(rng, np.zeros_like(everywhere), everywhere, np.full(len(viewed), NEUTRAL))
         return np.select([choice < REPEAT, related, stray], [again, leads, strays], within)
 
-    def next_probabilities(self, viewed: Sequence[int], level: int) -> Floats:
-        """The distribution that `following` draws from, for one session: float64 [n], summing to 1."""
+    def compute_next(self, viewed: Sequence[int], level: int) -> Floats:
+        """Return the distribution from which `draw_next` draws, for one session: float64 [n] with the sum 1."""
         catalogue, last = self.catalogue, viewed[-1]
         chances = np.zeros(len(catalogue))
         np.add.at(chances, np.asarray(viewed), REPEAT / len(viewed))
@@ -107,10 +107,10 @@ class Market:
 
 
 class Truth:
-    """The probabilities behind a simulated log: what the best possible model would know.
+    """The probabilities behind a simulated log, which the best possible model would know.
 
-    A session's state is its day and its views so far: the first view tells the intent, which lasts. Of an unknown
-    customer the price level is not known: it is inferred from the views.
+    A session's state is its day and its views so far. The first view shows the intent, which lasts. The price level of
+    an unknown customer is inferred from the views.
     """
 
     def __init__(self, catalogue: ProductRange, trends: Trends, levels: dict[str, int]) -> None:
@@ -124,27 +124,39 @@ class Truth:
         self._prior = counts / counts.sum()
         self._market = lru_cache(maxsize=64)(lambda day: Market(catalogue, trends, day))
 
-    def next(self, views: Sequence[str], *, day: int, customer: str | None = None) -> Floats:
-        """Probability of each item to be viewed next, in the order of `items`, given that there is a next view.
+    def next_probabilities(self, views: Sequence[str], *, day: int, customer: str | None = None) -> Floats:
+        """Return the probability that each item is viewed next, given that there is a next view.
 
-        views: item ids viewed in the session so far, at least one. day: counted from the log's first.
+        Parameters
+        ----------
+        views
+            Ids of the items viewed in the session so far, at least one.
+        day
+            The day, counted from the log's first.
+        customer
+            The customer's id. None: unknown.
+
+        Returns
+        -------
+        ndarray
+            float64 [n_items], in the order of `items`.
         """
         viewed = [self._index[item] for item in views]
         market: Market = self._market(day)
         if customer is not None:
-            return market.next_probabilities(viewed, self._levels[customer])
+            return market.compute_next(viewed, self._levels[customer])
         belief = self._belief(market, viewed)
-        chances: Floats = belief @ np.array([market.next_probabilities(viewed, level) for level in range(LEVELS)])
+        chances: Floats = belief @ np.array([market.compute_next(viewed, level) for level in range(LEVELS)])
         return chances
 
     def _belief(self, market: Market, viewed: list[int]) -> Floats:
-        """How probable each price level is after the views: float64 [LEVELS]."""
+        """Return the probability of each price level after the views: float64 [LEVELS]."""
         kind = self._catalogue.kind[viewed[0]]
         within = slice(self._catalogue.kind_start[kind], self._catalogue.kind_start[kind + 1])
         demand = market.weights[:LEVELS, within].sum(axis=1)
         belief: Floats = self._prior * market.weights[:LEVELS, viewed[0]] / demand
         for count in range(1, len(viewed)):
-            belief *= [market.next_probabilities(viewed[:count], level)[viewed[count]] for level in range(LEVELS)]
+            belief *= [market.compute_next(viewed[:count], level)[viewed[count]] for level in range(LEVELS)]
             belief /= belief.sum()
         belief /= belief.sum()
         return belief

@@ -1,4 +1,4 @@
-"""The catalogue of a simulated shop: products with titles, categories, brands, prices, and what goes with what."""
+"""The products of a simulated shop, with titles, categories, brands, prices and related products."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RELATED = 8
-"""Products that each product leads on to."""
+"""The number of products that each product leads to."""
 LEVELS = 3
 """Price levels within a kind of product: low, middle, high."""
 _PER_KIND = 40
@@ -85,7 +85,7 @@ class ProductRange:
 
 
 def make_products(rng: np.random.Generator, items: int) -> ProductRange:
-    """A catalogue of so many products. Three in ten appear later, evenly over the first 100 days."""
+    """Draw this number of products. Three in ten appear later, evenly over the first 100 days."""
     nouns = [(category, noun) for category, (_, kinds) in enumerate(TREE.values()) for noun in kinds]
     kinds = max(1, min(items, max(len(nouns), items // _PER_KIND) if items >= 4 * len(nouns) else items // 4))
     kind_noun = np.sort(np.arange(kinds) % len(nouns) if kinds >= len(nouns) else rng.permutation(len(nouns))[:kinds])

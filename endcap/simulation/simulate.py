@@ -157,12 +157,32 @@ def write_log(
     compress: bool = False,
     times: Literal["iso", "ms"] = "iso",
 ) -> list[Path]:
-    """Write `events/<date>.csv` (`.csv.gz`) for each day, and as of the last of them `items.csv` and `blacklist.csv`.
+    """Write `events/<date>.csv` for each day, and `items.csv` and `blacklist.csv` as of the last day.
 
-    Returns the files. What is blacklisted are the dearest products, as if they had been recalled.
+    Parameters
+    ----------
+    log
+        The log.
+    folder
+        The folder to write to.
+    days
+        Days of the log, counted from its first. None: all.
+    compress
+        Whether to write `.csv.gz`.
+    times
+        ISO 8601 text or epoch milliseconds.
 
-    days: which days of the log, counted from its first; left out: all. A file is there whole or not at all.
-    Raises UserError where `events` holds files of other days (they would be read with this log's), StorageError.
+    Returns
+    -------
+    list of Path
+        The files. A file is complete, or it does not exist. The blacklist holds the dearest products, as if recalled.
+
+    Raises
+    ------
+    UserError
+        If `events` holds files of other days, which a shop would read with this log's.
+    StorageError
+        If the disk refuses.
     """
     folder, suffix = Path(folder), ".csv.gz" if compress else ".csv"
     moments = log.events["time"].cast(pa.int64()).to_numpy()
@@ -211,7 +231,7 @@ def _check_log(folder: Path, own_files: set[str]) -> None:
 
 
 def _format_times(times: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Times as 2026-03-02T09:30:00.123Z."""
+    """Format times as 2026-03-02T09:30:00.123Z."""
     return pc.replace_substring(times.cast(pa.string()), " ", "T", max_replacements=1)
 
 
@@ -273,10 +293,10 @@ def _draw_views(rng: np.random.Generator, market: Market, people: _Customers, cu
     stop = np.where(anywhere, len(catalogue), catalogue.category_start[category + 1])
     kind = catalogue.kind[market.draw(rng, start, stop, np.full_like(level, NEUTRAL))].astype(np.int64)
     viewed = np.zeros((len(customers), views[0]), dtype=np.int64)
-    viewed[:, 0] = market.of_kind(rng, kind, level)
+    viewed[:, 0] = market.draw_of_kind(rng, kind, level)
     for step in range(1, views[0]):
         going = int(np.searchsorted(-views, -step))  # sessions with more than `step` views
-        viewed[:going, step] = market.following(rng, viewed[:going, :step], kind[:going], level[:going])
+        viewed[:going, step] = market.draw_next(rng, viewed[:going, :step], kind[:going], level[:going])
     return viewed
 
 

@@ -1,4 +1,4 @@
-"""Sources without files: a simulated shop's log, written where it is read."""
+"""Sources without files: a simulated shop's log is written when it is read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from endcap.spec.source import Simulation, SourceSpec
 
 @contextlib.contextmanager
 def write_simulated_files(shop: Shop, progress: Callable[[str], None]) -> Iterator[Shop]:
-    """The shop with a path for each simulated source, valid within the block. The log depends on its numbers alone."""
+    """Write the files of simulated sources, and yield the shop with their paths, which are valid within the block."""
     tables = {name: table for name in ("events", "items", "customers") if (table := getattr(shop, name)) is not None}
     simulations = {repr(source.simulated): source.simulated for table in tables.values() for source in table.sources}
     if set(simulations.values()) == {None}:

@@ -60,7 +60,7 @@ class ColumnMapping:
     words: Sequence[str] = ()
 
     @property
-    def as_they_are(self) -> dict[str, str]:
+    def passthrough_columns(self) -> dict[str, str]:
         """Columns of the result that are columns of the batch, with their names there. They need no query."""
         return {name: column.name for name, column in self.select.items() if isinstance(column, GlancedColumn)}
 
@@ -71,7 +71,7 @@ class ColumnMapping:
         may be activity.
         """
         columns = ", ".join(f"{expression} AS {quote_name(name)}" for name, expression in self.select.items())
-        passthrough = self.as_they_are
+        passthrough = self.passthrough_columns
         exclusion, reason = (
             f"CASE {cases} END" if cases else "NULL::VARCHAR"
             for cases in (
@@ -91,7 +91,7 @@ class ColumnMapping:
             results.append(f"{self.active} AS active")
         return f"SELECT {', '.join(results)} FROM ({excluded})"  # noqa: S608 (as above)
 
-    def values_sql(self, batch: str, name: str, limit: int) -> str:
+    def count_values_sql(self, batch: str, name: str, limit: int) -> str:
         """Return a query on the same table for the commonest values of one of `shown`, with their numbers of rows."""
         rows = f"SELECT {self.shown[name]} AS value FROM {batch}"  # noqa: S608 (as above)
         return f"SELECT value, count(*) FROM ({rows}) GROUP BY value ORDER BY 2 DESC, 1 LIMIT {limit}"  # noqa: S608
@@ -115,16 +115,16 @@ def add_where(
     missing: words for "no value". decimal: the decimal mark.
     """
     if not source.where:
-        return plan
+        return mapping
     condition = match_all(source.where, located, missing, decimal)
     values = {name: located[name] for name in source.where}
     checks, looked_at = check_conditions(source.where, located, missing, decimal)
     return replace(
-        plan,
-        checks=[*plan.checks, *checks],
-        about={**plan.about, **looked_at},
-        leaves=[(f"NOT ({condition})", "where"), *plan.leaves],
-        shown={**values, **plan.shown},
+        mapping,
+        checks=[*mapping.checks, *checks],
+        about={**mapping.about, **looked_at},
+        leaves=[(f"NOT ({condition})", "where"), *mapping.leaves],
+        shown={**values, **mapping.shown},
     )
 
 

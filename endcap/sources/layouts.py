@@ -1,4 +1,4 @@
-"""Published layouts that are read as they are."""
+"""Published layouts of logs and item tables, which can be read without conversion."""
 
 from __future__ import annotations
 
@@ -96,17 +96,17 @@ def _diginetica(event_type: str) -> LogLayout:
 
 
 def _movielens(text: TextFormat, user: str, item: str, time: str) -> LogLayout:
-    """Ratings, whatever their value, as implicit events; all that a user rated is one session."""
+    """Ratings of any value as implicit events. All ratings of a user are one session."""
     return LogLayout(text, item, user, user, type="rating", time=time, unit="s")
 
 
 def _join_alternatives(*names: str) -> str:
-    """The first of these paths that has a value."""
+    """Return a name that stands for the first of these paths that has a value."""
     return " | ".join(names)
 
 
 def _snowplow(entity: str, path: str) -> str:
-    """A path into an entity or event of Snowplow's e-commerce, whose column some loaders name by the whole version."""
+    """Return a path into an entity or event of Snowplow's e-commerce. Some loaders name columns by the full version."""
     versions = ("1", "1_0_0") if entity.startswith("contexts") else ("1", "1_0_0", "1_0_1", "1_0_2")
     return _join_alternatives(*(f"{entity}_{version}{path}" for version in versions))
 
@@ -118,7 +118,7 @@ _SNOWPLOW_TIME = _join_alternatives("derived_tstamp", "collector_tstamp")
 
 
 def _segment(property_: str) -> str:
-    """A product's property: of each product of a list, else of the one that an event is about."""
+    """Return the path to a property of each product of a list, or else of the event's only product."""
     return _join_alternatives(f"properties.products[].{property_}", f"properties.{property_}")
 
 
@@ -180,7 +180,7 @@ LOG_LAYOUTS: dict[Layout, LogLayout] = {
     ),
 }
 NESTED_LAYOUTS = frozenset(layout for layout, published in LOG_LAYOUTS.items() if published.text is None)
-"""Layouts whose columns are named exactly, for they are JSON or Parquet."""
+"""Layouts in JSON or Parquet, whose columns are named exactly."""
 ITEM_LAYOUTS: dict[ItemLayout, ItemTableLayout] = {
     # Its events carry their item's attributes: the log is the item table too.
     "rees46": ItemTableLayout(
@@ -243,7 +243,7 @@ def get_text_format(source: SourceSpec) -> TextFormat | None:
 
 
 def complete_source(source: _Source) -> _Source:
-    """The source with what its layout knows filled in where the source leaves it out."""
+    """Return the source with the settings of its layout for those that the source omits."""
     published = _get_layout(source)
     if published is None:
         return source

@@ -58,18 +58,18 @@ class Loader:
     """The number of rows read so far, in all sources. A good row's `row` is its place in this count."""
     missing: Counter[str] = field(default_factory=Counter)
     """Rows whose value was a word for "no value", by column."""
-    met: set[str] = field(default_factory=set)
+    present_columns: set[str] = field(default_factory=set)
     """Names of requested columns that at least one file has."""
     _sources: int = 0
     _good: int = 0
-    _told: float = field(default_factory=time.monotonic)
+    _reported: float = field(default_factory=time.monotonic)
 
     def load(
         self,
         source: SourceSpec,
         files: Sequence[SourceFile],
         columns: Sequence[SourceColumn],
-        plan_of: MakeMapping,
+        make_mapping: MakeMapping,
         layout: Layout = "columns",
         active: Callable[[pa.Table], None] = lambda rows: None,
     ) -> Iterator[pa.Table]:
@@ -83,7 +83,7 @@ class Loader:
             Its files, from `find_files`.
         columns
             The columns to read.
-        plan_of
+        make_mapping
             Makes the mapping from the SQL of each column, the columns with typed times, and the decimal mark.
         layout
             The published layout that the source follows.
@@ -100,7 +100,7 @@ class Loader:
         columns = [*columns, *list_where_columns(source, f"{self.table}.sources[{self._sources}]")]
         self._sources += 1
         for file in files:
-            before = self.quarantine.seen(self.table)
+            before = self.quarantine.count_rows(self.table)
             if self.clock is not None:
                 self.clock.begin_file()
             with convert_engine_errors(file.name):
@@ -109,18 +109,20 @@ class Loader:
                     located = locate_columns(columns, rows, file, layout)
                     # Numbers of JSON and Parquet are typed and have a decimal point.
                     decimal = source.decimal if file.format in ("csv", "tsv") else "."
-                    planner = BatchMapper(located, functools.partial(self._plan, plan_of, source, rows, decimal))
+                    mapper = BatchMapper(
+                        located, functools.partial(self._make_mapping, make_mapping, source, rows, decimal)
+                    )
                     used = _list_places(located, rows)
                     for batch in map(functools.partial(reject_marked, columns=used), rows.batches):
                         self.quarantine.reject(self.table, file.name, batch.rejects)
                         if len(batch.lines):
-                            yield self._check(batch, planner, rows.names, file, active)
+                            yield self._check(batch, mapper, rows.names, file, active)
                         self.quarantine.check(self.table, end=False)
-                        self._tell()
-                    self.met |= {name for name, column in located.items() if column != ABSENT} - rows.unseen
+                        self._report_progress()
+                    self.present_columns |= {name for name, column in located.items() if column != ABSENT} - rows.unseen
                     never_seen = rows.unseen if never_seen is None else never_seen & rows.unseen
             file.check_unchanged()
-            if self.quarantine.seen(self.table) == before:
+            if self.quarantine.count_rows(self.table) == before:
                 self.empty.append(file.name)
         missing = {
             column.name: column.key for column in columns if column.name in (never_seen or ()) and not column.optional
@@ -140,26 +142,26 @@ class Loader:
     def _plan(
         self, plan_of: MakeMapping, source: SourceSpec, rows: SourceRows, decimal: str, located: Mapping[str, str]
     ) -> ColumnMapping:
-        return add_where(plan_of(located, rows.instants, decimal), source, located, self.words, decimal)
+        return add_where(make_mapping(located, rows.instants, decimal), source, located, self.words, decimal)
 
     def _check(
         self,
         batch: RowBatch,
-        planner: BatchMapper,
+        mapper: BatchMapper,
         names: Sequence[str],
         file: SourceFile,
         active: Callable[[pa.Table], None],
     ) -> pa.Table:
         count = len(batch.lines)
-        plan, table = planner.plan(batch.table)
+        mapping, table = mapper.map_batch(batch.table)
         self.connection.register("batch", table)
-        checked = self.connection.sql(plan.sql("batch")).to_arrow_table()
+        checked = self.connection.sql(mapping.sql("batch")).to_arrow_table()
         check_rows(file.name, checked.num_rows, count)
-        passthrough = plan.as_they_are
-        results = {name: table[passthrough[name]] if name in passthrough else checked[name] for name in plan.select}
+        passthrough = mapping.passthrough_columns
+        results = {name: table[passthrough[name]] if name in passthrough else checked[name] for name in mapping.select}
         results["row"] = pa.chunked_array([np.arange(self.rows, self.rows + count)])
         self.rows += count
-        for name, condition in plan.missing.items():
+        for name, condition in mapping.missing.items():
             if results[name].null_count:
                 words = f"SELECT count(*) FROM batch WHERE {condition}"  # noqa: S608 (all parts are quoted)
                 ((rows,),) = self.connection.execute(words).fetchall()
@@ -175,51 +177,60 @@ class Loader:
             raw = batch.table.filter(is_bad).rename_columns(list(names[: batch.table.num_columns]))
             lines = batch.lines[is_bad.to_numpy()].tolist()
             reasons = reason.drop_null().to_pylist()
-            self.quarantine.keep(self.table, file.name, lines, reasons, raw.to_pylist())
-            self._keep_examples(batch.table, plan, reason, batch.lines, file)
-        if plan.active is not None:
+            self.quarantine.add_bad_rows(self.table, file.name, lines, reasons, raw.to_pylist())
+            self._keep_examples(batch.table, mapping, reason, batch.lines, file)
+        if mapping.active is not None:
             results["active"] = checked["active"]
         good_rows = pa.table(results)
         if exclusion.null_count + reason.null_count < 2 * count:
             is_kept = pc.and_(pc.is_null(exclusion), pc.is_null(reason))
-            good_rows = good_rows.filter(is_kept if plan.active is None else pc.or_(is_kept, checked.column("active")))
+            good_rows = good_rows.filter(
+                is_kept if mapping.active is None else pc.or_(is_kept, checked.column("active"))
+            )
         # With activity, since the order of a customer's rows shows which of two hours is meant.
-        good_rows = self._settled(good_rows)
-        if plan.active is not None:
+        good_rows = self._convert_times(good_rows)
+        if mapping.active is not None:
             is_activity = good_rows.column("active")
             active(good_rows.select(["customer", "time"]).filter(is_activity))
             good_rows = good_rows.filter(pc.invert(is_activity)).drop_columns(["active"])
-        self.quarantine.count(self.table, good_rows.num_rows)
+        self.quarantine.count_good(self.table, good_rows.num_rows)
         self._good += good_rows.num_rows
         if not self._good:
-            self._note_values(plan)
+            self._note_values(mapping)
         return good_rows
 
-    def _settled(self, rows: pa.Table) -> pa.Table:
+    def _convert_times(self, rows: pa.Table) -> pa.Table:
         """Convert local times to instants."""
         if self.clock is None or LOCAL not in rows.schema.names:
             return rows
-        return self.clock.settle(rows, *(name for name in (TIME, "time", DAY) if name in rows.schema.names))
+        return self.clock.convert(rows, *(name for name in (TIME, "time", DAY) if name in rows.schema.names))
 
     def _keep_examples(
-        self, batch: pa.Table, plan: ColumnMapping, reason: pa.ChunkedArray, lines: NDArray[np.int64], file: SourceFile
+        self,
+        batch: pa.Table,
+        mapping: ColumnMapping,
+        reason: pa.ChunkedArray,
+        lines: NDArray[np.int64],
+        file: SourceFile,
     ) -> None:
         """Give the quarantine values that the reasons are about, as long as it needs more."""
         for name in pc.unique(reason.drop_null()).to_pylist():
-            wants = self.quarantine.wants_examples(self.table, name)
-            if wants and name in plan.about:
-                rows = np.flatnonzero(pc.fill_null(pc.equal(reason, name), False).to_numpy())[:wants]
+            needed = self.quarantine.count_needed_examples(self.table, name)
+            if needed and name in mapping.about:
+                rows = np.flatnonzero(pc.fill_null(pc.equal(reason, name), False).to_numpy())[:needed]
                 self.connection.register("bad", batch.take(pa.array(rows)))
-                values = self.connection.sql(f"SELECT {plan.about[name]} AS value FROM bad").to_arrow_table()  # noqa: S608 (SQL)
+                values = self.connection.sql(f"SELECT {mapping.about[name]} AS value FROM bad").to_arrow_table()  # noqa: S608 (SQL)
                 self.quarantine.add_examples(
                     self.table, file.name, name, lines[rows].tolist(), values.column("value").to_pylist()
                 )
 
-    def _note_values(self, plan: ColumnMapping) -> None:
+    def _note_values(self, mapping: ColumnMapping) -> None:
         """Count the values that rules examined in the registered batch."""
-        for name in plan.shown:
+        for name in mapping.shown:
             counts = self.values.setdefault(name, Counter())
-            counts.update(dict(self.connection.execute(plan.values_sql("batch", name, COUNTED_VALUES)).fetchall()))
+            counts.update(
+                dict(self.connection.execute(mapping.count_values_sql("batch", name, COUNTED_VALUES)).fetchall())
+            )
             self.values[name] = Counter(dict(counts.most_common(COUNTED_VALUES)))
 
     def common_values(self) -> dict[str, list[tuple[str | None, int]]]:
@@ -234,10 +245,10 @@ class Loader:
         }
         return "".join(f"\n{name} has {values}" for name, values in lines.items() if values)
 
-    def _tell(self) -> None:
+    def _report_progress(self) -> None:
         time_now = time.monotonic()
-        if time_now - self._told >= 1:
-            self._told = time_now
+        if time_now - self._reported >= 1:
+            self._reported = time_now
             self.progress(f"{self.table}: {self.rows:,} rows read")
 
 

@@ -48,7 +48,7 @@ class Quarantine:
         self, file: Path, limit: float, rule: TimeRule, *, setting: str = "events.max_bad_share", is_kept: bool = True
     ) -> None:
         self.file, self._limit, self._rule = file, limit, rule
-        self._setting, self._kept = setting, is_kept
+        self._setting, self._is_kept = setting, is_kept
         self._first: dict[str, list[str]] = {}
         self._handle = file.open("w", encoding="utf-8")
         self.rows: Counter[str] = Counter()
@@ -74,11 +74,11 @@ class Quarantine:
         """A fingerprint of the bad rows: of their values and reasons, not of their places or order."""
         return f"{self._digest:0{2 * _DIGEST_BYTES}x}"
 
-    def count(self, table: str, rows: int) -> None:
+    def count_good(self, table: str, rows: int) -> None:
         """Count good rows of a table."""
         self.rows[table] += rows
 
-    def seen(self, table: str) -> int:
+    def count_rows(self, table: str) -> int:
         """Return the number of a table's rows: good, bad and left out."""
         return self.rows[table] + self.left_out.get(table, Counter()).total()
 
@@ -91,14 +91,14 @@ class Quarantine:
         for rejected in rejects:
             self._write(table, source, rejected.line, rejected.reason, rejected.rows, text=rejected.text[:LONGEST_TEXT])
 
-    def keep(
+    def add_bad_rows(
         self, table: str, source: str, lines: Sequence[int], reasons: Sequence[str], values: Sequence[Any]
     ) -> None:
         """Store bad rows: their lines, reasons and values by column name."""
         for line, reason, row in zip(lines, reasons, values, strict=True):
             self._write(table, source, line, reason, 1, values=row)
 
-    def wants_examples(self, table: str, reason: str) -> int:
+    def count_needed_examples(self, table: str, reason: str) -> int:
         """Return how many more example values of this reason are needed."""
         return EXAMPLES - len(self._values.get((table, reason), ()))
 
@@ -132,7 +132,7 @@ class Quarantine:
                 f"  ({excluded.total():,} more rows are left out, and count neither way: {', '.join(excluded)})"
             )
         advice = [f"Probably {hint}."] if hint else []
-        places = [f"Each with its line and reason: {self.file}"] if self._kept else self._first[table]
+        places = [f"Each with its line and reason: {self.file}"] if self._is_kept else self._first[table]
         raise DataError(
             "\n".join([head, *lines, *advice, *places]),
             code="events.bad-rows",
@@ -145,7 +145,7 @@ class Quarantine:
             examples=examples,
             left_out=dict(excluded),
             advice=hint,
-            path=str(self.file) if self._kept else None,
+            path=str(self.file) if self._is_kept else None,
             first=self._first[table],
         )
 

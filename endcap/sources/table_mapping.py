@@ -1,4 +1,4 @@
-"""How a file's columns become those of an item or customer table."""
+"""The mapping from a file's columns to those of an item or customer table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RESERVED = ("reason", "row", "left")
 
 
 def list_table_columns(table: Items | Customers) -> list[SourceColumn]:
-    """The columns that the sources of an item or customer table must have."""
+    """List the columns that the sources of an item or customer table must have."""
     kind, published = get_table_kind(table), get_item_layout(table)
     if published is None or isinstance(table, Customers):
         columns = table.columns.model_dump()
@@ -49,7 +49,7 @@ def map_table(
     *,
     whole: bool,
 ) -> ColumnMapping:
-    """The plan of an item or customer table: its id first, then attributes by their own names.
+    """Map a file of an item or customer table: its id first, then attributes by their own names.
 
     zone: whether local times are of another zone than UTC; whole: as of `as_id`; the rest as of `event_plan`. A
     published item table has the columns TIME and KEPT too where its layout needs them.
@@ -106,12 +106,12 @@ def map_table(
 
 
 def get_item_layout(table: Items | Customers) -> ItemTableLayout | None:
-    """The published layout of an item table, or None: its columns are named by the shop."""
+    """Return the published layout of an item table. None: the shop names the columns."""
     return ITEM_LAYOUTS.get(table.sources[0].layout) if isinstance(table, Items) else None
 
 
 def get_table_kind(table: Items | Customers) -> str:
-    """`item` or `customer`: what a row of the table is, and the name of its id."""
+    """Return `item` or `customer`: the name of the table's id, and of what a row describes."""
     return "item" if isinstance(table, Items) else "customer"
 
 

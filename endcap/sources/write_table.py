@@ -82,10 +82,10 @@ def write_table(table: Items | Customers, files: Files, folder: Path, loader: Lo
 
 
 def _load_rows(table: Items | Customers, files: Files, loader: Loader, whole: bool) -> Iterator[pa.Table]:
-    plan_of = functools.partial(map_table, table, loader.clock is not None, whole=whole)
+    make_mapping = functools.partial(map_table, table, loader.clock is not None, whole=whole)
     for source, source_files in files:
         layout = source.layout if isinstance(source, ItemSource) else "columns"
-        for rows in loader.load(source, source_files, list_table_columns(table), plan_of, layout):
+        for rows in loader.load(source, source_files, list_table_columns(table), make_mapping, layout):
             yield rows.filter(rows[KEPT]).drop_columns(KEPT) if KEPT in rows.schema.names else rows
 
 

@@ -193,7 +193,7 @@ def test_what_is_bought_was_put_into_the_cart_and_viewed_before(events: pd.DataF
 
 def test_the_truth_is_a_distribution_and_knows_the_session(log: SimulatedLog, views: pd.DataFrame) -> None:
     session = next(group for _, group in views.groupby("session") if len(group) > 4)
-    chances = log.truth.next(session.item.tolist(), day=int(session.day.iloc[0]))
+    chances = log.truth.next_probabilities(session.item.tolist(), day=int(session.day.iloc[0]))
     assert chances.sum() == pytest.approx(1.0)
     assert chances.min() >= 0.0
     at = {item: chances[log.truth.items.index(item)] for item in session.item}
@@ -209,7 +209,7 @@ def test_the_log_is_drawn_from_the_truth(log: SimulatedLog, views: pd.DataFrame,
             continue
         items, customer = group.item.tolist(), group.customer.iloc[0] if known else None
         for length in range(1, len(items)):
-            chances = log.truth.next(items[:length], day=20, customer=customer)
+            chances = log.truth.next_probabilities(items[:length], day=20, customer=customer)
             best = np.argsort(-chances)[:20]
             expected.append(chances[best].sum())
             hits.append(log.truth.items.index(items[length]) in best)
@@ -229,7 +229,7 @@ def test_session_models_can_beat_popularity_and_the_truth_beats_them(log: Simula
     for group in sessions_of(views, day=27):
         items = group.item.tolist()
         for length in range(1, len(items)):
-            chances = log.truth.next(items[:length], day=27)
+            chances = log.truth.next_probabilities(items[:length], day=27)
             best = {log.truth.items[n] for n in np.argsort(-chances)[:20]}
             often = {item for item, _ in followers[items[length - 1]].most_common(20)}
             hits.append([items[length] in ranking for ranking in (popular, often, best)])

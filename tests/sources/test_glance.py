@@ -74,22 +74,24 @@ def connection() -> Iterator[Any]:
 def results(connection: Any, table: pa.Table, plan: ColumnMapping) -> list[Any]:
     connection.register("batch", table)
     computed = connection.sql(plan.sql("batch")).to_arrow_table()
-    taken = plan.as_they_are
+    taken = plan.passthrough_columns
     columns = [table[taken[name]] if name in taken else computed[name] for name in plan.select]
     return [column.to_pylist() for column in [*columns, computed["reason"]]]
 
 
-def both(connection: Any, values: list[str], plan_of: Callable[[Mapping[str, str]], ColumnMapping]) -> list[list[Any]]:
+def both(
+    connection: Any, values: list[str], make_mapping: Callable[[Mapping[str, str]], ColumnMapping]
+) -> list[list[Any]]:
     """What a glance and SQL, and what SQL alone make of a batch of these values."""
     table = pa.table({"§0": pa.array(values)})
     located = {"id": '"§0"'}
-    plan, seen = BatchMapper(located, plan_of).plan(table)
-    return [results(connection, seen, plan), results(connection, table, plan_of(located))]
+    plan, seen = BatchMapper(located, make_mapping).map_batch(table)
+    return [results(connection, seen, plan), results(connection, table, make_mapping(located))]
 
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_ids_at_a_glance(connection: Any, whole: bool) -> None:
-    def plan_of(located: Mapping[str, str]) -> ColumnMapping:
+    def make_mapping(located: Mapping[str, str]) -> ColumnMapping:
         column, words = located["id"], list(MISSING)
         checks = [
             *ids.list_nested_checks("item", ["id"], located),
@@ -98,7 +100,7 @@ def test_ids_at_a_glance(connection: Any, whole: bool) -> None:
         return ColumnMapping({"item": ids.convert_to_id([column], words, whole=whole)}, checks, words=words)
 
     for value in [*PLAIN_IDS, *OTHER_IDS, *DOUBTFUL_IDS]:
-        glance, sql = both(connection, ["a", value], plan_of)
+        glance, sql = both(connection, ["a", value], make_mapping)
         assert glance == sql
         plain = glance == [["a", value], [None, None]]
         assert plain == (value not in OTHER_IDS), value
@@ -116,14 +118,14 @@ def test_ids_at_a_glance(connection: Any, whole: bool) -> None:
 def test_times_at_a_glance(connection: Any, unit: Any) -> None:
     reading = TimeFormat(unit, (), zone=unit == "iso")
 
-    def plan_of(located: Mapping[str, str]) -> ColumnMapping:
+    def make_mapping(located: Mapping[str, str]) -> ColumnMapping:
         column = located["id"]
         select = times.parse_times(column, reading)
         return ColumnMapping(select, times.list_time_checks(column, reading), times={'"§0"': reading})
 
     for value in TEXTS[unit]:
         for values in ([value], [TEXTS[unit][0], value]):
-            glance, sql = both(connection, values, plan_of)
+            glance, sql = both(connection, values, make_mapping)
             assert glance == sql
 
 

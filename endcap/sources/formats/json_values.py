@@ -1,4 +1,4 @@
-"""JSON that is not one object a line: arrays of objects, and objects over several lines, cut into their texts."""
+"""Cut JSON that is not one object per line into the texts of its objects: arrays, and objects over several lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _decode = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
 
 
 def is_json_lines(head: str) -> bool:
-    """Whether a text that begins like this has one object a line, good or broken, but for what it has of an array."""
+    """Return whether a text with this beginning has one object per line, valid or broken, and is no array."""
     start = _skip_space(head, 0)
     if head[start : start + 1] == "[":
         return False
@@ -27,17 +27,17 @@ def is_json_lines(head: str) -> bool:
 
 
 class JsonValues:
-    """The values of a file, one after another, also with commas between; of a value that is an array, its elements."""
+    """The values of a file, one after another, with or without commas between. An array stands for its elements."""
 
     def __init__(self, file: str, read: Callable[[], str]) -> None:
-        """file: its name, for errors. read: the next piece of its text, empty at the end."""
+        """file: its name, for errors. read: returns the next piece of its text, which is empty at the end."""
         self._file, self._read = file, read
         self._text, self._at = "", 0
         self._line, self._counted = 1, 0
         self._ended = False
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
-        """Each value's line (1-based) and text. Raises DataError where the text is no JSON, with the line."""
+        """Yield each value's line (1-based) and text. Raises DataError, with the line, if the text is no JSON."""
         while self._next():
             if self._text[self._at] == "[":
                 self._at += 1
@@ -64,7 +64,7 @@ class JsonValues:
             after = "value"
 
     def _value(self) -> tuple[int, str]:
-        """The value that begins here."""
+        """Return the text of the value that begins at the current position."""
         while True:
             try:
                 _, end = _decode(self._text, self._at)
@@ -88,7 +88,7 @@ class JsonValues:
             return line, text
 
     def _next(self) -> bool:
-        """Go to the next sign that is no space; False at the end of the file."""
+        """Go to the next character that is no space. Returns False at the end of the file."""
         while True:
             self._at = _skip_space(self._text, self._at)
             if self._at < len(self._text):
@@ -97,7 +97,7 @@ class JsonValues:
                 return False
 
     def _more(self) -> bool:
-        """Read on, as much as there is of the value already, so that a long one is not tried too often."""
+        """Read as many characters as the value has already, so that a long value is not tried too often."""
         kept = self._text[self._at :]
         self._line_here()
         pieces, size = [kept], 0
@@ -138,7 +138,7 @@ class JsonValues:
 
 
 def _spans_lines(head: str, start: int) -> bool:
-    """Whether the first value takes several lines, of which one may look like a whole object."""
+    """Return whether the first value takes several lines, one of which may look like a whole object."""
     try:
         _, end = _decode(head, start)
     except (ValueError, RecursionError):

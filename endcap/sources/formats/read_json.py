@@ -1,4 +1,4 @@
-"""JSON: one object a line, or objects in an array or over several lines. Values become text."""
+"""Read JSON: one object per line, or objects in an array or over several lines. Values become text."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REPEATED = "a key is there more than once, and readers disagree which of its val
 def read_json(
     file: SourceFile, wanted: Sequence[str], connection: Any, encoding: str | None = None
 ) -> SourceRows | None:
-    """The rows of the file, with the keys of its first rows and those that are wanted; None where it is empty."""
+    """Read a file's rows, with the keys of its first rows and the requested ones. None: the file is empty."""
     blocks = _read_blocks(file, encoding)
     first = next(blocks, None)
     if first is None:
@@ -64,14 +64,14 @@ def read_json(
 
 
 def _select_possible(paths: Sequence[Path], found: Sequence[str]) -> list[Path]:
-    """The paths without those into a list that the file seems to lack, if it has the list of another."""
+    """Drop paths into a list that the file seems to lack, if it has the list of another path."""
     lists = [path for path in paths if EachStep() in path]
     there = [path for path in lists if list_roots([path]) <= set(found)] or lists[:1]
     return [path for path in paths if path not in lists or path in there]
 
 
 def _read_blocks(file: SourceFile, encoding: str | None) -> Iterator[RowBatch]:
-    """The file's objects as batches of one column of their texts."""
+    """Yield the file's objects as batches with one column, their texts."""
     with convert_read_errors(file.name), open_text(file, encoding) as stream:
         head = stream.read(BLOCK)
         lines = is_json_lines(head.decode(errors="ignore"))  # a character may be cut in two
@@ -105,7 +105,7 @@ def _read_lines(file: SourceFile, chunk: bytes, stream: Utf8Stream) -> Iterator[
 
 
 def _drop_blank_lines(text: bytes, first: int, marked: str) -> tuple[RowBatch, int]:
-    """The lines of a text, the first of which has this number, without blank ones; and how many those are."""
+    """Return a text's lines without blank ones, with their numbers, and the number of blank ones."""
     column = pc.split_pattern(pa.array([text], pa.binary()), "\n").values
     numbers = np.arange(first, first + len(column))
     full = pc.invert(pc.is_in(column, BLANK))
@@ -130,7 +130,7 @@ def _read_values(file: SourceFile, head: bytes, stream: Utf8Stream) -> Iterator[
 
 
 def _list_keys(block: RowBatch, connection: Any) -> tuple[list[str], set[str]]:
-    """The keys of the first rows, in the order in which they are first met, and those that a row has twice or more."""
+    """List the keys of the first rows in the order of occurrence, and the keys that a row repeats."""
     connection.register("lines", block.table.slice(0, SAMPLE))
     rows = connection.execute(f"SELECT json_keys(TRY_CAST({TEXT} AS JSON)) FROM lines").fetchall()  # noqa: S608 (a constant)
     names, repeated = dict[str, None](), set[str]()
@@ -142,6 +142,6 @@ def _list_keys(block: RowBatch, connection: Any) -> tuple[list[str], set[str]]:
 
 
 def _is_repeated(names: Iterable[str]) -> str:
-    """A condition: the row has one of these keys more than once."""
+    """Return an SQL condition: the row has one of these keys more than once."""
     keys = f"list_filter(json_keys({DOCUMENT}), lambda x: x IN ({', '.join(map(quote_text, sorted(names)))}))"
     return f"len({keys}) > list_unique({keys})"

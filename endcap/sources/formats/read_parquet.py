@@ -1,4 +1,4 @@
-"""Parquet by blocks, every value as text: one way of checking holds for all formats."""
+"""Read Parquet by blocks, with every value as text, so that the same checks apply to all formats."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from endcap.sources.formats.walk import can_reach, nested_column_error, walk_tab
 
 BLOCK = 262_144
 NESTED_BLOCK = BLOCK // 16
-"""Fewer rows, for each may become many."""
+"""Rows of a block with nested values. They are fewer, since each may become many."""
 
 
 def read_parquet(file: SourceFile, wanted: Sequence[str], connection: Any) -> SourceRows:
-    """The file's rows; of its columns only those that are wanted are read. A row's line is its number, from 1."""
+    """Read a file's rows, with the requested columns alone. A row's line is its number, from 1."""
     with convert_read_errors(file.name):
         parquet = pq.ParquetFile(file.path)
         schema = parquet.schema_arrow

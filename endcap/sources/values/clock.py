@@ -55,16 +55,16 @@ class LocalClock:
         # Steps up less steps down: of owners with such times near by, and from row to row.
         self._owners_rise = self._rows_rise = 0
 
-    def settle(self, rows: pa.Table, time: str, shown: str = "") -> pa.Table:
+    def convert(self, rows: pa.Table, time: str, clock_column: str = "") -> pa.Table:
         """Convert the local times in the column `time` to instants, and drop the column `LOCAL`.
 
-        shown: the column that the clock showed, if that is not `time` itself but its day.
+        clock_column: the column that the clock showed, if that is not `time` itself but its day.
         """
         rows_local = np.flatnonzero(pc.fill_null(rows.column(LOCAL), False).to_numpy())
         rows = rows.drop_columns([LOCAL])
         if not len(rows_local):
             return rows
-        local = rows.column(shown or time).to_numpy()[rows_local]
+        local = rows.column(clock_column or time).to_numpy()[rows_local]
         ends, widths, offsets = self._changes
         change = np.searchsorted(ends, local, side="right")
         instants = local - offsets[change]
