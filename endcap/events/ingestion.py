@@ -32,8 +32,8 @@ class SourceInput:
     """A source with its files and their SHA-256 digests, which a snapshot's facts name as its origin."""
 
     table: str
-    source: SourceSpec
-    found: SourceFiles
+    source: Source
+    source_files: SourceFiles
     digests: list[str]
 
     def facts(self) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from endcap.sources.values.glance import GlancedColumn
 from endcap.sources.values.ids import convert_to_id, list_id_checks, list_nested_checks
 from endcap.sources.values.times import TimeFormat
 from endcap.spec.condition import Conditions
-from endcap.spec.source import SourceSpec
 
 WITHOUT_ITEM = "without_item"
 """The rule that leaves out rows of a list without an element, and of a log whose rows need not be about an item."""
@@ -103,12 +102,12 @@ def check_empty(select: Mapping[str, str], name: str, reason: str) -> list[tuple
 
 
 def list_where_columns(source: SourceSpec, key: str) -> list[SourceColumn]:
-    """The columns that a source's own conditions are about. key: where the shop's file has the source."""
+    """List the columns that a source's own conditions use. key: the place of the source in the shop's file."""
     return [SourceColumn(name, f"{key}.where") for name in source.where]
 
 
 def add_where(
-    plan: ColumnMapping, source: SourceSpec, located: Mapping[str, str], missing: Sequence[str], decimal: str
+    mapping: ColumnMapping, source: SourceSpec, located: Mapping[str, str], missing: Sequence[str], decimal: str
 ) -> ColumnMapping:
     """Extend a mapping so that it leaves out rows that do not match the source's own conditions.
 

@@ -27,7 +27,6 @@ from endcap.sources.file_kinds import (
 )
 from endcap.sources.formats.utf8 import CHUNK, Utf8Stream
 from endcap.sources.s3_sources import SCHEME, fetch_objects, find_objects
-from endcap.spec.source import SourceSpec
 
 COMPRESSIONS = {".gz": "gzip", ".xz": "xz", ".zst": "zstd", ".bz2": "bz2"}
 FORMATS = {
@@ -84,7 +83,7 @@ class SourceFiles:
 
 
 def find_files(source: SourceSpec, progress: Callable[[str], None] = lambda line: None) -> SourceFiles:
-    """The source's files. A folder is read with its sub-folders; names that begin with . or _ are passed over.
+    """Find the files of a source.
 
     Parameters
     ----------
@@ -243,9 +242,9 @@ def _list_folder(folder: Path) -> list[Path]:
 
 
 def _recognize(
-    name: str, source: SourceSpec, chosen: bool, meant: Mapping[str, str] = {}
+    name: str, source: SourceSpec, is_explicit: bool, meant: Mapping[str, str] = {}
 ) -> tuple[str, str | None] | None:
-    """Format and compression, or None for a file that is of no known format. meant: formats of further suffixes."""
+    """Return format and compression, or None for an unknown format. meant: formats of further suffixes."""
     path = Path(name)
     compression = COMPRESSIONS.get(path.suffix.lower())
     suffix = (path.with_suffix("") if compression else path).suffix.lower()

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from endcap.spec.shop import EventSource, ItemLayout, ItemSource, Layout
-from endcap.spec.source import SourceSpec
 
 _Source = TypeVar("_Source", EventSource, ItemSource)
 
@@ -237,7 +236,7 @@ ITEM_LAYOUTS: dict[ItemLayout, ItemTableLayout] = {
 
 
 def get_text_format(source: SourceSpec) -> TextFormat | None:
-    """How the text files of a source of a published layout are written; None for any other source."""
+    """Return the text format of a source with a published layout. None: another source, or no text."""
     published = _get_layout(source)
     return None if published is None else published.text
 

@@ -28,7 +28,6 @@ from endcap.sources.sql import quote_name
 from endcap.sources.values.clock import LocalClock
 from endcap.sources.values.times import LOCAL
 from endcap.spec.shop import Layout
-from endcap.spec.source import SourceSpec
 
 Progress = Callable[[str], None]
 COUNTED_VALUES = 1000
@@ -139,8 +138,8 @@ class Loader:
                 paths=paths,
             )
 
-    def _plan(
-        self, plan_of: MakeMapping, source: SourceSpec, rows: SourceRows, decimal: str, located: Mapping[str, str]
+    def _make_mapping(
+        self, make_mapping: MakeMapping, source: SourceSpec, rows: SourceRows, decimal: str, located: Mapping[str, str]
     ) -> ColumnMapping:
         return add_where(make_mapping(located, rows.instants, decimal), source, located, self.words, decimal)
 

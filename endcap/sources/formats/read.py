@@ -16,11 +16,32 @@ from endcap.sources.formats.read_parquet import read_parquet
 from endcap.sources.formats.rows import RowBatch, SourceRows, column_name
 from endcap.sources.formats.walk import can_reach, walk_table
 from endcap.sources.layouts import TextFormat, get_text_format
-from endcap.spec.source import SourceSpec
 
 
-def read_rows(file: SourceFile, source: SourceSpec, wanted: Sequence[str], connection: Any) -> SourceRows | None:
-    """The file's rows as text, or None where it is empty (of no bytes). Raises DataError as batches are read_rows."""
+def read_rows(file: SourceFile, source: SourceSpec, names: Sequence[str], connection: Any) -> SourceRows | None:
+    """Read a file's rows as text.
+
+    Parameters
+    ----------
+    file
+        A file of `find_files`.
+    source
+        The source that names it, with its delimiter, header, quoting and encoding.
+    names
+        Columns to read, also as paths into nested values.
+    connection
+        The DuckDB connection of `open_engine`.
+
+    Returns
+    -------
+    SourceRows or None
+        The rows, batch by batch. None: the file has no bytes.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read; also while its batches are read.
+    """
     if file.bytes == 0:
         return None
     if file.format == "parquet":
