@@ -32,7 +32,7 @@ class SourceInput:
     """A source with its files and their SHA-256 digests, which a snapshot's facts name as its origin."""
 
     table: str
-    source: Source
+    source: SourceSpec
     source_files: SourceFiles
     digests: list[str]
 

@@ -13,6 +13,7 @@ from endcap.sources.values.glance import GlancedColumn
 from endcap.sources.values.ids import convert_to_id, list_id_checks, list_nested_checks
 from endcap.sources.values.times import TimeFormat
 from endcap.spec.condition import Conditions
+from endcap.spec.source import SourceSpec
 
 WITHOUT_ITEM = "without_item"
 """The rule that leaves out rows of a list without an element, and of a log whose rows need not be about an item."""

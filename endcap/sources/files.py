@@ -27,6 +27,7 @@ from endcap.sources.file_kinds import (
 )
 from endcap.sources.formats.utf8 import CHUNK, Utf8Stream
 from endcap.sources.s3_sources import SCHEME, fetch_objects, find_objects
+from endcap.spec.source import SourceSpec
 
 COMPRESSIONS = {".gz": "gzip", ".xz": "xz", ".zst": "zstd", ".bz2": "bz2"}
 FORMATS = {

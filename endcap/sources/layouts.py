@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from endcap.spec.shop import EventSource, ItemLayout, ItemSource, Layout
+from endcap.spec.source import SourceSpec
 
 _Source = TypeVar("_Source", EventSource, ItemSource)
 

@@ -16,6 +16,7 @@ from endcap.sources.formats.read_parquet import read_parquet
 from endcap.sources.formats.rows import RowBatch, SourceRows, column_name
 from endcap.sources.formats.walk import can_reach, walk_table
 from endcap.sources.layouts import TextFormat, get_text_format
+from endcap.spec.source import SourceSpec
 
 
 def read_rows(file: SourceFile, source: SourceSpec, names: Sequence[str], connection: Any) -> SourceRows | None:
