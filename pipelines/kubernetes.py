@@ -13,7 +13,7 @@ from endcap import devices
 from endcap.cluster.quantities import parse_quantity
 from endcap.registry import REGISTRY
 from endcap.secrets import MLFLOW, MOUNT
-from endcap.spec.kubernetes import Pipeline, Pod, Retries, StepSpec
+from endcap.spec.kubernetes import Pipeline, Pod, StepRetries, StepSpec
 from endcap.steps import STEPS
 from endcap.store.s3_settings import MOUNTED, SECRET_KEYS
 from endcap_components.lifecycle import DEADLINE
@@ -27,7 +27,7 @@ def step_settings(name: str, pipeline: Pipeline) -> StepSpec:
     settings = pipeline.steps.get(name, StepSpec())
     explicit = {key: getattr(settings, key) for key in settings.model_fields_set}
     defaults = {key: getattr(pipeline.defaults, key) for key in pipeline.defaults.model_fields_set}
-    fallbacks = {} if name not in STEPS or STEPS[name].retried else {"retries": Retries(count=0)}
+    fallbacks = {} if name not in STEPS or STEPS[name].retried else {"retries": StepRetries(count=0)}
     return StepSpec.model_construct(**{**dict(StepSpec()), **fallbacks, **defaults, **explicit})
 
 

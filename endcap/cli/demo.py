@@ -36,7 +36,7 @@ START = "2026-03-02"
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _DemoPlan:
     """When the champion is trained, and when, later, its challenger: days since the log's start."""
 
     champion: int = 21
@@ -66,7 +66,7 @@ def command(folder: Path, events: int, seed: int) -> None:
     begun = time.monotonic()
     folder = folder.resolve()
     store_url = str(folder / "store")
-    plan = _Plan()
+    plan = _DemoPlan()
     _heading("A simulated shop", f"its log and everything made of it lie in {folder}")
     _make_anew(folder)
     os.environ["ENDCAP_DEMO"] = str(folder)
@@ -126,7 +126,7 @@ def _make_anew(folder: Path) -> None:
         marker.write_text("made by `endcap demo`, which makes it anew each time\n")
 
 
-def _simulate(events: int, seed: int, plan: _Plan) -> SimulatedLog:
+def _simulate(events: int, seed: int, plan: _DemoPlan) -> SimulatedLog:
     from endcap.simulation.simulate import simulate
 
     begun = time.monotonic()
@@ -191,7 +191,7 @@ def _heading(title: str, what: str) -> None:
     click.echo(f"\n{click.style(title, bold=True)} ({what})")
 
 
-def _next(store_url: str, spec: Path, seed: int, plan: _Plan, customer: str) -> list[tuple[str, str]]:
+def _next(store_url: str, spec: Path, seed: int, plan: _DemoPlan, customer: str) -> list[tuple[str, str]]:
     store = ["--store", store_url]
     date = f"{parse_date(START) + timedelta(days=plan.challenger):%Y-%m-%d}"
     again = ["endcap", "run", str(spec), *store, "--logical-date", date, "--set", f"seed={seed}"]

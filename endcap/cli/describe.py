@@ -44,8 +44,8 @@ def command(
         from endcap.events.query import find_addresses
 
         store = existing_store(store_url)
-        log, made = find_addresses(store, shop=spec, snapshot=snapshot, dataset=dataset)
-        description = Description(describe(log, made, store))
+        log, dataset_address = find_addresses(store, shop=spec, snapshot=snapshot, dataset=dataset)
+        description = Description(describe(log, dataset_address, store))
     else:
         project = open_project(file, env=env, sets=sets, store=store_url)
         description = project.describe(snapshot=snapshot, dataset=dataset)

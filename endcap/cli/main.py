@@ -40,7 +40,7 @@ COMMANDS = {
     "run": ("endcap.cli.run", "Run a pipeline for a recommender, here or on Kubeflow Pipelines."),
     "runs": ("endcap.cli.runs", "Runs: which there are, what each gave and how it ended, their logs."),
     "serve": ("endcap.cli.serve", "Serve a recommender's deployed versions behind a gateway."),
-    "spec": ("endcap.cli.spec", "Check a spec and show it with everything filled in."),
+    "spec": ("endcap.cli.spec", "Check, show and migrate specs."),
     "status": ("endcap.cli.status", "What serves of every recommender, since when and with which data."),
     "undeploy": ("endcap.cli.undeploy", "Serve a recommender no more, here or in a cluster."),
 }

@@ -26,7 +26,7 @@ RUNS = 100
 
 
 @dataclass(frozen=True)
-class ServedVersion:
+class ServedTarget:
     """A version that is to be served."""
 
     role: str
@@ -49,7 +49,7 @@ class Status:
     """A recommender."""
 
     recommender: str
-    served: Sequence[ServedVersion]
+    served: Sequence[ServedTarget]
     changed: datetime | None
     """When what is served was changed last, UTC."""
     aliases: dict[str, str]
@@ -112,7 +112,7 @@ def statuses(store: Store, registry: Registry | None) -> Iterator[Status]:
         )
 
 
-def _served(state: Deployment, store: Store) -> Iterator[ServedVersion]:
+def _served(state: Deployment, store: Store) -> Iterator[ServedTarget]:
     canary, shadow = state.canary, state.shadow
     shares = {"stable": 1 - canary.share if canary else 1.0}
     shares |= {"canary": canary.share} if canary else {}
@@ -120,7 +120,7 @@ def _served(state: Deployment, store: Store) -> Iterator[ServedVersion]:
     for (role, share), target in zip(shares.items(), state.targets, strict=True):
         dataset, until, snapshot = _data(target.package, store)
         since = state.since.get(target.version)
-        yield ServedVersion(role, target.version, share, since, target.package, dataset, until, snapshot)
+        yield ServedTarget(role, target.version, share, since, target.package, dataset, until, snapshot)
 
 
 def _data(package: str, store: Store) -> tuple[str, datetime | None, str]:
@@ -152,12 +152,12 @@ def _text(status: Status) -> str:
     return "\n".join(lines)
 
 
-def _row(served: ServedVersion, status: Status) -> tuple[str, ...]:
+def _row(served: ServedTarget, status: Status) -> tuple[str, ...]:
     of = "requests copied" if served.role == "shadow" else "shoppers"
     aliases = ", ".join(alias for alias, version in status.aliases.items() if version == served.version)
     return (served.role, f"version {served.version}", f"{served.share:.4g} of {of}", aliases)
 
 
-def _times(served: ServedVersion, status: Status) -> str:
+def _times(served: ServedTarget, status: Status) -> str:
     since = f"since {format_time(served.since)}" if served.since else f"since before {format_time(status.changed)}"
     return f"{since}, {f'data before {format_time(served.until)}' if served.until else 'data unknown'}"

@@ -87,7 +87,7 @@ class Pod(Strict):
         return [*self.tolerations, *(SPOT if self.spot else ())]
 
 
-class Retries(Strict):
+class StepRetries(Strict):
     """A failed pod is tried again, after a wait that grows."""
 
     count: Annotated[int, Field(ge=0, le=20)] = 2
@@ -114,7 +114,7 @@ class StepSpec(Pod):
     sharedMemory: Quantity | None = None
     """Size of /dev/shm, which data loaders and collectives need."""
     secrets: list[SecretKey] = []
-    retries: Retries = Retries()
+    retries: StepRetries = StepRetries()
     """Left out: as these defaults say, and none for `deploy`, which waits and asks again itself."""
     deadline: Duration | None = None
     """The step is ended when it has run so long."""
