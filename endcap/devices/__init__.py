@@ -1,7 +1,7 @@
-"""GPUs: what a pod was given by its spec, what torch sees of it, and why that may be nothing.
+"""GPUs: what the spec gave to a pod, what torch sees of them, and why it may see none.
 
-A pod learns by an environment variable that it was given GPUs (`request`). Before any work `check` has a process of its
-own look for them (`probe`), and says what is wrong (`causes`).
+An environment variable tells a pod that it was given GPUs (`request`). Before any work, `check_gpus` starts a process
+that looks for them (`probe`), and `diagnosis` says what is wrong.
 """
 
 from endcap.devices.check import GpuShortage, check_gpus, is_on_cpu, require_gpus

@@ -1,4 +1,4 @@
-"""Writing into a registry beside other work, which does not wait for it."""
+"""Writes to a registry in the background, so that other work does not wait for them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from endcap.waiting import impatient
 
 
 class BackgroundWriter:
-    """A thread that writes, one thing after the other.
+    """A thread that makes one write after the other.
 
     A registry may take its time (the first opening of a new data base is half a minute) or be away for a while. It is
     asked once for each thing; what it then refuses is told once, and is the caller's to write again at the end.

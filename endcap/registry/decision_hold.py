@@ -29,7 +29,7 @@ def hold_decision(name: str, store: Store | None, uri: str) -> Iterator[Hold]:
 
 
 class _UnsharedHold:
-    """Nobody else is known of."""
+    """The hold of a registry without a store: no other process can be asked."""
 
     def check(self) -> None:
         pass

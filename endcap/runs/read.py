@@ -1,4 +1,4 @@
-"""Runs as they are read: which there are, how each went, what each step gave."""
+"""Reads runs from a store: which runs there are, how each one went, and the result of each step."""
 
 from __future__ import annotations
 

@@ -29,10 +29,28 @@ __all__ = [
 
 
 def open_store(url: str, *, create: bool = True) -> Store:
-    """The store at `url`: a folder's path, a ``file://`` address, or ``s3://bucket/prefix``.
+    """Open the store at an address.
 
-    create: make the folder that is not there; else NotFoundError. Within `only_look` the store can only be read. Raises
-    UserError where the address, or what the environment says of the S3 server, is wrong; StorageError.
+    Parameters
+    ----------
+    url
+        A folder's path, a ``file://`` address, or ``s3://bucket/prefix``.
+    create
+        Make the folder if it does not exist.
+
+    Returns
+    -------
+    Store
+        The store. Inside `forbid_writes` it can only be read.
+
+    Raises
+    ------
+    UserError
+        The address is malformed, or the environment's settings of the S3 server are.
+    NotFoundError
+        `create` is false and the folder does not exist.
+    StorageError
+        The disk or the server refuses.
     """
     store = _opened(url, create)
     return ReadOnlyStore(store) if is_read_only() else store

@@ -1,4 +1,4 @@
-"""What a store is. The folder on a laptop and the bucket in a cluster keep the same promises."""
+"""What a store promises. A folder on a laptop and a bucket in a cluster keep the same promises."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, Protocol, TypeVar
 
 MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint.safetensors"
-"""The name of files in a workspace that outlive the machine too: replaced by renaming, never written in place."""
+"""The name of the files in a workspace that outlive the machine. Replace them by renaming alone."""
 Json = dict[str, Any]
 T = TypeVar("T")
 
 
 @dataclass
 class Draft:
-    """An artifact being written: fill `path`, put facts in `facts`; it is published when the block ends well."""
+    """An artifact that is being written. Fill `path` and `facts`; it is published if the block ends without an error."""
 
     path: Path
     address: str
@@ -25,22 +25,23 @@ class Draft:
 
 
 class Hold(Protocol):
-    """A name that this process alone has, for the length of a block."""
+    """A name that only this process holds, for the length of a block."""
 
     def check(self) -> None:
-        """See that the name is still this process's: asked right before what two must not do.
+        """Check that this process still holds the name. Call it right before a step that two processes must not take.
 
-        Raises TransientError (`store.hold-lost`) where it is another's by now, as after this process was stopped.
+        Raises TransientError (`store.hold-lost`) if another process holds the name now, for example after this process
+        was stopped for a while.
         """
 
 
 def get_content_key(address: str) -> str:
-    """What an artifact is known by in any store: kind and key, without the place of the store."""
+    """Return kind and key of an artifact's address: they are the same in every store."""
     return "/".join(address.rstrip("/").split("/")[-3:])
 
 
 def split_artifact_address(address: str) -> tuple[str, str, str] | None:
-    """The two parts of the kind, and the key, of an artifact's address; None where it is too short to be one."""
+    """Split an artifact's address into the two parts of its kind and its key; None if it is too short for that."""
     scheme, separator, place = address.partition("://")
     parts = (place if separator else scheme).rstrip("/").split("/")
     if len(parts) < 4 or any(part in ("", ".", "..") for part in parts[-3:]):
@@ -64,16 +65,16 @@ class Store(Protocol):
     root: str
 
     def find(self, kind: str, key: str) -> str | None:
-        """The address of a whole artifact, or None."""
+        """Return the address of a complete artifact, or None."""
 
     def publish(self, kind: str, key: str) -> AbstractContextManager[Draft]:
-        """Write an artifact: all of it appears at once, or nothing. If another writer was first, its copy stays."""
+        """Write an artifact: it appears complete or not at all. If another writer was first, its copy stays."""
 
     def fetch(self, address: str, *, verify: bool = False) -> Path:
-        """A local folder with the artifact's files; `verify` compares every checksum.
+        """Return a local folder with the artifact's files. `verify` compares every checksum.
 
-        Raises NotFoundError; IntegrityError where a file is missing or differs, or where the address is of another
-        store's artifact with other files.
+        Raises NotFoundError if there is no such artifact. Raises IntegrityError if a file is missing or differs, or if
+        the address belongs to another store's artifact with other files.
         """
 
     def resolve(self, address: str, *, digest: str = "") -> str:
@@ -87,10 +88,10 @@ class Store(Protocol):
         """A value out of this store's own papers, such as its registry: addresses in it as they are now."""
 
     def lies_at(self, address: str) -> bool:
-        """Whether an artifact of this store can be read at this address too, with the same files."""
+        """Tell whether an artifact of this store can also be read at this address, with the same files."""
 
     def manifest(self, address: str) -> Json:
-        """The artifact's manifest. Raises NotFoundError."""
+        """Return the artifact's manifest. Raises NotFoundError if there is no such artifact."""
 
     def workspace(
         self, kind: str, key: str, progress: Callable[[str], None] = lambda line: None
@@ -107,16 +108,16 @@ class Store(Protocol):
         """A local folder that stays, the same for the same kind and key, for processes that keep apart themselves."""
 
     def list(self, kind: str) -> list[str]:
-        """Addresses of all whole artifacts of a kind, oldest first."""
+        """List the addresses of all complete artifacts of a kind, oldest first."""
 
     def read_document(self, name: str) -> Json | None:
-        """A small mutable JSON document, such as ``deployments/rsc15``, or None."""
+        """Read a small mutable JSON document, such as ``deployments/rsc15``; None if there is none."""
 
     def list_documents(self, folder: str) -> Sequence[str]:
         """Names of the documents right below a path that holds no artifacts, such as ``runs``; last changed first."""
 
     def write_document(self, name: str, document: Json) -> None:
-        """Replace a document in one step, durably. Of two writers at once the later one's stays."""
+        """Replace a document durably and in one step. If two processes write at once, the later document stays."""
 
     def update_document(self, name: str, change: Callable[[Json | None], Json], *, repair: bool = False) -> Json:
         """Replace a document by what `change` makes of it, and return that: no writer's change is lost to another's.

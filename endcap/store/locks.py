@@ -1,4 +1,4 @@
-"""Turns at what several processes change: how long each tries, and what is said where it never comes to its turn."""
+"""How several processes take turns at one change: how long each tries, and the error if its turn never comes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FIRST_PAUSE = 0.01
 
 
 class ChangeAttempts:
-    """The attempts at one thing that others come before: each pause may be twice as long, and no two are alike."""
+    """Attempts at a change that other processes win first. Each pause may be twice as long as the last, at random."""
 
     def __init__(self, what: str, patience: float, *, most: float = 0.25) -> None:
         """what: the subject of the error, such as `deployments/shoes in s3://bucket`. patience, and most, which is the

@@ -1,4 +1,4 @@
-"""A store that can only be read: what tells whether a step would make anything, by running the step itself."""
+"""A store that can only be read. A step that runs on it shows whether it would make anything."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _READ_ONLY: ContextVar[bool] = ContextVar("looking", default=False)
 
 
 class WriteAttempt(BaseException):
-    """Something would have to be made or written. No handler of errors stops it: the look is over."""
+    """A step tried to write. It is no `Exception`, so that no handler of errors catches it: the look ends here."""
 
 
 @contextlib.contextmanager
@@ -27,7 +27,7 @@ def forbid_writes() -> Iterator[None]:
 
 
 def is_read_only() -> bool:
-    """Whether stores are opened for reading alone."""
+    """Tell whether stores are opened read-only now."""
     return _READ_ONLY.get()
 
 
@@ -69,7 +69,7 @@ class ReadOnlyStore:
 
     @contextlib.contextmanager
     def workspace(self, kind: str, key: str, progress: Callable[[str], None] = lambda line: None) -> Iterator[Path]:
-        """Only around what is made already: who enters looks with `find` again, and then leaves the folder alone."""
+        """Give a folder only if the artifact exists: the caller then finds it again and leaves the folder alone."""
         if self.find(kind, key) is None:
             raise WriteAttempt
         yield Path("/nonexistent")

@@ -19,7 +19,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def find_name_fault(name: object) -> str:
-    """Why a name can be no path within a folder, in words that follow it; empty: nothing is wrong with it.
+    """Say why a name cannot be a path within a folder, in words that follow the name; an empty text if it can.
 
     A name is relative, with `/` between its parts, on every system: `a/b.parquet`.
     """
@@ -78,7 +78,7 @@ def join_safely(folder: Path, name: object, of: str) -> Path:
 
 
 def stays_inside(folder: Path, path: Path) -> bool:
-    """Whether a path lies within a folder when all links on the way are followed."""
+    """Tell whether a path lies within a folder after all links on the way are followed."""
     try:
         return path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError):  # links that lead in a circle

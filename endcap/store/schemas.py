@@ -1,4 +1,4 @@
-"""Which types stored documents have: checked where they are read, so that no reader meets another type half-way.
+"""The schemas of stored documents. Each document is checked as it is read, so that no reader meets a wrong type later.
 
 What is listed is what readers rely on. A key that is not listed may hold anything. One that is listed may be missing,
 unless it is required: no release wrote a document of the kind without it. Of an artifact's facts none is required: a
@@ -340,7 +340,7 @@ def wrap_facts(value: Any, where: str) -> Any:
 
 @contextlib.contextmanager
 def report_malformed(kind: str, where: str) -> Iterator[None]:
-    """Within it, what shows that a document has another shape than its readers know is an IntegrityError."""
+    """Turn errors of the block that come from a malformed document into an IntegrityError."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError) as error:
