@@ -70,7 +70,7 @@ def probe_gpus(patience: float = _PATIENCE) -> GpuProbe:
 
 
 def main() -> None:
-    """Look, and print a `Probe` as JSON."""
+    """Look, and print a `GpuProbe` as JSON."""
     import torch
 
     error, broken, devices = "", [], []

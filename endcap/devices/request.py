@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 from endcap.errors import UserError
 
 GPU_VARIABLE = "ENDCAP_GPU"
-"""JSON with the fields of `Request`. Where it is unset no GPU was given, and one that is there may be used."""
+"""JSON with the fields of `GpuRequest`. Where it is unset no GPU was given, and one that is there may be used."""
 GpuFallback = Literal["none", "cpu"]
 
 

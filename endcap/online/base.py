@@ -203,7 +203,7 @@ def make_unreadable_error(where: str, key: str, fault: KeyFault) -> OnlineStoreE
 
 
 def parse_events(value: Any) -> list[RecentEvent]:
-    """Events out of a list that `packed` made the elements of. Raises ValueError where something else is among them."""
+    """Parse a list of events that `encode_event` made. Raises ValueError if it holds anything else."""
     if type(value) is not list:
         raise ValueError("no list of events")
     try:

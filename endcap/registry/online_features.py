@@ -82,13 +82,13 @@ class OnlineFeatures:
 
 
 def answer_without_store(requests: Sequence[RankRequest], *, owned: bool) -> tuple[list[ShopperContext], list[bool]]:
-    """`Lookups.known` where there is no store: what a request leaves to one is missing."""
+    """Answer as `OnlineFeatures.known` does if there is no store: what a request leaves to the store is missing."""
     degraded = [needs_store(request, owned=owned) for request in requests]
     return [_AWAY if lacking else _NOTHING for lacking in degraded], degraded
 
 
 def needs_store(request: RankRequest, *, owned: bool) -> bool:
-    """Whether anything of a ranking comes from the store, a list of the batch's too. owned: see `leaves_to_store`."""
+    """Tell whether a ranking needs anything of the store, lists included. owned: see `needs_shopper_data`."""
     return request.precomputed or needs_shopper_data(request, owned=owned)
 
 

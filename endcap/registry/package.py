@@ -124,7 +124,8 @@ def write_package(
 
     items: a row an item, in vocabulary order, with `item` and whatever attributes the shop has. shop_features: the
     shop's declarations of event-level features; event_types: the types it trains on, None: all. session_gap: see
-    `Contents`. fitted_until: time of the last event that the model learnt from, epoch ms. customers: ids of the model's
+    `PackageContents`. fitted_until: time of the last event that the model learnt from, epoch ms. customers: ids of the
+    model's
     `known_customers`, strings in their order; needed where it knows any. house_rules: the shop's, with the blacklist;
     the items that they speak of are those of `items`. recipe: what the model was fitted by, JSON values: its spec as a
     search left it (`model`), and what its fits found out (`found`). lineage: JSON values, such as the addresses of

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 @dataclass
 class Draft:
-    """An artifact that is being written. Fill `path` and `facts`; it is published if the block ends without an error."""
+    """An artifact that is being written. Fill `path` and `facts`; it is published if the block ends well."""
 
     path: Path
     address: str
@@ -81,7 +81,7 @@ class Store(Protocol):
         """The address in this store of the artifact at `address`, as `fetch` takes it; what is named by this store's
         own address, or by kind and key alone, need not be there.
 
-        digest: of the artifact that is meant (`digest_of` of its manifest), where it is known. Raises as `fetch`.
+        digest: of the artifact that is meant (`digest_manifest` of its manifest), where it is known. Raises as `fetch`.
         """
 
     def translate(self, value: T) -> T:

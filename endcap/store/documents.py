@@ -123,7 +123,7 @@ def open_document(kind: str, document: Json, where: str, *, written_by: str | No
 
 
 def parse_document(name: str, content: bytes, where: str) -> Json:
-    """A document out of the bytes that lie under its name. Raises as `opened`."""
+    """A document out of the bytes that lie under its name. Raises as `open_document`."""
     try:
         document = parse_json(content)
     except ValueError as error:
@@ -142,7 +142,7 @@ def make_unreadable_document_error(name: str, where: str, error: Exception) -> I
 
 
 def open_manifest(manifest: Json, where: str) -> Json:
-    """An artifact's manifest, and the facts in it, which are a document of the artifact's kind. Raises as `opened`."""
+    """Open an artifact's manifest and its facts, a document of the artifact's kind. Raises as `open_document` does."""
     content = open_document("manifest", manifest, where)
     content["facts"] = open_document(get_kind(get_content_key(content["address"])), content["facts"], where)
     return content

@@ -52,7 +52,7 @@ class Lease:
         self._thread.start()
 
     def take_turns(self, what: str) -> None:
-        """Return when it is this one's. what: it as the subject of an error. Raises TransientError after `HELD` s."""
+        """Take the lease. what: the subject of an error. Raises TransientError after `HOLD_PATIENCE` seconds."""
         turns = ChangeAttempts(what, locks.HOLD_PATIENCE, most=_POLL_SECONDS)
         while not self._try_take():
             turns.wait(self._read_holder)

@@ -57,7 +57,7 @@ def lock_file(
 ) -> Iterator[None]:
     """Have a file's lock for the length of the block; the lock goes with its process, however that ends.
 
-    what: see `Turns`. blocked: called once where another process has the lock. Raises TransientError where it has it
+    what: see `ChangeAttempts`. blocked: called once if another process has the lock. Raises TransientError if it has it
     for longer than `patience`, StorageError where the disk refuses.
     """
     with contextlib.ExitStack() as held:

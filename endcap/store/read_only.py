@@ -18,7 +18,7 @@ class WriteAttempt(BaseException):
 
 @contextlib.contextmanager
 def forbid_writes() -> Iterator[None]:
-    """Within it, a store that is opened can only be read: what would write to it raises `Unmade`."""
+    """Open every store read-only inside the block: an attempt to write raises `WriteAttempt`."""
     token = _READ_ONLY.set(True)
     try:
         yield
@@ -32,7 +32,7 @@ def is_read_only() -> bool:
 
 
 class ReadOnlyStore:
-    """See `Store`. What is there can be read; what would write raises `Unmade`."""
+    """A `Store` whose reading methods work and whose writing methods raise `WriteAttempt`."""
 
     def __init__(self, store: Store) -> None:
         self._store, self.root = store, store.root

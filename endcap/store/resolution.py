@@ -67,7 +67,7 @@ class Resolver:
         elsewhere has to name an artifact that is here: the one that was made there, or that this store held when it lay
         there, or one with the same files. Where the other store can be read, its checksums decide.
 
-        digest: of the artifact that is meant (`digest_of`), where that is known; then it decides.
+        digest: of the artifact that is meant (`digest_manifest`), where that is known; then it decides.
         Raises NotFoundError where nothing says that the artifact here is the one at the address, IntegrityError where
         it is another one.
         """
@@ -170,7 +170,7 @@ class Resolver:
 
 
 class RelocatableStore:
-    """What stores do alike by their resolver. See `Store` and `Shelf`."""
+    """What stores do alike by their resolver. See `Store` and `ArtifactLookup`."""
 
     root: str
     _resolver: Resolver

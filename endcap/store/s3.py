@@ -44,9 +44,9 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class S3Store(RelocatableStore):
-    """See `Store`. How artifacts appear whole: `Publication`; how unfinished work is kept: `Lease` and `Mirror`.
+    """See `Store`. `Publication` makes artifacts appear whole; `Lease` and `CheckpointMirror` keep unfinished work.
 
-    What is fetched is kept on this machine (`cache_folder`), each file under the address of its artifact.
+    What is fetched is kept on this machine (`find_cache_folder`), each file under the address of its artifact.
     """
 
     def __init__(self, bucket: Bucket, prefix: str) -> None:

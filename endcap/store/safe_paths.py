@@ -40,7 +40,7 @@ def find_name_fault(name: object) -> str:
 
 
 def check_name(name: object, of: str) -> None:
-    """Raises IntegrityError where a name can be no path within a folder (`store.name-unsafe`). of: as of `inside`."""
+    """Raise IntegrityError (`store.name-unsafe`) if a name cannot be a path within a folder. of: see `join_safely`."""
     if fault := find_name_fault(name):
         raise make_unsafe_name_error(name, of, fault)
 
@@ -61,8 +61,8 @@ def make_unsafe_name_error(name: object, of: str, fault: str) -> IntegrityError:
 def join_safely(folder: Path, name: object, of: str) -> Path:
     """The path of a name within a folder. of: what the name is out of, for the error, such as an artifact's address.
 
-    The path need not be there. Raises IntegrityError as `check_name` does, or where the name leads out of the folder by
-    a link (`store.leads-out`).
+    The path need not be there. Raises IntegrityError as `check_name` does, or if the name leads out of the
+    folder by a link (`store.leads-out`).
     """
     check_name(name, of)
     path = folder / str(name)

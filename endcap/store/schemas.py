@@ -2,7 +2,7 @@
 
 What is listed is what readers rely on. A key that is not listed may hold anything. One that is listed may be missing,
 unless it is required: no release wrote a document of the kind without it. Of an artifact's facts none is required: a
-reader that needs one that is missing is told so by `Noted`.
+reader that needs one that is missing is told so by `StoredFacts`.
 """
 
 from __future__ import annotations
@@ -330,7 +330,7 @@ class StoredFacts(dict[str, Any]):
 
 
 def wrap_facts(value: Any, where: str) -> Any:
-    """Facts, and the maps and lists in them, as `Noted`. where: the artifact's address."""
+    """Facts, and the maps and lists in them, as `StoredFacts`. where: the artifact's address."""
     if isinstance(value, dict):
         facts = StoredFacts({key: wrap_facts(item, where) for key, item in value.items()})
         facts.where = where
