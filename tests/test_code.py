@@ -143,7 +143,7 @@ LEAVES = {
 STARTS = {
     "endcap.batch.driving": "what it runs elsewhere is a definition that it names",
     "endcap.models.catalogue": "models, by names that stand in the module",
-    "endcap.spec.custom": "classes of a user's own, by `own_code`",
+    "endcap.spec.custom": "classes of a user's own, by `find_own_modules`",
     "endcap.ray_driver.child": "the driver that a `Driver` names",
     "endcap.ray_driver.process": "child, and the driver that a `Driver` names",
 }

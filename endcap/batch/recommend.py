@@ -24,7 +24,7 @@ from endcap.batch.workers import share_parts
 from endcap.cpus import cpu_limit
 from endcap.deploy.state import Target
 from endcap.errors import NotFoundError
-from endcap.models.custom import own_code
+from endcap.models.custom import find_own_modules
 from endcap.registry.package import load_contents, read_model_specs
 from endcap.rules import Catalogue, Rulebook
 from endcap.spec.settings import ListSettings
@@ -171,7 +171,7 @@ class _ListRun:
             self.catalogue.version,
         ]
         specs = read_model_specs(self.store.fetch(target.package))
-        code = fingerprint_code(STEPS["recommend"].entry, *own_code(*specs))
+        code = fingerprint_code(STEPS["recommend"].entry, *find_own_modules(*specs))
         return fingerprint(made_of, self.settings.key(), self.selection.fingerprint, code)
 
     def _make(self, target: Target, key: str, work: Path) -> str:

@@ -20,7 +20,7 @@ from endcap.evaluation.samples import SampleSessions
 from endcap.evaluation.scoring import EvaluatedModel
 from endcap.evaluation.verdict_warnings import collect_warnings
 from endcap.features.view import View, open_view
-from endcap.models.custom import own_code
+from endcap.models.custom import find_own_modules
 from endcap.registry.package import RULES
 from endcap.rules import Catalogue
 from endcap.spec.model import ModelSpec
@@ -91,7 +91,9 @@ def compare(
     common = settings[0]
     rules = read_shop_rules(shop, progress)
     files = digest_given_files(common.evaluation) + ([] if rules is None else [rules.version])
-    code_files = {path for model in settings for path in own_code(model.model, *model.preprocessing, *model.baselines)}
+    code_files = {
+        path for model in settings for path in find_own_modules(model.model, *model.preprocessing, *model.baselines)
+    }
     question = {name: value for name, value in common.key().items() if name not in ("model", "preprocessing", "gate")}
     trained = [[model.label, get_content_key(model.trained)] for model in models]
     key = fingerprint(question, get_content_key(dataset), trained, fingerprint_code(ENTRY, *sorted(code_files)), *files)

@@ -24,7 +24,7 @@ from endcap.evaluation.scoring import EvaluatedModel
 from endcap.evaluation.verdict_text import explain_unjudged
 from endcap.evaluation.verdict_warnings import collect_warnings
 from endcap.features.view import View, open_view
-from endcap.models.custom import own_code
+from endcap.models.custom import find_own_modules
 from endcap.registry import Version, log_verdict, open_registry
 from endcap.registry.package import RULES
 from endcap.rules import Catalogue
@@ -81,7 +81,7 @@ def judge(
     settings = JudgeSettings.of(recommender)
     kind = STEPS["evaluate"].folder(settings.name)
     registry = open_registry(registry_uri, store)
-    code_files = own_code(settings.model, *settings.preprocessing, *settings.baselines)
+    code_files = find_own_modules(settings.model, *settings.preprocessing, *settings.baselines)
     code = fingerprint_code(STEPS["evaluate"].entry, *code_files)
     rules = read_shop_rules(shop, progress)
     files = digest_given_files(settings.evaluation) + ([] if rules is None else [rules.version])

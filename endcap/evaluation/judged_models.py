@@ -17,8 +17,8 @@ from endcap.features.dataset_files import read_customer_ids
 from endcap.features.view import View
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import load, make
-from endcap.models.custom import own_code
-from endcap.models.fit import fitted, tried
+from endcap.models.custom import find_own_modules
+from endcap.models.fit import fit_watched, fit_with_settings
 from endcap.registry import Version
 from endcap.registry.package import (
     PackageContents,
@@ -72,7 +72,7 @@ class Champion:
     def key(self, store: Store) -> list[str]:
         """Return what a verdict's key depends on: the package, the code of a user's own model, and the recipe."""
         try:
-            own = own_code(*read_model_specs(store.fetch(self.version.package)))
+            own = find_own_modules(*read_model_specs(store.fetch(self.version.package)))
         except UserError as error:  # a class of its own is gone: it will not be judged
             return [get_content_key(self.version.package), str(error)]
         code = [fingerprint_code(*own)] if own else []
@@ -178,8 +178,8 @@ def fit_baseline(
     settings_found: Json = {}
     seed = settings.seed
     if make(spec).needs_validation:
-        trial = tried(spec, view, settings.exclude, seed=seed, progress=progress)
+        trial = fit_watched(spec, view, settings.exclude, seed=seed, progress=progress)
         settings_found = dict(trial.report.settings)
     size = len(view.vocabulary)
-    model = fitted(spec, view.training, size, settings_found, items=view.items, seed=seed, progress=progress)
+    model = fit_with_settings(spec, view.training, size, settings_found, items=view.items, seed=seed, progress=progress)
     return EvaluatedModel(model, settings.exclude, mask=mask)

@@ -21,7 +21,7 @@ from endcap.evaluation.scoring import (
 from endcap.features.queries import QueryTargets
 from endcap.features.sessions import Ints
 from endcap.models import NO_ITEM, top
-from endcap.models.validation import ranks_within
+from endcap.models.validation import rank_within
 
 SCORE_BYTES = 64 * 2**20
 """Memory for one block's scores: small enough to stay near the processor, far below what a machine has."""
@@ -122,7 +122,7 @@ def _rank_catalogue(
         own = translate_to_own(competitor, targets[several])
         known = own != NO_ITEM
         within = np.zeros(len(several), dtype=np.int64)
-        within[known] = ranks_within(scores, row[several][known], own[known])
+        within[known] = rank_within(scores, row[several][known], own[known])
         ranks[several] = np.where(within <= k, within, 0)
     about = (chosen.owner, chosen.ends, chosen.places, targets)
     return RankedBlock(*about, tops, listed, ranks, chosen.weights)

@@ -15,10 +15,10 @@ from endcap.errors import DivergedError
 from endcap.features.sessions import Sessions
 from endcap.models import files
 from endcap.models.base import FitReport, Fitting, Model, ModelState
+from endcap.models.blend_weights import choose_weights
 from endcap.models.catalogue import load, make
 from endcap.models.opinion_pool import Scale
 from endcap.models.validation import Validation
-from endcap.models.weighing import weigh
 from endcap.progress import Notice
 from endcap.spec.model import BlendSpec
 from endcap.spec.side_features import named
@@ -30,10 +30,10 @@ _LOOKED_AT = 200
 class Blend(Model):
     """score(i) = sum over members of weight * log(p(i) + floor), p being the member's scores made into probabilities.
 
-    A logarithmic pool (Genest and Zidek, 1986, "Combining probability distributions"); `weigh` chooses its weights. The
-    floor is `FLOOR` of a uniform share: what a member has no opinion on, it does not veto. An item that no member has
-    an opinion on has none. A member of weight 0 is not kept: it is neither saved, nor loaded, nor fitted where the
-    weights are known before. A member that stands alone is asked as it is.
+    It is a logarithmic pool (Genest and Zidek, 1986, "Combining probability distributions"), and `choose_weights` finds
+    its weights. The floor is `FLOOR` of a uniform share, so that a member without an opinion on an item does not veto
+    it. The blend has no opinion on an item where no member has one. A member of weight 0 is not kept: it is neither
+    saved nor loaded, nor fitted where the weights are known before. A member that stands alone scores as it is.
     """
 
     name = "blend"
@@ -44,8 +44,8 @@ class Blend(Model):
         """members: fitted ones, by label; None: all are made, to be fitted."""
         self.parameters = parameters
         self.n_items = 0
-        made = {label: make(spec) for label, spec in parameters.members.items()} if members is None else members
-        self._members = dict(made)
+        models = {label: make(spec) for label, spec in parameters.members.items()} if members is None else members
+        self._members = dict(models)
         self._weights = dict.fromkeys(parameters.members, 1.0 / len(parameters.members))
         self._scales = {label: Scale() for label in parameters.members}
 
@@ -66,11 +66,11 @@ class Blend(Model):
         where no member is left, or where one diverges whose weight is known: without it this would be another model.
         """
         self.n_items = n_items
-        found = dict(fitting.settings or {})
-        if "weights" in found:
-            self._take(found["weights"], {label: Scale(**one) for label, one in found["scales"].items()})
-        reports, left_out = self._fit_members(train, fitting, found)
-        known = {} if "weights" in found else self._weigh(fitting)
+        settings = dict(fitting.settings or {})
+        if "weights" in settings:
+            self._take(settings["weights"], {label: Scale(**scale) for label, scale in settings["scales"].items()})
+        reports, left_out = self._fit_members(train, fitting, settings)
+        known = {} if "weights" in settings else self._weigh(fitting)
         if left_out:
             known["left_out"] = left_out
         return FitReport(
@@ -80,21 +80,21 @@ class Blend(Model):
                 "scales": {label: dataclasses.asdict(scale) for label, scale in self._scales.items()},
                 **known,
             },
-            side_by_side(reports),
+            score_side_by_side(reports),
         )
 
     def _fit_members(
-        self, train: Sessions, fitting: Fitting, found: Mapping[str, Any]
+        self, train: Sessions, fitting: Fitting, settings: Mapping[str, Any]
     ) -> tuple[dict[str, FitReport], dict[str, dict[str, str]]]:
         """The reports of those that were fitted, and why others were left out."""
         reports, left_out = {}, {}
         for label, member in list(self._members.items()):
             fitting.progress(f"{label}:")
             try:
-                reports[label] = member.fit(train, self.n_items, self._member_s(fitting, label, found))
+                reports[label] = member.fit(train, self.n_items, self._member_s(fitting, label, settings))
                 _refuse_unusable(label, member, reports[label], fitting.validation)
             except DivergedError as error:
-                if "weights" in found or len(self._members) == 1:
+                if "weights" in settings or len(self._members) == 1:
                     raise
                 left_out[label] = {"code": error.code, "reason": str(error)}
                 fitting.progress(Notice(f"{label} is left out of the blend: {error}", member=label, code=error.code))
@@ -102,13 +102,13 @@ class Blend(Model):
                 self._weights[label] = 0.0
         return reports, left_out
 
-    def _member_s(self, fitting: Fitting, label: str, found: Mapping[str, Any]) -> Fitting:
+    def _member_s(self, fitting: Fitting, label: str, settings: Mapping[str, Any]) -> Fitting:
         """How a member is fitted: in a folder of its own, with what was found out about it, as if it were alone."""
         workspace = None
         if fitting.workspace is not None:
             workspace = fitting.workspace / label
             workspace.mkdir(exist_ok=True)
-        own = None if fitting.settings is None else found.get("members", {}).get(label, {})
+        own = None if fitting.settings is None else settings.get("members", {}).get(label, {})
         attributes = named({(): self.parameters.members[label]}, "item_features").values()
         codes = {name: values for name, values in fitting.item_features.items() if name in attributes}
 
@@ -123,11 +123,11 @@ class Blend(Model):
             fitting.progress("warning: no validation sessions to weigh the members by: all count the same")
             self._weights |= dict.fromkeys(self._members, 1.0 / len(self._members))
             return {}
-        weighing = weigh(self._members, fitting.validation, fitting.seed, self._pooled_as)
-        self._take(weighing.weights, weighing.scales)
-        for line in weighing.lines():
+        weighed = choose_weights(self._members, fitting.validation, fitting.seed, self._pooled_as)
+        self._take(weighed.weights, weighed.scales)
+        for line in weighed.lines():
             fitting.progress(line)
-        return {"validation": weighing.to_json()}
+        return {"validation": weighed.to_json()}
 
     def _pooled_as(self, scales: Mapping[str, Scale], weights: Mapping[str, float]) -> Self:
         """These members with other weights."""
@@ -147,14 +147,14 @@ class Blend(Model):
         """See `Model.score_items`. A member's probabilities add up over the catalogue, so each scores all of it."""
         if alone := self._alone():
             return alone.score_items(sessions, items)
-        totals = [np.zeros(len(asked), dtype=np.float32) for asked in items]
-        opinions = [np.zeros(len(asked), dtype=np.bool_) for asked in items]
+        totals = [np.zeros(len(indices), dtype=np.float32) for indices in items]
+        opinions = [np.zeros(len(indices), dtype=np.bool_) for indices in items]
         for label, member in self._members.items():
             scores = member.score(sessions)
             logs = self._scales[label].log_of_some(scores, items)
-            for row, asked in enumerate(items):
+            for row, indices in enumerate(items):
                 totals[row] += np.float32(self._weights[label]) * logs[row]
-                opinions[row] |= np.isfinite(scores[row, asked])
+                opinions[row] |= np.isfinite(scores[row, indices])
         for total, opinion in zip(totals, opinions, strict=True):
             total[~opinion] = -np.inf
         return totals
@@ -164,14 +164,14 @@ class Blend(Model):
         prefixes = int(np.maximum(sessions.lengths - 1, 0).sum())
         return self._pooled(prefixes, lambda member: member.score_prefixes(sessions))
 
-    def _pooled(self, rows: int, asked: Callable[[Model], NDArray[np.float32]]) -> NDArray[np.float32]:
+    def _pooled(self, rows: int, score: Callable[[Model], NDArray[np.float32]]) -> NDArray[np.float32]:
         """The pool of what the members answer: float32 [rows, n_items]."""
         if alone := self._alone():
-            return asked(alone)
+            return score(alone)
         total = np.zeros((rows, self.n_items), dtype=np.float32)
         opinion = np.zeros(total.shape, dtype=np.bool_)
         for label, member in self._members.items():
-            self._scales[label].add_log(total, opinion, asked(member), self._weights[label])
+            self._scales[label].add_log(total, opinion, score(member), self._weights[label])
         total[~opinion] = -np.inf
         return total
 
@@ -222,7 +222,7 @@ def _labelled(label: str, row: Mapping[str, float]) -> dict[str, float]:
     return {name if name == "epoch" else f"{label}/{name}": value for name, value in row.items()}
 
 
-def side_by_side(reports: Mapping[str, FitReport]) -> list[Mapping[str, float]]:
+def score_side_by_side(reports: Mapping[str, FitReport]) -> list[Mapping[str, float]]:
     """The members' histories by epoch: each quantity is named `label/quantity`."""
     rows: dict[float, dict[str, float]] = {}
     for label, report in reports.items():

@@ -15,7 +15,7 @@ from endcap.models.base import Fitting
 _MOST_BUCKETS = 1000
 
 
-def bucket_counts(train: Sessions, names: Sequence[str]) -> dict[str, int]:
+def count_buckets(train: Sessions, names: Sequence[str]) -> dict[str, int]:
     """How many buckets each feature has in training. Raises UserError where a feature is missing or not bucketed."""
     counts = {name: int(_whole(train, name).max(initial=0)) + 1 for name in names}
     for name, count in counts.items():
@@ -31,7 +31,7 @@ def bucket_counts(train: Sessions, names: Sequence[str]) -> dict[str, int]:
     return counts
 
 
-def buckets(sessions: Sessions, counts: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:
+def assign_buckets(sessions: Sessions, counts: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:
     """Each feature's bucket of each event: int64 [e]; values that training did not reach go to its last bucket."""
     return {name: np.clip(_whole(sessions, name), 0, count - 1) for name, count in counts.items()}
 
@@ -41,20 +41,20 @@ def silence_unmet(weights: Mapping[str, Tensor], train: Sessions, counts: Mappin
 
     An event that does not say its type, where all of training did, would else be told apart by a random row.
     """
-    for name, values in buckets(train, counts).items():
+    for name, values in assign_buckets(train, counts).items():
         weights[f"feature.{name}"][np.bincount(values, minlength=counts[name]) == 0] = 0
 
 
-def item_codes(fitting: Fitting, name: str) -> NDArray[np.int64]:
+def check_item_codes(fitting: Fitting, name: str) -> NDArray[np.int64]:
     """An attribute's code of each item: int64 [n_items], -1 unknown. Raises UserError where items do not have it."""
     if name not in fitting.item_features:
-        given = list(fitting.item_features)
+        names = list(fitting.item_features)
         raise UserError(
-            f"model.item_features names {name!r}, which the items do not have; they have: {', '.join(given) or 'none'}",
+            f"model.item_features names {name!r}, which the items do not have; they have: {', '.join(names) or 'none'}",
             code="models.feature-unknown",
             setting="model.item_features",
             found=name,
-            allowed=given,
+            allowed=names,
         )
     return fitting.item_features[name]
 

@@ -11,8 +11,8 @@ from typing import Any
 from endcap.errors import EndcapError, IntegrityError, UserError
 from endcap.models import files
 from endcap.models.base import Model
-from endcap.models.custom import make_own, model_class
-from endcap.models.stored import check
+from endcap.models.custom import find_model_class, make_own
+from endcap.models.file_checks import check
 from endcap.preprocessing import Preprocessing
 from endcap.spec.model import CustomSpec, ModelSpec
 from endcap.spec.preprocessing import PreprocessorSpec
@@ -47,14 +47,14 @@ def make(spec: ModelSpec, preprocessing: Sequence[PreprocessorSpec] = ()) -> Mod
     is not listed, not here, is no model, or does not take its parameters.
     """
     if preprocessing:
-        behind: Any = _class("preprocessed")
+        behind: Any = _find_class("preprocessed")
         model: Model = behind(Preprocessing.of(preprocessing), make(spec))
         return model
     if isinstance(spec, CustomSpec):
         if _listed.get() is not None:
             _refuse_unlisted(spec.path)
         return make_own(spec)
-    return _class(spec.name)(spec)
+    return _find_class(spec.name)(spec)
 
 
 def load(folder: Path, classes: Collection[str] | None = None) -> Model:
@@ -75,7 +75,7 @@ def load(folder: Path, classes: Collection[str] | None = None) -> Model:
     if name == files.CUSTOM:
         path = str(description.get("class"))
         _refuse_unlisted(path)
-        return model_class(path).load(folder)
+        return find_model_class(path).load(folder)
     if not isinstance(name, str) or name not in _PLACES:
         raise IntegrityError(
             f"{folder} holds a model {name!r}, unknown to this version; known: {', '.join(_PLACES)}",
@@ -87,20 +87,20 @@ def load(folder: Path, classes: Collection[str] | None = None) -> Model:
     # Whatever a damaged file makes of a model's own code, it is said as one.
     try:
         check(name, description, {} if name in _OF_PARTS else files.tensors(folder))
-        return _class(name).load(folder)
+        return _find_class(name).load(folder)
     except (EndcapError, MemoryError):
         raise
     except Exception as error:
-        raise files.damaged(folder, error) from error
+        raise files.make_damaged_error(folder, error) from error
 
 
-def listed() -> frozenset[str]:
+def list_allowed_classes() -> frozenset[str]:
     """Classes of one's own that may be imported while a model is loaded."""
     return _listed.get() or frozenset()
 
 
 def _refuse_unlisted(path: str) -> None:
-    allowed = sorted(listed())
+    allowed = sorted(list_allowed_classes())
     if path not in allowed:
         raise UserError(
             f"the model is of the class {path}, which its recommender does not list (it lists "
@@ -112,7 +112,7 @@ def _refuse_unlisted(path: str) -> None:
         )
 
 
-def _class(name: str) -> type[Model]:
+def _find_class(name: str) -> type[Model]:
     module, attribute = _PLACES[name]
-    found: type[Model] = getattr(importlib.import_module(module), attribute)
-    return found
+    kind: type[Model] = getattr(importlib.import_module(module), attribute)
+    return kind

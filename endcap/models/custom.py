@@ -11,7 +11,7 @@ from endcap.spec.preprocessing import PreprocessorSpec
 from endcap.store.code import read_installed_source
 
 
-def model_class(path: str) -> type[Model]:
+def find_model_class(path: str) -> type[Model]:
     """The model class of a path. Raises UserError: not there, no model, or named by another path than its own."""
     kind: type[Model] = own_class(path, Model, "model", "docs/own-model.md")  # type: ignore[type-abstract]
     missing = []
@@ -31,21 +31,21 @@ def model_class(path: str) -> type[Model]:
 
 def make_own(spec: CustomSpec) -> Model:
     """A model of the class with these parameters. Raises UserError, SpecError."""
-    found = model_class(spec.path)
-    return found(parameters_of(spec.path, found, spec.parameters))
+    kind = find_model_class(spec.path)
+    return kind(parameters_of(spec.path, kind, spec.parameters))
 
 
-def own_code(*specs: ModelSpec | PreprocessorSpec) -> list[str]:
+def find_own_modules(*specs: ModelSpec | PreprocessorSpec) -> list[str]:
     """The modules that hold the classes of one's own among these, for fingerprints.
 
     Raises UserError where one is not installed here.
     """
     steps = [spec.path for spec in specs if isinstance(spec, PreprocessorSpec)]
     models = [spec.path for spec in own(spec for spec in specs if not isinstance(spec, PreprocessorSpec))]
-    return sorted({_home(path) for path in [*models, *steps]})
+    return sorted({_find_module(path) for path in [*models, *steps]})
 
 
-def _home(path: str) -> str:
+def _find_module(path: str) -> str:
     find_class(path)
     module = path.partition(":")[0]
     if read_installed_source(module) is not None:

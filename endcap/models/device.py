@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from endcap.models.base import Model
-from endcap.models.preprocessed import bare
+from endcap.models.preprocessed import unwrap
 
 
-def device_of(model: Model) -> str:
+def find_device(model: Model) -> str:
     """`cpu`, or `cuda` and the GPU's name. A blend is on a GPU where one of its members is."""
     for part in (model, *model.members().values()):
-        single = bare(part)
+        single = unwrap(part)
         # Of torch, which a model without a network need not have imported.
         device = getattr(single, "device", None) or getattr(getattr(single, "network", None), "device", None)
         if getattr(device, "type", "cpu") == "cuda":

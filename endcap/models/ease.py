@@ -14,8 +14,8 @@ from endcap.errors import DataError
 from endcap.features.sessions import Sessions
 from endcap.models import checkpoint
 from endcap.models.base import FitReport, Fitting, Model, ModelState
+from endcap.models.customer_items import CustomerItems, pick_scores, read_rows
 from endcap.models.epochs import fit_fingerprint
-from endcap.models.histories import Histories, learnt, picked
 from endcap.spec.model import EASESpec
 
 MOST_ITEMS = 30_000
@@ -47,8 +47,8 @@ class EASE(Model):
         self.parameters = parameters
         self.n_items = 0
         self.weights: NDArray[np.float32] | csr_array = np.zeros((0, 0), dtype=np.float32)
-        self.seen = np.zeros(0, dtype=np.bool_)
-        self.histories = Histories.none()
+        self.known_items = np.zeros(0, dtype=np.bool_)
+        self.histories = CustomerItems.none()
 
     @property
     def known_customers(self) -> NDArray[np.int32]:
@@ -84,29 +84,29 @@ class EASE(Model):
 
     def _solve(self, train: Sessions) -> None:
         n_items = self.n_items
-        rows, self.histories = learnt(train, n_items, self.parameters.history)
+        rows, self.histories = read_rows(train, n_items, self.parameters.history)
         gram = _gram(rows)
-        self.seen = gram.diagonal() > 0
+        self.known_items = gram.diagonal() > 0
         gram[np.diag_indices(n_items)] += self.parameters.regularisation
         inverse = _inverse(gram)
         self.weights = _weights(inverse) if n_items <= MOST_DENSE else _strongest(inverse, KEPT)
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
-        asked = self.histories.asked(sessions, self.n_items)
-        product = asked @ self.weights
+        rows = self.histories.select_rows(sessions, self.n_items)
+        product = rows @ self.weights
         scores: NDArray[np.float32] = product if isinstance(product, np.ndarray) else product.toarray()
-        scores[:, ~self.seen] = -np.inf
-        scores[asked @ self.seen.astype(np.float32) == 0] = -np.inf
+        scores[:, ~self.known_items] = -np.inf
+        scores[rows @ self.known_items.astype(np.float32) == 0] = -np.inf
         return scores
 
     def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
         """See `Model.score_items`; of a catalogue whose weights are all kept every item is scored."""
         if isinstance(self.weights, np.ndarray):
             return super().score_items(sessions, items)
-        asked = self.histories.asked(sessions, self.n_items)
-        scores = picked(asked @ self.weights, items)
-        for one, wanted, heard in zip(scores, items, asked @ self.seen.astype(np.float32), strict=True):
-            one[~self.seen[wanted] | (heard == 0)] = -np.inf
+        rows = self.histories.select_rows(sessions, self.n_items)
+        scores = pick_scores(rows @ self.weights, items)
+        for values, indices, heard in zip(scores, items, rows @ self.known_items.astype(np.float32), strict=True):
+            values[~self.known_items[indices] | (heard == 0)] = -np.inf
         return scores
 
     def get_state(self) -> ModelState:
@@ -116,15 +116,15 @@ class EASE(Model):
         self._take(state.arrays)
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        arrays = {"seen": self.seen.astype(np.uint8), **self.histories.arrays()}
+        arrays = {"seen": self.known_items.astype(np.uint8), **self.histories.arrays()}
         if isinstance(self.weights, np.ndarray):
             return {**arrays, "weights": self.weights}
         return arrays | {part: getattr(self.weights, part) for part in ("data", "indices", "indptr")}
 
     def _take(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Be what `_arrays` gave."""
-        self.seen = arrays["seen"].astype(np.bool_)
-        self.histories = Histories.of_arrays(arrays)
+        self.known_items = arrays["seen"].astype(np.bool_)
+        self.histories = CustomerItems.of_arrays(arrays)
         self.weights = arrays["weights"] if "weights" in arrays else _sparse(arrays, self.n_items)
 
 

@@ -35,7 +35,7 @@ class Learner(Protocol):
 
 
 @dataclass
-class Progress:
+class EpochProgress:
     """How far a fit is. epoch: how many are done; best: the best of them (from 1); weights: the network's after it."""
 
     epoch: int = 0
@@ -67,37 +67,37 @@ class Progress:
 class Checkpoint:
     """What a killed fit left: how far it was, the network's weights then, and the learner's state."""
 
-    progress: Progress
+    progress: EpochProgress
     weights: Arrays
     state: Arrays
 
 
-def resumed(fitting: Fitting, fit: str) -> Checkpoint | None:
+def read_checkpoint(fitting: Fitting, fit: str) -> Checkpoint | None:
     """The checkpoint of the same fit in its workspace, if there is one. fit: `fit_fingerprint`."""
-    found = checkpoint.read(fitting.workspace, fit) if fitting.workspace is not None else None
-    if found is None:
+    kept = checkpoint.read(fitting.workspace, fit) if fitting.workspace is not None else None
+    if kept is None:
         return None
-    state, groups = found
+    state, groups = kept
     fitting.progress(f"going on after epoch {state['epoch']}")
-    progress = Progress(**state, weights=groups.get("best", {}))
+    progress = EpochProgress(**state, weights=groups.get("best", {}))
     return Checkpoint(progress, groups["network"], groups.get("state", {}))
 
 
-def measured(model: Model, validation: Validation) -> dict[str, float]:
+def measure_validation(model: Model, validation: Validation) -> dict[str, float]:
     """What a fit is steered by: next_ndcg@20 as `validation`."""
     return {"validation": validation.measure(model)}
 
 
-def learn(
+def run_epochs(
     model: Model,
     learner: Learner,
-    progress: Progress,
+    progress: EpochProgress,
     fitting: Fitting,
     fit: str,
     *,
     max_epochs: int,
     patience: int,
-    measure: Callable[[Model, Validation], Mapping[str, float]] = measured,
+    measure: Callable[[Model, Validation], Mapping[str, float]] = measure_validation,
 ) -> FitReport:
     """Run as many epochs as `fitting.settings` says, or until the validation stops rising, `max_epochs` at most.
 
@@ -137,6 +137,6 @@ def fit_fingerprint(parameters: Mapping[str, Any], train: Sessions, n_items: int
     items = (fitting.item_features[name] for name in sorted(fitting.item_features))
     for values in (train.items, train.offsets, train.customers, *events, *items):
         digest.update(np.ascontiguousarray(values).tobytes())
-    found = None if fitting.settings is None else dict(fitting.settings)
-    arguments = [n_items, fitting.seed, found, fitting.validation is not None]
+    settings = None if fitting.settings is None else dict(fitting.settings)
+    arguments = [n_items, fitting.seed, settings, fitting.validation is not None]
     return fingerprint(dict(parameters), arguments, digest.hexdigest())

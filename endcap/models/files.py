@@ -64,7 +64,7 @@ def describe(folder: Path) -> dict[str, Any]:
     try:
         description = read_json(file)
     except (OSError, ValueError) as error:
-        raise damaged(file, error) from error
+        raise make_damaged_error(file, error) from error
     if not isinstance(description, dict) or not {"name", "parameters", "n_items"} <= description.keys():
         reason = "it needs name, parameters and n_items"
         raise IntegrityError(
@@ -94,23 +94,23 @@ def tensors(folder: Path) -> dict[str, NDArray[Any]]:
         with safe_open(file, framework="np") as checked:
             names = checked.offset_keys()
             parts = {name: checked.get_slice(name) for name in names}
-            told = {name: (np.dtype(_TYPES[part.get_dtype()]), part.get_shape()) for name, part in parts.items()}
+            headers = {name: (np.dtype(_TYPES[part.get_dtype()]), part.get_shape()) for name, part in parts.items()}
         # The format has no gaps: the arrays end where the file ends, each where the next one begins.
         pages = np.asarray(np.memmap(file, np.uint8, mode="c"))
-        begin = len(pages) - sum(kind.itemsize * math.prod(shape) for kind, shape in told.values())
+        begin = len(pages) - sum(kind.itemsize * math.prod(shape) for kind, shape in headers.values())
         loaded = {}
-        for name, (kind, shape) in told.items():
+        for name, (kind, shape) in headers.items():
             end = begin + kind.itemsize * math.prod(shape)
             values = pages[begin:end].view(kind).reshape(shape)
             # The format aligns nothing, on which the last digit of a product may depend: small arrays are copied.
             loaded[name] = values if values.nbytes >= _MAPPED_BYTES else values.copy()
             begin = end
     except (OSError, KeyError, ValueError, TypeError, OverflowError, SafetensorError) as error:
-        raise damaged(file, error) from error
+        raise make_damaged_error(file, error) from error
     return loaded
 
 
-def damaged(file: Path, error: Exception) -> IntegrityError:
+def make_damaged_error(file: Path, error: Exception) -> IntegrityError:
     """The error of a model whose files cannot be what a model was written as."""
     return IntegrityError(
         f"{file} is missing or damaged ({error}); train the model again",

@@ -20,7 +20,7 @@ from endcap.features.view import View, open_view
 from endcap.features.vocabulary import Vocabulary
 from endcap.models.base import FitReport, Fitting, Model
 from endcap.models.catalogue import make
-from endcap.models.device import device_of
+from endcap.models.device import find_device
 from endcap.models.validation import Validation
 from endcap.spec.model import ModelSpec
 from endcap.spec.preprocessing import PreprocessorSpec
@@ -35,8 +35,8 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Learned:
-    """A fitted model and what its fit found out. device: where it was fitted, as `device_of` has it; None: not known,
+class FittedModel:
+    """A fitted model and what its fit found out. device: where it was fitted, as `find_device` has it; None: not known,
     of workers of an earlier release."""
 
     model: Model
@@ -44,7 +44,7 @@ class Learned:
     device: str | None
 
 
-def tried(
+def fit_watched(
     spec: ModelSpec,
     view: View,
     exclude: Exclude,
@@ -54,27 +54,27 @@ def tried(
     progress: Progress = lambda line: None,
     observe: Callable[[Mapping[str, float]], bool] = lambda row: True,
     preprocessing: Sequence[PreprocessorSpec] = (),
-) -> Learned:
+) -> FittedModel:
     """Fit on `view.train`, watched by `view.validation` where there is one; it has seen nothing of the validation."""
     model = make(spec, preprocessing)
     fitting = Fitting(
         seed=seed,
-        validation=validation_of(view, exclude, seed),
-        workspace=_made(workspace),
+        validation=draw_validation(view, exclude, seed),
+        workspace=_make_folder(workspace),
         progress=progress,
         observe=observe,
         item_features=encode_item_features(view.items, spec),
         items=select_attributes(view.items),
     )
-    report = _fit(model, part_of(view, "train"), len(view.vocabulary), fitting)
-    return Learned(model, report, device_of(model))
+    report = _fit(model, get_part(view, "train"), len(view.vocabulary), fitting)
+    return FittedModel(model, report, find_device(model))
 
 
-def fitted(
+def fit_with_settings(
     spec: ModelSpec,
     sessions: Sessions | SessionStream,
     n_items: int,
-    found: Mapping[str, Any],
+    settings: Mapping[str, Any],
     *,
     items: pa.Table | None = None,
     seed: int,
@@ -87,8 +87,8 @@ def fitted(
     model = make(spec, preprocessing)
     fitting = Fitting(
         seed=seed,
-        settings=found,
-        workspace=_made(workspace),
+        settings=settings,
+        workspace=_make_folder(workspace),
         progress=progress,
         observe=observe,
         item_features=encode_item_features(items, spec),
@@ -98,7 +98,7 @@ def fitted(
     return model
 
 
-def view_of(dataset: Path, settings: ViewSettings) -> View:
+def open_model_view(dataset: Path, settings: ViewSettings) -> View:
     """The recommender's view; of a model that streams, what it learns from is not in memory.
 
     Raises UserError where such a model stands behind preprocessing, and what `open_view` raises.
@@ -106,7 +106,7 @@ def view_of(dataset: Path, settings: ViewSettings) -> View:
     return open_streamed_view(dataset, settings) if _is_streamed(settings) else open_view(dataset, settings)
 
 
-def part_of(view: View, part: Literal["train", "training"]) -> Sessions | SessionStream:
+def get_part(view: View, part: Literal["train", "training"]) -> Sessions | SessionStream:
     """What a model learns from."""
     if view.streams is not None:
         return view.streams[part]
@@ -114,7 +114,7 @@ def part_of(view: View, part: Literal["train", "training"]) -> Sessions | Sessio
 
 
 @dataclass(frozen=True)
-class Everything:
+class FullData:
     """All that a winner is fitted on, with its own vocabulary. last: time of its last event, epoch ms."""
 
     sessions: Sessions | SessionStream
@@ -123,13 +123,13 @@ class Everything:
     last: int
 
     @classmethod
-    def of(cls, dataset: Path, settings: ViewSettings) -> Everything:
+    def of(cls, dataset: Path, settings: ViewSettings) -> FullData:
         """Of the dataset in a folder; a stream where the model streams."""
         if _is_streamed(settings):
             stream = stream_sessions(dataset, settings, "everything", seed=settings.seed)
             return cls(stream, stream.vocabulary, stream.items, stream.last)
         vocabulary, sessions = read_refit_sessions(dataset, settings)
-        return cls(sessions, vocabulary, build_item_table(dataset, vocabulary, sessions), last_of(sessions))
+        return cls(sessions, vocabulary, build_item_table(dataset, vocabulary, sessions), get_last_time(sessions))
 
     @property
     def count(self) -> int:
@@ -137,7 +137,7 @@ class Everything:
         return self.sessions.sessions if isinstance(self.sessions, SessionStream) else len(self.sessions)
 
 
-def last_of(sessions: Sessions | SessionStream) -> int:
+def get_last_time(sessions: Sessions | SessionStream) -> int:
     """The time of the last event, epoch ms."""
     return sessions.last if isinstance(sessions, SessionStream) else int(sessions.times.max())
 
@@ -160,7 +160,7 @@ def _fit(model: Model, sessions: Sessions | SessionStream, n_items: int, fitting
     return model.fit(sessions, n_items, fitting)
 
 
-def validation_of(view: View, exclude: Exclude, seed: int) -> Validation | None:
+def draw_validation(view: View, exclude: Exclude, seed: int) -> Validation | None:
     """The view's validation part, drawn from by the seed where it is very large; None where it is empty."""
     if not len(view.validation):
         return None
@@ -177,7 +177,7 @@ def validation_of(view: View, exclude: Exclude, seed: int) -> Validation | None:
     return Validation.of(predictions, exclude)
 
 
-def _made(workspace: Path | None) -> Path | None:
+def _make_folder(workspace: Path | None) -> Path | None:
     if workspace is not None:
         workspace.mkdir(parents=True, exist_ok=True)
     return workspace

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from endcap.features.sessions import Sessions
 from endcap.models import epochs
 from endcap.models.base import FitReport, Fitting, Model, ModelState, score_non_empty
-from endcap.models.bucketing import bucket_counts, buckets, item_codes, silence_unmet
+from endcap.models.bucketing import assign_buckets, check_item_codes, count_buckets, silence_unmet
 from endcap.neural.gru import GRUNetwork, GRUShape
 from endcap.neural.gru_states import GRUStates
 from endcap.neural.gru_training import GRUSettings, GRUTrainer
 from endcap.neural.parallel import Exchange
-from endcap.neural.products import FEW, scores_of_some
+from endcap.neural.products import FEW, score_some
 from endcap.neural.sequences import Sequences
 from endcap.spec.neural import GRU4RecSpec
 
@@ -46,28 +46,30 @@ class GRU4Rec(Model):
         """
         spec, self.n_items, self._states = self.parameters, n_items, None
         fit = epochs.fit_fingerprint(spec.model_dump(mode="json"), train, n_items, fitting)
-        found = epochs.resumed(fitting, fit)
+        kept = epochs.read_checkpoint(fitting, fit)
         self.network = (
-            self._drawn(train, fitting) if found is None else GRUNetwork.from_arrays(found.weights, self.device)
+            self._drawn(train, fitting) if kept is None else GRUNetwork.from_arrays(kept.weights, self.device)
         )
         trainer = GRUTrainer(self.network, self._sequences(train), _settings(spec), fitting.seed, self.exchange)
-        if found is not None:
-            trainer.restore(found.state)
-        learner = _Learner(self, trainer)
-        progress = epochs.Progress() if found is None else found.progress
-        report = epochs.learn(self, learner, progress, fitting, fit, max_epochs=spec.max_epochs, patience=spec.patience)
+        if kept is not None:
+            trainer.restore(kept.state)
+        learner = _GRULearner(self, trainer)
+        progress = epochs.EpochProgress() if kept is None else kept.progress
+        report = epochs.run_epochs(
+            self, learner, progress, fitting, fit, max_epochs=spec.max_epochs, patience=spec.patience
+        )
         self.network = GRUNetwork.from_arrays(progress.weights or learner.weights(), self.device)
         return report
 
     def _drawn(self, train: Sessions, fitting: Fitting) -> GRUNetwork:
         spec = self.parameters
         # Its embeddings begin with that of unknown.
-        codes = {name: item_codes(fitting, name) + 1 for name in spec.item_features}
+        codes = {name: check_item_codes(fitting, name) + 1 for name in spec.item_features}
         shape = GRUShape(
             self.n_items,
             spec.width,
             spec.output_embedding == "separate",
-            bucket_counts(train, spec.features),
+            count_buckets(train, spec.features),
             {name: int(values.max(initial=0)) + 1 for name, values in codes.items()},
         )
         known = np.bincount(train.items, minlength=self.n_items) > 0
@@ -81,19 +83,19 @@ class GRU4Rec(Model):
             self._states = GRUStates(self.network)
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
-        there = np.flatnonzero(sessions.lengths)
-        if len(there) == len(sessions) > 0:
+        filled = np.flatnonzero(sessions.lengths)
+        if len(filled) == len(sessions) > 0:
             return self.network.scores(self._at_end(sessions))
         scores = np.full((len(sessions), self.n_items), -np.inf, dtype=np.float32)
-        if len(there):
-            scores[there] = self.network.scores(self._at_end(sessions.take(there)))
+        if len(filled):
+            scores[filled] = self.network.scores(self._at_end(sessions.take(filled)))
         return scores
 
     def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
         """See `Model.score_items`: products with the asked items alone."""
         network = self.network
         return score_non_empty(
-            sessions, items, lambda some, asked: scores_of_some(self._at_end(some), network.output, network.bias, asked)
+            sessions, items, lambda some, indices: score_some(self._at_end(some), network.output, network.bias, indices)
         )
 
     def score_prefixes(self, sessions: Sessions) -> NDArray[np.float32]:
@@ -111,10 +113,10 @@ class GRU4Rec(Model):
 
     def _at_end(self, sessions: Sessions) -> torch.Tensor:
         """The hidden state after sessions that are not empty: [n, width]."""
-        asked = self._sequences(sessions.last(self.parameters.last_events))
-        if self._states is not None and len(asked) <= FEW:
-            return torch.from_numpy(self._states.at_end(asked))
-        return self.network.hidden(asked)[torch.from_numpy(asked.offsets[1:] - 1)]
+        recent = self._sequences(sessions.last(self.parameters.last_events))
+        if self._states is not None and len(recent) <= FEW:
+            return torch.from_numpy(self._states.at_end(recent))
+        return self.network.hidden(recent)[torch.from_numpy(recent.offsets[1:] - 1)]
 
     def get_state(self) -> ModelState:
         return ModelState(self.network.arrays())
@@ -123,10 +125,10 @@ class GRU4Rec(Model):
         self.network = GRUNetwork.from_arrays(state.arrays, self.device)
 
     def _sequences(self, sessions: Sessions) -> Sequences:
-        return Sequences(sessions.items, sessions.offsets, buckets(sessions, self.network.shape.event_codes))
+        return Sequences(sessions.items, sessions.offsets, assign_buckets(sessions, self.network.shape.event_codes))
 
 
-class _Learner:
+class _GRULearner:
     """Lets the model that is validated be the network as it is trained."""
 
     def __init__(self, model: GRU4Rec, trainer: GRUTrainer) -> None:

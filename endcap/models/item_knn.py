@@ -11,8 +11,8 @@ from scipy.sparse import csr_array
 
 from endcap.features.sessions import Ints, Sessions
 from endcap.models.base import FitReport, Fitting, Model, ModelState
-from endcap.models.histories import Histories, learnt, picked
-from endcap.models.rows import runs
+from endcap.models.customer_items import CustomerItems, pick_scores, read_rows
+from endcap.models.rows import split_runs
 from endcap.spec.model import ItemKNNSpec
 
 _BLOCK_PAIRS = 10_000_000  # of items seen together, counted at a time
@@ -36,9 +36,9 @@ class ItemKNN(Model):
 
     def __init__(self, parameters: ItemKNNSpec) -> None:
         self.parameters = parameters
-        self._adopt(0, csr_array(np.zeros((0, 0), dtype=np.float32)), Histories.none())
+        self._adopt(0, csr_array(np.zeros((0, 0), dtype=np.float32)), CustomerItems.none())
 
-    def _adopt(self, n_items: int, similarity: csr_array, histories: Histories) -> None:
+    def _adopt(self, n_items: int, similarity: csr_array, histories: CustomerItems) -> None:
         self.n_items, self.similarity, self.histories = n_items, similarity, histories
 
     @property
@@ -46,7 +46,7 @@ class ItemKNN(Model):
         return self.histories.customers
 
     def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
-        rows, histories = learnt(train, n_items, self.parameters.history)
+        rows, histories = read_rows(train, n_items, self.parameters.history)
         self._adopt(n_items, self._neighbours(rows).T.tocsr(), histories)
         return FitReport()
 
@@ -58,7 +58,7 @@ class ItemKNN(Model):
         # A block's product visits, for each row that holds an item, all that the row holds.
         visits = columns @ np.diff(rows.indptr).astype(np.float64)
         counts, kept = [np.zeros(0, np.int64)], [(np.zeros(0, np.int32), np.zeros(0, np.float32))]
-        for begin, end in runs(visits / _BLOCK_PAIRS):
+        for begin, end in split_runs(visits / _BLOCK_PAIRS):
             together = (columns[begin:end] @ rows).tocoo()
             item, other = together.row + begin, together.col
             cosine = together.data / (np.sqrt(held[item] * np.float64(1) * held[other]) + self.parameters.shrink)
@@ -72,15 +72,15 @@ class ItemKNN(Model):
         return csr_array((similarities, neighbours, starts), shape=(n_items, n_items))
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
-        scores: NDArray[np.float32] = (self.histories.asked(sessions, self.n_items) @ self.similarity).toarray()
+        scores: NDArray[np.float32] = (self.histories.select_rows(sessions, self.n_items) @ self.similarity).toarray()
         scores[scores == 0] = -np.inf
         return scores
 
     def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
         """See `Model.score_items`."""
-        scores = picked(self.histories.asked(sessions, self.n_items) @ self.similarity, items)
-        for one in scores:
-            one[one == 0] = -np.inf
+        scores = pick_scores(self.histories.select_rows(sessions, self.n_items) @ self.similarity, items)
+        for values in scores:
+            values[values == 0] = -np.inf
         return scores
 
     def get_state(self) -> ModelState:
@@ -94,7 +94,7 @@ class ItemKNN(Model):
     def set_state(self, state: ModelState) -> None:
         arrays, size = state.arrays, self.n_items
         parts = (arrays["similarities"], arrays["neighbours"], arrays["neighbour_starts"])
-        self._adopt(size, csr_array(parts, shape=(size, size)), Histories.of_arrays(arrays))
+        self._adopt(size, csr_array(parts, shape=(size, size)), CustomerItems.of_arrays(arrays))
 
 
 def _first_of_each(group: Ints, order: NDArray[np.float64], tie: Ints, count: int) -> Ints:

@@ -14,8 +14,8 @@ from endcap.features.sessions import Sessions
 from endcap.models import epochs
 from endcap.models.base import FitReport, Fitting, Model, ModelState
 from endcap.models.checkpoint import Arrays
-from endcap.models.histories import find, ones, owners
-from endcap.models.validation import Validation, ndcg
+from endcap.models.customer_items import build_binary_rows, find_sorted, number_owners
+from endcap.models.validation import Validation, compute_ndcg
 from endcap.neural.factors import Factors, FactorsShape
 from endcap.neural.factors_training import FactorsTrainer, FactorsTraining, Pairs
 from endcap.spec.neural import NeuMFSpec
@@ -46,7 +46,7 @@ class NeuMF(Model):
 
     def _adopt(self, n_items: int, network: Factors, customers: NDArray[np.int32], events: NDArray[Any]) -> None:
         """Take a network whose first users are `customers`; events: [n_items], 0 of items unseen in training."""
-        self.n_items, self.network, self.customers, self.seen = n_items, network, customers, events > 0
+        self.n_items, self.network, self.customers, self.known_items = n_items, network, customers, events > 0
         self.typical = np.zeros((n_items, self.shape.embedding), dtype=np.float32)
 
     @property
@@ -61,21 +61,23 @@ class NeuMF(Model):
         Raises DivergedError where the loss is no number any more.
         """
         spec = self.parameters
-        customers, owner = owners(train)
+        customers, owner = number_owners(train)
         owner_of_event = owner[train.session_of_event]
         users = int(owner.max(initial=-1)) + 1
         network = Factors.drawn(self.shape, users, n_items, fitting.seed, self.device)
         self._adopt(n_items, network, customers, np.bincount(train.items, minlength=n_items))
         pairs = Pairs(owner_of_event, train.items.astype(np.int64), n_items)
         trainer = FactorsTrainer(network, pairs, self._training(), fitting.seed)
-        learner = _Learner(self, trainer, ones(owner_of_event, train.items, users, n_items).T.tocsr())
+        learner = _FactorsLearner(
+            self, trainer, build_binary_rows(owner_of_event, train.items, users, n_items).T.tocsr()
+        )
         fit = epochs.fit_fingerprint(spec.model_dump(mode="json"), train, n_items, fitting)
-        found = epochs.resumed(fitting, fit)
-        if found is not None:
-            trainer.restore(found.state)
-        progress = epochs.Progress() if found is None else found.progress
+        kept = epochs.read_checkpoint(fitting, fit)
+        if kept is not None:
+            trainer.restore(kept.state)
+        progress = epochs.EpochProgress() if kept is None else kept.progress
         limits = {"max_epochs": spec.max_epochs, "patience": spec.patience}
-        report = epochs.learn(self, learner, progress, fitting, fit, **limits, measure=_measured)
+        report = epochs.run_epochs(self, learner, progress, fitting, fit, **limits, measure=_measure_validation)
         # Only now without the embeddings of sessions, which were for learning.
         self.network = Factors.of_arrays(self.shape, progress.weights or network.arrays(), self.device)
         self.typical = learner.typical()
@@ -89,7 +91,7 @@ class NeuMF(Model):
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
         users, heard = self._users(sessions)
         scores = self.network.scores(users)
-        scores[:, ~self.seen] = -np.inf
+        scores[:, ~self.known_items] = -np.inf
         scores[~heard] = -np.inf
         return scores
 
@@ -97,22 +99,22 @@ class NeuMF(Model):
         """See `Model.score_items`."""
         users, heard = self._users(sessions)
         scores = self.network.scores_of_some(users, items)
-        for one, asked, opinion in zip(scores, items, heard, strict=True):
-            one[~(self.seen[asked] & opinion)] = -np.inf
+        for values, indices, opinion in zip(scores, items, heard, strict=True):
+            values[~(self.known_items[indices] & opinion)] = -np.inf
         return scores
 
     def _users(self, sessions: Sessions) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Each session's user embedding, float32 [n, e], and whether there is one: bool [n]."""
-        asked = ones(sessions.session_of_event, sessions.items, len(sessions), self.n_items)
-        count = asked @ self.seen.astype(np.float32)
-        users = (asked @ self.typical) / np.maximum(count, 1)[:, None]
-        known, place = find(self.customers, sessions.customers)
+        rows = build_binary_rows(sessions.session_of_event, sessions.items, len(sessions), self.n_items)
+        count = rows @ self.known_items.astype(np.float32)
+        users = (rows @ self.typical) / np.maximum(count, 1)[:, None]
+        known, place = find_sorted(self.customers, sessions.customers)
         if known.any():
             users[known] = self.network.users[torch.from_numpy(place[known]).to(self.device)].cpu().numpy()
         return users, known | (count > 0)
 
     def get_state(self) -> ModelState:
-        own: Arrays = {"customers": self.customers, "seen": self.seen.astype(np.uint8), "typical": self.typical}
+        own: Arrays = {"customers": self.customers, "seen": self.known_items.astype(np.uint8), "typical": self.typical}
         return ModelState({**self.network.arrays(), **own})
 
     def set_state(self, state: ModelState) -> None:
@@ -122,11 +124,11 @@ class NeuMF(Model):
         self.typical = arrays["typical"]
 
 
-class _Learner:
-    """A trainer as `epochs.learn` runs it. had: ones [n_items, users], who had which item."""
+class _FactorsLearner:
+    """A trainer as `epochs.run_epochs` runs it. had: ones [n_items, users], who had which item."""
 
-    def __init__(self, model: NeuMF, trainer: FactorsTrainer, had: csr_array) -> None:
-        self.model, self.trainer, self.had = model, trainer, had
+    def __init__(self, model: NeuMF, trainer: FactorsTrainer, customer_rows: csr_array) -> None:
+        self.model, self.trainer, self.customer_rows = model, trainer, customer_rows
 
     def epoch(self, number: int) -> float:
         loss = self.trainer.epoch(number)
@@ -141,17 +143,17 @@ class _Learner:
 
     def typical(self) -> NDArray[np.float32]:
         """The mean embedding of those who had an item: float32 [n_items, e], 0 where nobody had."""
-        total = self.had @ self.model.network.users.cpu().numpy()
-        return np.asarray(total / np.maximum(np.diff(self.had.indptr), 1)[:, None], dtype=np.float32)
+        total = self.customer_rows @ self.model.network.users.cpu().numpy()
+        return np.asarray(total / np.maximum(np.diff(self.customer_rows.indptr), 1)[:, None], dtype=np.float32)
 
 
-def _measured(model: Model, validation: Validation) -> dict[str, float]:
+def _measure_validation(model: Model, validation: Validation) -> dict[str, float]:
     """What is tracked while it learns, on the validation part, among all items."""
     ranks = validation.ranks(model)
     weights = validation.weights
     listed = weights[(ranks > 0) & (ranks <= TRACKED_CUTOFF)].sum()
     return {
-        "validation": ndcg(ranks, weights),
+        "validation": compute_ndcg(ranks, weights),
         f"hr@{TRACKED_CUTOFF}": float(listed) / max(float(weights.sum()), 1.0),
-        f"next_ndcg@{TRACKED_CUTOFF}": ndcg(ranks, weights, TRACKED_CUTOFF),
+        f"next_ndcg@{TRACKED_CUTOFF}": compute_ndcg(ranks, weights, TRACKED_CUTOFF),
     }

@@ -21,7 +21,7 @@ _SCORES_AT_ONCE = 1_000_000
 """What is worked on at a time stays near the processor."""
 
 
-def floor_of(n_items: int) -> np.float32:
+def compute_floor(n_items: int) -> np.float32:
     """What the logarithm of a member's probability is for an item that it has no opinion on."""
     return np.float32(np.log(np.float32(FLOOR / max(1, n_items))))
 
@@ -67,24 +67,24 @@ class Scale:
         """log(p + floor) of items[i] in row i of scores [n, items]: float32 [len(items[i])] each."""
         shares, sums = self._shares(scores)
         floor = np.float32(FLOOR / max(1, scores.shape[1]))
-        return [np.log(row[asked] / total + floor) for row, total, asked in zip(shares, sums, items, strict=True)]
+        return [np.log(row[indices] / total + floor) for row, total, indices in zip(shares, sums, items, strict=True)]
 
 
-def likeliest_scale(scores: Floats, wanted: NDArray[np.int32], weights: NDArray[np.float64]) -> Scale:
+def fit_scale(scores: Floats, targets: NDArray[np.int32], weights: NDArray[np.float64]) -> Scale:
     """The scale of a member under which what came next is likeliest.
 
     scores: [n, items]. wanted: int32 [n], what came next. weights: float64 [n], what each row counts.
     """
     finite = scores[np.isfinite(scores)]
     spread = max(float(np.std(finite, dtype=np.float64)), 1e-6) if len(finite) else 1.0
-    best = [_best_of([Scale("logits", float(t / spread)) for t in _TEMPERATURES], scores, wanted, weights)]
+    best = [_best_of([Scale("logits", float(t / spread)) for t in _TEMPERATURES], scores, targets, weights)]
     if (finite > 0).all():
-        best.append(_best_of([Scale("votes", float(t)) for t in _VOTE_TEMPERATURES], scores, wanted, weights))
-    return max(best, key=lambda one: one[0])[1]
+        best.append(_best_of([Scale("votes", float(t)) for t in _VOTE_TEMPERATURES], scores, targets, weights))
+    return max(best, key=lambda option: option[0])[1]
 
 
 def _best_of(
-    options: Sequence[Scale], scores: Floats, wanted: NDArray[np.int32], weights: NDArray[np.float64]
+    options: Sequence[Scale], scores: Floats, targets: NDArray[np.int32], weights: NDArray[np.float64]
 ) -> tuple[float, Scale]:
     """The likeliest of scales in the order of their temperatures: likelihoods rise to it and fall after it."""
     known: dict[int, float] = {}
@@ -95,23 +95,23 @@ def _best_of(
             places = range(max(0, top - stride), min(len(options), top + stride + 1), stride)
         for place in places:
             if place not in known:
-                known[place] = _likelihood(options[place], scores, wanted, weights)
+                known[place] = _likelihood(options[place], scores, targets, weights)
     top = max(known, key=lambda place: known[place])
     return known[top], options[top]
 
 
-def _likelihood(scale: Scale, scores: Floats, wanted: NDArray[np.int32], weights: NDArray[np.float64]) -> float:
+def _likelihood(scale: Scale, scores: Floats, targets: NDArray[np.int32], weights: NDArray[np.float64]) -> float:
     floor, total = FLOOR / scores.shape[1], 0.0
-    for part in _parts(len(wanted), scores.shape[1]):
-        shares = scale.probabilities(scores[part])[np.arange(len(wanted[part])), wanted[part]]
+    for part in _parts(len(targets), scores.shape[1]):
+        shares = scale.probabilities(scores[part])[np.arange(len(targets[part])), targets[part]]
         total += float((weights[part] * np.log((shares + floor) / (1 + FLOOR))).sum())
     return total
 
 
-def likeliest_weights(
+def fit_weights(
     logs: Sequence[Floats],
     barred: NDArray[np.bool_],
-    wanted: NDArray[np.int32],
+    targets: NDArray[np.int32],
     weights: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """The members' weights under which what came next is likeliest among all items: float64 [members], their sum 1.
@@ -121,17 +121,17 @@ def likeliest_weights(
     """
     from scipy.optimize import minimize
 
-    members, rows = len(logs), np.arange(len(wanted))
-    counted = np.where(barred[rows, wanted], 0.0, weights)
+    members, rows = len(logs), np.arange(len(targets))
+    counted = np.where(barred[rows, targets], 0.0, weights)
     start = np.full(members, 1.0 / members)
     if counted.sum() <= 0:
         return start
     counted /= counted.sum()
-    own = np.stack([each[rows, wanted].astype(np.float64) for each in logs])
+    own = np.stack([each[rows, targets].astype(np.float64) for each in logs])
 
     def loss(tried: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         value, slope = -float(counted @ (tried @ own)), -(own @ counted)
-        for part in _parts(len(wanted), barred.shape[1]):
+        for part in _parts(len(targets), barred.shape[1]):
             sums = np.zeros(barred[part].shape, dtype=np.float32)
             for weight, each in zip(tried, logs, strict=True):
                 sums += np.float32(weight) * each[part]
@@ -146,8 +146,8 @@ def likeliest_weights(
 
     bounds = [(0.0, None)] * members
     result = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": _SLOPE})
-    found: NDArray[np.float64] = result.x
-    return found / found.sum() if found.sum() > 0 else start
+    weights_found: NDArray[np.float64] = result.x
+    return weights_found / weights_found.sum() if weights_found.sum() > 0 else start
 
 
 def _parts(rows: int, width: int) -> Iterator[slice]:

@@ -38,7 +38,7 @@ class Popularity(Model):
 
     def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
         """See `Model.score_items`."""
-        return [self.counts[asked].astype(np.float32) for asked in items]
+        return [self.counts[indices].astype(np.float32) for indices in items]
 
     def get_state(self) -> ModelState:
         return ModelState({"counts": self.counts})

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from endcap.features.sessions import Sessions
 from endcap.models import files
 from endcap.models.base import FitReport, Fitting, Model
-from endcap.models.catalogue import listed, load
+from endcap.models.catalogue import list_allowed_classes, load
 from endcap.models.validation import Validation
 from endcap.preprocessing import Preprocessing, Training
 
@@ -81,9 +81,9 @@ class Preprocessed(Model):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        return cls(Preprocessing.load(folder / STEPS, listed()), load(folder / MODEL))
+        return cls(Preprocessing.load(folder / STEPS, list_allowed_classes()), load(folder / MODEL))
 
 
-def bare(model: Model) -> Model:
+def unwrap(model: Model) -> Model:
     """The model without its preprocessing."""
     return model.inner if isinstance(model, Preprocessed) else model

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from endcap.features.sessions import Sessions
-from endcap.models.topk import best
+from endcap.models.topk import find_best
 from endcap.spec.recommender import Exclude
 
 NO_ITEM = -1
@@ -51,7 +51,7 @@ def mask_excluded(scores: NDArray[np.float32], sessions: Sessions, exclude: Excl
 
 def top(scores: NDArray[np.float32], k: int) -> Ranking:
     """Rank the k largest finite scores of each row of [n, m]; of equal scores the smaller index comes first."""
-    order = best(scores, k)
+    order = find_best(scores, k)
     highest = np.where(order == NO_ITEM, -np.inf, np.take_along_axis(scores, order, axis=1)).astype(np.float32)
     pad = ((0, 0), (0, k - order.shape[1]))
     items = np.pad(order.astype(np.int32), pad, constant_values=NO_ITEM)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from endcap.features.sessions import Ints, Sessions
 
 
-def latest_places(sessions: Sessions) -> tuple[Ints, Ints, Ints]:
+def find_latest_places(sessions: Sessions) -> tuple[Ints, Ints, Ints]:
     """Each session's distinct items: (session, item, place of its latest event from 1), by session."""
     owner = sessions.session_of_event
     place = np.arange(len(owner)) - sessions.offsets[:-1][owner] + 1
@@ -19,12 +19,12 @@ def latest_places(sessions: Sessions) -> tuple[Ints, Ints, Ints]:
     return owner[latest], sessions.items[latest].astype(np.int64), place[latest]
 
 
-def ranges(starts: Ints, counts: Ints) -> Ints:
+def expand_ranges(starts: Ints, counts: Ints) -> Ints:
     """start, start + 1, … start + count - 1 of each, one after the other."""
     return np.arange(counts.sum()) + np.repeat(starts - np.cumsum(counts) + counts, counts)
 
 
-def runs(loads: NDArray[np.float64]) -> list[tuple[int, int]]:
+def split_runs(loads: NDArray[np.float64]) -> list[tuple[int, int]]:
     """Cut rows into runs, first and last + 1, of a load of about 1 each; a row with more is a run alone."""
     if not len(loads):
         return []

@@ -13,10 +13,10 @@ from endcap.errors import UserError
 from endcap.features.sessions import Sessions
 from endcap.models import epochs
 from endcap.models.base import FitReport, Fitting, Model, ModelState, score_non_empty
-from endcap.models.bucketing import bucket_counts, buckets, item_codes, silence_unmet
+from endcap.models.bucketing import assign_buckets, check_item_codes, count_buckets, silence_unmet
 from endcap.neural.attention import AttentionNetwork, AttentionShape
 from endcap.neural.attention_training import AttentionTrainer, AttentionTraining
-from endcap.neural.products import scores_of_some
+from endcap.neural.products import score_some
 from endcap.neural.sequences import Ints, Sequences
 from endcap.spec.neural import SASRecSpec
 
@@ -50,41 +50,41 @@ class SASRec(Model):
         Raises UserError where a feature is not there, DivergedError where the loss is no number any more.
         """
         spec, self.n_items = self.parameters, n_items
-        codes = {name: item_codes(fitting, name) for name in spec.item_features}
+        codes = {name: check_item_codes(fitting, name) for name in spec.item_features}
         sizes = {name: int(values.max(initial=-1)) + 1 for name, values in codes.items()}
-        shape = self._shape(bucket_counts(train, spec.features), sizes)
+        shape = self._shape(count_buckets(train, spec.features), sizes)
         fit = epochs.fit_fingerprint(spec.model_dump(mode="json"), train, n_items, fitting)
-        found = epochs.resumed(fitting, fit)
-        if found is None:
+        kept = epochs.read_checkpoint(fitting, fit)
+        if kept is None:
             counts = np.bincount(train.items, minlength=n_items)
             self.network = AttentionNetwork.drawn(shape, counts, codes, fitting.seed, _device())
             silence_unmet(self.network.weights, train, shape.features)
         else:
-            self.network = AttentionNetwork.from_arrays(shape, found.weights, codes, _device())
+            self.network = AttentionNetwork.from_arrays(shape, kept.weights, codes, _device())
         trainer = AttentionTrainer(self.network, self._sequences(train), _training(spec), fitting.seed)
-        if found is not None:
-            trainer.adam.take_up(found.state)
-        progress = epochs.Progress() if found is None else found.progress
-        report = epochs.learn(
-            self, _Learner(trainer), progress, fitting, fit, max_epochs=spec.max_epochs, patience=spec.patience
+        if kept is not None:
+            trainer.adam.take_up(kept.state)
+        progress = epochs.EpochProgress() if kept is None else kept.progress
+        report = epochs.run_epochs(
+            self, _AttentionLearner(trainer), progress, fitting, fit, max_epochs=spec.max_epochs, patience=spec.patience
         )
         self.network = AttentionNetwork.from_arrays(shape, progress.weights or self.network.arrays(), codes, _device())
         return report
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
-        there = np.flatnonzero(sessions.lengths)
-        if len(there) == len(sessions) > 0:
+        filled = np.flatnonzero(sessions.lengths)
+        if len(filled) == len(sessions) > 0:
             return self.network.scores(self._known_at_end(sessions))
         scores = np.full((len(sessions), self.n_items), -np.inf, dtype=np.float32)
-        if len(there):
-            scores[there] = self.network.scores(self._known_at_end(sessions.take(there)))
+        if len(filled):
+            scores[filled] = self.network.scores(self._known_at_end(sessions.take(filled)))
         return scores
 
     def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
         """See `Model.score_items`: products with the asked items alone."""
         table, bias = self.network.items, self.network.bias
         return score_non_empty(
-            sessions, items, lambda some, asked: scores_of_some(self._known_at_end(some), table, bias, asked)
+            sessions, items, lambda some, indices: score_some(self._known_at_end(some), table, bias, indices)
         )
 
     def score_prefixes(self, sessions: Sessions) -> NDArray[np.float32]:
@@ -124,10 +124,10 @@ class SASRec(Model):
         )
 
     def _sequences(self, sessions: Sessions) -> Sequences:
-        return Sequences(sessions.items, sessions.offsets, buckets(sessions, self.network.shape.features))
+        return Sequences(sessions.items, sessions.offsets, assign_buckets(sessions, self.network.shape.features))
 
 
-class _Learner:
+class _AttentionLearner:
     def __init__(self, trainer: AttentionTrainer) -> None:
         self.epoch = trainer.epoch
         self.weights = trainer.network.arrays

@@ -11,7 +11,7 @@ from scipy.sparse import coo_array
 
 from endcap.features.sessions import Ints, Sessions
 from endcap.models.base import FitReport, Fitting, Model, ModelState
-from endcap.models.rows import latest_places, ranges, runs
+from endcap.models.rows import expand_ranges, find_latest_places, split_runs
 from endcap.spec.model import SequentialRulesSpec
 
 _RUN_RULES = 2_000_000  # that are added up together
@@ -29,8 +29,9 @@ class SequentialRules(Model):
     (Deshpande and Karypis, 2004, section 4.1.2, lie between the two by powers of c_b; this form did best on the
     validation parts of five logs.)
 
-    Of the last `last` events the j-th from the end weighs decay^(j-1); an item that is repeated, its latest weight.
-    `last: 1, norm: none` are the published rules, of the last event alone. An item that no rule leads to has no score.
+    Of the last `last_events` events the j-th from the end weighs decay^(j-1); a repeated item has its latest weight.
+    `last_events: 1, norm: none` are the published rules, of the last event alone. An item that no rule leads to has no
+    score.
 
     Rules in compressed rows: those of item a are starts[a]:starts[a+1] of `followers` and `weights`.
     """
@@ -75,25 +76,25 @@ class SequentialRules(Model):
         scores = []
         for begin, end, rows, followers, strengths in self._rules(sessions):
             edges = np.searchsorted(rows, np.arange(end - begin + 1))
-            for asked, first, stop in zip(items[begin:end], edges[:-1], edges[1:], strict=True):
+            for indices, first, stop in zip(items[begin:end], edges[:-1], edges[1:], strict=True):
                 # Of memory that is asked for as nought only what is touched is made.
                 total = np.zeros(self.n_items, dtype=np.float32)
                 np.add.at(total, followers[first:stop], strengths[first:stop])
-                wanted = total[asked]
-                wanted[wanted == 0] = -np.inf
-                scores.append(wanted)
+                values = total[indices]
+                values[values == 0] = -np.inf
+                scores.append(values)
         return scores
 
     def _rules(self, sessions: Sessions) -> Iterator[tuple[int, int, Ints, NDArray[np.int32], NDArray[np.float32]]]:
         """Runs of sessions begin:end, with all rules that add to their scores: (begin, end, sessions less begin,
         ascending, items that the rules lead to, what they add)."""
         last = sessions.last(self.parameters.last_events)
-        rows, items, places = latest_places(last)
+        rows, items, places = find_latest_places(last)
         recency = np.float32(self.parameters.decay) ** (last.lengths[rows] - places).astype(np.float32)
         counts = self.starts[items + 1] - self.starts[items]
-        for begin, end in runs(np.bincount(rows, counts, minlength=len(sessions)) / _RUN_RULES):
+        for begin, end in split_runs(np.bincount(rows, counts, minlength=len(sessions)) / _RUN_RULES):
             part = slice(*np.searchsorted(rows, (begin, end)))
-            rules = ranges(self.starts[items[part]], counts[part])
+            rules = expand_ranges(self.starts[items[part]], counts[part])
             strengths = np.repeat(recency[part], counts[part]) * self.weights[rules]
             yield begin, end, np.repeat(rows[part] - begin, counts[part]), self.followers[rules], strengths
 

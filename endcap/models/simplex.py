@@ -20,36 +20,36 @@ def climb(value: Callable[[Weights], float], starts: Sequence[Weights]) -> Weigh
     it off; where no step is better, shares get smaller.
     """
     order = sorted(range(len(starts)), key=lambda place: -value(starts[place]))
-    ends = [without_idle(value, _climbed(value, starts[place])) for place in order[:_BEGUN]]
+    ends = [drop_idle(value, _climb_from(value, starts[place])) for place in order[:_BEGUN]]
     return max(ends, key=value)
 
 
-def _climbed(value: Callable[[Weights], float], weights: Weights) -> Weights:
+def _climb_from(value: Callable[[Weights], float], weights: Weights) -> Weights:
     for step in _STEPS:
         before = None
         while before is None or value(weights) > before:
             before = value(weights)
             for place in range(len(weights)):
-                weights = max([weights, _more(weights, place, step), _less(weights, place, step)], key=value)
+                weights = max([weights, _increase(weights, place, step), _decrease(weights, place, step)], key=value)
     return weights
 
 
-def without_idle(value: Callable[[Weights], float], weights: Weights) -> Weights:
+def drop_idle(value: Callable[[Weights], float], weights: Weights) -> Weights:
     """The weights less those that the value is no less without, the smallest first."""
     for place in np.argsort(weights, kind="stable"):
-        fewer = _less(weights, int(place), 1.0)
+        fewer = _decrease(weights, int(place), 1.0)
         if value(fewer) >= value(weights):
             weights = fewer
     return weights
 
 
-def _more(weights: Weights, place: int, step: float) -> Weights:
+def _increase(weights: Weights, place: int, step: float) -> Weights:
     moved = (1 - step) * weights
     moved[place] += step
     return moved
 
 
-def _less(weights: Weights, place: int, step: float) -> Weights:
+def _decrease(weights: Weights, place: int, step: float) -> Weights:
     """Weights less a share of one's; as they are where nothing would be left."""
     moved = weights.copy()
     moved[place] = max(0.0, moved[place] - step)

@@ -20,21 +20,21 @@ _LOW = 0xFFFFFFFF
 _LEAST = np.iinfo(np.int64).min
 
 
-def best(scores: Scores, k: int) -> Places:
+def find_best(scores: Scores, k: int) -> Places:
     """Where the k largest of each row of [n, m] stand, best first: int64 [n, min(k, m)].
 
     -1 where a row holds no more values above -inf; NaN counts as -inf.
     """
     scores = np.ascontiguousarray(scores, dtype=np.float32)
     k = min(k, scores.shape[1])
-    found = np.empty((len(scores), k), dtype=np.int64)
+    order = np.empty((len(scores), k), dtype=np.int64)
     size = max(1, SCORES_AT_ONCE // max(1, scores.shape[1]))
     for start in range(0, len(scores), size):
         part = scores[start : start + size]
         border = _border(part, k)
         owner, places = np.divmod(np.flatnonzero(part >= border[:, None]), part.shape[1])
-        found[start : start + size] = _ordered(part, owner, places, k)
-    return found
+        order[start : start + size] = _ordered(part, owner, places, k)
+    return order
 
 
 def _border(scores: Scores, k: int) -> Scores:

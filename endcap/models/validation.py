@@ -95,7 +95,7 @@ class Validation:
 
     def measure(self, model: Scorer) -> float:
         """Return next_ndcg@20 among all items: 0 where a target is not listed, or where there is none."""
-        return ndcg(self.ranks(model), self.weights)
+        return compute_ndcg(self.ranks(model), self.weights)
 
     def ranks(self, model: Scorer) -> Ints:
         """Return the rank of each target, 1 the best, 0 where the model does not list it: int64 [p]."""
@@ -103,7 +103,7 @@ class Validation:
         for rows, taken in self.blocks(model.n_items):
             scores = model.score(self.queries.take(rows))
             self.mask(scores, rows)
-            ranks[taken] = ranks_within(scores, self.row[taken] - rows[0], self.targets[taken])
+            ranks[taken] = rank_within(scores, self.row[taken] - rows[0], self.targets[taken])
         return ranks
 
     def blocks(self, n_items: int) -> Iterator[tuple[Ints, slice]]:
@@ -124,7 +124,7 @@ class Validation:
             mask_excluded(scores, histories.take(rows), self.exclude)
 
 
-def ndcg(ranks: Ints, weights: NDArray[np.float64] | None = None, cutoff: int = CUTOFF) -> float:
+def compute_ndcg(ranks: Ints, weights: NDArray[np.float64] | None = None, cutoff: int = CUTOFF) -> float:
     """NDCG at a cutoff of one item, of ranks from 1, 0 where there is none: the weighted mean of 1 / log2(1 + rank).
 
     MRR all but ignores whether an item is 10th or not listed, the hit rate whether it is first or 20th: settings that
@@ -136,20 +136,20 @@ def ndcg(ranks: Ints, weights: NDArray[np.float64] | None = None, cutoff: int = 
     return float(gains.sum()) / max(float(counted.sum()), 1.0)
 
 
-def ranks_within(scores: NDArray[np.float32], row: Ints, targets: NDArray[np.int32]) -> Ints:
+def rank_within(scores: NDArray[np.float32], row: Ints, targets: NDArray[np.int32]) -> Ints:
     """The rank of each target in its row of [q, items], as if the other targets of that row were not there.
 
     row: int64 [p], ascending. Ties to the smaller index; 0 where an item's score is -inf.
     """
     alone = len(row) == 0 or bool((np.diff(row) > 0).all())
     if alone and len(row) == len(scores):
-        return places(scores, targets)
+        return rank_targets(scores, targets)
     ranks = np.zeros(len(row), dtype=np.int64)
     counts = np.bincount(row, minlength=len(scores))
     size = max(1, _SCORE_BYTES // (4 * max(1, scores.shape[1])))
     for begin in range(0, len(row), size):
         part = slice(begin, begin + size)
-        ranks[part] = places(scores[row[part]], targets[part])
+        ranks[part] = rank_targets(scores[row[part]], targets[part])
     if counts.max(initial=0) > 1:
         # Of the targets of a row the n-th best has n - 1 of them before it.
         order = np.lexsort((np.where(ranks > 0, ranks, np.iinfo(np.int64).max), row))
@@ -159,7 +159,7 @@ def ranks_within(scores: NDArray[np.float32], row: Ints, targets: NDArray[np.int
     return ranks
 
 
-def places(scores: NDArray[np.float32], targets: NDArray[np.int32]) -> Ints:
+def rank_targets(scores: NDArray[np.float32], targets: NDArray[np.int32]) -> Ints:
     """The rank of one item of each row of [n, items], ties to the smaller index; 0 where its score is -inf."""
     own = scores[np.arange(len(targets)), targets][:, None]
     better = np.count_nonzero(scores > own, axis=1)

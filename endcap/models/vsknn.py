@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 
 from endcap.features.sessions import Ints, Sessions
 from endcap.models.base import FitReport, Fitting, Model, ModelState
-from endcap.models.rows import latest_places, ranges, runs
+from endcap.models.rows import expand_ranges, find_latest_places, split_runs
 from endcap.spec.model import VSKNNSpec
 
 _CHUNK_VISITS = 200_000  # sessions looked at together: keeps the working arrays in the cache
@@ -41,15 +41,15 @@ class VSKNN(Model):
         self._adopt(0, {"holder_starts": np.zeros(1, np.int64), "holders": np.zeros(0, np.int32)}, 0)
 
     def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
-        asked = np.flatnonzero(train.lengths)
-        ends = train.times[train.offsets[1:][asked] - 1]
+        filled = np.flatnonzero(train.lengths)
+        ends = train.times[train.offsets[1:][filled] - 1]
         number = np.empty(len(train), dtype=np.int64)
-        number[asked[np.lexsort((-asked, -ends))]] = np.arange(len(asked))
+        number[filled[np.lexsort((-filled, -ends))]] = np.arange(len(filled))
         # Sorted distinct pairs (item, session): the events of one item lie together, its most recent sessions first.
-        pairs = np.unique(train.items * np.int64(len(asked)) + number[train.session_of_event])
-        items, sessions = np.divmod(pairs, max(len(asked), 1))
+        pairs = np.unique(train.items * np.int64(len(filled)) + number[train.session_of_event])
+        items, sessions = np.divmod(pairs, max(len(filled), 1))
         starts = _starts(items, n_items)
-        self._adopt(n_items, {"holder_starts": starts, "holders": sessions.astype(np.int32)}, len(asked))
+        self._adopt(n_items, {"holder_starts": starts, "holders": sessions.astype(np.int32)}, len(filled))
         return FitReport()
 
     def _adopt(self, n_items: int, arrays: Mapping[str, NDArray[Any]], n_sessions: int) -> None:
@@ -76,13 +76,13 @@ class VSKNN(Model):
         scores = []
         for first, end, rows, held, votes in self._votes(sessions):
             starts = np.searchsorted(rows, np.arange(end - first + 1))
-            for asked, begin, stop in zip(items[first:end], starts[:-1], starts[1:], strict=True):
-                listed, place = np.unique(asked, return_inverse=True)
-                found = np.searchsorted(listed, held[begin:stop])
-                wanted = np.flatnonzero(np.append(listed, -1)[found] == held[begin:stop])
-                total = np.bincount(found[wanted], votes[begin:stop][wanted], minlength=len(listed))
+            for indices, begin, stop in zip(items[first:end], starts[:-1], starts[1:], strict=True):
+                listed, place = np.unique(indices, return_inverse=True)
+                position = np.searchsorted(listed, held[begin:stop])
+                matches = np.flatnonzero(np.append(listed, -1)[position] == held[begin:stop])
+                total = np.bincount(position[matches], votes[begin:stop][matches], minlength=len(listed))
                 scores.append(np.where(total > 0, total, -np.inf).astype(np.float32)[place])
-        return [one / length for one, length in zip(scores, self._lengths(sessions), strict=True)]
+        return [values / length for values, length in zip(scores, self._lengths(sessions), strict=True)]
 
     def _lengths(self, sessions: Sessions) -> NDArray[np.float32]:
         """The weights j stand for j/n: divided at the end, where rounding can no longer break a tie of sessions."""
@@ -90,31 +90,31 @@ class VSKNN(Model):
 
     def _votes(self, sessions: Sessions) -> Iterator[tuple[int, int, Ints, NDArray[np.int32], NDArray[np.float64]]]:
         """Runs of sessions first:end, with all votes for items: (first, end, sessions less first, items, votes)."""
-        rows, items, places = latest_places(sessions.last(self.parameters.last_events))
+        rows, items, places = find_latest_places(sessions.last(self.parameters.last_events))
         counts = np.minimum(self.holder_starts[items + 1] - self.holder_starts[items], self.parameters.sample)
         visits = np.bincount(rows, counts, minlength=len(sessions))
-        for first, end in runs(visits / _CHUNK_VISITS + self.n_items / _CHUNK_SCORES):
+        for first, end in split_runs(visits / _CHUNK_VISITS + self.n_items / _CHUNK_SCORES):
             part = slice(*np.searchsorted(rows, (first, end)))
             row, session, strength = self._voters(rows[part] - first, items[part], places[part], counts[part])
             votes = self.held_starts[session + 1] - self.held_starts[session]
-            held = self.held[ranges(self.held_starts[session], votes)]
+            held = self.held[expand_ranges(self.held_starts[session], votes)]
             yield first, end, np.repeat(row, votes), held, np.repeat(strength, votes) * self.boost[held]
 
     def _voters(self, rows: Ints, items: Ints, places: Ints, counts: Ints) -> tuple[Ints, Ints, NDArray[np.float64]]:
         """The k nearest sessions of each row: their rows, their numbers, and n * similarity * decay."""
         width = max(self.n_sessions, 1)
-        visits = np.repeat(rows, counts) * width + self.holders[ranges(self.holder_starts[items], counts)]
+        visits = np.repeat(rows, counts) * width + self.holders[expand_ranges(self.holder_starts[items], counts)]
         # One number sorts many times as fast as an order of two.
         bits = int(self.parameters.last_events).bit_length()
         both = np.sort((visits << bits) + np.repeat(places, counts))
         visits, visit_places = both >> bits, both & ((1 << bits) - 1)
         heads = np.flatnonzero(np.diff(visits, prepend=-1))
-        found = visits[heads]
+        voters = visits[heads]
         similarity = np.add.reduceat(visit_places, heads) if len(heads) else heads
         latest = np.maximum.reduceat(visit_places, heads) if len(heads) else heads
-        self._add_unsampled(found, similarity, latest, rows, items, places, counts)
+        self._add_unsampled(voters, similarity, latest, rows, items, places, counts)
         # One sort by (row, similarity falling, most recent first), then the first k of each row.
-        row, session = np.divmod(found, width)
+        row, session = np.divmod(voters, width)
         most = self.parameters.last_events * (self.parameters.last_events + 1) // 2
         order = np.argsort((row * (most + 1) + most - similarity) * width + session)
         row = row[order]
@@ -127,21 +127,21 @@ class VSKNN(Model):
         return row, session[order], similarity[order] * decay
 
     def _add_unsampled(
-        self, found: Ints, similarity: Ints, latest: Ints, rows: Ints, items: Ints, places: Ints, counts: Ints
+        self, voters: Ints, similarity: Ints, latest: Ints, rows: Ints, items: Ints, places: Ints, counts: Ints
     ) -> None:
         """Add, in place, the items that a found session holds though it is not among the item's m most recent."""
         width = max(self.n_sessions, 1)
         first, end = self.holder_starts[items] + counts, self.holder_starts[items + 1]
         cut = np.flatnonzero(end > first)
-        begins = np.searchsorted(found, rows[cut] * width + self.holders[first[cut] - 1] + 1)
-        ends = np.searchsorted(found, (rows[cut] + 1) * width)
-        for asked, begin, stop in zip(cut.tolist(), begins.tolist(), ends.tolist(), strict=True):
-            older = self.holders[first[asked] : end[asked]]
-            sessions = found[begin:stop] - rows[asked] * width
+        begins = np.searchsorted(voters, rows[cut] * width + self.holders[first[cut] - 1] + 1)
+        ends = np.searchsorted(voters, (rows[cut] + 1) * width)
+        for pair, begin, stop in zip(cut.tolist(), begins.tolist(), ends.tolist(), strict=True):
+            older = self.holders[first[pair] : end[pair]]
+            sessions = voters[begin:stop] - rows[pair] * width
             place = np.minimum(np.searchsorted(older, sessions), len(older) - 1)
             hit = begin + np.flatnonzero(older[place] == sessions)
-            similarity[hit] += places[asked]
-            latest[hit] = np.maximum(latest[hit], places[asked])
+            similarity[hit] += places[pair]
+            latest[hit] = np.maximum(latest[hit], places[pair])
 
     def get_state(self) -> ModelState:
         arrays = {"holder_starts": self.holder_starts, "holders": self.holders}

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention
 
-from endcap.neural.products import FEW, scores_of_all
+from endcap.neural.products import FEW, score_all
 from endcap.neural.sequences import Ints, Sequences
-from endcap.neural.threads import few_threads
+from endcap.neural.threads import limit_threads
 
 _SCORED_EVENTS = 8192  # of sessions that are encoded together
 
@@ -178,7 +178,7 @@ class AttentionNetwork:
         known = torch.zeros(len(sessions.items), self.shape.width, device=self.device)
         lengths = sessions.lengths
         work = min(len(sessions.items), _SCORED_EVENTS) * 3 * self.shape.width**2
-        with torch.inference_mode(), few_threads(work):
+        with torch.inference_mode(), limit_threads(work):
             for length in np.unique(lengths[lengths > 0]).tolist():
                 alike = np.flatnonzero(lengths == length)
                 for begin in range(0, len(alike), max(1, _SCORED_EVENTS // length)):
@@ -196,7 +196,7 @@ class AttentionNetwork:
             return self.known(sessions)[torch.from_numpy(sessions.offsets[1:] - 1)]
         lengths, begins = sessions.lengths[:, None], sessions.offsets[:-1, None]
         events = begins + np.minimum(np.arange(int(lengths.max())), lengths - 1)
-        with torch.inference_mode(), few_threads(events.size * 3 * self.shape.width**2):
+        with torch.inference_mode(), limit_threads(events.size * 3 * self.shape.width**2):
             known = self.encode(self._read(sessions, events))
             return known[torch.arange(len(known)), torch.from_numpy(lengths[:, 0] - 1)]
 
@@ -208,7 +208,7 @@ class AttentionNetwork:
 
     def scores(self, known: Tensor) -> NDArray[np.float32]:
         """Logits of every item: [n, n_items], from [n, width]."""
-        return scores_of_all(known, self.items, self.bias)
+        return score_all(known, self.items, self.bias)
 
     def _block(self, block: str, known: Tensor, sees: Tensor, first: Tensor | None, second: Tensor | None) -> Tensor:
         """Attention, then two layers event by event; each adds to what is known."""
@@ -219,8 +219,8 @@ class AttentionNetwork:
         )
         query, key, value = taken.view(rows, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
         mask = torch.where(sees, by_distance(weights[f"{block}distance"], length), -math.inf).to(query.dtype)
-        seen = scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).reshape(known.shape)
-        known = known + _times(linear(seen, weights[f"{block}gather"], weights[f"{block}gather_bias"]), first)
+        attended = scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).reshape(known.shape)
+        known = known + _times(linear(attended, weights[f"{block}gather"], weights[f"{block}gather_bias"]), first)
         risen = gelu(
             linear(self._norm(f"{block}before_layers", known), weights[f"{block}rise"], weights[f"{block}rise_bias"])
         )

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from endcap.neural.dropout import factors
-from endcap.neural.negatives import Negatives
-from endcap.neural.packing import PADDING, packed
-from endcap.neural.sequences import Pieces, Sequences
+from endcap.neural.dropout import draw_factors
+from endcap.neural.negatives import NegativeSampler
+from endcap.neural.packing import PADDING, pack_rows
+from endcap.neural.sequences import SequencePieces, Sequences
 
 _MOST_STEPS = 64
 _BLOCK_NUMBERS = 8_000_000
@@ -61,7 +61,7 @@ class AttentionBlocks:
         self,
         sessions: Sequences,
         n_items: int,
-        negatives: Negatives,
+        negatives: NegativeSampler,
         *,
         batch: int,
         longest: int,
@@ -72,7 +72,7 @@ class AttentionBlocks:
         """batch: pieces a step, on average. dropped: (places of dropout, width of the network)."""
         self.negatives, self.dropout, self.dropped = negatives, dropout, dropped
         self.n_items, self.device = n_items, device
-        self.pieces = Pieces.of(sessions.offsets, longest)
+        self.pieces = SequencePieces.of(sessions.offsets, longest)
         self.targets = int(self.pieces.lengths.sum())
         self.width = int(self.pieces.lengths.max(initial=1))
         count = len(self.pieces.lengths)
@@ -90,7 +90,7 @@ class AttentionBlocks:
         """The blocks of an epoch (from 0): every piece once, in an order of its own."""
         rng = np.random.Generator(np.random.SFC64([seed, number]))
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
-        rows = packed(self.pieces, self.width, self.rows, rng)
+        rows = pack_rows(self.pieces, self.width, self.rows, rng)
         shape = (-1, self.rows, self.width)
         events, segments = (
             torch.from_numpy(values).view(shape).to(self.device) for values in (rows.events, rows.segments)
@@ -118,4 +118,4 @@ class AttentionBlocks:
         if self.dropout == 0.0:
             return torch.empty(steps, 0, device=self.device)
         places, width = self.dropped
-        return factors((steps, places, self.rows, self.width, width), self.dropout, self.device, rng, generator)
+        return draw_factors((steps, places, self.rows, self.width, width), self.dropout, self.device, rng, generator)

@@ -18,12 +18,12 @@ from torch.nn.functional import logsigmoid, softplus
 
 from endcap.neural.attention import AttentionNetwork
 from endcap.neural.attention_blocks import AttentionBatch, AttentionBlocks
-from endcap.neural.capture import Eager, Replayed
-from endcap.neural.negatives import Negatives
-from endcap.neural.optimisers import Adam, Dense, Table, combine
+from endcap.neural.cuda_graphs import EagerSteps, ReplayedSteps
+from endcap.neural.negatives import NegativeSampler
+from endcap.neural.optimisers import Adam, DenseOptimiser, TableOptimiser, combine
 from endcap.neural.scratch import Scratch
 from endcap.neural.sequences import Sequences
-from endcap.neural.threads import few_threads
+from endcap.neural.threads import limit_threads
 
 _TABLE_SHARE = 4  # from so many times as many items as a step touches on, rows are updated alone
 
@@ -41,22 +41,22 @@ class AttentionTraining:
     dropout: float = 0.3
 
 
-def sampled_softmax(own: Tensor, others: Tensor) -> Tensor:
+def sampled_softmax(own: Tensor, rivals: Tensor) -> Tensor:
     """Cross-entropy of each target: [t], from its score [t] and those of its competitors [t, n].
 
     Where the log of how often it is drawn was taken off each competitor's score, and -inf stands at the target
     itself, exp of own and others is an unbiased estimate of the softmax's sum over all items: the logQ correction
     (Bengio and Senécal, 2008), without the target, which is always there.
     """
-    return torch.logaddexp(own, torch.logsumexp(others, dim=1)) - own
+    return torch.logaddexp(own, torch.logsumexp(rivals, dim=1)) - own
 
 
-def calibrated_bce(own: Tensor, others: Tensor, beta: float) -> Tensor:
+def calibrated_bce(own: Tensor, rivals: Tensor, beta: float) -> Tensor:
     """gBCE of each target: [t] (Petrov and Macdonald, 2023, equation 10), -inf for no competitor."""
-    return softplus(others).sum(dim=1) - beta * logsigmoid(own)
+    return softplus(rivals).sum(dim=1) - beta * logsigmoid(own)
 
 
-def calibration_power(share: float, calibration: float) -> float:
+def compute_calibration_power(share: float, calibration: float) -> float:
     """beta of gBCE (equation 15), from the share of all items that a target competes with and t."""
     return share * (calibration * (1 - 1 / share) + 1 / share)
 
@@ -73,19 +73,19 @@ class AttentionAdam:
         n_items, width = network.items.shape
         rule = Adam(rate, betas=(0.9, 0.98))
         rows = torch.cat([network.items, network.bias[:, None]], dim=1)
-        others = network.dense()
-        flat = [values.reshape(-1) for values in others.values()]
-        self.table: Table | None = None
+        rivals = network.dense()
+        flat = [values.reshape(-1) for values in rivals.values()]
+        self.table: TableOptimiser | None = None
         if n_items >= _TABLE_SHARE * touched:
-            self.table = Table(rows, rule)
+            self.table = TableOptimiser(rows, rule)
             self._place = torch.zeros(n_items + 1, dtype=torch.int64, device=rows.device)
             self._scratch = Scratch(rows.device)
         else:
             flat.append(torch.cat([rows, rows.new_zeros(1, width + 1)]).view(-1))
-        self.dense = Dense(torch.cat(flat), rule)
+        self.dense = DenseOptimiser(torch.cat(flat), rule)
         parts = torch.split_with_sizes(self.dense.values, [len(values) for values in flat])
         self._leaves = []
-        for (name, values), part in zip(others.items(), parts, strict=False):
+        for (name, values), part in zip(rivals.items(), parts, strict=False):
             network.weights[name] = part.view(values.shape).requires_grad_()
             self._leaves.append(network.weights[name])
         if self.table is None:
@@ -148,7 +148,7 @@ class AttentionTrainer:
         self.network, self.settings, self.seed = network, settings, seed
         shape, self.device = network.shape, network.device
         events = np.bincount(sessions.items, minlength=shape.n_items)
-        negatives = Negatives(events, settings.negatives_alpha, settings.negatives)
+        negatives = NegativeSampler(events, settings.negatives_alpha, settings.negatives)
         self.blocks = AttentionBlocks(
             sessions,
             shape.n_items,
@@ -164,10 +164,12 @@ class AttentionTrainer:
         self.overstated = torch.from_numpy(np.log(np.maximum(negatives.expected, 1e-30), dtype=np.float32))
         self.overstated = self.overstated.to(self.device)
         share = min(1.0, negatives.count / max(1, shape.n_items - 1))
-        self.beta = calibration_power(share, settings.calibration) if share else 1.0
+        self.beta = compute_calibration_power(share, settings.calibration) if share else 1.0
         self.total = torch.zeros((), device=self.device)
         most = self.blocks.steps_of_a_block()
-        self.run = Replayed(self.step, graph=True, most=most) if self.device.type == "cuda" else Eager(self.step)
+        self.run = (
+            ReplayedSteps(self.step, graph=True, most=most) if self.device.type == "cuda" else EagerSteps(self.step)
+        )
         self.work = positions * shape.width * max(negatives.count, 4 * shape.width)
 
     def epoch(self, number: int) -> float:
@@ -175,7 +177,7 @@ class AttentionTrainer:
         if not self.blocks.targets:
             return 0.0
         self.total.zero_()
-        with few_threads(self.work):
+        with limit_threads(self.work):
             for block in self.blocks.epoch(self.seed, number):
                 self.run(block)
         return float(self.total) / self.blocks.targets
@@ -186,9 +188,9 @@ class AttentionTrainer:
         targets = batch.targets.view(-1)
         ids = torch.cat([batch.items.view(-1), targets, batch.negatives])
         fetched = self.adam.fetch(ids)
-        coming, own, others = fetched[:count], fetched[count : 2 * count], fetched[2 * count :]
-        known, scores = self._scores(batch, coming[:, :-1], others[:, :-1])
-        scores = scores + others[:, -1]
+        coming, own, rivals = fetched[:count], fetched[count : 2 * count], fetched[2 * count :]
+        known, scores = self._scores(batch, coming[:, :-1], rivals[:, :-1])
+        scores = scores + rivals[:, -1]
         own_score = (known * own[:, :-1]).sum(dim=1) + own[:, -1]
         itself = targets[:, None] == batch.negatives
         if self.settings.loss == "gbce":
@@ -201,13 +203,13 @@ class AttentionTrainer:
         self.adam.update(ids, torch.autograd.grad(loss / count, self.adam.leaves))
         self.total += loss.detach()
 
-    def _scores(self, batch: AttentionBatch, coming: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    def _scores(self, batch: AttentionBatch, coming: Tensor, rivals: Tensor) -> tuple[Tensor, Tensor]:
         """What is known after each event, [events, width], and the negatives' scores without bias, [events, n]."""
         # Nothing is used twice, so there is nothing to cache; a CUDA graph must not hold on to what was.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda", cache_enabled=False):
-            there = batch.items.clamp(max=self.network.shape.n_items - 1)
-            inputs = self.network.inputs(coming.view(*batch.items.shape, -1), there, batch.codes)
+            inputs = batch.items.clamp(max=self.network.shape.n_items - 1)
+            inputs = self.network.inputs(coming.view(*batch.items.shape, -1), inputs, batch.codes)
             dropout = batch.dropout if batch.dropout.numel() else None
             known = self.network.encode(inputs, batch.segments, dropout).view(len(coming), -1)
-            scores = known @ others.T
+            scores = known @ rivals.T
         return known.float(), scores.float()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-def factors(
+def draw_factors(
     shape: tuple[int, ...], rate: float, device: torch.device, rng: np.random.Generator, generator: torch.Generator
 ) -> Tensor:
     """What to multiply by: 0 at the given rate, else 1 / (1 - rate). On a device other than a CPU `generator` draws."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import linear, relu
 
-from endcap.neural.threads import few_threads
+from endcap.neural.threads import limit_threads
 
 Ints = NDArray[np.int64]
 _SCORED_NUMBERS = 8_000_000  # of the widest layer, worked on at a time
@@ -105,12 +105,12 @@ class Factors:
         noise: what the MLP's hidden layers are multiplied by, by layer (dropout).
         """
         shape = self.shape
-        found = parts["out.bias"].expand(len(users), items.shape[1])
+        logits = parts["out.bias"].expand(len(users), items.shape[1])
         product, layered = parts["out"][: shape.product], parts["out"][shape.product :]
         if shape.product:
             weighed, theirs = users[:, : shape.product] * product, items[..., : shape.product]
             # Of few items each with its own user a batch of tiny matrix products would be slower than the sum.
-            found = found + (weighed @ theirs[0].T if len(items) == 1 else (weighed[:, None] * theirs).sum(dim=2))
+            logits = logits + (weighed @ theirs[0].T if len(items) == 1 else (weighed[:, None] * theirs).sum(dim=2))
         if shape.read:
             hidden = linear(users[:, shape.product :], parts["user"], parts["layer.0.bias"])[:, None]
             hidden = relu(hidden + linear(items[..., shape.product :], parts["item"]))
@@ -118,8 +118,8 @@ class Factors:
             for number in range(1, len(shape.layers)):
                 hidden = relu(linear(hidden, parts[f"layer.{number}"], parts[f"layer.{number}.bias"]))
                 hidden = hidden * noise[str(number)] if noise else hidden
-            found = found + hidden @ layered
-        return found
+            logits = logits + hidden @ layered
+        return logits
 
     def scores(self, users: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits of every item for user embeddings float32 [r, e]: float32 [r, n]."""
@@ -128,11 +128,11 @@ class Factors:
         columns = max(1, min(len(self.items), _SCORED_NUMBERS // widest))
         rows = max(1, _SCORED_NUMBERS // (widest * columns))
         parts = self.parts(self.dense)
-        with torch.inference_mode(), few_threads(min(rows, len(users)) * columns * widest * self.shape.width):
+        with torch.inference_mode(), limit_threads(min(rows, len(users)) * columns * widest * self.shape.width):
             for begin in range(0, len(users), rows):
-                asked = torch.from_numpy(users[begin : begin + rows]).to(self.device)
+                rows_of_users = torch.from_numpy(users[begin : begin + rows]).to(self.device)
                 for left in range(0, len(self.items), columns):
-                    part = self.logits(asked, self.items[None, left : left + columns], parts)
+                    part = self.logits(rows_of_users, self.items[None, left : left + columns], parts)
                     scores[begin : begin + rows, left : left + columns] = part.cpu().numpy()
         return scores
 
@@ -140,11 +140,11 @@ class Factors:
         self, users: NDArray[np.float32], items: Sequence[NDArray[np.int32]]
     ) -> list[NDArray[np.float32]]:
         """Logits of items[i] for user embedding i: float32 [len(items[i])] each."""
-        counts = [len(asked) for asked in items]
+        counts = [len(indices) for indices in items]
         pairs = np.concatenate([np.zeros(0, np.int32), *items]).astype(np.int64)
         widest = max((1, *(self.shape.layers if self.shape.read else ())))
-        with torch.inference_mode(), few_threads(len(pairs) * widest * self.shape.width):
-            asked = torch.from_numpy(np.repeat(users, counts, axis=0)).to(self.device)
+        with torch.inference_mode(), limit_threads(len(pairs) * widest * self.shape.width):
+            repeated = torch.from_numpy(np.repeat(users, counts, axis=0)).to(self.device)
             theirs = self.items[torch.from_numpy(pairs).to(self.device)][:, None]
-            logits = self.logits(asked, theirs, self.parts(self.dense))[:, 0].cpu()
+            logits = self.logits(repeated, theirs, self.parts(self.dense))[:, 0].cpu()
             return [part.numpy() for part in torch.split(logits, counts)]

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from endcap.neural.factors import Factors
-from endcap.neural.optimisers import Adam, Dense, Table, combine
+from endcap.neural.optimisers import Adam, DenseOptimiser, TableOptimiser, combine
 from endcap.neural.scratch import Scratch
-from endcap.neural.threads import few_threads
+from endcap.neural.threads import limit_threads
 
 Ints = NDArray[np.int64]
 _BLOCK_DRAWS = 2_000_000  # negatives that are drawn together
@@ -46,7 +46,7 @@ class Pairs:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def had(self, users: Ints, items: Ints) -> NDArray[np.bool_]:
+    def contains(self, users: Ints, items: Ints) -> NDArray[np.bool_]:
         """Whether a user had an item."""
         keys = users * self.n_items + items
         place = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
@@ -60,12 +60,12 @@ class Pairs:
         """
         owner = np.repeat(users, count)
         drawn = self.known[rng.integers(len(self.known), size=len(owner))]
-        wrong = np.flatnonzero(self.had(owner, drawn))
+        wrong = np.flatnonzero(self.contains(owner, drawn))
         for _ in range(_ROUNDS):
             if not len(wrong):
                 break
             drawn[wrong] = self.known[rng.integers(len(self.known), size=len(wrong))]
-            wrong = wrong[self.had(owner[wrong], drawn[wrong])]
+            wrong = wrong[self.contains(owner[wrong], drawn[wrong])]
         drawn[wrong] = -1
         return drawn.reshape(len(users), count)
 
@@ -80,8 +80,8 @@ class FactorsTrainer:
     def __init__(self, network: Factors, pairs: Pairs, settings: FactorsTraining, seed: int) -> None:
         self.network, self.pairs, self.settings, self.seed = network, pairs, settings, seed
         rule = Adam(settings.learning_rate, weight_decay=settings.weight_decay)
-        self.users, self.items = Table(network.users, rule), Table(network.items, rule)
-        self.dense = Dense(network.dense.clone(), rule)
+        self.users, self.items = TableOptimiser(network.users, rule), TableOptimiser(network.items, rule)
+        self.dense = DenseOptimiser(network.dense.clone(), rule)
         self.rows = max(1, settings.batch // (1 + settings.negatives))
         self._share()
         self._scratch = {"users": Scratch(network.device), "items": Scratch(network.device)}
@@ -123,7 +123,7 @@ class FactorsTrainer:
         noise = torch.Generator(self.network.device).manual_seed(int(rng.integers(2**62)))
         total = torch.zeros((), device=self.network.device)
         weight = 0.0
-        with few_threads(self.settings.batch * self.network.shape.embedding * max(self.network.shape.layers)):
+        with limit_threads(self.settings.batch * self.network.shape.embedding * max(self.network.shape.layers)):
             for users, items, weights, sum_of_weights in self._steps(rng):
                 total += self._step(users, items, weights, noise)
                 weight += sum_of_weights
@@ -167,7 +167,7 @@ class FactorsTrainer:
         self.dense.update(of_dense)
         return loss.detach()
 
-    def _update(self, name: str, table: Table, ids: Tensor, gradient: Tensor) -> None:
+    def _update(self, name: str, table: TableOptimiser, ids: Tensor, gradient: Tensor) -> None:
         rows, total = combine(ids, gradient, self._places[name], table.padding)
         scratch = self._scratch[name]
         before = scratch("before", len(rows), *table.memory.shape[1:])

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from endcap.neural.products import scores_of_all
-from endcap.neural.sequences import Ints, Sequences, side_by_side
-from endcap.neural.threads import few_threads
+from endcap.neural.products import score_all
+from endcap.neural.sequences import Ints, Sequences, lay_out_lanes
+from endcap.neural.threads import limit_threads
 
 EVENT, ITEM = "feature.", "item-feature."
 
@@ -111,11 +111,11 @@ class GRUNetwork:
 
     def hidden(self, sessions: Sequences) -> Tensor:
         """The hidden state after each event: [e, width], in the order of the events."""
-        order, starts = side_by_side(sessions.lengths)
+        order, starts = lay_out_lanes(sessions.lengths)
         events = torch.from_numpy(order).to(self.device)
         items = torch.from_numpy(sessions.items.astype(np.int64)).to(self.device)[events]
         gru = [self.weights[f"gru.{name}"] for name in ("input", "hidden", "input_bias", "hidden_bias")]
-        with torch.inference_mode(), few_threads(3 * len(items) * self.width * self.width):
+        with torch.inference_mode(), limit_threads(3 * len(items) * self.width * self.width):
             inputs = self.items[items]
             for name, codes in self.codes.items():
                 inputs += self.weights[f"{ITEM}{name}"][codes[items]]
@@ -131,4 +131,4 @@ class GRUNetwork:
 
     def scores(self, hidden: Tensor) -> NDArray[np.float32]:
         """Scores of every item in each state [n, width]: float32 [n, n_items]."""
-        return scores_of_all(hidden, self.output, self.bias)
+        return score_all(hidden, self.output, self.bias)

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from endcap.neural.dropout import factors
+from endcap.neural.dropout import draw_factors
 from endcap.neural.losses import NEVER
-from endcap.neural.negatives import Negatives
+from endcap.neural.negatives import NegativeSampler
 from endcap.neural.parallel import Exchange
-from endcap.neural.sequences import Ints, Lanes, Pieces, Sequences
+from endcap.neural.sequences import Ints, Lanes, SequencePieces, Sequences
 
 _MOST_STEPS = 256
 _BLOCK_NUMBERS = 8_000_000
@@ -29,7 +29,7 @@ _COUNTED = 6
 
 
 @dataclass(frozen=True)
-class Batch:
+class GRUBatch:
     """One step, or with one more dimension in front a block of them. L lanes (this worker's), C columns (competitors),
     M rows (items whose embeddings the step reads and changes; the columns are the first C of them).
 
@@ -58,21 +58,21 @@ class Batch:
         return len(self.rows)
 
     def tensors(self) -> list[Tensor]:
-        return [*(getattr(self, one.name) for one in fields(self) if one.name != "codes"), *self.codes.values()]
+        return [*(getattr(self, entry.name) for entry in fields(self) if entry.name != "codes"), *self.codes.values()]
 
-    def like(self, tensors: Sequence[Tensor]) -> Batch:
+    def like(self, tensors: Sequence[Tensor]) -> GRUBatch:
         """A batch of other tensors, in the order of `tensors()`."""
         plain = len(fields(self)) - 1
         codes = dict(zip(self.codes, tensors[plain:], strict=True))
-        return Batch(*tensors[:plain], codes)  # type: ignore[call-arg, arg-type]
+        return GRUBatch(*tensors[:plain], codes)  # type: ignore[call-arg, arg-type]
 
-    def steps(self) -> Iterator[Batch]:
+    def steps(self) -> Iterator[GRUBatch]:
         """A block's steps, as views."""
         return map(self.like, zip(*(values.unbind(0) for values in self.tensors()), strict=True))
 
 
 @dataclass(frozen=True)
-class BlockSettings:
+class GRUBlockSettings:
     """lanes: sessions side by side, over all workers. width: of the network. separate: whether what goes in has a table
     of its own. logq: how much of the sampling's bias is taken off, of 1. longest: events of a piece."""
 
@@ -85,7 +85,7 @@ class BlockSettings:
     longest: int
 
 
-class Blocks:
+class GRUBlocks:
     """The blocks of an epoch. Everything random in it comes from (seed, epoch)."""
 
     def __init__(
@@ -93,19 +93,19 @@ class Blocks:
         train: Sequences,
         item_codes: Mapping[str, Ints],
         n_items: int,
-        negatives: Negatives,
-        settings: BlockSettings,
+        negatives: NegativeSampler,
+        settings: GRUBlockSettings,
         exchange: Exchange,
         device: torch.device,
     ) -> None:
         self.n_items, self.negatives, self.settings, self.device = n_items, negatives, settings, device
-        self.pieces = Pieces.of(train.offsets, settings.longest)
+        self.pieces = SequencePieces.of(train.offsets, settings.longest)
         self.transitions = int(self.pieces.lengths.sum())
         self._first = torch.from_numpy(self.pieces.first).to(device)
         self._lengths = torch.from_numpy(self.pieces.lengths).to(device)
         self.lanes = settings.lanes
         share = self.lanes // exchange.world
-        self.mine = slice(exchange.rank * share, (exchange.rank + 1) * share)
+        self.own_lanes = slice(exchange.rank * share, (exchange.rank + 1) * share)
         self.counted = device.type == "cpu" and n_items <= _COUNTED * negatives.count
         targets = train.targets
         popularity = np.bincount(targets, minlength=n_items) / max(len(targets), 1)
@@ -126,7 +126,7 @@ class Blocks:
             most = min(most, _COUNTED_NUMBERS // self.n_items)
         return int(np.clip(most, 1, _MOST_STEPS))
 
-    def epoch(self, seed: int, number: int) -> Iterator[Batch]:
+    def epoch(self, seed: int, number: int) -> Iterator[GRUBatch]:
         """The blocks of an epoch (from 0): every transition once, in an order of its own."""
         rng = np.random.Generator(np.random.SFC64([seed, number]))
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
@@ -140,23 +140,23 @@ class Blocks:
 
     def _block(
         self, events: Tensor, fresh: Tensor, active: Tensor, rng: np.random.Generator, generator: torch.Generator
-    ) -> Batch:
+    ) -> GRUBatch:
         steps = len(events)
         inputs, targets = self.items[events], self.items[(events + 1).clamp_(max=len(self.items) - 1)]
         compete = self._counted if self.counted else self._drawn
         rows, offset, own, aims, entering = compete(inputs, targets, active, rng, generator)
-        codes = {name: values[events[:, self.mine]] for name, values in self.event_codes.items()}
-        codes |= {name: values[inputs[:, self.mine]] for name, values in self.item_codes.items()}
-        return Batch(
+        codes = {name: values[events[:, self.own_lanes]] for name, values in self.event_codes.items()}
+        codes |= {name: values[inputs[:, self.own_lanes]] for name, values in self.item_codes.items()}
+        return GRUBatch(
             rows,
             offset[:, None, :],
             own,
             aims,
             entering,
             inputs,
-            targets[:, self.mine, None],
-            (~fresh[:, self.mine, None]).float(),
-            active[:, self.mine, None].float() / self.lanes,
+            targets[:, self.own_lanes, None],
+            (~fresh[:, self.own_lanes, None]).float(),
+            active[:, self.own_lanes, None].float() / self.lanes,
             self._dropout(steps, self.settings.dropout_embedding, rng, generator),
             self._dropout(steps, self.settings.dropout_hidden, rng, generator),
             codes,
@@ -172,7 +172,7 @@ class Blocks:
         offset = self.correction[columns]
         offset[:, :lanes][~active] = NEVER
         rows = columns if self.settings.separate else torch.cat([columns, inputs], 1)
-        lane = torch.arange(lanes, device=self.device)[self.mine]
+        lane = torch.arange(lanes, device=self.device)[self.own_lanes]
         own = torch.zeros(steps, len(lane), device=self.device)
         aims = (lane - lane[:1]) * columns.shape[1] + lane
         entering = lane + columns.shape[1]
@@ -188,34 +188,34 @@ class Blocks:
         keys = aimed + step * self.n_items
         counts = self.negatives.counts(steps, rng).ravel()
         counts += np.bincount(keys[~ended], minlength=len(counts)).astype(np.int32)
-        there = counts > 0
-        there[keys] = True
+        counted = counts > 0
+        counted[keys] = True
         coming = inputs.numpy() + step * self.n_items
         if not self.settings.separate:
-            there[coming] = True
-        found = np.flatnonzero(there)
-        row = found // self.n_items
+            counted[coming] = True
+        positions = np.flatnonzero(counted)
+        row = positions // self.n_items
         each = np.bincount(row, minlength=steps)
         width = -(-int(each.max()) // 16) * 16
-        place = np.arange(len(found)) - np.repeat(np.cumsum(each) - each, each) + row * width
+        place = np.arange(len(positions)) - np.repeat(np.cumsum(each) - each, each) + row * width
         rows = np.full(steps * width, self.n_items)
-        rows[place] = found - row * self.n_items
+        rows[place] = positions - row * self.n_items
         offset = np.full(steps * width, NEVER, dtype=np.float32)
-        drawn = counts[found]
+        drawn = counts[positions]
         known = drawn > 0
         offset[place[known]] = _LOG[np.minimum(drawn[known], len(_LOG) - 1)]
         offset[place[known]] += self.correction.numpy()[rows[place[known]]]
         column = np.empty(len(counts), dtype=np.int32)
-        column[found] = place - row * width
+        column[positions] = place - row * width
         own = -_LOG[np.clip(counts[keys], 1, len(_LOG) - 1)]
         aims = column[keys] + np.arange(lanes) * width
-        mine = self.mine
+        own_lanes = self.own_lanes
         return (
             torch.from_numpy(rows.reshape(steps, width)),
             torch.from_numpy(offset.reshape(steps, width)),
-            torch.from_numpy(own[:, mine]),
-            torch.from_numpy(aims[:, mine] - mine.start * width).long(),
-            torch.from_numpy(column[coming][:, mine]).long(),
+            torch.from_numpy(own[:, own_lanes]),
+            torch.from_numpy(aims[:, own_lanes] - own_lanes.start * width).long(),
+            torch.from_numpy(column[coming][:, own_lanes]).long(),
         )
 
     def _dropout(self, steps: int, rate: float, rng: np.random.Generator, generator: torch.Generator) -> Tensor:
@@ -223,7 +223,7 @@ class Blocks:
         if rate == 0.0:
             return torch.empty(steps, 0, device=self.device)
         shape = (steps, self.lanes, self.settings.width)
-        return factors(shape, rate, self.device, rng, generator)[:, self.mine]
+        return draw_factors(shape, rate, self.device, rng, generator)[:, self.own_lanes]
 
 
 _LOG = np.log(np.maximum(np.arange(1 << 16), 1)).astype(np.float32)

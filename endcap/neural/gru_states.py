@@ -56,7 +56,7 @@ class GRUStates:
         self._item_features = [(codes, weights[f"{ITEM}{name}"] @ self._input) for name, codes in self._codes.items()]
         self._features = {name: weights[f"{EVENT}{name}"] @ self._input for name in network.features}
         self._key_bytes = 4 * (1 + len(self._features))
-        self._recent = Recent(KEPT_BYTES // (4 * width + _ENTRY_BYTES))
+        self._recent = RecentStates(KEPT_BYTES // (4 * width + _ENTRY_BYTES))
         small = 3 * self._items.nbytes <= table_bytes
         self._table = self._multiplied(np.arange(len(self._items))) if small else None
 
@@ -65,17 +65,17 @@ class GRUStates:
         after = np.zeros((len(sessions), self.width), dtype=np.float32)
         ahead, keys = sessions.lengths, self._keys(sessions)
         for row, key in enumerate(keys):
-            seen, state = self._recent.longest(key, self._key_bytes)
+            matched, state = self._recent.longest(key, self._key_bytes)
             if state is not None:
-                after[row], ahead[row] = state, ahead[row] - seen
+                after[row], ahead[row] = state, ahead[row] - matched
         order = np.argsort(-ahead, kind="stable")[: np.count_nonzero(ahead)]
         if len(order):
             events, running = _to_one_end(ahead[order], sessions.offsets[1:][order])
             state = after[order]
             self._run(self._coming(sessions, events), running, state)
             after[order] = state
-            for row, one in zip(order.tolist(), state, strict=True):
-                self._recent.keep(keys[row], one.copy())
+            for row, values in zip(order.tolist(), state, strict=True):
+                self._recent.keep(keys[row], values.copy())
         return after
 
     def _keys(self, sessions: Sequences) -> list[bytes]:
@@ -139,7 +139,7 @@ class GRUStates:
             add(own, new, own)
 
 
-class Recent:
+class RecentStates:
     """States by what led to them: the last `size` of them, and up to as many before these.
 
     Two dictionaries, of which the older is let go of when the younger is full, need neither an order nor a lock: each

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from endcap.neural.gru import GRUNetwork
-from endcap.neural.gru_blocks import Batch
+from endcap.neural.gru_blocks import GRUBatch
 from endcap.neural.losses import NEVER, Loss
-from endcap.neural.optimisers import Dense, Rule, Table, combine
+from endcap.neural.optimisers import DenseOptimiser, TableOptimiser, UpdateRule, combine
 from endcap.neural.parallel import Exchange
 from endcap.neural.scratch import Scratch
 
@@ -25,17 +25,17 @@ _ALIGNED = 16
 class GRUWeights:
     """The network's weights as the optimiser keeps them. `network()` is a view of them, not a copy."""
 
-    def __init__(self, network: GRUNetwork, rule: Rule) -> None:
+    def __init__(self, network: GRUNetwork, rule: UpdateRule) -> None:
         self.shape, self.codes = network.shape, network.codes
         self.known = torch.isfinite(network.bias)
         dense = self.shape.dense()
-        self.dense = Dense(torch.cat([network.weights[name].reshape(-1) for name in dense]), rule)
+        self.dense = DenseOptimiser(torch.cat([network.weights[name].reshape(-1) for name in dense]), rule)
         width = self.shape.width
         scored = network.items.new_zeros(self.shape.n_items, -(-(width + 1) // _ALIGNED) * _ALIGNED)
         scored[:, :width] = network.output
         scored[:, width] = torch.where(self.known, network.bias, 0.0)
-        self.scored = Table(scored, rule)
-        self.entering = Table(network.items, rule) if self.shape.separate else None
+        self.scored = TableOptimiser(scored, rule)
+        self.entering = TableOptimiser(network.items, rule) if self.shape.separate else None
         self.views = self.split(self.dense.values)
 
     def split(self, vector: Tensor) -> dict[str, Tensor]:
@@ -91,7 +91,7 @@ class GRUStep:
         weights: GRUWeights,
         loss: Loss,
         lanes: int,
-        mine: slice,
+        own_lanes: slice,
         exchange: Exchange,
         *,
         repeated: bool,
@@ -105,12 +105,12 @@ class GRUStep:
             repeated,
             precision,
         )
-        self.mine, self.lanes, self.width = mine, lanes, weights.shape.width
+        self.own_lanes, self.lanes, self.width = own_lanes, lanes, weights.shape.width
         self.device = weights.dense.values.device
         self.scratch = Scratch(self.device)
         self.gradient = torch.zeros_like(weights.dense.values)
         self.by_name = weights.split(self.gradient)
-        self.hidden = torch.zeros(mine.stop - mine.start, self.width, device=self.device)
+        self.hidden = torch.zeros(own_lanes.stop - own_lanes.start, self.width, device=self.device)
         self.total = torch.zeros((), device=self.device, dtype=torch.float64)
         self._place = torch.zeros(weights.shape.n_items + 1 if repeated else 0, device=self.device, dtype=torch.int64)
         self._place_in = torch.zeros(
@@ -122,13 +122,13 @@ class GRUStep:
         self.hidden.zero_()
         self.total.zero_()
 
-    def __call__(self, batch: Batch) -> None:
+    def __call__(self, batch: GRUBatch) -> None:
         """One step."""
         gradients = self.gradients(batch)
         self.exchange.sum(*gradients.tensors())
         self.update(batch, gradients)
 
-    def update(self, batch: Batch, gradients: Gradients) -> None:
+    def update(self, batch: GRUBatch, gradients: Gradients) -> None:
         """Change the weights by the gradients of a batch, summed over the workers."""
         weights, scored = self.weights, self.weights.scored
         weights.dense.update(gradients.dense)
@@ -142,7 +142,7 @@ class GRUStep:
             inputs, by_inputs = combine(batch.inputs, gradients.entering, self._place_in, table.padding)
             table.update(inputs, by_inputs, before, self.scratch)
 
-    def gradients(self, batch: Batch) -> Gradients:
+    def gradients(self, batch: GRUBatch) -> Gradients:
         """The gradients of a batch by the weights as they are; the hidden state goes on."""
         width, weights, scratch = self.width, self.weights, self.scratch
         lanes, columns = len(self.hidden), batch.offset.shape[1]
@@ -181,11 +181,11 @@ class GRUStep:
         self.hidden.copy_(going)
         return Gradients(self.gradient, by_rows, self._enter(batch, by_coming, by_rows))
 
-    def _fetched(self, batch: Batch) -> Tensor:
+    def _fetched(self, batch: GRUBatch) -> Tensor:
         table = self.weights.scored
         return self.scratch("rows", len(batch.rows), *table.memory.shape[1:])
 
-    def _offset(self, batch: Batch) -> Tensor:
+    def _offset(self, batch: GRUBatch) -> Tensor:
         """What is added to scores: [1, C], or [lanes, C] where a lane's target may stand in other columns too."""
         if not self.repeated:
             return batch.offset
@@ -198,7 +198,7 @@ class GRUStep:
         offset.view(-1).index_copy_(0, batch.aims, own[:, 0])
         return offset
 
-    def _coming(self, batch: Batch, rows: Tensor) -> Tensor:
+    def _coming(self, batch: GRUBatch, rows: Tensor) -> Tensor:
         """What goes into the GRU: [lanes, width]."""
         lanes, width, table = len(self.hidden), self.width, self.weights.entering
         coming = self.scratch("coming", lanes, width)
@@ -209,7 +209,7 @@ class GRUStep:
         else:
             before = self.scratch("entering.rows", len(batch.inputs), 1 + table.rule.parts, width)
             table.fetch(batch.inputs, before)
-            coming.copy_(before[self.mine, 0])
+            coming.copy_(before[self.own_lanes, 0])
         for name, codes in batch.codes.items():
             coming.add_(self.weights.views[name].index_select(0, codes))
         return coming.mul_(batch.coming) if batch.coming.numel() else coming
@@ -269,7 +269,7 @@ class GRUStep:
         self._product(d_input, gates.input, by_coming)
         return whole
 
-    def _enter(self, batch: Batch, whole: Tensor, by_rows: Tensor) -> Tensor | None:
+    def _enter(self, batch: GRUBatch, whole: Tensor, by_rows: Tensor) -> Tensor | None:
         """Hand on the gradient by what came in, as wide as a row: to features, and to the items."""
         by_coming = whole[:, : self.width]
         if batch.coming.numel():
@@ -280,7 +280,7 @@ class GRUStep:
             by_rows.index_add_(0, batch.entering, whole)
             return None
         by_entering = self.scratch("by_entering", self.lanes, self.width).zero_()
-        by_entering[self.mine] = by_coming
+        by_entering[self.own_lanes] = by_coming
         return by_entering
 
     def _operand(self, name: str, values: Tensor) -> Tensor:

@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from endcap.neural.capture import Eager, Replayed
+from endcap.neural.cuda_graphs import EagerSteps, ReplayedSteps
 from endcap.neural.gru import GRUNetwork
-from endcap.neural.gru_blocks import Blocks, BlockSettings
+from endcap.neural.gru_blocks import GRUBlocks, GRUBlockSettings
 from endcap.neural.gru_step import GRUStep, GRUWeights
 from endcap.neural.losses import BPRMax, CrossEntropy, Loss
-from endcap.neural.negatives import Negatives
+from endcap.neural.negatives import NegativeSampler
 from endcap.neural.optimisers import Adagrad
-from endcap.neural.parallel import Alone, Exchange
+from endcap.neural.parallel import Exchange, SingleWorker
 from endcap.neural.sequences import Sequences
-from endcap.neural.threads import few_threads
+from endcap.neural.threads import limit_threads
 
 _WIDE = 256
 
@@ -65,20 +65,20 @@ class GRUTrainer:
     ) -> None:
         """network: where training starts from, on the device to train on. Raises ValueError where the lanes cannot be
         shared out evenly among the workers."""
-        self.settings, self.seed, self.exchange = settings, seed, exchange or Alone()
+        self.settings, self.seed, self.exchange = settings, seed, exchange or SingleWorker()
         device, shape = network.device, network.shape
         self.weights = GRUWeights(network, Adagrad(settings.learning_rate, settings.momentum))
         events = np.bincount(train.items, minlength=shape.n_items)
-        negatives = Negatives(events, settings.negatives_alpha, settings.negatives)
+        negatives = NegativeSampler(events, settings.negatives_alpha, settings.negatives)
         lanes = min(settings.batch, max(1, int(np.maximum(train.lengths - 1, 0).sum())))
         if lanes % self.exchange.world:
             raise ValueError(f"{lanes} sessions side by side cannot be shared out among {self.exchange.world} workers")
-        self.blocks = Blocks(
+        self.blocks = GRUBlocks(
             train,
             {name: values.cpu().numpy() for name, values in network.codes.items()},
             shape.n_items,
             negatives,
-            BlockSettings(
+            GRUBlockSettings(
                 lanes,
                 shape.width,
                 shape.separate,
@@ -94,14 +94,14 @@ class GRUTrainer:
             self.weights,
             settings.loss_function(),
             lanes,
-            self.blocks.mine,
+            self.blocks.own_lanes,
             self.exchange,
             repeated=not self.blocks.counted,
             precision=_precision(settings.precision, device, shape.width),
         )
         # What workers exchange within a step is not captured: NCCL in a CUDA graph has not been tried here.
         alone = self.exchange.world == 1
-        self.run = Replayed(self.step, graph=alone) if device.type == "cuda" else Eager(self.step)
+        self.run = ReplayedSteps(self.step, graph=alone) if device.type == "cuda" else EagerSteps(self.step)
         columns = min(shape.n_items, lanes + settings.negatives)
         self.work = lanes * shape.width * max(columns, 3 * shape.width)
 
@@ -110,7 +110,7 @@ class GRUTrainer:
         if not self.blocks.transitions:
             return 0.0
         self.step.begin()
-        with torch.inference_mode(), few_threads(self.work):
+        with torch.inference_mode(), limit_threads(self.work):
             for block in self.blocks.epoch(self.seed, number):
                 self.run(block)
         self.exchange.sum(self.step.total)
@@ -130,11 +130,11 @@ class GRUTrainer:
             values.copy_(torch.from_numpy(state[name]))
 
 
-def _precision(asked: str, device: torch.device, width: int) -> torch.dtype:
-    if asked != "auto":
-        return torch.bfloat16 if asked == "bfloat16" else torch.float32
+def _precision(precision: str, device: torch.device, width: int) -> torch.dtype:
+    if precision != "auto":
+        return torch.bfloat16 if precision == "bfloat16" else torch.float32
     if device.type == "cpu":
         # A CPU's bfloat16 instructions pay where products outweigh the conversions.
-        there = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
-        return torch.bfloat16 if there and width >= _WIDE else torch.float32
+        is_supported = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
+        return torch.bfloat16 if is_supported and width >= _WIDE else torch.float32
     return torch.bfloat16

@@ -13,7 +13,7 @@ Ints = NDArray[np.int64]
 _BINS = 4  # of the guide, for each item
 
 
-class Negatives:
+class NegativeSampler:
     """Draws `count` items a step by (training events)^alpha, with repetition, among the items with an event.
 
     The draws are stratified: the j-th falls into the j-th of `count` equal shares of the distribution. An item is
@@ -47,10 +47,10 @@ class Negatives:
         shares += np.arange(self.count)
         shares /= self.count
         np.minimum(shares, np.nextafter(1.0, 0.0), out=shares)
-        found = self._guide[(shares * len(self._guide)).astype(np.int64)]
-        while (short := self._until[found] <= shares).any():
-            found += short
-        return self.known[found]
+        positions = self._guide[(shares * len(self._guide)).astype(np.int64)]
+        while (short := self._until[positions] <= shares).any():
+            positions += short
+        return self.known[positions]
 
     def counts(self, steps: int, rng: np.random.Generator) -> NDArray[np.int32]:
         """How often each item is among the negatives of some steps: int32 [steps, n_items].

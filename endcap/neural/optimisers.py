@@ -14,7 +14,7 @@ from torch import Tensor
 from endcap.neural.scratch import Scratch
 
 
-class Rule(Protocol):
+class UpdateRule(Protocol):
     """How a gradient changes weights. parts: how many numbers it keeps for a weight."""
 
     @property
@@ -92,13 +92,13 @@ class Adam:
         weights.addcdiv_(gradient, spare)
 
 
-class Dense:
+class DenseOptimiser:
     """Dense weights as one vector, so that a step is a few operations however many weights there are.
 
     values: float32 [p]. state: float32 [parts, p].
     """
 
-    def __init__(self, values: Tensor, rule: Rule) -> None:
+    def __init__(self, values: Tensor, rule: UpdateRule) -> None:
         self.values, self.rule = values, rule
         self.state = values.new_zeros(rule.parts, len(values))
         self.steps = torch.zeros((), device=values.device)
@@ -110,14 +110,14 @@ class Dense:
         self.rule.dense(self.values, self.state, gradient, self.steps, self._spare)
 
 
-class Table:
+class TableOptimiser:
     """A table with a row an item, of which a step reads and writes only some.
 
     memory: float32 [n + 1, 1 + parts, w], weights and what the rule keeps beside them. The last row is padding: it may
     be named any number of times where fewer rows than usual are touched, and it is nought throughout.
     """
 
-    def __init__(self, values: Tensor, rule: Rule) -> None:
+    def __init__(self, values: Tensor, rule: UpdateRule) -> None:
         """values: [n, w]; copied."""
         self.rule = rule
         self.padding, width = values.shape

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from endcap.neural.sequences import Ints, Pieces
+from endcap.neural.sequences import Ints, SequencePieces
 
 PADDING = -1
 
 
 @dataclass(frozen=True)
-class Rows:
+class PackedRows:
     """Pieces side by side in rows of one width. events: int64 [r, w], positions in the flat arrays, 0 under padding.
     segments: int64 [r, w], which of its row's pieces an entry is of, `PADDING` where it is of none."""
 
@@ -23,7 +23,7 @@ class Rows:
         return len(self.events)
 
 
-def packed(pieces: Pieces, width: int, multiple: int, rng: np.random.Generator) -> Rows:
+def pack_rows(pieces: SequencePieces, width: int, multiple: int, rng: np.random.Generator) -> PackedRows:
     """All pieces in random order, each whole in one row; rows of padding make their number a multiple.
 
     Raises ValueError where a piece is longer than the width.
@@ -43,7 +43,7 @@ def packed(pieces: Pieces, width: int, multiple: int, rng: np.random.Generator) 
     place = np.repeat(row, lengths), stream - np.repeat(begin[heads][row], lengths)
     events[place] = stream + np.repeat(pieces.first[order] - begin, lengths)
     segments[place] = np.repeat(np.arange(len(order)) - heads[row], lengths)
-    return Rows(events, segments)
+    return PackedRows(events, segments)
 
 
 def _row_heads(begin: Ints, lengths: Ints, width: int) -> Ints:

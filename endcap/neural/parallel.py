@@ -30,7 +30,7 @@ class Exchange(Protocol):
         """Replace each tensor, the same shapes on all workers, by its sum over them."""
 
 
-class Alone:
+class SingleWorker:
     """One worker."""
 
     rank, world = 0, 1

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from endcap.neural.threads import HEAVY, few_threads
+from endcap.neural.threads import HEAVY, limit_threads
 
 Floats = NDArray[np.float32]
 FEW = 32
@@ -19,17 +19,17 @@ _ITEMS_AT_ONCE = 1024
 """So many items' scores are turned round near the processor."""
 
 
-def scores_of_all(known: Tensor, table: Tensor, bias: Tensor) -> Floats:
+def score_all(known: Tensor, table: Tensor, bias: Tensor) -> Floats:
     """known · table + bias: float32 [n, n_items], from [n, width], [n_items, width] and [n_items]."""
     work = known.numel() * len(table)
     if len(known) <= FEW and known.device.type == "cpu":
-        return _of_few(known.numpy(), table.numpy(), bias.numpy(), torch.get_num_threads() if work >= HEAVY else 1)
-    with torch.inference_mode(), few_threads(work):
+        return _score_few(known.numpy(), table.numpy(), bias.numpy(), torch.get_num_threads() if work >= HEAVY else 1)
+    with torch.inference_mode(), limit_threads(work):
         scores: Floats = torch.addmm(bias, known, table.T).cpu().numpy()
     return scores
 
 
-def _of_few(known: Floats, table: Floats, bias: Floats, threads: int) -> Floats:
+def _score_few(known: Floats, table: Floats, bias: Floats, threads: int) -> Floats:
     """The table is what takes time to read: so it is the left side of a product, which reads it once however few
     sessions there are, and is shared out among threads."""
     scores = np.empty((len(known), len(table)), dtype=np.float32)
@@ -50,17 +50,17 @@ def _of_few(known: Floats, table: Floats, bias: Floats, threads: int) -> Floats:
     return scores
 
 
-def scores_of_some(known: Tensor, table: Tensor, bias: Tensor, items: Sequence[NDArray[np.int32]]) -> list[Floats]:
+def score_some(known: Tensor, table: Tensor, bias: Tensor, items: Sequence[NDArray[np.int32]]) -> list[Floats]:
     """known · table + bias of items[i] after session i: float32 [len(items[i])] each; else as `scores_of_all`."""
     if table.device.type == "cpu":
         # Of few numbers NumPy is done before PyTorch has begun.
         states, rows, added = known.numpy(), table.numpy(), bias.numpy()
         return [
-            np.take(rows, asked, axis=0) @ state + np.take(added, asked)
-            for state, asked in zip(states, items, strict=True)
+            np.take(rows, indices, axis=0) @ state + np.take(added, indices)
+            for state, indices in zip(states, items, strict=True)
         ]
     with torch.inference_mode():
-        counts = torch.tensor([len(asked) for asked in items])
+        counts = torch.tensor([len(indices) for indices in items])
         every = torch.from_numpy(np.concatenate([np.zeros(0, np.int32), *items]).astype(np.int64)).to(table.device)
         owner = torch.repeat_interleave(torch.arange(len(items)), counts).to(table.device)
         scores = (table[every] * known[owner]).sum(dim=1).add_(bias[every])

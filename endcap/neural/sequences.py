@@ -41,7 +41,7 @@ class Sequences:
 
 
 @dataclass(frozen=True)
-class Pieces:
+class SequencePieces:
     """What is trained on: runs of events that are each followed by another event of their session.
 
     first: int64 [p], position of a piece's first event. lengths: int64 [p], at least 1.
@@ -51,7 +51,7 @@ class Pieces:
     lengths: Ints
 
     @classmethod
-    def of(cls, offsets: Ints, longest: int) -> Pieces:
+    def of(cls, offsets: Ints, longest: int) -> SequencePieces:
         """Every event but each session's last; sessions with more than `longest` of them in several pieces."""
         transitions = np.maximum(np.diff(offsets) - 1, 0)
         counts = -(-transitions // longest)
@@ -96,7 +96,7 @@ class Lanes:
         return len(self.events)
 
 
-def side_by_side(lengths: Ints) -> tuple[Ints, Ints]:
+def lay_out_lanes(lengths: Ints) -> tuple[Ints, Ints]:
     """Sessions advancing together, the longest first, so that those still running are always the first ones.
 
     Returns (positions of events in the flat arrays, step after step: int64 [e]; starts int64 [steps + 1]: step t is

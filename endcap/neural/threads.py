@@ -12,7 +12,7 @@ HEAVY = 10**8
 
 
 @contextlib.contextmanager
-def few_threads(work: int) -> Iterator[None]:
+def limit_threads(work: int) -> Iterator[None]:
     """PyTorch on one thread while `work`, the multiplications of one operation, is small.
 
     Threads of small operations mostly wait for each other; where another process wants the cores too, such operations

@@ -22,7 +22,7 @@ FORMATS = (".json", ".safetensors")
 NOBODY = -1
 
 
-def preprocessor_class(path: str) -> type[Preprocessor]:
+def find_preprocessor_class(path: str) -> type[Preprocessor]:
     """The preprocessor of a path. Raises UserError: not there, no preprocessor, or named by another path."""
     return own_class(path, Preprocessor, "preprocessor", "docs/own-preprocessing.md")  # type: ignore[type-abstract]
 
@@ -43,7 +43,7 @@ class Preprocessing:
     @classmethod
     def of(cls, specs: Sequence[PreprocessorSpec]) -> Self:
         """The steps of a spec, not fitted yet. Raises UserError, SpecError: a class is not here, or its parameters."""
-        return cls([_made(spec) for spec in specs])
+        return cls([_make_steps(spec) for spec in specs])
 
     def fit(self, training: Training, progress: Callable[[str], None] = lambda line: None) -> Sessions:
         """Fit each step on what the steps before leave of the training part; returns what the last one leaves.
@@ -98,13 +98,13 @@ class Preprocessing:
             place = folder / str(number)
             place.mkdir()
             step.save(place)
-            others = sorted(file.name for file in place.rglob("*") if file.is_file() and file.suffix not in FORMATS)
-            if others:
+            foreign = sorted(file.name for file in place.rglob("*") if file.is_file() and file.suffix not in FORMATS)
+            if foreign:
                 raise UserError(
-                    f"{path_of(type(step))} saves {', '.join(others)}; a package holds .json and .safetensors alone",
+                    f"{path_of(type(step))} saves {', '.join(foreign)}; a package holds .json and .safetensors alone",
                     code="preprocessing.state-format",
                     path=path_of(type(step)),
-                    files=others,
+                    files=foreign,
                 )
 
     @classmethod
@@ -115,7 +115,7 @@ class Preprocessing:
         """
         try:
             document = json.loads((folder / STEPS).read_text(encoding="utf-8"))
-            given = [(str(one["class"]), dict(one["parameters"])) for one in document["steps"]]
+            written = [(str(step["class"]), dict(step["parameters"])) for step in document["steps"]]
             n_items, features, types = document["n_items"], document["features"], document["types"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise IntegrityError(
@@ -123,11 +123,11 @@ class Preprocessing:
                 code="preprocessing.damaged",
                 file=str(folder / STEPS),
             ) from error
-        for path, _ in given:
+        for path, _ in written:
             _refuse_unlisted(path, classes)
         steps = []
-        for number, (path, parameters) in enumerate(given):
-            kind, place = preprocessor_class(path), folder / str(number)
+        for number, (path, parameters) in enumerate(written):
+            kind, place = find_preprocessor_class(path), folder / str(number)
             steps.append(kind.load(place, parameters_of(path, kind, parameters)))
         loaded = cls(steps)
         loaded._n_items, loaded._features = n_items, tuple(features)
@@ -165,8 +165,8 @@ class Preprocessing:
         return replace(transformed, customers=customers)
 
 
-def _made(spec: PreprocessorSpec) -> Preprocessor:
-    kind = preprocessor_class(spec.path)
+def _make_steps(spec: PreprocessorSpec) -> Preprocessor:
+    kind = find_preprocessor_class(spec.path)
     return kind(parameters_of(spec.path, kind, spec.parameters))
 
 
@@ -190,13 +190,13 @@ def _known_to(step: Preprocessor, customers: NDArray[np.int32]) -> NDArray[np.in
     return np.where(np.isin(customers, known), customers, NOBODY).astype(np.int32)
 
 
-def _mistake(result: Any, given: Sessions, n_items: int) -> str:
+def _mistake(result: Any, sessions: Sessions, n_items: int) -> str:
     """What is wrong with a step's result, in words; empty where nothing is."""
     if not isinstance(result, Sessions):
         return f"returns {type(result).__name__}, not Sessions"
     items, offsets, events = result.items, result.offsets, len(result.items)
-    if len(result) != len(given):
-        return f"makes {len(result):,} sessions of {len(given):,}"
+    if len(result) != len(sessions):
+        return f"makes {len(result):,} sessions of {len(sessions):,}"
     if items.dtype != np.int32 or result.times.dtype != np.int64:
         return f"returns items of {items.dtype} and times of {result.times.dtype}, not int32 and int64"
     if len(result.times) != events or offsets[0] != 0 or offsets[-1] != events or (offsets[1:] < offsets[:-1]).any():

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from endcap.features.sessions import Sessions
 from endcap.models.base import Model
-from endcap.models.topk import NONE, best
+from endcap.models.topk import NONE, find_best
 from endcap.ranking.answer import Answer, write_items
 from endcap.ranking.eligibility import EligibilityFilter, EligibleItems
 from endcap.ranking.request import RankRequest, parse_instance
@@ -292,7 +292,7 @@ def _rank_all(eligible: EligibleItems, scores: NDArray[np.float32], k: int) -> _
     if eligible.places is not None:
         return _rank_some(eligible.places, scores[eligible.places], k)
     eligible.mask_scores(scores)
-    places = best(scores[None], k)[0]
+    places = find_best(scores[None], k)[0]
     places = places[places != NONE].astype(np.int32)
     return _RankedItems(places, scores[places])
 
@@ -300,7 +300,7 @@ def _rank_all(eligible: EligibleItems, scores: NDArray[np.float32], k: int) -> _
 def _rank_some(items: NDArray[np.int32], scores: NDArray[np.float32], k: int) -> _RankedItems:
     """Rank items that ascend as `endcap.models.topk` does: ties go to the smaller index, none at -inf or NaN."""
     if len(scores) > SORT_ALL_BELOW:
-        order = best(scores[None], k)[0]
+        order = find_best(scores[None], k)[0]
         order = order[order != NONE]
     else:
         order = np.argsort(-scores, kind="stable")[: min(k, np.count_nonzero(scores > -np.inf))]

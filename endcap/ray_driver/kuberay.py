@@ -213,5 +213,5 @@ def _build_pod(pod: Pod, image: str, secret: str, environment: Mapping[str, str]
     if pod.runtimeClassName:
         spec["runtimeClassName"] = pod.runtimeClassName
     if bears := pod.borne():
-        spec["tolerations"] = [one.model_dump(exclude_none=True) for one in bears]
+        spec["tolerations"] = [toleration.model_dump(exclude_none=True) for toleration in bears]
     return {"spec": spec}

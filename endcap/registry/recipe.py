@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from endcap.errors import NotFoundError, UserError
-from endcap.models.custom import own_code
+from endcap.models.custom import find_own_modules
 from endcap.models.sequential_rules import PUBLISHED, SequentialRules
 from endcap.registry.package import read_info, read_recommender
 from endcap.spec.model import ModelSpec
@@ -86,7 +86,7 @@ class Recipe:
 
     def key(self, dataset: str) -> str:
         """Of the fitted recipe, on the training part of a dataset. Raises UserError where a class is not here."""
-        own = own_code(self.model, *self.settings.preprocessing)
+        own = find_own_modules(self.model, *self.settings.preprocessing)
         made_of = [get_content_key(self.package), get_content_key(dataset)]
         return fingerprint(made_of, self.settings.key(), dict(self.fit_results), fingerprint_code(RECIPE, *own))
 

@@ -62,7 +62,7 @@ class ModelContract:
         """The same model, made ready to serve."""
         folder = tmp_path_factory.mktemp("prepared")
         model.save(folder)
-        again = load(folder, [one.path for one in own([spec])])
+        again = load(folder, [custom.path for custom in own([spec])])
         again.prepare()
         return again
 
@@ -136,27 +136,27 @@ class ModelContract:
         sizes = [0, 1, N_ITEMS, 3, 2 * N_ITEMS]
         for sessions in calls:
             expected = model.score(sessions)
-            asked = [rng.integers(0, N_ITEMS, sizes[row % 5]).astype(np.int32) for row in range(len(sessions))]
-            for one in (model, prepared):
-                found = one.score_items(sessions, asked)
-                assert [scores.dtype for scores in found] == [np.float32] * len(sessions)
-                for row, scores in enumerate(found):
-                    np.testing.assert_allclose(scores, expected[row, asked[row]], rtol=1e-5, atol=1e-6)
+            indices = [rng.integers(0, N_ITEMS, sizes[row % 5]).astype(np.int32) for row in range(len(sessions))]
+            for variant in (model, prepared):
+                scores = variant.score_items(sessions, indices)
+                assert [values.dtype for values in scores] == [np.float32] * len(sessions)
+                for row, values in enumerate(scores):
+                    np.testing.assert_allclose(values, expected[row, indices[row]], rtol=1e-5, atol=1e-6)
 
     def test_a_model_that_is_made_ready_answers_as_before(self, model: Model, prepared: Model) -> None:
         sessions = checkerboard(40, seed=12)
         for size in (1, 8, 40):
             parts = [sessions.take(np.arange(begin, begin + size)) for begin in range(0, 40, size)]
-            found = np.concatenate([prepared.score(part) for part in parts])
-            np.testing.assert_allclose(found, model.score(sessions), rtol=1e-5, atol=1e-6)
+            scores = np.concatenate([prepared.score(part) for part in parts])
+            np.testing.assert_allclose(scores, model.score(sessions), rtol=1e-5, atol=1e-6)
 
     def test_what_was_made_ready_does_not_outlive_another_fit(self, spec: ModelSpec) -> None:
-        asked, train = Sessions.of(ASKED), checkerboard(60, seed=5)
+        queries, train = Sessions.of(ASKED), checkerboard(60, seed=5)
         model = fitted(spec, checkerboard(60))
         model.prepare()
-        model.score(asked)
+        model.score(queries)
         model.fit(train, N_ITEMS, Fitting(seed=SEED))
-        np.testing.assert_allclose(model.score(asked), fitted(spec, train).score(asked), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(model.score(queries), fitted(spec, train).score(queries), rtol=1e-5, atol=1e-6)
 
     def test_prefixes_are_scored_as_sessions_of_their_own(self, model: Model) -> None:
         long = list(range(0, N_ITEMS, 2)) * 10
@@ -170,14 +170,14 @@ class ModelContract:
         model.save(tmp_path)
         files = [file for file in tmp_path.rglob("*") if file.is_file()]
         assert {file.suffix for file in files} == {".json", ".safetensors"}
-        again = load(tmp_path, [one.path for one in own([spec])])
+        again = load(tmp_path, [custom.path for custom in own([spec])])
         assert type(again) is type(model)
         assert again.n_items == N_ITEMS
         np.testing.assert_array_equal(again.score(Sessions.of(ASKED)), model.score(Sessions.of(ASKED)))
 
     def test_two_fits_with_one_seed_are_equal(self, spec: ModelSpec) -> None:
-        train, asked = checkerboard(60), Sessions.of(ASKED)
-        np.testing.assert_array_equal(fitted(spec, train).score(asked), fitted(spec, train).score(asked))
+        train, queries = checkerboard(60), Sessions.of(ASKED)
+        np.testing.assert_array_equal(fitted(spec, train).score(queries), fitted(spec, train).score(queries))
 
     @pytest.mark.parametrize(
         ("train", "n_items"),
@@ -203,23 +203,23 @@ class ModelContract:
 
     def test_it_knows_customers_of_its_training_alone(self, spec: ModelSpec, tmp_path: Path) -> None:
         train = replace(checkerboard(20), customers=np.arange(20, dtype=np.int32) // 2 * 3)
-        model, asked = fitted(spec, train), Sessions.of(ASKED)
+        model, queries = fitted(spec, train), Sessions.of(ASKED)
         known = model.known_customers
         assert (np.diff(known) > 0).all()
         assert set(known) <= set(train.customers)
-        strangers = replace(asked, customers=np.full(len(ASKED), 1_000_000, dtype=np.int32))
-        np.testing.assert_array_equal(model.score(asked), model.score(strangers))
+        strangers = replace(queries, customers=np.full(len(ASKED), 1_000_000, dtype=np.int32))
+        np.testing.assert_array_equal(model.score(queries), model.score(strangers))
         model.save(tmp_path)
-        again = load(tmp_path, [one.path for one in own([spec])])
+        again = load(tmp_path, [custom.path for custom in own([spec])])
         np.testing.assert_array_equal(again.known_customers, known)
-        theirs = replace(asked, customers=train.customers[: len(ASKED)])
+        theirs = replace(queries, customers=train.customers[: len(ASKED)])
         np.testing.assert_array_equal(again.score(theirs), model.score(theirs))
 
     def test_scores_are_the_caller_s_to_change(self, model: Model) -> None:
-        asked = Sessions.of([[0, 2]])
-        before = model.score(asked).copy()
-        model.score(asked)[:] = 0
-        np.testing.assert_array_equal(model.score(asked), before)
+        queries = Sessions.of([[0, 2]])
+        before = model.score(queries).copy()
+        model.score(queries)[:] = 0
+        np.testing.assert_array_equal(model.score(queries), before)
 
     def test_training_data_stays_as_it_was(self, spec: ModelSpec) -> None:
         train = checkerboard(30)

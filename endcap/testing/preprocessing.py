@@ -49,16 +49,16 @@ def item_table(n_items: int = N_ITEMS + NEVER_MET) -> pa.Table:
     )
 
 
-def assert_equal(one: Sessions, other: Sessions) -> None:
+def assert_equal(first: Sessions, second: Sessions) -> None:
     """Two batches of sessions are the same, in every array."""
     for name in ("items", "times", "offsets", "customers"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
-    assert one.features.keys() == other.features.keys()
-    for name, values in one.features.items():
-        np.testing.assert_array_equal(values, other.features[name], err_msg=name)
-    assert (one.types is None) == (other.types is None)
-    if one.types is not None and other.types is not None:
-        np.testing.assert_array_equal(one.types.codes, other.types.told_by(one.types.names))
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name), err_msg=name)
+    assert first.features.keys() == second.features.keys()
+    for name, values in first.features.items():
+        np.testing.assert_array_equal(values, second.features[name], err_msg=name)
+    assert (first.types is None) == (second.types is None)
+    if first.types is not None and second.types is not None:
+        np.testing.assert_array_equal(first.types.codes, second.types.told_by(first.types.names))
 
 
 def _read_only(sessions: Sessions) -> Sessions:
@@ -98,7 +98,7 @@ class PreprocessorContract:
         return Training(log(), N_ITEMS + NEVER_MET, item_table(), SEED)
 
     @pytest.fixture(scope="class")
-    def others(self, training: Training) -> Sessions:
+    def strangers(self, training: Training) -> Sessions:
         """Sessions that are not of the training part: empty ones and one of items never met among them."""
         more = log(30, seed=11)
         never = slice(more.offsets[3], more.offsets[4])
@@ -121,20 +121,20 @@ class PreprocessorContract:
         return step
 
     def test_sessions_stay_as_many_and_in_the_order_of_time(
-        self, step: Preprocessing, training: Training, others: Sessions
+        self, step: Preprocessing, training: Training, strangers: Sessions
     ) -> None:
-        for sessions in (training.sessions, others):
+        for sessions in (training.sessions, strangers):
             transformed = step.transform(sessions)  # which checks lengths, types of arrays and the vocabulary
             inside = np.flatnonzero(np.diff(transformed.session_of_event) == 0)
             assert (np.diff(transformed.times)[inside] >= 0).all()
             np.testing.assert_array_equal(transformed.customers, sessions.customers)
 
-    def test_a_batch_and_single_requests_agree(self, step: Preprocessing, others: Sessions) -> None:
-        together = step.transform(others)
-        for row in range(len(others)):
-            assert_equal(step.transform(others.take(np.array([row]))), together.take(np.array([row])))
-        backwards = np.arange(len(others))[::-1]
-        assert_equal(step.transform(others.take(backwards)), together.take(backwards))
+    def test_a_batch_and_single_requests_agree(self, step: Preprocessing, strangers: Sessions) -> None:
+        together = step.transform(strangers)
+        for row in range(len(strangers)):
+            assert_equal(step.transform(strangers.take(np.array([row]))), together.take(np.array([row])))
+        backwards = np.arange(len(strangers))[::-1]
+        assert_equal(step.transform(strangers.take(backwards)), together.take(backwards))
 
     def test_training_and_later_sessions_are_transformed_alike(
         self, spec: PreprocessorSpec, training: Training
@@ -142,66 +142,66 @@ class PreprocessorContract:
         step = Preprocessing.of([spec])
         assert_equal(step.fit(training), step.transform(training.sessions))
 
-    def test_an_empty_session_and_no_session_are_no_trouble(self, step: Preprocessing, others: Sessions) -> None:
-        alone = step.transform(others.take(np.array([0, len(others) - 1])))
+    def test_an_empty_session_and_no_session_are_no_trouble(self, step: Preprocessing, strangers: Sessions) -> None:
+        alone = step.transform(strangers.take(np.array([0, len(strangers) - 1])))
         assert len(alone) == 2
-        assert len(step.transform(others.take(np.array([], dtype=np.int64)))) == 0
+        assert len(step.transform(strangers.take(np.array([], dtype=np.int64)))) == 0
 
-    def test_two_fits_are_equal(self, spec: PreprocessorSpec, training: Training, others: Sessions) -> None:
-        one, other = self._fitted(spec, training), self._fitted(spec, training)
-        assert_equal(one.transform(others), other.transform(others))
+    def test_two_fits_are_equal(self, spec: PreprocessorSpec, training: Training, strangers: Sessions) -> None:
+        first, second = self._fitted(spec, training), self._fitted(spec, training)
+        assert_equal(first.transform(strangers), second.transform(strangers))
 
     def test_another_fit_forgets_the_one_before(
-        self, spec: PreprocessorSpec, training: Training, others: Sessions
+        self, spec: PreprocessorSpec, training: Training, strangers: Sessions
     ) -> None:
         step = Preprocessing.of([spec])
         step.fit(replace(training, sessions=log(40, seed=5)))
         step.fit(training)
-        assert_equal(step.transform(others), self._fitted(spec, training).transform(others))
+        assert_equal(step.transform(strangers), self._fitted(spec, training).transform(strangers))
 
     def test_it_learns_from_the_training_part_alone(
-        self, spec: PreprocessorSpec, training: Training, others: Sessions
+        self, spec: PreprocessorSpec, training: Training, strangers: Sessions
     ) -> None:
         step = self._fitted(spec, training)
         before = step.transform(training.sessions)
         for _ in range(3):
-            step.transform(others)
+            step.transform(strangers)
         assert_equal(step.transform(training.sessions), before)
 
     def test_it_does_not_write_into_what_it_is_given(
-        self, spec: PreprocessorSpec, training: Training, others: Sessions
+        self, spec: PreprocessorSpec, training: Training, strangers: Sessions
     ) -> None:
         step = self._fitted(spec, replace(training, sessions=_read_only(training.sessions)))
-        step.transform(_read_only(others))
+        step.transform(_read_only(strangers))
 
-    def test_what_it_returns_is_the_caller_s_to_change(self, step: Preprocessing, others: Sessions) -> None:
-        before = _read_only(step.transform(others))
-        result = step.transform(_read_only(others))
+    def test_what_it_returns_is_the_caller_s_to_change(self, step: Preprocessing, strangers: Sessions) -> None:
+        before = _read_only(step.transform(strangers))
+        result = step.transform(_read_only(strangers))
         for values in result.features.values():
             if values.flags.writeable:
                 values[:] = -1
         if result.items.flags.writeable:
             result.items[:] = 0
-        assert_equal(step.transform(others), before)
+        assert_equal(step.transform(strangers), before)
 
     def test_saved_and_loaded_it_does_the_same_without_pickle(
-        self, spec: PreprocessorSpec, step: Preprocessing, others: Sessions, tmp_path: Path
+        self, spec: PreprocessorSpec, step: Preprocessing, strangers: Sessions, tmp_path: Path
     ) -> None:
         step.save(tmp_path)
         assert {file.suffix for file in tmp_path.rglob("*") if file.is_file()} <= {".json", ".safetensors"}
         again = Preprocessing.load(tmp_path, [spec.path])
-        assert_equal(again.transform(others), step.transform(others))
+        assert_equal(again.transform(strangers), step.transform(strangers))
         np.testing.assert_array_equal(again.known_customers, step.known_customers)
 
     def test_it_knows_customers_of_its_training_alone(
-        self, step: Preprocessing, training: Training, others: Sessions
+        self, step: Preprocessing, training: Training, strangers: Sessions
     ) -> None:
         known = step.known_customers
         assert (np.diff(known) > 0).all()
         assert set(known) <= set(training.sessions.customers)
-        strangers = [replace(others, customers=np.full(len(others), who, np.int32)) for who in (-1, 2_000_000)]
-        one, other = (step.transform(sessions) for sessions in strangers)
-        assert_equal(replace(one, customers=others.customers), replace(other, customers=others.customers))
+        unknown = [replace(strangers, customers=np.full(len(strangers), code, np.int32)) for code in (-1, 2_000_000)]
+        first, second = (step.transform(sessions) for sessions in unknown)
+        assert_equal(replace(first, customers=strangers.customers), replace(second, customers=strangers.customers))
 
     @pytest.mark.parametrize("words", [[[0, 1, 0]], [[0]], [[], [0, 1], []], []], ids=["one", "event", "empty", "none"])
     def test_small_training_data_is_no_trouble(
@@ -217,8 +217,8 @@ class PreprocessorContract:
         step.fit(replace(training, sessions=small))
         assert len(step.transform(small)) == len(words)
 
-    def test_a_request_takes_little_time(self, step: Preprocessing, others: Sessions) -> None:
-        request, taken = others.take(np.array([4])), []
+    def test_a_request_takes_little_time(self, step: Preprocessing, strangers: Sessions) -> None:
+        request, taken = strangers.take(np.array([4])), []
         for _ in range(50):
             begun = time.perf_counter()
             step.transform(request)

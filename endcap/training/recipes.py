@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from endcap.errors import EndcapError, StorageError
 from endcap.evaluation.leakage import Leakage
 from endcap.models import Model, make
-from endcap.models.fit import view_of
+from endcap.models.fit import open_model_view
 from endcap.registry import Version, find_registry
 from endcap.registry.package import describe_environment, read_info
 from endcap.registry.recipe import FAULTS, Recipe, get_recipe_kind
@@ -58,9 +58,9 @@ def fit_champion(
         return None
     place = get_recipe_kind(recommender.name)
     with store.workspace(place, key, progress) as work:
-        found = store.find(place, key)
-        if found is not None:
-            return found
+        address = store.find(place, key)
+        if address is not None:
+            return address
         try:
             return fit_recipe(recipe, version.version, dataset, store, key, work, progress)
         except (StorageError, MemoryError):
@@ -81,7 +81,7 @@ def fit_version(
     The package, or where that has seen what the recommender's test asks, its recipe fitted on the training part. Raises
     UserError where the package does not tell its recipe, and what its fit raises.
     """
-    view = view_of(store.fetch(dataset), FitSettings.of(recommender))
+    view = open_model_view(store.fetch(dataset), FitSettings.of(recommender))
     if not Leakage.of(view, read_info(store.fetch(version.package)).get("fitted_until")).leaked:
         return version.package
     recipe = Recipe.of(version.package, recommender, store)
@@ -96,7 +96,7 @@ def fit_recipe(
 ) -> str | None:
     """Fit a recipe as its own model was fitted before it was judged; None where its package has not seen the test."""
     begun = time.monotonic()
-    view = view_of(store.fetch(dataset), recipe.settings)
+    view = open_model_view(store.fetch(dataset), recipe.settings)
     reach = Leakage.of(view, read_info(store.fetch(recipe.package)).get("fitted_until"))
     if not reach.leaked:
         return None
@@ -126,5 +126,5 @@ def _fitted(recipe: Recipe, view: View, dataset: str, store: Store, key: str, wo
 
 
 def _warn(version: Version, error: Exception, progress: Progress) -> None:
-    told = f"the recipe of the champion, version {version.version}, cannot be fitted: {error}"
-    progress(f"warning: {told}; conditions against the champion fail where its package has seen the test")
+    message = f"the recipe of the champion, version {version.version}, cannot be fitted: {error}"
+    progress(f"warning: {message}; conditions against the champion fail where its package has seen the test")

@@ -13,10 +13,10 @@ from endcap.errors import UserError
 from endcap.features.dataset_files import read_customer_ids, read_declared_features
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import Model, load
-from endcap.models.custom import own_code
-from endcap.models.device import device_of
-from endcap.models.fit import Everything, fitted, last_of, part_of, view_of
-from endcap.models.preprocessed import bare
+from endcap.models.custom import find_own_modules
+from endcap.models.device import find_device
+from endcap.models.fit import FullData, fit_with_settings, get_last_time, get_part, open_model_view
+from endcap.models.preprocessed import unwrap
 from endcap.reading import read_json
 from endcap.registry.package import RULES, describe_environment, write_package
 from endcap.registry.recipe import select_recipe_facts
@@ -26,8 +26,8 @@ from endcap.spec.settings import RefitSettings
 from endcap.steps import STEPS
 from endcap.store import Store, fingerprint, fingerprint_code, get_content_key
 from endcap.store.schemas import report_malformed
-from endcap.training.distributed import Workers
-from endcap.training.train import MODEL, VOCABULARY, Progress, facts_of
+from endcap.training.distributed import DistributedFitter
+from endcap.training.train import MODEL, VOCABULARY, Progress, read_facts
 
 if TYPE_CHECKING:
     from endcap.spec.recommender import Recommender
@@ -52,7 +52,7 @@ def refit(
     UserError where the gate failed, or was undecided. The fitted model is an artifact of its own: what only serving,
     gate or pipeline settings change is packed anew, and not fitted.
     """
-    judged = facts_of(store, verdict)
+    judged = read_facts(store, verdict)
     if not judged["passed"]:
         if judged.get("outcome") == "undecided":
             lacking = judged["evidence"]["lacking"]
@@ -74,9 +74,9 @@ def refit(
     code = fingerprint_code(STEPS["refit"].entry, *_own_code(settings))
     rules = house_rules(store, verdict)
     key = fingerprint(inputs, recommender.model_dump(mode="json"), code, *([] if rules is None else [rules.version]))
-    found = store.find(kind, key)
-    if found:
-        return found
+    address = store.find(kind, key)
+    if address:
+        return address
     sources = {"dataset": dataset, "trained": trained, "verdict": verdict}
     with store.publish(kind, key) as draft:
         _write(draft.path, recommender, winner, sources, rules, store)
@@ -97,9 +97,9 @@ def _winner(settings: RefitSettings, dataset: str, trained: str, store: Store, p
     inputs = [get_content_key(address) for address in (dataset, trained)]
     key = fingerprint(inputs, settings.key(), fingerprint_code(FIT, *_own_code(settings)))
     with store.workspace(kind, key, progress) as work:
-        found = store.find(kind, key)
-        if found:
-            return found
+        address = store.find(kind, key)
+        if address:
+            return address
         fit = _fitted_on_all if settings.refit else _as_judged
         winner = fit(settings, dataset, trained, store, key, work, progress)
         with store.publish(kind, key) as draft:
@@ -118,7 +118,7 @@ def _winner(settings: RefitSettings, dataset: str, trained: str, store: Store, p
 
 
 @dataclass(frozen=True)
-class _Fitted:
+class _FinalFit:
     """A model with the items that it scores, in its order. until: time of the last event that it has seen, epoch ms.
     device: where it was fitted; None: not known."""
 
@@ -131,17 +131,17 @@ class _Fitted:
 
 def _fitted_on_all(
     settings: RefitSettings, dataset: str, trained: str, store: Store, key: str, work: Path, progress: Progress
-) -> _Fitted:
-    whole = Everything.of(store.fetch(dataset), settings)
-    facts = facts_of(store, trained)
+) -> _FinalFit:
+    whole = FullData.of(store.fetch(dataset), settings)
+    facts = read_facts(store, trained)
     spec = _listed(facts["model"], settings)
     progress(f"fitting {spec.name} on all {whole.count:,} sessions")
     if settings.workers > 1:
-        with Workers(settings, dataset, store, key, work / "workers", progress) as workers:
+        with DistributedFitter(settings, dataset, store, key, work / "workers", progress) as workers:
             learned = workers.fit(spec, "everything", facts["found"])
         model, device = learned.model, learned.device
     else:
-        model = fitted(
+        model = fit_with_settings(
             spec,
             whole.sessions,
             len(whole.vocabulary),
@@ -152,22 +152,22 @@ def _fitted_on_all(
             progress=progress,
             preprocessing=settings.preprocessing,
         )
-        device = device_of(model)
-    return _Fitted(model, whole.vocabulary, whole.items, whole.last, device)
+        device = find_device(model)
+    return _FinalFit(model, whole.vocabulary, whole.items, whole.last, device)
 
 
 def _as_judged(
     settings: RefitSettings, dataset: str, trained: str, store: Store, key: str, work: Path, progress: Progress
-) -> _Fitted:
-    judged, view = store.fetch(trained, verify=True), view_of(store.fetch(dataset), settings)
+) -> _FinalFit:
+    judged, view = store.fetch(trained, verify=True), open_model_view(store.fetch(dataset), settings)
     model = load(judged / MODEL, settings.classes)
-    seen = part_of(view, "train" if bare(model).needs_validation else "training")
-    device = facts_of(store, trained).get("device")
-    return _Fitted(model, Vocabulary.load(judged / VOCABULARY), view.items, last_of(seen), device)
+    sessions = get_part(view, "train" if unwrap(model).needs_validation else "training")
+    device = read_facts(store, trained).get("device")
+    return _FinalFit(model, Vocabulary.load(judged / VOCABULARY), view.items, get_last_time(sessions), device)
 
 
 def _own_code(settings: RefitSettings) -> list[str]:
-    return own_code(settings.model, *settings.preprocessing)
+    return find_own_modules(settings.model, *settings.preprocessing)
 
 
 def _listed(model: dict[str, Any], settings: RefitSettings) -> ModelSpec:
@@ -178,7 +178,7 @@ def _listed(model: dict[str, Any], settings: RefitSettings) -> ModelSpec:
 def _write(
     place: Path, recommender: Recommender, winner: str, sources: dict[str, str], rules: Catalogue | None, store: Store
 ) -> None:
-    made_of, folder = facts_of(store, sources["dataset"]), store.fetch(winner, verify=True)
+    made_of, folder = read_facts(store, sources["dataset"]), store.fetch(winner, verify=True)
     write_package(
         place,
         model=load(folder / MODEL, recommender.classes),
@@ -189,8 +189,8 @@ def _write(
         shop_features=read_declared_features(store.fetch(sources["dataset"])),
         event_types=made_of["event_types"],
         session_gap=made_of.get("session_gap_ms"),
-        fitted_until=facts_of(store, winner)["fitted_until"],
+        fitted_until=read_facts(store, winner)["fitted_until"],
         house_rules=rules,
-        recipe=select_recipe_facts(facts_of(store, sources["trained"])),
+        recipe=select_recipe_facts(read_facts(store, sources["trained"])),
         lineage={**sources, "snapshot": made_of["snapshot"]},
     )

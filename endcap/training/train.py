@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from endcap.features.empty_parts import explain_no_validation
 from endcap.features.view import View
 from endcap.models import FitReport, make
-from endcap.models.custom import own_code
-from endcap.models.device import device_of
-from endcap.models.fit import Learned, fitted, part_of, tried, view_of
+from endcap.models.custom import find_own_modules
+from endcap.models.device import find_device
+from endcap.models.fit import FittedModel, fit_watched, fit_with_settings, get_part, open_model_view
 from endcap.registry.package import describe_environment
 from endcap.registry.training_log import log_training
 from endcap.spec.model import ModelSpec
@@ -23,9 +23,9 @@ from endcap.spec.settings import FitSettings, TrainSettings
 from endcap.steps import STEPS
 from endcap.store import Store, fingerprint, fingerprint_code, get_content_key
 from endcap.store.schemas import report_malformed
-from endcap.training.distributed import Workers
+from endcap.training.distributed import DistributedFitter
 from endcap.training.distributed.job import Part
-from endcap.training.search import Searched, search, settled
+from endcap.training.search import SearchResult, search, settle
 
 if TYPE_CHECKING:
     from endcap.spec.recommender import Recommender
@@ -35,7 +35,7 @@ TRIED = "tried"
 """Of the step's workspace: where the model is fitted that the validation part watches."""
 Progress = Callable[[str], None]
 Observe = Callable[[Mapping[str, float], str], bool]
-Fit = Callable[[ModelSpec, Part, Mapping[str, Any] | None], Learned]
+Fit = Callable[[ModelSpec, Part, Mapping[str, Any] | None], FittedModel]
 """Fits a model on a part of the data, as found; with None watched by the validation part."""
 
 
@@ -61,7 +61,7 @@ def train(
     `training.workers` the fits, not the search's, are shared by that many processes.
     """
     settings = TrainSettings.of(recommender)
-    code = fingerprint_code(STEPS["train"].entry, *own_code(settings.model, *settings.preprocessing))
+    code = fingerprint_code(STEPS["train"].entry, *find_own_modules(settings.model, *settings.preprocessing))
     key = fingerprint(get_content_key(dataset), settings.key(), code)
     with store.workspace(kind(settings.name), key, progress) as work:
         return store.find(kind(settings.name), key) or _make(settings, dataset, store, key, work, registry, progress)
@@ -77,9 +77,9 @@ def _make(
     progress: Progress,
 ) -> str:
     begun = time.monotonic()
-    view = view_of(store.fetch(dataset), settings)
-    made = f"{kind(settings.name)}/{key}"
-    with log_training(settings, made, dataset, view.counts, store, registry, progress) as run:
+    view = open_model_view(store.fetch(dataset), settings)
+    place = f"{kind(settings.name)}/{key}"
+    with log_training(settings, place, dataset, view.counts, store, registry, progress) as run:
         search_ = functools.partial(search, registry_uri=registry, above=run.id, progress=progress)
         with (
             search_(settings, dataset, store, view, key=key, tried=work / TRIED) as searched,
@@ -87,7 +87,7 @@ def _make(
         ):
             if searched.rival is not None:
                 progress(f"{searched.spec.name} as the spec has it did not come to its end in that time: it goes on")
-            chosen = settled(searched, lambda spec: fit(spec, "train", None))
+            chosen = settle(searched, lambda spec: fit(spec, "train", None))
             run.model(chosen.spec)
             learned = _learn(settings, chosen, view, fit, progress)
             with store.publish(kind(settings.name), key) as draft:
@@ -129,7 +129,7 @@ def fits(
     if settings.workers == 1:
         yield functools.partial(_fit_here, settings, view, work, progress, observe)
         return
-    with Workers(settings, dataset, store, key, work / "workers", progress, observe) as workers:
+    with DistributedFitter(settings, dataset, store, key, work / "workers", progress, observe) as workers:
         yield workers.fit
 
 
@@ -141,11 +141,11 @@ def _fit_here(
     observe: Observe,
     spec: ModelSpec,
     part: Part,
-    found: Mapping[str, Any] | None,
-) -> Learned:
+    settings_found: Mapping[str, Any] | None,
+) -> FittedModel:
     seed, steps = settings.seed, settings.preprocessing
-    if found is None:
-        return tried(
+    if settings_found is None:
+        return fit_watched(
             spec,
             view,
             settings.exclude,
@@ -155,11 +155,11 @@ def _fit_here(
             observe=lambda row: observe(row, "train"),
             preprocessing=steps,
         )
-    model = fitted(
+    model = fit_with_settings(
         spec,
-        part_of(view, "train" if part == "train" else "training"),
+        get_part(view, "train" if part == "train" else "training"),
         len(view.vocabulary),
-        found,
+        settings_found,
         items=view.items,
         seed=seed,
         workspace=work / "training",
@@ -167,30 +167,32 @@ def _fit_here(
         observe=lambda row: observe(row, "final"),
         preprocessing=steps,
     )
-    return Learned(model, FitReport(found), device_of(model))
+    return FittedModel(model, FitReport(settings_found), find_device(model))
 
 
-def _learn(settings: TrainSettings, searched: Searched, view: View, fit: Fit, progress: Progress) -> Learned:
+def _learn(settings: TrainSettings, searched: SearchResult, view: View, fit: Fit, progress: Progress) -> FittedModel:
     spec = searched.spec
     sizes = {part: view.counts[part]["sessions"] for part in ("train", "training")}
     if not make(spec).needs_validation:
         progress(f"fitting {spec.name} on {sizes['training']:,} sessions")
         return replace(fit(spec, "training", {}), report=FitReport())
     # The judged model of a search that came to its end is the trial's own.
-    if searched.found is not None and (settings.refit or not searched.resumed):
+    if searched.fit_settings is not None and (settings.refit or not searched.resumed):
         part: Part = "training" if settings.refit else "train"
         progress(f"fitting {spec.name} as found, on {sizes[part]:,} sessions")
-        return replace(fit(spec, part, searched.found), report=FitReport(searched.found, searched.history))
+        return replace(
+            fit(spec, part, searched.fit_settings), report=FitReport(searched.fit_settings, searched.history)
+        )
     progress(f"fitting {spec.name} on {sizes['train']:,} sessions, validating on {len(view.validation):,}")
     if not len(view.validation):
         progress(f"warning: training runs to model.max_epochs: {explain_no_validation(view.counts)}")
     first = fit(spec, "train", None)
     if not settings.refit:
         return first
-    found = first.report.settings
-    told = f" for {found['epochs']} epochs" if "epochs" in found else ""
-    progress(f"fitting anew on the whole training part, {sizes['training']:,} sessions{told}")
-    return replace(fit(spec, "training", found), report=first.report)
+    settings_found = first.report.settings
+    words = f" for {settings_found['epochs']} epochs" if "epochs" in settings_found else ""
+    progress(f"fitting anew on the whole training part, {sizes['training']:,} sessions{words}")
+    return replace(fit(spec, "training", settings_found), report=first.report)
 
 
 def describe(facts: Mapping[str, Any]) -> str:
@@ -206,11 +208,11 @@ def _described(facts: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{searched[state]} {state}" for state in ("cut", "failed") if searched.get(state))
     finish = (searched.get("finish") or {}).get("seconds")
     finished = f", finished in {finish:.0f} s" if finish else ""
-    told = f", the best of {len(trials)} trials{f' ({counts})' if counts else ''}{finished}" if trials else ""
-    return f"{facts['model']['name']}{told}{epochs}, {facts['n_items']:,} items"
+    words = f", the best of {len(trials)} trials{f' ({counts})' if counts else ''}{finished}" if trials else ""
+    return f"{facts['model']['name']}{words}{epochs}, {facts['n_items']:,} items"
 
 
-def facts_of(store: Store, address: str) -> dict[str, Any]:
+def read_facts(store: Store, address: str) -> dict[str, Any]:
     """What the step that made an artifact noted of it."""
     facts: dict[str, Any] = store.manifest(address)["facts"]
     return facts

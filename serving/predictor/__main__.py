@@ -67,7 +67,7 @@ def _listener(host: str, port: int, fd: int | None) -> socket.socket:
 
 def serve(given: argparse.Namespace, listener: socket.socket, secure: socket.socket | None = None) -> None:
     """Load the package, and serve it until a signal. Raises EndcapError where it must not serve."""
-    from endcap.models.device import device_of
+    from endcap.models.device import find_device
     from endcap.registry.package import describe_environment, load_package
     from endcap.store import check_artifact
     from endcap_serving.predictor.versions import find_mismatches
@@ -88,7 +88,7 @@ def serve(given: argparse.Namespace, listener: socket.socket, secure: socket.soc
     if differs:
         told = {name: {"made_with": made, "here": here} for name, (made, here) in differs.items()}
         log.warning("the package was made with other versions", extra=told)
-    if request is not None and lack is None and device_of(package.model) == "cpu":
+    if request is not None and lack is None and find_device(package.model) == "cpu":
         idle = {"model": package.recommender.model.name, "resource": request.resource, "count": request.count}
         log.warning("the model uses no GPU: those that the pod was given are idle", extra={"fields": idle})
     package.ranker.prepare()

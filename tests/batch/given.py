@@ -19,7 +19,7 @@ from endcap.features.dataset_files import (
     read_declared_features,
     read_refit_sessions,
 )
-from endcap.models.fit import fitted
+from endcap.models.fit import fit_with_settings
 from endcap.registry.package import write_package
 from endcap.spec import Recommender, Shop
 from endcap.store import Store
@@ -49,7 +49,7 @@ def package(store: Store, spec: Recommender, dataset: str, key: str = "one") -> 
     vocabulary, sessions = read_refit_sessions(folder, spec)
     items = build_item_table(folder, vocabulary, sessions)
     found, steps = {"epochs": 2}, spec.preprocessing
-    model = fitted(spec.model, sessions, len(vocabulary), found, items=items, seed=1, preprocessing=steps)
+    model = fit_with_settings(spec.model, sessions, len(vocabulary), found, items=items, seed=1, preprocessing=steps)
     with store.publish(f"packages/{spec.name}", key) as draft:
         write_package(
             draft.path,

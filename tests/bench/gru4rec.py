@@ -22,7 +22,7 @@ import torch
 from endcap.neural.gru import GRUNetwork, GRUShape
 from endcap.neural.gru_training import GRUSettings, GRUTrainer
 from endcap.neural.sequences import Sequences
-from endcap.neural.threads import few_threads
+from endcap.neural.threads import limit_threads
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "rsc15_100k"
 THREADS = 2
@@ -144,7 +144,7 @@ def _share(trainer: GRUTrainer) -> float:
     block = next(trainer.blocks.epoch(0, 0))
     laying = (time.perf_counter() - begun) / len(block)
     steps = list(block.steps())[:60]
-    with torch.inference_mode(), few_threads(trainer.work), profile(activities=[ProfilerActivity.CPU]) as profiled:
+    with torch.inference_mode(), limit_threads(trainer.work), profile(activities=[ProfilerActivity.CPU]) as profiled:
         begun = time.perf_counter()
         for step in steps:
             trainer.step(step)

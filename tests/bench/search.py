@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from endcap.features.view import open_view
-from endcap.models.fit import tried, view_of
+from endcap.models.fit import fit_watched, open_model_view
 from endcap.spec.settings import TrainSettings
 from endcap.store import Store, open_store
-from endcap.training.search import search, settled
+from endcap.training.search import search, settle
 from tests.bench.models import DATA, SPECS
 from tests.training.given import little_dataset, sleeper
 
@@ -84,14 +84,19 @@ def _short(log: str, budgets: list[str]) -> list[dict[str, Any]]:
             dataset = build(loaded.shop, ingest(loaded.shop, store), store)
             settings = TrainSettings.of(loaded.recommender)
             written = _as_written(settings, dataset, store) if written is None else written
-            view, place = view_of(store.fetch(dataset), settings), Path(folder) / "tried"
+            view, place = open_model_view(store.fetch(dataset), settings), Path(folder) / "tried"
             begun = time.monotonic()
             with search(settings, dataset, store, view, key="bench", tried=place, progress=print) as found:
                 took = time.monotonic() - begun
                 fit = functools.partial(
-                    tried, view=view, exclude=settings.exclude, seed=settings.seed, workspace=place, progress=print
+                    fit_watched,
+                    view=view,
+                    exclude=settings.exclude,
+                    seed=settings.seed,
+                    workspace=place,
+                    progress=print,
                 )
-                ended = settled(found, fit)
+                ended = settle(found, fit)
         value = max(row["validation"] for row in ended.history)
         how = (
             f"{value:.4f} of trial {ended.facts['best']}, {written:.4f} as written; {took:.0f} s, "
@@ -114,6 +119,6 @@ def _short(log: str, budgets: list[str]) -> list[dict[str, Any]]:
 
 def _as_written(settings: TrainSettings, dataset: str, store: Store) -> float:
     """Validation of the model as the spec has it, fitted to its early stop."""
-    view = view_of(store.fetch(dataset), settings)
-    learned = tried(settings.model, view, settings.exclude, seed=settings.seed)
+    view = open_model_view(store.fetch(dataset), settings)
+    learned = fit_watched(settings.model, view, settings.exclude, seed=settings.seed)
     return max(row["validation"] for row in learned.report.history)

@@ -17,7 +17,7 @@ from endcap.devices.check import ON_CPU
 from endcap.devices.probe import probe_gpus
 from endcap.errors import ClusterError, UserError
 from endcap.models import make
-from endcap.models.device import device_of
+from endcap.models.device import find_device
 from endcap.progress import Notice
 from endcap.ray_driver.gpus import drop_missing_gpus
 from endcap.spec.kubernetes import Gpu
@@ -131,4 +131,4 @@ def test_a_gpu_that_is_there_is_seen_and_computes(monkeypatch: pytest.MonkeyPatc
     assert request is not None
     assert lack is None
     assert len(probe_gpus().devices) == torch.cuda.device_count()
-    assert device_of(make(GRU4RecSpec(name="gru4rec"))).startswith("cuda: ")
+    assert find_device(make(GRU4RecSpec(name="gru4rec"))).startswith("cuda: ")

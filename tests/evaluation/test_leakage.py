@@ -13,7 +13,7 @@ import pytest
 from endcap.features.sessions import Sessions
 from endcap.features.view import View, open_view
 from endcap.models import Model
-from endcap.models.fit import fitted, tried, validation_of
+from endcap.models.fit import draw_validation, fit_watched, fit_with_settings
 from endcap.spec import Recommender
 from endcap.store import Store
 from tests.features.logs import DAY, dataset, event, recommender, shop
@@ -112,7 +112,7 @@ def test_whatever_the_test_part_holds_all_that_is_trained_stays_the_same(
     assert one.items.equals(other.items)
     for part in ("train", "training", "validation"):
         assert told(getattr(one, part)) == told(getattr(other, part)), part
-    first, second = (validation_of(view, "none", 1) for view in (one, other))
+    first, second = (draw_validation(view, "none", 1) for view in (one, other))
     assert first is not None
     assert second is not None
     assert told(first.asked) == told(second.asked)
@@ -134,8 +134,10 @@ def told(sessions: Sessions) -> Any:
 
 def learnt(wanted: Recommender, view: View) -> list[Model]:
     """What a search tries, and what is judged."""
-    trial = tried(wanted.model, view, "none", seed=1)
-    whole = fitted(wanted.model, view.training, len(view.vocabulary), trial.report.settings, items=view.items, seed=1)
+    trial = fit_watched(wanted.model, view, "none", seed=1)
+    whole = fit_with_settings(
+        wanted.model, view.training, len(view.vocabulary), trial.report.settings, items=view.items, seed=1
+    )
     return [trial.model, whole]
 
 

@@ -10,7 +10,7 @@ import pytest
 from endcap.errors import DataError
 from endcap.features.event_features import compute_features
 from endcap.features.view import View, open_view
-from endcap.models.fit import validation_of
+from endcap.models.fit import draw_validation
 from endcap.store import Store
 from tests.features.logs import DAY, MONDAY, at_times, dataset, event, recommender, shop
 from tests.features.test_view import letters
@@ -69,7 +69,7 @@ def test_one_item_of_each_basket_is_predicted_from_the_others(store: Store) -> N
         "unseen_events": 1,
         "short_sessions": 1,
     }
-    validation = validation_of(view, "none", 1)
+    validation = draw_validation(view, "none", 1)
     assert validation is not None
     assert len(validation) == len(view.validation) == 4
 

@@ -7,7 +7,7 @@ from typing import Any
 from endcap.errors import DataError
 from endcap.features.dataset_files import read_refit_sessions
 from endcap.features.view import open_view
-from endcap.models.fit import validation_of
+from endcap.models.fit import draw_validation
 from endcap.store import Store
 from tests.features.logs import MONDAY, at_times, dataset, event, recommender, sessions, shop
 from tests.features.test_view import letters, parts
@@ -29,7 +29,7 @@ def test_the_last_event_is_the_test_and_the_one_before_it_the_validation(store: 
     assert view.counts["from"] == {"validation": None, "test": None}
     vocabulary, whole = read_refit_sessions(folder, recommender(split=LEFT_OUT))
     assert letters(whole, vocabulary) == ["abcd", "ab", "dcb", "bda", "a"]
-    validation = validation_of(view, "none", 1)
+    validation = draw_validation(view, "none", 1)
     assert validation is not None
     assert letters(validation.queries, view.vocabulary) == ["ab", "d", "b"]
     assert [view.vocabulary.ids[item] for item in validation.targets] == ["c", "c", "d"]
@@ -92,7 +92,7 @@ def test_a_split_by_time_may_be_judged_by_last_events_alone(store: Store) -> Non
     keys: dict[str, Any] = {"split": {"by": "time", "test": "1d", "validation": "1d"}}
     view = open_view(dataset(store, rows), recommender(**keys, evaluation={"protocol": "leave-one-out"}))
     assert view.protocol == "leave-one-out"
-    validation = validation_of(view, "none", 1)
+    validation = draw_validation(view, "none", 1)
     assert validation is not None
     assert len(validation) == len(view.validation) == 1
     assert open_view(dataset(store, rows), recommender(**keys)).protocol == "every-prefix"

@@ -21,8 +21,8 @@ from endcap.runs import list_runs, read_run
 from endcap.runs.read import read_specs
 from endcap.runs.run import format_runs
 from endcap.store import Store, open_store
-from endcap.training.search.record import Part
-from endcap.training.search.shared import inherit
+from endcap.training.search.record import ModelTrials
+from endcap.training.search.shared_trials import inherit_trials
 from endcap.training.train import describe as describe_training
 from tests.hostile.mutations import spoil_bytes, spoil_json
 
@@ -97,7 +97,7 @@ def readers(store: Store, spoilt: str = "", *, whole: bool = True) -> Iterator[C
         yield lambda: format_runs(list_runs(store))
         for path in store.list_documents("runs"):
             yield lambda path=path: _read_run(store, path.removeprefix("runs/"))
-    yield lambda: inherit(store, "next", "k", {"": Part()})
+    yield lambda: inherit_trials(store, "next", "k", {"": ModelTrials()})
     told = KINDS if whole else TOLD_FROM.get(spoilt, (spoilt,) if spoilt in KINDS else ())
     for kind in told:
         for place in sorted(Path(store.root.removeprefix("file://"), kind).iterdir()):

@@ -54,7 +54,7 @@ def test_sequential_rules_of_the_last_events_are_added_up(monkeypatch: pytest.Mo
 
 def _slow_rules(lists: list[list[int]], asked: list[int], spec: SequentialRulesSpec, n_items: int) -> list[float]:
     """The definition, a loop a sentence."""
-    asked = asked[-spec.last :]
+    asked = asked[-spec.last_events :]
     scores = [0.0] * n_items
     for place, item in enumerate(asked):
         if item in asked[place + 1 :]:
@@ -107,7 +107,7 @@ def _slow_vsknn(
 ) -> list[float]:
     """The definition, a loop a sentence."""
     recent = sorted(range(len(lists)), key=lambda session: (times[session][-1], session), reverse=True)
-    asked = asked[-spec.last :]
+    asked = asked[-spec.last_events :]
     place = {item: number for number, item in enumerate(asked, start=1)}
     sampled = {s for item in place for s in [s for s in recent if item in lists[s]][: spec.sample]}
     similarity = {s: sum(place[item] for item in place if item in lists[s]) for s in sampled}

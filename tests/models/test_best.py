@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from endcap.models import top
 from endcap.models import topk as module
-from endcap.models.topk import NONE, best
+from endcap.models.topk import NONE, find_best
 
 Scores = NDArray[np.float32]
 NOTHING = np.float32(-np.inf)
@@ -43,20 +43,20 @@ def test_the_best_are_those_of_a_full_sort(kind: str) -> None:
     for width in (1, 2, 19, 20, 21, 100, 640, 641, 3000):
         for k in (1, 7, 20, 5000):
             scores = KINDS[kind](rng.normal(size=(5, width)).astype(np.float32), rng)
-            assert best(scores, k).tolist() == full_sort(scores, k).tolist(), (width, k)
+            assert find_best(scores, k).tolist() == full_sort(scores, k).tolist(), (width, k)
 
 
 def test_rows_are_worked_on_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = np.round(np.random.default_rng(2).normal(size=(50, 100)) * 4).astype(np.float32)
     monkeypatch.setattr(module, "SCORES_AT_ONCE", 700)
-    assert best(scores, 9).tolist() == full_sort(scores, 9).tolist()
+    assert find_best(scores, 9).tolist() == full_sort(scores, 9).tolist()
 
 
 def test_what_is_no_number_is_not_listed() -> None:
     scores = np.random.default_rng(3).normal(size=(4, 500)).astype(np.float32)
     scores[:, ::3] = np.nan
-    assert best(scores, 5).tolist() == full_sort(np.where(np.isnan(scores), NOTHING, scores), 5).tolist()
-    assert best(np.full((2, 40), np.nan, dtype=np.float32), 3).tolist() == [[NONE] * 3] * 2
+    assert find_best(scores, 5).tolist() == full_sort(np.where(np.isnan(scores), NOTHING, scores), 5).tolist()
+    assert find_best(np.full((2, 40), np.nan, dtype=np.float32), 3).tolist() == [[NONE] * 3] * 2
 
 
 def test_a_list_is_padded_to_its_length() -> None:

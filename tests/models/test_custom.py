@@ -13,7 +13,7 @@ import pytest
 from endcap.errors import IntegrityError, NotFoundError, UserError
 from endcap.features.sessions import Sessions
 from endcap.models import Fitting, load, make
-from endcap.models.custom import own_code
+from endcap.models.custom import find_own_modules
 from endcap.spec import Recommender
 from endcap.spec.model import BlendSpec, CustomSpec, ModelSpec
 from endcap.spec.recommender import Recommender as RecommenderSpec
@@ -198,7 +198,7 @@ def test_the_code_of_a_class_is_of_what_is_made_with_it(importable: Path) -> Non
     (package / "__init__.py").touch()
     (package / "markov.py").write_text("class Markov: pass")
     specs: list[ModelSpec] = [custom(), custom("acme_models.markov:Markov"), custom()]
-    assert own_code(*specs) == ["acme_models.markov", "markov"]
+    assert find_own_modules(*specs) == ["acme_models.markov", "markov"]
 
 
 def test_a_class_without_source_is_refused_since_its_changes_could_not_be_seen(importable: Path) -> None:
@@ -207,5 +207,5 @@ def test_a_class_without_source_is_refused_since_its_changes_could_not_be_seen(i
     py_compile.compile(str(file), cfile=str(file.with_suffix(".pyc")))
     file.unlink()
     with pytest.raises(UserError) as refused:
-        own_code(custom("acme_compiled:Markov"))
+        find_own_modules(custom("acme_compiled:Markov"))
     assert refused.value.code == "models.class-without-source"

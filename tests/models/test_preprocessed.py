@@ -11,7 +11,7 @@ import pytest
 from endcap.errors import UserError
 from endcap.features.sessions import Sessions
 from endcap.models import NO_ITEM, Fitting, Validation, load, make
-from endcap.models.preprocessed import Preprocessed, bare
+from endcap.models.preprocessed import Preprocessed, unwrap
 from endcap.preprocessing import Preprocessing, Training
 from endcap.spec.model import BlendSpec, ModelSpec, SequentialRulesSpec, VSKNNSpec
 from endcap.spec.preprocessing import PreprocessorSpec
@@ -54,7 +54,7 @@ def test_a_prefix_is_transformed_as_a_session_of_its_own() -> None:
     model.fit(board(), 12, Fitting())
     # After event 0 alone the model sees it; once event 1 has come, it is a glance.
     seen = [[0], [1], [1, 2], [4]]
-    np.testing.assert_array_equal(model.score_prefixes(ASKED), bare(model).score(Sessions.of(seen)))
+    np.testing.assert_array_equal(model.score_prefixes(ASKED), unwrap(model).score(Sessions.of(seen)))
 
 
 def test_validation_asks_transformed_histories_and_excludes_the_items_of_the_whole_ones() -> None:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from endcap.features.queries import select_targets
 from endcap.features.sessions import Sessions
 from endcap.models import FitReport, Fitting, Model, Validation
-from endcap.models.ballots import Ballots
 from endcap.models.blend import Blend
-from endcap.models.opinion_pool import Scale, floor_of
-from endcap.models.weighing import Weighing, weigh
+from endcap.models.blend_weights import BlendWeights, choose_weights
+from endcap.models.opinion_pool import Scale, compute_floor
+from endcap.models.pooled_ranks import PooledRanks
 from endcap.spec.model import BlendSpec, PopularitySpec
 
 ITEMS = 300
@@ -94,9 +94,9 @@ def pool(tables: Mapping[str, Scores]) -> Blend:
     return blend
 
 
-def weighed(tables: Mapping[str, Scores], validation: Validation, seed: int = 0) -> tuple[Blend, Weighing]:
+def weighed(tables: Mapping[str, Scores], validation: Validation, seed: int = 0) -> tuple[Blend, BlendWeights]:
     blend = pool(tables)
-    weighing = weigh(blend.members(), validation, seed, blend._pooled_as)
+    weighing = choose_weights(blend.members(), validation, seed, blend._pooled_as)
     return blend._pooled_as(weighing.scales, weighing.weights), weighing
 
 
@@ -149,11 +149,11 @@ def test_a_member_alone_ranks_as_it_does_without_a_blend() -> None:
 @pytest.mark.parametrize("exclude", ["none", "last", "all"])
 @pytest.mark.parametrize("most", [20, 60, ITEMS])
 def test_ranks_from_ballots_are_those_of_the_pool(exclude: Any, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("endcap.models.ballots._BEST", most)
+    monkeypatch.setattr("endcap.models.pooled_ranks._BEST", most)
     truth, sessions = world(4)
     validation, tables = asked(sessions, exclude), hostile(4, truth)["other scales"]
     scales = {"a": Scale("logits", 1e6), "b": Scale("logits", 1e-5), "few": Scale("votes"), "shifted": Scale()}
-    ballots, logs = Ballots(len(tables), len(validation), ITEMS), []
+    ballots, logs = PooledRanks(len(tables), len(validation), ITEMS), []
     rng, unknown = np.random.default_rng(0), 0
     rows = validation.row
     for label, table in tables.items():
@@ -166,7 +166,7 @@ def test_ranks_from_ballots_are_those_of_the_pool(exclude: Any, most: int, monke
             others = (rows == rows[place]) & (np.arange(len(rows)) != place)
             each[place, validation.targets[others]] = -np.inf
         logs.append(each)
-    ballots.add(np.arange(len(validation)), validation.targets, logs, floor_of(ITEMS))
+    ballots.add(np.arange(len(validation)), validation.targets, logs, compute_floor(ITEMS))
     for _ in range(25):
         weights = rng.dirichlet(np.full(len(tables), 0.5)) * rng.integers(0, 2, len(tables))
         if not weights.any():
@@ -179,7 +179,7 @@ def test_ranks_from_ballots_are_those_of_the_pool(exclude: Any, most: int, monke
 
 
 def test_ranks_that_ballots_do_not_know_are_found_for_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("endcap.models.ballots._BEST", 20)
+    monkeypatch.setattr("endcap.models.pooled_ranks._BEST", 20)
     truth, sessions = world(6, sessions=200)
     rng, validation = np.random.default_rng(60), asked(sessions)
     tables = {label: (truth + rng.normal(0, 4, truth.shape)).astype(np.float32) for label in "abc"}

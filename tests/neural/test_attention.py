@@ -15,12 +15,12 @@ from endcap.neural.attention_training import (
     AttentionTrainer,
     AttentionTraining,
     calibrated_bce,
-    calibration_power,
+    compute_calibration_power,
     sampled_softmax,
 )
-from endcap.neural.capture import Replayed
-from endcap.neural.packing import PADDING, packed
-from endcap.neural.sequences import Pieces, Sequences
+from endcap.neural.cuda_graphs import ReplayedSteps
+from endcap.neural.packing import PADDING, pack_rows
+from endcap.neural.sequences import SequencePieces, Sequences
 
 CPU = torch.device("cpu")
 SHAPE = AttentionShape(12, width=8, blocks=2, heads=2, max_events=6)
@@ -45,8 +45,8 @@ def network(shape: AttentionShape = SHAPE, seed: int = 3) -> AttentionNetwork:
 @pytest.mark.parametrize(("longest", "width"), [(1, 1), (5, 8), (40, 8)])
 def test_rows_hold_every_followed_event_once_and_pieces_whole(longest: int, width: int) -> None:
     sessions = sequences(60, longest)
-    pieces = Pieces.of(sessions.offsets, width)
-    rows = packed(pieces, width, 4, np.random.default_rng(1))
+    pieces = SequencePieces.of(sessions.offsets, width)
+    rows = pack_rows(pieces, width, 4, np.random.default_rng(1))
     there = rows.segments != PADDING
     followed = np.setdiff1d(np.arange(len(sessions.items)), sessions.offsets[1:] - 1)
     assert len(rows) % 4 == 0
@@ -62,8 +62,8 @@ def test_rows_hold_every_followed_event_once_and_pieces_whole(longest: int, widt
 
 
 def test_short_sessions_share_rows_nearly_without_padding() -> None:
-    pieces = Pieces.of(sequences(3000, 9).offsets, 50)
-    rows = packed(pieces, 50, 1, np.random.default_rng(1))
+    pieces = SequencePieces.of(sequences(3000, 9).offsets, 50)
+    rows = pack_rows(pieces, 50, 1, np.random.default_rng(1))
     assert (rows.segments != PADDING).mean() > 0.9
 
 
@@ -98,9 +98,9 @@ def test_with_all_items_as_negatives_the_loss_is_the_softmax() -> None:
 def test_gbce_lies_between_plain_and_calibrated_cross_entropy() -> None:
     own, others = torch.randn(4), torch.randn(4, 3)
     plain = softplus(others).sum(1) - logsigmoid(own)
-    torch.testing.assert_close(calibrated_bce(own, others, calibration_power(0.1, 0.0)), plain)
-    assert calibration_power(0.1, 1.0) == pytest.approx(0.1)
-    assert calibration_power(1.0, 0.75) == 1.0
+    torch.testing.assert_close(calibrated_bce(own, others, compute_calibration_power(0.1, 0.0)), plain)
+    assert compute_calibration_power(0.1, 1.0) == pytest.approx(0.1)
+    assert compute_calibration_power(1.0, 0.75) == 1.0
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, dataclasses.replace(SETTINGS, loss="gbce", negatives=100)])
@@ -132,7 +132,7 @@ def test_rows_alone_learn_as_the_whole_table_does(monkeypatch: pytest.MonkeyPatc
 def test_steps_from_fixed_memory_are_the_same_steps() -> None:
     # What a CUDA graph replays: every shape is the first step's, and no step asks the device for anything.
     one, other = (AttentionTrainer(network(), sequences(150, 8), SETTINGS, 1) for _ in range(2))
-    other.run = Replayed(other.step, graph=False, most=other.blocks.steps_of_a_block())
+    other.run = ReplayedSteps(other.step, graph=False, most=other.blocks.steps_of_a_block())
     assert [one.epoch(number) for number in range(2)] == [other.epoch(number) for number in range(2)]
 
 

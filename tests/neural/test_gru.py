@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, gru_cell
 from torch.nn.functional import cross_entropy, elu
 
-from endcap.neural.capture import Eager, Replayed
+from endcap.neural.cuda_graphs import EagerSteps, ReplayedSteps
 from endcap.neural.gru import GRUNetwork, GRUShape
-from endcap.neural.gru_blocks import Batch
+from endcap.neural.gru_blocks import GRUBatch
 from endcap.neural.gru_training import GRUSettings, GRUTrainer
 from endcap.neural.losses import NEVER
-from endcap.neural.parallel import Alone, Exchange
+from endcap.neural.parallel import Exchange, SingleWorker
 from endcap.neural.sequences import Sequences
 
 N_ITEMS, WIDTH = 40, 12
@@ -53,11 +53,11 @@ def trainer(settings: GRUSettings = SETTINGS, *, separate: bool = False, counted
             made.exchange,
             repeated=True,
         )
-        made.run = Eager(made.step)
+        made.run = EagerSteps(made.step)
     return made
 
 
-def by_autograd(made: GRUTrainer, batch: Batch, hidden: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+def by_autograd(made: GRUTrainer, batch: GRUBatch, hidden: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
     """Loss and gradients of a batch, from the formulas of the papers, on whole tables, and the next hidden state."""
     settings, network = made.settings, made.network()
     leaves = {name: values.clone().requires_grad_() for name, values in network.weights.items() if name != "bias"}
@@ -119,7 +119,7 @@ def test_both_layouts_and_a_replayed_block_train_alike() -> None:
     # As many negatives as items: nothing is left to chance but the order, which the seed gives.
     settings = dataclasses.replace(SETTINGS, negatives=N_ITEMS, dropout_embedding=0.0, dropout_hidden=0.0)
     counted, drawn, replayed = trainer(settings), trainer(settings, counted=False), trainer(settings, counted=False)
-    replayed.run = Replayed(replayed.step, graph=False)
+    replayed.run = ReplayedSteps(replayed.step, graph=False)
     losses = [[made.epoch(number) for number in range(3)] for made in (counted, drawn, replayed)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
     np.testing.assert_allclose(losses[1], losses[2], rtol=1e-6)
@@ -174,7 +174,7 @@ def test_two_workers_with_half_the_lanes_train_what_one_does(tmp_path: Path) -> 
         return subprocess.Popen([sys.executable, "-c", WORKER, *arguments], cwd=ROOT)
 
     running = [start(rank) for rank in range(2)]
-    trained(tmp_path / "alone.npz", Alone())
+    trained(tmp_path / "alone.npz", SingleWorker())
     assert [process.wait(120) for process in running] == [0, 0]
     alone, first, second = (np.load(tmp_path / f"{name}.npz") for name in ("alone", "0", "1"))
     for name in alone.files:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from endcap.neural.gru import GRUNetwork, GRUShape
-from endcap.neural.gru_states import GRUStates, Recent
+from endcap.neural.gru_states import GRUStates, RecentStates
 from endcap.neural.sequences import Sequences
 
 N_ITEMS, WIDTH = 50, 12
@@ -78,7 +78,7 @@ def test_what_is_remembered_is_the_caller_s_to_change(network: GRUNetwork) -> No
 
 
 def test_a_memory_is_bounded_and_keeps_what_is_recent() -> None:
-    recent, state = Recent(3), np.zeros(1, dtype=np.float32)
+    recent, state = RecentStates(3), np.zeros(1, dtype=np.float32)
     for number in range(100):
         recent.keep(bytes([number, 0]), state)
         assert recent.longest(bytes([number, 0, 5, 5, 6, 6]), 2) == (1, state)

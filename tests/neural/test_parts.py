@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from endcap.neural.negatives import Negatives
-from endcap.neural.optimisers import Adagrad, Adam, Dense, Rule, Table, combine
+from endcap.neural.negatives import NegativeSampler
+from endcap.neural.optimisers import Adagrad, Adam, DenseOptimiser, TableOptimiser, UpdateRule, combine
 from endcap.neural.scratch import Scratch
-from endcap.neural.sequences import Lanes, Pieces
+from endcap.neural.sequences import Lanes, SequencePieces
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -52,7 +52,7 @@ def test_the_core_imports_torch_numpy_and_the_standard_library_only() -> None:
 def test_an_epoch_has_every_transition_once_and_in_order() -> None:
     lengths = np.random.default_rng(1).integers(0, 9, 50)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    pieces = Pieces.of(offsets, longest=3)
+    pieces = SequencePieces.of(offsets, longest=3)
     order = np.random.default_rng(2).permutation(len(pieces.lengths))
     laid_out = Lanes.of(torch.from_numpy(pieces.first[order]), torch.from_numpy(pieces.lengths[order]), 8)
     events, fresh, active = laid_out.events.numpy(), laid_out.fresh.numpy(), laid_out.active.numpy()
@@ -71,7 +71,7 @@ def test_an_epoch_has_every_transition_once_and_in_order() -> None:
 def test_negatives_come_as_often_as_expected_however_they_are_drawn(alpha: float) -> None:
     events = np.random.default_rng(0).zipf(1.5, 200).clip(0, 500)
     events[7] = 0
-    negatives = Negatives(events, alpha, 32)
+    negatives = NegativeSampler(events, alpha, 32)
     share = np.where(events > 0, events.astype(float) ** alpha, 0)
     np.testing.assert_allclose(negatives.expected, 32 * share / share.sum())
     drawn = negatives.block(6000, np.random.default_rng(1))
@@ -82,16 +82,16 @@ def test_negatives_come_as_often_as_expected_however_they_are_drawn(alpha: float
 
 
 def test_with_fewer_items_than_negatives_each_comes_once() -> None:
-    negatives = Negatives(np.array([3, 0, 1, 9]), 0.5, 50)
+    negatives = NegativeSampler(np.array([3, 0, 1, 9]), 0.5, 50)
     rng = np.random.default_rng(0)
     assert negatives.block(2, rng).tolist() == [[0, 2, 3]] * 2
     assert negatives.counts(2, rng).tolist() == [[1, 0, 1, 1]] * 2
 
 
 @pytest.mark.parametrize("rule", [Adagrad(0.1), Adagrad(0.1, momentum=0.5), Adam(0.01), Adam(0.01, weight_decay=0.1)])
-def test_rows_of_a_table_move_as_dense_weights_do(rule: Rule) -> None:
+def test_rows_of_a_table_move_as_dense_weights_do(rule: UpdateRule) -> None:
     start = torch.randn(5, 3)
-    table, dense, scratch = Table(start, rule), Dense(start.flatten().clone(), rule), Scratch(CPU)
+    table, dense, scratch = TableOptimiser(start, rule), DenseOptimiser(start.flatten().clone(), rule), Scratch(CPU)
     for _ in range(4):
         ids, gradient = torch.tensor([0, 1, 2, 3, 4, 5]), torch.randn(6, 3)
         gradient[5] = 0
@@ -110,8 +110,8 @@ def test_rows_of_a_table_move_as_dense_weights_do(rule: Rule) -> None:
         pytest.param(Adagrad(0.1, epsilon=1e-20), lambda p: torch.optim.Adagrad(p, 0.1), id="adagrad"),
     ],
 )
-def test_the_rules_are_those_of_torch(rule: Rule, known: type) -> None:
-    mine = Dense(torch.linspace(-1, 1, 7), rule)
+def test_the_rules_are_those_of_torch(rule: UpdateRule, known: type) -> None:
+    mine = DenseOptimiser(torch.linspace(-1, 1, 7), rule)
     weights = torch.linspace(-1, 1, 7).requires_grad_()
     optimiser = known([weights])
     for step in range(5):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from endcap.neural import products
-from endcap.neural.products import FEW, scores_of_all, scores_of_some
+from endcap.neural.products import FEW, score_all, score_some
 
 N_ITEMS, WIDTH = 2 * products._ITEMS_AT_ONCE + 77, 9
 
@@ -22,10 +22,10 @@ def test_scores_are_products_plus_what_is_added(count: int, threads: int, monkey
     bias = torch.empty(N_ITEMS).normal_(generator=generator)
     bias[::7] = -torch.inf
     expected = (known.double() @ table.double().T + bias).numpy()
-    found = scores_of_all(known, table, bias)
+    found = score_all(known, table, bias)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
     asked = [np.arange(row, N_ITEMS, row + 1, dtype=np.int32) for row in range(count)]
-    for row, scores in enumerate(scores_of_some(known, table, bias, asked)):
+    for row, scores in enumerate(score_some(known, table, bias, asked)):
         assert scores.dtype == np.float32
         np.testing.assert_allclose(scores, expected[row, asked[row]], rtol=1e-5, atol=1e-5)

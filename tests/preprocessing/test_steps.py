@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from endcap.errors import DataError, IntegrityError, SpecError, UserError
 from endcap.features.sessions import Sessions, Types
-from endcap.models.custom import own_code
+from endcap.models.custom import find_own_modules
 from endcap.preprocessing import Preprocessing, Training
 from endcap.spec.load import load
 from endcap.spec.preprocessing import PreprocessorSpec
@@ -127,7 +127,7 @@ def test_a_spec_names_listed_classes_only() -> None:
         recommender(preprocessing=steps, classes=[f"{ROOM}:DropType"])
     listed = recommender(preprocessing=steps, classes=[one["class"] for one in steps])
     assert type(listed).model_validate(listed.model_dump(mode="json", exclude_none=True)) == listed
-    assert own_code(listed.model, *listed.preprocessing) == [ROOM]
+    assert find_own_modules(listed.model, *listed.preprocessing) == [ROOM]
 
 
 @pytest.mark.parametrize(

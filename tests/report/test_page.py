@@ -13,7 +13,7 @@ import plotly.graph_objects
 import pytest
 
 from endcap.models import FitReport
-from endcap.models.blend import side_by_side
+from endcap.models.blend import score_side_by_side
 from endcap.report import ReportFacts, render
 from endcap.report.metrics_section import build_metrics_section
 from tests.report.facts import HOSTILE, bare, compared, full, search
@@ -213,7 +213,7 @@ def of_a_blend() -> dict[str, Any]:
     }
     reports = {label: FitReport({"epochs": 2}, history) for label, history in rows.items()} | {"vsknn": FitReport()}
     found = {"members": {label: dict(report.settings) for label, report in reports.items()}, "weights": {"gru": 1.0}}
-    return {"model": {"name": "blend"}, "found": found, "history": [dict(row) for row in side_by_side(reports)]}
+    return {"model": {"name": "blend"}, "found": found, "history": [dict(row) for row in score_side_by_side(reports)]}
 
 
 def test_a_blends_members_are_curves_of_one_chart() -> None:

@@ -28,7 +28,7 @@ from endcap.features import build
 from endcap.features.dataset_files import read_refit_sessions
 from endcap.features.view import open_view
 from endcap.models import Fitting, Model, load, make
-from endcap.models.fit import tried, validation_of
+from endcap.models.fit import draw_validation, fit_watched
 from endcap.neural.gru import GRUNetwork, GRUShape
 from endcap.neural.gru_training import GRUSettings, GRUTrainer
 from endcap.neural.sequences import Sequences
@@ -293,11 +293,11 @@ def test_killed_workers_and_a_lost_ray_leave_the_same_model(
         model: Any = make(spec.model)
         model.exchange = exchange
         undisturbed[exchange.rank] = model
-        validation = validation_of(view, spec.exclude, spec.seed)
+        validation = draw_validation(view, spec.exclude, spec.seed)
         model.fit(view.train, len(view.vocabulary), Fitting(seed=spec.seed, validation=validation))
 
     in_threads(tmp_path, run)
-    alone = tried(spec.model, view, spec.exclude, seed=spec.seed)
+    alone = fit_watched(spec.model, view, spec.exclude, seed=spec.seed)
     for name, values in arrays(shared).items():
         np.testing.assert_array_equal(values, arrays(undisturbed[0])[name])
         np.testing.assert_array_equal(values, arrays(undisturbed[1])[name])

@@ -22,7 +22,7 @@ from endcap.features.split import slice_sessions, where
 from endcap.features.view import View, open_view
 from endcap.models import Model, mask_excluded, top
 from endcap.models import load as load_model
-from endcap.models.fit import validation_of
+from endcap.models.fit import draw_validation
 from endcap.registry import open_registry, register
 from endcap.registry.package import load_package
 from endcap.spec.load import load
@@ -140,7 +140,7 @@ def test_trials_and_workers_prepare_as_the_step_does(shop_store: Store, tmp_path
         dist.destroy_process_group()
     (fitted,) = [event for event in told if event.get("event") == "fitted"]
     models = [load_model(store.fetch(one) / "model", recommender.classes) for one in (address, fitted["address"])]
-    asked = validation_of(open_view(store.fetch(data), ViewSettings.of(recommender)), "none", 1)
+    asked = draw_validation(open_view(store.fetch(data), ViewSettings.of(recommender)), "none", 1)
     assert asked is not None
     np.testing.assert_allclose(*(model.score(asked.asked) for model in models), rtol=1e-4, atol=1e-5)
 

@@ -21,11 +21,11 @@ from endcap.spec.tunable import Values, members
 from endcap.store import Store
 from endcap.training import describe, train
 from endcap.training.search import checkpoints
-from endcap.training.search.agenda import Agenda, Next
-from endcap.training.search.costs import Size, estimate
+from endcap.training.search.cost_model import DataSize, estimate_cost
 from endcap.training.search.job import SearchJob, Task
-from endcap.training.search.pace import Pace
-from endcap.training.search.record import Part, Record, Trial
+from endcap.training.search.record import ModelTrials, SearchRecord, Trial
+from endcap.training.search.throughput import Throughput
+from endcap.training.search.trial_queue import Next, TrialQueue
 from tests.features.logs import recommender
 from tests.refusals import refused
 from tests.training.given import SPLIT, little_dataset, sleeper
@@ -35,7 +35,7 @@ from tests.training.threads import Threads
 # Its package exports a function of the same name.
 searching = sys.modules["endcap.training.search.search"]
 GIB = 2**30
-SMALL = Size(items=100, events=1000, predictions=100)
+SMALL = DataSize(items=100, events=1000, predictions=100)
 NEVER = 10_000.0
 
 
@@ -51,7 +51,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[SearchJob]:
     monkeypatch.setattr(searching, "cpu_limit", lambda: 2)
     monkeypatch.setattr(Threads, "jobs", [], raising=False)
     # A run in MLflow costs more than all else here; what is logged is tested with Ray.
-    monkeypatch.setattr(searching, "Runs", _NoRuns)
+    monkeypatch.setattr(searching, "SearchRuns", _NoRuns)
     return Threads.jobs
 
 
@@ -65,7 +65,7 @@ class _NoRuns:
 
     def abandon(self, status: str) -> None: ...
 
-    def end(self, record: Record) -> str:
+    def end(self, record: SearchRecord) -> str:
         return "run"
 
 
@@ -270,7 +270,7 @@ class Clock:
         return self.now
 
 
-def agenda(model: dict[str, Any], clock: Clock, **changed: Any) -> tuple[Agenda, list[dict[str, Any]]]:
+def agenda(model: dict[str, Any], clock: Clock, **changed: Any) -> tuple[TrialQueue, list[dict[str, Any]]]:
     spec = recommender(model=model, classes=[PATH], split=SPLIT, search={"trials": 20})
     document = TrainSettings.of(spec).model_dump_json(by_alias=True)
     points: list[Values] = changed.pop("points", [{"x": 0.1}, {"x": 0.5}])
@@ -290,7 +290,7 @@ def agenda(model: dict[str, Any], clock: Clock, **changed: Any) -> tuple[Agenda,
         "memory": 8 * GIB,
     }
     events: list[dict[str, Any]] = []
-    return Agenda(SearchJob(**{**settings, **changed}), events.append, clock), events
+    return TrialQueue(SearchJob(**{**settings, **changed}), events.append, clock), events
 
 
 def number_of(chosen: Next) -> int:
@@ -392,7 +392,7 @@ def test_a_model_as_written_without_an_epoch_goes_on_up_to_its_first_but_not_for
 
 
 def test_memory_limits_how_many_run_at_once_and_what_cannot_fit_is_not_begun() -> None:
-    large = Size(items=30_000, events=1_000_000, predictions=20_000)
+    large = DataSize(items=30_000, events=1_000_000, predictions=20_000)
     model = {"name": "ease"}
     points = [{"regularisation": 200.0}, {"regularisation": 100.0}]
     one, _ = agenda(model, Clock(), points=points, size=large, memory=12 * GIB)
@@ -408,7 +408,7 @@ def test_memory_limits_how_many_run_at_once_and_what_cannot_fit_is_not_begun() -
 
 def test_the_cost_of_ease_is_cubic_in_items_and_its_memory_quadratic() -> None:
     def of(items: int) -> Any:
-        return estimate(EASESpec(), Size(items, 10**6, 10**4))
+        return estimate_cost(EASESpec(), DataSize(items, 10**6, 10**4))
 
     assert (of(3_000).seconds, of(6_000).seconds) == (pytest.approx(1.4, rel=0.05), pytest.approx(5.3, rel=0.05))
     assert of(30_000).seconds > 100 * of(6_000).seconds
@@ -418,13 +418,13 @@ def test_the_cost_of_ease_is_cubic_in_items_and_its_memory_quadratic() -> None:
 @pytest.mark.parametrize("name", ["sequential-rules", "vsknn", "ease", "item-knn", "gru4rec", "sasrec", "neumf"])
 def test_more_items_and_events_cost_more(name: str) -> None:
     spec = members(TypeAdapter[ModelSpec](ModelSpec).validate_python({"name": name}))[""]
-    small, large = (estimate(spec, Size(times * 5_000, times * 50_000, times * 500)) for times in (1, 4))
+    small, large = (estimate_cost(spec, DataSize(times * 5_000, times * 50_000, times * 500)) for times in (1, 4))
     assert large.bytes > small.bytes > 0
     assert large.work > small.work > 0
 
 
 def test_the_pace_rises_again_when_cores_are_free() -> None:
-    pace = Pace(2, 100.0, Clock())
+    pace = Throughput(2, 100.0, Clock())
     pace.started(1, 1.0), pace.started(2, 1.0)
     pace.row(1, 0.5), pace.row(2, 0.5)
     assert pace.at_once == 1
@@ -434,7 +434,7 @@ def test_the_pace_rises_again_when_cores_are_free() -> None:
 
 
 def test_a_record_of_another_budget_is_inherited_and_its_cut_trials_go_on(tmp_path: Path) -> None:
-    record = Record(tmp_path, "key", [""], "short")
+    record = SearchRecord(tmp_path, "key", [""], "short")
     record._before = 60.0
     part = record.parts[""]
     part.trials = {
@@ -445,9 +445,9 @@ def test_a_record_of_another_budget_is_inherited_and_its_cut_trials_go_on(tmp_pa
     }
     part.over, part.finishing = True, [1]
     record.save()
-    same = Record(tmp_path, "key", [""], "short")
+    same = SearchRecord(tmp_path, "key", [""], "short")
     assert (same.identity, same.parts[""].over) == (record.identity, True)
-    long = Record(tmp_path, "key", [""], "long")
+    long = SearchRecord(tmp_path, "key", [""], "long")
     assert long.identity != record.identity
     assert long.seconds == pytest.approx(60, abs=5)
     assert not long.parts[""].over
@@ -474,7 +474,7 @@ def test_checkpoints_stay_for_what_may_go_on_and_for_the_winner(
             checkpoint.write(work, "fit", {"number": number}, {})
     with pytest.raises(ArithmeticError), checkpoints.workspace(task, store, 4, values):
         raise ArithmeticError
-    part = Part(
+    part = ModelTrials(
         {1: Trial(1, values, "cut", 0.1), 2: Trial(2, values, "pruned", 0.2), 3: Trial(3, values, "complete", 0.3)}
     )
     checkpoints.prune(task, store, part, set())
@@ -499,7 +499,7 @@ def test_how_long_threads_ran_and_waited_for_cores_is_read_of_the_kernel(tmp_pat
 
 def test_what_goes_on_when_the_time_is_up() -> None:
     def part(*trials: Trial) -> list[int]:
-        return Part({trial.number: trial for trial in trials}).unfinished()
+        return ModelTrials({trial.number: trial for trial in trials}).unfinished()
 
     assert part() == [1]
     assert part(Trial(1, {}, "complete", 0.5), Trial(2, {}, "running", 0.4)) == []

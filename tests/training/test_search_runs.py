@@ -14,8 +14,8 @@ from endcap.ray_driver.failures import describe_loss
 from endcap.registry.versions import Registry, get_default_uri
 from endcap.spec import Recommender
 from endcap.store import Store
-from endcap.training.search.mlflow_runs import Runs
-from endcap.training.search.record import Record, Trial
+from endcap.training.search.mlflow_runs import SearchRuns
+from endcap.training.search.record import SearchRecord, Trial
 from tests.features.logs import recommender
 from tests.training.given import SPLIT
 
@@ -31,11 +31,11 @@ def test_each_search_has_runs_of_its_own_that_tell_its_last_attempt(
 ) -> None:
     rows = [{"epoch": 1, "validation": 0.2, "hr@10": 0.3, "loss %": 1.0}]
     good = Trial(1, {"last": 3}, "complete", 0.2, rows)
-    record = Record(tmp_path / "one", "key", [""])
+    record = SearchRecord(tmp_path / "one", "key", [""])
     record.parts[""].trials = {1: good, 2: Trial(2, {"last": 4}, "failed", error="no memory")}
 
-    def begun(of: Record) -> Runs:
-        runs = Runs(spec, store, None, of.identity, "file:///dataset", lambda line: None)
+    def begun(of: SearchRecord) -> SearchRuns:
+        runs = SearchRuns(spec, store, None, of.identity, "file:///dataset", lambda line: None)
         runs.begin()
         for trial in of.parts[""].ended:
             runs.ended("", trial)
@@ -52,13 +52,13 @@ def test_each_search_has_runs_of_its_own_that_tell_its_last_attempt(
     refused.abandon("FAILED")
     assert states() == [("search", "", "FAILED"), ("trial", "1", "FINISHED"), ("trial", "2", "FAILED")]
     record.put_back_failures()
-    record = Record(tmp_path / "one", "key", [""])
+    record = SearchRecord(tmp_path / "one", "key", [""])
     record.parts[""].trials[2].state, record.parts[""].trials[2].value = "complete", 0.1
     first = begun(record).end(record)
     assert states() == [("search", "", "FINISHED"), ("trial", "1", "FINISHED"), ("trial", "2", "FINISHED")]
     run = Registry(get_default_uri(store)).client.get_run(first)
     assert (run.data.metrics["best"], run.data.metrics["as_written"]) == (0.2, 0.2)
-    anew = Record(tmp_path / "two", "key", [""])
+    anew = SearchRecord(tmp_path / "two", "key", [""])
     anew.parts[""].trials = {1: Trial(1, {"last": 3}, "complete", 0.5)}
     second = begun(anew).end(anew)
     assert second != first
@@ -67,7 +67,7 @@ def test_each_search_has_runs_of_its_own_that_tell_its_last_attempt(
 
 
 def test_what_failed_is_tried_again_under_its_number_with_its_share_of_the_time(tmp_path: Path) -> None:
-    record = Record(tmp_path, "key", [""])
+    record = SearchRecord(tmp_path, "key", [""])
     record._before = 100.0
     part = record.parts[""]
     part.trials = {
@@ -78,7 +78,7 @@ def test_what_failed_is_tried_again_under_its_number_with_its_share_of_the_time(
     }
     part.over = True
     record.put_back_failures()
-    again = Record(tmp_path, "key", [""])
+    again = SearchRecord(tmp_path, "key", [""])
     assert again.seconds == pytest.approx(50, abs=5)
     assert not again.parts[""].over
     assert [(one.number, one.attempt, one.history) for one in again.parts[""].of("running")] == [(2, 2, []), (3, 2, [])]

@@ -20,11 +20,11 @@ from endcap.spec.tunable import changed, domains, members, mistakes_of, starts
 from endcap.store import Store
 from endcap.training import train
 from endcap.training.search import is_searched
-from endcap.training.search.record import Part, Record, Trial
-from endcap.training.search.sampler import Sampler, importances
-from endcap.training.search.search import trials_here
-from endcap.training.search.shares import shares
-from endcap.training.search.trial import searchable
+from endcap.training.search.allocation import allocate_trials
+from endcap.training.search.record import ModelTrials, SearchRecord, Trial
+from endcap.training.search.sampler import Sampler, compute_importances
+from endcap.training.search.search import count_trials_here
+from endcap.training.search.trial import hide_test_sessions
 from tests.conftest import ROOT
 from tests.features.logs import DAY, at_times, recommender, shop, snapshot
 from tests.refusals import misspelt, refused
@@ -98,7 +98,7 @@ def test_members_of_a_blend_are_searched_by_their_labels_and_the_slow_ones_last(
     assert set(found) == {"own", "near"}
     assert "loss" not in found["own"]
     assert found["near"]["last_events"].corners() == [3]
-    first, second = shares({label: members(MODELS.validate_python(BLEND))[label] for label in found}, 20)
+    first, second = allocate_trials({label: members(MODELS.validate_python(BLEND))[label] for label in found}, 20)
     assert (first.label, first.trials, second.label, second.trials) == ("near", 5, "own", 15)
 
 
@@ -123,30 +123,30 @@ def test_the_n_th_suggestion_comes_from_the_seed_and_what_is_known() -> None:
         killed.known(trial)
     assert [trial.parameters for trial in tried(25, killed, 13)] == [trial.parameters for trial in whole[12:]]
     assert all(SPACE[name].holds(value) for trial in whole for name, value in trial.parameters.items())
-    shares_of = importances(SPACE, BASE, whole)
+    shares_of = compute_importances(SPACE, BASE, whole)
     assert max(shares_of, key=lambda name: shares_of[name]) == "size"
     assert sum(shares_of.values()) == pytest.approx(1, abs=0.01)
-    assert importances(SPACE, BASE, whole[:5]) == {}
+    assert compute_importances(SPACE, BASE, whole[:5]) == {}
 
 
 def test_no_setting_is_tried_twice_and_a_small_space_ends() -> None:
     sampler = Sampler({"kind": Choice(values=["a", "b", "c"])}, {"kind": "a"}, 1, 20)
-    sampler.given(1, {"kind": "a"})
+    sampler.add_point(1, {"kind": "a"})
     found = [sampler.suggest(number) for number in range(2, 6)]
     assert sorted(one["kind"] for one in found if one) == ["b", "c"]
     assert found[2:] == [None, None]
 
 
 def test_a_record_is_read_by_the_same_search_only_and_counts_what_was_cut_off(tmp_path: Path) -> None:
-    record = Record(tmp_path, "key", [""])
+    record = SearchRecord(tmp_path, "key", [""])
     trial = Trial(1, {"x": 1})
     for row in ({"epoch": 1, "validation": 0.2}, {"epoch": 2, "validation": 0.3}, {"epoch": 3, "validation": 0.1}):
         trial.add(row)
     record.parts[""].trials = {1: trial, 2: Trial(2, {"x": 2}, "failed", error="no"), 3: Trial(3, {"x": 3})}
     record.save()
-    again = Record(tmp_path, "key", [""]).parts[""]
+    again = SearchRecord(tmp_path, "key", [""]).parts[""]
     assert again.trials == record.parts[""].trials
-    assert Record(tmp_path, "other", [""]).parts[""] == Part()
+    assert SearchRecord(tmp_path, "other", [""]).parts[""] == ModelTrials()
     again.end()
     assert [one.state for one in again.trials.values()] == ["cut", "failed", "cut"]
     assert again.best is again.trials[1]
@@ -169,13 +169,13 @@ def test_a_record_is_read_by_the_same_search_only_and_counts_what_was_cut_off(tm
 def test_so_many_trials_run_at_once_as_memory_and_cores_allow(
     search: dict[str, Any], cores: int, gibibytes: int, at_once: int
 ) -> None:
-    assert trials_here(SearchSpec.model_validate(search), cores, gibibytes * 2**30) == at_once
+    assert count_trials_here(SearchSpec.model_validate(search), cores, gibibytes * 2**30) == at_once
 
 
 def test_trials_see_nothing_of_the_test(store: Store) -> None:
     spec = of({"trials": 3})
     view = open_view(store.fetch(little_dataset(store)), spec)
-    seen = searchable(view)
+    seen = hide_test_sessions(view)
     assert len(view.test)
     assert not len(seen.test)
     assert len(seen.validation) == len(view.validation)
@@ -183,7 +183,7 @@ def test_trials_see_nothing_of_the_test(store: Store) -> None:
         store.fetch(little_dataset(store)),
         recommender(model={"name": "vsknn"}, split=SPLIT, evaluation={"protocol": "basket"}),
     )
-    seen = searchable(baskets)
+    seen = hide_test_sessions(baskets)
     assert len(baskets.predictions("test"))
     assert not len(seen.predictions("test"))
     assert seen.predictions("validation").targets.tolist() == baskets.predictions("validation").targets.tolist()

@@ -1,4 +1,4 @@
-"""A search's trials in threads of the test's own process, in place of Ray: quick, and driven by the same agenda."""
+"""A search's trials in threads of the test's own process, in place of Ray: quick, and driven by the same queue."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from endcap.ray_driver import Driver, Event, WorkerNeeds
-from endcap.training.search.agenda import Agenda
 from endcap.training.search.job import SearchJob
 from endcap.training.search.trial import run
+from endcap.training.search.trial_queue import TrialQueue
 
 AT_ONCE = 4
 
@@ -51,35 +51,35 @@ class Threads:
             return None
 
     def _drive(self, job: SearchJob) -> None:
-        agenda = Agenda(job, lambda event: self._events.put(json.loads(json.dumps(event))))
+        trials = TrialQueue(job, lambda event: self._events.put(json.loads(json.dumps(event))))
         while True:
             with self._alone:
-                agenda.look()
-                chosen = agenda.next()
-            if agenda.over or chosen == "done":
+                trials.look()
+                chosen = trials.next()
+            if trials.over or chosen == "done":
                 break
             if chosen == "wait":
                 time.sleep(0.005)
                 continue
             number, values = chosen
-            threading.Thread(target=self._try, args=(job, agenda, number, values), daemon=True).start()
+            threading.Thread(target=self._try, args=(job, trials, number, values), daemon=True).start()
         with self._alone:
-            agenda.look()
+            trials.look()
         self._events.put({"event": "over"})
 
-    def _try(self, job: SearchJob, agenda: Agenda, number: int, values: dict[str, Any]) -> None:
+    def _try(self, job: SearchJob, trials: TrialQueue, number: int, values: dict[str, Any]) -> None:
         best = float("-inf")
 
         def report(what: dict[str, Any]) -> bool:
             nonlocal best
             with self._alone:
-                if agenda.was_cut(number):
+                if trials.was_cut(number):
                     return False
                 if "row" in what:
                     best = max(best, what["row"]["validation"])
-                    agenda.row(number, what, int(what["row"]["epoch"]), best)
+                    trials.row(number, what, int(what["row"]["epoch"]), best)
                 else:
-                    agenda.ended(number, what)
+                    trials.ended(number, what)
             return True
 
         run(job.task, number, values, report)

@@ -1,5 +1,5 @@
 """Fits over several workers, on one machine or many: Ray Train starts them, and begins anew those that die."""
 
-from endcap.training.distributed.fits import Workers
+from endcap.training.distributed.fitter import DistributedFitter
 
-__all__ = ["Workers"]
+__all__ = ["DistributedFitter"]

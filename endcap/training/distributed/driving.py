@@ -21,7 +21,7 @@ from endcap.ray_driver.failures import describe_loss
 from endcap.ray_driver.forwarding import forward
 from endcap.ray_driver.gpus import NO_GPUS
 from endcap.training.distributed.job import FitJob
-from endcap.training.distributed.meeting import ByFile
+from endcap.training.distributed.rendezvous import FileRendezvous
 from endcap.training.distributed.worker import work
 
 JOB = FitJob
@@ -43,7 +43,7 @@ def drive(job: FitJob, storage: str | None, emit: Emit) -> None:
     with forward(emit) as queue:
         trainer = TorchTrainer(
             functools.partial(work, job, queue.put),
-            torch_config=ByFile(backend, folder=storage) if storage else TorchConfig(backend),
+            torch_config=FileRendezvous(backend, folder=storage) if storage else TorchConfig(backend),
             scaling_config=ScalingConfig(
                 num_workers=job.workers,
                 use_gpu=job.gpu > 0,

@@ -25,9 +25,9 @@ from endcap.features.item_attributes import encode_item_features, select_attribu
 from endcap.features.sessions import Sessions
 from endcap.features.view import open_view
 from endcap.models import Fitting, Model, make
-from endcap.models.device import device_of
-from endcap.models.fit import validation_of
-from endcap.models.preprocessed import bare
+from endcap.models.device import find_device
+from endcap.models.fit import draw_validation
+from endcap.models.preprocessed import unwrap
 from endcap.models.validation import Scorer, Validation
 from endcap.neural.parallel import AllReduce
 from endcap.spec.settings import FitSettings
@@ -49,7 +49,7 @@ def work(job: FitJob, tell: Tell) -> None:
     try:
         _Worker(job, tell, group).run()
     except HOPELESS as error:
-        tell({"event": "error", "error": describe(_known(error))})
+        tell({"event": "error", "error": describe(_to_endcap_error(error))})
         raise
 
 
@@ -63,10 +63,10 @@ class _Worker:
     def run(self) -> None:
         self._introduce()
         model = make(self._settings.model, self._settings.preprocessing)
-        for one in (bare(model), *bare(model).members().values()):
-            if hasattr(one, "exchange"):
-                one.exchange = AllReduce()
-        sessions, n_items, given = self._data()
+        for inner in (unwrap(model), *unwrap(model).members().values()):
+            if hasattr(inner, "exchange"):
+                inner.exchange = AllReduce()
+        sessions, n_items, fields_of_items = self._data()
         with self._workspace() as place:
             fitting = Fitting(
                 seed=self._settings.seed,
@@ -75,16 +75,16 @@ class _Worker:
                 keeps=self._rank == 0,
                 progress=self._progress,
                 observe=self._observe,
-                **given,
+                **fields_of_items,
             )
             report = model.fit(sessions, n_items, fitting)
             if self._rank == 0:
                 self._publish(model, {"found": dict(report.settings), "history": [dict(row) for row in report.history]})
 
     def _introduce(self) -> None:
-        who = [f"process {os.getpid()} on {socket.gethostname()}"] * self._world
-        dist.all_gather_object(who, who[0], group=self._group)
-        self._progress(f"{self._world} workers: {', '.join(who)}")
+        names = [f"process {os.getpid()} on {socket.gethostname()}"] * self._world
+        dist.all_gather_object(names, names[0], group=self._group)
+        self._progress(f"{self._world} workers: {', '.join(names)}")
 
     def _progress(self, line: str) -> None:
         if self._rank == 0:
@@ -104,11 +104,11 @@ class _Worker:
             return sessions, len(vocabulary), self._of_items(items)
         view = open_view(folder, settings)
         sessions = view.train if self._job.part == "train" else view.training
-        given = self._of_items(view.items)
+        fields_of_items = self._of_items(view.items)
         if self._job.fit_settings is None:
-            measured = validation_of(view, settings.exclude, settings.seed)
-            given["validation"] = measured and Told.by(measured, self._group)
-        return sessions, len(view.vocabulary), given
+            measured = draw_validation(view, settings.exclude, settings.seed)
+            fields_of_items["validation"] = measured and BroadcastValidation.by(measured, self._group)
+        return sessions, len(view.vocabulary), fields_of_items
 
     def _of_items(self, items: pa.Table) -> dict[str, Any]:
         return {"item_features": encode_item_features(items, self._settings.model), "items": select_attributes(items)}
@@ -122,27 +122,27 @@ class _Worker:
                 place = held.enter_context(self._store.workspace(name, key, self._progress))
             else:
                 place = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="endcap-worker-")))
-            hand_out(place, self._group)
+            broadcast_checkpoints(place, self._group)
             yield place
 
     def _publish(self, model: Model, facts: dict[str, Any]) -> None:
         with self._store.publish(artifact_kind(self._settings.name), self._job.key) as draft:
             (draft.path / MODEL).mkdir()
             model.save(draft.path / MODEL)
-            draft.facts |= {**facts, "device": device_of(model)}
+            draft.facts |= {**facts, "device": find_device(model)}
         self._tell({"event": "fitted", "address": draft.address})
 
 
 @dataclass(frozen=True)
-class Told(Validation):
+class BroadcastValidation(Validation):
     """Measured by rank 0, which tells the others: all end after the same epoch."""
 
     group: dist.ProcessGroup | None = None
 
     @classmethod
-    def by(cls, validation: Validation, group: dist.ProcessGroup | None) -> Told:
+    def by(cls, validation: Validation, group: dist.ProcessGroup | None) -> BroadcastValidation:
         """The same, told to a group."""
-        return cls(**{one.name: getattr(validation, one.name) for one in fields(validation)}, group=group)
+        return cls(**{entry.name: getattr(validation, entry.name) for entry in fields(validation)}, group=group)
 
     def measure(self, model: Scorer) -> float:
         """See `Validation.measure`."""
@@ -153,27 +153,29 @@ class Told(Validation):
         return float(value)
 
 
-def hand_out(place: Path, group: dist.ProcessGroup) -> None:
+def broadcast_checkpoints(place: Path, group: dist.ProcessGroup) -> None:
     """Give rank 0's checkpoints below its `place` to the other workers, below theirs."""
     rank = dist.get_rank(group)
-    names: list[Any] = [sorted(str(one.relative_to(place)) for one in place.rglob(CHECKPOINT))] if rank == 0 else [None]
+    names: list[Any] = (
+        [sorted(str(file.relative_to(place)) for file in place.rglob(CHECKPOINT))] if rank == 0 else [None]
+    )
     dist.broadcast_object_list(names, 0, group=group)
     for name in names[0]:
         file = place / name
         size = torch.tensor([file.stat().st_size if rank == 0 else 0])
         dist.broadcast(size, 0, group=group)
-        content = torch.from_file(str(file), size=int(size), dtype=torch.uint8) if rank == 0 else _empty(int(size))
+        content = torch.from_file(str(file), size=int(size), dtype=torch.uint8) if rank == 0 else _allocate(int(size))
         dist.broadcast(content, 0, group=group)
         if rank != 0:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content.numpy().tobytes())
 
 
-def _empty(size: int) -> torch.Tensor:
+def _allocate(size: int) -> torch.Tensor:
     return torch.empty(size, dtype=torch.uint8)
 
 
-def _known(error: Exception) -> EndcapError:
+def _to_endcap_error(error: Exception) -> EndcapError:
     if isinstance(error, EndcapError):
         return error
     return UserError(str(error), code="training.fit-refused", cause=type(error).__name__)

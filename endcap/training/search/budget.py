@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 from endcap.spec.search import SearchSpec
-from endcap.training.search.record import Record
+from endcap.training.search.record import SearchRecord
 
 _RESERVE, _RESERVE_SHARE = 2.0, 0.03
 """Kept for ending Ray: seconds at most, and share of the time."""
 
 
-def finish_of(search: SearchSpec) -> timedelta:
+def get_finish_time(search: SearchSpec) -> timedelta:
     """How long trials may go on after the time budget."""
     return search.time_budget if search.overtime is None else search.overtime
 
@@ -19,7 +19,7 @@ def finish_of(search: SearchSpec) -> timedelta:
 class Budget:
     """Seconds that are left of a search by its record, which counts those of killed attempts too."""
 
-    def __init__(self, search: SearchSpec, record: Record) -> None:
+    def __init__(self, search: SearchSpec, record: SearchRecord) -> None:
         self._search, self._record = search, record
 
     @property
@@ -30,7 +30,7 @@ class Budget:
     @property
     def finish_left(self) -> float:
         """For finishing."""
-        return _usable(finish_of(self._search)) - self._record.finish_seconds
+        return _usable(get_finish_time(self._search)) - self._record.finish_seconds
 
 
 def _usable(time: timedelta) -> float:

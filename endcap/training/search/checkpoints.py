@@ -11,7 +11,7 @@ from endcap.errors import EndcapError
 from endcap.spec.tunable import Values
 from endcap.store import CHECKPOINT, Store, fingerprint
 from endcap.training.search.job import Task
-from endcap.training.search.record import WRITTEN, Part, Trial
+from endcap.training.search.record import WRITTEN, ModelTrials, Trial
 
 
 class _KeptError(Exception):
@@ -42,7 +42,7 @@ def workspace(task: Task, store: Store, number: int, values: Values) -> Iterator
         raise failure
 
 
-def prune(task: Task, store: Store, part: Part, gone: set[tuple[str, int, int]], *, every: bool = False) -> None:
+def prune(task: Task, store: Store, part: ModelTrials, gone: set[tuple[str, int, int]], *, every: bool = False) -> None:
     """Remove the checkpoints of trials that ended, but of the best and of the model as the spec has it, where that may
     go on; every: of these too. gone: whose were removed before, by label, number and attempt."""
     best = part.best

@@ -7,7 +7,7 @@ from typing import Any
 
 from endcap.ray_driver import DriverJob
 from endcap.spec.tunable import Values
-from endcap.training.search.costs import Size
+from endcap.training.search.cost_model import DataSize
 from endcap.training.search.record import Trial
 
 
@@ -46,11 +46,11 @@ class SearchJob(DriverJob):
     spared: int
     most_failed: float
     concurrency: int
-    size: Size
+    size: DataSize
     memory: int | None
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> SearchJob:
         """See `DriverJob.from_json`."""
-        lists = {name: [Trial(**one) for one in document[name]] for name in ("known", "first")}
-        return cls(**{**document, **lists, "task": Task(**document["task"]), "size": Size(**document["size"])})
+        lists = {name: [Trial(**trial) for trial in document[name]] for name in ("known", "first")}
+        return cls(**{**document, **lists, "task": Task(**document["task"]), "size": DataSize(**document["size"])})

@@ -13,14 +13,14 @@ from endcap.registry.training_runs import MAX_BATCH, name_epoch_metrics
 from endcap.registry.versions import Registry, open_registry
 from endcap.spec.settings import TrainSettings
 from endcap.store import Store
-from endcap.training.search.record import Record, Trial
+from endcap.training.search.record import SearchRecord, Trial
 
 _STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "cut": "KILLED", "skipped": "KILLED", "failed": "FAILED"}
 _LONGEST = 4000
 """Letters of a tag's value that every MLflow takes."""
 
 
-class Runs:
+class SearchRuns:
     """Writes trials as they end. Each is found again by its search and number, so that it is there once however often
     the step is tried, as the last attempt at it left it. A registry that is away for a while does not end the search:
     `end` writes what is missing."""
@@ -35,8 +35,8 @@ class Runs:
         progress: Callable[[str], None],
         above: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """key: of this search alone (`Record.identity`): another of the same settings has runs of its own. above: gives
-        the run that the search is a part of, None where there is none."""
+        """key: of this search alone (`SearchRecord.identity`): another of the same settings has runs of its own. above:
+        returns the run that the search is a part of, None where there is none."""
         self._settings, self._store, self._uri = settings, store, registry_uri
         self._key, self._dataset, self._above = key, dataset, above
         self._registry: Registry | None = None
@@ -55,7 +55,7 @@ class Runs:
         kept = copy.deepcopy(trial)
         self._aside.later(lambda: self._write(label, kept))
 
-    def end(self, record: Record) -> str:
+    def end(self, record: SearchRecord) -> str:
         """Write what is not there yet, and close the search's run; returns its id. Raises TransientError, UserError."""
         self._aside.finish()
         for label, part in record.parts.items():
@@ -72,7 +72,7 @@ class Runs:
             if self._registry is not None and self._parent:
                 self._registry.client.set_terminated(self._parent, status)
 
-    def _close(self, record: Record) -> None:
+    def _close(self, record: SearchRecord) -> None:
         from mlflow.entities import Metric
 
         client = self._client
@@ -107,7 +107,7 @@ class Runs:
         registry = self._registry = open_registry(self._uri, self._store)
         name = self._settings.name
         self._experiment = registry.experiment(name)
-        known = self._found(registry.client, "search")
+        known = self._find_runs(registry.client, "search")
         named = {"search_key": self._key, "part": "search", "dataset": self._dataset}
         if above := self._above():
             named["mlflow.parentRunId"] = above
@@ -115,12 +115,12 @@ class Runs:
         self._parent = str(run.info.run_id)
         if run.info.status in ("FAILED", "KILLED"):
             registry.client.update_run(self._parent, status="RUNNING")
-        for one in self._found(registry.client, "trial"):
-            if one.info.status != "RUNNING":
-                tags = one.data.tags
+        for run in self._find_runs(registry.client, "trial"):
+            if run.info.status != "RUNNING":
+                tags = run.data.tags
                 self._written.add((tags["member"], int(tags["trial"]), int(tags["attempt"])))
 
-    def _found(self, client: Any, part: str) -> list[Any]:
+    def _find_runs(self, client: Any, part: str) -> list[Any]:
         where = f"tags.search_key = '{self._key}' and tags.part = '{part}'"
         return list(client.search_runs([self._experiment], where, max_results=1000))
 
@@ -144,7 +144,7 @@ class Runs:
         if trial.error:
             tags["error"] = trial.error[:_LONGEST]
         # Left half written by a kill, or failed in an attempt before: another takes its place.
-        for run in self._found(client, "trial"):
+        for run in self._find_runs(client, "trial"):
             if (run.data.tags["member"], run.data.tags["trial"]) == (label, str(trial.number)):
                 client.delete_run(run.info.run_id)
         title = f"{label} {trial.number}" if label else str(trial.number)

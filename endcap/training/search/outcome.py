@@ -7,43 +7,44 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from endcap.errors import DivergedError
-from endcap.models.fit import Learned
+from endcap.models.fit import FittedModel
 from endcap.spec.base import format_duration
 from endcap.spec.model import BlendSpec, ModelSpec, SingleSpec
 from endcap.spec.search import SearchSpec
 from endcap.spec.space import Domain
 from endcap.spec.tunable import changed, parameters
-from endcap.training.search.budget import finish_of
-from endcap.training.search.record import WRITTEN, Part, Record, Trial
-from endcap.training.search.sampler import importances
+from endcap.training.search.budget import get_finish_time
+from endcap.training.search.record import WRITTEN, ModelTrials, SearchRecord, Trial
+from endcap.training.search.sampler import compute_importances
 
 
 @dataclass(frozen=True)
-class Searched:
-    """spec: the chosen model. found: what its trial's fit found out (`FitReport.settings`), to fit with on other parts;
-    None: its fit has to find that itself. history: of that trial. facts: for the trained model's `facts["search"]`.
+class SearchResult:
+    """spec: the chosen model. fit_settings: what its trial's fit chose (`FitReport.settings`), to fit with on other
+    parts; None: its fit has to choose that itself. history: of that trial. facts: for the trained model's
+    `facts["search"]`.
     resumed: whether the fit on the part before the validation finds the trial's last checkpoint, and ends at once.
     rival: where the spec is the model as written, which did not come to its end in time: the best trial, which is taken
     if that ends below it."""
 
     spec: ModelSpec
-    found: Mapping[str, Any] | None
+    fit_settings: Mapping[str, Any] | None
     facts: dict[str, Any] = field(default_factory=dict)
     history: list[Mapping[str, float]] = field(default_factory=list)
     resumed: bool = False
     rival: Trial | None = None
 
 
-def winner(part: Part, search: SearchSpec) -> Trial | None:
+def choose_winner(part: ModelTrials, search: SearchSpec) -> Trial | None:
     """The trial whose settings are taken: the best, but where the time to finish was not enough for the model as the
     spec has it, this one. What it can reach is not known then, and the step fits it to its end, as without a search."""
     written = part.written
-    if finish_of(search) and written is not None and written.state == "cut" and written.value is not None:
+    if get_finish_time(search) and written is not None and written.state == "cut" and written.value is not None:
         return written
     return part.best
 
 
-def settled(searched: Searched, fit: Callable[[ModelSpec], Learned]) -> Searched:
+def settle(searched: SearchResult, fit: Callable[[ModelSpec], FittedModel]) -> SearchResult:
     """The better, on validation, of the model as the spec has it, fitted to its end, and the best trial; where the
     search did not end with that. fit: on the part before the validation, watched by it.
 
@@ -63,25 +64,25 @@ def settled(searched: Searched, fit: Callable[[ModelSpec], Learned]) -> Searched
     facts = {**searched.facts, "as_written": own, "best": WRITTEN}
     if rival.number != WRITTEN and rival.value is not None and rival.value > value:
         return _taken(replace(searched, facts=facts), rival)
-    return Searched(searched.spec, report.settings, facts, list(report.history), resumed=True)
+    return SearchResult(searched.spec, report.settings, facts, list(report.history), resumed=True)
 
 
-def _taken(searched: Searched, trial: Trial) -> Searched:
+def _taken(searched: SearchResult, trial: Trial) -> SearchResult:
     assert not isinstance(searched.spec, BlendSpec)
     spec = changed(searched.spec, trial.parameters)
-    return Searched(spec, trial.outcome(), {**searched.facts, "best": trial.number}, list(trial.history))
+    return SearchResult(spec, trial.outcome(), {**searched.facts, "best": trial.number}, list(trial.history))
 
 
-def chosen(
+def build_result(
     model: ModelSpec,
     members: Mapping[str, SingleSpec],
     winners: Mapping[str, Trial],
-    parts: Mapping[str, Part],
+    parts: Mapping[str, ModelTrials],
     left_out: Mapping[str, str],
     facts: dict[str, Any],
     *,
     resumed: bool,
-) -> Searched:
+) -> SearchResult:
     """The model with the settings of the winners. members: that were searched. left_out: those of a blend that cannot
     be used, with the reasons; where a single member is left, the model is that one."""
     specs = {label: changed(members[label], trial.parameters) for label, trial in winners.items()}
@@ -90,30 +91,30 @@ def chosen(
     used = {label: specs.get(label, member) for label, member in model.members.items() if label not in left_out}
     if len(used) > 1:
         document = model.model_dump(mode="json", by_alias=True)
-        document["members"] = {label: one.model_dump(mode="json", by_alias=True) for label, one in used.items()}
-        return Searched(type(model).model_validate(document), None, facts)
+        document["members"] = {label: spec.model_dump(mode="json", by_alias=True) for label, spec in used.items()}
+        return SearchResult(type(model).model_validate(document), None, facts)
     ((label, spec),) = used.items()
     if label not in winners:
-        return Searched(spec, None, facts)
+        return SearchResult(spec, None, facts)
     return _single(spec, winners[label], parts[label], facts, resumed=False)
 
 
-def _single(spec: SingleSpec, trial: Trial, part: Part, facts: dict[str, Any], *, resumed: bool) -> Searched:
+def _single(spec: SingleSpec, trial: Trial, part: ModelTrials, facts: dict[str, Any], *, resumed: bool) -> SearchResult:
     if trial.number == WRITTEN and trial.state == "cut":
-        return Searched(spec, None, facts, rival=part.best)
-    return Searched(spec, trial.outcome(), facts, list(trial.history), resumed)
+        return SearchResult(spec, None, facts, rival=part.best)
+    return SearchResult(spec, trial.outcome(), facts, list(trial.history), resumed)
 
 
-def facts_of_member(
-    member: SingleSpec, domains: Mapping[str, Domain], part: Part, winner: Trial | None
+def describe_member(
+    member: SingleSpec, domains: Mapping[str, Domain], part: ModelTrials, winner: Trial | None
 ) -> dict[str, Any]:
     """What was tried of one model, and what became of the model as the spec has it. best: the number of the winner."""
     written = part.written
     own = None if written is None else {"state": written.state, "value": written.value, "epochs": written.epochs}
     return {
         "trials": [trial.facts() for _, trial in sorted(part.trials.items())],
-        "importances": importances(domains, parameters(member), part.of("complete", "pruned")),
-        "best": None if winner is None else winner.number,
+        "importances": compute_importances(domains, parameters(member), part.of("complete", "pruned")),
+        "best": None if choose_winner is None else choose_winner.number,
         "as_written": own,
         "finished": part.finishing,
         "failed": len(part.of("failed")),
@@ -121,8 +122,8 @@ def facts_of_member(
     }
 
 
-def facts_of_search(
-    search: SearchSpec, record: Record, left_out: Mapping[str, str], key: str, run: str
+def describe_search(
+    search: SearchSpec, record: SearchRecord, left_out: Mapping[str, str], key: str, run: str
 ) -> dict[str, Any]:
     """What is true of the whole search, beside its members. key: of what its trials depend on; run: in MLflow."""
     parts = record.parts.values()
@@ -132,7 +133,7 @@ def facts_of_search(
         "inherited": sum(trial.inherited for part in parts for trial in part.trials.values()),
         "left_out": dict(left_out),
         "seconds": round(record.seconds, 3),
-        "finish": {"limit": format_duration(finish_of(search)), "seconds": round(record.finish_seconds, 3)},
+        "finish": {"limit": format_duration(get_finish_time(search)), "seconds": round(record.finish_seconds, 3)},
         "key": key,
         "run": run,
     }

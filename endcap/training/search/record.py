@@ -18,7 +18,7 @@ State = Literal["running", "complete", "pruned", "cut", "skipped", "failed"]
 """pruned: stopped by the scheduler; cut: stopped because the time was up. What either reached counts. skipped: not
 begun, since it cannot fit into memory."""
 Row = dict[str, float]
-Found = dict[str, Any]
+FitSettingsDocument = dict[str, Any]
 Event = Mapping[str, Any]
 WRITTEN = 1
 """The number of the trial that is the model as the spec has it."""
@@ -34,8 +34,8 @@ class Trial:
     state: State = "running"
     value: float | None = None
     history: list[Row] = field(default_factory=list)
-    found: Found | None = None
-    """What its fit found out; None where it was stopped before it could say."""
+    fit_settings: FitSettingsDocument | None = None
+    """What its fit chose (`FitReport.settings`); None where it was stopped before it could say. Stored as `found`."""
     seconds: float = 0.0
     error: str | None = None
     """Why it failed: in an attempt before, where it runs again."""
@@ -44,10 +44,21 @@ class Trial:
     inherited: bool = False
     """Whether another search ran it: of the same settings, with another budget."""
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the trial as it is stored; `from_json` takes it."""
+        document = dataclasses.asdict(self)
+        document["found"] = document.pop("fit_settings")
+        return document
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Trial:
+        """Return the trial that `to_json` wrote, in this release or an earlier one."""
+        return cls(**{"fit_settings" if name == "found" else name: value for name, value in document.items()})
+
     def add(self, row: Mapping[str, float]) -> None:
         """Take an epoch's row; one that is known, because the trial began anew, is replaced."""
-        others = [known for known in self.history if known["epoch"] != row["epoch"]]
-        self.history = sorted([*others, dict(row)], key=lambda known: known["epoch"])
+        earlier = [known for known in self.history if known["epoch"] != row["epoch"]]
+        self.history = sorted([*earlier, dict(row)], key=lambda known: known["epoch"])
         grade = row.get("validation")
         if grade is not None and math.isfinite(grade):
             grades = [value for known in self.history if math.isfinite(value := known.get("validation", math.nan))]
@@ -60,7 +71,7 @@ class Trial:
 
     def put_back(self) -> None:
         """After a failure: to be tried again, from its beginning. The reason stays until it gets further."""
-        self.state, self.value, self.history, self.found, self.seconds = "running", None, [], None, 0.0
+        self.state, self.value, self.history, self.fit_settings, self.seconds = "running", None, [], None, 0.0
         self.attempt += 1
 
     def stop(self, state: Literal["pruned", "cut"]) -> None:
@@ -73,10 +84,10 @@ class Trial:
         else:
             self.state, self.error = state, None
 
-    def outcome(self) -> Found:
-        """What its fit found out, or for a fit that was cut off: the epoch of its best value."""
-        if self.found is not None or not self.history:
-            return dict(self.found or {})
+    def outcome(self) -> FitSettingsDocument:
+        """Return what its fit chose, or for a fit that was cut off the epoch of its best value."""
+        if self.fit_settings is not None or not self.history:
+            return dict(self.fit_settings or {})
         best = max(self.history, key=lambda row: row.get("validation", -math.inf))
         return {"epochs": int(best["epoch"])}
 
@@ -96,7 +107,7 @@ class Trial:
 
 
 @dataclass
-class Part:
+class ModelTrials:
     """The trials of one model: of a blend's member, or the only one."""
 
     trials: dict[int, Trial] = field(default_factory=dict)
@@ -132,9 +143,9 @@ class Part:
         """
         written = self.written
         open_ = written is None or written.state in ("running", "pruned", "cut")
-        others = [trial for trial in self.of("running", "complete", "pruned", "cut") if trial.number != WRITTEN]
+        rivals = [trial for trial in self.of("running", "complete", "pruned", "cut") if trial.number != WRITTEN]
         rival = max(
-            (trial for trial in others if trial.value is not None or trial.state == "running"),
+            (trial for trial in rivals if trial.value is not None or trial.state == "running"),
             key=lambda trial: (-math.inf if trial.value is None else trial.value, -trial.number),
             default=None,
         )
@@ -149,7 +160,7 @@ class Part:
         if event["event"] == "started":
             begun = self.trials.setdefault(number, Trial(number, event["parameters"]))
             begun.attempt += begun.state != "running"
-            begun.state, begun.found = "running", None
+            begun.state, begun.fit_settings = "running", None
             return None
         trial = self.trials.get(number)
         if trial is None:
@@ -161,7 +172,7 @@ class Part:
         for row in event.get("history", []):
             trial.add(row)
         trial.seconds = max(trial.seconds, event.get("seconds", 0.0))
-        trial.value, trial.found = event.get("value", trial.value), event.get("found")
+        trial.value, trial.fit_settings = event.get("value", trial.value), event.get("found")
         if event["state"] in ("pruned", "cut"):
             trial.stop(event["state"])
         else:
@@ -187,7 +198,7 @@ class Part:
                 self.trials.pop(trial.number, None)
 
 
-class Record:
+class SearchRecord:
     """The trials of a search by the labels of its models, and the seconds it took over all attempts."""
 
     def __init__(self, folder: Path, key: str, labels: Iterable[str], search: str = "") -> None:
@@ -198,16 +209,16 @@ class Record:
         self._saved = -math.inf
         self._begun: float | None = time.monotonic()
         """None: the clock stands."""
-        found = checkpoint.read(folder, key)
-        state: dict[str, Any] = found[0] if found is not None else {}
-        self.is_new = found is None
+        kept = checkpoint.read(folder, key)
+        state: dict[str, Any] = kept[0] if kept is not None else {}
+        self.is_new = kept is None
         another = state.get("search", search) != search
         self.identity: str = secrets.token_hex(8) if another or self.is_new else state["identity"]
         """Of this search, over all attempts; one that begins anew, of the same settings even, has another."""
         self._before = float(state.get("seconds", 0.0))
         self._finished = 0.0 if another else float(state.get("finish", 0.0))
         self._finish_begun: float | None = None
-        self.parts = {label: _part(state.get("parts", {}).get(label, {})) for label in labels}
+        self.parts = {label: _read_trials(state.get("parts", {}).get(label, {})) for label in labels}
         if another:
             self._before -= float(state.get("finish", 0.0))
             for part in self.parts.values():
@@ -264,9 +275,14 @@ class Record:
 
     def save(self) -> None:
         """Write it now."""
-        parts = {label: dataclasses.asdict(part) for label, part in self.parts.items()}
-        # JSON has no keys that are numbers.
-        lists = {label: {**part, "trials": list(part["trials"].values())} for label, part in parts.items()}
+        lists = {
+            label: {
+                "trials": [trial.to_json() for trial in part.trials.values()],
+                "over": part.over,
+                "finishing": part.finishing,
+            }
+            for label, part in self.parts.items()
+        }
         state = {
             "identity": self.identity,
             "search": self._search,
@@ -283,7 +299,7 @@ class Record:
             self.save()
 
 
-def _part(state: Mapping[str, Any]) -> Part:
-    trials = [Trial(**entry) for entry in state.get("trials", [])]
+def _read_trials(state: Mapping[str, Any]) -> ModelTrials:
+    trials = [Trial.from_json(entry) for entry in state.get("trials", [])]
     known = {trial.number: trial for trial in trials}
-    return Part(known, bool(state.get("over", False)), list(state.get("finishing", [])))
+    return ModelTrials(known, bool(state.get("over", False)), list(state.get("finishing", [])))

@@ -34,7 +34,7 @@ class Sampler:
         self._base = {name: base.get(name) for name in domains}
         self._seed = seed
         self._random = min(10, max(3, trials // _RANDOM_SHARE))
-        self._asked: dict[int, Any] = {}
+        self._pending: dict[int, Any] = {}
         self._tried: set[str] = set()
         with _quiet():
             import optuna
@@ -60,23 +60,23 @@ class Sampler:
                 trial = self._study.ask(self._distributions)
                 values = {name: _value(self._domains[name], trial.params[name]) for name in self._domains}
                 if self._new(values):
-                    self._asked[number] = trial
+                    self._pending[number] = trial
                     return values
                 self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
         return None
 
-    def given(self, number: int, values: Values) -> None:
+    def add_point(self, number: int, values: Values) -> None:
         """A setting that is tried without having been suggested. Of one outside the domains nothing is learnt."""
         self._new(values)
         full = {**self._base, **values}
         if all(domain.holds(full[name]) for name, domain in self._domains.items()):
             with _quiet():
                 self._study.enqueue_trial({name: _coded(self._domains[name], full[name]) for name in self._domains})
-                self._asked[number] = self._study.ask(self._distributions)
+                self._pending[number] = self._study.ask(self._distributions)
 
     def known(self, trial: Trial) -> None:
         """The outcome of a trial of an earlier attempt."""
-        self.given(trial.number, trial.parameters)
+        self.add_point(trial.number, trial.parameters)
         for row in trial.history:
             if "validation" in row:
                 self.reached(trial.number, int(row["epoch"]), row["validation"])
@@ -84,16 +84,16 @@ class Sampler:
 
     def reached(self, number: int, epoch: int, value: float) -> None:
         """A running trial's value after an epoch."""
-        if number in self._asked and np.isfinite(value):
+        if number in self._pending and np.isfinite(value):
             with _quiet():
-                self._asked[number].report(value, epoch)
+                self._pending[number].report(value, epoch)
 
     def ended(self, number: int, state: str, value: float | None) -> None:
         """The outcome of a trial. What was stopped ranks below all that ran to their end, the later the better."""
         import optuna
 
         states = optuna.trial.TrialState
-        trial = self._asked.pop(number, None)
+        trial = self._pending.pop(number, None)
         if trial is not None:
             with _quiet():
                 if state == "complete" and value is not None:
@@ -109,7 +109,7 @@ class Sampler:
         return True
 
 
-def importances(domains: Mapping[str, Domain], base: Values, trials: Sequence[Trial]) -> dict[str, float]:
+def compute_importances(domains: Mapping[str, Domain], base: Values, trials: Sequence[Trial]) -> dict[str, float]:
     """How much each parameter had to do with being among the best, shares of 1, largest first; empty where the trials
     are too few to tell. A pruned trial counts with what it reached: it was stopped because that was low. One that was
     cut does not: it was stopped for lack of time."""
@@ -130,8 +130,8 @@ def importances(domains: Mapping[str, Domain], base: Values, trials: Sequence[Tr
             coded = {name: _coded(domain, values[name]) for name, domain in domains.items()}
             study.add_trial(optuna.trial.create_trial(value=trial.value, params=coded, distributions=distributions))
         evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=_TOP)
-        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {name: round(float(share), 4) for name, share in found.items()}
+        importances = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: round(float(share), 4) for name, share in importances.items()}
 
 
 def _distribution(domain: Domain) -> Any:
@@ -152,7 +152,7 @@ def _coded(domain: Domain, value: Any) -> Any:
     if isinstance(domain, Between):
         return int(value) if domain.integer else float(value)
     # 64 and 64.0 are equal, and only one of them is among the texts.
-    return _text(next(one for one in domain.values if one == value))
+    return _text(next(value_of_domain for value_of_domain in domain.values if value_of_domain == value))
 
 
 def _text(value: Any) -> str:

@@ -24,18 +24,18 @@ from endcap.spec.search import SearchSpec
 from endcap.spec.settings import TrainSettings
 from endcap.spec.tunable import Values, domains, members, parameters, starts
 from endcap.store import Store
-from endcap.training.search import checkpoints, lines
-from endcap.training.search.agenda import STEP_BYTES
-from endcap.training.search.budget import Budget, finish_of
-from endcap.training.search.costs import PROCESS_BYTES, Size, estimate
-from endcap.training.search.following import Following, Kept
+from endcap.training.search import checkpoints, messages
+from endcap.training.search.allocation import TrialShare, allocate_trials
+from endcap.training.search.budget import Budget, get_finish_time
+from endcap.training.search.cost_model import PROCESS_BYTES, DataSize, estimate_cost
+from endcap.training.search.failed_trials import refuse_failures, summarise_reasons
 from endcap.training.search.job import SearchJob, Task
-from endcap.training.search.mlflow_runs import Runs
-from endcap.training.search.outcome import Searched, chosen, facts_of_member, facts_of_search, winner
-from endcap.training.search.record import WRITTEN, Part, Record, Trial
-from endcap.training.search.refusal import reasons_of, refuse
-from endcap.training.search.shared import inherit, share, shared_key
-from endcap.training.search.shares import Share, shares
+from endcap.training.search.mlflow_runs import SearchRuns
+from endcap.training.search.monitor import JobMonitor, TrialHooks
+from endcap.training.search.outcome import SearchResult, build_result, choose_winner, describe_member, describe_search
+from endcap.training.search.record import WRITTEN, ModelTrials, SearchRecord, Trial
+from endcap.training.search.shared_trials import fingerprint_trials, inherit_trials, share_trials
+from endcap.training.search.trial_queue import STEP_BYTES
 
 Progress = Callable[[str], None]
 _FIRST_EPOCH = 120.0
@@ -78,7 +78,7 @@ def search(
     registry_uri: str | None = None,
     above: Callable[[], str | None] = lambda: None,
     progress: Progress = lambda line: None,
-) -> Iterator[Searched]:
+) -> Iterator[SearchResult]:
     """Try settings on the training part, judged by the validation part, and choose the best. Without a search the model
     is the spec's.
 
@@ -90,14 +90,14 @@ def search(
     out. After the time of each, the model as the spec has it and its best rival go on from their checkpoints to their
     own ends, for `search.overtime` at most. The outcome is never below the model as the spec has it, on validation:
     where that does not come to its end, it is what comes out, with the best trial as its `rival`, and whoever calls
-    fits it to its end (`settled`).
+    fits it to its end (`settle`).
 
     Raises DataError without validation sessions; UserError where other machines cannot read the store, more than
     `search.max_failed_share` of a model's trials failed, or none came to the end of an epoch in time; TransientError
     where Ray went away.
     """
     if not is_searched(settings):
-        yield Searched(settings.model, None)
+        yield SearchResult(settings.model, None)
         return
     if not len(view.validation):
         raise DataError(
@@ -111,7 +111,7 @@ def search(
         refuse_own_folder("search", settings.search, store)
     if settings.workers > 1:  # not after half an hour of trials
         refuse_own_folder("training", settings.training, store)
-    shared = shared_key(settings, dataset)
+    shared = fingerprint_trials(settings, dataset)
     settings = drop_missing_gpus(settings)
     with store.workspace(f"searches/{settings.name}", shared, progress) as work:
         searching = _Search(settings, dataset, store, view, (key, shared), work, registry_uri, above, progress)
@@ -119,7 +119,7 @@ def search(
         searching.clear()
 
 
-def trials_here(search: SearchSpec, cores: int, memory: int) -> int:
+def count_trials_here(search: SearchSpec, cores: int, memory: int) -> int:
     """Trials at once that a machine or container of so many cores and bytes allows; at least one.
 
     A container may have a small limit of memory and none of cores, on a machine of very many.
@@ -143,20 +143,20 @@ class _Search:
     ) -> None:
         self._settings, self._dataset, self._store, self._work = settings, dataset, store, work
         self._key, self._shared = keys
-        self._tell, self._size = progress, Size.of(view)
+        self._tell, self._size = progress, DataSize.of(view)
         self._spec: SearchSpec = settings.search or SearchSpec()
         self._domains = domains(settings.model, self._spec)
         self._members = {label: members(settings.model)[label] for label in self._domains}
-        self._record = Record(work / "record", self._shared, self._domains, self._key)
+        self._record = SearchRecord(work / "record", self._shared, self._domains, self._key)
         if self._record.is_new:
-            inherit(store, settings.name, self._shared, self._record.parts)
+            inherit_trials(store, settings.name, self._shared, self._record.parts)
         self._budget = Budget(self._spec, self._record)
-        self._runs = Runs(settings, store, registry_uri, self._record.identity, dataset, progress, above)
+        self._runs = SearchRuns(settings, store, registry_uri, self._record.identity, dataset, progress, above)
         self._left_out: dict[str, str] = {}
         self._gone: set[tuple[str, int, int]] = set()
         """Trials whose checkpoints were removed."""
 
-    def run(self, tried: Path) -> Searched:
+    def run(self, tried: Path) -> SearchResult:
         """Search, and choose. tried: see `search`."""
         self._runs.begin()
         try:
@@ -168,7 +168,7 @@ class _Search:
             self._record.save()
             self._runs.abandon("FAILED" if isinstance(error, Exception) else "KILLED")
             raise
-        share(self._store, self._settings.name, self._shared, self._record.parts)
+        share_trials(self._store, self._settings.name, self._shared, self._record.parts)
         return self._chosen(tried)
 
     def clear(self) -> None:
@@ -184,12 +184,12 @@ class _Search:
             RayProcess(_DRIVER, self._work, address, self._cpus(), self._spec, self._spec.nice) as process,
         ):
             # While Ray starts: it makes the models, and for that imports what they need.
-            shared = shares(self._members, self._spec.trials)
+            shared = allocate_trials(self._members, self._spec.trials)
             concurrency = self._concurrency(process)
             for place, own in enumerate(shared):
                 part = self._record.parts[own.label]
                 if not part.over:
-                    of_rest = own.weight / sum(one.weight for one in shared[place:])
+                    of_rest = own.weight / sum(later.weight for later in shared[place:])
                     self._try(process, own, part, of_rest, concurrency)
             if self._budget.left <= 0 or self._budget.finish_left <= 0:
                 process.kill()
@@ -198,10 +198,10 @@ class _Search:
         """Where Ray is, by its address; None: on this machine."""
         search = self._spec
         ready_within = search.cluster.ready_within if search.cluster is not None else timedelta(0)
-        lifetime = search.time_budget + finish_of(search) + ready_within + _SPARE
+        lifetime = search.time_budget + get_finish_time(search) + ready_within + _SPARE
         return provide_address(self._settings, search, self._key, lifetime, self._tell, search.nice)
 
-    def _try(self, process: RayProcess, own: Share, part: Part, of_rest: float, concurrency: int) -> None:
+    def _try(self, process: RayProcess, own: TrialShare, part: ModelTrials, of_rest: float, concurrency: int) -> None:
         """Search one model, and finish. of_rest: its share of what is left of the time."""
         # One that was finishing when it was killed has had its time for trying.
         seconds = 0.0 if part.finishing else max(0.0, self._budget.left * of_rest)
@@ -224,10 +224,10 @@ class _Search:
                 size=self._size,
                 memory=None if self._elsewhere else memory_limit(),
             )
-            Following(process, own, part, job, self._kept(own.label), self._tell).follow(is_last=of_rest == 1)
+            JobMonitor(process, own, part, job, self._kept(own.label), self._tell).follow(is_last=of_rest == 1)
         part.end()
         if part.finishing:
-            self._tell(lines.finished(own.label, part, self._record.end_finish()))
+            self._tell(messages.describe_finished(own.label, part, self._record.end_finish()))
         self._record.save()
         for trial in part.of("cut"):
             self._runs.ended(own.label, trial)
@@ -235,7 +235,7 @@ class _Search:
         if isinstance(self._settings.model, BlendSpec):
             self._look_at(own.label, part)
 
-    def _first(self, own: Share, part: Part) -> list[Trial]:
+    def _first(self, own: TrialShare, part: ModelTrials) -> list[Trial]:
         """What is tried before anything is sampled: trials that were cut off, the model as it is, known settings."""
         points = enumerate(self._points(own.label), WRITTEN)
         fresh = [Trial(number, point) for number, point in points if number not in part.trials]
@@ -246,21 +246,21 @@ class _Search:
         own = parameters(self._members[label])
         base = {name: own.get(name) for name in self._domains[label]}
         known = starts(label, self._members[label], self._spec)
-        return list({repr(point): point for point in [base, *({**base, **one} for one in known)]}.values())
+        return list({repr(point): point for point in [base, *({**base, **start} for start in known)]}.values())
 
     def _task(self, label: str) -> Task:
         folder = None if self._elsewhere else str(self._work / "fits" / (label or "model"))
         document = self._settings.model_dump_json(by_alias=True)
         return Task(self._store.root, self._dataset, document, self._settings.name, self._shared, label, folder)
 
-    def _kept(self, label: str) -> Kept:
-        prune, refuse = functools.partial(self._prune, label), functools.partial(self._refuse, label)
-        return Kept(self._record, self._runs, prune, refuse)
+    def _kept(self, label: str) -> TrialHooks:
+        prune, refuse_failures = functools.partial(self._prune, label), functools.partial(self._refuse, label)
+        return TrialHooks(self._record, self._runs, prune, refuse_failures)
 
-    def _refuse(self, label: str, part: Part) -> None:
-        refuse(label, part, self._spec, self._record)
+    def _refuse(self, label: str, part: ModelTrials) -> None:
+        refuse_failures(label, part, self._spec, self._record)
 
-    def _prune(self, label: str, part: Part) -> None:
+    def _prune(self, label: str, part: ModelTrials) -> None:
         checkpoints.prune(self._task(label), self._store, part, self._gone)
 
     def _concurrency(self, process: RayProcess) -> int:
@@ -285,7 +285,7 @@ class _Search:
         return math.ceil((self._spec.concurrency or self._here()) * self._spec.cpu)
 
     def _here(self) -> int:
-        return trials_here(self._spec, cpu_limit(), memory_limit())
+        return count_trials_here(self._spec, cpu_limit(), memory_limit())
 
     @property
     def _elsewhere(self) -> bool:
@@ -304,26 +304,26 @@ class _Search:
             label = next(iter(self._left_out))
             self._refuse(label, parts[label])
 
-    def _look_at(self, label: str, part: Part) -> None:
+    def _look_at(self, label: str, part: ModelTrials) -> None:
         """Leave a member out where none of its trials has a value, and say so."""
         if part.best is None:
-            why = self._left_out[label] = reasons_of(part) or "none of its trials ended an epoch in time"
+            why = self._left_out[label] = summarise_reasons(part) or "none of its trials ended an epoch in time"
             self._tell(Notice(f"{label} is left out of the blend: {why}", member=label, reason=why))
 
-    def _chosen(self, tried: Path) -> Searched:
+    def _chosen(self, tried: Path) -> SearchResult:
         parts = self._record.parts
-        found = {label: winner(part, self._spec) for label, part in parts.items()}
-        winners = {label: trial for label, trial in found.items() if trial is not None}
+        winners_by_label = {label: choose_winner(part, self._spec) for label, part in parts.items()}
+        winners = {label: trial for label, trial in winners_by_label.items() if trial is not None}
         facts = {
-            label: facts_of_member(self._members[label], self._domains[label], part, found[label])
+            label: describe_member(self._members[label], self._domains[label], part, winners_by_label[label])
             for label, part in parts.items()
         }
         run = self._runs.end(self._record)
-        whole = facts_of_search(self._spec, self._record, self._left_out, self._shared, run)
+        whole = describe_search(self._spec, self._record, self._left_out, self._shared, run)
         model = self._settings.model
         own = {"members": facts, **whole} if isinstance(model, BlendSpec) else {**facts[""], **whole}
         resumed = [self._resumed(tried, label, trial) for label, trial in winners.items()]
-        return chosen(model, self._members, winners, parts, self._left_out, own, resumed=all(resumed))
+        return build_result(model, self._members, winners, parts, self._left_out, own, resumed=all(resumed))
 
     def _resumed(self, tried: Path, label: str, best: Trial) -> bool:
         """Put the checkpoints of a winner where it is fitted on `train`, if it is; whether it came to its end, so that
@@ -344,15 +344,15 @@ class _Search:
         known = [trial for part in self._record.parts.values() for trial in part.ended]
         if known:
             inherited = sum(trial.inherited for trial in known)
-            told = f", {inherited} of them inherited" if inherited else ""
-            self._tell(f"going on after {len(known)} trials{told}, {self._record.seconds:.0f} s into the time")
+            note = f", {inherited} of them inherited" if inherited else ""
+            self._tell(f"going on after {len(known)} trials{note}, {self._record.seconds:.0f} s into the time")
 
-    def _told_cost(self, own: Share, seconds: float) -> None:
+    def _told_cost(self, own: TrialShare, seconds: float) -> None:
         """Say so where a law lets expect that not even one trial ends in time."""
-        cost = estimate(self._members[own.label], self._size)
+        cost = estimate_cost(self._members[own.label], self._size)
         if cost.seconds is not None and cost.seconds > seconds:
             name = own.label or self._settings.model.name
             self._tell(
-                f"warning: a trial of {name} is estimated to take {lines.duration(cost.seconds)} with "
-                f"{self._size.items:,} items, and has {lines.duration(seconds)}"
+                f"warning: a trial of {name} is estimated to take {messages.format_seconds(cost.seconds)} with "
+                f"{self._size.items:,} items, and has {messages.format_seconds(seconds)}"
             )

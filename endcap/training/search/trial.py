@@ -13,7 +13,7 @@ import numpy as np
 
 from endcap.cpus import time_on_cores
 from endcap.features.view import View
-from endcap.models.fit import tried, validation_of, view_of
+from endcap.models.fit import draw_validation, fit_watched, open_model_view
 from endcap.spec.model import SingleSpec
 from endcap.spec.settings import TrainSettings
 from endcap.spec.tunable import Values, changed, members
@@ -34,7 +34,7 @@ def run(task: Task, number: int, values: Values, report: Report) -> None:
     """
     begun = time.monotonic()
     try:
-        outcome = _tried(task, number, values, report)
+        outcome = _fit_trial(task, number, values, report)
     except MemoryError:
         outcome = {"state": "failed", "error": "out of memory"}
     except Exception as error:  # any setting may fail in any way, in code of one's own too
@@ -42,7 +42,7 @@ def run(task: Task, number: int, values: Values, report: Report) -> None:
     report({**outcome, "seconds": round(time.monotonic() - begun, 3)})
 
 
-def _tried(task: Task, number: int, values: Values, report: Report) -> dict[str, Any]:
+def _fit_trial(task: Task, number: int, values: Values, report: Report) -> dict[str, Any]:
     store, settings, view = _opened(task.store, task.dataset, task.settings)
     spec = changed(members(settings.model)[task.label], values)
     going, waits = True, _Waits()
@@ -53,7 +53,7 @@ def _tried(task: Task, number: int, values: Values, report: Report) -> dict[str,
         return going
 
     with workspace(task, store, number, values) as work:
-        learned = tried(
+        learned = fit_watched(
             spec,
             view,
             settings.exclude,
@@ -66,8 +66,8 @@ def _tried(task: Task, number: int, values: Values, report: Report) -> dict[str,
     value = _value(history, learned.model, view, settings)
     if value is None or not math.isfinite(value):
         return {"state": "failed", "error": f"its validation next_ndcg@20 is {value}", "history": history}
-    found = dict(learned.report.settings)
-    return {"state": "complete" if going else "pruned", "value": value, "found": found, "history": history}
+    settings_found = dict(learned.report.settings)
+    return {"state": "complete" if going else "pruned", "value": value, "found": settings_found, "history": history}
 
 
 class _Waits:
@@ -89,7 +89,7 @@ def _value(history: list[dict[str, float]], model: Any, view: View, settings: Tr
     grades = [row["validation"] for row in history if math.isfinite(row.get("validation", math.nan))]
     if grades:
         return max(grades)
-    validation = validation_of(view, settings.exclude, settings.seed)
+    validation = draw_validation(view, settings.exclude, settings.seed)
     return None if validation is None else validation.measure(model)
 
 
@@ -97,15 +97,15 @@ def _value(history: list[dict[str, float]], model: Any, view: View, settings: Tr
 def _opened(store: str, dataset: str, settings: str) -> tuple[Store, TrainSettings, View]:
     """Once a worker process: it runs one trial after the other."""
     opened, parsed = open_store(store), TrainSettings.model_validate_json(settings)
-    return opened, parsed, searchable(view_of(opened.fetch(dataset), parsed))
+    return opened, parsed, hide_test_sessions(open_model_view(opened.fetch(dataset), parsed))
 
 
-def searchable(view: View) -> View:
+def hide_test_sessions(view: View) -> View:
     """The view without the test sessions: no trial can look at what the winner is judged on."""
-    baskets = {part: one for part, one in view.baskets.items() if part != "test"}
+    baskets = {part: basket for part, basket in view.baskets.items() if part != "test"}
     return dataclasses.replace(view, test=view.test.take(np.zeros(0, dtype=np.int64)), baskets=baskets)
 
 
-def member_of(task: Task) -> SingleSpec:
+def find_member(task: Task) -> SingleSpec:
     """The model that the task searches."""
     return members(TrainSettings.model_validate_json(task.settings).model)[task.label]

@@ -18,9 +18,9 @@ from endcap.ray_driver.gpus import hide_gpus_unless
 from endcap.spec.search import SearchSpec
 from endcap.spec.settings import TrainSettings
 from endcap.spec.tunable import parameters
-from endcap.training.search.agenda import Agenda
 from endcap.training.search.job import SearchJob, Task
-from endcap.training.search.trial import member_of, run
+from endcap.training.search.trial import find_member, run
+from endcap.training.search.trial_queue import TrialQueue
 
 JOB = SearchJob
 _NO_END = 10**6
@@ -33,20 +33,20 @@ _DIED_AGAIN = 1
 
 
 def drive(job: SearchJob, storage: str | None, emit: Emit) -> None:
-    """Run the job; `emit` is told what its `Agenda` tells. Ray is connected.
+    """Run the job; `emit` takes the events of its `TrialQueue`. Ray is connected.
 
     storage: a folder for Tune's own files; None: where the cluster has its own.
     """
     search = TrainSettings.model_validate_json(job.task.settings).search or SearchSpec()
-    agenda = Agenda(job, emit)
-    searcher = _Searcher(job.task, search, agenda)
+    queue = TrialQueue(job, emit)
+    searcher = _Searcher(job.task, search, queue)
     trainable = tune.with_resources(_trainable, {"cpu": search.cpu, "gpu": search.gpu})
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=_scheduler(search, job, agenda),
-            # The agenda says when there is nothing left.
+            scheduler=_make_scheduler(search, job, queue),
+            # The queue says when there is nothing left.
             num_samples=_NO_END,
             max_concurrent_trials=job.concurrency,
             reuse_actors=True,
@@ -54,10 +54,10 @@ def drive(job: SearchJob, storage: str | None, emit: Emit) -> None:
         run_config=tune.RunConfig(
             name=f"search-{time.time_ns()}",
             storage_path=storage,
-            stop=_Ending(agenda),
+            stop=_Ending(queue),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=_DIED_AGAIN),
-            callbacks=[_Watch(searcher, agenda)],
+            callbacks=[_Watch(searcher, queue)],
         ),
     )
     tuner.fit()
@@ -76,9 +76,9 @@ def _trainable(config: dict[str, Any]) -> None:
         row = what.get("row", {})
         grade = row.get("validation")
         best = grade if best is None or (grade is not None and grade > best) else best
-        told = {} if "row" not in what or best is None else {"epoch": int(row["epoch"]), "best": best}
+        measure = {} if "row" not in what or best is None else {"epoch": int(row["epoch"]), "best": best}
         try:
-            tune.report({"what": what, **told})
+            tune.report({"what": what, **measure})
         except SystemExit:  # how Tune stops a trial: the fit ends after this epoch, in order
             stopped = True
         return not stopped
@@ -96,16 +96,16 @@ class _Unkept:
 
 
 class _Searcher(_Unkept, Searcher):
-    """The agenda for Tune; and the one place that hears of every trial."""
+    """The queue for Tune; and the one place that hears of every trial."""
 
-    def __init__(self, task: Task, search: SearchSpec, agenda: Agenda) -> None:
+    def __init__(self, task: Task, search: SearchSpec, queue: TrialQueue) -> None:
         super().__init__(metric="best", mode="max")
-        self._agenda = agenda
+        self._queue = queue
         self._task, self._gpu = dataclasses.asdict(task), search.gpu
         self._numbers: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> Any:
-        chosen = self._agenda.next()
+        chosen = self._queue.next()
         if chosen == "wait":
             return None
         if chosen == "done":
@@ -115,23 +115,23 @@ class _Searcher(_Unkept, Searcher):
         return {"number": number, "values": values, "task": self._task, "gpu": self._gpu}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        what = unflattened(result).get("what", {})
+        what = unflatten(result).get("what", {})
         number = self._numbers[trial_id]
         if "row" in what:
-            self._agenda.row(number, what, result.get("epoch"), result.get("best"))
+            self._queue.row(number, what, result.get("epoch"), result.get("best"))
         elif "state" in what:
-            self._agenda.ended(number, what)
+            self._queue.ended(number, what)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if result:
             self.on_trial_result(trial_id, result)
         # Of one whose worker died `died` is called as well, which knows why.
         if not error:
-            self._agenda.ended(self._numbers[trial_id], {"state": "pruned"})
+            self._queue.ended(self._numbers[trial_id], {"state": "pruned"})
 
     def died(self, trial_id: str, reason: str) -> None:
         """The worker of a trial died, and it is not tried again."""
-        self._agenda.ended(self._numbers[trial_id], {"state": "failed", "error": reason})
+        self._queue.ended(self._numbers[trial_id], {"state": "failed", "error": reason})
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: see `_Unkept`."""
@@ -140,7 +140,7 @@ class _Searcher(_Unkept, Searcher):
         """Nothing."""
 
 
-def unflattened(result: dict[str, Any]) -> dict[str, Any]:
+def unflatten(result: dict[str, Any]) -> dict[str, Any]:
     """A result whose nested keys Tune has joined by slashes."""
     what: dict[str, Any] = {}
     for key, value in result.items():
@@ -156,21 +156,21 @@ def unflattened(result: dict[str, Any]) -> dict[str, Any]:
 class _Ending(_Unkept, Stopper):
     """Ends the job when nothing is to run any more."""
 
-    def __init__(self, agenda: Agenda) -> None:
-        self._agenda = agenda
+    def __init__(self, queue: TrialQueue) -> None:
+        self._queue = queue
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return self._agenda.over
+        return self._queue.over
 
 
 class _Watch(_Unkept, tune.Callback):
     """Tells why a worker died, and ends those that are in the midst of an epoch when they are not to run any more."""
 
-    def __init__(self, searcher: _Searcher, agenda: Agenda) -> None:
-        self._searcher, self._agenda = searcher, agenda
+    def __init__(self, searcher: _Searcher, queue: TrialQueue) -> None:
+        self._searcher, self._queue = searcher, queue
         self._running: list[Any] = []
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -180,8 +180,8 @@ class _Watch(_Unkept, tune.Callback):
         self._searcher.died(trial.trial_id, _reason(trial))
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        self._agenda.look()
-        for trial in [one for one in self._running if self._agenda.was_cut(one.config["number"])]:
+        self._queue.look()
+        for trial in [running for running in self._running if self._queue.was_cut(running.config["number"])]:
             self._running.remove(trial)
             actor = trial.temporary_state.ray_actor
             if actor is not None and not trial.is_finished():
@@ -197,31 +197,31 @@ def _reason(trial: Any) -> str:
 
 
 class _Halving(_Unkept, tune.schedulers.ASHAScheduler):
-    """ASHA (Li et al., 2020) that lets trials run to their end which the agenda spares, as rivals to all others.
+    """ASHA (Li et al., 2020) that lets trials run to their end which the queue spares, as rivals to all others.
 
     They are settings known to be good for one kind of shop or another; some rise late, and at an early epoch two of
     them tell little of each other. Where time is short they are stopped like others.
     """
 
-    def __init__(self, agenda: Agenda, **settings: Any) -> None:
+    def __init__(self, queue: TrialQueue, **settings: Any) -> None:
         super().__init__(**settings)
-        self._agenda = agenda
+        self._queue = queue
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> Any:
         decided = super().on_trial_result(tune_controller, trial, result)
-        return self.CONTINUE if self._agenda.spares(trial.config["number"]) else decided
+        return self.CONTINUE if self._queue.spares(trial.config["number"]) else decided
 
 
-def _scheduler(search: SearchSpec, job: SearchJob, agenda: Agenda) -> Any:
+def _make_scheduler(search: SearchSpec, job: SearchJob, queue: TrialQueue) -> Any:
     """Who is stopped early. Trials of a model without epochs tell nothing before their end, and it leaves them be."""
     if search.scheduler == "none":
         return None
     task = job.task
     domain = search.space.get(f"{task.label}.max_epochs" if task.label else "max_epochs")
-    most = max([parameters(member_of(task)).get("max_epochs", _MANY_EPOCHS), *(domain.corners() if domain else [])])
+    most = max([parameters(find_member(task)).get("max_epochs", _MANY_EPOCHS), *(domain.corners() if domain else [])])
     # One more than any trial runs: at its limit ASHA would end a trial before it can tell what it found.
     return _Halving(
-        agenda,
+        queue,
         time_attr="epoch",
         metric="best",
         mode="max",

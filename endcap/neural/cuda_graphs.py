@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-class Block(Protocol):
+class StepBlock(Protocol):
     """Tensors with a row a step."""
 
     def __len__(self) -> int: ...
@@ -24,10 +24,10 @@ class Block(Protocol):
         """The steps, as views."""
 
 
-B = TypeVar("B", bound=Block)
+B = TypeVar("B", bound=StepBlock)
 
 
-class Eager(Generic[B]):
+class EagerSteps(Generic[B]):
     """Takes a block's steps one by one."""
 
     def __init__(self, step: Callable[[B], None]) -> None:
@@ -38,7 +38,7 @@ class Eager(Generic[B]):
             self.step(batch)
 
 
-class Replayed(Generic[B]):
+class ReplayedSteps(Generic[B]):
     """Takes them from fixed memory, where a counter on the device says which is next: no step needs the host.
 
     With `graph` (CUDA only) the step is captured once as a CUDA graph and replayed. The first block is run step by

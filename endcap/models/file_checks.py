@@ -27,12 +27,12 @@ _SPARE_SESSIONS = 10_000_000
 """Sessions without events that a model may count: each costs it a few bytes."""
 
 
-class WrongError(ValueError):
+class ModelFileError(ValueError):
     """What is wrong with a model's files."""
 
 
 @dataclass(frozen=True)
-class Array:
+class ArrayShape:
     """dims: sizes, or names of sizes that are the same wherever they stand. below: the values are 0 … below-1. starts:
     the array that these are the starts of the parts of, from 0 to its end."""
 
@@ -50,93 +50,93 @@ def check(name: str, description: Json, arrays: Arrays) -> None:
     """
     n_items = description["n_items"]
     if isinstance(n_items, bool) or not isinstance(n_items, int) or n_items < 0:
-        raise WrongError(f"n_items is {n_items!r:.50}, a whole number from 0 is expected")
+        raise ModelFileError(f"n_items is {n_items!r:.50}, a whole number from 0 is expected")
     expected = _ARRAYS[name](description, arrays, n_items) if name in _ARRAYS else {}
     sizes: dict[str, int] = {}
     for key, array in expected.items():
         _check_array(key, array, arrays, sizes)
 
 
-def _check_array(key: str, array: Array, arrays: Arrays, sizes: dict[str, int]) -> None:
+def _check_array(key: str, array: ArrayShape, arrays: Arrays, sizes: dict[str, int]) -> None:
     values = arrays[key]
     if values.dtype.kind not in KINDS[array.kind]:
-        raise WrongError(f"{key} holds {values.dtype}, {array.kind} values are expected")
+        raise ModelFileError(f"{key} holds {values.dtype}, {array.kind} values are expected")
     both = zip(array.dims, values.shape, strict=False)
-    wanted = tuple(sizes.setdefault(dim, size) if isinstance(dim, str) else dim for dim, size in both)
-    if len(array.dims) != values.ndim or wanted != values.shape:
-        raise WrongError(f"{key} has the shape {list(values.shape)}, {list(array.dims)} is expected")
+    expected = tuple(sizes.setdefault(dim, size) if isinstance(dim, str) else dim for dim, size in both)
+    if len(array.dims) != values.ndim or expected != values.shape:
+        raise ModelFileError(f"{key} has the shape {list(values.shape)}, {list(array.dims)} is expected")
     if array.starts:
         end = len(arrays[array.starts])
         if not len(values) or values[0] != 0 or values[-1] != end or (np.diff(values.astype(np.int64)) < 0).any():
-            raise WrongError(f"{key} does not ascend from 0 to the {end:,} of {array.starts}")
+            raise ModelFileError(f"{key} does not ascend from 0 to the {end:,} of {array.starts}")
     if array.below is not None and len(values) and not array.at_least <= values.min() <= values.max() < array.below:
-        found, allowed = f"{values.min()} to {values.max()}", f"{array.at_least} to {array.below - 1}"
-        raise WrongError(f"{key} holds {found}, {allowed} are allowed")
+        present, allowed = f"{values.min()} to {values.max()}", f"{array.at_least} to {array.below - 1}"
+        raise ModelFileError(f"{key} holds {present}, {allowed} are allowed")
 
 
-def _popularity(description: Json, arrays: Arrays, n: int) -> dict[str, Array]:
-    return {"counts": Array("number", (n,))}
+def _popularity(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
+    return {"counts": ArrayShape("number", (n,))}
 
 
-def _sequential_rules(description: Json, arrays: Arrays, n: int) -> dict[str, Array]:
+def _sequential_rules(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
     return {
-        "starts": Array("whole", (n + 1,), starts="followers"),
-        "followers": Array("whole", ("rules",), below=n),
-        "weights": Array("float", ("rules",)),
+        "starts": ArrayShape("whole", (n + 1,), starts="followers"),
+        "followers": ArrayShape("whole", ("rules",), below=n),
+        "weights": ArrayShape("float", ("rules",)),
     }
 
 
-def _histories(n: int) -> dict[str, Array]:
+def _histories(n: int) -> dict[str, ArrayShape]:
     return {
-        "customers": Array("whole", ("customers",), below=_LARGEST),
-        "history_starts": Array("whole", ("starts",), starts="history_items"),
-        "history_items": Array("whole", ("had",), below=n),
+        "customers": ArrayShape("whole", ("customers",), below=_LARGEST),
+        "history_starts": ArrayShape("whole", ("starts",), starts="history_items"),
+        "history_items": ArrayShape("whole", ("had",), below=n),
     }
 
 
 def _check_histories(arrays: Arrays) -> None:
     if len(arrays["history_starts"]) != len(arrays["customers"]) + 1:
-        raise WrongError("history_starts does not have one more than customers")
+        raise ModelFileError("history_starts does not have one more than customers")
     _check_ascending(arrays["customers"])
 
 
 def _check_ascending(customers: NDArray[Any]) -> None:
     if customers.ndim == 1 and (np.diff(customers.astype(np.int64)) <= 0).any():
-        raise WrongError("customers do not ascend")
+        raise ModelFileError("customers do not ascend")
 
 
-def _rows(n: int, data: str, indices: str, starts: str) -> dict[str, Array]:
+def _rows(n: int, data: str, indices: str, starts: str) -> dict[str, ArrayShape]:
     """Of a sparse matrix."""
     return {
-        starts: Array("whole", (n + 1,), starts=indices),
-        indices: Array("whole", ("pairs",), below=n),
-        data: Array("float", ("pairs",)),
+        starts: ArrayShape("whole", (n + 1,), starts=indices),
+        indices: ArrayShape("whole", ("pairs",), below=n),
+        data: ArrayShape("float", ("pairs",)),
     }
 
 
-def _item_knn(description: Json, arrays: Arrays, n: int) -> dict[str, Array]:
+def _item_knn(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
     _check_histories(arrays)
     return {**_rows(n, "similarities", "neighbours", "neighbour_starts"), **_histories(n)}
 
 
-def _ease(description: Json, arrays: Arrays, n: int) -> dict[str, Array]:
+def _ease(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
     _check_histories(arrays)
-    weights = {"weights": Array("float", (n, n))} if "weights" in arrays else _rows(n, "data", "indices", "indptr")
-    return {"seen": Array("any", (n,)), **weights, **_histories(n)}
+    weights = {"weights": ArrayShape("float", (n, n))} if "weights" in arrays else _rows(n, "data", "indices", "indptr")
+    return {"seen": ArrayShape("any", (n,)), **weights, **_histories(n)}
 
 
-def _vsknn(description: Json, arrays: Arrays, n: int) -> dict[str, Array]:
+def _vsknn(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
     sessions = description["n_sessions"]
     most = min(_MOST_SESSIONS, len(arrays["holders"]) + _SPARE_SESSIONS)
     if isinstance(sessions, bool) or not isinstance(sessions, int) or not 0 <= sessions <= most:
-        raise WrongError(f"n_sessions is {sessions!r:.50}, 0 to {most:,} are allowed")
+        raise ModelFileError(f"n_sessions is {sessions!r:.50}, 0 to {most:,} are allowed")
     return {
-        "holder_starts": Array("whole", (n + 1,), starts="holders"),
-        "holders": Array("whole", ("holders",), below=sessions),
+        "holder_starts": ArrayShape("whole", (n + 1,), starts="holders"),
+        "holders": ArrayShape("whole", ("holders",), below=sessions),
     }
 
 
-def _neumf(description: Json, arrays: Arrays, n: int) -> dict[str, Array]:
+def _neumf(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
     from endcap.neural.factors import FactorsShape
 
     spec = NeuMFSpec.model_validate(description["parameters"])
@@ -144,16 +144,16 @@ def _neumf(description: Json, arrays: Arrays, n: int) -> dict[str, Array]:
     _check_ascending(arrays["customers"])
     dense = sum(_product(size) for size in shape.weights().values())
     return {
-        "users": Array("float", ("customers", shape.embedding)),
-        "items": Array("float", (n, shape.embedding)),
-        "dense": Array("float", (dense,)),
-        "customers": Array("whole", ("customers",), below=_LARGEST),
-        "seen": Array("any", (n,)),
-        "typical": Array("float", (n, shape.embedding)),
+        "users": ArrayShape("float", ("customers", shape.embedding)),
+        "items": ArrayShape("float", (n, shape.embedding)),
+        "dense": ArrayShape("float", (dense,)),
+        "customers": ArrayShape("whole", ("customers",), below=_LARGEST),
+        "seen": ArrayShape("any", (n,)),
+        "typical": ArrayShape("float", (n, shape.embedding)),
     }
 
 
-def _gru4rec(description: Json, arrays: Arrays, n: int) -> dict[str, Array]:
+def _gru4rec(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
     from endcap.neural.gru import EVENT, ITEM, GRUShape
 
     codes = {name.removeprefix(_CODES): name for name in arrays if name.startswith(_CODES)}
@@ -161,61 +161,61 @@ def _gru4rec(description: Json, arrays: Arrays, n: int) -> dict[str, Array]:
     sizes = {name: len(arrays[f"{ITEM}{name}"]) for name in codes}
     shape = GRUShape(n, arrays["items"].shape[-1], "output" in arrays, events, sizes)
     tables = dict.fromkeys(["items", "output"] if shape.separate else ["items"], (n, shape.width))
-    expected = {name: Array("float", size) for name, size in {**tables, "bias": (n,), **shape.dense()}.items()}
-    expected |= {stored: Array("whole", (n,), below=sizes[name]) for name, stored in codes.items()}
+    expected = {name: ArrayShape("float", size) for name, size in {**tables, "bias": (n,), **shape.dense()}.items()}
+    expected |= {stored: ArrayShape("whole", (n,), below=sizes[name]) for name, stored in codes.items()}
     _check_no_others(arrays, expected)
     return expected
 
 
-def _sasrec(description: Json, arrays: Arrays, n: int) -> dict[str, Array]:
+def _sasrec(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
     from endcap.neural.attention import AttentionShape
 
     spec = SASRecSpec.model_validate(description["parameters"])
     of_events, of_items = (_counts(description[name]) for name in ("features", "item_features"))
     shape = AttentionShape(n, spec.width, spec.blocks, spec.heads, spec.last_events, of_events, of_items)
-    expected = {name: Array("float", size) for name, size in shape.weights().items()}
-    codes = {f"{_CODES}{name}": Array("whole", (n,), size + 1, at_least=-1) for name, size in of_items.items()}
+    expected = {name: ArrayShape("float", size) for name, size in shape.weights().items()}
+    codes = {f"{_CODES}{name}": ArrayShape("whole", (n,), size + 1, at_least=-1) for name, size in of_items.items()}
     return expected | codes
 
 
-def _blend(description: Json, arrays: Arrays, n: int) -> dict[str, Array]:
+def _blend(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
     weights, scales = dict(description["weights"]), dict(description["scales"])
     for label, weight in weights.items():
         if fault := find_name_fault(label) or ("names a folder in a folder" if "/" in label else ""):
-            raise WrongError(f"the member {label!r:.100} {fault}")
+            raise ModelFileError(f"the member {label!r:.100} {fault}")
         _number(weight, f"the weight of {label}")
     for label, scale in scales.items():
         if dict(scale).get("kind", "logits") not in ("logits", "votes", "alone"):
-            raise WrongError(f"the scale of {label} is of an unknown kind")
+            raise ModelFileError(f"the scale of {label} is of an unknown kind")
         _number(dict(scale).get("temperature", 1.0), f"the temperature of {label}")
     return {}
 
 
 def _number(value: Any, what: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-        raise WrongError(f"{what} is {value!r:.50}, a number is expected")
+        raise ModelFileError(f"{what} is {value!r:.50}, a number is expected")
 
 
-def _counts(given: Any) -> dict[str, int]:
-    counts = dict(given)
+def _counts(document: Any) -> dict[str, int]:
+    counts = dict(document)
     if any(isinstance(size, bool) or not isinstance(size, int) or size < 0 for size in counts.values()):
-        raise WrongError("the features do not tell how many codes they have")
+        raise ModelFileError("the features do not tell how many codes they have")
     return counts
 
 
 def _product(size: tuple[int, ...]) -> int:
     total = 1
-    for one in size:
-        total *= one
+    for length in size:
+        total *= length
     return total
 
 
-def _check_no_others(arrays: Arrays, expected: Mapping[str, Array]) -> None:
-    if others := sorted(arrays.keys() - expected.keys()):
-        raise WrongError(f"there are tensors that the model does not know: {', '.join(others)[:200]}")
+def _check_no_others(arrays: Arrays, expected: Mapping[str, ArrayShape]) -> None:
+    if unknown := sorted(arrays.keys() - expected.keys()):
+        raise ModelFileError(f"there are tensors that the model does not know: {', '.join(unknown)[:200]}")
 
 
-_ARRAYS: dict[str, Callable[[Json, Arrays, int], dict[str, Array]]] = {
+_ARRAYS: dict[str, Callable[[Json, Arrays, int], dict[str, ArrayShape]]] = {
     "popularity": _popularity,
     "recent-popularity": _popularity,
     "sequential-rules": _sequential_rules,

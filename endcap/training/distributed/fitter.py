@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from endcap.errors import TransientError, UserError
 from endcap.models import FitReport, load
-from endcap.models.fit import Learned
+from endcap.models.fit import FittedModel
 from endcap.progress import Notice
 from endcap.ray_driver import Driver, RayProcess
 from endcap.ray_driver.cluster import provide_address, refuse_own_folder
@@ -36,7 +36,7 @@ _DRIVER = Driver(
 )
 
 
-class Workers:
+class DistributedFitter:
     """Fits over the workers that a recommender's `training` asks for. Ray is started, or connected, at the first fit,
     and left when the block ends."""
 
@@ -72,7 +72,7 @@ class Workers:
     ) -> None:
         self._held.__exit__(kind, error, trace)
 
-    def fit(self, model: ModelSpec, part: Part, fit_settings: Mapping[str, Any] | None) -> Learned:
+    def fit(self, model: ModelSpec, part: Part, fit_settings: Mapping[str, Any] | None) -> FittedModel:
         """Fit on a part: with what an earlier fit chose, or where that is None watched by the validation part.
 
         A fit that was killed goes on after its last whole epoch, one that ended is found again. Raises UserError where
@@ -88,7 +88,7 @@ class Workers:
             )
         facts = self._store.manifest(address)["facts"]
         fitted = load(self._store.fetch(address, verify=True) / MODEL, self._settings.classes)
-        return Learned(fitted, FitReport(facts["found"], facts["history"]), facts.get("device"))
+        return FittedModel(fitted, FitReport(facts["found"], facts["history"]), facts.get("device"))
 
     def _describe_job(self, model: ModelSpec, part: Part, fit_settings: Mapping[str, Any] | None) -> FitJob:
         for wrong in training_mistakes(self._spec, model):

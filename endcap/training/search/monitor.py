@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from endcap.ray_driver import RayProcess
-from endcap.training.search import lines
+from endcap.training.search import messages
+from endcap.training.search.allocation import TrialShare
 from endcap.training.search.job import SearchJob
-from endcap.training.search.mlflow_runs import Runs
-from endcap.training.search.record import WRITTEN, Part, Record
-from endcap.training.search.shares import Share
+from endcap.training.search.mlflow_runs import SearchRuns
+from endcap.training.search.record import WRITTEN, ModelTrials, SearchRecord
 
 _TOLD_EVERY = 5.0
 """Seconds between two lines of how the search stands."""
@@ -21,25 +21,31 @@ _OVERDUE = 20.0
 
 
 @dataclass(frozen=True)
-class Kept:
+class TrialHooks:
     """What follows from what became of trials: record, MLflow, and their checkpoints, of which few are gone on with."""
 
-    record: Record
-    runs: Runs
-    prune: Callable[[Part], None]
-    refuse: Callable[[Part], None]
+    record: SearchRecord
+    runs: SearchRuns
+    prune: Callable[[ModelTrials], None]
+    refuse: Callable[[ModelTrials], None]
     """Called where too many trials of the only model failed."""
 
 
-class Following:
+class JobMonitor:
     """One job: `follow` returns when it is over."""
 
     def __init__(
-        self, process: RayProcess, own: Share, part: Part, job: SearchJob, kept: Kept, tell: Callable[[str], None]
+        self,
+        process: RayProcess,
+        own: TrialShare,
+        part: ModelTrials,
+        job: SearchJob,
+        kept: TrialHooks,
+        tell: Callable[[str], None],
     ) -> None:
         self._process, self._own, self._part, self._job = process, own, part, job
         self._kept, self._tell = kept, tell
-        self._begun = self._told = time.monotonic()
+        self._begun = self._last_line = time.monotonic()
         self._running: set[int] = set()
 
     def follow(self, *, is_last: bool) -> None:
@@ -52,8 +58,8 @@ class Following:
         limit = job.seconds + max(job.finish, job.first_epoch) + _OVERDUE
         while self._took < limit and not (is_last and self._is_up()):
             event = self._process.next_event(0.5)
-            if time.monotonic() - self._told > _TOLD_EVERY:
-                self._told = time.monotonic()
+            if time.monotonic() - self._last_line > _TOLD_EVERY:
+                self._last_line = time.monotonic()
                 self._tell(self._standing())
             if event is None:
                 continue
@@ -74,7 +80,7 @@ class Following:
 
     def _standing(self) -> str:
         whole = self._job.seconds + (self._job.finish if self._part.finishing else 0.0)
-        return lines.going_on(self._own, self._part, self._running, self._took, whole)
+        return messages.describe_progress(self._own, self._part, self._running, self._took, whole)
 
     def _take(self, event: dict[str, Any]) -> None:
         if event["event"] == "finishing":
@@ -96,7 +102,7 @@ class Following:
         if trial is not None:
             self._kept.runs.ended(self._own.label, trial)
             left = max(0.0, self._job.seconds - self._took)
-            self._tell(lines.ended(self._own, trial, self._part, left))
+            self._tell(messages.describe_end(self._own, trial, self._part, left))
             self._kept.prune(self._part)
         if not self._own.label and len(self._part.of("failed")) > self._job.most_failed:
             self._kept.refuse(self._part)
@@ -114,4 +120,4 @@ class Following:
                 "as the spec has it"
             )
         left = self._job.seconds + self._job.finish - self._took
-        self._tell(lines.finishing(self._own.label, self._part, numbers, left))
+        self._tell(messages.describe_finishing(self._own.label, self._part, numbers, left))

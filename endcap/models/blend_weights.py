@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from endcap.features.sessions import Ints
-from endcap.models.ballots import Ballots
 from endcap.models.base import Model
-from endcap.models.opinion_pool import Floats, Scale, floor_of, likeliest_scale, likeliest_weights
-from endcap.models.simplex import Weights, climb, without_idle
-from endcap.models.validation import CUTOFF, Validation, ranks_within
+from endcap.models.opinion_pool import Floats, Scale, compute_floor, fit_scale, fit_weights
+from endcap.models.pooled_ranks import PooledRanks
+from endcap.models.simplex import Weights, climb, drop_idle
+from endcap.models.validation import CUTOFF, Validation, rank_within
 
 Members = Mapping[str, Model]
 Scales = Mapping[str, Scale]
@@ -28,7 +28,7 @@ _HALVES = (0, 1)
 
 
 @dataclass(frozen=True)
-class Weighing:
+class BlendWeights:
     """What members are worth together, by next_ndcg@20 on validation.
 
     weights: by label, their sum 1, 0 for who is not needed. scales: by label. way: how they were chosen. members: each
@@ -54,7 +54,7 @@ class Weighing:
         return [f"weights ({self.way}): {weighed}", f"validation next_ndcg@20: blend {self.value:.4f}, {alone}"]
 
 
-def weigh(members: Members, validation: Validation, seed: int, pooled: Pooled) -> Weighing:
+def choose_weights(members: Members, validation: Validation, seed: int, pooled: Pooled) -> BlendWeights:
     """Choose the weights under which the pool's next_ndcg@20 is largest, or the best member alone.
 
     A search for the largest next_ndcg@20 begins at the weights under which what came next is likeliest, at equal ones
@@ -63,77 +63,79 @@ def weigh(members: Members, validation: Validation, seed: int, pooled: Pooled) -
     the best member's. Else the likeliest weights are judged so, which lean less on the few that are listed, then equal
     ones; where none is confirmed, the best member stands alone.
     Scores are read in blocks: in memory are 256 MB of samples, a block of all members' scores (64 MiB, several times),
-    and what `Ballots` keeps.
+    and what `PooledRanks` keeps.
     """
     drawn = np.random.default_rng(seed)
     distinct, number = np.unique(validation.session, return_inverse=True)
     half: Ints = drawn.permutation(len(distinct))[number] % len(_HALVES)
-    scales, likeliest = _sampled(members, validation, half)
-    halves = [_Half.read(members, scales, validation, half == each) for each in _HALVES]
-    return _Choice(members, scales, likeliest, halves, pooled).made()
+    scales, likeliest = _fit_on_sample(members, validation, half)
+    halves = [_ValidationHalf.read(members, scales, validation, half == each) for each in _HALVES]
+    return _WeightChoice(members, scales, likeliest, halves, pooled).choose()
 
 
 @dataclass
-class _Half:
+class _ValidationHalf:
     """Half the sessions. counts: float64 [p], what each prediction counts among those of both halves. alone: int64
     [members, p], ranks by each member."""
 
     validation: Validation
     counts: Weights
-    ballots: Ballots
+    pooled: PooledRanks
     alone: Ints
     known: dict[tuple[float, ...], float] = field(default_factory=dict)
 
     @classmethod
     def read(cls, members: Members, scales: Scales, validation: Validation, kept: NDArray[np.bool_]) -> Self:
         """Have the members score the histories of some predictions."""
-        own, n_items = validation.take(kept), _n_items(members)
-        ballots = Ballots(len(members), len(own), n_items)
+        own, n_items = validation.take(kept), _count_items(members)
+        pooled = PooledRanks(len(members), len(own), n_items)
         alone = np.zeros((len(members), len(own)), dtype=np.int64)
         for rows, taken in own.blocks(n_items * len(members)):
-            asked, logs = own.queries.take(rows), []
+            queries, logs = own.queries.take(rows), []
             for number, (label, member) in enumerate(members.items()):
-                scores = member.score(asked)
+                scores = member.score(queries)
                 each = scales[label].logs(scores)
                 each[~np.isfinite(scores)] = -np.inf
                 own.mask(each, rows)
                 own.mask(scores, rows)
-                alone[number, taken] = ranks_within(scores, own.row[taken] - rows[0], own.targets[taken])
+                alone[number, taken] = rank_within(scores, own.row[taken] - rows[0], own.targets[taken])
                 logs.append(each)
             # A moment may have many predictions for its one row.
             for begin in range(taken.start, taken.stop, len(rows)):
                 places = np.arange(begin, min(begin + len(rows), taken.stop))
-                ballots.add(places, own.targets[places], _for_each(own, places, logs, rows[0]), floor_of(n_items))
-        return cls(own, own.weights / max(float(validation.weights.sum()), 1.0), ballots, alone)
+                pooled.add(
+                    places, own.targets[places], _expand_logs(own, places, logs, rows[0]), compute_floor(n_items)
+                )
+        return cls(own, own.weights / max(float(validation.weights.sum()), 1.0), pooled, alone)
 
     def value(self, weights: Weights) -> float:
         """This half's part of next_ndcg@20; a rank that is not known counts 0."""
         key = tuple(weights.tolist())
         if key not in self.known:
             chosen = np.flatnonzero(weights)
-            ranks = self.alone[chosen[0]] if len(chosen) == 1 else self.ballots.ranks(key)[0]
-            self.known[key] = float(self.counts @ _gains(ranks))
+            ranks = self.alone[chosen[0]] if len(chosen) == 1 else self.pooled.ranks(key)[0]
+            self.known[key] = float(self.counts @ _compute_gains(ranks))
         return self.known[key]
 
     def missing(self, weights: Weights, model: Callable[[], Model]) -> float:
         """What ranks that are not known would add to the value, found by scoring their histories once more."""
-        unknown = self.ballots.ranks(weights.tolist())[1]
+        unknown = self.pooled.ranks(weights.tolist())[1]
         if not unknown.any() or np.count_nonzero(weights) < 2:
             return 0.0
         moments = np.isin(self.validation.row, self.validation.row[unknown])
         ranks = self.validation.take(moments).ranks(model())
-        return float((self.counts * unknown)[moments] @ _gains(ranks))
+        return float((self.counts * unknown)[moments] @ _compute_gains(ranks))
 
 
 @dataclass(frozen=True)
-class _Choice:
+class _WeightChoice:
     members: Members
     scales: Scales
     likeliest: Mapping[tuple[int, ...], Weights]
-    halves: Sequence[_Half]
+    halves: Sequence[_ValidationHalf]
     pooled: Pooled
 
-    def made(self) -> Weighing:
+    def choose(self) -> BlendWeights:
         """The weights of the first way that halves confirm, or the best member alone."""
         alone = [self._value(each, _HALVES) for each in np.eye(len(self.members))]
         best = int(np.argmax(alone))
@@ -146,11 +148,11 @@ class _Choice:
                 chosen, name, value, crossed = weights, label, whole, across
                 break
         scales = {**self.scales, **({list(self.members)[best]: Scale("alone")} if name == "alone" else {})}
-        return Weighing(self._labelled(chosen), scales, name, self._labelled(alone), value, crossed)
+        return BlendWeights(self._labelled(chosen), scales, name, self._labelled(alone), value, crossed)
 
     def _by(self, way: Way, halves: Sequence[int]) -> Weights:
         """The weights that a way chooses by some halves, less those that add nothing there."""
-        return without_idle(lambda weights: self._value(weights, halves), way(halves))
+        return drop_idle(lambda weights: self._value(weights, halves), way(halves))
 
     def _equal(self, halves: Sequence[int]) -> Weights:
         return np.full(len(self.members), 1.0 / len(self.members))
@@ -175,31 +177,33 @@ class _Choice:
         return {label: float(value) for label, value in zip(self.members, values, strict=True)}
 
 
-def _sampled(members: Members, validation: Validation, half: Ints) -> tuple[Scales, Mapping[tuple[int, ...], Weights]]:
+def _fit_on_sample(
+    members: Members, validation: Validation, half: Ints
+) -> tuple[Scales, Mapping[tuple[int, ...], Weights]]:
     """The members' scales, and the likeliest weights of each half and of both, on a sample of the predictions."""
-    n_items = _n_items(members)
+    n_items = _count_items(members)
     most = min(_SAMPLE, max(1, _SAMPLED_SCORES // (n_items * len(members))))
     sample = np.arange(0, len(validation), -(-len(validation) // most))
-    wanted, weights, rows = validation.targets[sample], validation.weights[sample], validation.row[sample]
-    asked = validation.queries.take(rows)
+    targets, weights, rows = validation.targets[sample], validation.weights[sample], validation.row[sample]
+    queries = validation.queries.take(rows)
     listed = np.zeros((len(sample), n_items), dtype=np.float32)
     validation.mask(listed, rows)
     barred = ~np.isfinite(listed)
     scales: dict[str, Scale] = {}
     logs: list[Floats] = []
     for label, member in members.items():
-        scores = member.score(asked)
-        scales[label] = likeliest_scale(np.where(barred, np.float32(-np.inf), scores), wanted, weights)
+        scores = member.score(queries)
+        scales[label] = fit_scale(np.where(barred, np.float32(-np.inf), scores), targets, weights)
         logs.append(scales[label].logs(scores))
     likeliest = {}
     for halves in (_HALVES, *((each,) for each in _HALVES)):
         kept = np.isin(half[sample], halves)
         part = logs if kept.all() else [each[kept] for each in logs]
-        likeliest[halves] = likeliest_weights(part, barred[kept], wanted[kept], weights[kept])
+        likeliest[halves] = fit_weights(part, barred[kept], targets[kept], weights[kept])
     return scales, likeliest
 
 
-def _for_each(validation: Validation, places: Ints, logs: Sequence[Floats], first: int) -> list[Floats]:
+def _expand_logs(validation: Validation, places: Ints, logs: Sequence[Floats], first: int) -> list[Floats]:
     """Members' logarithms for each prediction, float32 [b, items]: less the others of its moment, which are none."""
     row = validation.row[places]
     begin, end = np.searchsorted(validation.row, row), np.searchsorted(validation.row, row, side="right")
@@ -207,18 +211,18 @@ def _for_each(validation: Validation, places: Ints, logs: Sequence[Floats], firs
     taken = logs if len(row) == len(logs[0]) and (sizes == 1).all() else [each[row - first] for each in logs]
     if (sizes > 1).any():
         of = np.repeat(np.arange(len(places)), sizes)
-        others = np.arange(len(of)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + begin[of]
-        barred = others != places[of]
+        rivals = np.arange(len(of)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + begin[of]
+        barred = rivals != places[of]
         for each in taken:
-            each[of[barred], validation.targets[others[barred]]] = -np.inf
+            each[of[barred], validation.targets[rivals[barred]]] = -np.inf
     return list(taken)
 
 
-def _gains(ranks: Ints) -> Weights:
+def _compute_gains(ranks: Ints) -> Weights:
     """What each prediction adds to next_ndcg@20 before it is weighed, of ranks from 1, 0 where there is none."""
     listed = (ranks > 0) & (ranks <= CUTOFF)
     return np.where(listed, 1 / np.log2(1 + np.maximum(ranks, 1)), 0.0)
 
 
-def _n_items(members: Members) -> int:
+def _count_items(members: Members) -> int:
     return next(iter(members.values())).n_items

@@ -15,7 +15,7 @@ from endcap.spec.model import History
 
 
 @dataclass(frozen=True)
-class Histories:
+class CustomerItems:
     """The distinct items of each customer that a model remembers, in compressed rows.
 
     customers: int32 [c], indices of the dataset's customers, ascending. Customer number r of them had
@@ -39,31 +39,31 @@ class Histories:
     def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
         return cls(arrays["customers"], arrays["history_starts"], arrays["history_items"])
 
-    def asked(self, sessions: Sessions, n_items: int) -> csr_array:
+    def select_rows(self, sessions: Sessions, n_items: int) -> csr_array:
         """The rows to score: each session's items and what its customer had, as ones, float32 [n, n_items]."""
-        known, place = find(self.customers, sessions.customers)
+        known, place = find_sorted(self.customers, sessions.customers)
         counts = self.starts[place[known] + 1] - self.starts[place[known]]
         begins = np.repeat(self.starts[place[known]] - np.cumsum(counts) + counts, counts)
-        had = self.items[begins + np.arange(counts.sum())]
+        own_items = self.items[begins + np.arange(counts.sum())]
         rows = np.concatenate([sessions.session_of_event, np.repeat(np.flatnonzero(known), counts)])
-        return ones(rows, np.concatenate([sessions.items, had]), len(sessions), n_items)
+        return build_binary_rows(rows, np.concatenate([sessions.items, own_items]), len(sessions), n_items)
 
 
-def learnt(train: Sessions, n_items: int, history: History) -> tuple[csr_array, Histories]:
+def read_rows(train: Sessions, n_items: int, history: History) -> tuple[csr_array, CustomerItems]:
     """The rows to learn from, float32 ones [rows, n_items], and what is remembered of customers.
 
     session: a row is a session, and nothing is remembered. customer: a row is all that a customer had; a session
     whose customer is unknown is a row of its own.
     """
     if history == "session":
-        return ones(train.session_of_event, train.items, len(train), n_items), Histories.none()
-    customers, owner = owners(train)
-    rows = ones(owner[train.session_of_event], train.items, int(owner.max(initial=-1)) + 1, n_items)
+        return build_binary_rows(train.session_of_event, train.items, len(train), n_items), CustomerItems.none()
+    customers, owner = number_owners(train)
+    rows = build_binary_rows(owner[train.session_of_event], train.items, int(owner.max(initial=-1)) + 1, n_items)
     known = rows[: len(customers)]
-    return rows, Histories(customers, known.indptr.astype(np.int64), known.indices.astype(np.int32))
+    return rows, CustomerItems(customers, known.indptr.astype(np.int64), known.indices.astype(np.int32))
 
 
-def owners(train: Sessions) -> tuple[NDArray[np.int32], Ints]:
+def number_owners(train: Sessions) -> tuple[NDArray[np.int32], Ints]:
     """Whose each session is: the customers that occur, ascending, and each session's number among them: int64 [n].
 
     Sessions of unknown customers are numbered after them, each as an owner of its own.
@@ -76,15 +76,15 @@ def owners(train: Sessions) -> tuple[NDArray[np.int32], Ints]:
     return customers.astype(np.int32), owner
 
 
-def find(ascending: NDArray[np.int32], wanted: NDArray[np.int32]) -> tuple[NDArray[np.bool_], Ints]:
+def find_sorted(ascending: NDArray[np.int32], values: NDArray[np.int32]) -> tuple[NDArray[np.bool_], Ints]:
     """Which of `wanted` occur in `ascending`, and where each stands (anywhere, if it does not)."""
     if not len(ascending):
-        return np.zeros(len(wanted), dtype=np.bool_), np.zeros(len(wanted), dtype=np.int64)
-    place = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)
-    return ascending[place] == wanted, place
+        return np.zeros(len(values), dtype=np.bool_), np.zeros(len(values), dtype=np.int64)
+    place = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    return ascending[place] == values, place
 
 
-def ones(rows: Ints, items: NDArray[np.int32], n_rows: int, n_items: int) -> csr_array:
+def build_binary_rows(rows: Ints, items: NDArray[np.int32], n_rows: int, n_items: int) -> csr_array:
     """A one wherever (row, item) occurs, however often: float32 [n_rows, n_items], columns of a row ascending."""
     pairs = np.unique(rows * np.int64(max(n_items, 1)) + items)
     row, item = np.divmod(pairs, max(n_items, 1))
@@ -92,12 +92,12 @@ def ones(rows: Ints, items: NDArray[np.int32], n_rows: int, n_items: int) -> csr
     return csr_array((np.ones(len(item), np.float32), item, starts), shape=(n_rows, n_items))
 
 
-def picked(rows: csr_array, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+def pick_scores(rows: csr_array, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
     """rows[i, items[i]], 0 where nothing is stored: of row i float32 [len(items[i])]."""
-    found = []
-    for begin, end, asked in zip(rows.indptr[:-1], rows.indptr[1:], items, strict=True):
+    picked = []
+    for begin, end, indices in zip(rows.indptr[:-1], rows.indptr[1:], items, strict=True):
         # Of memory that is asked for as nought only what is touched is made.
         row = np.zeros(rows.shape[1], dtype=np.float32)
         row[rows.indices[begin:end]] = rows.data[begin:end]
-        found.append(row[asked])
-    return found
+        picked.append(row[indices])
+    return picked

@@ -16,17 +16,17 @@ _EPOCHS = 10
 
 
 @dataclass
-class _Run:
+class _RunningTrial:
     work: float
     begun: float
     epochs: int = 0
-    seen: float = 0.0
+    last_epoch: float = 0.0
     """When its last epoch ended."""
     core: float | None = None
     """Share of its last epoch that it was not kept waiting for a core; None: not known."""
 
 
-class Pace:
+class Throughput:
     """What is measured of the trials of one model. All times are of `clock`, in seconds."""
 
     def __init__(self, at_once: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -34,7 +34,7 @@ class Pace:
         self._most = self.at_once = at_once
         """at_once: trials at the same time that are of use now."""
         self._clock, self._end, self._seconds = clock, clock() + seconds, seconds
-        self._running: dict[int, _Run] = {}
+        self._running: dict[int, _RunningTrial] = {}
         self._first: list[float] = []
         """Seconds to the end of the first epoch, for a unit of work."""
         self._epochs: list[float] = []
@@ -47,7 +47,7 @@ class Pace:
 
     def started(self, number: int, work: float) -> None:
         """A trial begins. work: see `costs.Cost`."""
-        self._running[number] = _Run(work, self._clock())
+        self._running[number] = _RunningTrial(work, self._clock())
 
     def row(self, number: int, waited: float | None) -> None:
         """A trial ended an epoch, of which it waited this share of the time for a core; None: not known."""
@@ -56,10 +56,10 @@ class Pace:
             return
         now = self._clock()
         if run.epochs:
-            self._epochs.append(now - run.seen)
+            self._epochs.append(now - run.last_epoch)
         else:
             self._first.append((now - run.begun) / run.work)
-        run.epochs, run.seen = run.epochs + 1, now
+        run.epochs, run.last_epoch = run.epochs + 1, now
         run.core = None if waited is None else 1.0 - waited
         self._adapt()
 

@@ -7,26 +7,26 @@ from collections import Counter
 from endcap.errors import UserError
 from endcap.spec.base import format_duration
 from endcap.spec.search import SearchSpec
-from endcap.training.search.budget import finish_of
-from endcap.training.search.record import Part, Record
+from endcap.training.search.budget import get_finish_time
+from endcap.training.search.record import ModelTrials, SearchRecord
 
 _SHOWN_REASONS = 5
 
 
-def reasons_of(part: Part) -> str:
+def summarise_reasons(part: ModelTrials) -> str:
     """Why trials of a model failed, or where none did were not begun; empty where neither is so."""
     trials = part.of("failed") or part.of("skipped")
     reasons = Counter(trial.error or "no reason known" for trial in trials).most_common(_SHOWN_REASONS)
     return "; ".join(f"{reason} ({count} times)" if count > 1 else reason for reason, count in reasons)
 
 
-def refuse(label: str, part: Part, search: SearchSpec, record: Record) -> None:
+def refuse_failures(label: str, part: ModelTrials, search: SearchSpec, record: SearchRecord) -> None:
     """Raise UserError where the trials do not make a search; what failed is then tried again by another attempt."""
     failed, tried = part.of("failed"), len(part.trials)
     if part.best is not None and len(failed) <= search.max_failed_share * max(tried, 1):
         return
     of = f" of {label}" if label else ""
-    reasons, is_skipped = reasons_of(part), bool(part.of("skipped"))
+    reasons, is_skipped = summarise_reasons(part), bool(part.of("skipped"))
     record.put_back_failures()
     if failed:
         raise UserError(
@@ -46,7 +46,7 @@ def refuse(label: str, part: Part, search: SearchSpec, record: Record) -> None:
             code="search.too-large",
             reasons=reasons,
         )
-    limit, finish = format_duration(search.time_budget), format_duration(finish_of(search))
+    limit, finish = format_duration(search.time_budget), format_duration(get_finish_time(search))
     raise UserError(
         f"the search{of} ended after {limit}, and {finish} to finish, before any trial ended its first epoch; set "
         "search.time_budget longer, or try a smaller model",

@@ -27,7 +27,7 @@ _EASE_SECONDS, _EASE_BASE = 2.06e-11, 0.84
 
 
 @dataclass(frozen=True)
-class Size:
+class DataSize:
     """Of what is fitted and judged: items, events, and predictions of the validation."""
 
     items: int
@@ -35,14 +35,14 @@ class Size:
     predictions: int
 
     @classmethod
-    def of(cls, view: View) -> Size:
+    def of(cls, view: View) -> DataSize:
         """Of a recommender's view."""
         events = int(view.counts["train"]["events"])
         return cls(len(view.vocabulary), events, min(MAX_VALIDATION_PREFIXES, int(view.validation.lengths.sum())))
 
 
 @dataclass(frozen=True)
-class Cost:
+class TrialCost:
     """bytes: that the fit takes beside its process. work: in a unit of the model's own, of the time to the end of the
     first epoch; of a model without epochs, of the fit. seconds: that the work takes, where a law says it; else None."""
 
@@ -51,41 +51,41 @@ class Cost:
     seconds: float | None = None
 
 
-def estimate(spec: SingleSpec, size: Size) -> Cost:
+def estimate_cost(spec: SingleSpec, size: DataSize) -> TrialCost:
     """What a fit of the model costs on data of this size."""
     items, events = size.items, size.events
     scoring = size.predictions * items
     if isinstance(spec, EASESpec):
         kept = 12 * items**2 if items <= _EASE_DENSE else 36 * items * _EASE_KEPT
         seconds = _EASE_BASE + _EASE_SECONDS * items**3
-        return Cost(8.0 * items**2 + kept, seconds, seconds)
+        return TrialCost(8.0 * items**2 + kept, seconds, seconds)
     if isinstance(spec, VSKNNSpec):
-        return Cost(48.0 * events, events + size.predictions * (spec.sample + spec.neighbours) + scoring)
+        return TrialCost(48.0 * events, events + size.predictions * (spec.sample + spec.neighbours) + scoring)
     if isinstance(spec, ItemKNNSpec):
-        return Cost(16.0 * min(items**2, 50 * events) + 24.0 * items * spec.neighbours, 50.0 * events + scoring)
+        return TrialCost(16.0 * min(items**2, 50 * events) + 24.0 * items * spec.neighbours, 50.0 * events + scoring)
     if isinstance(spec, SequentialRulesSpec):
-        return Cost(32.0 * events * min(spec.steps, 5), float(events * spec.steps + scoring))
+        return TrialCost(32.0 * events * min(spec.steps, 5), float(events * spec.steps + scoring))
     if isinstance(spec, GRU4RecSpec):
         tables = 1 if spec.output_embedding == "shared" else 2
         rivals = min(items, spec.batch_size + spec.negatives)
         work = events * spec.width * (rivals + 6.0 * spec.width) + scoring * spec.width
-        return Cost(4.0 * spec.width * (_COPIES * tables * items + 3 * rivals), work)
+        return TrialCost(4.0 * spec.width * (_COPIES * tables * items + 3 * rivals), work)
     if isinstance(spec, SASRecSpec):
         rivals = min(items, spec.negatives)
         work = events * spec.width * (rivals + 12.0 * spec.width * spec.blocks) + scoring * spec.width
-        return Cost(4.0 * spec.width * (_COPIES * items + 3 * rivals), work)
+        return TrialCost(4.0 * spec.width * (_COPIES * items + 3 * rivals), work)
     if isinstance(spec, NeuMFSpec):
         layers = sum(spec.layers) * spec.width
         work = events * (1.0 + spec.negatives) * (spec.width + layers) + scoring * spec.width
-        return Cost(8.0 * spec.width * _COPIES * (items + events / 5), work)
-    return Cost(0.0, 1.0)
+        return TrialCost(8.0 * spec.width * _COPIES * (items + events / 5), work)
+    return TrialCost(0.0, 1.0)
 
 
-def process_bytes(size: Size, cost: Cost) -> float:
+def estimate_process_bytes(size: DataSize, cost: TrialCost) -> float:
     """Memory of the process that runs the trial."""
     return max(PROCESS_BYTES, _BARE_BYTES + _EVENT_BYTES * size.events + cost.bytes)
 
 
-def told(count: float) -> str:
+def format_bytes(count: float) -> str:
     """Bytes for people."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"

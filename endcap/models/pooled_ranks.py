@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from endcap.features.sessions import Ints
-from endcap.models.topk import NONE, best
+from endcap.models.topk import NONE, find_best
 from endcap.models.validation import CUTOFF
 
 Floats = NDArray[np.float32]
@@ -20,7 +20,7 @@ _MARGIN = np.float32(1e-3)
 
 
 @dataclass(frozen=True)
-class _Block:
+class _RankBlock:
     """Of `a` predictions that some weights may list, with `c` candidates in all.
 
     place: int64 [a], among all predictions. own: float32 [members, a], of what came next; own_known: whether it was an
@@ -38,7 +38,7 @@ class _Block:
     before: Bools
 
 
-class Ballots:
+class PooledRanks:
     """Members' logarithms of probabilities for the items that can stand before what came next.
 
     An item that every member puts below what came next never stands before it, and a prediction with `CUTOFF` items
@@ -52,30 +52,30 @@ class Ballots:
         self.predictions, self.n_items = predictions, n_items
         bytes_each = 5 * members + 9
         self.best = min(n_items, _BEST, max(CUTOFF, _KEPT_BYTES // max(1, predictions * members * bytes_each)))
-        self._blocks: list[_Block] = []
+        self._blocks: list[_RankBlock] = []
 
-    def add(self, place: Ints, wanted: NDArray[np.int32], logs: Sequence[Floats], floor: np.float32) -> None:
+    def add(self, place: Ints, targets: NDArray[np.int32], logs: Sequence[Floats], floor: np.float32) -> None:
         """Keep what is needed of some predictions, at these places of them all.
 
         logs: of each member float32 [b, items], -inf where it has no opinion or the item is not to be listed. floor:
         what counts in its place.
         """
-        rows = np.arange(len(wanted))
-        own = np.stack([each[rows, wanted] for each in logs])
-        live = np.isfinite(own).any(axis=0) & (self._always_above(wanted, logs, own) < CUTOFF)
+        rows = np.arange(len(targets))
+        own = np.stack([each[rows, targets] for each in logs])
+        live = np.isfinite(own).any(axis=0) & (self._always_above(targets, logs, own) < CUTOFF)
         if not live.any():
             return
-        wanted, own = wanted[live], own[:, live]
+        targets, own = targets[live], own[:, live]
         taken = [each[live] for each in logs]
         candidates, bound = self._candidates(taken, floor)
-        row, item = np.nonzero(self._once(candidates, wanted))
+        row, item = np.nonzero(self._once(candidates, targets))
         item = candidates[row, item]
         kept_logs = np.stack([each[row, item] for each in taken])
-        before = item < wanted[row]
+        before = item < targets[row]
         allowance = np.where(before, _MARGIN, np.float32(0))
         kept = ~(kept_logs <= own[:, row] - allowance).all(axis=0)
         row, before, kept_logs = row[kept], before[kept], kept_logs[:, kept]
-        block = _Block(
+        block = _RankBlock(
             place[live],
             np.maximum(own, floor),
             np.isfinite(own),
@@ -87,14 +87,14 @@ class Ballots:
         )
         self._blocks.append(block)
 
-    def _always_above(self, wanted: NDArray[np.int32], logs: Sequence[Floats], own: Floats) -> Ints:
+    def _always_above(self, targets: NDArray[np.int32], logs: Sequence[Floats], own: Floats) -> Ints:
         """How many items stand before what came next by whatever weights: int64 [b]."""
         equal_too = np.ones(logs[0].shape, dtype=np.bool_)
         clearly = np.ones(logs[0].shape, dtype=np.bool_)
         for each, threshold in zip(logs, own, strict=True):
             equal_too &= each >= threshold[:, None]
             clearly &= each >= threshold[:, None] + _MARGIN
-        equal_too &= np.arange(logs[0].shape[1]) < wanted[:, None]
+        equal_too &= np.arange(logs[0].shape[1]) < targets[:, None]
         counts: Ints = np.count_nonzero(equal_too | clearly, axis=1)
         return counts
 
@@ -102,7 +102,7 @@ class Ballots:
         """Each member's best of each row, -1 for none: int64 [b, c]; and what all others stay below, [members, b]."""
         listed, bounds = [], []
         for each in logs:
-            places = best(each, self.best)
+            places = find_best(each, self.best)
             last = places[:, -1]
             bounds.append(np.where(last == NONE, floor, each[np.arange(len(each)), last]))
             listed.append(places)
@@ -110,10 +110,10 @@ class Ballots:
         return np.concatenate(listed, axis=1), np.full_like(bound, -np.inf) if self.best == self.n_items else bound
 
     @staticmethod
-    def _once(candidates: Ints, wanted: NDArray[np.int32]) -> Bools:
+    def _once(candidates: Ints, targets: NDArray[np.int32]) -> Bools:
         """Which candidates to take, sorting them in place: each once, none that is what came next."""
         candidates.sort(axis=1)
-        taken: Bools = (candidates != NONE) & (candidates != wanted[:, None])
+        taken: Bools = (candidates != NONE) & (candidates != targets[:, None])
         taken[:, 1:] &= candidates[:, 1:] != candidates[:, :-1]
         return taken
 

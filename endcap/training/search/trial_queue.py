@@ -10,19 +10,25 @@ from endcap.ray_driver import Emit
 from endcap.spec.search import SearchSpec
 from endcap.spec.settings import TrainSettings
 from endcap.spec.tunable import Values, changed, domains, parameters
-from endcap.training.search.costs import PROCESS_BYTES, Cost, estimate, process_bytes, told
+from endcap.training.search.cost_model import (
+    PROCESS_BYTES,
+    TrialCost,
+    estimate_cost,
+    estimate_process_bytes,
+    format_bytes,
+)
 from endcap.training.search.job import SearchJob
-from endcap.training.search.pace import Pace
-from endcap.training.search.record import WRITTEN, Part, Trial
+from endcap.training.search.record import WRITTEN, ModelTrials, Trial
 from endcap.training.search.sampler import Sampler
-from endcap.training.search.trial import member_of
+from endcap.training.search.throughput import Throughput
+from endcap.training.search.trial import find_member
 
 Next = tuple[int, Values] | Literal["wait", "done"]
 STEP_BYTES = 2**30
 """Memory that the step and Ray's own processes take."""
 
 
-class Agenda:
+class TrialQueue:
     """Trials of one model in the order in which they are to begin.
 
     Until the job's time is up, or too many failed: those given, then samples, as many at once as are of use and fit
@@ -35,19 +41,19 @@ class Agenda:
         settings = TrainSettings.model_validate_json(job.task.settings)
         search = settings.search or SearchSpec()
         self._job, self._tell, self._clock = job, emit, clock
-        self._member = member_of(job.task)
+        self._member = find_member(job.task)
         space = domains(settings.model, search)[job.task.label]
         self._sampler = Sampler(space, parameters(self._member), settings.seed, job.trials)
         self._first = list(job.first)
         # Of those that an earlier attempt began, what they reached.
         begun = [trial for trial in job.first if trial.value is not None]
-        self._part = Part({trial.number: trial for trial in [*job.known, *begun]})
+        self._part = ModelTrials({trial.number: trial for trial in [*job.known, *begun]})
         for known in job.known:
             self._sampler.known(known)
         numbers = [trial.number for trial in [*job.first, *job.known]]
         self._number = max(numbers, default=0) + 1
         self._candidate: tuple[int, Values] | None = None
-        self._pace = Pace(job.concurrency, job.seconds, clock)
+        self._pace = Throughput(job.concurrency, job.seconds, clock)
         self._end = clock() + job.seconds + job.finish
         self._last = clock() + job.seconds + max(job.finish, job.first_epoch)
         self._running: dict[int, float] = {}
@@ -143,7 +149,7 @@ class Agenda:
     def _chosen(self) -> tuple[int, Values] | None:
         if self._first:
             trial = self._first.pop(0)
-            self._sampler.given(trial.number, trial.parameters)
+            self._sampler.add_point(trial.number, trial.parameters)
             return trial.number, trial.parameters
         number = self._number
         values = self._sampler.suggest(number) if number <= self._job.trials else None
@@ -154,7 +160,7 @@ class Agenda:
 
     def _start(self, number: int, values: Values) -> tuple[int, Values]:
         cost = self._cost(values)
-        self._running[number] = process_bytes(self._job.size, cost)
+        self._running[number] = estimate_process_bytes(self._job.size, cost)
         self._pace.started(number, cost.work)
         self._emit({"event": "started", "number": number, "parameters": values})
         return number, values
@@ -184,25 +190,25 @@ class Agenda:
             self._were_cut.add(number)
             self.ended(number, {"state": "cut"})
 
-    def _cost(self, values: Values) -> Cost:
-        return estimate(changed(self._member, values), self._job.size)
+    def _cost(self, values: Values) -> TrialCost:
+        return estimate_cost(changed(self._member, values), self._job.size)
 
     def _skips(self, number: int, values: Values) -> bool:
         """Whether a trial cannot fit into memory; it has then ended."""
         memory, cost = self._job.memory, self._cost(values)
         if memory is None or cost.bytes <= memory:
             return False
-        reason = f"its fit takes about {told(cost.bytes)} of memory, and there are {told(memory)} here"
+        reason = f"its fit takes about {format_bytes(cost.bytes)} of memory, and there are {format_bytes(memory)} here"
         self._start(number, values)
         self.ended(number, {"state": "skipped", "error": reason})
         return True
 
-    def _has_room(self, cost: Cost) -> bool:
+    def _has_room(self, cost: TrialCost) -> bool:
         """Whether a trial more fits into memory."""
         memory = self._job.memory
         if memory is None:
             return True
-        return sum(self._running.values()) + process_bytes(self._job.size, cost) <= max(
+        return sum(self._running.values()) + estimate_process_bytes(self._job.size, cost) <= max(
             memory - STEP_BYTES, PROCESS_BYTES
         )
 

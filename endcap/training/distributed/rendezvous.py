@@ -12,17 +12,17 @@ from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch
 
 
 @dataclass
-class ByFile(TorchConfig):
+class FileRendezvous(TorchConfig):
     """As `TorchConfig`. folder: of this machine, where a file a meeting is made."""
 
     folder: str = ""
 
     @property
     def backend_cls(self) -> type[_TorchBackend]:
-        return _ByFile
+        return _FileRendezvousBackend
 
 
-class _ByFile(_TorchBackend):
+class _FileRendezvousBackend(_TorchBackend):
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
         # Workers that begin anew are another group, which needs another file.
         place = f"file://{backend_config.folder}/meeting-{time.time_ns()}"

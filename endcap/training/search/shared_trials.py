@@ -6,16 +6,15 @@ are a document, which a later search with another budget begins with.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from endcap.models.custom import own_code
+from endcap.models.custom import find_own_modules
 from endcap.spec.search import SearchSpec
 from endcap.spec.settings import TrainSettings, ViewSettings
 from endcap.store import Store, fingerprint, fingerprint_code, get_content_key
 from endcap.store.schemas import report_malformed
-from endcap.training.search.record import Part, Trial
+from endcap.training.search.record import ModelTrials, Trial
 
 KIND = "searches"
 TRIALS = ("endcap.training.search.trial:run", "endcap.training.search.record:Record")
@@ -24,31 +23,31 @@ BUDGET = {"trials", "time_budget", "finish", "concurrency", "cpu", "nice", "max_
 """Settings of a search that change no trial's outcome: only which trials there are, and where they run."""
 
 
-def shared_key(settings: TrainSettings, dataset: str) -> str:
+def fingerprint_trials(settings: TrainSettings, dataset: str) -> str:
     """What the outcomes of a search's trials depend on."""
     search = (settings.search or SearchSpec()).model_dump(mode="json", exclude=BUDGET)
-    code = fingerprint_code(*TRIALS, *own_code(settings.model, *settings.preprocessing))
+    code = fingerprint_code(*TRIALS, *find_own_modules(settings.model, *settings.preprocessing))
     return fingerprint(get_content_key(dataset), ViewSettings.of(settings).key(), search, code)
 
 
-def inherit(store: Store, name: str, key: str, parts: Mapping[str, Part]) -> None:
+def inherit_trials(store: Store, name: str, key: str, parts: Mapping[str, ModelTrials]) -> None:
     """Give the parts of a new search what earlier ones tried. name: of the recommender."""
     document = store.read_document(_document(name, key)) or {}
     with report_malformed(KIND, _document(name, key)):
         for label, trials in document.get("members", {}).items():
             if label in parts:
-                parts[label].inherit(Trial(**one) for one in trials)
+                parts[label].inherit(Trial.from_json(trial) for trial in trials)
 
 
-def share(store: Store, name: str, key: str, parts: Mapping[str, Part]) -> None:
+def share_trials(store: Store, name: str, key: str, parts: Mapping[str, ModelTrials]) -> None:
     """Keep what a search tried, beside what other searches kept meanwhile."""
 
     def merged(document: dict[str, Any] | None) -> dict[str, Any]:
         members = dict((document or {}).get("members", {}))
         for label, part in parts.items():
-            known = {one["number"]: one for one in members.get(label, [])}
-            own = {trial.number: dataclasses.asdict(trial) for trial in part.of("complete", "pruned", "cut")}
-            members[label] = [one for _, one in sorted({**known, **own}.items())]
+            known = {trial["number"]: trial for trial in members.get(label, [])}
+            own = {trial.number: trial.to_json() for trial in part.of("complete", "pruned", "cut")}
+            members[label] = [trial for _, trial in sorted({**known, **own}.items())]
         return {"members": members}
 
     store.update_document(_document(name, key), merged)

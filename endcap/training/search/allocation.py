@@ -13,7 +13,7 @@ _SLOW_WEIGHT = 3
 
 
 @dataclass(frozen=True)
-class Share:
+class TrialShare:
     """A model's part. weight: of its time among those that are not searched yet."""
 
     label: str
@@ -21,16 +21,16 @@ class Share:
     weight: int
 
 
-def shares(searched: Mapping[str, SingleSpec], trials: int) -> list[Share]:
+def allocate_trials(searched: Mapping[str, SingleSpec], trials: int) -> list[TrialShare]:
     """The models in the order of their search: quick ones first, so that what they leave of the time is the others'.
 
     Each has a trial at least; the slow ones have what is left over.
     """
     weights = {label: _SLOW_WEIGHT if make(spec).needs_validation else 1 for label, spec in searched.items()}
     order = sorted(searched, key=lambda label: weights[label])
-    left, weight, found = trials, sum(weights.values()), []
+    left, weight, parts = trials, sum(weights.values()), []
     for label in order:
         own = max(1, left * weights[label] // weight)
-        found.append(Share(label, own, weights[label]))
+        parts.append(TrialShare(label, own, weights[label]))
         left, weight = left - own, weight - weights[label]
-    return found
+    return parts
