@@ -49,7 +49,7 @@ def trainer(settings: GRUSettings = SETTINGS, *, separate: bool = False, counted
             made.weights,
             settings.loss_function(),
             made.blocks.lanes,
-            made.blocks.mine,
+            made.blocks.own_lanes,
             made.exchange,
             repeated=True,
         )

@@ -114,7 +114,7 @@ def describe_member(
     return {
         "trials": [trial.facts() for _, trial in sorted(part.trials.items())],
         "importances": compute_importances(domains, parameters(member), part.of("complete", "pruned")),
-        "best": None if choose_winner is None else choose_winner.number,
+        "best": None if winner is None else winner.number,
         "as_written": own,
         "finished": part.finishing,
         "failed": len(part.of("failed")),
