@@ -67,7 +67,7 @@ def select_customers(batch: BatchSpec, dataset: str, store: Store, file: str | N
     ids = read_customer_ids(folder)
     if not len(ids):
         raise DataError(
-            f"{dataset} names no customers, for whom lists could be made; name their column in the shop's "
+            f"{dataset} names no customers, so no lists can be made. Name their column in the shop's "
             "events.columns.customer",
             code="batch.no-customers",
             dataset=dataset,
@@ -137,7 +137,7 @@ def _read_column(file: SourceFile) -> pa.Array:
         if COLUMN not in names:
             columns = ", ".join(names) or "none"
             raise DataError(
-                f"{file.name}: no column {COLUMN!r}; there are: {columns}. Its ids stand in a column of this name",
+                f"{file.name}: no column {COLUMN!r}; there are: {columns}. Name the column of ids so",
                 code="batch.column-missing",
                 path=file.name,
                 column=COLUMN,

@@ -102,7 +102,7 @@ def read_given_candidates(
     if without:
         raise DataError(
             f"{rules.path}: {without:,} of {len(test):,} test sessions are of customers without an item of the "
-            "vocabulary in it; give each customer's items, or set evaluation.negatives to {sampled: 99}",
+            "vocabulary in it. Give each customer's items, or set evaluation.negatives to {count: 99}",
             code="evaluation.items-missing",
             path=rules.path,
             without=without,

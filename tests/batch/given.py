@@ -94,7 +94,7 @@ def of(name: str, model: Row = VSKNN, **keys: Any) -> Recommender:
 
 
 def made(spec: Recommender, store: Store, its: Shop | None = None, **asked: Any) -> Any:
-    """The lists of the first version; `asked`: of `Wanted`, and progress."""
+    """Make the lists of the first version. `asked` has fields of `ListRequest`, and progress."""
     progress = asked.pop("progress", lambda line: None)
     return recommend(spec, its or shop(), store, request=ListRequest(now=NOW, **asked), progress=progress)[0]
 
