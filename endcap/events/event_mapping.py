@@ -68,14 +68,14 @@ def map_events(
     whole = shop.events.float_ids == "whole"
     columns_of = _map_own_columns if source.layout == "columns" else _map_layout_columns
     columns = columns_of(shop, source, located, instants, decimal)
-    select, time, named = columns.select, columns.time, columns.named
+    select, time, columns_by_key = columns.select, columns.time, columns.named
     missing = {
         name: match_word(_locate_parts(holder, located), item_words if name == "item" else words)
         for name, holder in columns.holders.items()
     }
-    nested = {key: list_nested_checks(key, _as_list(names), located) for key, names in named.items()}
+    nested = {key: list_nested_checks(key, _as_list(names), located) for key, names in columns_by_key.items()}
     ids = {
-        name: list_id_checks(name, _locate_parts(named[name], located), words, whole=whole)
+        name: list_id_checks(name, _locate_parts(columns_by_key[name], located), words, whole=whole)
         for name in ("item", "session", "customer")
     }
     unread = [] if find_milliseconds(time) else [(f'"time" IS NULL AND ({missing["time"]})', "time is empty")]

@@ -127,8 +127,10 @@ def _open_stream(data: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         raise _not_a_table_error(data, hint)
     doubled = [name for name, count in Counter(schema.names).items() if count > 1]
     if doubled or not schema.names:
-        what = f"the column {doubled[0]!r} a second time" if doubled else "no columns"
-        raise DataError(f"the table has {what}; allowed: columns with names of their own", code="events.table-invalid")
+        type_name = f"the column {doubled[0]!r} a second time" if doubled else "no columns"
+        raise DataError(
+            f"the table has {type_name}; allowed: columns with names of their own", code="events.table-invalid"
+        )
     plain = pa.schema([field.with_type(_PLAIN.get(field.type, field.type)) for field in schema])
     return plain, (batch if batch.schema.equals(plain) else batch.cast(plain) for batch in batches)
 

@@ -161,14 +161,14 @@ def tables(
 ) -> list[QueryTable]:
     """List the tables that `query` may read, with their columns. Parameters and errors are those of `query`."""
     artifacts = _find_artifacts(store, shop, snapshot, dataset)
-    listed = []
+    result = []
     with _connect(store, artifacts) as connection:
         for artifact in artifacts:
             for name, (source, _) in artifact.sources.items():
                 columns = {row[0]: row[1] for row in connection.execute(f'DESCRIBE "{name}"').fetchall()}
                 (rows,) = connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()  # noqa: S608 - our own name
-                listed.append(QueryTable(name, source.about, artifact.address, columns, rows))
-    return listed
+                result.append(QueryTable(name, source.about, artifact.address, columns, rows))
+    return result
 
 
 def find_addresses(

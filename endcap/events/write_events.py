@@ -130,7 +130,7 @@ def _no_event_error(shop: Shop, files: Files, loader: Loader, owned_events: int)
     if bad_count := loader.quarantine.bad.get(loader.table, Counter()).total():
         lines.append(f"  - {bad_count:,} are bad")
     empty = f"{names} {'has' if len(files) == 1 else 'have'} no row; give a log with events"
-    text = "\n".join([f"of {total:,} rows", *lines]) + loader.values_text() if total else empty
+    text = "\n".join([f"of {total:,} rows", *lines]) + loader.format_values() if total else empty
     return DataError(
         f"no event is left: {text}",
         code="events.none-left",
@@ -138,7 +138,7 @@ def _no_event_error(shop: Shop, files: Files, loader: Loader, owned_events: int)
         rows=total,
         types=shop.events.types,
         left_out=dict(excluded),
-        values={name: [list(pair) for pair in counts] for name, counts in loader.common_values().items()},
+        values={name: [list(pair) for pair in counts] for name, counts in loader.list_common_values().items()},
     )
 
 

@@ -73,12 +73,12 @@ class EligibleItems:
             return _are_among(items, self.places)
         return self.allowed[items] & ~_are_among(items, np.sort(self.hidden))
 
-    def take_popular(self, listed: Places, count: int) -> Places:
+    def take_popular(self, ranked: Places, count: int) -> Places:
         """Return up to `count` of the most popular eligible items that are not in `listed`."""
         if self.places is not None:
-            return self.places[~_are_among(self.places, np.sort(listed))][:count]
+            return self.places[~_are_among(self.places, np.sort(ranked))][:count]
         remaining = self.allowed.copy()
-        remaining[self.hidden] = remaining[listed] = False
+        remaining[self.hidden] = remaining[ranked] = False
         return np.flatnonzero(remaining)[:count].astype(np.int32)
 
 

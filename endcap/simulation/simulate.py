@@ -322,17 +322,17 @@ def _find_repeats(owner: Ints, item: Ints) -> NDArray[np.bool_]:
 
 
 def _add_actions(
-    rng: np.random.Generator, owner: Ints, item: Ints, time: Ints, until: Ints, again: NDArray[np.bool_]
+    rng: np.random.Generator, owner: Ints, item: Ints, time: Ints, end: Ints, again: NDArray[np.bool_]
 ) -> dict[str, Ints]:
     """Views with what is put into the cart between two views, and what is bought a minute after the last."""
     carted = np.flatnonzero(rng.random(len(owner)) < np.where(again, _CART_AGAIN, _CART))
     buys = rng.random(owner[-1] + 1) < _BUY
     bought = carted[buys[owner[carted]]]
     over = np.zeros(owner[-1] + 1, dtype=np.int64)
-    np.maximum.at(over, owner, until)
+    np.maximum.at(over, owner, end)
     kinds = np.repeat(np.arange(3), [len(owner), len(carted), len(bought)])
     rows = np.concatenate([np.arange(len(owner)), carted, bought])
-    moments = np.concatenate([time, (time[carted] + until[carted]) // 2, over[owner[bought]] + 60_000])
+    moments = np.concatenate([time, (time[carted] + end[carted]) // 2, over[owner[bought]] + 60_000])
     return {"owner": owner[rows], "item": item[rows], "time": moments, "type": kinds}
 
 

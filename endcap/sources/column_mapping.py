@@ -132,9 +132,9 @@ def check_conditions(
     conditions: Conditions, located: Mapping[str, str], missing: Sequence[str], decimal: str
 ) -> tuple[list[tuple[str, str]], dict[str, str]]:
     """Return the checks that conditions need and the values of their reasons, as in `ColumnMapping`."""
-    named = list_condition_checks(conditions, located, missing, decimal)
-    examined = {reason: located[name] for name, checks in named.items() for _, reason in checks}
-    return list(itertools.chain(*named.values())), examined
+    checks_by_column = list_condition_checks(conditions, located, missing, decimal)
+    examined = {reason: located[name] for name, checks in checks_by_column.items() for _, reason in checks}
+    return list(itertools.chain(*checks_by_column.values())), examined
 
 
 def list_id_columns(column: str, key: str) -> list[SourceColumn]:

@@ -233,15 +233,15 @@ class Loader:
             )
             self.values[name] = Counter(dict(counts.most_common(COUNTED_VALUES)))
 
-    def common_values(self) -> dict[str, list[tuple[str | None, int]]]:
+    def list_common_values(self) -> dict[str, list[tuple[str | None, int]]]:
         """The commonest values of the columns that rules look at, and how many rows have each."""
         return {name: counts.most_common(_LISTED) for name, counts in self.values.items()}
 
-    def values_text(self) -> str:
+    def format_values(self) -> str:
         """The same for an error's message, a line a column."""
         lines = {
             name: ", ".join(f"{'no value' if value is None else repr(value)} {count:,}" for value, count in values)
-            for name, values in self.common_values().items()
+            for name, values in self.list_common_values().items()
         }
         return "".join(f"\n{name} has {values}" for name, values in lines.items() if values)
 

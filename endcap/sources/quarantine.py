@@ -123,7 +123,7 @@ class Quarantine:
         lines = [
             f"  - {count:,}: {reason}; {_example_text(examples[reason])}" for reason, count in counts.most_common()
         ]
-        hint = next((hint for why in counts if (hint := self._advice(why, counts[why], rows, table))), None)
+        hint = next((hint for cause in counts if (hint := self._advice(cause, counts[cause], rows, table))), None)
         allowed = f"allowed: {self._limit:.1%}, {self._setting}"
         head = f"{counts.total():,} of {rows:,} rows of {table} are bad ({share:.1%}; {allowed}):"
         excluded = self.left_out.get(table, Counter())

@@ -39,9 +39,9 @@ def find_objects(place: str) -> tuple[list[RemoteObject], bool]:
     Names that begin with . or _ do not count, as in folders. Raises UserError, StorageError.
     """
     bucket, path = _open_bucket(place)
-    one = bucket.stat(path) if path else None
-    if one is not None:
-        return [RemoteObject(bucket.address(path), one.bytes, one.etag)], True
+    single = bucket.stat(path) if path else None
+    if single is not None:
+        return [RemoteObject(bucket.address(path), single.bytes, single.etag)], True
     magic = _MAGIC.search(path)
     if magic:
         pattern = re.compile(translate_glob(path), re.DOTALL)

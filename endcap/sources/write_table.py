@@ -109,7 +109,7 @@ def _empty_table_error(files: Files, key: str, loader: Loader, *, later: bool = 
     condition = " that is not later than the log's last event" if later else ""
     paths = [source.path for source, _ in files]
     excluded = loader.quarantine.left_out.get(loader.table, Counter()).total()
-    rule = f" {excluded:,} rows do not fit `where`{loader.values_text()}" if excluded else ""
+    rule = f" {excluded:,} rows do not fit `where`{loader.format_values()}" if excluded else ""
     return DataError(
         f"{', '.join(paths)}: no row is there{condition}; the {key} table has none.{rule}",
         code="events.table-empty",
@@ -117,5 +117,5 @@ def _empty_table_error(files: Files, key: str, loader: Loader, *, later: bool = 
         table=key,
         later=later,
         left_out=excluded,
-        values={name: [list(pair) for pair in counts] for name, counts in loader.common_values().items()},
+        values={name: [list(pair) for pair in counts] for name, counts in loader.list_common_values().items()},
     )

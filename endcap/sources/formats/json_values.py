@@ -29,93 +29,93 @@ def is_json_lines(head: str) -> bool:
 class JsonValues:
     """The values of a file, one after another, with or without commas between. An array stands for its elements."""
 
-    def __init__(self, file: str, read: Callable[[], str]) -> None:
-        """file: its name, for errors. read: returns the next piece of its text, which is empty at the end."""
-        self._file, self._read = file, read
+    def __init__(self, file: str, read_piece: Callable[[], str]) -> None:
+        """file: its name, for errors. read_piece: returns the next piece of its text, which is empty at the end."""
+        self._file, self._read_piece = file, read_piece
         self._text, self._at = "", 0
         self._line, self._counted = 1, 0
         self._ended = False
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
         """Yield each value's line (1-based) and text. Raises DataError, with the line, if the text is no JSON."""
-        while self._next():
+        while self._advance():
             if self._text[self._at] == "[":
                 self._at += 1
-                yield from self._elements()
+                yield from self._iterate_elements()
             else:
-                yield self._value()
-            if self._next() and self._text[self._at] == ",":
+                yield self._read_value()
+            if self._advance() and self._text[self._at] == ",":
                 self._at += 1
 
-    def _elements(self) -> Iterator[tuple[int, str]]:
+    def _iterate_elements(self) -> Iterator[tuple[int, str]]:
         after = "["
         while True:
-            if not self._next():
-                raise self._broken("the file ends within an array that is not closed")
+            if not self._advance():
+                raise self._broken_error("the file ends within an array that is not closed")
             if self._text[self._at] == "]" and after != ",":
                 self._at += 1
                 return
             if after not in "[,":
                 if self._text[self._at] != ",":
-                    raise self._broken("a comma or ] is expected after an element of the array")
+                    raise self._broken_error("a comma or ] is expected after an element of the array")
                 self._at, after = self._at + 1, ","
                 continue
-            yield self._value()
+            yield self._read_value()
             after = "value"
 
-    def _value(self) -> tuple[int, str]:
+    def _read_value(self) -> tuple[int, str]:
         """Return the text of the value that begins at the current position."""
         while True:
             try:
                 _, end = _decode(self._text, self._at)
             except (ValueError, RecursionError) as error:
                 if len(self._text) - self._at > LONGEST:
-                    raise self._too_long() from error
+                    raise self._too_long_error() from error
                 start = self._at
-                if self._more():
+                if self._read_more():
                     continue
                 if isinstance(error, json.JSONDecodeError):
                     self._at = error.pos - start
-                    raise self._broken(error.msg) from error
-                raise self._broken("a value is nested too deeply") from error
+                    raise self._broken_error(error.msg) from error
+                raise self._broken_error("a value is nested too deeply") from error
             # A number may go on in the next piece.
-            if end == len(self._text) and self._more():
+            if end == len(self._text) and self._read_more():
                 continue
             if end - self._at > LONGEST:
-                raise self._too_long()
-            line, text = self._line_here(), self._text[self._at : end]
+                raise self._too_long_error()
+            line, text = self._count_line(), self._text[self._at : end]
             self._at = end
             return line, text
 
-    def _next(self) -> bool:
+    def _advance(self) -> bool:
         """Go to the next character that is no space. Returns False at the end of the file."""
         while True:
             self._at = _skip_space(self._text, self._at)
             if self._at < len(self._text):
                 return True
-            if not self._more():
+            if not self._read_more():
                 return False
 
-    def _more(self) -> bool:
+    def _read_more(self) -> bool:
         """Read as many characters as the value has already, so that a long value is not tried too often."""
-        kept = self._text[self._at :]
-        self._line_here()
-        pieces, size = [kept], 0
-        while not self._ended and size <= len(kept):
-            piece = self._read()
+        rest = self._text[self._at :]
+        self._count_line()
+        pieces, size = [rest], 0
+        while not self._ended and size <= len(rest):
+            piece = self._read_piece()
             self._ended = not piece
             pieces.append(piece)
             size += len(piece)
         self._text, self._at, self._counted = "".join(pieces), 0, 0
         return size > 0
 
-    def _line_here(self) -> int:
+    def _count_line(self) -> int:
         self._line += self._text.count("\n", self._counted, self._at)
         self._counted = self._at
         return self._line
 
-    def _broken(self, reason: str) -> DataError:
-        line = self._line_here()
+    def _broken_error(self, reason: str) -> DataError:
+        line = self._count_line()
         return DataError(
             f"{self._file}: line {line}: broken JSON: {reason}; correct it there, or write the file as JSON lines, "
             "of which a broken one costs no other",
@@ -125,8 +125,8 @@ class JsonValues:
             reason=reason,
         )
 
-    def _too_long(self) -> DataError:
-        line = self._line_here()
+    def _too_long_error(self) -> DataError:
+        line = self._count_line()
         return DataError(
             f"{self._file}: line {line}: a JSON value is longer than 16 MiB, or never closed; write the objects of its "
             "list as JSON lines, one a line: jq -c '.data[]' in.json > out.jsonl (where `data` holds the list)",

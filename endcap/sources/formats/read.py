@@ -76,7 +76,7 @@ def _add_paths(file: SourceFile, rows: SourceRows, names: Sequence[str], connect
     once = [name if rows.names.index(name) == place else column_name(place) for place, name in enumerate(rows.names)]
     walk, _, unseen = walk_table(file.name, [(name, pa.string()) for name in once], once, paths)
     batches = (walk.run(batch, connection) if len(batch.lines) else batch for batch in begun)
-    return SourceRows([*rows.names, *paths], frozenset(), batches, unseen, begun.paths).watched()
+    return SourceRows([*rows.names, *paths], frozenset(), batches, unseen, begun.paths).track_unseen()
 
 
 class _PeekedBatches:

@@ -178,7 +178,7 @@ def _make_batch(
     ahead = parser.invalid[:]
     del parser.invalid[: len(ahead)]
     breaks = _count_breaks(block, stream.returns) if parser.quoted else np.zeros(block.num_rows, dtype=np.int64)
-    numbers, rejects, later = lines.place(breaks, ahead, parser, stream.marked)
+    numbers, rejects, later = lines.locate_rows(breaks, ahead, parser, stream.marked)
     parser.invalid[:0] = later
     if last and lines.line - 1 > stream.lines:
         # A value that is never closed has the break of the file's last line, which ends no record then.
@@ -207,7 +207,7 @@ class _LineCounter:
         """Begin a part whose header has this number of lines."""
         self.record, self.line = 2 if header else 1, self.line + header
 
-    def place(
+    def locate_rows(
         self, breaks: Ints, invalid: Sequence[Any], parser: _PartParser, marked: str
     ) -> tuple[Ints, list[RejectedText], list[Any]]:
         """The line of each of a block's rows, the rejects among them, and the invalid rows that come after them.

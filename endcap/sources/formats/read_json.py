@@ -29,45 +29,45 @@ REPEATED = "a key is there more than once, and readers disagree which of its val
 
 
 def read_json(
-    file: SourceFile, wanted: Sequence[str], connection: Any, encoding: str | None = None
+    file: SourceFile, requested: Sequence[str], connection: Any, encoding: str | None = None
 ) -> SourceRows | None:
     """Read a file's rows, with the keys of its first rows and the requested ones. None: the file is empty."""
     blocks = _read_blocks(file, encoding)
     first = next(blocks, None)
     if first is None:
         return None
-    found, repeated = _list_keys(first, connection)
-    unseen = [name for name in dict.fromkeys(wanted) if name not in found]
+    keys, repeated = _list_keys(first, connection)
+    unseen = [name for name in dict.fromkeys(requested) if name not in keys]
     # A key that is literally so named comes first, wherever in the file it turns up.
-    paths = {name: [(KeyStep(name),), *_select_possible(parse_path(name), found)] for name in unseen}
+    paths = {name: [(KeyStep(name),), *_select_possible(parse_path(name), keys)] for name in unseen}
     by_element = any(EachStep() in path for places in paths.values() for path in places)
     # A row of many elements carries nothing that nobody asked for.
-    kept = [name for name in found if name in wanted or not by_element]
+    selected = [name for name in keys if name in requested or not by_element]
     rows = f"(SELECT *, TRY_CAST({TEXT} AS JSON) AS {DOCUMENT} FROM {{batch}})"  # noqa: S608 (constants)
     walk = PathWalk(file.name, SqlValue(DOCUMENT, None), rows)
     # The type of a text would be looked for by parsing it once more: its first character says as much.
     is_object = f"CASE WHEN {TEXT} >= '{{' AND {TEXT} < '|' THEN true ELSE json_type({DOCUMENT}) = 'OBJECT' END"
     walk.refuse(f"{DOCUMENT} IS NULL OR NOT ({is_object})", NOT_JSON)
     # To look at the keys of each row takes as long as to read it: only where the first rows give reason to.
-    used = {*wanted, *list_roots(path for places in paths.values() for path in places)}
+    used = {*requested, *list_roots(path for places in paths.values() for path in places)}
     if repeated & used:
         walk.refuse(_is_repeated(used), REPEATED)
-    for name in [*kept, *unseen]:
+    for name in [*selected, *unseen]:
         walk.add(paths.get(name, [(KeyStep(name),)]))
 
     def all_paths() -> list[str]:
         return list_text_paths(first.table.column(0).slice(0, HINTS).to_pylist())
 
     batches = (walk.run(block, connection) for block in chain([first], blocks))
-    others = [name for name in found if name not in kept]
-    return SourceRows([*kept, *unseen, *others], frozenset(), batches, set(unseen), all_paths).watched()
+    unread = [name for name in keys if name not in selected]
+    return SourceRows([*selected, *unseen, *unread], frozenset(), batches, set(unseen), all_paths).track_unseen()
 
 
-def _select_possible(paths: Sequence[Path], found: Sequence[str]) -> list[Path]:
+def _select_possible(paths: Sequence[Path], keys: Sequence[str]) -> list[Path]:
     """Drop paths into a list that the file seems to lack, if it has the list of another path."""
     lists = [path for path in paths if EachStep() in path]
-    there = [path for path in lists if list_roots([path]) <= set(found)] or lists[:1]
-    return [path for path in paths if path not in lists or path in there]
+    present = [path for path in lists if list_roots([path]) <= set(keys)] or lists[:1]
+    return [path for path in paths if path not in lists or path in present]
 
 
 def _read_blocks(file: SourceFile, encoding: str | None) -> Iterator[RowBatch]:
@@ -79,13 +79,13 @@ def _read_blocks(file: SourceFile, encoding: str | None) -> Iterator[RowBatch]:
 
 
 def _read_lines(file: SourceFile, chunk: bytes, stream: Utf8Stream) -> Iterator[RowBatch]:
-    line, remainder, read, blank = 1, b"", 0, 0
+    line, remainder, block, blank = 1, b"", 0, 0
     while chunk:
         head, newline, tail = chunk.rpartition(b"\n")
         if newline:
             count = head.count(b"\n") + 1
             batch, empty = _drop_blank_lines(remainder + head, line, stream.marked)
-            read, blank = read + len(batch.lines), blank + empty
+            block, blank = block + len(batch.lines), blank + empty
             yield batch
             line, remainder = line + count, tail
         else:
@@ -101,7 +101,7 @@ def _read_lines(file: SourceFile, chunk: bytes, stream: Utf8Stream) -> Iterator[
         chunk = stream.read(BLOCK)
     if remainder:
         yield _drop_blank_lines(remainder, line, stream.marked)[0]
-    check_rows(file.name, read, stream.newlines - blank)
+    check_rows(file.name, block, stream.newlines - blank)
 
 
 def _drop_blank_lines(text: bytes, first: int, marked: str) -> tuple[RowBatch, int]:

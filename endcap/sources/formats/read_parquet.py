@@ -20,22 +20,22 @@ NESTED_BLOCK = BLOCK // 16
 """Rows of a block with nested values. They are fewer, since each may become many."""
 
 
-def read_parquet(file: SourceFile, wanted: Sequence[str], connection: Any) -> SourceRows:
+def read_parquet(file: SourceFile, requested: Sequence[str], connection: Any) -> SourceRows:
     """Read a file's rows, with the requested columns alone. A row's line is its number, from 1."""
     with convert_read_errors(file.name):
         parquet = pq.ParquetFile(file.path)
         schema = parquet.schema_arrow
     types = dict(zip(schema.names, schema.types, strict=True))
-    names = [name for name in schema.names if name in set(wanted)]
+    names = [name for name in schema.names if name in set(requested)]
     for name in names:
         if pa.types.is_nested(types[name]):
             raise nested_column_error(file.name, name, types[name])
     paths = {
-        name: [path for path in parse_path(name) if can_reach(path, types)] for name in wanted if name not in types
+        name: [path for path in parse_path(name) if can_reach(path, types)] for name in requested if name not in types
     }
     paths = {name: reached for name, reached in paths.items() if reached}
     # Columns that nobody asked for still stand in the message about one that is missing.
-    others = [name for name in schema.names if name not in names]
+    unread = [name for name in schema.names if name not in names]
 
     def all_paths() -> list[str]:
         return [
@@ -44,12 +44,12 @@ def read_parquet(file: SourceFile, wanted: Sequence[str], connection: Any) -> So
 
     if not paths:
         instants = frozenset(name for name in names if pa.types.is_temporal(types[name]))
-        return SourceRows([*names, *others], instants, _read_batches(file, parquet, names, connection), paths=all_paths)
+        return SourceRows([*names, *unread], instants, _read_batches(file, parquet, names, connection), paths=all_paths)
     roots = list_roots(chain(*paths.values()))
     columns = [(name, types[name]) for name in schema.names if name in names or name in roots]
     walk, instants, unseen = walk_table(file.name, columns, names, paths)
     batches = (walk.run(batch, connection) for batch in _convert_columns(file, parquet, [name for name, _ in columns]))
-    return SourceRows([*names, *paths, *others], instants, batches, unseen, all_paths).watched()
+    return SourceRows([*names, *paths, *unread], instants, batches, unseen, all_paths).track_unseen()
 
 
 def _read_batches(file: SourceFile, parquet: Any, names: list[str], connection: Any) -> Iterator[RowBatch]:
@@ -68,7 +68,7 @@ def _convert_columns(file: SourceFile, parquet: Any, names: list[str]) -> Iterat
     with convert_read_errors(file.name), parquet:
         for block in parquet.iter_batches(batch_size=NESTED_BLOCK, columns=names):
             columns = [block.column(name) for name in names]
-            table = pa.table(columns, names=[column_name(at) for at in range(len(names))])
+            table = pa.table(columns, names=[column_name(place) for place in range(len(names))])
             yield RowBatch(table, np.arange(line, line + block.num_rows))
             line += block.num_rows
         check_rows(file.name, line - 1, parquet.metadata.num_rows)

@@ -51,7 +51,7 @@ class SourceRows:
     unseen: set[str] = field(default_factory=set)
     paths: Callable[[], list[str]] = list
 
-    def watched(self) -> SourceRows:
+    def track_unseen(self) -> SourceRows:
         """Return these rows with `unseen` updated during reading. If it is not empty, the first batch is read now."""
         if not self.unseen:
             return self

@@ -96,7 +96,7 @@ class Utf8Stream(PieceStream):
         while True:
             chunk = self._begun or self._stream.read(CHUNK)
             self._begun = b""
-            data = self._rest + (self._decoded(chunk) if self._decoder else chunk)
+            data = self._rest + (self._decode(chunk) if self._decoder else chunk)
             if chunk:
                 # A line break ends no character's bytes, and a \r at the end may be half of one.
                 cut = data.rfind(b"\n") + 1 or data.rfind(b"\r", 0, -1) + 1
@@ -108,21 +108,21 @@ class Utf8Stream(PieceStream):
                 if data and data[-1:] not in (b"\n", b"\r"):
                     data += b"\n"
             if data or not chunk:
-                return self._checked(data)
+                return self._check(data)
 
     def close(self) -> None:
         if not self.closed:
             self._stream.close()
         super().close()
 
-    def _decoded(self, chunk: bytes) -> bytes:
+    def _decode(self, chunk: bytes) -> bytes:
         assert self._decoder is not None
         text = self._decoder.decode(chunk, final=not chunk)
         if MARK in text:
             self.marked = self._encoding
         return text.encode(errors="backslashreplace")
 
-    def _checked(self, data: bytes) -> bytes:
+    def _check(self, data: bytes) -> bytes:
         if self._old != self._new:
             data = data.replace(self._old, self._new)
         newlines = data.count(b"\n")

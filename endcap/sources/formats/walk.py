@@ -71,10 +71,10 @@ class PathWalk:
         """
         values, kinds = [], []
         for path in paths:
-            node, start = self._root(path[0])
+            node, start = self._resolve_root(path[0])
             ends = [place_of_step for place_of_step, step in enumerate(path) if isinstance(step, EachStep)]
             for depth, end in enumerate(ends):
-                node, start = self._element(depth, path[: end + 1], node, path[start:end]), end + 1
+                node, start = self._get_element(depth, path[: end + 1], node, path[start:end]), end + 1
                 if any(
                     other_path[:end] == path[:end] and other_path[end : end + 1] != path[end : end + 1]
                     for other_path in paths
@@ -93,7 +93,7 @@ class PathWalk:
         self._refusals.append((0, condition, reason))
 
     @property
-    def by_element(self) -> bool:
+    def expands_lists(self) -> bool:
         """Whether a row of the file may become several."""
         return bool(self._lists)
 
@@ -101,13 +101,13 @@ class PathWalk:
         """Return the requested columns of a batch, by `column_name`. Each row keeps its line."""
         table, lines = batch.table, batch.lines
         numbers = pa.array(np.arange(len(lines)))
-        connection.register("walked", table.append_column("§row", numbers) if self._lists else table)
-        result = connection.sql(self._sql("walked")).to_arrow_table()
+        connection.register("list_path", table.append_column("§row", numbers) if self._lists else table)
+        result = connection.sql(self._make_sql("list_path")).to_arrow_table()
         origin = result.column("§row").to_numpy() if self._lists else None
         rows_left = result.num_rows if origin is None else int((np.diff(origin, prepend=-1) != 0).sum())
         check_rows(self._file, rows_left, len(lines))
         rejects = batch.rejects
-        refusals = self._all_refusals()
+        refusals = self._list_refusals()
         if refusals and (refused := result.column("§refused").to_numpy()).any():
             rows_refused = np.flatnonzero(refused)
             rows = (rows_refused if origin is None else origin[rows_refused]).tolist()
@@ -123,31 +123,31 @@ class PathWalk:
         columns = result.select([column_name(rows_refused) for rows_refused in range(len(self._values))])
         return RowBatch(columns, lines if origin is None else lines[origin], rejects, batch.marked)
 
-    def _root(self, step: Step) -> tuple[SqlValue, int]:
+    def _resolve_root(self, step: Step) -> tuple[SqlValue, int]:
         """Return the value where a path begins, and the number of steps that lead to it."""
         if isinstance(self._roots, SqlValue):
             return self._roots, 0
         return self._roots[_get_key(step)], 1
 
-    def _element(self, depth: int, walked: Path, node: SqlValue, path: Path) -> SqlValue:
-        """Return an element of the list at a path from the node. walked: its path from the row."""
+    def _get_element(self, depth: int, list_path: Path, node: SqlValue, path: Path) -> SqlValue:
+        """Return an element of the list at a path from the node. list_path: its path from the row."""
         if depth == len(self._lists):
-            if depth and walked[: len(self._lists[-1][0])] != self._lists[-1][0]:
-                raise self._differ(walked, self._lists[-1][0])
+            if depth and list_path[: len(self._lists[-1][0])] != self._lists[-1][0]:
+                raise self._lists_differ_error(list_path, self._lists[-1][0])
             value = self._follow(node, path, self._levels[depth])
             if value.type is None or is_text(value.type):
-                self._texts.append((depth, walked, value.sql))
+                self._texts.append((depth, list_path, value.sql))
             place = _get_list(value)
             kind = None if place.type is None else get_element_type(place.type)
-            self._lists.append((walked, SqlValue(place.sql, kind)))
+            self._lists.append((list_path, SqlValue(place.sql, kind)))
             self._levels.append(_Level(depth + 1))
         outer, elements = self._lists[depth]
-        if outer != walked:
-            raise self._differ(walked, outer)
+        if outer != list_path:
+            raise self._lists_differ_error(list_path, outer)
         return SqlValue(_element_name(depth + 1), elements.type)
 
-    def _differ(self, walked: Path, outer: Path) -> DataError:
-        lists = sorted({format_path(walked), format_path(outer)})
+    def _lists_differ_error(self, list_path: Path, outer: Path) -> DataError:
+        lists = sorted({format_path(list_path), format_path(outer)})
         return DataError(
             f"{self._file}: the wanted columns walk different lists, {' and '.join(lists)}; allowed: one list, "
             "and a list within its elements. Of the other, take one element by [key=value]",
@@ -173,20 +173,20 @@ class PathWalk:
             value, path = f"json_extract_string({first}, {quote_text(_make_pointer(keys))})", path[len(keys) + 1 :]
         return SqlValue(value, None)
 
-    def _all_refusals(self) -> list[tuple[int, str, str]]:
+    def _list_refusals(self) -> list[tuple[int, str, str]]:
         refusals = list(self._refusals)
-        for depth, walked, value in self._texts:
-            if walked not in self._loose:
-                name = format_path(walked[:-1])
+        for depth, list_path, value in self._texts:
+            if list_path not in self._loose:
+                name = format_path(list_path[:-1])
                 refusals += [(depth, condition, f"{name} {reason}") for condition, reason in _check_list(value)]
         return refusals
 
-    def _sql(self, batch: str) -> str:
+    def _make_sql(self, batch: str) -> str:
         source, carried = self._source.format(batch=batch), [ROW] if self._lists else []
         columns = [[sql for _, sql in values] for values in self._values]
-        refusals = self._all_refusals()
+        refusals = self._list_refusals()
         for depth, level in enumerate(self._levels):
-            rows = f"(SELECT *, {', '.join(level.taken())} FROM {source})" if level.documents else source  # noqa: S608 (all parts are quoted)
+            rows = f"(SELECT *, {', '.join(level.list_columns())} FROM {source})" if level.documents else source  # noqa: S608 (all parts are quoted)
             selected = [name for name in carried if name != REFUSED]
             if refusals:
                 cases = [
@@ -231,17 +231,17 @@ class _Level:
         pointer = _make_pointer(keys)
         if pointer not in pointers:
             pointers.append(pointer)
-        return f"{self._column(document)}[{pointers.index(pointer) + 1}]"
+        return f"{self._name_column(document)}[{pointers.index(pointer) + 1}]"
 
-    def taken(self) -> list[str]:
+    def list_columns(self) -> list[str]:
         """Return SQL of the columns that `take` uses."""
         pointers_of = {document: ", ".join(map(quote_text, pointers)) for document, pointers in self.documents.items()}
         return [
-            f"json_extract_string({document}, [{pointers}]::VARCHAR[]) AS {self._column(document)}"
+            f"json_extract_string({document}, [{pointers}]::VARCHAR[]) AS {self._name_column(document)}"
             for document, pointers in pointers_of.items()
         ]
 
-    def _column(self, document: str) -> str:
+    def _name_column(self, document: str) -> str:
         return quote_name(f"§texts{self.depth}/{list(self.documents).index(document)}")
 
 

@@ -69,28 +69,28 @@ class LocalClock:
         change = np.searchsorted(ends, local, side="right")
         instants = local - offsets[change]
         doubtful = ends[change] - local <= np.abs(widths[change])
-        twice = doubtful & (widths[change] < 0)
-        self.ambiguous += int(twice.sum())
-        self.shifted += int((doubtful & ~twice).sum())
-        self._rows_rise += _count_rises(local, twice)
-        if twice.any():
+        repeated = doubtful & (widths[change] < 0)
+        self.ambiguous += int(repeated.sum())
+        self.shifted += int((doubtful & ~repeated).sum())
+        self._rows_rise += _count_rises(local, repeated)
+        if repeated.any():
             owners = _list_owners(rows)
             if owners is not None:
-                self._keep_order(local, instants, change, twice, owners.take(pa.array(rows_local)))
+                self._keep_order(local, instants, change, repeated, owners.take(pa.array(rows_local)))
         times = rows.column(time).to_numpy().copy()
         times[rows_local] += instants - local
         return rows.set_column(rows.schema.get_field_index(time), time, pa.array(times))
 
-    def _keep_order(self, local: Ints, instants: Ints, change: Ints, twice: Mask, owners: pa.Array) -> None:
+    def _keep_order(self, local: Ints, instants: Ints, change: Ints, repeated: Mask, owners: pa.Array) -> None:
         """Move those of the ambiguous `instants` that are of the second hour."""
         codes = owners.dictionary_encode().indices.to_numpy()
         order = np.argsort(codes, kind="stable")
-        self._owners_rise += _count_rises(local[order], twice[order], codes[order])
+        self._owners_rise += _count_rises(local[order], repeated[order], codes[order])
         falling = (self._owners_rise or self._rows_rise) < 0
-        places = np.flatnonzero(twice)
+        places = np.flatnonzero(repeated)
         changes, firsts = change[places].tolist(), instants[places].tolist()
         seconds = (instants[places] - self._changes[1][change[places]]).tolist()
-        settled = []
+        resolved = []
         for owner, number, first, second in zip(
             owners.take(pa.array(places)).to_pylist(), changes, firsts, seconds, strict=True
         ):
@@ -101,10 +101,10 @@ class LocalClock:
             else:
                 moment = first if last is None or first >= last else second
             self._last[key] = moment
-            settled.append(moment)
+            resolved.append(moment)
             if len(self._last) > OWNERS:
                 self._last.popitem(last=False)
-        instants[places] = settled
+        instants[places] = resolved
 
     @functools.cached_property
     def _changes(self) -> tuple[Ints, Ints, Ints]:
@@ -145,13 +145,13 @@ class LocalClock:
         return offset.days * _DAY + offset.seconds
 
 
-def _count_rises(local: Ints, twice: Mask, codes: Any = None) -> int:
+def _count_rises(local: Ints, repeated: Mask, codes: Any = None) -> int:
     """Steps up less steps down between neighbours, of one code; those within a repeated hour tell nothing.
 
     Nor do those of more than a day: they are from one part of a file to another.
     """
     steps = np.diff(local)
-    telling = (np.abs(steps) <= _DAY * 1000) & ~(twice[1:] & twice[:-1])
+    telling = (np.abs(steps) <= _DAY * 1000) & ~(repeated[1:] & repeated[:-1])
     if codes is not None:
         telling &= codes[1:] == codes[:-1]
     return int(np.sign(steps[telling]).sum())

@@ -95,10 +95,10 @@ def parse_times(column: str, reading: TimeFormat, result: str = "time") -> dict[
 
     With a zone, a local time is read as UTC, and the column `LOCAL` says so.
     """
-    known = find_milliseconds(column)
-    if known is not None:
+    milliseconds = find_milliseconds(column)
+    if milliseconds is not None:
         local = "true" if isinstance(column, GlancedColumn) and column.local else "false"
-        return {result: known} | ({LOCAL: local} if reading.zone else {})
+        return {result: milliseconds} | ({LOCAL: local} if reading.zone else {})
     if reading.formats:
         runs = [(_parse_formats(column, kind, names), kind) for kind, names in _group_formats(reading.formats)]
         time = f"coalesce({', '.join(run for run, _ in runs)})"
@@ -168,8 +168,8 @@ def _read_plain_iso(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, bool]:
     words = not zoned and pc.all(pc.ends_with(column, " UTC")).as_py()
     if words:
         column = pc.utf8_slice_codeunits(column, 0, -len(" UTC"))
-    read = column.cast(pa.timestamp("us", "UTC" if zoned else None)).cast(pa.int64())
-    return pc.divide(read, 1000), not (zoned or words)
+    instants = column.cast(pa.timestamp("us", "UTC" if zoned else None)).cast(pa.int64())
+    return pc.divide(instants, 1000), not (zoned or words)
 
 
 def _have_offsets(column: pa.ChunkedArray) -> bool:
@@ -190,8 +190,8 @@ def _read_plain_numbers(column: pa.ChunkedArray, unit: str) -> tuple[pa.ChunkedA
     if any((data == ord(mark)).any() for _, data in iterate_chunks(column) for mark in "xX"):
         return None  # hexadecimal digits to the parser, and no number to us
     numbers = column.cast(pa.int64())
-    least, most = pc.min_max(numbers).values()
-    if not 0 <= least.as_py() <= most.as_py() <= _MOST * _FINER.get(unit, 1):
+    smallest, largest = pc.min_max(numbers).values()
+    if not 0 <= smallest.as_py() <= largest.as_py() <= _MOST * _FINER.get(unit, 1):
         return None
     if unit in _FINER:
         return pc.divide(pc.add(numbers, _FINER[unit] // 2), _FINER[unit]), False
