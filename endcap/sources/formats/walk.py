@@ -101,8 +101,8 @@ class PathWalk:
         """Return the requested columns of a batch, by `column_name`. Each row keeps its line."""
         table, lines = batch.table, batch.lines
         numbers = pa.array(np.arange(len(lines)))
-        connection.register("list_path", table.append_column("§row", numbers) if self._lists else table)
-        result = connection.sql(self._make_sql("list_path")).to_arrow_table()
+        connection.register("nested_rows", table.append_column("§row", numbers) if self._lists else table)
+        result = connection.sql(self._make_sql("nested_rows")).to_arrow_table()
         origin = result.column("§row").to_numpy() if self._lists else None
         rows_left = result.num_rows if origin is None else int((np.diff(origin, prepend=-1) != 0).sum())
         check_rows(self._file, rows_left, len(lines))
