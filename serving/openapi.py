@@ -72,7 +72,7 @@ def _rankings() -> Json:
     }
     identity = {"name": "x-request-id", "in": "header", "schema": {"type": "string"}}
     asked = {"parameters": [name, shopper, identity], "tags": ["rankings"]}
-    told = {"headers": {header: {"schema": {"type": "string"}, "description": d} for header, d in _HEADERS.items()}}
+    response = {"headers": {header: {"schema": {"type": "string"}, "description": d} for header, d in _HEADERS.items()}}
     refused = {str(status): _ref("responses", kind) for status, kind in _REFUSALS.items()}
     base = "/{recommender}"
     return {
@@ -82,7 +82,7 @@ def _rankings() -> Json:
                 "operationId": "rank",
                 "summary": "Rankings by KServe's V1 protocol",
                 "requestBody": _body("Instances"),
-                "responses": {"200": {**_answer("A ranking for each instance.", "Predictions"), **told}, **refused},
+                "responses": {"200": {**_answer("A ranking for each instance.", "Predictions"), **response}, **refused},
             }
         },
         f"{base}/v2/models/{{recommender}}/infer": {
@@ -91,7 +91,7 @@ def _rankings() -> Json:
                 "operationId": "rankV2",
                 "summary": "Rankings by KServe's V2 protocol: instances and rankings are JSON texts in BYTES tensors",
                 "requestBody": _body("Tensors"),
-                "responses": {"200": {**_answer("The tensor `ranking`.", "Ranked"), **told}, **refused},
+                "responses": {"200": {**_answer("The tensor `ranking`.", "Ranked"), **response}, **refused},
             }
         },
         f"{base}/v2/models/{{recommender}}/ready": {

@@ -6,7 +6,7 @@ LONGEST = 256
 """Characters. A ranking's id is its request's with a number behind, and comes back in what the intake takes."""
 
 
-def read_request_id(given: bytes | str) -> str | None:
-    """The id, or None where none fit is given: printable ASCII, of 1 to `LONGEST` characters."""
-    text = given if isinstance(given, str) else given.decode("latin-1")
+def read_request_id(value: bytes | str) -> str | None:
+    """The id, or None where none fit is value: printable ASCII, of 1 to `LONGEST` characters."""
+    text = value if isinstance(value, str) else value.decode("latin-1")
     return text if 0 < len(text) <= LONGEST and text.isascii() and text.isprintable() else None

@@ -33,9 +33,9 @@ def add_tls_options(parser: argparse.ArgumentParser) -> None:
     add("--plain", choices=("all", "health"), default="health", help=plain)
 
 
-def load_server_tls(given: argparse.Namespace) -> ServerTls | None:
+def load_server_tls(options: argparse.Namespace) -> ServerTls | None:
     """Raises UserError where the certificate cannot be used."""
-    return ServerTls(given.tls, given.tls_clients) if given.tls else None
+    return ServerTls(options.tls, options.tls_clients) if options.tls else None
 
 
 class ServerTls:
@@ -68,14 +68,14 @@ class ServerTls:
 
     async def follow(self) -> None:
         """Renew for as long as the server runs; what is wrong is logged once for each change of the files."""
-        said: object = None
+        last_state: object = None
         while True:
             await asyncio.sleep(LOOK)
             try:
                 if self.renew():
                     log.info("a new certificate is shown", extra={"folder": str(self._folder)})
             except UserError as error:
-                if said != (said := self._state()):
+                if last_state != (last_state := self._state()):
                     log.error("the certificate is not renewed", extra=log_fields_of(error))
 
     def _read(self) -> ssl.SSLContext:

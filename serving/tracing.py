@@ -66,8 +66,8 @@ class Tracing:
 
 def open_tracing(service: str, environment: Mapping[str, str] | None = None) -> Tracing | None:
     """Tracing as the environment has it; None where no endpoint is named. service: what this one is called there."""
-    given = os.environ if environment is None else environment
-    if not any(given.get(name) for name in ENDPOINTS) or given.get("OTEL_SDK_DISABLED", "").lower() == "true":
+    variables = os.environ if environment is None else environment
+    if not any(variables.get(name) for name in ENDPOINTS) or variables.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
     clean((*ENDPOINTS, *HEADERS))  # the exporter reads them itself
     # Half a second of imports, which nobody pays for who traces nothing.
@@ -76,7 +76,7 @@ def open_tracing(service: str, environment: Mapping[str, str] | None = None) -> 
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    named = given.get("OTEL_SERVICE_NAME") or service
+    named = variables.get("OTEL_SERVICE_NAME") or service
     provider = TracerProvider(resource=Resource.create({"service.name": named}))
     # Bounded: a receiver that is away costs spans, never requests.
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

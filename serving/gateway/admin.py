@@ -81,8 +81,8 @@ def get_default_socket() -> Path:
 def make_private_folder(folder: Path) -> None:
     """A folder that nobody else may enter. Raises UserError where it is somebody else's, or open."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    there = folder.lstat()
-    if there.st_uid != os.getuid() or not stat.S_ISDIR(there.st_mode) or there.st_mode & 0o077:
+    status = folder.lstat()
+    if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o077:
         raise UserError(
             f"--admin: {folder} is open to others; allowed: a folder of mode 700 of this user's own",
             code="gateway.admin-folder-open",

@@ -58,12 +58,12 @@ def build_clusters(named: Iterable[Upstream], secrets: Path = PLACE) -> list[Jso
 
     secrets: where Envoy finds the certificates for those that speak TLS (envoy_tls.py).
     """
-    found = []
+    resources = []
     for upstream in named:
-        found.append(_cluster(upstream, secrets))
+        resources.append(_cluster(upstream, secrets))
         if upstream.kind == "predictor":
-            found.append(_with_fallback(upstream))
-    return found
+            resources.append(_with_fallback(upstream))
+    return resources
 
 
 def bound_connect_timeout(share: float) -> float:

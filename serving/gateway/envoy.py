@@ -143,7 +143,7 @@ def drain(admin: AdminClient, wait: float, limit: float) -> None:
 def run(given: argparse.Namespace, settings: bootstrap.Json, pseudonyms: Pseudonyms | None) -> int:
     """Envoy until it ends, hangs or this process is asked to end. The exit status."""
 
-    def asked(_number: int, _frame: FrameType | None) -> None:
+    def request_end(_number: int, _frame: FrameType | None) -> None:
         # Asked twice is asked once: the kubelet's last word is SIGKILL.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
@@ -160,7 +160,7 @@ def run(given: argparse.Namespace, settings: bootstrap.Json, pseudonyms: Pseudon
     pulse = Watchdog("envoy", child.pid, admin.answers)
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, asked)
+            signal.signal(number, request_end)
         status = _wait(child, pulse, xds)
     except _TerminationRequestedError:
         if pulse.hung is None:

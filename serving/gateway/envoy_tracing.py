@@ -30,10 +30,10 @@ def read_environment(environment: Mapping[str, str] | None = None) -> EnvoyTraci
 
     OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is taken as it is, OTEL_EXPORTER_OTLP_ENDPOINT with /v1/traces behind it.
     """
-    given = os.environ if environment is None else environment
-    whole = given.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")
-    base = given.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
-    if not (whole or base) or given.get("OTEL_SDK_DISABLED", "").lower() == "true":
+    variables = os.environ if environment is None else environment
+    whole = variables.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")
+    base = variables.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+    if not (whole or base) or variables.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
     address = whole or base.rstrip("/") + _PATH
     if urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).hostname:
@@ -44,19 +44,19 @@ def read_environment(environment: Mapping[str, str] | None = None) -> EnvoyTraci
             variable=name,
             found=whole or base,
         )
-    return EnvoyTracing(address, given.get("OTEL_SERVICE_NAME") or "endcap-gateway", _sampled(given))
+    return EnvoyTracing(address, variables.get("OTEL_SERVICE_NAME") or "endcap-gateway", _sampled(variables))
 
 
-def build_tracing(told: EnvoyTracing) -> Json:
+def build_tracing(settings: EnvoyTracing) -> Json:
     """For the connection manager. The request id is among Envoy's own tags (`guid:x-request-id`)."""
     service = {
-        "http_uri": {"uri": told.address, "cluster": COLLECTOR, "timeout": "2s"},
+        "http_uri": {"uri": settings.address, "cluster": COLLECTOR, "timeout": "2s"},
     }
     kind = f"{TYPE}.config.trace.v3.OpenTelemetryConfig"
-    config = {"@type": kind, "http_service": service, "service_name": told.service}
+    config = {"@type": kind, "http_service": service, "service_name": settings.service}
     return {
         "provider": {"name": "envoy.tracers.opentelemetry", "typed_config": config},
-        "random_sampling": {"value": told.sampled},
+        "random_sampling": {"value": settings.sampled},
         "custom_tags": [
             {"tag": "endcap.surface", "request_header": {"name": SURFACE_HEADER}},
             {"tag": "endcap.variant", "value": f"%RESP({VARIANT_HEADER})%"},
@@ -65,9 +65,9 @@ def build_tracing(told: EnvoyTracing) -> Json:
     }
 
 
-def build_collector_cluster(told: EnvoyTracing) -> Json:
+def build_collector_cluster(settings: EnvoyTracing) -> Json:
     """The cluster of who takes the spans; while it is away spans are lost, and no request."""
-    at = urlsplit(told.address)
+    at = urlsplit(settings.address)
     assert at.hostname is not None  # `read_environment` checks it.
     port = at.port or (443 if at.scheme == "https" else 80)
     endpoint = {"endpoint": {"address": {"socket_address": {"address": at.hostname, "port_value": port}}}}
@@ -99,8 +99,8 @@ def _tls(host: str) -> Json:
     return {"name": "envoy.transport_sockets.tls", "typed_config": config}
 
 
-def _sampled(given: Mapping[str, str]) -> float:
-    sampler, word = given.get("OTEL_TRACES_SAMPLER", ""), given.get("OTEL_TRACES_SAMPLER_ARG", "")
+def _sampled(variables: Mapping[str, str]) -> float:
+    sampler, word = variables.get("OTEL_TRACES_SAMPLER", ""), variables.get("OTEL_TRACES_SAMPLER_ARG", "")
     if sampler.endswith("always_off"):
         return 0.0
     if not sampler.endswith("traceidratio") or not word:

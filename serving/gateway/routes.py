@@ -142,14 +142,14 @@ def build_response(resources: list[Json], version: str) -> Json:
     return {"version_info": version, "resources": resources}
 
 
-def _needs(route: Json, scope: str, access: Access, **told: str) -> Json:
+def _needs(route: Json, scope: str, access: Access, **metadata: str) -> Json:
     """The route for who has the scope; where nobody has keys and it is not everyone's, one that refuses."""
     if access.policy.asks:
-        return {**route, "metadata": {"filter_metadata": {FILTER: {"needs": scope, **told}}}}
+        return {**route, "metadata": {"filter_metadata": {FILTER: {"needs": scope, **metadata}}}}
     if scope in access.policy.anonymous:
         return route
     text = f"this needs the scope {scope}, which nobody has here; write an access policy with keys (docs/access.md)"
-    refused = build_refusal(403, text, code="gateway.scope-missing", fields={"needs": scope, **told})
+    refused = build_refusal(403, text, code="gateway.scope-missing", fields={"needs": scope, **metadata})
     return {"name": route["name"], "match": route["match"], **refused}
 
 
@@ -302,8 +302,8 @@ def _answer(status: int, error: str) -> Json:
 def _names(variant: str) -> Json:
     # The predictor is told as well: a canary that is promoted becomes the stable one without a restart. The list server
     # says itself what its answer is.
-    told = _header(VARIANT_HEADER, variant, "ADD_IF_ABSENT")
-    return {"request_headers_to_add": [_header(VARIANT_HEADER, variant)], "response_headers_to_add": [told]}
+    response_header = _header(VARIANT_HEADER, variant, "ADD_IF_ABSENT")
+    return {"request_headers_to_add": [_header(VARIANT_HEADER, variant)], "response_headers_to_add": [response_header]}
 
 
 def _header(key: str, value: str, action: str = "OVERWRITE_IF_EXISTS_OR_ADD") -> Json:

@@ -29,17 +29,17 @@ def watch_services(cluster: Cluster, namespace: str, service: XdsService, tls: b
 
     tls: whether Envoy has certificates for predictors that speak TLS.
     """
-    said = ""
+    last_code = ""
     while True:
         try:
-            for found in watch(cluster, INFERENCE_SERVICE, namespace, labels=SELECTOR, seconds=ANEW):
-                said = ""
-                service.tell(read_splits(found, service.splits, tls=tls))
+            for services in watch(cluster, INFERENCE_SERVICE, namespace, labels=SELECTOR, seconds=ANEW):
+                last_code = ""
+                service.tell(read_splits(services, service.splits, tls=tls))
         except Exception as caught:  # The thread is all that follows the cluster: nothing may end it.
             error = wrap_error(caught)
             # Its words hold how long it was asked, which differs.
-            if error.code != said:
-                said = error.code
+            if error.code != last_code:
+                last_code = error.code
                 log.error("InferenceServices cannot be watched, going on as before", extra=log_fields_of(error))
             service.fall_back(str(error))
             time.sleep(PAUSE)

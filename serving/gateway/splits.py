@@ -24,7 +24,7 @@ def read_splits(
     One that says nothing that can be read keeps what it had: it must not end the others. So does one whose predictors
     speak TLS, where the gateway has no certificates (tls).
     """
-    found: dict[str, Split] = {}
+    splits: dict[str, Split] = {}
     shadows: list[Shadow] = []
     for service in services:
         name = service["metadata"]["name"]
@@ -32,21 +32,21 @@ def read_splits(
             if shadow := read_shadow(service):
                 shadows.append(shadow)
             elif variants := read_variants(service):
-                found[name] = build_split(variants, before.get(name))
-            _check_tls(name, found.get(name), tls)
+                splits[name] = build_split(variants, before.get(name))
+            _check_tls(name, splits.get(name), tls)
         except _NoCertificatesError as error:
             log.error("an InferenceService cannot be reached", extra=log_fields_of(error))
-            found = _kept(found, name, before)
+            splits = _kept(splits, name, before)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             own = EndcapError(repr(error), code="gateway.service-unreadable", recommender=name)
             log.error("an InferenceService cannot be read", extra=log_fields_of(own))
-            found = _kept(found, name, before)
+            splits = _kept(splits, name, before)
     for shadow in shadows:
         name = shadow.recommender
-        if name in found and shadow.variant.ready and shadow.share > 0 and (tls or not shadow.variant.address.tls):
+        if name in splits and shadow.variant.ready and shadow.share > 0 and (tls or not shadow.variant.address.tls):
             upstream = replace(_upstream(name, shadow.variant, CONNECT), kind="shadow")
-            found[name] = replace(found[name], shadow=upstream, shadow_share=shadow.share)
-    return dict(sorted(found.items()))
+            splits[name] = replace(splits[name], shadow=upstream, shadow_share=shadow.share)
+    return dict(sorted(splits.items()))
 
 
 class _NoCertificatesError(EndcapError):
@@ -63,8 +63,8 @@ def _check_tls(name: str, split: Split | None, tls: bool) -> None:
 
 
 def _kept(splits: dict[str, Split], name: str, before: Mapping[str, Split]) -> dict[str, Split]:
-    others = {other: split for other, split in splits.items() if other != name}
-    return {**others, name: remove_shadow(before[name])} if name in before else others
+    kept_splits = {other: split for other, split in splits.items() if other != name}
+    return {**kept_splits, name: remove_shadow(before[name])} if name in before else kept_splits
 
 
 def remove_shadow(split: Split) -> Split:
@@ -86,13 +86,13 @@ def build_split(variants: Variants, before: Split | None) -> Split:
 
 
 def _upstream(recommender: str, variant: Variant, connect: float) -> Upstream:
-    there = variant.address
+    address = variant.address
     # The name says it all, so that another address is another cluster, as is less time for a connection.
-    name = f"{recommender}/{there.host}:{there.port}"
-    if there.authority not in ("", there.host):
-        name += f"/{there.authority}"
-    if there.tls:
+    name = f"{recommender}/{address.host}:{address.port}"
+    if address.authority not in ("", address.host):
+        name += f"/{address.authority}"
+    if address.tls:
         name += "/tls"
     if connect != CONNECT:
         name += f"/{1000 * connect:.0f}ms"
-    return Upstream(name, there.port, there.host, there.authority, tls=there.tls, connect=connect)
+    return Upstream(name, address.port, address.host, address.authority, tls=address.tls, connect=connect)

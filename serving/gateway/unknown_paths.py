@@ -13,12 +13,12 @@ OF_SEVERAL = tuple(path.replace(" /", " /NAME/") for path in MODEL_PATHS)
 EVENTS = "POST /v1/events, /v1/impressions, /v1/orders"
 
 
-def build_unknown_path_route(recommenders: Sequence[str], *, intake: bool, told: bool = True) -> Json:
+def build_unknown_path_route(recommenders: Sequence[str], *, intake: bool, names_recommenders: bool = True) -> Json:
     """The route that takes what no other route has taken: 404. recommenders: all that are served.
 
-    told: whether the answer names them; whoever asks may not be meant to know.
+    names_recommenders: whether the answer names them; whoever asks may not be meant to know.
     """
-    if not told:
+    if not names_recommenders:
         answer = {"status": 404, "body": {"inline_string": "nothing is served under this path"}}
         return {
             "name": "nothing",

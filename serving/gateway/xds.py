@@ -57,16 +57,16 @@ def main(words: Sequence[str] | None = None) -> int:
     from endcap.cluster.connect import connect
     from endcap_serving.gateway.service_watch import watch_services
 
-    given = parse_arguments(words)
+    options = parse_arguments(words)
     log_json_lines()
     try:
         cluster = connect()
     except UserError as error:
         log.error(CANNOT_RUN, extra=log_fields_of(error))
         return 1
-    intake = replace(given.intake, tls=given.intake_tls) if given.intake else None
-    service = XdsService(given.state, intake, given.secrets, AccessSettings.of(given, RANKINGS))
-    watched = (cluster, given.namespace, service, given.upstream_tls)
+    intake = replace(options.intake, tls=options.intake_tls) if options.intake else None
+    service = XdsService(options.state, intake, options.secrets, AccessSettings.of(options, RANKINGS))
+    watched = (cluster, options.namespace, service, options.upstream_tls)
     watcher = threading.Thread(target=watch_services, args=watched, name="watch", daemon=True)
     watcher.start()
     late = threading.Timer(PATIENCE, service.fall_back, [f"the API server has not answered within {PATIENCE:.0f} s"])
@@ -77,7 +77,7 @@ def main(words: Sequence[str] | None = None) -> int:
         make_xds_app(service, watcher.is_alive),
         http=BoundedProtocol,
         host="127.0.0.1",
-        port=given.port,
+        port=options.port,
         log_config=None,
         access_log=False,
         lifespan="off",

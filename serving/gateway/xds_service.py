@@ -147,12 +147,12 @@ def make_xds_app(service: XdsService, alive: Callable[[], bool]) -> Starlette:
             if request.client is None or request.client.host not in ("127.0.0.1", "::1"):
                 return refused(fallback.refuse_remote())
             try:
-                said = json.loads(await request.body())
-                version, names = said.get("version_info", ""), said.get("resource_names", [])
+                question = json.loads(await request.body())
+                version, names = question.get("version_info", ""), question.get("resource_names", [])
             except (ValueError, AttributeError):
                 return refused(RefusedError(400, "the body is not a DiscoveryRequest", code="gateway.discovery-body"))
-            found = ask(version, names)
-            return JSONResponse(found) if found else Response(status_code=304)
+            response = ask(version, names)
+            return JSONResponse(response) if response else Response(status_code=304)
 
         return Route(f"/v3/discovery:{kind}", answer, methods=["POST"])
 

@@ -36,10 +36,10 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 def parse_duration(text: str) -> float:
     """A duration such as 30s, 5m or 7d."""
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhdw])", text)
-    if not found:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhdw])", text)
+    if not match:
         raise argparse.ArgumentTypeError(f"found {text!r}; allowed: a duration such as 30s, 5m or 7d")
-    return float(found[1]) * _UNITS[found[2]]
+    return float(match[1]) * _UNITS[match[2]]
 
 
 def parse_mebibytes(text: str) -> int:
@@ -99,45 +99,45 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def make_settings(given: argparse.Namespace) -> Any:
+def make_settings(options: argparse.Namespace) -> Any:
     """The intake's `Settings` that the arguments say."""
     from endcap_serving.intake.intake import IntakeSettings
     from endcap_serving.intake.online_writer import Retention
 
     keeping = Retention(
-        timedelta(seconds=given.keep_events),
-        None if given.keep_owned is None else timedelta(seconds=given.keep_owned),
-        frozenset(filter(None, given.owned_types.split(","))),
+        timedelta(seconds=options.keep_events),
+        None if options.keep_owned is None else timedelta(seconds=options.keep_owned),
+        frozenset(filter(None, options.owned_types.split(","))),
     )
-    named = {"instance": given.instance} if given.instance else {}
+    named = {"instance": options.instance} if options.instance else {}
     return IntakeSettings(
-        given.folder,
-        given.out,
-        segment_bytes=given.segment_mib,
-        segment_seconds=given.segment_age,
-        reserve=given.reserve_mib,
-        end_seconds=given.end_limit,
+        options.folder,
+        options.out,
+        segment_bytes=options.segment_mib,
+        segment_seconds=options.segment_age,
+        reserve=options.reserve_mib,
+        end_seconds=options.end_limit,
         keeping=keeping,
         **named,
     )
 
 
-def open_online_store(given: argparse.Namespace) -> OnlineStore | None:
+def open_online_store(options: argparse.Namespace) -> OnlineStore | None:
     """The online store, if one is named. Raises UserError where the address is none of a store's."""
     from endcap.online import open_online, resolve_online_url
 
-    address = resolve_online_url(given.online)
+    address = resolve_online_url(options.online)
     if address is None:
         return None
-    if not given.shop:
+    if not options.shop:
         raise UserError(
             "--shop: found nothing, and an online store is named; give the shop's name, as in its file",
             code="intake.shop-missing",
         )
-    return open_online(address, shop=given.shop, timeout=STORE_SECONDS)
+    return open_online(address, shop=options.shop, timeout=STORE_SECONDS)
 
 
-def serve(app: IntakeApp, given: argparse.Namespace, tls: ServerTls | None = None) -> bool:
+def serve(app: IntakeApp, options: argparse.Namespace, tls: ServerTls | None = None) -> bool:
     """Until SIGTERM or SIGINT: then what was accepted is answered, sealed, and it ends. Whether it ever began."""
     import uvicorn
     from prometheus_client import start_http_server
@@ -152,8 +152,8 @@ def serve(app: IntakeApp, given: argparse.Namespace, tls: ServerTls | None = Non
             await super().startup(sockets)
             if tls and not self.should_exit:
                 self._following = asyncio.create_task(tls.follow())
-                listener = socket.create_server((given.host, given.port))
-                self._beside = PlainPortServer(app, None if given.plain == "all" else _is_probe, protocol)
+                listener = socket.create_server((options.host, options.port))
+                self._beside = PlainPortServer(app, None if options.plain == "all" else _is_probe, protocol)
                 self._telling = asyncio.create_task(self._beside.run_on(listener))
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -167,20 +167,20 @@ def serve(app: IntakeApp, given: argparse.Namespace, tls: ServerTls | None = Non
         def handle_exit(self, sig: int, frame: Any) -> None:
             # Not ready first, so that no more comes, and only then deaf; asked a second time, at once.
             deaf = super().handle_exit
-            if app.ending or not given.drain_wait:
+            if app.ending or not options.drain_wait:
                 deaf(sig, frame)
                 return
             app.ending = True
             loop = asyncio.get_running_loop()
-            loop.call_soon_threadsafe(loop.call_later, given.drain_wait, deaf, sig, frame)
+            loop.call_soon_threadsafe(loop.call_later, options.drain_wait, deaf, sig, frame)
 
     # Uvicorn raises the signal again when it has ended; it has done its work by then.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
-    protocol = type("Protocol", (IntakeProtocol,), {"most": given.connections})
+    protocol = type("Protocol", (IntakeProtocol,), {"most": options.connections})
     config = uvicorn.Config(
         app,
-        host=given.host,
-        port=given.tls_port if tls else given.port,
+        host=options.host,
+        port=options.tls_port if tls else options.port,
         http=type("Protocol", (protocol,), {"clients": tls.clients}) if tls else protocol,
         ws="none",
         log_config=None,
@@ -195,28 +195,28 @@ def serve(app: IntakeApp, given: argparse.Namespace, tls: ServerTls | None = Non
     if tls:
         config.load()
         config.ssl = tls.context
-    if given.metrics_port:
-        start_http_server(given.metrics_port, given.host)
+    if options.metrics_port:
+        start_http_server(options.metrics_port, options.host)
     server = Server(config)
     server.run()
     return server.started
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    given = parse_arguments(words)
+    options = parse_arguments(words)
     log_json_lines()
     from endcap_serving.intake.app import IntakeApp
     from endcap_serving.intake.intake import Intake
 
     try:
-        tls = load_server_tls(given)
-        intake = Intake(make_settings(given), open_online_store(given))
+        tls = load_server_tls(options)
+        intake = Intake(make_settings(options), open_online_store(options))
     except EndcapError as error:
         log.error(CANNOT_RUN, extra=log_fields_of(error))
         return 1
     traced = tracing.open_tracing("endcap-intake")
-    app = IntakeApp(intake, traced, body_seconds=given.body_timeout, metrics=not given.metrics_port)
-    return 0 if serve(app, given, tls) else 1
+    app = IntakeApp(intake, traced, body_seconds=options.body_timeout, metrics=not options.metrics_port)
+    return 0 if serve(app, options, tls) else 1
 
 
 if __name__ == "__main__":

@@ -206,10 +206,10 @@ class IntakeApp:
             if not done.done():
                 done.set_result(None)
 
-        def told() -> None:
+        def acknowledge() -> None:
             loop.call_soon_threadsafe(settle)
 
-        batch.told = told
+        batch.told = acknowledge
         self.intake.writer.submit(batch)
         await done
         if failure := batch.failure:

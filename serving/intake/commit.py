@@ -51,7 +51,7 @@ class SegmentWriter:
     def __init__(
         self,
         folder: Path,
-        seen: KnownIds,
+        known_ids: KnownIds,
         *,
         closed: Callable[[Path, int], None],
         accepted: Callable[[Sequence[RecordBatch]], None],
@@ -64,7 +64,7 @@ class SegmentWriter:
 
         reserve: bytes of the disk that are left free, so that what is there can still be sealed and so make room.
         """
-        self._folder, self._seen, self._closed, self._accepted = SegmentFolder(folder), seen, closed, accepted
+        self._folder, self._seen, self._closed, self._accepted = SegmentFolder(folder), known_ids, closed, accepted
         self._most_bytes, self._most_seconds, self._reserve = most_bytes, most_seconds, reserve
         self._waiting: list[RecordBatch] = []
         self._wake = threading.Condition()

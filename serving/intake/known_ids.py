@@ -172,11 +172,11 @@ class KnownIds:
             for array in arrays:
                 found.update(array.holds_of_few(hashes).tolist())
         elif arrays:
-            asked = np.array(hashes, np.uint64)
+            wanted_hashes = np.array(hashes, np.uint64)
             # Bitmaps have few sizes, powers of two: places are reckoned once for each.
-            by_shift = {shift: places(asked, shift) for shift in {array.shift for array in arrays}}
+            by_shift = {shift: places(wanted_hashes, shift) for shift in {array.shift for array in arrays}}
             for array in arrays:
-                found.update(array.holds(asked, *by_shift[array.shift]).tolist())
+                found.update(array.holds(wanted_hashes, *by_shift[array.shift]).tolist())
         return found
 
     def add(self, hashes: Iterable[int]) -> None:
@@ -231,10 +231,10 @@ class KnownIds:
         joined.sort()
         file = self.folder / stamp.name
         replace_file(file, joined.tobytes())
-        made = IdArray(file)
+        new_array = IdArray(file)
         with self._lock:
             kept = [array for array in self._arrays if array not in replaced]
-            self._arrays = tuple(sorted([*kept, made], key=lambda array: array.of.first))
+            self._arrays = tuple(sorted([*kept, new_array], key=lambda array: array.of.first))
         for array in replaced:
             _remove(array.file)
 

@@ -104,8 +104,8 @@ class OnlineWriter:
 
     def replay(self, frames: Sequence[Frame]) -> None:
         """Offer a segment's records again: a store has what it has, and adds the rest."""
-        for one in frames:
-            self.offer(one.kind, [orjson.loads(record) for record in one.records()])
+        for frame in frames:
+            self.offer(frame.kind, [orjson.loads(record) for record in frame.records()])
 
     def end(self, patience: float) -> None:
         """Tell what waits, for so many seconds at most."""
@@ -158,21 +158,21 @@ class OnlineWriter:
             metrics.ONLINE_WAITING.set(len(self._waiting))
 
     def _tell(self, group: Sequence[tuple[float, int, dict[str, Any]]]) -> None:
-        told = self._sorted_by_owner(group)
+        update = self._sorted_by_owner(group)
         passed: dict[str, KeyFault] = {}
-        if told.customers:
-            passed |= self._store.add(CUSTOMERS, told.customers, self._keeping.events, MOST_CUSTOMERS)
-        if told.events:
-            passed |= self._store.append(told.events, self._keeping.events)
-        if told.owned:
-            passed |= self._store.add(OWNED, told.owned, self._keeping.owned)
+        if update.customers:
+            passed |= self._store.add(CUSTOMERS, update.customers, self._keeping.events, MOST_CUSTOMERS)
+        if update.events:
+            passed |= self._store.append(update.events, self._keeping.events)
+        if update.owned:
+            passed |= self._store.add(OWNED, update.owned, self._keeping.owned)
         # The same again would be passed over again; what it said is in the segments all the same.
         for owner, fault in passed.items():
             metrics.ONLINE_UNREADABLE.labels(fault).inc()
             self._unreadable(**log_fields_of(make_unreadable_error("events or sets", owner, fault)))
 
     def _sorted_by_owner(self, group: Sequence[tuple[float, int, dict[str, Any]]]) -> _StoreUpdate:
-        told = _StoreUpdate()
+        update = _StoreUpdate()
         # A late event that the store would have forgotten by now is not made recent by its coming late.
         forgotten = (time.time() - self._keeping.events.total_seconds()) * 1000
         for _, kind, record in group:
@@ -185,9 +185,9 @@ class OnlineWriter:
                 session = None
             if record["time"] >= forgotten:
                 for owner in list_owners(session, customer):
-                    told.events[owner] += [RecentEvent(item, record["time"], type_) for item in items]
+                    update.events[owner] += [RecentEvent(item, record["time"], type_) for item in items]
                 if session is not None and customer is not None:
-                    told.customers[name_session_owner(session, None)].add(customer)
+                    update.customers[name_session_owner(session, None)].add(customer)
             if customer is not None and (kind == ORDERS or type_ in self._keeping.owned_types):
-                told.owned[name_customer_owner(customer)].update(item for item in items if item != NO_ITEM)
-        return told
+                update.owned[name_customer_owner(customer)].update(item for item in items if item != NO_ITEM)
+        return update

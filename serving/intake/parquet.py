@@ -80,21 +80,21 @@ SCHEMAS = {
 def build_tables(frames: Sequence[Frame]) -> Mapping[str, pa.Table]:
     """Each kind's table, in the order in which records were taken; kinds without a record are left out."""
     stored = {name: _read(frames, kind) for kind, name in enumerate(NAMES)}
-    found = {EVENTS: stored[EVENTS].append_column("order", pa.nulls(len(stored[EVENTS]), _TEXT))}
-    found[IMPRESSIONS] = stored[IMPRESSIONS]
-    found[ORDERS] = _lines(stored[ORDERS])
-    found[EVENTS] = pa.concat_tables([found[EVENTS], _purchases(found[ORDERS])])
-    return {name: table for name, table in found.items() if len(table)}
+    tables = {EVENTS: stored[EVENTS].append_column("order", pa.nulls(len(stored[EVENTS]), _TEXT))}
+    tables[IMPRESSIONS] = stored[IMPRESSIONS]
+    tables[ORDERS] = _lines(stored[ORDERS])
+    tables[EVENTS] = pa.concat_tables([tables[EVENTS], _purchases(tables[ORDERS])])
+    return {name: table for name, table in tables.items() if len(table)}
 
 
 def _read(frames: Sequence[Frame], kind: int) -> pa.Table:
     name = NAMES[kind]
     schema = pa.schema(_STORED[name])
-    lines = b"".join(one.lines for one in frames if one.kind == kind)
+    lines = b"".join(field.lines for field in frames if field.kind == kind)
     if not lines:
         return schema.empty_table()
     # Arrow reads a time as text or seconds; ours are milliseconds.
-    stored = pa.schema([(one.name, pa.int64() if one.type == TIME else one.type) for one in schema])
+    stored = pa.schema([(field.name, pa.int64() if field.type == TIME else field.type) for field in schema])
     table = json.read_json(
         pa.BufferReader(lines),
         json.ReadOptions(use_threads=False, block_size=_BLOCK),
@@ -118,15 +118,17 @@ def _lines(orders: pa.Table) -> pa.Table:
         "quantity": pc.struct_field(flat, "quantity"),
         "price": pc.struct_field(flat, "price"),
     }
-    given = {name: rows.column(name) for name in rows.column_names} | columns
-    return pa.table([given[name] for name in SCHEMAS[ORDERS].names], schema=SCHEMAS[ORDERS])
+    known_columns = {name: rows.column(name) for name in rows.column_names} | columns
+    return pa.table([known_columns[name] for name in SCHEMAS[ORDERS].names], schema=SCHEMAS[ORDERS])
 
 
 def _purchases(lines: pa.Table) -> pa.Table:
     """Lines of orders as events; an event's id is its order's with the line behind it."""
     count = len(lines)
-    given = {name: lines.column(name) for name in ("item", "time", "customer", "session", "request_id", "received")}
-    given["id"] = pc.binary_join_element_wise(lines.column("id"), lines.column("line").cast(_TEXT), "#")
-    given |= {"order": lines.column("id"), "type": pa.array([PURCHASE] * count, _TEXT)}
-    columns = [given.get(one.name, pa.nulls(count, one.type)) for one in SCHEMAS[EVENTS]]
+    known_columns = {
+        name: lines.column(name) for name in ("item", "time", "customer", "session", "request_id", "received")
+    }
+    known_columns["id"] = pc.binary_join_element_wise(lines.column("id"), lines.column("line").cast(_TEXT), "#")
+    known_columns |= {"order": lines.column("id"), "type": pa.array([PURCHASE] * count, _TEXT)}
+    columns = [known_columns.get(field.name, pa.nulls(count, field.type)) for field in SCHEMAS[EVENTS]]
     return pa.table(columns, schema=SCHEMAS[EVENTS])

@@ -152,12 +152,12 @@ def _time(given: Any, now: int) -> int:
         _refuse("time", shown(given), TIMES)
     if moment > now + DAY_MS:
         found = shown(given)
-        told = f"found {found}, more than a day ahead of {_text(now)}; allowed: {TIMES}"
-        raise RecordError("time", told, code="intake.time-ahead", found=found, now=_text(now))
+        reason = f"found {found}, more than a day ahead of {_text(now)}; allowed: {TIMES}"
+        raise RecordError("time", reason, code="intake.time-ahead", found=found, now=_text(now))
     if moment < EARLIEST_MS:
         found = shown(given)
-        told = f"found {found}, which is before 1990 (are these seconds?); allowed: {TIMES}"
-        raise RecordError("time", told, code="intake.time-before-1990", found=found)
+        reason = f"found {found}, which is before 1990 (are these seconds?); allowed: {TIMES}"
+        raise RecordError("time", reason, code="intake.time-before-1990", found=found)
     return int(moment)
 
 

@@ -34,12 +34,12 @@ TIDYING = 60.0
 class Sealer:
     """A thread that seals segments in the order of their numbers, and tries again until it goes."""
 
-    def __init__(self, folder: Path, seen: KnownIds, outlet: Callable[[], Destination], instance: str) -> None:
+    def __init__(self, folder: Path, known_ids: KnownIds, outlet: Callable[[], Destination], instance: str) -> None:
         """outlet: opens it, or raises as the outlet itself does: it may be away when the intake starts.
 
         instance: the part of files' names that no other intake's files have.
         """
-        self._folder, self._seen, self._open, self._instance = SegmentFolder(folder), seen, outlet, instance
+        self._folder, self._seen, self._open, self._instance = SegmentFolder(folder), known_ids, outlet, instance
         self._outlet: Destination | None = None
         self._waiting: deque[tuple[Path, float, int | None]] = deque()
         self._wake = threading.Condition()
@@ -110,12 +110,12 @@ class Sealer:
         if not file.exists():
             return
         begun, content, sequence = time.monotonic(), read_segment(file, end), parse_sequence(file)
-        self._seen.keep(sequence, [one.hashes for one in content.frames])
+        self._seen.keep(sequence, [frame.hashes for frame in content.frames])
         if self._outlet is None:
             self._outlet = self._open()
         day = datetime.fromtimestamp(content.opened / 1000, UTC).date()
-        made = build_tables(content.frames)
-        for kind, table in made.items():
+        tables = build_tables(content.frames)
+        for kind, table in tables.items():
             self._outlet.put(f"{kind}/date={day}/{self._instance}-{sequence:012d}.parquet", table)
         if content.damaged or content.tail:
             # A closed segment ends with a frame: a torn tail of the newest was cut off at the start.
@@ -123,7 +123,7 @@ class Sealer:
         else:
             self._folder.remove(file)
         metrics.SEALED.inc()
-        rows = {kind: len(table) for kind, table in made.items()}
+        rows = {kind: len(table) for kind, table in tables.items()}
         seconds = round(time.monotonic() - begun, 3)
         log.info("sealed", extra={"segment": file.name, **rows, "seconds": seconds})
 
@@ -145,27 +145,27 @@ def _unsealed(error: Exception) -> EndcapError:
     return StorageError(str(error) or repr(error), code="intake.segment-unsealed", kind=type(error).__name__)
 
 
-def recover(folder: Path, seen: KnownIds, replay: Callable[[Sequence[Frame]], None]) -> list[Path]:
+def recover(folder: Path, known_ids: KnownIds, replay: Callable[[Sequence[Frame]], None]) -> list[Path]:
     """What an earlier process left: torn tails are cut off, ids are known again; the segments that are to be sealed.
 
     replay: is given the records of the newest, which the online store may not have got.
     """
     segments = SegmentFolder(folder)
-    for place in (folder, segments.path, seen.folder):
+    for place in (folder, segments.path, known_ids.folder):
         remove_drafts(place)
     damaged_segments.bound(segments.path)
     left = []
     newest: Sequence[Frame] = ()
-    there = segments.there()
-    for file in there:
+    files = segments.there()
+    for file in files:
         content = read_segment(file)
         # Only the newest was written to when the process ended. A bad tail of another is damage, which sealing sees.
-        if content.torn and file == there[-1]:
+        if content.torn and file == files[-1]:
             _cut(file, content)
         if not content.frames and not content.tail:
             segments.remove(file)
             continue
-        seen.keep_or_remember(parse_sequence(file), [one.hashes for one in content.frames])
+        known_ids.keep_or_remember(parse_sequence(file), [frame.hashes for frame in content.frames])
         newest = content.frames
         left.append(file)
     replay(newest)

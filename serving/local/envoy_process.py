@@ -115,14 +115,14 @@ class EnvoyProcess:
         Clusters come first: a route to a cluster that Envoy does not know yet would be answered 503. Raises EndcapError
         or OSError where Envoy cannot be told, or does not follow; it may follow later, and the same again is safe.
         """
-        wanted = self._named(split)
-        wanted += [upstream for upstream in kept or [] if upstream not in wanted]
-        added = [upstream for upstream in wanted if upstream not in self._upstreams]
+        named = self._named(split)
+        named += [upstream for upstream in kept or [] if upstream not in named]
+        added = [upstream for upstream in named if upstream not in self._upstreams]
         if added:
             self._write_clusters([*self._upstreams, *added])
         self._write_routes(split)
-        if self._upstreams != wanted:
-            self._write_clusters(wanted)
+        if self._upstreams != named:
+            self._write_clusters(named)
 
     def admit(self, access: Access) -> None:
         """Let everyone do what this says; returns when Envoy does. Connections stay.

@@ -73,18 +73,18 @@ class Process:
         status = self.ended
         how = f"ended by {signal.Signals(-status).name}" if status and status < 0 else f"ended with status {status}"
         lines = self._last_lines()
-        said = next(filter(None, map(_own_error, reversed(lines))), None)
+        report = next(filter(None, map(_own_error, reversed(lines))), None)
         words = "\n".join([f"{how}, its last words in {self.log}:", *(f"  {line}" for line in lines)])
         error = EndcapError(
-            f"{how}: {said['error']}\n(log: {self.log})" if said else words,
+            f"{how}: {report['error']}\n(log: {self.log})" if report else words,
             code="serving.process-ended",
             process=self.name,
             status=status,
             log=str(self.log),
         )
-        if said:
-            error.code = said["code"]
-            error.fields |= said.get("fields", {})
+        if report:
+            error.code = report["code"]
+            error.fields |= report.get("fields", {})
         return error
 
     def _last_lines(self) -> list[str]:
@@ -143,7 +143,7 @@ def open_private(path: str, flags: int) -> int:
 def _own_error(line: str) -> dict[str, Any] | None:
     """The log line in which a process of Endcap told why it ends, read; None for any other."""
     try:
-        said = json.loads(line)
+        report = json.loads(line)
     except ValueError:
         return None
-    return said if isinstance(said, dict) and said.get("message") == CANNOT_RUN else None
+    return report if isinstance(report, dict) and report.get("message") == CANNOT_RUN else None

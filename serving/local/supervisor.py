@@ -86,7 +86,7 @@ class Supervisor:
 
     def start(self, stop: threading.Event) -> None:
         """Return when the stable version answers, and canary and intake unless they failed; or when `stop` is set."""
-        began = said = time.monotonic()
+        began = last_event = time.monotonic()
         while not stop.wait(TICK):
             self.step()
             if self._stable.error:
@@ -95,9 +95,9 @@ class Supervisor:
             if self._front.envoy and canary and self._intake.settled:
                 self._turns.begun = True
                 return
-            if time.monotonic() - said > 5:
-                said = time.monotonic()
-                self.tell(StillLoading(round(said - began, 1)))
+            if time.monotonic() - last_event > 5:
+                last_event = time.monotonic()
+                self.tell(StillLoading(round(last_event - began, 1)))
 
     def step(self) -> None:
         """Look once, do what is to be done, do not wait for predictors."""
@@ -128,10 +128,10 @@ class Supervisor:
         self._fallback.close()
 
     def _tend_predictors(self) -> None:
-        wanted = self._desired.wanted
-        self._leave(self._stable.tend(wanted.stable))
-        if self._stable.serves(wanted.stable):
-            self._effective = wanted
+        deployment = self._desired.wanted
+        self._leave(self._stable.tend(deployment.stable))
+        if self._stable.serves(deployment.stable):
+            self._effective = deployment
         self._leave(self._canary.tend(self._effective.canary))
         self._leave(self._shadow.tend(self._effective.shadow))
 
@@ -239,8 +239,8 @@ class Supervisor:
         )
 
 
-def _answering(variant: VariantProcesses, wanted: Target | None) -> Upstream | None:
-    return variant.current.upstream if wanted and variant.current and variant.serves(wanted) else None
+def _answering(variant: VariantProcesses, target: Target | None) -> Upstream | None:
+    return variant.current.upstream if target and variant.current and variant.serves(target) else None
 
 
 def _routed(split: Split, state: Deployment, stable: VariantProcesses) -> RoutesChanged:

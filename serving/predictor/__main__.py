@@ -44,20 +44,20 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def run(words: Sequence[str] | None) -> int:
     """Serve, or start and watch those who do. Returns the exit status; raises EndcapError where it must not serve."""
-    given = parse_arguments(words)
+    options = parse_arguments(words)
     # Read by the numeric libraries as they are imported. NumPy's products are small: on two threads they take up to ten
     # times as long as on one; large ones go to PyTorch.
-    os.environ["OMP_NUM_THREADS"], os.environ["OPENBLAS_NUM_THREADS"] = str(given.threads), "1"
+    os.environ["OMP_NUM_THREADS"], os.environ["OPENBLAS_NUM_THREADS"] = str(options.threads), "1"
     # As a container's first process it would else not hear of its end until it serves.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    listener = _listener(given.host, given.port, given.fd)
-    secure = _listener(given.host, given.tls_port, given.tls_fd) if given.tls else None
-    if given.workers > 1:
+    listener = _listener(options.host, options.port, options.fd)
+    secure = _listener(options.host, options.tls_port, options.tls_fd) if options.tls else None
+    if options.workers > 1:
         # Workers get it by the environment: it may hold a password, and everybody may read a command line.
-        os.environ[ONLINE] = given.online or NONE
+        os.environ[ONLINE] = options.online or NONE
         own = remove_online_option(sys.argv[1:] if words is None else words)
-        return supervise_workers(own, given, listener, secure)
-    serve(given, listener, secure)
+        return supervise_workers(own, options, listener, secure)
+    serve(options, listener, secure)
     return 0
 
 
@@ -65,7 +65,7 @@ def _listener(host: str, port: int, fd: int | None) -> socket.socket:
     return open_listener(host, port) if fd is None else socket.socket(fileno=fd)
 
 
-def serve(given: argparse.Namespace, listener: socket.socket, secure: socket.socket | None = None) -> None:
+def serve(options: argparse.Namespace, listener: socket.socket, secure: socket.socket | None = None) -> None:
     """Load the package, and serve it until a signal. Raises EndcapError where it must not serve."""
     from endcap.models.device import find_device
     from endcap.registry.package import describe_environment, load_package
@@ -77,16 +77,16 @@ def serve(given: argparse.Namespace, listener: socket.socket, secure: socket.soc
     if lack is not None:
         log.warning("GPUs that the pod was given are not seen", extra={"warning": lack.words, "fields": lack.fields})
     # Before the package is read, which takes longer to be found wrong.
-    tls = load_server_tls(given)
+    tls = load_server_tls(options)
     # Whoever brought the package here may not have looked: a changed file must not serve.
-    check_artifact(given.package)
-    package = load_package(given.package)
+    check_artifact(options.package)
+    package = load_package(options.package)
     # Only some models are of torch; loading one has imported it.
     if torch := sys.modules.get("torch"):
-        torch.set_num_threads(given.threads)
+        torch.set_num_threads(options.threads)
     differs = find_mismatches(package.environment, describe_environment())
     if differs:
-        told = {name: {"made_with": made, "here": here} for name, (made, here) in differs.items()}
+        told = {name: {"made_with": version, "here": here} for name, (version, here) in differs.items()}
         log.warning("the package was made with other versions", extra=told)
     if request is not None and lack is None and find_device(package.model) == "cpu":
         idle = {"model": package.recommender.model.name, "resource": request.resource, "count": request.count}
@@ -105,22 +105,26 @@ def serve(given: argparse.Namespace, listener: socket.socket, secure: socket.soc
     metrics = Metrics()
     if request is not None:
         metrics.lacks_gpus(request, lack)
-    metrics.serves(given.model_name, given.version, given.variant, differs)
+    metrics.serves(options.model_name, options.version, options.variant, differs)
     store = (
-        open_online(given.online, shop=get_shop_name(package), timeout=given.online_timeout) if given.online else None
+        open_online(options.online, shop=get_shop_name(package), timeout=options.online_timeout)
+        if options.online
+        else None
     )
     told = (metrics.asked_store, UnreadableKeys(metrics))
-    found = open_online_features(store, package, given.version, given.online_timeout, *told) if store else None
-    served = ServedVersion(given.model_name, given.version, given.variant, differs, given.scope_from)
-    engine = Engine(served, package.ranker, metrics, found)
+    online_features = (
+        open_online_features(store, package, options.version, options.online_timeout, *told) if store else None
+    )
+    served = ServedVersion(options.model_name, options.version, options.variant, differs, options.scope_from)
+    engine = Engine(served, package.ranker, metrics, online_features)
     refresh = None
     if store is not None:
         # A catalogue is megabytes, and nobody waits for it.
-        patient = open_online(given.online, shop=get_shop_name(package), timeout=PATIENCE)
-        refresh = CatalogueRefresh(patient, [engine], metrics, given.refresh)
+        patient = open_online(options.online, shop=get_shop_name(package), timeout=PATIENCE)
+        refresh = CatalogueRefresh(patient, [engine], metrics, options.refresh)
         refresh.start()
-    wire = Sockets(listener, secure, tls, plain=given.plain == "all")
-    serve_engines([engine], metrics, wire, wait=given.drain_wait, limit=given.drain_limit, signs=given.signs)
+    wire = Sockets(listener, secure, tls, plain=options.plain == "all")
+    serve_engines([engine], metrics, wire, wait=options.drain_wait, limit=options.drain_limit, signs=options.signs)
     if refresh is not None:
         refresh.close()
 

@@ -61,12 +61,12 @@ class Admission:
 
 async def measure_loop_lag(admissions: Sequence[Admission]) -> None:
     """Tell, for ever, by how much the event loop is late: by as much as each of its last looks at the clock was."""
-    loop, seen = asyncio.get_running_loop(), deque([0.0], maxlen=LOOKS)
+    loop, delays = asyncio.get_running_loop(), deque([0.0], maxlen=LOOKS)
     while True:
-        wanted = loop.time() + LOOK
+        due = loop.time() + LOOK
         await asyncio.sleep(LOOK)
-        seen.append(max(0.0, loop.time() - wanted))
+        delays.append(max(0.0, loop.time() - due))
         # One late look may be a single large body; several in a row are too much to do.
-        late = min(seen)
+        late = min(delays)
         for admission in admissions:
             admission.late = late

@@ -77,8 +77,8 @@ class PredictorApp:
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a request on to KServe, which reads bodies of any size, and lets every client unload a model."""
         if scope["path"].startswith(LOADING):
-            told = "models are loaded and unloaded by deploying; allowed: endcap deploy"
-            await send_reply(send, refuse(RefusedError(404, told, code="predictor.loading-closed")))
+            reason = "models are loaded and unloaded by deploying; allowed: endcap deploy"
+            await send_reply(send, refuse(RefusedError(404, reason, code="predictor.loading-closed")))
             return
         try:
             body = await self._bodies.read(read_head(scope), receive)
@@ -93,7 +93,7 @@ class PredictorApp:
 def _metadata(engine: Engine) -> Json:
     """KServe's, and a parameter of our own: libraries whose versions differ from those that made the package."""
     served = engine.served
-    differs = {name: {"made_with": made, "here": here} for name, (made, here) in served.mismatches.items()}
+    differs = {name: {"made_with": made_with, "here": here} for name, (made_with, here) in served.mismatches.items()}
     return {
         "name": served.name,
         "versions": [served.version],

@@ -83,10 +83,10 @@ class Engine:
         self, ranked: Sequence[RankedAnswer], surfaces: Sequence[str | None], call: str, variant: str
     ) -> list[bytes]:
         """Answers as JSON, each with what tells it from all others. call: the id of the HTTP request."""
-        told = {"model_version": self.served.version, "variant": variant, "request_id": call}
+        common = {"model_version": self.served.version, "variant": variant, "request_id": call}
         texts = []
         for number, ((answer, degraded), surface) in enumerate(zip(ranked, surfaces, strict=True)):
-            extra: dict[str, object] = {**told, "ranking_id": format_ranking_id(call, number)}
+            extra: dict[str, object] = {**common, "ranking_id": format_ranking_id(call, number)}
             if surface is not None:
                 extra["surface"] = surface
             if degraded:

@@ -41,35 +41,35 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--online-timeout", type=_at_least(0.001, float), default=0.05, help="seconds that the online store may take")
     add("--refresh", type=_at_least(0.1, float), default=5.0, help="seconds between two looks for a new catalogue")
     scope_from = os.environ.get("ENDCAP_SCOPE_FROM", NOBODY)
-    whose = (
+    scope_help = (
         "whose word counts about what a caller may see: the gateway's, where nobody else can reach this, or nobody's"
     )
-    add("--scope-from", default=scope_from, help=f"{whose}; or $ENDCAP_SCOPE_FROM")
+    add("--scope-from", default=scope_from, help=f"{scope_help}; or $ENDCAP_SCOPE_FROM")
     add("--drain-wait", type=_at_least(0, float), default=0.0, help="seconds from SIGTERM to the end of listening")
     add("--drain-limit", type=_at_least(1, int), default=10, help="seconds that requests under way get after that")
     add_tls_options(parser)
     for name in ("--fd", "--tls-fd", "--signs"):
         add(name, type=int, default=None, help=argparse.SUPPRESS)
-    given = parser.parse_args(words)
+    options = parser.parse_args(words)
     # What the environment says is not checked by the parser.
-    if not given.version:
+    if not options.version:
         parser.error("version: found none; give --version, or ENDCAP_VERSION in the environment")
-    if given.variant not in VARIANTS:
-        parser.error(f"variant: found {given.variant!r}; allowed: {', '.join(VARIANTS)}")
-    if given.scope_from not in SCOPE_FROM:
-        parser.error(f"scope-from: found {given.scope_from!r}; allowed: {', '.join(SCOPE_FROM)}")
-    given.online = resolve_online_url(given.online) or ""
-    given.threads = given.threads or max(1, cpu_limit() // given.workers)
-    return given
+    if options.variant not in VARIANTS:
+        parser.error(f"variant: found {options.variant!r}; allowed: {', '.join(VARIANTS)}")
+    if options.scope_from not in SCOPE_FROM:
+        parser.error(f"scope-from: found {options.scope_from!r}; allowed: {', '.join(SCOPE_FROM)}")
+    options.online = resolve_online_url(options.online) or ""
+    options.threads = options.threads or max(1, cpu_limit() // options.workers)
+    return options
 
 
 def remove_online_option(words: Sequence[str]) -> list[str]:
     """A command line without the online store's address."""
     kept: list[str] = []
-    given = iter(words)
-    for word in given:
+    remaining = iter(words)
+    for word in remaining:
         if word == "--online":
-            next(given, None)
+            next(remaining, None)
         elif not word.startswith("--online="):
             kept.append(word)
     return kept

@@ -48,9 +48,9 @@ class CatalogueRefresh:
     def look(self) -> None:
         """One look. Raises nothing: a look that fails is followed by another."""
         try:
-            found = fetch_catalogue(self._store, self._have)
-            if found is not None and found is not self._have:
-                self._take(found)
+            catalogue = fetch_catalogue(self._store, self._have)
+            if catalogue is not None and catalogue is not self._have:
+                self._take(catalogue)
             self._refused = None
         except OnlineStoreError as error:
             self._metrics.refreshed("unreachable")
@@ -60,16 +60,20 @@ class CatalogueRefresh:
         if self._have is not None:
             self._metrics.catalogue_age(time.time() - self._have.made / 1000)
 
-    def _take(self, found: Catalogue) -> None:
-        if self._have is None or self._have.version != found.version:
-            rankers = [engine.ranker.with_catalogue(found) for engine in self._engines]
+    def _take(self, catalogue: Catalogue) -> None:
+        if self._have is None or self._have.version != catalogue.version:
+            rankers = [engine.ranker.with_catalogue(catalogue) for engine in self._engines]
             for engine, ranker in zip(self._engines, rankers, strict=True):
                 engine.ranker = ranker
                 self._metrics.surfaces.know(ranker.rulebook.surfaces)
             self._metrics.refreshed("taken")
-            told = {"catalogue": found.version, "items": found.items.num_rows, "blacklist": len(found.blacklist)}
-            log.info("a new catalogue is in use", extra={**told, "made": found.made})
-        self._have = found
+            log_fields = {
+                "catalogue": catalogue.version,
+                "items": catalogue.items.num_rows,
+                "blacklist": len(catalogue.blacklist),
+            }
+            log.info("a new catalogue is in use", extra={**log_fields, "made": catalogue.made})
+        self._have = catalogue
 
     def _refuse(self, error: Exception) -> None:
         self._metrics.refreshed("refused")

@@ -37,8 +37,8 @@ async def warm_up(lane: App, engines: Sequence[Engine], metrics: Metrics) -> Non
                     quick = size == 1 or size * engine.admission.each < SLICE
                     if quick and time.monotonic() - began < LONGEST:
                         await _round(lane, engine, size)
-    told = {engine.served.name: round(1000 * engine.admission.each, 3) for engine in engines}
-    log.info("warmed up", extra={"seconds": round(time.monotonic() - began, 2), "milliseconds_a_request": told})
+    milliseconds = {engine.served.name: round(1000 * engine.admission.each, 3) for engine in engines}
+    log.info("warmed up", extra={"seconds": round(time.monotonic() - began, 2), "milliseconds_a_request": milliseconds})
 
 
 async def _round(lane: App, engine: Engine, size: int) -> None:
@@ -69,15 +69,15 @@ async def _all(lane: App, engine: Engine, bodies: Sequence[Json], path: str) -> 
 
 
 async def _ask(lane: App, path: str, body: bytes) -> tuple[int, bytes]:
-    said: dict[str, Any] = {}
+    sent: dict[str, Any] = {}
 
     async def receive() -> Mapping[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(message: Mapping[str, Any]) -> None:
-        said.update(message)
+        sent.update(message)
 
     scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b""}
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await lane({**scope, "headers": headers, "http_version": "1.1"}, receive, send)
-    return said["status"], said["body"]
+    return sent["status"], sent["body"]

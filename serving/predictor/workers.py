@@ -111,8 +111,8 @@ class WorkerPool:
         worker.signs = HeartbeatPipe()
         signs = ["--signs", str(worker.signs.given)]
         own = [sys.executable, "-m", "endcap_serving.predictor", *self._command, *signs]
-        given = [*(listener.fileno() for listener in self._listeners), worker.signs.given]
-        worker.process = subprocess.Popen(with_parent_death(own), env=environment, pass_fds=given)
+        descriptors = [*(listener.fileno() for listener in self._listeners), worker.signs.given]
+        worker.process = subprocess.Popen(with_parent_death(own), env=environment, pass_fds=descriptors)
         worker.signs.handed_on(worker.process.pid)
         worker.started = time.monotonic()
         log.info("a worker starts", extra={"worker": worker.number, "pid": worker.process.pid})
@@ -120,9 +120,9 @@ class WorkerPool:
     def _kill(self, worker: Worker, silent: float) -> None:
         """One that hangs; what it has not answered is asked of others, once its connections break."""
         assert worker.process is not None
-        told = {"worker": worker.number, "pid": worker.process.pid, "seconds": round(silent, 1)}
+        log_fields = {"worker": worker.number, "pid": worker.process.pid, "seconds": round(silent, 1)}
         words = f"worker {worker.number} has given no sign of life for {silent:.0f} s; it is killed"
-        own = EndcapError(words, code="predictor.worker-hung", **told)
+        own = EndcapError(words, code="predictor.worker-hung", **log_fields)
         log.error("a worker hangs", extra=log_fields_of(own))
         worker.process.kill()
         worker.process.wait()
@@ -137,14 +137,16 @@ class WorkerPool:
         lived = time.monotonic() - worker.started
         worker.failures = 0 if lived > PROVEN else worker.failures + 1
         wait = min(2.0 ** (worker.failures - 1), LONGEST_WAIT) if worker.failures > 1 else 0.0
-        told = {"worker": worker.number, "pid": worker.process.pid, "status": status, "again_in": wait}
-        own = EndcapError(f"worker {worker.number} ended with status {status}", code="predictor.worker-died", **told)
+        log_fields = {"worker": worker.number, "pid": worker.process.pid, "status": status, "again_in": wait}
+        own = EndcapError(
+            f"worker {worker.number} ended with status {status}", code="predictor.worker-died", **log_fields
+        )
         log.error("a worker died", extra=log_fields_of(own))
         worker.process, worker.again_at = None, time.monotonic() + wait
 
 
 def supervise_workers(
-    words: Sequence[str], given: argparse.Namespace, listener: socket.socket, secure: socket.socket | None = None
+    words: Sequence[str], options: argparse.Namespace, listener: socket.socket, secure: socket.socket | None = None
 ) -> int:
     """Run `given.workers` predictors of this command line until a signal. Returns the exit status."""
     stop = threading.Event()
@@ -153,10 +155,10 @@ def supervise_workers(
     listeners = [listener, *([secure] if secure else [])]
     for each in listeners:
         each.set_inheritable(True)
-    own = [*words, "--workers", "1", "--threads", str(given.threads), "--fd", str(listener.fileno())]
+    own = [*words, "--workers", "1", "--threads", str(options.threads), "--fd", str(listener.fileno())]
     own += ["--tls-fd", str(secure.fileno())] if secure else []
     folder = tempfile.mkdtemp(prefix="endcap-metrics-")
-    workers = WorkerPool(own, given.workers, listeners, folder)
+    workers = WorkerPool(own, options.workers, listeners, folder)
     try:
         status = workers.tend()
         while status is None and not stop.wait(LOOK):
@@ -164,7 +166,7 @@ def supervise_workers(
         # Else connections would wait in it for workers that have gone.
         for each in listeners:
             each.close()
-        workers.end(given.drain_wait + given.drain_limit + 2)
+        workers.end(options.drain_wait + options.drain_limit + 2)
         return status or 0
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -41,7 +41,7 @@ _SHOWN = "retry-after, x-endcap-variant, x-endcap-version, x-endcap-ranking-id, 
 def build_http_filters(discovered: Callable[[str], Json]) -> list[Json]:
     """For the connection manager, in front of whatever reads a body. discovered: where a filter's settings are."""
     cors = {"name": CORS, "typed_config": {"@type": f"{_HTTP}.cors.v3.Cors"}, "disabled": True}
-    told = [
+    disclosed_headers = [
         {
             "name": name,
             "config_discovery": {"config_source": discovered(name), "type_urls": [_KINDS[name]]},
@@ -49,7 +49,7 @@ def build_http_filters(discovered: Callable[[str], Json]) -> list[Json]:
         }
         for name in EXTENSIONS
     ]
-    return [cors, *told]
+    return [cors, *disclosed_headers]
 
 
 def build_extension(name: str, access: Access) -> Json:

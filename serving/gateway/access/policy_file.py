@@ -61,8 +61,8 @@ class PolicyFile:
             return
         self.error, self._text = None, text
         if policy != self._policy:
-            told = {"clients": [client.name for client in policy.clients], "issuers": len(policy.issuers)}
-            log.info("the access policy is followed", extra={**told, "anonymous": policy.anonymous})
+            log_fields = {"clients": [client.name for client in policy.clients], "issuers": len(policy.issuers)}
+            log.info("the access policy is followed", extra={**log_fields, "anonymous": policy.anonymous})
         self._policy = policy
 
 

@@ -55,7 +55,7 @@ def write_script(policy: Policy) -> str:
         for key in client.keys
     }
     issuers = {build_payload(number): _issuer(issuer) for number, issuer in enumerate(policy.issuers)}
-    told = {
+    texts = {
         "filter": FILTER,
         "jwt": JWT,
         "failed": FAILED,
@@ -69,7 +69,7 @@ def write_script(policy: Policy) -> str:
         "client_header": CLIENT_HEADER,
         "longest_key": LONGEST_KEY,
     }
-    return f"local policy = {_lua(told)}\n{_SCRIPT}"
+    return f"local policy = {_lua(texts)}\n{_SCRIPT}"
 
 
 def build_payload(number: int) -> str:

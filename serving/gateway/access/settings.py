@@ -30,10 +30,10 @@ class AccessSettings:
         self._known: Access | None = None
 
     @classmethod
-    def of(cls, given: argparse.Namespace, default: Policy) -> AccessSettings:
+    def of(cls, options: argparse.Namespace, default: Policy) -> AccessSettings:
         """What was given by `add_options`. default: the policy where no file is given."""
-        usual = Access(origins=tuple(given.allow_origin), hosts=tuple(given.host_name), rate=given.rate)
-        return cls(PolicyFile(given.access, default), usual)
+        usual = Access(origins=tuple(options.allow_origin), hosts=tuple(options.host_name), rate=options.rate)
+        return cls(PolicyFile(options.access, default), usual)
 
     @property
     def access(self) -> Access | None:
@@ -56,16 +56,16 @@ class AccessSettings:
         return {"known": known, **({"error": error.code} if error else {})}
 
 
-def make_local_settings(host: str, file: Path | None = None, given: Access | None = None) -> AccessSettings:
+def make_local_settings(host: str, file: Path | None = None, access: Access | None = None) -> AccessSettings:
     """Of a gateway on this machine that listens on `host`.
 
     On loopback whoever asks by a local name may do everything: it is this machine's user. Beyond it, all get rankings
     and nothing else, unless a file says more, and any Host header is answered unless some are named.
     """
-    given = given or Access()
+    access = access or Access()
     local = _is_loopback(host)
-    hosts = (*LOCAL_HOSTS, *given.hosts) if local or given.hosts else ()
-    return AccessSettings(PolicyFile(file, EVERYTHING if local else RANKINGS), replace(given, hosts=hosts))
+    hosts = (*LOCAL_HOSTS, *access.hosts) if local or access.hosts else ()
+    return AccessSettings(PolicyFile(file, EVERYTHING if local else RANKINGS), replace(access, hosts=hosts))
 
 
 def parse_access(origins: Sequence[str], hosts: Sequence[str], rate: str) -> Access:
@@ -107,12 +107,12 @@ def add_access_options(parser: argparse.ArgumentParser) -> None:
     add("--rate", type=parse_rate, metavar="N:BURST", help="requests a second of each client, and how many at once")
 
 
-def format_options(given: argparse.Namespace) -> list[str]:
+def format_options(options: argparse.Namespace) -> list[str]:
     """What `add_options` has read, as words for another program that takes them."""
-    words = [f"--access={given.access}"] if given.access else []
-    words += [f"--allow-origin={origin}" for origin in given.allow_origin]
-    words += [f"--host-name={host}" for host in given.host_name]
-    return [*words, *([f"--rate={given.rate.perSecond}:{given.rate.burst}"] if given.rate else [])]
+    words = [f"--access={options.access}"] if options.access else []
+    words += [f"--allow-origin={origin}" for origin in options.allow_origin]
+    words += [f"--host-name={host}" for host in options.host_name]
+    return [*words, *([f"--rate={options.rate.perSecond}:{options.rate.burst}"] if options.rate else [])]
 
 
 def parse_origin(text: str) -> str:
