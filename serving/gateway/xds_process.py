@@ -45,9 +45,9 @@ class XdsProcess:
         self._child: subprocess.Popen[bytes] | None = None
         self._failures = 0
         self._start_at = 0.0
-        self._started = self._asked = self._answered = 0.0
+        self._started = self._checked = self._answered = 0.0
 
-    def tend(self) -> None:
+    def reconcile(self) -> None:
         """One look, which waits at most a second: start it, replace it where it has ended or says nothing."""
         now = time.monotonic()
         if self._child is None:
@@ -55,7 +55,7 @@ class XdsProcess:
                 self._start()
         elif (status := self._child.poll()) is not None:
             self._fail(f"ended with status {status}")
-        elif now - self._asked >= ASK_EVERY:
+        elif now - self._checked >= ASK_EVERY:
             self._look()
 
     def end(self) -> None:
@@ -76,12 +76,12 @@ class XdsProcess:
         except OSError as error:
             self._fail(f"cannot be started: {error}")
             return
-        self._started = self._asked = time.monotonic()
+        self._started = self._checked = time.monotonic()
         self._answered = 0.0
         log.info("the xDS service starts", extra={"pid": self._child.pid})
 
     def _look(self) -> None:
-        self._asked = time.monotonic()
+        self._checked = time.monotonic()
         if self._is_well():
             self._answered = time.monotonic()
             return

@@ -114,7 +114,7 @@ class IntakeApp:
             ends = EndcapError("it ends", code="intake.ending") if self.ending else None
             why = ends or clock.check_clock() or self.intake.writer.failure
             return _json(503, describe_error(why)) if why else _json(200, {"ready": True, **self.intake.kept})
-        known = [*(f"POST {one}" for one in PATHS), "GET /healthz", "GET /readyz", "GET /metrics"]
+        known = [*(f"POST {known_path}" for known_path in PATHS), "GET /healthz", "GET /readyz", "GET /metrics"]
         nowhere = EndcapError(
             f"{method} {path[:80]}: there is no such path; there are {', '.join(known)}",
             code="intake.path-unknown",
@@ -209,7 +209,7 @@ class IntakeApp:
         def acknowledge() -> None:
             loop.call_soon_threadsafe(settle)
 
-        batch.told = acknowledge
+        batch.acknowledge = acknowledge
         self.intake.writer.submit(batch)
         await done
         if failure := batch.failure:

@@ -34,7 +34,7 @@ class RecordBatch:
     hashes: list[int]
     lines: list[bytes]
     records: list[dict[str, Any]]
-    told: Callable[[], None] = lambda: None
+    acknowledge: Callable[[], None] = lambda: None
     accepted: list[dict[str, Any]] = field(default_factory=list)
     """Records that are durable now and were not known."""
     failure: EndcapError | None = None
@@ -64,7 +64,7 @@ class SegmentWriter:
 
         reserve: bytes of the disk that are left free, so that what is there can still be sealed and so make room.
         """
-        self._folder, self._seen, self._closed, self._accepted = SegmentFolder(folder), known_ids, closed, accepted
+        self._folder, self._known_ids, self._closed, self._accepted = SegmentFolder(folder), known_ids, closed, accepted
         self._most_bytes, self._most_seconds, self._reserve = most_bytes, most_seconds, reserve
         self._waiting: list[RecordBatch] = []
         self._wake = threading.Condition()
@@ -128,7 +128,7 @@ class SegmentWriter:
             self._fail(group, own)
         metrics.COMMIT.observe(time.monotonic() - begun)
         for batch in group:
-            batch.told()
+            batch.acknowledge()
         if any(batch.accepted for batch in group):
             self._accepted(group)
 
@@ -149,25 +149,25 @@ class SegmentWriter:
         if short := self._short_of_space():
             raise short
         if self._segment is None:
-            self._segment = self._folder.open(time.time_ns() // 1_000_000, self._seen.last)
+            self._segment = self._folder.open(time.time_ns() // 1_000_000, self._known_ids.last)
             self._opened = time.monotonic()
         self._segment.append(frames)
-        self._seen.add(hashes)
+        self._known_ids.add(hashes)
         self._failure = None
         metrics.OPEN_BYTES.set(self._segment.bytes)
 
     def _new_of(self, group: list[RecordBatch]) -> tuple[dict[int, list[tuple[int, bytes]]], set[int]]:
         """Hashes and lines by kind of the records that are new, and all those hashes; each batch is told its own."""
-        known = self._seen.known([number for batch in group for number in batch.hashes])
+        known = self._known_ids.known([number for batch in group for number in batch.hashes])
         taken: set[int] = set()
         kept: dict[int, list[tuple[int, bytes]]] = {}
         for batch in group:
-            mine = kept.setdefault(batch.kind, [])
+            new_hashes = kept.setdefault(batch.kind, [])
             for number, line, record in zip(batch.hashes, batch.lines, batch.records, strict=True):
                 # Of two with one id in one group the second is as durable as the first, when it is answered.
                 if number not in known and number not in taken:
                     taken.add(number)
-                    mine.append((number, line))
+                    new_hashes.append((number, line))
                     batch.accepted.append(record)
         return {kind: lines for kind, lines in kept.items() if lines}, taken
 
@@ -192,7 +192,7 @@ class SegmentWriter:
             with contextlib.suppress(OSError):
                 segment.file.unlink(missing_ok=True)
             return
-        self._seen.close(parse_sequence(segment.file))
+        self._known_ids.close(parse_sequence(segment.file))
         metrics.OPEN_BYTES.set(0)
         self._closed(segment.file, segment.bytes)
 

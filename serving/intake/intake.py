@@ -62,7 +62,7 @@ class Intake:
                 instance = f"{settings.instance}-{_mark(folder)}"
                 outlet = _now_or_later(settings.out, folder)
                 self._segments = SegmentFolder(folder).path
-                self.seen = KnownIds(folder)
+                self.known_ids = KnownIds(folder)
                 undone.pop_all()
         except BlockingIOError:
             raise UserError(
@@ -78,10 +78,10 @@ class Intake:
                 reason=error.strerror,
             ) from error
         self.follower = OnlineWriter(online, settings.keeping) if online is not None else None
-        self.sealer = Sealer(folder, self.seen, outlet, instance)
+        self.sealer = Sealer(folder, self.known_ids, outlet, instance)
         self.writer = SegmentWriter(
             folder,
-            self.seen,
+            self.known_ids,
             closed=self.sealer.add,
             accepted=self._accepted,
             most_bytes=settings.segment_bytes,
@@ -102,7 +102,9 @@ class Intake:
 
     def start(self) -> None:
         """Take up what an earlier process left, and begin."""
-        left = recover(self.settings.folder, self.seen, self.follower.replay if self.follower else lambda frames: None)
+        left = recover(
+            self.settings.folder, self.known_ids, self.follower.replay if self.follower else lambda frames: None
+        )
         for file in left:
             self.sealer.add(file)
         for part in (self.follower, self.sealer, self.writer):

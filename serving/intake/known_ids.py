@@ -102,15 +102,17 @@ class IdArray:
     def holds_of_few(self, hashes: Sequence[int]) -> Hashes:
         """As `holds`; of a few numbers, Python asks the bitmap before NumPy has begun."""
         bitmap, shift = self._quick, self.shift
-        likely = [one for one in hashes if bitmap[one >> shift >> 3] >> (one >> shift & 7) & 1]
+        likely = [
+            hash_value for hash_value in hashes if bitmap[hash_value >> shift >> 3] >> (hash_value >> shift & 7) & 1
+        ]
         return self._held(np.array(likely, np.uint64)) if likely else NONE
 
     def _held(self, likely: Hashes) -> Hashes:
         if not len(likely):
             return NONE
         at = np.minimum(self.hashes.searchsorted(likely), len(self.hashes) - 1)
-        found: Hashes = likely[self.hashes[at] == likely]
-        return found
+        matches: Hashes = likely[self.hashes[at] == likely]
+        return matches
 
 
 def _is_sorted(hashes: Hashes) -> bool:
@@ -165,19 +167,19 @@ class KnownIds:
         """Those that were taken."""
         with self._lock:
             sets, arrays = [self._open, *self._closing.values()], self._arrays
-        found: set[int] = set()
-        for one in sets:
-            found.update(one.intersection(hashes))
+        matches: set[int] = set()
+        for hash_value in sets:
+            matches.update(hash_value.intersection(hashes))
         if arrays and len(hashes) <= FEW:
             for array in arrays:
-                found.update(array.holds_of_few(hashes).tolist())
+                matches.update(array.holds_of_few(hashes).tolist())
         elif arrays:
             wanted_hashes = np.array(hashes, np.uint64)
             # Bitmaps have few sizes, powers of two: places are reckoned once for each.
             by_shift = {shift: places(wanted_hashes, shift) for shift in {array.shift for array in arrays}}
             for array in arrays:
-                found.update(array.holds(wanted_hashes, *by_shift[array.shift]).tolist())
-        return found
+                matches.update(array.holds(wanted_hashes, *by_shift[array.shift]).tolist())
+        return matches
 
     def add(self, hashes: Iterable[int]) -> None:
         """Of records that are durable now."""
@@ -203,7 +205,7 @@ class KnownIds:
             own = IntegrityError(str(error), code="intake.ids-unwritten", segment=sequence)
             log.error("a segment's ids cannot be written yet", extra=log_fields_of(own))
             with self._lock:
-                self._closing[sequence] = {number for one in hashes for number in one.tolist()}
+                self._closing[sequence] = {number for hash_value in hashes for number in hash_value.tolist()}
 
     def tidy(self) -> None:
         """Forget what is older than 24 hours, and make one array of an hour's. Raises OSError."""
@@ -218,8 +220,10 @@ class KnownIds:
             if self._waits(together[0].of.first, together[-1].of.last):
                 continue
             if len(together) > (MOST_ARRAYS if hour == now // HOUR_MS else 1):
-                stamp = ArrayStamp(max(one.of.stamp for one in together), together[0].of.first, together[-1].of.last)
-                self._write(stamp, [one.hashes for one in together], together)
+                stamp = ArrayStamp(
+                    max(hash_value.of.stamp for hash_value in together), together[0].of.first, together[-1].of.last
+                )
+                self._write(stamp, [hash_value.hashes for hash_value in together], together)
 
     def _waits(self, first: int, last: int) -> bool:
         """Whether a segment among these has no array yet: one of all would look as if it had that segment's ids."""

@@ -94,8 +94,8 @@ def read_order(record: Any, now: int) -> Json:
         _needed(record, "session")
     lines = record.get("items")
     if type(lines) is not list or not 1 <= len(lines) <= MOST_LINES:
-        found = f"{len(lines):,} lines" if type(lines) is list else found_in(record, "items")
-        _refuse("items", found, f"a list of 1 to {MOST_LINES:,} lines {LINE}")
+        shown_value = f"{len(lines):,} lines" if type(lines) is list else found_in(record, "items")
+        _refuse("items", shown_value, f"a list of 1 to {MOST_LINES:,} lines {LINE}")
     for number, line in enumerate(lines):
         try:
             _line(line)
@@ -117,12 +117,12 @@ def _line(line: Any) -> None:
 
 def _known(record: Any, keys: set[str], what: str) -> None:
     if type(record) is not dict:
-        found = shown(record)
+        shown_value = shown(record)
         raise RecordError(
             "",
-            f"found {found}; allowed: {what}, an object with the keys {', '.join(sorted(keys))}",
+            f"found {shown_value}; allowed: {what}, an object with the keys {', '.join(sorted(keys))}",
             code="intake.record-not-object",
-            found=found,
+            found=shown_value,
             allowed=sorted(keys),
         )
     if not record.keys() <= keys:
@@ -142,33 +142,33 @@ def _needed(record: Json, key: str) -> None:
         _wrong(record, key, ids.ALLOWED)
 
 
-def _time(given: Any, now: int) -> int:
-    if given is None:
+def _time(stamp: Any, now: int) -> int:
+    if stamp is None:
         return now
-    moment = given
-    if type(given) is str:
-        moment = _iso(given)
-    elif type(given) is not int:
-        _refuse("time", shown(given), TIMES)
+    moment = stamp
+    if type(stamp) is str:
+        moment = _iso(stamp)
+    elif type(stamp) is not int:
+        _refuse("time", shown(stamp), TIMES)
     if moment > now + DAY_MS:
-        found = shown(given)
-        reason = f"found {found}, more than a day ahead of {_text(now)}; allowed: {TIMES}"
-        raise RecordError("time", reason, code="intake.time-ahead", found=found, now=_text(now))
+        shown_value = shown(stamp)
+        reason = f"found {shown_value}, more than a day ahead of {_text(now)}; allowed: {TIMES}"
+        raise RecordError("time", reason, code="intake.time-ahead", found=shown_value, now=_text(now))
     if moment < EARLIEST_MS:
-        found = shown(given)
-        reason = f"found {found}, which is before 1990 (are these seconds?); allowed: {TIMES}"
-        raise RecordError("time", reason, code="intake.time-before-1990", found=found)
+        shown_value = shown(stamp)
+        reason = f"found {shown_value}, which is before 1990 (are these seconds?); allowed: {TIMES}"
+        raise RecordError("time", reason, code="intake.time-before-1990", found=shown_value)
     return int(moment)
 
 
-def _iso(given: str) -> int:
+def _iso(stamp: str) -> int:
     with contextlib.suppress(ValueError, OverflowError):
-        read = datetime.fromisoformat(given)
+        read = datetime.fromisoformat(stamp)
         if read.tzinfo is not None:
             # Not `timestamp`, which rounds as floats do.
             since = read.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
             return since.days * DAY_MS + since.seconds * 1000 + since.microseconds // 1000
-    return _refuse("time", shown(given), TIMES)
+    return _refuse("time", shown(stamp), TIMES)
 
 
 def _text(moment: int) -> str:
@@ -179,8 +179,10 @@ def _wrong(record: Json, key: str, allowed: str) -> NoReturn:
     _refuse(key, found_in(record, key), allowed)
 
 
-def _refuse(at: str, found: str, allowed: str) -> NoReturn:
-    raise RecordError(at, f"found {found}; allowed: {allowed}", code="intake.wrong-value", found=found, allowed=allowed)
+def _refuse(at: str, shown_value: str, allowed: str) -> NoReturn:
+    raise RecordError(
+        at, f"found {shown_value}; allowed: {allowed}", code="intake.wrong-value", found=shown_value, allowed=allowed
+    )
 
 
 def found_in(record: Json, key: str) -> str:

@@ -39,7 +39,7 @@ class Sealer:
 
         instance: the part of files' names that no other intake's files have.
         """
-        self._folder, self._seen, self._open, self._instance = SegmentFolder(folder), known_ids, outlet, instance
+        self._folder, self._known_ids, self._open, self._instance = SegmentFolder(folder), known_ids, outlet, instance
         self._outlet: Destination | None = None
         self._waiting: deque[tuple[Path, float, int | None]] = deque()
         self._wake = threading.Condition()
@@ -110,7 +110,7 @@ class Sealer:
         if not file.exists():
             return
         begun, content, sequence = time.monotonic(), read_segment(file, end), parse_sequence(file)
-        self._seen.keep(sequence, [frame.hashes for frame in content.frames])
+        self._known_ids.keep(sequence, [frame.hashes for frame in content.frames])
         if self._outlet is None:
             self._outlet = self._open()
         day = datetime.fromtimestamp(content.opened / 1000, UTC).date()
@@ -133,7 +133,7 @@ class Sealer:
             return
         self._tidied = time.monotonic()
         try:
-            self._seen.tidy()
+            self._known_ids.tidy()
         except Exception as error:
             metrics.UNTIDY.inc()
             log.error("ids are not merged yet", extra=log_fields_of(_unsealed(error)))
@@ -156,7 +156,7 @@ def recover(folder: Path, known_ids: KnownIds, replay: Callable[[Sequence[Frame]
     damaged_segments.bound(segments.path)
     left = []
     newest: Sequence[Frame] = ()
-    files = segments.there()
+    files = segments.list_files()
     for file in files:
         content = read_segment(file)
         # Only the newest was written to when the process ended. A bad tail of another is damage, which sealing sees.

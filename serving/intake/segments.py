@@ -213,7 +213,7 @@ class SegmentFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         self._next = folder / "next-sequence"
 
-    def there(self) -> list[Path]:
+    def list_files(self) -> list[Path]:
         """Segment files, oldest first."""
         return sorted(self.path.glob(f"*{SUFFIX}"))
 

@@ -18,11 +18,11 @@ class DesiredState:
         self._store, self._recommender = store, recommender
         self._rest = 0.0 if store.root.startswith("file://") else REMOTE_TICK
         self._looked = time.monotonic()
-        self.wanted: Deployment = read_state(recommender, store)
+        self.deployment: Deployment = read_state(recommender, store)
 
     def look(self) -> None:
         """Raises what `read_state` raises, and leaves `wanted`: shoppers had better keep what works."""
         if time.monotonic() - self._looked < self._rest:
             return
         self._looked = time.monotonic()
-        self.wanted = read_state(self._recommender, self._store)
+        self.deployment = read_state(self._recommender, self._store)

@@ -92,7 +92,7 @@ class EnvoyProcess:
             return self.process.failure()
         if self._pulse is not None and (hung := self._pulse.hung):
             return hung
-        if not self._files.seen:
+        if not self._files.is_watched:
             return EndcapError(
                 "its folder was removed", code="gateway.folder-removed", folder=str(self.process.log.parent)
             )

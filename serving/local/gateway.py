@@ -29,7 +29,7 @@ class LocalGateway:
         self.split: Split | None = None
         """What Envoy was told last, and took."""
 
-    def tend(self, split: Split) -> bool:
+    def reconcile(self, split: Split) -> bool:
         """Keep an Envoy alive; whether one was started, which goes by this split. Raises what `start` does."""
         self._look()
         if self.envoy is not None or time.monotonic() < self._again_at:

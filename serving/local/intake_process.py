@@ -49,7 +49,7 @@ class IntakeProcess:
             return bool(self._failures)
         return make_http_check(f"http://127.0.0.1:{self.upstream.port}/readyz")(READY_WITHIN)
 
-    def tend(self, package: Path) -> None:
+    def reconcile(self, package: Path) -> None:
         """One look, without waiting: note its death, kill it where it hangs, start it. package: any of the shop's, for
         the shop's name."""
         now = time.monotonic()

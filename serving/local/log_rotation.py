@@ -31,7 +31,7 @@ class LogRotator:
         self._looked = time.monotonic()
         self._unopened: set[Path] = set()
 
-    def tend(self, reopen: Callable[[Path], Callable[[], None] | None]) -> None:
+    def reconcile(self, reopen: Callable[[Path], Callable[[], None] | None]) -> None:
         """Look, where it is time. reopen: of a log, how its writer is told to go on in a new file; None: it cannot be.
 
         What reopening raises is raised, and done again by the next call.

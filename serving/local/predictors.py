@@ -104,7 +104,7 @@ class VariantProcesses:
     _retry_at: float = 0.0
     _failed: Target | None = field(default=None)
 
-    def tend(self, wanted: Target | None) -> list[PredictorProcess]:
+    def reconcile(self, wanted: Target | None) -> list[PredictorProcess]:
         """One look, without waiting: note deaths, start, take over. Returns predictors that are to be drained."""
         wanted = Target(version=wanted.version, package=wanted.package) if wanted else None
         leaving: list[PredictorProcess] = []

@@ -26,7 +26,7 @@ class _Trouble:
     since: float
     tries: int = 0
     again_at: float = 0.0
-    told: str = ""
+    told_error: str = ""
 
 
 class RetriedParts:
@@ -76,6 +76,6 @@ class RetriedParts:
         trouble.tries, trouble.again_at = trouble.tries + 1, now + wait
         # Its words may name what differs with every try, such as a number.
         name = f"{error.code} {error.fields.get('kind', '')} {error.fields.get('reason', '')}"
-        if name != trouble.told:
-            trouble.told = name
+        if name != trouble.told_error:
+            trouble.told_error = name
             self.tell(tell(error) if tell else PartFailed(part, error))

@@ -64,7 +64,7 @@ class Supervisor:
         self._turns = RetriedParts(listener)
         self._desired = DesiredState(store, recommender)
         # What is routed by: it stays the old one until the stable version of a new one is ready.
-        self._effective = self._desired.wanted
+        self._effective = self._desired.deployment
         self.folder = make_run_folder(store, recommender)
         self._logs = LogRotator(self.folder, rotation or RotationSettings())
         self._stable, self._canary, self._shadow = (self._variant(name) for name in ("stable", "canary", "shadow"))
@@ -91,7 +91,7 @@ class Supervisor:
             self.step()
             if self._stable.error:
                 raise self._cannot_serve(self._stable.error)
-            canary = self._desired.wanted.canary is None or self._canary.current or self._canary.error
+            canary = self._desired.deployment.canary is None or self._canary.current or self._canary.error
             if self._front.envoy and canary and self._intake.settled:
                 self._turns.begun = True
                 return
@@ -111,7 +111,7 @@ class Supervisor:
         take("the access policy", self._admit, AccessNotFollowed)
         take("the routes", self._route)
         take("the predictors that leave", self._drain)
-        take("the logs", lambda: self._logs.tend(self._front.log_of))
+        take("the logs", lambda: self._logs.reconcile(self._front.log_of))
 
     def close(self) -> None:
         """End every process, and return when all have ended."""
@@ -128,12 +128,12 @@ class Supervisor:
         self._fallback.close()
 
     def _tend_predictors(self) -> None:
-        deployment = self._desired.wanted
-        self._leave(self._stable.tend(deployment.stable))
+        deployment = self._desired.deployment
+        self._leave(self._stable.reconcile(deployment.stable))
         if self._stable.serves(deployment.stable):
             self._effective = deployment
-        self._leave(self._canary.tend(self._effective.canary))
-        self._leave(self._shadow.tend(self._effective.shadow))
+        self._leave(self._canary.reconcile(self._effective.canary))
+        self._leave(self._shadow.reconcile(self._effective.shadow))
 
     def _tend_list(self) -> None:
         if not self._fallback.alive:
@@ -142,11 +142,11 @@ class Supervisor:
 
     def _tend_intake(self) -> None:
         if self._stable.current:
-            self._intake.tend(self._stable.current.package)
+            self._intake.reconcile(self._stable.current.package)
 
     def _tend_gateway(self) -> None:
         split = self._split_now()
-        if split is not None and self._front.tend(split):
+        if split is not None and self._front.reconcile(split):
             self.tell(self._routed(split))
 
     def _route(self) -> None:
@@ -229,7 +229,7 @@ class Supervisor:
             self._front.tell(split, [gone.upstream for gone, _ in self._leaving])
 
     def _cannot_serve(self, cause: EndcapError) -> EndcapError:
-        version = self._desired.wanted.stable.version
+        version = self._desired.deployment.stable.version
         return EndcapError(
             f"{self._recommender} version {version} cannot be served: {cause}",
             code="serving.version-failed",

@@ -25,7 +25,7 @@ class WatchedFiles:
         self._held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
 
     @property
-    def seen(self) -> bool:
+    def is_watched(self) -> bool:
         """Whether the folder is the one that Envoy watches: one that was removed and made again is not."""
         try:
             return os.path.samestat(self._folder.stat(), os.fstat(self._held))

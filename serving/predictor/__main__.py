@@ -111,9 +111,9 @@ def serve(options: argparse.Namespace, listener: socket.socket, secure: socket.s
         if options.online
         else None
     )
-    told = (metrics.asked_store, UnreadableKeys(metrics))
+    observers = (metrics.asked_store, UnreadableKeys(metrics))
     online_features = (
-        open_online_features(store, package, options.version, options.online_timeout, *told) if store else None
+        open_online_features(store, package, options.version, options.online_timeout, *observers) if store else None
     )
     served = ServedVersion(options.model_name, options.version, options.variant, differs, options.scope_from)
     engine = Engine(served, package.ranker, metrics, online_features)

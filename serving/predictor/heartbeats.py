@@ -38,16 +38,16 @@ class HeartbeatPipe:
     """What a worker is heard of. `close` once it has ended."""
 
     def __init__(self) -> None:
-        self._ours, self.given = os.pipe()
+        self._ours, self.write_end = os.pipe()
         """given: the end that the worker is to inherit; `handed_on` once it has."""
         os.set_blocking(self._ours, False)
         self._limit = STARTING
 
-    def handed_on(self, pid: int) -> None:
+    def close_write_end(self, pid: int) -> None:
         self._pid, self._silence = pid, MissedAnswers(pid)
-        os.close(self.given)
+        os.close(self.write_end)
 
-    def silent(self, *, slept: bool = False) -> float:
+    def seconds_silent(self, *, slept: bool = False) -> float:
         """Seconds without a sign, where these are too many; else 0. slept: whether this process did not run meanwhile
         either, which proves nothing."""
         with contextlib.suppress(BlockingIOError):
@@ -73,6 +73,6 @@ class SleepDetector:
     def __init__(self) -> None:
         self._last = time.monotonic(), time.time()
 
-    def slept(self) -> bool:
+    def has_slept(self) -> bool:
         before, self._last = self._last, (time.monotonic(), time.time())
         return max(now - then for then, now in zip(before, self._last, strict=True)) > SILENT / 3

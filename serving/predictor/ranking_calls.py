@@ -169,7 +169,7 @@ def _answer_headers(engine: Engine, call_id: str, ranked: Sequence[RankedAnswer]
         VERSION_HEADER: engine.served.version,
         RANKING_HEADER: format_ranking_id(call_id, 0),
     }
-    if any(one.degraded for one in ranked):
+    if any(ranking.degraded for ranking in ranked):
         headers[DEGRADED_HEADER] = ONLINE_STORE
     return headers
 

@@ -75,11 +75,11 @@ class WorkerPool:
         self._workers = [Worker(number) for number in range(count)]
         self._clock = SleepDetector()
 
-    def tend(self) -> int | None:
+    def reconcile(self) -> int | None:
         """Start what does not run, kill what hangs. The exit status, where a worker says that it must not serve."""
-        slept = self._clock.slept()
+        slept = self._clock.has_slept()
         for worker in self._workers:
-            if worker.process and worker.signs and (silent := worker.signs.silent(slept=slept)):
+            if worker.process and worker.signs and (silent := worker.signs.seconds_silent(slept=slept)):
                 self._kill(worker, silent)
             if worker.process is not None and (status := worker.process.poll()) is not None:
                 if status in (1, 2):
@@ -109,11 +109,11 @@ class WorkerPool:
         # It dies with this process, however that ends.
         environment = {**os.environ, FOLDER: self._folder}
         worker.signs = HeartbeatPipe()
-        signs = ["--signs", str(worker.signs.given)]
+        signs = ["--signs", str(worker.signs.write_end)]
         own = [sys.executable, "-m", "endcap_serving.predictor", *self._command, *signs]
-        descriptors = [*(listener.fileno() for listener in self._listeners), worker.signs.given]
+        descriptors = [*(listener.fileno() for listener in self._listeners), worker.signs.write_end]
         worker.process = subprocess.Popen(with_parent_death(own), env=environment, pass_fds=descriptors)
-        worker.signs.handed_on(worker.process.pid)
+        worker.signs.close_write_end(worker.process.pid)
         worker.started = time.monotonic()
         log.info("a worker starts", extra={"worker": worker.number, "pid": worker.process.pid})
 
@@ -160,9 +160,9 @@ def supervise_workers(
     folder = tempfile.mkdtemp(prefix="endcap-metrics-")
     workers = WorkerPool(own, options.workers, listeners, folder)
     try:
-        status = workers.tend()
+        status = workers.reconcile()
         while status is None and not stop.wait(LOOK):
-            status = workers.tend()
+            status = workers.reconcile()
         # Else connections would wait in it for workers that have gone.
         for each in listeners:
             each.close()

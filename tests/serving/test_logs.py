@@ -66,7 +66,7 @@ def test_the_access_log_says_of_shoppers_what_it_may_and_is_rotated(
 
         logs = LogRotator(folder, RotationSettings(size=1, kept=2))
         for count in range(3):
-            logs.tend(lambda file: envoy.access_log.reopen if file == log else None)
+            logs.reconcile(lambda file: envoy.access_log.reopen if file == log else None)
             httpx.post(envoy.address + PATH, json={}, headers={**headers, "x-request-id": f"later-{count}"})
             assert [line["request_id"] for line in lines_of(log, 1)] == [f"later-{count}"]
         kept = sorted(file.name for file in folder.glob("access.log*"))
@@ -83,7 +83,7 @@ def test_a_childs_log_is_set_aside_while_the_child_writes_on(tmp_path: Path, mon
     child = Process("writer", [sys.executable, "-c", script], tmp_path / "writer.log")
     try:
         wait_for(lambda: "5\n" in child.log.read_text(), "it writes")
-        LogRotator(tmp_path, RotationSettings(size=1)).tend(lambda file: None)
+        LogRotator(tmp_path, RotationSettings(size=1)).reconcile(lambda file: None)
         assert (tmp_path / "writer.log.1").read_text().startswith("0\n1\n2\n")
         wait_for(lambda: child.log.stat().st_size > 0, "it writes on")
         assert not child.log.read_bytes().startswith(b"\0"), "at the file's end, wherever that is"
@@ -100,8 +100,9 @@ def test_a_short_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 IMPATIENT = """
 import sys
-from endcap_serving import envoy, pulse
-pulse.EVERY, pulse.WITHIN, pulse.MISSED = 0.1, 0.3, 3
+from endcap_serving import watchdog
+from endcap_serving.gateway import envoy
+watchdog.EVERY, watchdog.WITHIN, watchdog.MISSED = 0.1, 0.3, 3
 sys.exit(envoy.main())
 """
 
