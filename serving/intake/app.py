@@ -57,7 +57,7 @@ class IntakeReply:
 
 
 class IntakeApp:
-    """See docs/intake.md for what is answered when."""
+    """See docs/intake-reference.md for what is answered when."""
 
     def __init__(
         self,

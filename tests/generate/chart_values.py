@@ -1,4 +1,4 @@
-"""The reference of the chart's values in docs/chart.md, from the comments of values.yaml and from its schema."""
+"""The reference of the chart's values in docs/chart-reference.md, from values.yaml's comments and its schema."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 CHART = Path("charts/endcap")
-GUIDE = Path("docs/chart.md")
+GUIDE = Path("docs/chart-reference.md")
 BEGIN = "<!-- values: generated from charts/endcap/values.yaml by `make compile` -->"
 END = "<!-- values: end -->"
 _KEY = re.compile(r"(?P<indent> *)(?P<key>[A-Za-z]\w*):")
@@ -29,7 +29,7 @@ class Value:
 
 
 def guide() -> dict[Path, str]:
-    """docs/chart.md as it should be. Raises ValueError if the file has no place for the table."""
+    """docs/chart-reference.md as it should be. Raises ValueError if the file has no place for the table."""
     text = GUIDE.read_text()
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
