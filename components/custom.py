@@ -1,4 +1,4 @@
-"""A step of one's own: a function that the spec names, called with what the run has made so far."""
+"""A user's own step calls a function that the spec names, with the results of the run so far."""
 
 from kfp import dsl
 
@@ -25,7 +25,7 @@ def custom(
     created: str = "",
     image: str = "",
 ):
-    """Call `function` with those of the run's addresses that it names, and with `arguments`."""
+    """Call `function` with the run's values that it has parameters for, and with `arguments`."""
     from endcap.registry import resolve_registry_url
     from endcap_components.lifecycle import run_step
     from endcap_components.user_function import call_function

@@ -1,4 +1,4 @@
-"""Step seven: a registered version to the state that serving should have."""
+"""Step seven writes the desired state of serving for a registered version."""
 
 from kfp import dsl
 
@@ -16,9 +16,10 @@ def deploy(
     image: str = "",
     namespace: str = "",
 ) -> str:
-    """Give the champion all traffic, or a challenger the canary's share; returns one line on the state.
+    """Serve the champion to everyone, or a challenger to the canary's share; returns one line about the state.
 
-    namespace: of the cluster that serves; empty: only the desired state is written, for a server that follows it.
+    namespace: the namespace of the cluster that serves; empty: the step only writes the desired state, which a server
+    then follows.
     """
     from endcap.project import Project
     from endcap_components.lifecycle import run_step

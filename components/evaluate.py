@@ -1,4 +1,4 @@
-"""Step four: a fitted model to a verdict, against the champion and the baselines."""
+"""Step four compares a fitted model with the champion and the baselines, and writes a verdict."""
 
 from kfp import dsl
 
@@ -19,10 +19,10 @@ def evaluate(
     created: str = "",
     image: str = "",
 ) -> str:
-    """Judge a model on the test part; returns the gate's word: `passed`, `failed` or `undecided`.
+    """Evaluate a model on the test part; returns the gate's outcome: `passed`, `failed` or `undecided`.
 
-    shop: whose rules hold. verdict: the verdict's address. report: what was judged, as a page to look at. The word is
-    the component's only return value because KFP's local runner resolves no other in a condition.
+    shop: the shop whose rules apply. verdict: receives the verdict's address. report: receives the report as a page.
+    The outcome is the component's only return value because KFP's local runner resolves no other in a condition.
     """
     import shutil
     from pathlib import Path
@@ -32,8 +32,8 @@ def evaluate(
 
     with run_step("evaluate", store, run=run, created=created, image=image) as reporter:
         project = Project.of(store, recommender=recommender, shop=shop, registry=registry, progress=reporter.progress)
-        judged = project.evaluate(trained, dataset=dataset)
-        Path(verdict).write_text(judged.address)
-        shutil.copyfile(judged.report, report.path)
-        reporter.done(judged.address, judged.summary, gate=judged.outcome)
-        return judged.outcome
+        result = project.evaluate(trained, dataset=dataset)
+        Path(verdict).write_text(result.address)
+        shutil.copyfile(result.report, report.path)
+        reporter.done(result.address, result.summary, gate=result.outcome)
+        return result.outcome

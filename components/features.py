@@ -1,4 +1,4 @@
-"""Step two: a snapshot to a dataset version, shared by the shop's recommenders."""
+"""Step two makes a dataset from a snapshot. The shop's recommenders share it."""
 
 from kfp import dsl
 
@@ -9,9 +9,9 @@ from endcap_components.image import IMAGE
 def features(
     shop: dict, snapshot: str, store: str, logical_date: str = "", run: str = "", created: str = "", image: str = ""
 ) -> str:
-    """Sessions, filters, item table and event features of the window before `logical_date`; returns the address.
+    """Make sessions, the item table and event features from the window before `logical_date`; returns the address.
 
-    Where ENDCAP_ONLINE names an online store, items and customers are published there under the dataset's version.
+    If ENDCAP_ONLINE names an online store, the step publishes items and customers there under the dataset's version.
     """
     from endcap.project import Project
     from endcap_components.lifecycle import run_step

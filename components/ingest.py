@@ -1,4 +1,4 @@
-"""Step one: source files to an immutable snapshot of events."""
+"""Step one makes an immutable snapshot of events from source files."""
 
 from kfp import dsl
 
@@ -9,7 +9,7 @@ from endcap_components.image import IMAGE
 def ingest(shop: dict, store: str, trigger: str = "", run: str = "", created: str = "", image: str = "") -> str:
     """Check a shop's events, items and customers, set bad rows aside, and write a snapshot; returns its address.
 
-    trigger: who started the run, how and why: a JSON object, or plain words.
+    trigger: who started the run, how and why, as a JSON object or plain text.
     """
     from endcap.project import Project
     from endcap_components.lifecycle import run_step

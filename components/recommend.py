@@ -1,4 +1,4 @@
-"""A pipeline of its own: the lists of the versions that serve, for every customer, written and published."""
+"""The last step of the recommend pipeline writes and publishes every customer's list by the versions that serve."""
 
 from kfp import dsl
 
@@ -19,10 +19,10 @@ def recommend(
     created: str = "",
     image: str = "",
 ) -> str:
-    """Make the lists of the champion and of what else serves, and publish them; returns the first version's address.
+    """Make and publish the lists of all versions that serve; returns the address of the first version's lists.
 
-    online: the online store's address, `none` for no publication; empty: as the environment says. version: this one
-    alone. customers: a file that names them; empty: all of the dataset, or those that `batch.active_within` leaves.
+    online: the online store's address; `none`: publish nothing; empty: ENDCAP_ONLINE. version: use only this one.
+    customers: a file that lists customers; empty: all customers of the dataset whom `batch.active_within` allows.
     """
     from endcap.project import Project
     from endcap_components.lifecycle import run_step

@@ -1,4 +1,4 @@
-"""Step five, after the gate: the winner fitted on all data, made into a package."""
+"""Step five, after the gate, fits the winner on all data and writes a package."""
 
 from kfp import dsl
 
@@ -14,7 +14,7 @@ def refit(
     created: str = "",
     image: str = "",
 ) -> str:
-    """Fit the winner on all data for the number of epochs found, and write the package; returns its address."""
+    """Fit the winner on all data for the chosen number of epochs, and write the package; returns its address."""
     from endcap.project import Project
     from endcap_components.lifecycle import run_step
 

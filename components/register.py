@@ -1,4 +1,4 @@
-"""Step six: a package to a version in the registry."""
+"""Step six registers a package as a version."""
 
 from kfp import dsl
 
@@ -16,7 +16,7 @@ def register(
     created: str = "",
     image: str = "",
 ) -> str:
-    """Make a version of the package, approved by the gate or waiting for a person; returns the version."""
+    """Register the package as a version that is approved or waits for approval; returns the version."""
     from endcap.project import Project
     from endcap_components.lifecycle import run_step
 

@@ -1,4 +1,4 @@
-"""The run's last word, whatever happened: printed, and kept in the store for those who wait for it."""
+"""The exit task reports how the run ended: it prints the end and completes the run's document in the store."""
 
 from kfp import dsl
 
@@ -16,9 +16,9 @@ def report(
     logical_date: str = "",
     run: str = "",
 ):
-    """Complete the document `runs/<run>`: how the run ended, which step failed and why, what each step gave.
+    """Complete the document `runs/<run>`: how the run ended, which step failed and why, and each step's result.
 
-    pipeline, recommender, shop, logical_date: what the run was of; its first step knows only part of it.
+    pipeline, recommender, shop, logical_date: what the run was for; its first step knows only part of this.
     """
     from endcap.runs import Fault, end_run, find_current_run, keep_specs
     from endcap.runs.start import Start

@@ -1,4 +1,4 @@
-"""Step three: a dataset to a fitted model that is ready to be judged."""
+"""Step three fits a model on a dataset, ready for evaluation."""
 
 from kfp import dsl
 
@@ -15,7 +15,7 @@ def train(
     created: str = "",
     image: str = "",
 ) -> str:
-    """Find the model's settings where the spec says so, and fit it; goes on where it was; returns its address."""
+    """Search the model's settings if the spec says so, and fit it; returns its address. A retry resumes."""
     from endcap.project import Project
     from endcap_components.lifecycle import run_step
 

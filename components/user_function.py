@@ -44,8 +44,8 @@ def load_function(function: str) -> Callable[..., Any]:
         callee = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         raise UserError(
-            f"{function}: no module {error.name!r} here; the image must have it (pipeline.steps.<step>.image), and on "
-            "a laptop the current folder or the environment",
+            f"{function}: there is no module {error.name!r}. In a cluster the image must have it "
+            "(pipeline.steps.<step>.image), on a laptop the current folder or the Python environment",
             code="step.no-module",
             function=function,
             module=error.name,
@@ -98,8 +98,8 @@ def match_parameters(
     )
     if unfilled:
         raise UserError(
-            f"{function} asks for {', '.join(unfilled)}; at this point of the run there are {', '.join(run_values)}, "
-            f"and of its own arguments {', '.join(arguments) or 'none'}",
+            f"{function} has parameters that nothing fills: {', '.join(unfilled)}. At this point the run offers "
+            f"{', '.join(run_values)}, and the spec's arguments are {', '.join(arguments) or 'none'}",
             code="step.unfilled-parameters",
             function=function,
             parameters=unfilled,
@@ -108,7 +108,8 @@ def match_parameters(
     surplus = sorted(set(arguments) - names)
     if surplus and not takes_all:
         raise UserError(
-            f"{function} has no parameter {', '.join(surplus)}, which the spec's arguments name",
+            f"{function} has no parameter {', '.join(surplus)}. Remove it from the spec's arguments, or add it to the "
+            "function",
             code="step.unknown-arguments",
             function=function,
             arguments=surplus,

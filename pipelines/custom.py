@@ -20,14 +20,14 @@ from endcap_components.custom import custom
 from endcap_components.user_function import load_function, match_parameters
 
 USER_INPUTS = ("store", "registry", "recommender", "shop")
-"""What a user's step is given of the run's parameters; what the steps before it made comes by their names."""
+"""Parameters of the run that a user's step receives, besides the results of earlier steps by their names."""
 
 
 def function_task(name: str, step: StepSpec, run_values: Mapping[str, Any], about: Mapping[str, Any]) -> PipelineTask:
     """Make a task that calls the step's function with the run's values so far."""
     assert step.function is not None
     _check(step.function, run_values, step.arguments)
-    # A component of its own name: KFP names the task by it.
+    # The component has the step's name, because KFP names the task after it.
     component = PythonComponent(
         component_spec=replace(custom.component_spec, name=name), python_func=custom.python_func
     )
@@ -45,7 +45,7 @@ def container_task(name: str, step: StepSpec, run_values: Mapping[str, Any]) -> 
 
 
 def _container(name: str, step: StepSpec, inputs: Mapping[str, type]) -> Any:
-    # KFP sets no environment variable from a parameter; what starts the container does.
+    # KFP cannot set an environment variable from a parameter, so `env` sets it when the container starts.
     variables = [f"ENDCAP_{key.upper()}={{{{$.inputs.parameters['{key}']}}}}" for key in inputs]
     arguments = [
         f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in step.arguments.items()

@@ -1,4 +1,4 @@
-"""The features pipeline: a shop's data to a dataset version, by itself."""
+"""The features pipeline makes a dataset from a shop's data, and nothing else."""
 
 from kfp import dsl
 from kfp.dsl.graph_component import GraphComponent
@@ -12,8 +12,21 @@ from endcap_pipelines.task_chain import TaskChain
 
 
 def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> GraphComponent:
-    """The pipeline with the spec's steps and settings, and the shop's document as default. here: for this machine.
-    run_deadline: see `package`.
+    """Build the pipeline with the spec's steps and settings. The shop's document is its parameter's default.
+
+    Parameters
+    ----------
+    loaded
+        The spec.
+    here
+        Build it for this machine rather than for a cluster.
+    run_deadline
+        Give `pipeline.deadline` to the workflow too.
+
+    Returns
+    -------
+    GraphComponent
+        The pipeline, which KFP compiles or runs.
     """
     documents = resolved(loaded)
     settings = loaded.recommender.pipeline

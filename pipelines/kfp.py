@@ -1,4 +1,4 @@
-"""Runs on Kubeflow Pipelines: a version uploaded, a run created once, and followed to its end."""
+"""Runs on Kubeflow Pipelines: upload a pipeline version, create a run once, and follow it to its end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from endcap_pipelines.task_states import find_task_states, make_end_event
 Json = dict[str, Any]
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 GRACE = timedelta(minutes=1)
-"""How long after the run's deadline its steps may still say that it passed."""
+"""How long after the deadline the steps may still report that it passed."""
 
 
 def connect(
@@ -37,25 +37,30 @@ def connect(
     ca: str | None = None,
     listen: Listen = lambda event: None,
 ) -> KfpServer:
-    """Reach KFP as its own client does: by what is given, its environment variables, in-cluster, or by kubeconfig.
+    """Connect to KFP as its own client does: by the arguments, environment variables, the pod's cluster, or kubeconfig.
 
     Parameters
     ----------
     host, token, cookies, context, ca
         Address, bearer token, header `Cookie`, the kubeconfig's context, file of certificates.
     namespace
-        Where KFP is installed; None: `kubeflow`. Only the ways by kubeconfig and from a pod need it.
+        Where KFP is installed; None: `kubeflow`. Only connections by kubeconfig and from a pod need it.
     user_namespace
-        Of who asks, where KFP serves several users.
+        The user's namespace, if KFP serves several users.
     listen
-        Is told while a KFP that is busy is waited for.
+        Receives an event while this waits for a busy KFP.
+
+    Returns
+    -------
+    KfpServer
+        The server, which has answered once.
 
     Raises
     ------
     UserError
-        KFP is not named, the login fails, or what answers refuses or is not KFP.
+        No KFP is named, the login fails, or the server refuses or is not KFP.
     TransientError
-        Nothing answers, or KFP is busy for longer than it is waited for.
+        Nothing answers, or KFP is busy for too long.
     """
     check_host(host)
     clean(KFP)
@@ -73,14 +78,14 @@ def connect(
             user_namespace=user_namespace,
         )
 
-    # An address where nothing listens is told at once; it is most often a wrong one.
+    # An address where nothing listens fails at once: most often it is wrong.
     client = call_with_retries("reach KFP", reach, listen=listen, unless=("kfp.unreachable",))
     return KfpServer(client, listen, namespace)
 
 
 @dataclass(frozen=True)
 class SubmittedRun:
-    """A run that KFP has taken. page: its address in KFP's pages."""
+    """A run that KFP has accepted. page: its address in KFP's pages."""
 
     id: str
     page: str
@@ -92,17 +97,17 @@ class KfpServer:
     """One KFP, as the command line uses it."""
 
     interval = 2.0
-    """Seconds between two looks at a run."""
+    """Seconds between two requests for a run's state."""
     patience = 900.0
-    """Seconds that a server is waited for that does not answer."""
+    """Seconds to wait for a server that does not answer."""
 
     def __init__(self, client: KfpClient, listen: Listen, installed_in: str | None) -> None:
-        """installed_in: as it was given; a namespace that was meant for the user is named in the error."""
+        """installed_in: the namespace as the user gave it, for an error that finds it meant as the user's own."""
         self._client = client
         self._listen = listen
         self._installed_in = installed_in
         self._accepted = self._followed = False
-        """Whether KFP has let this login do anything, and look at a run."""
+        """Whether KFP has accepted this login for any call, and for reading a run."""
 
     def submit(self, loaded: Loaded, pipeline: str, arguments: Json, *, name: str) -> SubmittedRun:
         """Upload the spec's package unless KFP has this version, and start a run of it in the recommender's experiment.
@@ -188,7 +193,7 @@ class KfpServer:
             if deadline is not None and state.created_at and datetime.now(UTC) > state.created_at + deadline + GRACE:
                 self.end(run)
                 raise EndcapError(
-                    "the run's deadline (pipeline.deadline) has passed, and it was ended",
+                    "the run took longer than its deadline (pipeline.deadline), so it was ended",
                     code="run.deadline-passed",
                     deadline=(state.created_at + deadline).isoformat(timespec="seconds"),
                 )
@@ -203,14 +208,14 @@ class KfpServer:
             except TransientError as error:
                 if time.monotonic() - begun > self.patience:
                     raise EndcapError(
-                        f"{error}; gave up following after {self.patience:.0f} s",
+                        f"{error}. Endcap stopped following the run after {self.patience:.0f} s; the run goes on",
                         code="kfp.silent",
                         run=run,
                         seconds=self.patience,
                         goes_on=True,
                     ) from None
                 if not shown:
-                    listen(RunSilence(f"{error}; the run goes on, asking again for {self.patience:.0f} s"))
+                    listen(RunSilence(f"{error}; the run goes on, and Endcap asks again for {self.patience:.0f} s"))
                 shown = True
             except NotFoundError:
                 raise
@@ -229,7 +234,7 @@ class KfpServer:
             return error
         if error.code in LOGIN_CODES:
             return EndcapError(
-                f"the login to KFP has run out while the run was followed: {error}",
+                f"the login to KFP expired while Endcap followed the run, which goes on: {error}",
                 code="kfp.token-expired",
                 run=run,
                 reason=str(error),
@@ -248,9 +253,9 @@ class KfpServer:
         if before not in (None, INSTALLED_IN):
             name, confused = str(before), f" (--kfp-namespace {before} says where KFP is installed)"
         raise UserError(
-            "this KFP serves several users, each in a namespace, and yours is not said: give --kfp-user-namespace "
-            f"{name}, KFP_USER_NAMESPACE, or kfp.user_namespace in environments.yaml{confused}. KFP does not tell "
-            "which there are; the menu of Kubeflow's pages lists yours",
+            "this KFP serves several users, each in a namespace of their own. Name yours by --kfp-user-namespace "
+            f"{name}, KFP_USER_NAMESPACE, or kfp.user_namespace in environments.yaml{confused}. KFP does not list the "
+            "namespaces; the menu of Kubeflow's pages shows yours",
             code="kfp.no-user-namespace",
             namespace=before,
         )
@@ -261,12 +266,12 @@ def _check_end(
 ) -> None:
     """Raise EndcapError unless the run ended well."""
     if run.state == "CANCELED":
-        raise EndcapError("the run was ended by somebody (canceled)", code="run.canceled", run=run.run_id)
+        raise EndcapError("someone ended the run (canceled)", code="run.canceled", run=run.run_id)
     if run.state != "FAILED":
         return
     record = read_run()  # it knows of failures that KFP's list of tasks does not show
     fault = record.fault if record else None
     if not failure_reported and record and record.failed_step and fault:
         listen(StepFailure(record.failed_step, fault))
-    message = (run.error.message if run.error else "") or (fault.message if fault else "KFP tells no cause")
+    message = (run.error.message if run.error else "") or (fault.message if fault else "KFP gives no cause")
     raise EndcapError(f"the run failed: {message}", code="kfp.run-failed", run=run.run_id)

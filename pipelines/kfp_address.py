@@ -17,8 +17,8 @@ def check_host(host: str | None) -> None:
         raise _malformed(f"found {error}") from None
     if "@" in parts.netloc:
         raise UserError(
-            "--kfp-host: a user or a password in it would be shown in each link to a run; give the address without it, "
-            "and a token by KFP_EXISTING_TOKEN (--kfp-token)",
+            "--kfp-host: the address has a user or a password, which each link to a run would show. Give the address "
+            "without them, and give a token by KFP_EXISTING_TOKEN (--kfp-token)",
             code="kfp.password-shown",
             option="--kfp-host",
             variable="KFP_EXISTING_TOKEN",

@@ -67,7 +67,7 @@ def call_kfp(what: str, call: Callable[..., _Answer], *arguments: Any, **named: 
         raise _silence(what, error) from None
     except ValueError as error:  # of kfp's client, which has read the answer
         raise UserError(
-            f"cannot {what}: KFP's client does not understand the answer: {error}",
+            f"cannot {what}: KFP's client cannot read the answer: {error}",
             code="kfp.not-understood",
             doing=what,
             reason=str(error),
@@ -115,27 +115,29 @@ def _refusal(what: str, error: kfp_server_api.ApiException) -> EndcapError:
     if error.status == 401:
         remedy = RENEW
         if "User identity is empty" in reason:
-            remedy += "; a KFP of several users is reached by --kfp-host, since the API server's proxy drops tokens"
-        return UserError(f"cannot {what}: KFP answered 401 ({reason}); {remedy}", code="kfp.forbidden", **fields)
+            remedy += "; with several users, reach KFP by --kfp-host, because the API server's proxy drops tokens"
+        return UserError(
+            f"cannot {what}: KFP answered 401 ({reason}). To mend it: {remedy}", code="kfp.forbidden", **fields
+        )
     if error.status == 403:
         remedy = f"name a namespace that you may work in by --kfp-user-namespace, or {RENEW}"
         if "services/proxy" in reason:  # the API server's words, before KFP
-            remedy = "the way by kubeconfig needs that right in KFP's namespace; --kfp-host names another way"
+            remedy = "ask for that right in KFP's namespace, which a connection by kubeconfig needs, or use --kfp-host"
         return UserError(
-            f"cannot {what}: KFP answered 403 ({reason}); {remedy}",
+            f"cannot {what}: KFP answered 403 ({reason}). To mend it: {remedy}",
             code="kfp.forbidden",
             **fields,
         )
     if error.status == 404:
         return NotFoundError(
-            f"cannot {what}: KFP answered 404 ({reason}); check --kfp-host, --kfp-namespace (where KFP is installed) "
+            f"cannot {what}: KFP answered 404 ({reason}). Check --kfp-host, --kfp-namespace (where KFP is installed) "
             "and the name",
             code="kfp.not-found",
             **fields,
         )
     if error.status == 409:
         return NameTakenError(
-            f"cannot {what}: KFP has one of this name already ({reason})", code="kfp.name-taken", **fields
+            f"cannot {what}: KFP already has one of this name ({reason})", code="kfp.name-taken", **fields
         )
     if error.status in (0, None, 408, 429) or error.status >= 500:
         return TransientError(
@@ -149,14 +151,14 @@ def _page(what: str, page: UnexpectedPageError) -> EndcapError:
     fields = {"doing": what, "status": page.status, "title": page.title}
     if page.login:
         return UserError(
-            f"cannot {what}: a login page{titled} came in place of KFP's answer; {RENEW}, or the cookies of a "
+            f"cannot {what}: a login page{titled} came instead of KFP's answer. {RENEW}, or give the cookies of a "
             "browser that is logged in (KFP_COOKIES)",
             code="kfp.login-page",
             **fields,
         )
     return UserError(
-        f"cannot {what}: what answers is not KFP's API, but a page{titled}; correct --kfp-host (of Kubeflow: "
-        "https://HOST/pipeline)",
+        f"cannot {what}: the server answers with a page{titled}, so it is not KFP's API. Correct --kfp-host "
+        "(with Kubeflow: https://HOST/pipeline)",
         code="kfp.not-kfp",
         **fields,
     )
@@ -168,14 +170,16 @@ def _silence(what: str, error: Exception) -> EndcapError:
     fields = {"doing": what, "cause": str(cause)}
     if (no_tls := tls_trouble(error)) is not None:
         if any(isinstance(below, ssl.SSLCertVerificationError) for below in causes(error)):
-            remedy = "name the authority's certificates by --kfp-ca (KFP_CA), or the host as its certificate does"
+            remedy = "name the authority's certificates by --kfp-ca (KFP_CA), or use the host name in KFP's certificate"
         else:
-            remedy = "does it speak TLS? An address without begins with http://"
+            remedy = "if KFP does not use TLS, begin the address with http://"
         return UserError(
-            f"cannot {what}: no safe connection to KFP ({no_tls}); {remedy}", code="kfp.certificate", **fields
+            f"cannot {what}: no trusted connection to KFP ({no_tls}). To mend it: {remedy}",
+            code="kfp.certificate",
+            **fields,
         )
     return TransientError(
-        f"cannot {what}: KFP does not answer ({cause}); is --kfp-host right, and does it run?",
+        f"cannot {what}: KFP does not answer ({cause}). Check --kfp-host, and whether KFP runs",
         code="kfp.unreachable",
         **fields,
     )

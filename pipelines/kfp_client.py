@@ -112,7 +112,7 @@ class KfpClient(kfp_client.Client):  # type: ignore[misc]
             self._context_setting.setdefault("namespace", "")
         except (OSError, ValueError, AttributeError) as error:
             raise UserError(
-                f"{self._LOCAL_KFP_CONTEXT} cannot be read: {error}; correct or delete it",
+                f"{self._LOCAL_KFP_CONTEXT} cannot be read: {error}. Correct or delete the file",
                 code="kfp.settings-unusable",
                 path=self._LOCAL_KFP_CONTEXT,
                 reason=str(error),

@@ -46,12 +46,27 @@ def run(
     *,
     start: Start | None = None,
 ) -> None:
-    """Run a spec's pipeline; `listen` gets each step's events as they come, and `Absent` for the steps that cannot run
-    here, which are containers.
+    """Run a spec's pipeline on this machine.
 
-    `folder` gets a log a step, `kfp.log` with what KFP itself prints, and KFP's own files; its name is the run's.
-    start: who starts the run, and why, for its record; None: this process's user. Raises EndcapError where the run
-    ends before its end; the failed step's event has told the cause, if the step could still speak.
+    Parameters
+    ----------
+    loaded
+        The spec.
+    pipeline
+        The pipeline's name.
+    arguments
+        The pipeline's parameters.
+    folder
+        Receives a log for each step, KFP's own output (`kfp.log`) and KFP's files. Its name is the run's id.
+    listen
+        Receives each step's events as they come, and `StepAbsence` for a container, which cannot run here.
+    start
+        Who starts the run, and why, for the run's record; None: this process's user.
+
+    Raises
+    ------
+    EndcapError
+        The run stopped early. The failed step's event has the cause, if the step could still report it.
     """
     from kfp import local
 
@@ -83,10 +98,10 @@ def run(
 
 
 def _without_secrets(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The pipeline's arguments without addresses that may hold credentials, and the variables that bring these.
+    """Split the arguments into those without credentials, and environment variables for addresses that may hold some.
 
     The runner starts each step with its arguments on the command line, which every user of the machine may read. The
-    registry's variable is set in any case: empty, it says that the store's own is meant, whatever this process has.
+    registry's variable is always set: an empty one means the store's own registry, even if this process has another.
     """
     variables = {REGISTRY: arguments["registry"]} if "registry" in arguments else {}
     if arguments.get("online"):
@@ -97,8 +112,7 @@ def _without_secrets(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[st
 
 @contextlib.contextmanager
 def _recorded(store_url: str, run: str, steps: Sequence[str], start: Start, specs: dict[str, Any]) -> Iterator[None]:
-    """The run's document, written before the first step. The report completes it; where that could not, it is
-    completed here."""
+    """Write the run's document before the first step, and complete it if the report step could not."""
     store = open_store(store_url)
     keep_specs(store, specs)
     begin_run(store, run, start, here=True)
@@ -116,12 +130,12 @@ def _recorded(store_url: str, run: str, steps: Sequence[str], start: Start, spec
 
 
 class _Splitter(io.TextIOBase):
-    """Marked lines to a listener, all others to a file."""
+    """Send marked lines to a listener, and all other lines to a file."""
 
-    def __init__(self, listen: Callable[[RunEvent], None], rest: io.TextIOBase) -> None:
+    def __init__(self, listen: Callable[[RunEvent], None], log: io.TextIOBase) -> None:
         self._listen = listen
-        self._rest = rest
-        self._shown = sys.stdout
+        self._log = log
+        self._stdout = sys.stdout
         self._line = ""
 
     def write(self, text: str) -> int:
@@ -129,19 +143,19 @@ class _Splitter(io.TextIOBase):
         *lines, self._line = self._line.split("\n")
         for line in lines:
             if line.lstrip().startswith(MARK):
-                with contextlib.redirect_stdout(self._shown):
+                with contextlib.redirect_stdout(self._stdout):
                     self._listen(parse_event(json.loads(line.lstrip().removeprefix(MARK))))
             else:
-                self._rest.write(line + "\n")
+                self._log.write(line + "\n")
         return len(text)
 
     def flush(self) -> None:
-        self._rest.flush()
+        self._log.flush()
 
 
 @contextlib.contextmanager
 def _quiet_logging() -> Iterator[None]:
-    """KFP resets the root logger's level around each task; give back what was there."""
+    """Restore the root logger's level, which KFP resets around each task."""
     level = logging.getLogger().level
     try:
         yield

@@ -1,4 +1,4 @@
-"""A pipeline as a package that KFP takes."""
+"""Compile a pipeline to a package for KFP."""
 
 from __future__ import annotations
 
@@ -14,14 +14,25 @@ from endcap.spec.kubernetes import Pipeline
 from endcap.spec.load import Loaded
 
 MARGIN = timedelta(minutes=5)
-"""How much later than the steps themselves the workflow ends a run: the report comes first."""
+"""How long the workflow waits after the steps' deadline before it ends a run, so that the report can finish."""
 
 
 def package(pipeline: str, loaded: Loaded, *, run_deadline: bool = False) -> str:
     """Compile a pipeline to the YAML of a package. The spec's documents are the defaults of its parameters.
 
-    run_deadline: give `pipeline.deadline` to the workflow too. KFP before 2.17 silently drops every setting of pods
-    of such a package.
+    Parameters
+    ----------
+    pipeline
+        The pipeline's name.
+    loaded
+        The spec.
+    run_deadline
+        Give `pipeline.deadline` to the workflow too. KFP before 2.17 silently drops all pod settings of such a package.
+
+    Returns
+    -------
+    str
+        The YAML text.
     """
     definition = entry_points(group="endcap.pipelines")[pipeline].load()(loaded, run_deadline=run_deadline)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""The recommend pipeline: every customer's list by the versions that serve, independent of training."""
+"""The recommend pipeline makes every customer's list by the versions that serve, independently of training."""
 
 from kfp import dsl
 from kfp.dsl.graph_component import GraphComponent
@@ -12,8 +12,21 @@ from endcap_pipelines.task_chain import TaskChain
 
 
 def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> GraphComponent:
-    """The pipeline with the spec's steps and settings, and its documents as defaults. here: for this machine.
-    run_deadline: see `package`.
+    """Build the pipeline with the spec's steps and settings. The spec's documents are its parameters' defaults.
+
+    Parameters
+    ----------
+    loaded
+        The spec.
+    here
+        Build it for this machine rather than for a cluster.
+    run_deadline
+        Give `pipeline.deadline` to the workflow too.
+
+    Returns
+    -------
+    GraphComponent
+        The pipeline, which KFP compiles or runs.
     """
     documents = resolved(loaded)
     settings = loaded.recommender.pipeline
@@ -35,9 +48,9 @@ def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> 
         trigger: str = "",
         image: str = settings.image or IMAGE,
     ):
-        """Parameters as in the training pipeline, and: online: the online store's address, `none` for no publication;
-        empty: the environment's ENDCAP_ONLINE. version: this registered version alone; empty: the champion, and what
-        else serves. customers: the address of a file that names them; empty: all.
+        """The parameters of the training pipeline, and three more. online: the online store's address; `none`: publish
+        nothing; empty: ENDCAP_ONLINE. version: the only registered version to use; empty: the champion and the other
+        versions that serve. customers: the address of a file that lists customers; empty: all customers.
         """
         arguments = {
             "recommender": recommender,

@@ -12,8 +12,21 @@ from endcap_pipelines.task_chain import TaskChain
 
 
 def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> GraphComponent:
-    """The pipeline with the spec's steps and settings, and its documents as defaults. here: for this machine.
-    run_deadline: see `package`.
+    """Build the pipeline with the spec's steps and settings. The spec's documents are its parameters' defaults.
+
+    Parameters
+    ----------
+    loaded
+        The spec.
+    here
+        Build it for this machine rather than for a cluster.
+    run_deadline
+        Give `pipeline.deadline` to the workflow too.
+
+    Returns
+    -------
+    GraphComponent
+        The pipeline, which KFP compiles or runs.
     """
     documents = resolved(loaded)
     settings = loaded.recommender.pipeline
@@ -33,11 +46,11 @@ def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> 
         trigger: str = "",
         image: str = settings.image or IMAGE,
     ):
-        """recommender, shop: the resolved specs (`endcap spec show --json`). store: where artifacts lie. registry:
-        MLflow's address; empty: ENDCAP_REGISTRY's, else a data base in the store. logical_date: ISO; only events
-        before it count; empty: all there are. namespace: where the model is served; empty: only the state that serving
-        should have is written. trigger: who started the run, how and why, for its record. image: the image of every
-        step that names no other.
+        """recommender, shop: the resolved specs (`endcap spec show --json`). store: the address of the store for
+        artifacts. registry: MLflow's address; empty: ENDCAP_REGISTRY, else a database in the store. logical_date: an
+        ISO date; only events before it count; empty: all events. namespace: the namespace that serves the model; empty:
+        the run only writes the desired state. trigger: who started the run, how and why, for the run's record. image:
+        the image of every step that names no other.
         """
         arguments = {
             "recommender": recommender,
@@ -54,7 +67,7 @@ def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> 
             chain.add("features")
             chain.add("train")
             evaluate = chain.add("evaluate")
-            # A string decides: KFP's conditions on numbers are silently false where types differ.
+            # The condition compares strings: KFP's conditions on numbers are silently false if types differ.
             with dsl.If(evaluate.outputs["Output"] == "passed", name="gate-passed"):
                 chain.add("refit")
                 chain.add("register")

@@ -1,4 +1,4 @@
-"""What `endcap deploy` and `endcap undeploy` take alike: of whom, in which cluster, and how."""
+"""The options that `endcap deploy` and `endcap undeploy` share."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ _OPTIONS = (
         cls=PlaceOption,
         place="serving_namespace",
         default="",
-        help="Serve in this namespace of a cluster.",
+        help="The namespace of the cluster that serves.",
     ),
-    click.option("--kubeconfig", type=click.Path(), help="Of the cluster [default: as kubectl's, then the pod's own]."),
+    click.option(
+        "--kubeconfig",
+        type=click.Path(),
+        help="A kubeconfig file [default: kubectl's, then the pod's service account].",
+    ),
     click.option(
         "--context",
         cls=PlaceOption,
@@ -30,13 +34,15 @@ _OPTIONS = (
 
 
 _CHANGE = (
-    click.option("--dry-run", is_flag=True, help="Print what would change in the cluster; change nothing, nowhere."),
-    click.option("--wait/--no-wait", default=True, show_default=True, help="Until the cluster has followed."),
+    click.option("--dry-run", is_flag=True, help="Print what would change in the cluster, and change nothing."),
+    click.option(
+        "--wait/--no-wait", default=True, show_default=True, help="Wait until the cluster has made the change."
+    ),
 )
 
 
 def _name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    """The recommender that is meant: by its name, or by its spec's file."""
+    """Read the recommender's name, which the user gives directly or by the spec's file."""
     if not value.endswith((".yaml", ".yml")):
         return value
     from endcap.spec.find import find_spec
@@ -49,17 +55,17 @@ _RECOMMENDER = click.argument("recommender", shell_complete=complete_recommender
 
 
 def change_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """All that both commands take; a script may give both the same."""
+    """Add the options that both commands share, so that a script can give both the same ones."""
     for option in (json_option, registry_option, store_option, place_env_option, *reversed(_CHANGE)):
         command = option(command)
     return _RECOMMENDER(cluster_options(command))
 
 
 def check_dry_run(namespace: str) -> None:
-    """Raise UserError where there is no cluster to compare with."""
+    """Raise UserError if no namespace of a cluster is named to compare with."""
     if not namespace:
         raise UserError(
-            "--dry-run compares with a cluster: say which --namespace",
+            "--dry-run compares with a cluster. Name the namespace by --namespace",
             code="cli.option-missing",
             options=["--namespace"],
         )

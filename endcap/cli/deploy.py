@@ -36,14 +36,18 @@ if TYPE_CHECKING:
     help="Serve this registered version: the champion to everyone, another as the canary.",
 )
 @click.option("--share", type=click.FloatRange(0.0, 1.0), help="Give the canary this share of the shoppers, 0 to 1.")
-@click.option("--shadow", help="Copy requests to this registered version, whose answers nobody sees; none: no more.")
+@click.option(
+    "--shadow", help="Copy requests to this registered version, whose answers nobody sees. `none` ends the shadow."
+)
 @click.option(
     "--shadow-share",
     type=click.FloatRange(0.0, 1.0, min_open=True),
-    help="The share of the requests that the shadow gets, 0 to 1; a tenth where nothing says otherwise.",
+    help="The share of the requests that the shadow gets, above 0 to 1. A new shadow gets 0.1 by default.",
 )
-@click.option("--force", is_flag=True, help="Take fields back that others changed in the cluster.")
-@click.option("--render", type=click.Path(path_type=Path), help="Write manifests for kubectl apply -k here.")
+@click.option("--force", is_flag=True, help="Overwrite fields that others changed in the cluster.")
+@click.option(
+    "--render", type=click.Path(path_type=Path), help="Write manifests for `kubectl apply -k` into this folder."
+)
 @change_options
 def command(
     recommender: str,
@@ -64,13 +68,13 @@ def command(
 ) -> None:
     """Show the desired state of RECOMMENDER (a name, or a spec's file), or change it; `endcap serve` follows.
 
-    With --namespace the cluster is made to serve it, and what it then really does is read back: its InferenceService
-    is created or patched, step by step. Without --version, --share and --shadow the state stays as it is.
+    With --namespace, the command creates or patches the InferenceService step by step, and then reads back what the
+    cluster really serves. Without --version, --share and --shadow the desired state does not change.
     """
     store = existing_store(store_url)
     if dry_run:
         check_dry_run(namespace)
-        # Steps of the state are tried on a copy of the document.
+        # The changes are tried on a copy of the document.
         store = make_dry_run_store(store)
     if version is not None:
         _deploy_version(recommender, version, store, registry)
@@ -94,11 +98,11 @@ def command(
 
 
 def _shadow(name: str, version: str | None, share: float | None, store: Store, registry: str) -> Deployment:
-    """Give requests to a shadow, to another share of them, or to none any more."""
+    """Set the shadow, change its share, or end it."""
     if version == "none":
         if share is not None:
             raise UserError(
-                "--shadow none ends the shadow: there is no --shadow-share to give",
+                "--shadow none ends the shadow, so it does not go with --shadow-share. Leave one of them out",
                 code="cli.option-not-here",
                 options=["--shadow-share"],
             )
@@ -108,7 +112,7 @@ def _shadow(name: str, version: str | None, share: float | None, store: Store, r
     candidate = existing_registry(registry, store).version(name, version)
     if candidate.state == "rejected":
         raise UserError(
-            f"version {version} was rejected by {candidate.by} ({candidate.why}); nobody needs its answers",
+            f"version {version} was rejected by {candidate.by} ({candidate.why}), so it cannot be a shadow",
             code="cli.version-rejected",
             recommender=name,
             version=version,
@@ -128,7 +132,7 @@ def _to_cluster(
     force: bool,
     wait: bool,
 ) -> str:
-    """What the cluster does now, or would do."""
+    """Have the cluster serve the state. Returns what the cluster does now; with `dry_run`: what it would do."""
     from endcap.cluster import connect
     from endcap.deploy.reconcile import preview_next_transition, reconcile
 
@@ -147,7 +151,7 @@ def _to_cluster(
 
 
 def _spec(state: Deployment, store: Store) -> Recommender:
-    """How it is served is what the newest of its versions says: its spec lies in its package."""
+    """Read the spec from the package of the newest version: it says how the recommender is served."""
     return _spec_of((state.canary or state.stable).package, store)
 
 
@@ -172,11 +176,12 @@ def _render(state: Deployment, store: Store, folder: Path) -> str:
 
 
 def _deploy_version(recommender: str, version: str, store: Store, registry: str) -> None:
-    """Deploy with the spec that the version was made by."""
+    """Deploy a version with the spec in its package."""
     registered = existing_registry(registry, store).version(recommender, version)
     if registered.state == "pending":
         raise UserError(
-            f"version {version} waits for a person: endcap registry approve {recommender} {version} --why …",
+            f"version {version} waits for approval. Approve it: "
+            f"endcap registry approve {recommender} {version} --why …",
             code="cli.version-pending",
             recommender=recommender,
             version=version,

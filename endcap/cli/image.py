@@ -26,14 +26,18 @@ _REFERENCE = re.compile(r"[a-z0-9][a-z0-9._:/-]*:[A-Za-z0-9_][A-Za-z0-9._-]{0,12
     help="A package, a .py file, or a folder of these. Repeatable.",
 )
 @click.option(
-    "--requirements", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="More packages, as pip reads."
+    "--requirements",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with more packages, as pip reads it.",
 )
-@click.option("--tag", required=True, metavar="REPOSITORY:TAG", help="What the image is called.")
-@click.option("--base", default=f"endcap:{__version__}", show_default=True, help="Endcap's image, as you call it.")
-@click.option("--push", "pushed", is_flag=True, help="Push it, and print its digest.")
-@click.option("--engine", type=click.Choice(list(PROBES)), help="What builds [default: the first that works].")
-@click.option("--context", type=click.Path(path_type=Path), help="Keep the build's folder here, a new one.")
-@click.option("--print", "printed", is_flag=True, help="Build nothing; print the Dockerfile.")
+@click.option("--tag", required=True, metavar="REPOSITORY:TAG", help="The name of the new image.")
+@click.option(
+    "--base", default=f"endcap:{__version__}", show_default=True, help="The name of Endcap's image in your registry."
+)
+@click.option("--push", "pushed", is_flag=True, help="Push the image, and print its digest.")
+@click.option("--engine", type=click.Choice(list(PROBES)), help="The container engine [default: the first that works].")
+@click.option("--context", type=click.Path(path_type=Path), help="Keep the build context in this new folder.")
+@click.option("--print", "printed", is_flag=True, help="Print the Dockerfile, and build nothing.")
 def command(
     code: tuple[Path, ...],
     requirements: Path | None,
@@ -46,8 +50,8 @@ def command(
 ) -> None:
     """Build an image FROM Endcap's with your own code (a model class, a step) and packages.
 
-    Its modules can be imported in every pod that runs it. Name it by its digest in the recommender's spec, so that the
-    lineage of every version says exactly what made it.
+    Every pod that runs the image can import your modules. Name the image by its digest in the recommender's spec: then
+    the lineage of every version says exactly which code made it.
     """
     _check(code, requirements, tag)
     with _folder(context) as folder:
@@ -62,7 +66,7 @@ def command(
         return
     reference = push(name, tag)
     click.echo(
-        "pushed; name it in the spec: pipeline.image, and serving.kubernetes.image where the predictor needs it",
+        "pushed; name it in the spec: pipeline.image, and serving.kubernetes.image if the predictor needs it",
         err=True,
     )
     click.echo(reference)
@@ -70,7 +74,9 @@ def command(
 
 def _check(code: tuple[Path, ...], requirements: Path | None, tag: str) -> None:
     if not code and requirements is None:
-        raise UserError("nothing to add: give --code, --requirements or both", code="cli.nothing-to-add")
+        raise UserError(
+            "there is nothing to add to the image. Give --code, --requirements or both", code="cli.nothing-to-add"
+        )
     if not _REFERENCE.fullmatch(tag) or "/" in tag.rpartition(":")[2]:
         raise UserError(
             f"--tag: found {tag!r}; allowed: REPOSITORY:TAG, such as registry.example.com/team/shop:1",
@@ -81,12 +87,14 @@ def _check(code: tuple[Path, ...], requirements: Path | None, tag: str) -> None:
 
 @contextlib.contextmanager
 def _folder(kept: Path | None) -> Iterator[Path]:
-    """An empty folder; the one that is to be kept must not be there yet."""
+    """Make an empty folder: the one that the user names, which must not exist yet, or a temporary one."""
     if kept is None:
         with tempfile.TemporaryDirectory(prefix="endcap-image-") as name:
             yield Path(name)
         return
     if kept.exists():
-        raise UserError(f"--context {kept}: it exists; name a new folder", code="cli.folder-exists", folder=str(kept))
+        raise UserError(
+            f"--context {kept}: the folder exists already. Name a new one", code="cli.folder-exists", folder=str(kept)
+        )
     kept.mkdir(parents=True)
     yield kept

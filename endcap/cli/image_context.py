@@ -1,7 +1,7 @@
 """The build context of a user's own image: their code and packages on top of Endcap's image.
 
-In the image modules are found in /opt/endcap-user, and packages stand beside Endcap's own, whose versions stay as they
-are: one lock file determines both images.
+In the image the user's modules are in /opt/endcap-user. The user's packages are beside Endcap's own, whose versions do
+not change: one lock file determines both images.
 """
 
 from __future__ import annotations
@@ -19,15 +19,33 @@ _LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info", "node_modu
 _TAKEN = """\
 import importlib.util, sys
 taken = [name for name in sys.argv[1:] if importlib.util.find_spec(name)]
-sys.exit(f"in Endcap's image these names are taken: {', '.join(taken)}; give your modules others" if taken else 0)
+sys.exit(f"in Endcap's image these names are taken: {', '.join(taken)}; rename your modules" if taken else 0)
 """
 
 
 def write_context(folder: Path, base: str, code: Sequence[Path], requirements: Path | None) -> str:
-    """Fill an empty folder with what an engine builds from; returns the Dockerfile's text.
+    """Write the build context into an empty folder.
 
-    code: packages (folders with `__init__.py`), modules (`.py` files), or folders of both. Raises UserError where
-    there is nothing that could be imported.
+    Parameters
+    ----------
+    folder
+        The empty folder.
+    base
+        The image to build on.
+    code
+        Packages (folders with `__init__.py`), modules (`.py` files), or folders of both.
+    requirements
+        A file with more packages, as pip reads it.
+
+    Returns
+    -------
+    str
+        The Dockerfile's text.
+
+    Raises
+    ------
+    UserError
+        A path has no modules, two modules have one name, or the requirements name other files.
     """
     modules: dict[str, Path] = {}
     for path in code:
@@ -52,7 +70,7 @@ def write_context(folder: Path, base: str, code: Sequence[Path], requirements: P
 
 
 def dockerfile(base: str, modules: Sequence[str], *, packages: bool) -> str:
-    """What makes the image. modules: the names that it must be able to import."""
+    """Make the Dockerfile's text. modules: the names that the image must not have yet, and can import afterwards."""
     lines = ["# Written by `endcap image`.", f"FROM {base}", "USER 0:0"]
     if packages:
         lines += [
@@ -73,7 +91,7 @@ def dockerfile(base: str, modules: Sequence[str], *, packages: bool) -> str:
 
 
 def _modules(path: Path) -> list[Path]:
-    """The packages and modules that a path names or holds."""
+    """List the packages and modules that a path names or holds."""
     path = path.resolve()
     if path.is_file() or (path / "__init__.py").is_file():
         modules = [path]
@@ -97,7 +115,7 @@ def _modules(path: Path) -> list[Path]:
 
 
 def _requirements(file: Path) -> str:
-    """The file's text. Raises UserError where it names other files, which an engine would not find."""
+    """Read the file. Raises UserError if it names other files, which the engine would not find."""
     try:
         text = read_bytes(file).decode()
     except (OSError, ValueError) as error:
@@ -109,7 +127,7 @@ def _requirements(file: Path) -> str:
         if re.match(r"\s*(-r|--requirement|-c|--constraint|-e|--editable|\.{0,2}/|file:)", line):
             raise UserError(
                 f"{file}, line {number}: found {line.strip()!r}; allowed: packages by name, and options such as "
-                "--index-url: put other files' lines here, and your own code into --code",
+                "--index-url. Copy the lines of other files into this one, and give your own code by --code",
                 code="cli.requirement-not-a-package",
                 file=str(file),
                 line=number,

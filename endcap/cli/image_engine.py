@@ -1,4 +1,4 @@
-"""The container engines that a machine may have, as `endcap image` needs them: to build, to push, to tell a digest."""
+"""The container engines that a machine may have, as `endcap image` uses them to build, to push and to read a digest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from endcap.errors import EndcapError, UserError
 
-# What answers only where the engine works: docker's client alone builds nothing.
+# Each command succeeds only if the engine works: docker's client alone cannot build.
 PROBES = {
     "docker": ["docker", "version", "--format", "{{.Server.Version}}"],
     "podman": ["podman", "version"],
@@ -34,15 +34,15 @@ def find_engine(engine: str | None = None) -> str:
     raise UserError(
         "no container engine works here:\n"
         + "\n".join(f"  {line}" for line in replies)
-        + "\ninstall or start one of docker, podman and buildah; or take the build elsewhere: --print writes its "
-        "Dockerfile, --context keeps the folder that it is built from",
+        + "\ninstall or start docker, podman or buildah. Or build on another machine: --print writes the Dockerfile, "
+        "--context keeps the build context",
         code="cli.no-container-engine",
         tried=replies,
     )
 
 
 def build(engine: str, context: Path, tag: str) -> None:
-    """Build the context's Dockerfile. What the engine prints goes to standard error."""
+    """Build the context's Dockerfile. The engine's output goes to standard error."""
     _run(engine, "build", "--tag", tag, "--file", str(context / "Dockerfile"), str(context))
 
 
@@ -54,11 +54,11 @@ def push(engine: str, tag: str) -> str:
         shown = _output(engine, "image", "inspect", "--format", "{{json .RepoDigests}}", tag)
         for known in json.loads(shown):
             name, _, digest = known.partition("@")
-            # Docker leaves out what its own hub's names begin with.
+            # Docker leaves out its own hub's prefix.
             if repository.removeprefix("docker.io/").removeprefix("library/") == name:
                 return f"{repository}@{digest}"
         raise EndcapError(
-            f"{tag} is pushed, but docker tells no digest of {repository}, only {shown}",
+            f"{tag} is pushed, but docker does not give its digest in {repository}, only {shown}",
             code="cli.no-digest",
             image=tag,
         )

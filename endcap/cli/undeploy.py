@@ -1,4 +1,4 @@
-"""endcap undeploy: serve a recommender no more."""
+"""endcap undeploy: stop serving a recommender."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def command(
     registry: str,
     as_json: bool,
 ) -> None:
-    """Serve RECOMMENDER (a name, or a spec's file) no more: with --namespace in the cluster, else on this machine.
+    """Stop serving RECOMMENDER (a name, or a spec's file): with --namespace in the cluster, else on this machine.
 
-    With --namespace its InferenceServices and HTTPRoute are deleted, if Endcap made them, and nothing else; the desired
-    state stays, so that `endcap deploy` brings them back. Without, the desired state is forgotten. Versions and
-    packages stay, so the registry is not asked.
+    With --namespace, the command deletes the InferenceServices and the HTTPRoute that Endcap made, and nothing else.
+    The desired state stays, so `endcap deploy` creates them again. Without --namespace, the command deletes the desired
+    state. Versions and packages stay in both cases.
     """
     if dry_run:
         check_dry_run(namespace)
@@ -38,7 +38,7 @@ def command(
     if as_json:
         print_json({"recommender": recommender, "forgotten": True})
         return
-    click.echo(f"{recommender} has no desired state any more")
+    click.echo(f"{recommender} no longer has a desired state")
 
 
 def _from_cluster(
@@ -49,12 +49,12 @@ def _from_cluster(
 
     cluster = connect(*where)
     if dry_run:
-        gone = [describe_object(kind, thing) for kind, thing in find_objects(recommender, cluster, namespace)]
+        objects = [describe_object(kind, thing) for kind, thing in find_objects(recommender, cluster, namespace)]
     else:
-        gone = delete_objects(recommender, cluster, namespace, wait=wait)
+        objects = delete_objects(recommender, cluster, namespace, wait=wait)
     if as_json:
-        what = {"would_delete": gone} if dry_run else {"deleted": gone}
-        print_json({"recommender": recommender, "namespace": namespace, **what})
+        result = {"would_delete" if dry_run else "deleted": objects}
+        print_json({"recommender": recommender, "namespace": namespace, **result})
         return
     does = "would delete" if dry_run else "deleted"
-    click.echo(f"{does} {', '.join(gone)}" if gone else f"nothing of {recommender} is in namespace {namespace}")
+    click.echo(f"{does} {', '.join(objects)}" if objects else f"nothing of {recommender} is in namespace {namespace}")

@@ -97,7 +97,7 @@ class ApiResponse:
 
     @property
     def message(self) -> str:
-        # A login or a proxy before the cluster answers with a whole page.
+        # A login page or a proxy in front of the cluster answers with a whole page.
         body = page_title(self.body) if page_title(self.body) is not None else self.body
         return str(self.status_object.get("message") or body or f"status {self.status}").strip()
 
@@ -110,8 +110,8 @@ def translate_refusal(response: ApiResponse, call: ApiCall) -> ClusterError:
     """Make the error that a refusal means."""
     if response.status == 401:
         return ForbiddenError(
-            f"the API server does not know who asks ({response.message}): the token or certificate of the kubeconfig "
-            "may have run out; log in again",
+            f"the API server does not accept this login ({response.message}). The token or certificate in the "
+            "kubeconfig may have expired. Log in again",
             code="cluster.unauthenticated",
             reason=response.message,
         )
@@ -133,10 +133,10 @@ def translate_refusal(response: ApiResponse, call: ApiCall) -> ClusterError:
 
 
 def no_tls_error(reason: str, host: str) -> ClusterError:
-    """No connection can be made that one could trust."""
+    """Make the error of a TLS connection that fails."""
     return ClusterError(
-        f"no TLS with the API server at {host} ({reason}): correct certificate-authority and server in the kubeconfig, "
-        "or fetch it anew from whoever runs the cluster",
+        f"no TLS connection to the API server at {host} ({reason}). Correct certificate-authority and server in the "
+        "kubeconfig, or get a new kubeconfig from the cluster's administrators",
         code="cluster.no-tls",
         host=host,
         reason=reason,
@@ -144,11 +144,11 @@ def no_tls_error(reason: str, host: str) -> ClusterError:
 
 
 def no_api_error(body: str, host: str) -> ClusterError:
-    """What answers is something else, such as a login page before the cluster."""
+    """Make the error of an answer that is no JSON, such as a login page in front of the cluster."""
     title = page_title(body)
     return ClusterError(
-        f"what answers at {host} is no API server ({title or body[:100]}): log in again, or correct server in the "
-        "kubeconfig",
+        f"the server at {host} is not a Kubernetes API server ({title or body[:100]}). Log in again, or correct server "
+        "in the kubeconfig",
         code="cluster.no-api",
         host=host,
         title=title or "",
@@ -158,14 +158,14 @@ def no_api_error(body: str, host: str) -> ClusterError:
 def _translate_forbidden(response: ApiResponse, call: ApiCall) -> ClusterError:
     if any(cause.get("reason") == "NamespaceTerminating" for cause in response.causes):
         return ClusterError(
-            f"namespace {call.namespace} is being deleted: nothing can be made in it; wait until it is gone, then "
-            "make it anew, or name another",
+            f"namespace {call.namespace} is being deleted, so nothing can be created in it. Wait until it is "
+            "gone and create it again, or use another namespace",
             code="cluster.namespace-ending",
             namespace=call.namespace,
         )
     if quota := _QUOTA.search(response.message):
         return ClusterError(
-            f"{call}: the namespace's quota is reached ({quota[1]}); raise it or free something",
+            f"{call}: the namespace's quota is used up ({quota[1]}). Raise the quota, or delete something",
             code="cluster.quota-reached",
             reason=quota[1],
             **call.fields,
@@ -176,8 +176,8 @@ def _translate_forbidden(response: ApiResponse, call: ApiCall) -> ClusterError:
         where = f"in namespace {namespace}" if namespace else "in the whole cluster"
         bind = "Role and RoleBinding" if namespace else "ClusterRole and ClusterRoleBinding"
         return ForbiddenError(
-            f"{rule['who']} may not {rule['verb']} {resource} {where}; a {bind} that allow the verb "
-            f'"{rule["verb"]}" on "{rule["resource"]}" of the API group "{group}" are needed',
+            f"{rule['who']} may not {rule['verb']} {resource} {where}. Ask an administrator for a {bind} that allow "
+            f'the verb "{rule["verb"]}" on "{rule["resource"]}" of the API group "{group}"',
             code="cluster.forbidden",
             who=rule["who"],
             verb=rule["verb"],
@@ -190,19 +190,19 @@ def _translate_forbidden(response: ApiResponse, call: ApiCall) -> ClusterError:
 
 
 def _translate_not_found(response: ApiResponse, call: ApiCall) -> ClusterError:
-    # Of a kind that is not there the answer is plain text, of an object that is not there a Status with its kind.
+    # For a missing kind the answer is plain text; for a missing object it is a Status with the kind.
     if response.status_object.get("details", {}).get("kind") or response.status_object.get("details", {}).get("name"):
         if "namespaces" in response.message and call.namespace:
             return AbsentError(
-                f"there is no namespace {call.namespace}; kubectl create namespace {call.namespace}",
+                f"there is no namespace {call.namespace}. Create it: kubectl create namespace {call.namespace}",
                 code="cluster.namespace-not-found",
                 namespace=call.namespace,
             )
         return AbsentError(f"there is no {call}", code="cluster.not-found", **call.fields)
     project = INSTALLED_BY.get(call.kind.group)
-    install = f": {project} is not installed, or an older release of it" if project else ""
+    install = f". Install {project}, or a newer release of it" if project else ""
     return KindAbsentError(
-        f"this cluster knows no {call.kind.resource} of {call.kind.api_version}{install}",
+        f"this cluster has no {call.kind.resource} of {call.kind.api_version}{install}",
         code="cluster.kind-unknown",
         kind=call.kind.name,
         api_version=call.kind.api_version,
@@ -214,7 +214,7 @@ def _translate_conflict(response: ApiResponse, call: ApiCall) -> ClusterError:
     conflicts = [cause for cause in response.causes if cause.get("reason") == "FieldManagerConflict"]
     if not conflicts:
         return StaleError(
-            f"{call} was changed by someone else at the same moment: {response.message}",
+            f"someone else changed {call} at the same moment: {response.message}. Try again",
             code="cluster.stale",
             **call.fields,
         )
@@ -224,5 +224,5 @@ def _translate_conflict(response: ApiResponse, call: ApiCall) -> ClusterError:
         fields.setdefault(manager[1] if manager else "someone else", []).append(cause.get("field", "?").lstrip("."))
     managers = "; ".join(f"{manager} holds {', '.join(sorted(names))}" for manager, names in sorted(fields.items()))
     return ConflictError(
-        f"{call} was also changed by others: {managers}", code="cluster.conflict", held=fields, **call.fields
+        f"others own fields of {call}: {managers}", code="cluster.conflict", held=fields, **call.fields
     )

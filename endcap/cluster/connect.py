@@ -44,9 +44,9 @@ def connect(kubeconfig: str | None = None, context: str | None = None) -> Cluste
         Login(files, context).fill(settings)
     elif kubeconfig or context or not TOKEN.is_file():
         raise UserError(
-            f"no cluster to talk to: there is no kubeconfig at {files}"
-            f"{'' if TOKEN.is_file() else ', and this is no pod of a cluster'}; name one with --kubeconfig or "
-            "$KUBECONFIG",
+            f"no cluster to connect to: there is no kubeconfig at {files}"
+            f"{'' if TOKEN.is_file() else ', and this process does not run in a pod'}. Name a kubeconfig with "
+            "--kubeconfig or $KUBECONFIG",
             code="cluster.no-kubeconfig",
             path=files,
         )
@@ -55,7 +55,7 @@ def connect(kubeconfig: str | None = None, context: str | None = None) -> Cluste
             config.load_incluster_config(client_configuration=settings)
         except ConfigException as error:
             raise UserError(
-                f"this pod's own account cannot be used: {error}",
+                f"this pod's service account cannot be used: {error}",
                 code="cluster.kubeconfig-unusable",
                 path=str(TOKEN),
                 reason=str(error),
@@ -72,7 +72,7 @@ def _check_server(host: str, files: str) -> None:
             raise ValueError("no address such as https://10.0.0.1:6443")
     except ValueError as error:
         raise UserError(
-            f"{files} cannot be used: found as its server {error}",
+            f"{files} cannot be used: its server is {error}",
             code="cluster.kubeconfig-unusable",
             path=files,
             reason=str(error),

@@ -63,7 +63,7 @@ def run_plugin(plugin: Mapping[str, Any], folder: str | None = None, cluster: Js
     except OSError as error:
         hint = f" {plugin['installHint'].strip()}" if plugin.get("installHint") else ""
         raise UserError(
-            f"the kubeconfig's login plugin {command[0]} cannot be started ({error.strerror}); install it, and put it "
+            f"the kubeconfig's login plugin {command[0]} cannot be started ({error.strerror}). Install it, and put it "
             f"on PATH.{hint}",
             code="cluster.no-login-plugin",
             command=command,
@@ -88,7 +88,7 @@ def failed_login(command: list[str], reason: str) -> UserError:
     again = LOGINS.get(PurePath(command[0]).name)
     remedy = f"log in by `{again}`" if again else "log in as it says"
     return UserError(
-        f"the kubeconfig's login `{' '.join(command)}` failed ({reason}); {remedy}, then try again",
+        f"the kubeconfig's login `{' '.join(command)}` failed ({reason}). To mend it: {remedy}, then try again",
         code="cluster.login-failed",
         command=command,
         reason=reason,

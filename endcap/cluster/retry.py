@@ -37,7 +37,7 @@ def call_with_retries(attempt: Callable[[], T], call: ApiCall, host: str, patien
             if not waiting.again(str(failure), after=failure.after):
                 raise UnreachableError(
                     f"{call.verb} {call}: the API server at {host} did not answer for {patience.total:.0f} s "
-                    f"({failure}); try again when it does",
+                    f"({failure}). Try again when it does",
                     code="cluster.unreachable",
                     host=host,
                     limit=patience.total,

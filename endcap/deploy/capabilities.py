@@ -57,8 +57,8 @@ def find_capabilities(cluster: Cluster, recommender: Recommender, live: Json | N
     )
     if live is not None and spec_mode not in ("auto", mode):
         raise ClusterError(
-            f"{recommender.name} runs in {mode} mode, and serving.kubernetes.mode is {spec_mode}; KServe cannot change "
-            f"it: endcap undeploy {recommender.name} first, or leave the mode as it is",
+            f"{recommender.name} runs in {mode} mode, but serving.kubernetes.mode is {spec_mode}. KServe cannot change "
+            f"the mode. Run `endcap undeploy {recommender.name}` first, or set the mode to {mode}",
             code="deploy.mode-differs",
             recommender=recommender.name,
             found=mode,
@@ -66,7 +66,7 @@ def find_capabilities(cluster: Cluster, recommender: Recommender, live: Json | N
         )
     if mode == "Knative" and not cluster.schema(KNATIVE_ROUTE.api_version):
         raise ClusterError(
-            "Knative Serving is not installed in this cluster, and Knative mode needs it; install it, or set "
+            "Knative Serving is not installed in this cluster, but Knative mode needs it. Install it, or set "
             "serving.kubernetes.mode: Standard",
             code="deploy.knative-missing",
             setting="serving.kubernetes.mode",
@@ -74,8 +74,8 @@ def find_capabilities(cluster: Cluster, recommender: Recommender, live: Json | N
     route = recommender.serving.kubernetes.route if mode == "Standard" else None
     if route is not None and not cluster.schema(HTTP_ROUTE.api_version):
         raise ClusterError(
-            "the Gateway API is not installed in this cluster, and serving.kubernetes.route needs it; install it "
-            "(https://gateway-api.sigs.k8s.io/guides), or leave the route out",
+            "the Gateway API is not installed in this cluster, but serving.kubernetes.route needs it. Install it "
+            "(https://gateway-api.sigs.k8s.io/guides), or remove the route",
             code="deploy.gateway-api-missing",
             setting="serving.kubernetes.route",
         )
@@ -93,8 +93,8 @@ def _inference_service(cluster: Cluster) -> Json:
                 _check_release(schema)
                 return dict(schema)
     raise ClusterError(
-        "KServe is not installed in this cluster: it knows no InferenceService; install it "
-        "(https://kserve.github.io/website/docs/admin-guide/overview), and the ServingRuntime with Endcap's chart or "
+        "KServe is not installed in this cluster, which has no kind InferenceService. Install KServe "
+        "(https://kserve.github.io/website/docs/admin-guide/overview), then the ServingRuntime with Endcap's chart or "
         "manifests",
         code="deploy.kserve-missing",
     )
@@ -104,8 +104,8 @@ def _check_release(schema: Json) -> None:
     status = ((schema.get("properties") or {}).get("status") or {}).get("properties")
     if status is not None and "servingRuntimeName" not in status:
         raise ClusterError(
-            f"this cluster's KServe is older than {OLDEST}, which Endcap does not support; update it (0.20 or newer "
-            "for a canary in Standard mode)",
+            f"this cluster's KServe is older than {OLDEST}, which Endcap does not support. Update it (to 0.20 or "
+            "newer for a canary in Standard mode)",
             code="deploy.kserve-too-old",
             oldest=OLDEST,
         )

@@ -67,8 +67,8 @@ def deploy(
             return previous_state(recommender.name, store)
         if candidate.state == "rejected":
             raise UserError(
-                f"{candidate.name} version {candidate.version} was rejected by {candidate.by} ({candidate.why}); "
-                f"`endcap registry approve {candidate.name} {candidate.version}` takes that back",
+                f"{candidate.name} version {candidate.version} was rejected by {candidate.by} ({candidate.why}). "
+                f"To approve it nevertheless: `endcap registry approve {candidate.name} {candidate.version}`",
                 code="deploy.version-rejected",
                 recommender=candidate.name,
                 version=candidate.version,
@@ -78,8 +78,8 @@ def deploy(
         before, champion = champion, registry.champion(recommender.name)
         if champion is None:
             raise UserError(
-                f"{candidate.name} has no champion; `endcap registry promote {candidate.name} {candidate.version}` "
-                "makes this version the champion",
+                f"{candidate.name} has no champion. To make this version the champion: "
+                f"`endcap registry promote {candidate.name} {candidate.version}`",
                 code="deploy.no-champion",
                 recommender=candidate.name,
                 version=candidate.version,

@@ -94,7 +94,7 @@ def render_http_route(recommender: Recommender, namespace: str, weights: Mapping
     route = recommender.serving.kubernetes.route
     if route is None:
         raise UserError(
-            "serving.kubernetes.route: not set; it names the gateway and the hostname",
+            "serving.kubernetes.route: not set. Set it to the gateway and the host name of the route",
             code="deploy.route-unset",
             setting="serving.kubernetes.route",
         )

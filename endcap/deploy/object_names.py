@@ -49,15 +49,16 @@ def check_recommender_name(recommender: str) -> None:
     """Raise UserError if a recommender's name cannot be an InferenceService's."""
     if len(recommender) > LONGEST_NAME or not recommender[0].isalpha():
         raise UserError(
-            f"{recommender} cannot be served in a cluster: the name may have {LONGEST_NAME} characters, and begins "
-            "with a letter, because KServe and Knative make other names of it",
+            f"{recommender} cannot be served in a cluster: a name may have {LONGEST_NAME} characters and must "
+            "begin with a letter, because KServe and Knative add to it. Rename the recommender",
             code="deploy.name-unfit",
             found=recommender,
             limit=LONGEST_NAME,
         )
     if recommender.endswith(SHADOW_SUFFIX):
         raise UserError(
-            f"{recommender} cannot be served in a cluster: names that end in {SHADOW_SUFFIX} are shadows'",
+            f"{recommender} cannot be served in a cluster: names that end in {SHADOW_SUFFIX} are for shadows. "
+            "Rename the recommender",
             code="deploy.name-unfit",
             found=recommender,
             suffix=SHADOW_SUFFIX,

@@ -24,8 +24,8 @@ def check_ownership(live: Json | None, namespace: str, kind: ObjectKind = INFERE
     name = live["metadata"]["name"]
     if (live["metadata"].get("labels") or {}).get(MANAGED_BY) != MANAGER:
         raise ClusterError(
-            f"the {kind.name} {name} in namespace {namespace} is one that Endcap did not make, and it is left "
-            f"as it is. Rename the recommender, use another namespace, delete it, or let Endcap have it: "
+            f"Endcap did not make the {kind.name} {name} in namespace {namespace}, so it does not change it. Rename "
+            f"the recommender, use another namespace, delete the object, or hand it over to Endcap: "
             f"kubectl label {kind.name.lower()} {name} -n {namespace} {MANAGED_BY}={MANAGER}, then deploy with --force",
             code="deploy.not-ours",
             kind=kind.name,
@@ -39,7 +39,8 @@ def check_not_terminating(live: Json | None, namespace: str) -> None:
     if live is not None and live["metadata"].get("deletionTimestamp"):
         name = live["metadata"]["name"]
         raise ClusterError(
-            f"InferenceService {name} in namespace {namespace} is being deleted; wait until it is gone",
+            f"InferenceService {name} in namespace {namespace} is being deleted. Wait until it is gone, then deploy "
+            "again",
             code="deploy.being-deleted",
             name=name,
             namespace=namespace,
@@ -52,7 +53,8 @@ def check_shadow(live: Json | None, recommender: str, namespace: str) -> None:
     if live is not None and read_annotations(live).get(SHADOW_OF) != recommender:
         name = live["metadata"]["name"]
         raise ClusterError(
-            f"InferenceService {name} in namespace {namespace} is not {recommender}'s shadow",
+            f"InferenceService {name} in namespace {namespace} is not the shadow of {recommender}, so Endcap does "
+            "not change it",
             code="deploy.foreign-shadow",
             name=name,
             namespace=namespace,
@@ -125,7 +127,7 @@ def _wait_until_gone(cluster: Cluster, service: Json, namespace: str) -> None:
             finalizers = service["metadata"].get("finalizers") or []
             held = ", ".join(finalizers) or "nothing that is known"
             raise ClusterError(
-                f"InferenceService {name} is marked to be deleted, and held back by {held}",
+                f"InferenceService {name} is marked for deletion, but {held} still holds it",
                 code="deploy.held-back",
                 name=name,
                 namespace=namespace,

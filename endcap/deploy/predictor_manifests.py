@@ -115,8 +115,8 @@ def make_resources(pod: Pod) -> Json:
 def render_model(serving: KubernetesServingSpec, pod: Pod, target: Target, name: str = NAMED) -> Json:
     if "://" not in target.package or target.package.startswith("file://"):
         raise UserError(
-            f"version {target.version}'s package lies in a folder ({target.package}), which pods cannot reach; "
-            "train and register it in a store such as s3://bucket/prefix (--store, ENDCAP_STORE)",
+            f"the package of version {target.version} is in a local folder ({target.package}), which pods cannot "
+            "reach. Train and register it in a store such as s3://bucket/prefix (--store, ENDCAP_STORE)",
             code="deploy.package-in-a-folder",
             version=target.version,
             package=target.package,

@@ -34,7 +34,8 @@ def read_back(reconciler: Reconciler, transition: Transition) -> list[Traffic]:
         if time.monotonic() > end:
             actual = traffic[0] if traffic else "nothing can be read"
             raise ClusterError(
-                f"the traffic does not follow: wanted {describe_shares(expected)}, and {actual}",
+                f"the cluster does not send the traffic where it should go: expected "
+                f"{describe_shares(expected)}, but {actual}",
                 code="deploy.traffic-differs",
                 wanted=describe_shares(expected),
                 found=str(actual),

@@ -64,8 +64,8 @@ def check_not_superseded(reconciler: Reconciler, desired: Callable[[], Deploymen
     """Raise UserError if another state is desired by now than the one that is being carried out."""
     if (now := desired()).changed != reconciler.desired.changed:
         raise UserError(
-            f"another state is wanted meanwhile ({describe(now)}); whoever asked for it carries it out, or "
-            f"`endcap deploy {reconciler.recommender.name}` does",
+            f"someone changed the desired state meanwhile ({describe(now)}), so this rollout stops. The other call "
+            f"carries the new state out; `endcap deploy {reconciler.recommender.name}` does so too",
             code="deploy.superseded",
             recommender=reconciler.recommender.name,
             wanted=describe(now),
@@ -108,8 +108,8 @@ class ReadinessDeadline:
         late = f" within {self.within.total_seconds() / 60:g} min (serving.kubernetes.ready_within)" if over else ""
         name = reconciler.recommender.name
         return ClusterError(
-            f"version {version} of {name} does not become ready{late}: {why}. What served before goes on serving; "
-            f"when the cause is gone, `endcap deploy {name}` goes on",
+            f"version {version} of {name} does not become ready{late}: {why}. The version that served before still "
+            f"serves. Remove the cause, then continue with `endcap deploy {name}`",
             code="deploy.not-ready",
             recommender=name,
             version=version,

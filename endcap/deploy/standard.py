@@ -96,8 +96,8 @@ def _plan(service: _StandardService) -> Transition:
     if canary is not None and not canaries:
         raise UserError(
             f"this release of KServe has no canary in Standard mode, so version {canary.version} cannot be served "
-            f"beside version {stable.version}; use KServe 0.20 or newer, or serving.kubernetes.mode: Knative, or give "
-            f"everyone the new version: endcap registry promote {recommender.name} {canary.version}",
+            f"beside version {stable.version}. Use KServe 0.20 or newer, or set serving.kubernetes.mode: Knative, or "
+            f"serve the new version to everyone: endcap registry promote {recommender.name} {canary.version}",
             code="deploy.canary-unsupported",
             recommender=recommender.name,
             stable=stable.version,

@@ -109,7 +109,7 @@ def not_deployed_error(recommender: str, store: Store) -> NotFoundError:
     known = list_deployed(store)
     near = suggest(recommender, known)
     return NotFoundError(
-        f"nothing is deployed for {recommender!r} in {store.root}; `endcap run` of its spec trains and deploys"
+        f"nothing is deployed for {recommender!r} in {store.root}. `endcap run` with its spec trains and deploys it"
         f"{f'. {near}' if near else ''}",
         code="deploy.not-deployed",
         recommender=recommender,
@@ -241,7 +241,7 @@ def _damaged(recommender: str, store: Store, error: Exception) -> IntegrityError
         cause = f"{'.'.join(map(str, first['loc'])) or 'the document'}: {first['msg']}"
     name = name_document(recommender)
     return IntegrityError(
-        f"{name} in {store.root} cannot be read ({cause}); deploy again",
+        f"{name} in {store.root} cannot be read ({cause}). Deploy again to replace it",
         code="deploy.state-damaged",
         document=name,
         store=store.root,

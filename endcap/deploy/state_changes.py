@@ -58,15 +58,16 @@ def set_share(recommender: str, share: float, store: Store, *, version: str = ""
         canary = state.canary
         if canary is None:
             raise UserError(
-                f"{recommender} has no canary: version {state.stable.version} serves everyone; deploy a challenger",
+                f"{recommender} has no canary: version {state.stable.version} serves everyone. Deploy a "
+                "challenger first",
                 code="deploy.no-canary",
                 recommender=recommender,
                 stable=state.stable.version,
             )
         if version and canary.version != version:
             raise UserError(
-                f"the canary of {recommender} is version {canary.version} by now, no more {version}: its share is left "
-                "as it is. Look at `endcap status`, then say it again",
+                f"the canary of {recommender} is now version {canary.version}, not {version}, so its share was not "
+                "changed. Look at `endcap status`, then try again",
                 code="deploy.canary-differs",
                 recommender=recommender,
                 version=version,
@@ -114,7 +115,8 @@ def set_shadow(recommender: str, shadow: Target | None, share: float | None, sto
             return state.model_copy(update={"shadow": None})
         if shadow.version in (state.stable.version, state.canary.version if state.canary else None):
             raise UserError(
-                f"version {shadow.version} of {recommender} answers shoppers already; a shadow is another version",
+                f"version {shadow.version} of {recommender} already answers shoppers. Choose another version "
+                "for the shadow",
                 code="deploy.shadow-answers",
                 recommender=recommender,
                 version=shadow.version,
@@ -136,7 +138,7 @@ def set_shadow_share(recommender: str, share: float, store: Store) -> Deployment
     def changed(state: Deployment) -> Deployment:
         if state.shadow is None:
             raise UserError(
-                f"{recommender} has no shadow to give a share to; say which version: --shadow VERSION",
+                f"{recommender} has no shadow, so there is no share to change. Name the version: --shadow VERSION",
                 code="deploy.no-shadow",
                 recommender=recommender,
             )

@@ -87,8 +87,8 @@ def check_no_tls(serving: KubernetesServingSpec) -> None:
     """Raise UserError if the spec wants TLS in Knative mode, where a proxy stands before the pods."""
     if serving.tls is not None:
         raise UserError(
-            "serving.kubernetes.tls: found in Knative mode; allowed: nothing there, since Knative encrypts the ways of "
-            "its pods itself (system-internal-tls), or serving.kubernetes.mode: Standard",
+            "serving.kubernetes.tls cannot be set in Knative mode, because Knative itself encrypts the connections to "
+            "its pods (system-internal-tls). Remove it, or set serving.kubernetes.mode: Standard",
             code="deploy.tls-in-knative",
             setting="serving.kubernetes.tls",
         )
