@@ -165,7 +165,7 @@ def _translate_forbidden(response: ApiResponse, call: ApiCall) -> ClusterError:
         )
     if quota := _QUOTA.search(response.message):
         return ClusterError(
-            f"{call}: the namespace's quota is used up ({quota[1]}). Raise the quota, or delete something",
+            f"{call}: the namespace's quota is reached ({quota[1]}). Raise the quota, or delete something",
             code="cluster.quota-reached",
             reason=quota[1],
             **call.fields,

@@ -24,8 +24,8 @@ def check_ownership(live: Json | None, namespace: str, kind: ObjectKind = INFERE
     name = live["metadata"]["name"]
     if (live["metadata"].get("labels") or {}).get(MANAGED_BY) != MANAGER:
         raise ClusterError(
-            f"Endcap did not make the {kind.name} {name} in namespace {namespace}, so it does not change it. Rename "
-            f"the recommender, use another namespace, delete the object, or hand it over to Endcap: "
+            f"the {kind.name} {name} in namespace {namespace} is one that Endcap did not make, so Endcap does not "
+            f"change it. Rename the recommender, use another namespace, delete the object, or hand it over to Endcap: "
             f"kubectl label {kind.name.lower()} {name} -n {namespace} {MANAGED_BY}={MANAGER}, then deploy with --force",
             code="deploy.not-ours",
             kind=kind.name,

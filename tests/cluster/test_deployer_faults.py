@@ -90,7 +90,9 @@ def test_a_failing_canary_gets_nobody_and_a_later_one_takes_its_place(cluster: C
     lost = state("1", "2", 0.5)
     assert lost.canary is not None
     lost = lost.model_copy(update={"canary": lost.canary.model_copy(update={"package": "s3://no-such-bucket/a"})})
-    with pytest.raises(ClusterError, match=r"version 2 of shoes does not become ready.*What served before goes on"):
+    with pytest.raises(
+        ClusterError, match=r"version 2 of shoes does not become ready.*The version that served before still serves"
+    ):
         deploy(cluster, prepared, small(ready_within="60s"), lost)
     assert cluster.get("inferenceservice", "shoes", prepared)["spec"]["canary"][0].get("trafficPercent", 0) == 0
     assert deploy(cluster, prepared, small(), state("1", "3", 0.5)).wanted == {"1": 50, "3": 50}

@@ -168,7 +168,7 @@ def test_what_goes_wrong_is_said_and_what_is_not_ours_stays() -> None:
     socks = render_shadow_service(recommender(), NAMESPACE, "Standard", target("3"), 0.5)
     socks["metadata"]["annotations"]["endcap.dev/shadow-of"] = "socks"
     objects.apply(socks)
-    assert "is not shoes's shadow" in shadows(objects).follow(shadow(), serves)
+    assert "is not the shadow of shoes" in shadows(objects).follow(shadow(), serves)
     assert "could not be ended" in shadows(objects).end(serves)
     with refused(ClusterError, "deploy.foreign-shadow", name=NAME, recommender="shoes"):
         delete_objects("shoes", cast(Cluster, objects), NAMESPACE)
