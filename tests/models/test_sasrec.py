@@ -105,7 +105,7 @@ def test_a_loss_that_is_no_number_is_said() -> None:
 
 
 def test_prefixes_in_one_pass_score_as_they_do_alone() -> None:
-    model = learnt(checkerboard(), N_ITEMS, max_events=4)
+    model = learnt(checkerboard(), N_ITEMS, last_events=4)
     asked = Sessions.of([[0, 2, 4, 6, 8, 10, 0], [1], [], [3, 5, 7], [1, 3, 5, 7, 9], [2, 4, 6, 8, 0, 2]])
     together = model.score_prefixes(asked)
     np.testing.assert_allclose(together, model.score(asked.prefixes()[0]), rtol=1e-5, atol=1e-5)
@@ -115,7 +115,7 @@ def test_prefixes_in_one_pass_score_as_they_do_alone() -> None:
 def test_of_a_long_session_the_last_events_count() -> None:
     rng = np.random.default_rng(5)
     train = Sessions.of([rng.integers(0, N_ITEMS, 1000).tolist() for _ in range(3)])
-    model = learnt(train, N_ITEMS, max_events=10)
+    model = learnt(train, N_ITEMS, last_events=10)
     long, short = train.take(np.array([0])), train.take(np.array([0])).last(10)
     np.testing.assert_array_equal(model.score(long), model.score(short))
 
