@@ -61,7 +61,7 @@ def deploy(
     if champion is not None and candidate.state == "approved":
         # What may take long, such as a package's download, keeps nobody else from a decision.
         terms = make_settings(recommender, champion.package, store)
-    with registry.deciding(recommender.name) as hold:
+    with registry.hold_decisions(recommender.name) as hold:
         candidate = registry.version(recommender.name, version)
         if candidate.state == "pending":
             return previous_state(recommender.name, store)

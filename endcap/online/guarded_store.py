@@ -127,12 +127,12 @@ class GuardedStore:
             else []
         )
         history = [TableKeys(self._history, known)] if self._history and known else []
-        query = OnlineQuery(owners, self._visits.reads(most), [(OWNED, owners), (CUSTOMERS, shared)], history)
+        query = OnlineQuery(owners, self._visits.count_reads(most), [(OWNED, owners), (CUSTOMERS, shared)], history)
         result, now = self._ask(query), time.time_ns() // 1_000_000
         if result is None:
             return _make_empty_data(len(shoppers), degraded=True)
         events, owned = dict(zip(owners, result.events, strict=True)), dict(zip(owners, result.sets[0], strict=True))
-        short = [owner for owner, some in events.items() if self._visits.short(some, most)]
+        short = [owner for owner, some in events.items() if self._visits.needs_more(some, most)]
         more = self._ask(OnlineQuery(short, self._store.MOST_EVENTS)) if short else OnlineResult()
         if more is not None:
             events |= zip(short, more.events, strict=True)
@@ -147,9 +147,9 @@ class GuardedStore:
             if faults and (fault := shopper.fault(faults, self._history)) is not None:
                 answers.unreadable[number] = fault
             visit, past = shopper.visit(session_customers), pasts.get(shopper.customer, _NO_HISTORY)
-            recent = self._visits.counting(_merge_events([events[owner] for owner in visit]))
+            recent = self._visits.select_session_events(_merge_events([events[owner] for owner in visit]))
             if not recent and shopper.customer is not None:
-                recent = self._visits.last(events[name_customer_owner(shopper.customer)]) or past.recent
+                recent = self._visits.find_last_visit(events[name_customer_owner(shopper.customer)]) or past.recent
             answers.events.append(list(recent[-most:]) if most > 0 else [])
             own_owners = visit if shopper.customer is None else [*visit, name_customer_owner(shopper.customer)]
             answers.owned.append(past.owned_at(now).union(*(owned[owner] for owner in own_owners)))

@@ -44,20 +44,20 @@ class Visits:
     types: Collection[str] | None = None
     gap: int | None = None
 
-    def counting(self, events: Sequence[VisitEventT]) -> Sequence[VisitEventT]:
+    def select_session_events(self, events: Sequence[VisitEventT]) -> Sequence[VisitEventT]:
         """Those that a session has; the others are activity beside."""
         types = self.types
         if types is None:
             return [event for event in events if event.item != NO_ITEM]
         return [event for event in events if event.item != NO_ITEM and (event.type is None or event.type in types)]
 
-    def last(self, events: Sequence[TimedEventT]) -> Sequence[TimedEventT]:
+    def find_last_visit(self, events: Sequence[TimedEventT]) -> Sequence[TimedEventT]:
         """The events of the last session in all that a customer did, oldest first: what a dataset of now would have.
 
         The visit of the last event that counts, though it be long ago: a visit of other activity alone is no session,
         and takes no place of one.
         """
-        counting = self.counting(events)
+        counting = self.select_session_events(events)
         if self.gap is None or not counting:
             return counting
         last, begun = counting[-1].time, counting[-1].time
@@ -68,10 +68,10 @@ class Visits:
                 begun = event.time
         return [event for event in counting if event.time >= begun]
 
-    def reads(self, most: int) -> int:
+    def count_reads(self, most: int) -> int:
         """How many of an owner's last events to read, so that `most` that count are among them as a rule."""
         return most if self.types is None and self.gap is None else READ_FACTOR * most
 
-    def short(self, events: Sequence[VisitEventT], most: int) -> bool:
+    def needs_more(self, events: Sequence[VisitEventT], most: int) -> bool:
         """Whether an owner of whom so many events were read may have some before that count too."""
-        return most < self.reads(most) <= len(events) and len(self.counting(events)) < most
+        return most < self.count_reads(most) <= len(events) and len(self.select_session_events(events)) < most

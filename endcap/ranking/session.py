@@ -139,7 +139,7 @@ class RequestReader:
         if request.items is not None or request.item is not None:
             return None
         events = context.events if request.events is None else request.events
-        return self._visits.counting(events)
+        return self._visits.select_session_events(events)
 
 
 def _drop_unknown_items(sessions: Sessions) -> Sessions:

@@ -32,11 +32,11 @@ class BackgroundWriter:
     def begin(self, write: Callable[[], None], within: float) -> None:
         """Write first of all, and wait for that, for at most `within` seconds: trouble that lasts is raised before any
         work. A registry that is away, or slow, is waited for no longer."""
-        self.later(write)
+        self.submit(write)
         wait(self._begun, within)
         self.check()
 
-    def later(self, write: Callable[[], None]) -> None:
+    def submit(self, write: Callable[[], None]) -> None:
         """Write after what is written now."""
         self._begun.append(self._thread.submit(self._attempt, write))
 

@@ -53,7 +53,7 @@ def answer_directly(
     try:
         ranker = _use_current_rules(package.ranker, store)
         request = ranker.parse(instance)
-        (known,), (degraded,) = lookup.known([request], owned=_asks_owned(ranker))
+        (known,), (degraded,) = lookup.look_up([request], owned=_asks_owned(ranker))
         (answer,) = ranker.rank([request], now=now, contexts=[known])
         return DirectAnswer(answer, ranker, known, lookup.error if degraded else "")
     finally:

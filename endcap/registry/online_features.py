@@ -31,7 +31,7 @@ class OnlineFeatures:
         """Of the last time that the store did not answer."""
         return self._store.error
 
-    def known(self, requests: Sequence[RankRequest], *, owned: bool) -> tuple[list[ShopperContext], list[bool]]:
+    def look_up(self, requests: Sequence[RankRequest], *, owned: bool) -> tuple[list[ShopperContext], list[bool]]:
         """What is known for each request, and whether the store should have said and did not.
 
         owned: whether the shop's rules ask what a customer has.
@@ -82,7 +82,7 @@ class OnlineFeatures:
 
 
 def answer_without_store(requests: Sequence[RankRequest], *, owned: bool) -> tuple[list[ShopperContext], list[bool]]:
-    """Answer as `OnlineFeatures.known` does if there is no store: what a request leaves to the store is missing."""
+    """Answer as `OnlineFeatures.look_up` does if there is no store: what a request leaves to the store is missing."""
     degraded = [needs_store(request, owned=owned) for request in requests]
     return [_AWAY if lacking else _NOTHING for lacking in degraded], degraded
 

@@ -57,7 +57,7 @@ class TrainingLog:
         self._training, self._store, self._uri, self._tell = training, store, registry_uri, progress
         self._begun = _get_epoch_ms()
         self._off = not registry_uri and not store.root.startswith("file://")
-        self._aside = BackgroundWriter("the training", progress)
+        self._writer = BackgroundWriter("the training", progress)
         self._opening = threading.Lock()
         self._run: TrainingRun | None = None
         self._waiting: list[tuple[Row, int]] = []
@@ -66,28 +66,28 @@ class TrainingLog:
     def begin(self) -> None:
         """Open the run. Raises what lasts, such as UserError for a wrong password; a registry that is away is told."""
         if not self._off:
-            self._aside.begin(self._write, OPENING_TIMEOUT)
+            self._writer.begin(self._write, OPENING_TIMEOUT)
 
-    def id(self) -> str | None:
+    def get_run_id(self) -> str | None:
         """Of the run, for what is a part of it; None where nothing is logged. Raises UserError, TransientError."""
-        return None if self._off else self._opened().id
+        return None if self._off else self._open_run().id
 
-    def model(self, spec: ModelSpec) -> None:
+    def log_model(self, spec: ModelSpec) -> None:
         """Say which model is trained, once that is known."""
         document = spec.model_dump(mode="json")
-        self._later(lambda: self._opened().describe(document))
+        self._submit(lambda: self._open_run().log_parameters(document))
 
-    def epoch(self, row: Row, fit: str = "train") -> bool:
+    def log_epoch(self, row: Row, fit: str = "train") -> bool:
         """Take an epoch's row as it ends; fit: `train`, or `final` for the fit that is judged. Always true: go on.
 
         Raises what the first writings met, such as UserError for a wrong address.
         """
-        self._aside.check()
+        self._writer.check()
         self._waiting.append((name_epoch_metrics(row, fit), _get_epoch_ms()))
         # One writing takes all that waits: a registry that is slow or away is asked no oftener than it answers.
         if not self._queued:
             self._queued = True
-            self._later(self._write)
+            self._submit(self._write)
         return True
 
     def end(self, facts: Mapping[str, Any]) -> None:
@@ -96,31 +96,31 @@ class TrainingLog:
         if self._off:
             return
         ended = _get_epoch_ms()
-        self._aside.finish()
+        self._writer.finish()
         try:
             # One that failed a moment ago is asked once more, and not waited for.
-            with impatient() if self._aside.failing else contextlib.nullcontext():
+            with impatient() if self._writer.failing else contextlib.nullcontext():
                 self._write()
-                self._opened().complete(facts, ended)
+                self._open_run().complete(facts, ended)
         except EndcapError as error:
-            if not (self._aside.reached or isinstance(error, TransientError)):
+            if not (self._writer.reached or isinstance(error, TransientError)):
                 raise
             self._tell(Notice(f"the evaluate step adds to MLflow what lacks of the training: {error}"))
 
     def abandon(self, status: Literal["FAILED", "KILLED"]) -> None:
         """The step ends here. Another attempt opens the run again."""
-        self._aside.abandon()
+        self._writer.abandon()
         # The step's own error is what is to be told, not the registry's.
         with contextlib.suppress(EndcapError):
-            if self._run is not None and not self._aside.failing:
+            if self._run is not None and not self._writer.failing:
                 self._write()
                 self._run.end(status, _get_epoch_ms())
 
-    def _later(self, write: Callable[[], None]) -> None:
+    def _submit(self, write: Callable[[], None]) -> None:
         if not self._off:
-            self._aside.later(write)
+            self._writer.submit(write)
 
-    def _opened(self) -> TrainingRun:
+    def _open_run(self) -> TrainingRun:
         with self._opening:
             if self._run is None:
                 run = TrainingRun(open_registry(self._uri, self._store), self._training, self._begun)
@@ -130,8 +130,8 @@ class TrainingLog:
 
     def _write(self) -> None:
         self._queued = False
-        run, rows = self._opened(), list(self._waiting)
-        run.rows(rows)
+        run, rows = self._open_run(), list(self._waiting)
+        run.log_rows(rows)
         del self._waiting[: len(rows)]
 
 

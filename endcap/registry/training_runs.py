@@ -99,10 +99,10 @@ class TrainingRun:
         if self.status != "RUNNING":
             self._client.update_run(self.id, status="RUNNING")
             self.status = "RUNNING"
-        self.describe(self._training.parameters())
+        self.log_parameters(self._training.parameters())
         self.name_dataset(self._training.dataset, self._training.data, "training")
 
-    def describe(self, parameters: Json) -> None:
+    def log_parameters(self, parameters: Json) -> None:
         """Add parameters: of a mapping each value by its path, such as `members.gru4rec.width`.
 
         MLflow's parameters never change. Where an attempt of the training chose another value than one before it, such
@@ -117,7 +117,7 @@ class TrainingRun:
         changed = {name: value for name, value in named.items() if self._parameters.get(name, value) != value}
         self._parameters |= fresh
         if changed:
-            self.tag({f"now.{name}": value for name, value in changed.items()})
+            self.set_tags({f"now.{name}": value for name, value in changed.items()})
 
     def name_dataset(self, address: str, data: Json, context: Literal["training", "testing"]) -> None:
         """Name a dataset that the run took, by its address and its digest. data: its facts."""
@@ -136,7 +136,7 @@ class TrainingRun:
         tags = [InputTag("mlflow.data.context", context)]
         self._client.log_inputs(self.id, [DatasetInput(dataset, tags)])
 
-    def rows(self, rows: Sequence[tuple[Mapping[str, float], int]]) -> None:
+    def log_rows(self, rows: Sequence[tuple[Mapping[str, float], int]]) -> None:
         """Add metrics with the moment that they were measured at (epoch ms), each at the step of its `epoch`."""
         from mlflow.entities import Metric
 
@@ -151,7 +151,7 @@ class TrainingRun:
         for name, step in fresh:
             self._steps(name).add(step)
 
-    def figures(self, values: Values, moment: int) -> None:
+    def log_figures(self, values: Values, moment: int) -> None:
         """Set metrics that are no series: what has this value already stays as it is."""
         from mlflow.entities import Metric
 
@@ -160,7 +160,7 @@ class TrainingRun:
             self._client.log_batch(self.id, metrics=some)
         self._values |= values
 
-    def tag(self, tags: Mapping[str, str]) -> None:
+    def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags."""
         from mlflow.entities import RunTag
 
@@ -168,15 +168,15 @@ class TrainingRun:
 
     def complete(self, facts: Json, ended: int) -> None:
         """Write what the trained model's facts have and the run lacks, and end it. ended: epoch ms."""
-        self.describe(facts.get("model") or {})
-        self.describe({"found": facts.get("found") or {}})
-        self.rows([(name_epoch_metrics(row), ended) for row in facts.get("history", [])])
+        self.log_parameters(facts.get("model") or {})
+        self.log_parameters({"found": facts.get("found") or {}})
+        self.log_rows([(name_epoch_metrics(row), ended) for row in facts.get("history", [])])
         if "seconds" in facts:
-            self.figures({"training_seconds": float(facts["seconds"])}, ended)
+            self.log_figures({"training_seconds": float(facts["seconds"])}, ended)
         if device := facts.get("device"):
-            self.tag({"device": device})
+            self.set_tags({"device": device})
         if searched := (facts.get("search") or {}).get("run"):
-            self.tag({"search_run": searched})
+            self.set_tags({"search_run": searched})
         self.end("FINISHED", ended)
 
     def end(self, status: Literal["FINISHED", "FAILED", "KILLED"], ended: int) -> None:

@@ -37,8 +37,8 @@ def log_verdict(
         for name, value in values.items()
     }
     sizes = {f"test_{name}": float(verdict[name]) for name in ("sessions", "predictions") if name in verdict}
-    run.figures({**figures, **sizes}, time.time_ns() // 1_000_000)
-    run.tag({"gate": verdict["outcome"], "verdict": _summarise_verdict(verdict), "verdict_key": key})
+    run.log_figures({**figures, **sizes}, time.time_ns() // 1_000_000)
+    run.set_tags({"gate": verdict["outcome"], "verdict": _summarise_verdict(verdict), "verdict_key": key})
     return run.id
 
 

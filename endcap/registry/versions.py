@@ -185,7 +185,7 @@ class Registry:
             all_tags = {**{key: value for key, value in tags.items() if value}, **decided}
             return str(self.client.create_model_version(name, package, run_id, tags=all_tags).version)
 
-        with self.deciding(name) as hold:
+        with self.hold_decisions(name) as hold:
             hold.check()
             version = retry_lookup(find_or_make)
             self._settle(name, version, hold)
@@ -193,12 +193,12 @@ class Registry:
 
     def approve(self, name: str, version: str, *, by: str, why: str) -> Version:
         """A person's yes: the version becomes the challenger, or the champion where there is none."""
-        with self.deciding(name) as hold:
+        with self.hold_decisions(name) as hold:
             return self._decide(name, version, "approved", by, why, hold)
 
     def reject(self, name: str, version: str, *, by: str, why: str) -> Version:
         """A person's no: the version loses the alias challenger. Raises UserError for the champion."""
-        with self.deciding(name) as hold:
+        with self.hold_decisions(name) as hold:
             champion = self.champion(name)
             if champion and champion.version == str(version):
                 raise UserError(
@@ -211,7 +211,7 @@ class Registry:
 
     def promote(self, name: str, version: str) -> Version:
         """Make an approved version the champion. Raises UserError where it is not approved."""
-        with self.deciding(name) as hold:
+        with self.hold_decisions(name) as hold:
             current = self.version(name, version)
             if current.state != "approved":
                 raise UserError(
@@ -226,7 +226,7 @@ class Registry:
                 drop_alias(self.client, name, CHALLENGER, hold)
             return self.version(name, version)
 
-    def deciding(self, name: str) -> contextlib.AbstractContextManager[Hold]:
+    def hold_decisions(self, name: str) -> contextlib.AbstractContextManager[Hold]:
         """Have the decisions on a recommender to oneself; see `endcap.registry.decision_hold`."""
         return hold_decision(name, self._store, self.uri)
 

@@ -61,7 +61,7 @@ class FolderStore(RelocatableStore):
         with report_storage_errors(place), make_scratch_folder(self.path / ".drafts") as folder:
             draft = Draft(folder, self._address(place))
             yield draft
-            self._resolver.note()
+            self._resolver.note_place()
             write_durably(folder / MANIFEST, build_manifest(draft))
             self._move_into_place(folder, place)
 
@@ -108,7 +108,7 @@ class FolderStore(RelocatableStore):
         return [f"{folder}/{name}" for _, name in sorted(files, reverse=True)]
 
     def write_document(self, name: str, document: Json) -> None:
-        self._resolver.note()
+        self._resolver.note_place()
         self._write(name, document)
 
     @contextlib.contextmanager
@@ -120,7 +120,7 @@ class FolderStore(RelocatableStore):
                 held.enter_context(lock_file(lock, what, patience=locks.HOLD_PATIENCE))
             yield _FolderHold()
 
-    def inside(self, address: str) -> str | None:
+    def find_path_here(self, address: str) -> str | None:
         if "://" in address.removeprefix(FILE):
             return None
         path = Path(address.removeprefix(FILE))
@@ -129,13 +129,13 @@ class FolderStore(RelocatableStore):
                 return names.relative_to(self.path).as_posix()
         return None
 
-    def stored(self, path: str) -> Json | None:
+    def read_stored_manifest(self, path: str) -> Json | None:
         return _read_manifest(self._inside(path), f"{self.root}/{path}")
 
-    def at(self, address: str) -> Json | None:
+    def read_manifest_at(self, address: str) -> Json | None:
         return read_foreign_manifest(address)
 
-    def places(self) -> PlaceEntries:
+    def read_places(self) -> PlaceEntries:
         return list((self._read(PLACES) or {}).get(PLACES, ()))
 
     def _read(self, name: str) -> Json | None:

@@ -4,8 +4,8 @@ An artifact is known by its kind and key; its address says besides where the sto
 Manifests never change, so addresses of former places stay for ever. Two stores may hold different bytes under one key,
 since training need not give the same bytes twice. So what an address of elsewhere is taken for depends on who says it:
 
-- A document or a manifest of this store moved here together with the artifacts that it names: `Resolver.translated`.
-- Anybody else has to mean the same artifact, by its checksums or by where it was made: `Resolver.path`.
+- A document or a manifest of this store moved here together with the artifacts that it names: `Resolver.translate`.
+- Anybody else has to mean the same artifact, by its checksums or by where it was made: `Resolver.find_path`.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ class ArtifactLookup(Protocol):
 
     root: str
 
-    def inside(self, address: str) -> str | None:
+    def find_path_here(self, address: str) -> str | None:
         """The path that an address names by any name of this store's root; None where it lies elsewhere."""
 
-    def stored(self, path: str) -> Json | None:
+    def read_stored_manifest(self, path: str) -> Json | None:
         """The manifest of an artifact here as it was written, or None."""
 
-    def at(self, address: str) -> Json | None:
+    def read_manifest_at(self, address: str) -> Json | None:
         """The manifest of an artifact of another store as it was written; None where that cannot be read now."""
 
-    def places(self) -> PlaceEntries:
+    def read_places(self) -> PlaceEntries:
         """The entries of PLACES, oldest first; none where there is no such document."""
 
     def change_places(self, change: Callable[[PlaceEntries], PlaceEntries]) -> None:
@@ -51,8 +51,8 @@ class ArtifactLookup(Protocol):
 class Resolver:
     """Turns every address into a path of this store."""
 
-    def __init__(self, shelf: ArtifactLookup) -> None:
-        self._shelf = shelf
+    def __init__(self, lookup: ArtifactLookup) -> None:
+        self._lookup = lookup
         self._known: dict[str, str] = {}
         """Addresses of elsewhere, and the paths that they were proven to name."""
         self._own: dict[str, str] = {}
@@ -60,7 +60,7 @@ class Resolver:
         self._former: list[str] | None = None
         self._noted = False
 
-    def path(self, address: str, digest: str = "") -> str:
+    def find_path(self, address: str, digest: str = "") -> str:
         """The path of the artifact at an address.
 
         What lies in this store by its address, or is named by kind and key alone, need not be there. An address of
@@ -72,52 +72,52 @@ class Resolver:
         it is another one.
         """
         address = normalise_address(address)
-        here = self._shelf.inside(address)
+        here = self._lookup.find_path_here(address)
         if here is None and _is_bare(address):
             here = get_content_key(address)
         if here is not None:
             return here
-        return ("" if digest else self._known.get(address, "")) or self._proven(address, digest)
+        return ("" if digest else self._known.get(address, "")) or self._prove_path(address, digest)
 
     def lies_at(self, address: str) -> bool:
         """Whether an artifact of this store can be read at an address too: here, or elsewhere with the same files."""
         address = normalise_address(address)
-        if (path := self._shelf.inside(address)) is not None:
-            return self._shelf.stored(path) is not None
-        path, theirs = _find_path(address), self._shelf.at(address)
-        own = None if path is None or theirs is None else self._shelf.stored(path)
+        if (path := self._lookup.find_path_here(address)) is not None:
+            return self._lookup.read_stored_manifest(path) is not None
+        path, theirs = _find_path(address), self._lookup.read_manifest_at(address)
+        own = None if path is None or theirs is None else self._lookup.read_stored_manifest(path)
         if path is None or own is None or theirs is None:
             return False
-        return digest_manifest(open_document("manifest", own, f"{self._shelf.root}/{path}")) == digest_manifest(theirs)
+        return digest_manifest(open_document("manifest", own, f"{self._lookup.root}/{path}")) == digest_manifest(theirs)
 
-    def translated(self, value: T) -> T:
+    def translate(self, value: T) -> T:
         """A value out of this store's documents: addresses of its artifacts as they are now, where it lay elsewhere."""
         if isinstance(value, dict):
-            return {key: self.translated(item) for key, item in value.items()}  # type: ignore[return-value]
+            return {key: self.translate(item) for key, item in value.items()}  # type: ignore[return-value]
         if isinstance(value, list):
-            return [self.translated(item) for item in value]  # type: ignore[return-value]
-        return self._here(value) if isinstance(value, str) and value.startswith(ADDRESS_SCHEMES) else value  # type: ignore[return-value]
+            return [self.translate(item) for item in value]  # type: ignore[return-value]
+        return self._translate_address(value) if isinstance(value, str) and value.startswith(ADDRESS_SCHEMES) else value  # type: ignore[return-value]
 
-    def note(self) -> None:
+    def note_place(self) -> None:
         """Remember that this store is written to at this place, before addresses of it are."""
         if self._noted:
             return
-        entries, root = self._shelf.places(), self._shelf.root
+        entries, root = self._lookup.read_places(), self._lookup.root
         if not entries or entries[-1]["root"] != root:
             entry = {"root": root, "since": datetime.now(UTC).isoformat(timespec="microseconds")}
             # Each place once: two machines may mount one store at two paths, and both write.
-            self._shelf.change_places(
+            self._lookup.change_places(
                 lambda now: [*(entry_then for entry_then in now if entry_then["root"] != root), entry]
             )
             self._former = None
         self._noted = True
 
-    def _here(self, address: str) -> str:
-        root = self._shelf.root
+    def _translate_address(self, address: str) -> str:
+        root = self._lookup.root
         if address.startswith(f"{root}/"):
             return address
         if self._former is None:
-            roots = (str(entry["root"]) for entry in self._shelf.places())
+            roots = (str(entry["root"]) for entry in self._lookup.read_places())
             self._former = sorted((root_then for root_then in roots if root_then != root), key=len, reverse=True)
         for former in self._former:
             if address.startswith(f"{former}/"):
@@ -125,43 +125,43 @@ class Resolver:
         # A place that no release noted which knows of places: what is named has to be here.
         if address not in self._own:
             path = _find_path(address)
-            if path is None or self._shelf.stored(path) is None:
+            if path is None or self._lookup.read_stored_manifest(path) is None:
                 return address
             self._own[address] = path
         return f"{root}/{self._own[address]}"
 
-    def _proven(self, address: str, digest: str) -> str:
+    def _prove_path(self, address: str, digest: str) -> str:
         path = _find_path(address)
-        manifest = None if path is None else self._shelf.stored(path)
+        manifest = None if path is None else self._lookup.read_stored_manifest(path)
         if path is None or manifest is None:
-            raise _make_elsewhere_error(address, self._shelf.root)
-        manifest = open_document("manifest", manifest, f"{self._shelf.root}/{path}")
-        theirs = None if digest else self._shelf.at(address)
+            raise _make_elsewhere_error(address, self._lookup.root)
+        manifest = open_document("manifest", manifest, f"{self._lookup.root}/{path}")
+        theirs = None if digest else self._lookup.read_manifest_at(address)
         expected = digest or (digest_manifest(theirs) if theirs else "")
         if expected and expected != digest_manifest(manifest):
-            here = f"{self._shelf.root}/{path}"
+            here = f"{self._lookup.root}/{path}"
             raise IntegrityError(
                 f"{address} is another artifact than {here}: both have the same inputs, and their files differ. "
                 "Name the store that is meant by --store, or the artifact by its address here",
                 code="store.another-artifact",
                 address=address,
                 here=here,
-                store=self._shelf.root,
+                store=self._lookup.root,
             )
         if (
             not expected
             and manifest["address"] not in _list_spellings(address)
-            and not self._held_at(address, manifest)
+            and not self._was_held_at(address, manifest)
         ):
-            raise _make_elsewhere_error(address, self._shelf.root, path)
+            raise _make_elsewhere_error(address, self._lookup.root, path)
         if not digest:
             self._known[address] = path
         return path
 
-    def _held_at(self, address: str, manifest: Json) -> bool:
+    def _was_held_at(self, address: str, manifest: Json) -> bool:
         """Whether this store held an artifact while it lay where the address says: it was made before the store was
         written at another place after that."""
-        entries, created = self._shelf.places(), datetime.fromisoformat(manifest["created"])
+        entries, created = self._lookup.read_places(), datetime.fromisoformat(manifest["created"])
         roots = {get_root(name) for name in _list_spellings(address)}
         return any(
             entry["root"] in roots and created < left
@@ -176,16 +176,16 @@ class RelocatableStore:
     _resolver: Resolver
 
     def resolve(self, address: str, *, digest: str = "") -> str:
-        return f"{self.root}/{self._resolver.path(address, digest)}"
+        return f"{self.root}/{self._resolver.find_path(address, digest)}"
 
     def translate(self, value: T) -> T:
-        return self._resolver.translated(value)
+        return self._resolver.translate(value)
 
     def lies_at(self, address: str) -> bool:
         return self._resolver.lies_at(address)
 
     def update_document(self, name: str, change: Callable[[Json | None], Json], *, repair: bool = False) -> Json:
-        self._resolver.note()
+        self._resolver.note_place()
 
         def changed(before: Json | None) -> Json:
             translated = self.translate(before)

@@ -73,25 +73,25 @@ class S3Store(RelocatableStore):
         ):
             draft = Draft(folder, address)
             yield draft
-            self._resolver.note()
+            self._resolver.note_place()
             manifest = build_manifest(draft)
             if Publication(self._bucket, self._prefix, f"{kind}/{key}").publish(folder, manifest):
                 self._copies.keep(f"{kind}/{key}", folder, manifest)
 
     def fetch(self, address: str, *, verify: bool = False) -> Path:
-        path = self._resolver.path(address)
+        path = self._resolver.find_path(address)
         manifest = self._manifest(path)
         open_manifest(manifest, f"{self.root}/{path}")
         return self._copies.fetch(path, manifest, f"{self.root}/{path}", verify=verify)
 
     def manifest(self, address: str) -> Json:
-        path = self._resolver.path(address)
+        path = self._resolver.find_path(address)
         here = f"{self.root}/{path}"
         content = self.translate(open_manifest(self._manifest(path), here))
         return {**content, "address": here, "facts": wrap_facts(content["facts"], here)}
 
     def _manifest(self, path: str) -> Json:
-        manifest = self.stored(path)
+        manifest = self.read_stored_manifest(path)
         if manifest is None:
             address = f"{self.root}/{path}"
             raise NotFoundError(
@@ -148,7 +148,7 @@ class S3Store(RelocatableStore):
         return [name.removeprefix(self._prefix).removesuffix(".json") for _, name in sorted(files, reverse=True)]
 
     def write_document(self, name: str, document: Json) -> None:
-        self._resolver.note()
+        self._resolver.note_place()
         self._bucket.write(self._name(f"{name}.json"), encode_document(stamp_document(get_kind(name), document)))
 
     @contextlib.contextmanager
@@ -185,15 +185,15 @@ class S3Store(RelocatableStore):
                 return document
             turns.wait()
 
-    def inside(self, address: str) -> str | None:
+    def find_path_here(self, address: str) -> str | None:
         path = address.removeprefix(f"{self.root}/")
         return path if address.startswith(f"{self.root}/") and not find_name_fault(path) else None
 
-    def stored(self, path: str) -> Json | None:
+    def read_stored_manifest(self, path: str) -> Json | None:
         stored = self._bucket.read(self._name(f"{path}/{MANIFEST}"))
         return None if stored is None else parse_manifest(stored[0], f"{self.root}/{path}")
 
-    def at(self, address: str) -> Json | None:
+    def read_manifest_at(self, address: str) -> Json | None:
         if not address.startswith(S3):
             return read_foreign_manifest(address)
         # It may be in a bucket that is gone, or of others, or on another server.
@@ -204,7 +204,7 @@ class S3Store(RelocatableStore):
             return None if stored is None else parse_foreign_manifest(stored[0], address)
         return None
 
-    def places(self) -> PlaceEntries:
+    def read_places(self) -> PlaceEntries:
         stored = self._bucket.read(self._name(f"{PLACES}.json"))
         return [] if stored is None else list(self._opened(PLACES, stored[0]).get(PLACES, ()))
 

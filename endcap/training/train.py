@@ -80,15 +80,15 @@ def _make(
     view = open_model_view(store.fetch(dataset), settings)
     place = f"{kind(settings.name)}/{key}"
     with log_training(settings, place, dataset, view.counts, store, registry, progress) as run:
-        search_ = functools.partial(search, registry_uri=registry, above=run.id, progress=progress)
+        search_ = functools.partial(search, registry_uri=registry, above=run.get_run_id, progress=progress)
         with (
             search_(settings, dataset, store, view, key=key, tried=work / TRIED) as searched,
-            fits(settings, dataset, store, key, view, work, progress, run.epoch) as fit,
+            fits(settings, dataset, store, key, view, work, progress, run.log_epoch) as fit,
         ):
             if searched.rival is not None:
                 progress(f"{searched.spec.name} as the spec has it did not come to its end in that time: it goes on")
             chosen = settle(searched, lambda spec: fit(spec, "train", None))
-            run.model(chosen.spec)
+            run.log_model(chosen.spec)
             learned = _learn(settings, chosen, view, fit, progress)
             with store.publish(kind(settings.name), key) as draft:
                 (draft.path / MODEL).mkdir()

@@ -102,7 +102,7 @@ class Engine:
         """On the event loop, or where a request waits for the online store on the ranking thread; one at a time."""
         ranker = self.ranker
         owned = _asks_owned(ranker)
-        ask = self._lookups.known if self._lookups is not None else answer_without_store
+        ask = self._lookups.look_up if self._lookups is not None else answer_without_store
         known, degraded = ask(requests, owned=owned)
         answers = ranker.rank(requests, contexts=known)
         if self._lookups is not None and self._lookups.error and any(degraded):

@@ -54,11 +54,11 @@ def did(text: str) -> list[RecentEvent]:
     ],
 )
 def test_a_visit_goes_back_to_the_last_pause_in_all_that_was_done(visits: Visits, text: str, expected: str) -> None:
-    assert "".join(event.item for event in visits.last(did(text))) == expected
+    assert "".join(event.item for event in visits.find_last_visit(did(text))) == expected
 
 
 def test_an_event_that_says_no_type_counts() -> None:
-    assert VIEWS.counting([RecentEvent("a", 1), RecentEvent("", 2)]) == [RecentEvent("a", 1)]
+    assert VIEWS.select_session_events([RecentEvent("a", 1), RecentEvent("", 2)]) == [RecentEvent("a", 1)]
 
 
 @pytest.fixture

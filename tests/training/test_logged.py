@@ -156,7 +156,7 @@ def test_a_setting_that_a_later_attempt_chose_anew_is_told_beside_the_first(stor
     manifest = store.manifest(store.list("trained/test")[0])
     settings = JudgeSettings.of(of(RULES))
     again = log_missing(settings, manifest, store, registry)
-    again.describe({"steps": 3, "found": {"epochs": 2}})
+    again.log_parameters({"steps": 3, "found": {"epochs": 2}})
     (run,) = runs(store)
     assert (run.data.params["steps"], run.data.tags["now.steps"]) == ("10", "3")
     assert run.data.params["found.epochs"] == "2"

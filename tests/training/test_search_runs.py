@@ -48,7 +48,7 @@ def test_each_search_has_runs_of_its_own_that_tell_its_last_attempt(
         return sorted((tags["part"], tags.get("trial", ""), status) for tags, status in found)
 
     refused = begun(record)
-    refused._aside.finish()
+    refused._writer.finish()
     refused.abandon("FAILED")
     assert states() == [("search", "", "FAILED"), ("trial", "1", "FINISHED"), ("trial", "2", "FAILED")]
     record.put_back_failures()

@@ -43,21 +43,21 @@ class SearchRuns:
         self._experiment = self._parent = ""
         self._written: set[tuple[str, int, int]] = set()
         """Label, number and attempt."""
-        self._aside = BackgroundWriter("trials", progress)
+        self._writer = BackgroundWriter("trials", progress)
 
     def begin(self) -> None:
         """Make or find the search's run, and the trials that are written."""
-        self._aside.later(self._open)
+        self._writer.submit(self._open)
 
     def ended(self, label: str, trial: Trial) -> None:
         """Write a trial that has ended. Raises what an earlier writing met, such as UserError for a wrong address."""
-        self._aside.check()
+        self._writer.check()
         kept = copy.deepcopy(trial)
-        self._aside.later(lambda: self._write(label, kept))
+        self._writer.submit(lambda: self._write(label, kept))
 
     def end(self, record: SearchRecord) -> str:
         """Write what is not there yet, and close the search's run; returns its id. Raises TransientError, UserError."""
-        self._aside.finish()
+        self._writer.finish()
         for label, part in record.parts.items():
             for trial in part.ended:
                 self._write(label, trial)
@@ -66,7 +66,7 @@ class SearchRuns:
 
     def abandon(self, status: Literal["FAILED", "KILLED"]) -> None:
         """The search ends here: what was begun is written, and nothing more. Another attempt opens its run again."""
-        self._aside.abandon()
+        self._writer.abandon()
         # The search's own error is what is to be told, not the registry's.
         with contextlib.suppress(EndcapError):
             if self._registry is not None and self._parent:
