@@ -20,7 +20,7 @@ from pathlib import Path
 
 from endcap import devices
 from endcap.errors import EndcapError
-from endcap.outlets import redact_outlets, traceback_of
+from endcap.outlets import format_traceback, redact_output
 from endcap.progress import Notice
 from endcap.runs import (
     RUN_FOLDER,
@@ -36,7 +36,7 @@ from endcap.runs import (
 from endcap.runs.code import IMAGE
 from endcap.runs.start import format_now
 from endcap.steps import STEPS
-from endcap.waiting import heard_by
+from endcap.waiting import send_wait_lines
 from endcap_components.reuse import current_check
 
 MARK = "::endcap "
@@ -137,7 +137,7 @@ def run_step(
         check.events.append(StepStart(name))
         yield StepReporter(name, run, check.events.append, check.record)
         return
-    redact_outlets()
+    redact_output()
     if image:
         os.environ[IMAGE] = image
     record = StepRecord(store, run, name)
@@ -154,10 +154,10 @@ def run_step(
             watch = _schedule_end(end, reporter)
         if name in STEPS:  # a user's own step need not compute by torch
             _warn_of_lacking_gpus(reporter)
-        with heard_by(reporter.progress):
+        with send_wait_lines(reporter.progress):
             yield reporter
     except BaseException as error:
-        print(traceback_of(error), end="", file=sys.stderr, flush=True)
+        print(format_traceback(error), end="", file=sys.stderr, flush=True)
         reporter.failed(Fault.of(error))
         raise
     finally:

@@ -12,7 +12,7 @@ _PAGE = re.compile(
 _TITLE = re.compile(r"<title[^>]*>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTALL)
 
 
-def causes(error: BaseException) -> Iterator[BaseException]:
+def walk_causes(error: BaseException) -> Iterator[BaseException]:
     """The error and all that led to it, the outermost first. Libraries also hand causes on as arguments."""
     waiting, visited = [error], set[int]()
     while waiting:
@@ -31,16 +31,16 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         waiting += [another for another in below if isinstance(another, BaseException)]
 
 
-def tls_trouble(error: BaseException) -> str | None:
+def explain_tls_failure(error: BaseException) -> str | None:
     """Why there is no TLS with a server, such as an unknown authority; None where that is not so, or may pass."""
-    for cause in causes(error):
+    for cause in walk_causes(error):
         # A connection that ends while it is made is a server that restarts.
         if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
             return getattr(cause, "verify_message", "") or cause.reason or str(cause)
     return None
 
 
-def page_title(content: str, kind: str = "") -> str | None:
+def find_page_title(content: str, kind: str = "") -> str | None:
     """The title of a page for people, such as a login page, empty where it has none; None where the content is no page.
 
     kind: the answer's Content-Type.

@@ -21,7 +21,7 @@ from typing import Any, Self
 import httpx
 
 from endcap import ids
-from endcap.causes import page_title, tls_trouble
+from endcap.causes import explain_tls_failure, find_page_title
 from endcap.errors import EndcapError, NotFoundError, RequestError, TransientError, UserError
 
 SHOPPER, REQUEST_ID = "x-endcap-shopper", "x-request-id"
@@ -88,7 +88,7 @@ class Receipt:
     rejected: list[Json] = field(default_factory=list)
 
 
-class _Plan:
+class _RequestPlan:
     """What both clients do alike: what is sent where, when it is tried again, and what an answer means."""
 
     def __init__(self, url: str, recommender: str, timeout: float, retries: int) -> None:
@@ -97,47 +97,47 @@ class _Plan:
         self.timeout, self.retries = timeout, retries
 
     def ranking(self, instances: Sequence[Record], shopper: str | None, request_id: str | None) -> tuple[str, Json]:
-        headers = {REQUEST_ID: _request_id(request_id or str(uuid.uuid4()))}
-        headers |= {SHOPPER: _shopper(shopper)} if shopper else {}
+        headers = {REQUEST_ID: _encode_request_id(request_id or str(uuid.uuid4()))}
+        headers |= {SHOPPER: _encode_shopper(shopper)} if shopper else {}
         path = f"{self.url}/{self.recommender}/v1/models/{self.recommender}:predict"
         return path, {"json": {"instances": [dict(instance) for instance in instances]}, "headers": headers}
 
     def report(self, kind: str, records: Sequence[Record], request_id: str | None) -> tuple[str, Json]:
         # Named here, once: the same call tried again must not count twice.
         named = [{"id": str(uuid.uuid4()), **record} for record in records]
-        headers = {REQUEST_ID: _request_id(request_id)} if request_id else {}
+        headers = {REQUEST_ID: _encode_request_id(request_id)} if request_id else {}
         return f"{self.url}/v1/{kind}", {"json": named, "headers": headers}
 
-    def tries(self, url: str) -> _Tries:
-        return _Tries(url, self.timeout, self.retries)
+    def tries(self, url: str) -> _RetryTimer:
+        return _RetryTimer(url, self.timeout, self.retries)
 
 
-def _shopper(shopper: str) -> bytes:
+def _encode_shopper(shopper: str) -> bytes:
     """As a header has it: the gateway hashes these bytes. Raises UserError."""
-    why: str | None = ids.fault(shopper)
+    why: str | None = ids.find_id_fault(shopper)
     # A header ends where its last blank begins, and two shoppers would be one.
     if why is None and shopper != shopper.strip(" "):
         why = "blank-at-end"
     if why is not None:
-        raise _malformed("shopper", why, f"{ids.ALLOWED}, and without blanks at its ends")
+        raise _make_id_error("shopper", why, f"{ids.ALLOWED}, and without blanks at its ends")
     return shopper.encode()
 
 
-def _request_id(request_id: str) -> bytes:
+def _encode_request_id(request_id: str) -> bytes:
     """Raises UserError: the service would call the request by another id."""
     if len(request_id) > _LONGEST_REQUEST_ID:
-        raise _malformed("request_id", "too-long", _REQUEST_IDS)
+        raise _make_id_error("request_id", "too-long", _REQUEST_IDS)
     if not (request_id.isascii() and request_id.isprintable()) or request_id != request_id.strip():
-        raise _malformed("request_id", "not-printable", _REQUEST_IDS)
+        raise _make_id_error("request_id", "not-printable", _REQUEST_IDS)
     return request_id.encode()
 
 
-def _malformed(at: str, fault: str, allowed: str) -> UserError:
+def _make_id_error(at: str, fault: str, allowed: str) -> UserError:
     text = f"{at}: found what no header can carry ({fault}); allowed: {allowed}"
     return UserError(text, code="client.id-malformed", at=at, fault=fault, allowed=allowed)
 
 
-class _Tries:
+class _RetryTimer:
     """The tries of one call: what is left of its time, and whether there is another."""
 
     def __init__(self, url: str, timeout: float, retries: int) -> None:
@@ -158,7 +158,7 @@ class _Tries:
         response = outcome if isinstance(outcome, httpx.Response) else None
         if response is not None and response.status_code not in _PASSING:
             return None
-        if isinstance(outcome, httpx.TransportError) and (no_tls := tls_trouble(outcome)) is not None:
+        if isinstance(outcome, httpx.TransportError) and (no_tls := explain_tls_failure(outcome)) is not None:
             raise UserError(
                 f"no TLS with {self._url} ({no_tls}): name the file of its certificate authority by SSL_CERT_FILE, or "
                 "give http:// where the gateway speaks no TLS",
@@ -170,7 +170,7 @@ class _Tries:
         longest = next(self._waits, None)
         if longest is not None:
             # Full jitter: Brooker, "Exponential backoff and jitter", AWS Architecture Blog, 2015.
-            wait = random.uniform(0, longest) + _asked_to_wait(response)  # noqa: S311
+            wait = random.uniform(0, longest) + _read_retry_after(response)  # noqa: S311
             if wait < self.left:
                 return wait
         if response is not None:
@@ -185,7 +185,7 @@ class _Tries:
         )
 
 
-def _asked_to_wait(response: httpx.Response | None) -> float:
+def _read_retry_after(response: httpx.Response | None) -> float:
     """Seconds that an answer asks to be left alone for, by a number or a time; 0 where it does not."""
     retry_after = "" if response is None else response.headers.get("retry-after", "")
     if retry_after.isdigit():
@@ -196,12 +196,12 @@ def _asked_to_wait(response: httpx.Response | None) -> float:
         return 0.0
 
 
-def _shown(key: str, token: str) -> dict[str, str]:
+def _make_credentials(key: str, token: str) -> dict[str, str]:
     """Headers by which a caller proves who it is."""
     return {**({_KEY: key} if key else {}), **({"authorization": f"Bearer {token}"} if token else {})}
 
 
-def _rankings(response: httpx.Response) -> list[ServedRanking]:
+def _parse_rankings(response: httpx.Response) -> list[ServedRanking]:
     return [
         ServedRanking(
             [RankedItem(item["item"], item["score"]) for item in prediction["items"]],
@@ -219,15 +219,15 @@ def _rankings(response: httpx.Response) -> list[ServedRanking]:
     ]
 
 
-def _receipt(response: httpx.Response) -> Receipt:
+def _parse_receipt(response: httpx.Response) -> Receipt:
     document = response.json()
     return Receipt(document["accepted"], document.get("duplicates", 0), document.get("rejected", []))
 
 
-def _checked(response: httpx.Response | httpx.TransportError) -> httpx.Response:
+def _check_response(response: httpx.Response | httpx.TransportError) -> httpx.Response:
     """The answer, where it is a good one; `_Tries.after` has raised where there is none."""
     assert isinstance(response, httpx.Response)
-    title = page_title(response.text, response.headers.get("content-type", ""))
+    title = find_page_title(response.text, response.headers.get("content-type", ""))
     # A login answers with a page, or sends to one. Envoy's own words are plain text.
     if response.is_redirect or (title is not None and response.status_code in _PAGES):
         raise UserError(
@@ -257,7 +257,7 @@ def _checked(response: httpx.Response | httpx.TransportError) -> httpx.Response:
     raise error
 
 
-def _instance(record: Record) -> Json:
+def _drop_absent(record: Record) -> Json:
     return {key: value for key, value in record.items() if value is not None}
 
 
@@ -305,36 +305,36 @@ class Client:
     def __init__(
         self, url: str, recommender: str, *, timeout: float = 1.0, retries: int = 2, key: str = "", token: str = ""
     ) -> None:
-        self._plan = _Plan(url, recommender, timeout, retries)
-        self._http = httpx.Client(headers=_shown(key, token))
+        self._plan = _RequestPlan(url, recommender, timeout, retries)
+        self._http = httpx.Client(headers=_make_credentials(key, token))
 
     def rank(self, *, shopper: str | None = None, request_id: str | None = None, **instance: Any) -> ServedRanking:
         """One ranking. instance: a request's keys, such as items, customer, candidates, k, filter, surface.
 
         shopper: who is shared out to the variants by it; the same shopper always meets the same variant.
         """
-        return self.rank_many([_instance(instance)], shopper=shopper, request_id=request_id)[0]
+        return self.rank_many([_drop_absent(instance)], shopper=shopper, request_id=request_id)[0]
 
     def rank_many(
         self, instances: Sequence[Record], *, shopper: str | None = None, request_id: str | None = None
     ) -> list[ServedRanking]:
         """A ranking for each instance, in one call."""
-        return _rankings(self._post(*self._plan.ranking(instances, shopper, request_id)))
+        return _parse_rankings(self._post(*self._plan.ranking(instances, shopper, request_id)))
 
     def events(self, records: Sequence[Record], *, request_id: str | None = None) -> Receipt:
         """Report events. Each has `item`, `customer` or `session`, and may have `id`, `time`, `type`; see the guide.
 
         One that is about no item, such as a search, has a `type` and no `item`: it keeps its customer's visit alive.
         """
-        return _receipt(self._post(*self._plan.report("events", records, request_id)))
+        return _parse_receipt(self._post(*self._plan.report("events", records, request_id)))
 
     def impressions(self, records: Sequence[Record], *, request_id: str | None = None) -> Receipt:
         """Report items that were seen: each has `ranking_id`, `item`, `position`."""
-        return _receipt(self._post(*self._plan.report("impressions", records, request_id)))
+        return _parse_receipt(self._post(*self._plan.report("impressions", records, request_id)))
 
     def orders(self, records: Sequence[Record], *, request_id: str | None = None) -> Receipt:
         """Report orders: each has `customer` and `items`."""
-        return _receipt(self._post(*self._plan.report("orders", records, request_id)))
+        return _parse_receipt(self._post(*self._plan.report("orders", records, request_id)))
 
     def close(self) -> None:
         self._http.close()
@@ -354,7 +354,7 @@ class Client:
                 outcome = error
             wait = tries.after(outcome)
             if wait is None:
-                return _checked(outcome)
+                return _check_response(outcome)
             time.sleep(wait)
 
 
@@ -374,32 +374,32 @@ class AsyncClient:
     def __init__(
         self, url: str, recommender: str, *, timeout: float = 1.0, retries: int = 2, key: str = "", token: str = ""
     ) -> None:
-        self._plan = _Plan(url, recommender, timeout, retries)
-        self._http = httpx.AsyncClient(headers=_shown(key, token))
+        self._plan = _RequestPlan(url, recommender, timeout, retries)
+        self._http = httpx.AsyncClient(headers=_make_credentials(key, token))
 
     async def rank(
         self, *, shopper: str | None = None, request_id: str | None = None, **instance: Any
     ) -> ServedRanking:
         """See `Client.rank`."""
-        return (await self.rank_many([_instance(instance)], shopper=shopper, request_id=request_id))[0]
+        return (await self.rank_many([_drop_absent(instance)], shopper=shopper, request_id=request_id))[0]
 
     async def rank_many(
         self, instances: Sequence[Record], *, shopper: str | None = None, request_id: str | None = None
     ) -> list[ServedRanking]:
         """See `Client.rank_many`."""
-        return _rankings(await self._post(*self._plan.ranking(instances, shopper, request_id)))
+        return _parse_rankings(await self._post(*self._plan.ranking(instances, shopper, request_id)))
 
     async def events(self, records: Sequence[Record], *, request_id: str | None = None) -> Receipt:
         """See `Client.events`."""
-        return _receipt(await self._post(*self._plan.report("events", records, request_id)))
+        return _parse_receipt(await self._post(*self._plan.report("events", records, request_id)))
 
     async def impressions(self, records: Sequence[Record], *, request_id: str | None = None) -> Receipt:
         """See `Client.impressions`."""
-        return _receipt(await self._post(*self._plan.report("impressions", records, request_id)))
+        return _parse_receipt(await self._post(*self._plan.report("impressions", records, request_id)))
 
     async def orders(self, records: Sequence[Record], *, request_id: str | None = None) -> Receipt:
         """See `Client.orders`."""
-        return _receipt(await self._post(*self._plan.report("orders", records, request_id)))
+        return _parse_receipt(await self._post(*self._plan.report("orders", records, request_id)))
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -423,5 +423,5 @@ class AsyncClient:
                 outcome = error
             wait = tries.after(outcome)
             if wait is None:
-                return _checked(outcome)
+                return _check_response(outcome)
             await asyncio.sleep(wait)

@@ -11,17 +11,17 @@ from pathlib import Path
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def cpu_limit(cgroup: Path = _CGROUP) -> int:
+def read_cpu_limit(cgroup: Path = _CGROUP) -> int:
     """Whole processors, at least 1; a limit of 1.5 counts as 2.
 
     More threads than the limit would be paused by the kernel in the midst of a ranking.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _quota(cgroup)
+    quota = _read_quota(cgroup)
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 
 
-def _quota(cgroup: Path) -> float | None:
+def _read_quota(cgroup: Path) -> float | None:
     """Processors that the control group grants, by version 2's file or version 1's; None: no limit."""
     try:
         if (two := cgroup / "cpu.max").is_file():
@@ -33,7 +33,7 @@ def _quota(cgroup: Path) -> float | None:
         return None
 
 
-def memory_limit(cgroup: Path = _CGROUP) -> int:
+def read_memory_limit(cgroup: Path = _CGROUP) -> int:
     """Bytes."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for file in (cgroup / "memory.max", cgroup / "memory" / "memory.limit_in_bytes"):
@@ -44,7 +44,7 @@ def memory_limit(cgroup: Path = _CGROUP) -> int:
     return machine
 
 
-def time_on_cores(tasks: Path = Path("/proc/self/task")) -> tuple[int, int] | None:
+def measure_core_time(tasks: Path = Path("/proc/self/task")) -> tuple[int, int] | None:
     """Of this process's threads: nanoseconds on a core, and ready to run without one; None where the kernel does not
     say it."""
     ran = waited = 0

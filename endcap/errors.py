@@ -77,7 +77,7 @@ def _restore(kind: type[EndcapError], message: str, state: dict[str, Any]) -> En
     return kind._restored(message, state)
 
 
-def marked(message: str, code: str) -> str:
+def append_code(message: str, code: str) -> str:
     """A message with its code at the end of its first line, as people are shown it."""
     if code == UNNAMED:
         return message
@@ -85,14 +85,14 @@ def marked(message: str, code: str) -> str:
     return f"{first} [{code}]{newline}{rest}"
 
 
-def describe(error: EndcapError) -> dict[str, Any]:
+def describe_error(error: EndcapError) -> dict[str, Any]:
     """The error as a document for another process: `to_json`, and as `kind` the nearest class of this module."""
     kind = next(kind for kind in type(error).__mro__ if kind.__module__ == __name__)
     return {"kind": kind.__name__, **error.to_json()}
 
 
-def rebuild(document: Mapping[str, Any]) -> EndcapError:
-    """The error that `describe` made a document of."""
+def rebuild_error(document: Mapping[str, Any]) -> EndcapError:
+    """The error that `describe_error` made a document of."""
     fields = document["fields"]
     kind: type[EndcapError] = globals()[document["kind"]]
     if kind is SpecError:

@@ -5,7 +5,7 @@ to U+009F) and without halves of surrogate pairs. Ids are compared as they stand
 look alike make different ids.
 
 Ingest applies the rule in SQL (`endcap.sources.values.ids`), requests by pydantic (`PATTERN`), the intake and the
-client by `fault`; a test holds them to each other. 1,024 is what requests always took; the intake took 256.
+client by `find_id_fault`; a test holds them to each other. 1,024 is what requests always took; the intake took 256.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Fault = Literal["empty", "too-long", "control-character", "half-character"]
 _CONTROL, _HALF = re.compile(f"[{CONTROLS}]"), re.compile("[\ud800-\udfff]")
 
 
-def fault(text: str) -> Fault | None:
+def find_id_fault(text: str) -> Fault | None:
     """What keeps a text from being an id, or None."""
     if not text:
         return "empty"

@@ -1,6 +1,6 @@
 """The ways by which text leaves a process beside Endcap's own lines: tracebacks, log records, warnings.
 
-Libraries write there what they were called with, a data base's address for one. `redact_outlets` is called once by each
+Libraries write there what they were called with, a data base's address for one. `redact_output` is called once by each
 program of Endcap's, before it does anything else.
 """
 
@@ -18,16 +18,16 @@ from typing import Any
 from endcap.redaction import redact
 
 
-def traceback_of(error: BaseException) -> str:
+def format_traceback(error: BaseException) -> str:
     """The error's traceback as Python prints it, without secrets."""
     return redact("".join(traceback.format_exception(error)))
 
 
 @cache
-def redact_outlets() -> None:
+def redact_output() -> None:
     """Take secrets out of what this process prints of errors that nobody catches, of log records and of warnings."""
     sys.excepthook = _print_uncaught
-    threading.excepthook = _print_of_thread
+    threading.excepthook = _print_thread_error
     make, write = logging.getLogRecordFactory(), warnings.formatwarning
 
     def record(*positional: Any, **named: Any) -> logging.LogRecord:
@@ -54,7 +54,7 @@ def _print_uncaught(kind: type[BaseException], error: BaseException, trace: Trac
     print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr, flush=True)
 
 
-def _print_of_thread(of: threading.ExceptHookArgs) -> None:
+def _print_thread_error(of: threading.ExceptHookArgs) -> None:
     if of.exc_value is not None and not issubclass(of.exc_type, SystemExit):
         print(f"in thread {of.thread.name if of.thread else '?'}:", file=sys.stderr)
         _print_uncaught(of.exc_type, of.exc_value, of.exc_traceback)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 
-def alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """Whether there is a process of this id."""
     try:
         os.kill(pid, 0)
@@ -19,7 +19,7 @@ def alive(pid: int) -> bool:
 
 
 @contextmanager
-def inherited(variables: Mapping[str, str]) -> Iterator[None]:
+def share_variables(variables: Mapping[str, str]) -> Iterator[None]:
     """Have the processes that are started within the block inherit these environment variables, as this one has them
     meanwhile."""
     before = {name: value for name, value in os.environ.items() if name in variables}

@@ -42,17 +42,17 @@ def is_file(file: Path) -> bool:
         return False
 
 
-def irregular(file: Path) -> str:
+def describe_irregular(file: Path) -> str:
     """What lies there in place of a regular file, such as `a named pipe`; empty: it is one. Links are followed.
 
     Raises OSError.
     """
-    return _kind(file.stat().st_mode)
+    return _describe_kind(file.stat().st_mode)
 
 
 def check_regular(file: Path) -> None:
     """Raises IrregularFileError where something else than a regular file lies there; OSError."""
-    if kind := irregular(file):
+    if kind := describe_irregular(file):
         raise IrregularFileError(errno.EINVAL, f"{kind}, not a regular file", str(file))
 
 
@@ -60,7 +60,7 @@ def open_regular(file: Path) -> BufferedReader:
     """Open a regular file to read its bytes. Raises IrregularFileError, OSError; it never waits for a writer."""
     check_regular(file)  # opening a device may already set something off
     handle: BufferedReader = BufferedReader(_Bytes(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb"))
-    if kind := _kind(os.fstat(handle.fileno()).st_mode):
+    if kind := _describe_kind(os.fstat(handle.fileno()).st_mode):
         handle.close()
         raise IrregularFileError(errno.EINVAL, f"{kind}, not a regular file", str(file))
     return handle
@@ -96,12 +96,12 @@ def parse_json(text: str | bytes) -> Any:
         value = json.loads(text)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
-    if depth_over(value, DEEPEST):
+    if is_deeper_than(value, DEEPEST):
         raise ValueError(_TOO_DEEP)
     return value
 
 
-def depth_over(value: Any, limit: int) -> bool:
+def is_deeper_than(value: Any, limit: int) -> bool:
     """Whether lists and maps lie more than `limit` deep within each other."""
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(limit):
@@ -115,7 +115,7 @@ def depth_over(value: Any, limit: int) -> bool:
 _TOO_DEEP = f"lists and maps are nested more than {DEEPEST} deep"
 
 
-def _kind(mode: int) -> str:
+def _describe_kind(mode: int) -> str:
     if stat.S_ISREG(mode):
         return ""
     return next((name for is_kind, name in _KINDS if is_kind(mode)), "something else")

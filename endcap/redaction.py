@@ -43,7 +43,7 @@ def redact(text: str) -> str:
     address might hold a password or a path, it is taken for a password.
     """
     if "://" in text:
-        text = _WORD.sub(_redacted_word, text)
+        text = _WORD.sub(_redact_word, text)
     for pattern, _ in SECRETS:
         text = pattern.sub(rf"\g<shown>{HIDDEN}", text)
     return text
@@ -60,10 +60,10 @@ def redact_all(value: Any) -> Any:
     return value
 
 
-def secret_in(text: str) -> str | None:
+def find_secret(text: str) -> str | None:
     """What the first secret in a text is, such as `a token`; None where there is none. A user alone is no secret."""
     for word in _WORD.findall(text) if "://" in text else ():
-        if (address := _address(word)) and _hides(address) and address.hidden.partition(":")[2]:
+        if (address := _redact_address(word)) and _hides(address) and address.hidden.partition(":")[2]:
             return "a password in an address"
     return next((kind for pattern, kind in SECRETS if pattern.search(text)), None)
 
@@ -78,7 +78,7 @@ class _Address:
     after: str
 
 
-def _address(word: str) -> _Address | None:
+def _redact_address(word: str) -> _Address | None:
     """The first address of a word that has an @ behind its scheme.
 
     Each sign is looked at a fixed number of times: texts in errors are whatever others send, of any length.
@@ -97,8 +97,8 @@ def _address(word: str) -> _Address | None:
     return None
 
 
-def _redacted_word(match: re.Match[str]) -> str:
-    address = _address(match[0])
+def _redact_word(match: re.Match[str]) -> str:
+    address = _redact_address(match[0])
     if address is None or not _hides(address):
         return match[0]
     return f"{address.before}{address.scheme}://{HIDDEN}@{address.after}"

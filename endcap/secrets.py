@@ -1,8 +1,8 @@
 """Variables that may hold a secret, as whoever set them meant them.
 
 A Kubernetes Secret that is made from a file ends in the file's line break, and so does what a CI system pastes. With it
-a password is another password, and a token breaks the header that carries it. `variable` is the only function that
-reads such a variable; `clean` serves the libraries that read theirs themselves.
+a password is another password, and a token breaks the header that carries it. `read_variable` is the only function that
+reads such a variable; `clean_variables` serves the libraries that read theirs themselves.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ MOUNT = "ENDCAP_S3_SECRET"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def variable(name: str, environment: Mapping[str, str] | None = None) -> str:
+def read_variable(name: str, environment: Mapping[str, str] | None = None) -> str:
     """The variable's value without blanks and line breaks around it; empty where it is not set.
 
     environment: None: this process's. Raises UserError, which names the variable and not its value, where a line break
     or another control character stands inside.
     """
     variables = os.environ if environment is None else environment
-    return cleaned(name, variables.get(name, ""))
+    return strip_value(name, variables.get(name, ""))
 
 
-def cleaned(name: str, value: str) -> str:
+def strip_value(name: str, value: str) -> str:
     """The same of a value that is known already. name: the variable or option that it comes from."""
     value = value.strip()
     if _CONTROL.search(value):
@@ -53,19 +53,19 @@ def cleaned(name: str, value: str) -> str:
     return value
 
 
-def first(names: Iterable[str], environment: Mapping[str, str] | None = None) -> str:
-    """The value of the first variable that is set; empty where none is. Raises as `variable` does."""
-    return next((value for name in names if (value := variable(name, environment))), "")
+def read_first(names: Iterable[str], environment: Mapping[str, str] | None = None) -> str:
+    """The value of the first variable that is set; empty where none is. Raises as `read_variable` does."""
+    return next((value for name in names if (value := read_variable(name, environment))), "")
 
 
-def mounted(key: str, environment: Mapping[str, str] | None = None, *, folder: str = MOUNT) -> str:
+def locate_mounted(key: str, environment: Mapping[str, str] | None = None, *, folder: str = MOUNT) -> str:
     """The path of a key of a mounted Secret; empty where it has none. folder: the variable that names its folder."""
-    at = variable(folder, environment)
+    at = read_variable(folder, environment)
     return str(Path(at) / key) if at and (Path(at) / key).is_file() else ""
 
 
-def clean(names: Iterable[str]) -> None:
-    """Put the values that `variable` gives into this process's environment. What is not set stays so."""
+def clean_variables(names: Iterable[str]) -> None:
+    """Put the values that `read_variable` gives into this process's environment. What is not set stays so."""
     for name in names:
         if name in os.environ:
-            os.environ[name] = variable(name)
+            os.environ[name] = read_variable(name)

@@ -97,13 +97,13 @@ def find_changes(document: object, kind: Kind, *, custom: Callable[[str], bool] 
         changes.append(SpecChange(("apiVersion",), OLD_API_VERSION, API_VERSION, "value"))
     for path, new in RENAMES[kind].items():
         *parents, old = path.split(".")
-        changes += [SpecChange((*key, old), old, new) for key, map_ in _places(document, parents) if old in map_]
+        changes += [SpecChange((*key, old), old, new) for key, map_ in _walk_places(document, parents) if old in map_]
     if kind == "Recommender":
-        changes += _changes_of_search(document.get("search"), is_custom)
+        changes += _find_search_changes(document.get("search"), is_custom)
     return changes
 
 
-def kind_of(document: object) -> Kind | None:
+def find_kind(document: object) -> Kind | None:
     """The kind of a spec. A part that does not say has a key that only one kind has, or nothing to rename."""
     if not isinstance(document, dict):
         return None
@@ -123,7 +123,7 @@ def is_custom_model(document: Mapping[str, Any], label: str) -> bool:
     return isinstance(model, dict) and model.get("name") == "custom"
 
 
-def apply(document: Json, changes: list[SpecChange]) -> Json:
+def apply_changes(document: Json, changes: list[SpecChange]) -> Json:
     """The document after these changes, its keys in their order; the document itself stays as it is."""
     keys = {change.key: change.new for change in changes if change.of == "key"}
     values = {change.key: change.new for change in changes if change.of == "value"}
@@ -143,9 +143,9 @@ def apply(document: Json, changes: list[SpecChange]) -> Json:
 
 def migrate_spec(document: Json) -> Json:
     """A stored spec, whole, of any release, under this release's names. What is no spec stays as it is."""
-    if document.get("apiVersion") != OLD_API_VERSION or (kind := kind_of(document)) is None:
+    if document.get("apiVersion") != OLD_API_VERSION or (kind := find_kind(document)) is None:
         return document
-    return apply(document, find_changes(document, kind))
+    return apply_changes(document, find_changes(document, kind))
 
 
 def migrate_specs(documents: Json) -> Json:
@@ -158,7 +158,7 @@ def migrate_specs(documents: Json) -> Json:
 def migrate_model(model: Json) -> Json:
     """The stored spec or parameters of a model, which have no apiVersion, under this release's names."""
     document = {"model": model}
-    migrated: Json = apply(document, find_changes(document, "Recommender"))["model"]
+    migrated: Json = apply_changes(document, find_changes(document, "Recommender"))["model"]
     return migrated
 
 
@@ -176,7 +176,7 @@ def migrate_facts(facts: Json) -> Json:
     return changed
 
 
-def _places(value: Any, path: list[str], key: Key = ()) -> Iterator[tuple[Key, Json]]:
+def _walk_places(value: Any, path: list[str], key: Key = ()) -> Iterator[tuple[Key, Json]]:
     """Every map under a path, with its key."""
     if not path:
         if isinstance(value, dict):
@@ -186,26 +186,26 @@ def _places(value: Any, path: list[str], key: Key = ()) -> Iterator[tuple[Key, J
     if isinstance(value, dict):
         names = list(value) if first == "*" else [first] if first in value else []
         for name in names:
-            yield from _places(value[name], rest, (*key, name))
+            yield from _walk_places(value[name], rest, (*key, name))
     elif isinstance(value, list) and first == "*":
         for number, child in enumerate(value):
-            yield from _places(child, rest, (*key, number))
+            yield from _walk_places(child, rest, (*key, number))
 
 
-def _changes_of_search(search: object, is_custom: Callable[[str], bool]) -> Iterator[SpecChange]:
+def _find_search_changes(search: object, is_custom: Callable[[str], bool]) -> Iterator[SpecChange]:
     """What `search.space` and `search.fixed` call parameters: by name, or by member and name."""
     if not isinstance(search, dict):
         return
     space, fixed = search.get("space"), search.get("fixed")
     for name in space if isinstance(space, dict) else ():
-        if (new := _parameter(name, is_custom)) is not None:
+        if (new := _rename_parameter(name, is_custom)) is not None:
             yield SpecChange(("search", "space", name), name, new)
     for number, name in enumerate(fixed if isinstance(fixed, list) else ()):
-        if (new := _parameter(name, is_custom)) is not None:
+        if (new := _rename_parameter(name, is_custom)) is not None:
             yield SpecChange(("search", "fixed", number), name, new, "value")
 
 
-def _parameter(name: object, is_custom: Callable[[str], bool]) -> str | None:
+def _rename_parameter(name: object, is_custom: Callable[[str], bool]) -> str | None:
     """The new name of `width` or `gru4rec.width`; None where it keeps its own."""
     if not isinstance(name, str):
         return None

@@ -248,25 +248,25 @@ REPORT = Step(
 """The exit handler of each pipeline: no spec addresses it, and nothing follows it."""
 
 
-def steps_of(pipeline: str) -> tuple[Step, ...]:
+def list_steps(pipeline: str) -> tuple[Step, ...]:
     """The steps of a pipeline in their order, without the report."""
     return tuple(step for step in STEPS.values() if pipeline in step.pipelines)
 
 
-def parameters_of(pipeline: str) -> tuple[str, ...]:
+def list_parameters(pipeline: str) -> tuple[str, ...]:
     """Names of the parameters of a pipeline: the specs, the store, then those that its steps take."""
-    steps = steps_of(pipeline)
-    documents = _unique(document for step in steps for document in step.documents)
-    return (*documents, "store", *_unique(name for step in steps for name in step.parameters))
+    steps = list_steps(pipeline)
+    documents = _drop_repeats(document for step in steps for document in step.documents)
+    return (*documents, "store", *_drop_repeats(name for step in steps for name in step.parameters))
 
 
-def title(name: str) -> str:
+def get_step_title(name: str) -> str:
     """A step's title; a step of a user's own is shown by its name."""
     step = REPORT if name == REPORT.name else STEPS.get(name)
     return name if step is None else step.title
 
 
-def before(name: str) -> str:
+def get_previous_step(name: str) -> str:
     """The step before this one, in the order of the table. Raises KeyError for the first."""
     names = list(STEPS)
     place = names.index(name)
@@ -275,5 +275,5 @@ def before(name: str) -> str:
     return names[place - 1]
 
 
-def _unique(names: Iterable[str]) -> tuple[str, ...]:
+def _drop_repeats(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))

@@ -14,7 +14,7 @@ KEY, LEAST = 34, 16
 _STYLE = "border-collapse:collapse;font-size:90%"
 
 
-def text_table(columns: Sequence[str] | None, rows: Iterable[Sequence[Any]], *, width: int | None = None) -> str:
+def format_text_table(columns: Sequence[str] | None, rows: Iterable[Sequence[Any]], *, width: int | None = None) -> str:
     """Rows, each column as wide as its widest cell, below a line of names (None: without one).
 
     Numbers stand to the right, all else to the left. width: letters of a line; None: those of the terminal, 80 where
@@ -22,45 +22,49 @@ def text_table(columns: Sequence[str] | None, rows: Iterable[Sequence[Any]], *, 
     """
     body = [list(row) for row in rows]
     right = [any(_is_number(value) for value in column) for column in zip(*body, strict=True)]
-    cells = [[shown(value) for value in row] for row in body]
+    cells = [[format_value(value) for value in row] for row in body]
     lines = [list(columns), *cells] if columns is not None else cells
-    return aligned(lines, right or [False] * len(lines[0]) if lines else [], width=width)
+    return align_columns(lines, right or [False] * len(lines[0]) if lines else [], width=width)
 
 
-def aligned(lines: Sequence[Sequence[str]], right: Sequence[bool], *, width: int | None = None) -> str:
+def align_columns(lines: Sequence[Sequence[str]], right: Sequence[bool], *, width: int | None = None) -> str:
     """The same of cells that are texts already. right: which columns stand to the right."""
     limit = shutil.get_terminal_size().columns - INDENT if width is None else width
     texts = [list(line) for line in lines]
     if not texts:
         return ""
-    natural = _widths(texts)
-    cut = _cut(texts, natural, limit)
-    groups = [(list(range(len(cut))), cut)] if _total(cut) <= limit else _groups(texts, natural, limit)
+    natural = _measure_widths(texts)
+    cut = _cut_widths(texts, natural, limit)
+    groups = [(list(range(len(cut))), cut)] if _sum_widths(cut) <= limit else _group_columns(texts, natural, limit)
     blocks = []
     for places, widths in groups:
-        block = [[shortened(line[place], wide) for place, wide in zip(places, widths, strict=True)] for line in texts]
-        blocks.append(_block(block, [right[place] for place in places]))
+        block = [
+            [shorten_text(line[place], wide) for place, wide in zip(places, widths, strict=True)] for line in texts
+        ]
+        blocks.append(_format_block(block, [right[place] for place in places]))
     return "\n".join(blocks)
 
 
-def _cut(lines: Sequence[Sequence[str]], widths: Sequence[int], limit: int) -> list[int]:
+def _cut_widths(lines: Sequence[Sequence[str]], widths: Sequence[int], limit: int) -> list[int]:
     """Widths of the columns, of words the widest cut first, until all fit or nothing is left to cut."""
     cut = list(widths)
-    words = [place for place in range(len(cut)) if _of_words(lines, place)]
-    while _total(cut) > limit and (wide := [place for place in words if cut[place] > LEAST]):
+    words = [place for place in range(len(cut)) if _holds_words(lines, place)]
+    while _sum_widths(cut) > limit and (wide := [place for place in words if cut[place] > LEAST]):
         cut[max(wide, key=lambda place: cut[place])] -= 1
     return cut
 
 
-def _groups(lines: Sequence[Sequence[str]], widths: Sequence[int], limit: int) -> list[tuple[list[int], list[int]]]:
+def _group_columns(
+    lines: Sequence[Sequence[str]], widths: Sequence[int], limit: int
+) -> list[tuple[list[int], list[int]]]:
     """Columns that fit beside the first, then the others, again beside the first: which, and how wide each is."""
     key = min(widths[0], KEY)
     groups: list[tuple[list[int], list[int]]] = [([0], [key])]
     for place in range(1, len(widths)):
         wide = min(widths[place], max(limit - key - 2, LEAST))
         places, taken = groups[-1]
-        left = limit - _total(taken) - 2
-        if wide > left and left >= LEAST and _of_words(lines, place):
+        left = limit - _sum_widths(taken) - 2
+        if wide > left and left >= LEAST and _holds_words(lines, place):
             wide = left
         if wide > left and len(places) > 1:
             groups.append((places := [0], taken := [key]))
@@ -69,14 +73,14 @@ def _groups(lines: Sequence[Sequence[str]], widths: Sequence[int], limit: int) -
     return groups
 
 
-def _of_words(lines: Sequence[Sequence[str]], place: int) -> bool:
+def _holds_words(lines: Sequence[Sequence[str]], place: int) -> bool:
     """Whether a column may be cut: it holds words or addresses. Half a number, a time or a run's name says nothing."""
     body = "".join(line[place] for line in lines[1:] or lines)
     return 5 * sum(map(str.isalpha, body)) > 2 * len(body)
 
 
-def _block(lines: list[list[str]], right: Sequence[bool]) -> str:
-    widths = _widths(lines)
+def _format_block(lines: list[list[str]], right: Sequence[bool]) -> str:
+    widths = _measure_widths(lines)
 
     def text(line: Sequence[str]) -> str:
         padded = [
@@ -88,7 +92,7 @@ def _block(lines: list[list[str]], right: Sequence[bool]) -> str:
     return "\n".join(map(text, lines))
 
 
-def shortened(text: str, width: int) -> str:
+def shorten_text(text: str, width: int) -> str:
     """A text cut to a width: of words the end, of an id or an address the middle, whose end tells it apart."""
     if len(text) <= width:
         return text
@@ -98,26 +102,26 @@ def shortened(text: str, width: int) -> str:
     return f"{text[: width - 1 - end]}…{text[-end:]}"
 
 
-def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
+def _measure_widths(lines: Sequence[Sequence[str]]) -> list[int]:
     return [max(map(len, column)) for column in zip(*lines, strict=True)]
 
 
-def _total(widths: Sequence[int]) -> int:
+def _sum_widths(widths: Sequence[int]) -> int:
     return sum(widths) + 2 * (len(widths) - 1)
 
 
-def html_table(
+def format_html_table(
     columns: Sequence[str], rows: Iterable[Sequence[Any]], *, caption: str = "", notes: Iterable[str] = ()
 ) -> str:
     """The same as an HTML table, with notes below; every value is escaped."""
     head = "".join(f"<th style='text-align:left'>{html.escape(name)}</th>" for name in columns)
-    body = "".join(f"<tr>{''.join(_cell(value) for value in row)}</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(_format_cell(value) for value in row)}</tr>" for row in rows)
     title = f"<caption style='text-align:left'><b>{html.escape(caption)}</b></caption>" if caption else ""
     below = "".join(f"<div>{html.escape(note)}</div>" for note in notes)
     return f"<table style='{_STYLE}'>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{below}"
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value as both kinds of tables show it."""
     if value is None:
         return ""
@@ -128,9 +132,9 @@ def shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _cell(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     side = "right" if _is_number(value) else "left"
-    return f"<td style='text-align:{side}'>{html.escape(shown(value))}</td>"
+    return f"<td style='text-align:{side}'>{html.escape(format_value(value))}</td>"
 
 
 def _is_number(value: Any) -> bool:

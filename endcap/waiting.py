@@ -1,6 +1,6 @@
 """Waiting for what may pass: how long somebody goes on asking, and that it is shown.
 
-Lines go to whoever follows the step or command that waits (`heard_by`), and to standard error where nobody does.
+Lines go to whoever follows the step or command that waits (`send_wait_lines`), and to standard error where nobody does.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _impatient: ContextVar[bool] = ContextVar("impatient", default=False)
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryLimits:
     """How long one goes on asking."""
 
     total: float = 60.0
@@ -42,7 +42,7 @@ class Patience:
 
 
 @contextlib.contextmanager
-def heard_by(hear: Hear) -> Iterator[None]:
+def send_wait_lines(hear: Hear) -> Iterator[None]:
     """Hand lines about waiting to `hear` for the length of a block; the innermost block has them."""
     _hearers.append(hear)
     try:
@@ -52,7 +52,7 @@ def heard_by(hear: Hear) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def impatient() -> Iterator[None]:
+def disable_retries() -> Iterator[None]:
     """In this thread, do not ask again in the block: each failure is raised at once, and nothing is shown."""
     token = _impatient.set(True)
     try:
@@ -61,7 +61,7 @@ def impatient() -> Iterator[None]:
         _impatient.reset(token)
 
 
-def show(line: str) -> None:
+def show_line(line: str) -> None:
     """Show a line about waiting."""
     if _hearers:
         _hearers[-1](line)
@@ -70,13 +70,13 @@ def show(line: str) -> None:
 
 
 @contextlib.contextmanager
-def watched(what: str) -> Iterator[None]:
+def watch_call(what: str) -> Iterator[None]:
     """Show that the block waits, once it has lasted `SLOW` seconds. what: who is waited for, as in `the registry X`."""
     if _impatient.get():
         yield
         return
     line = Notice(redact(f"{what} takes more than {SLOW:.0f} s; it is waited for"), seconds=SLOW)
-    timer = threading.Timer(SLOW, show, [line])
+    timer = threading.Timer(SLOW, show_line, [line])
     timer.daemon = True
     timer.start()
     try:
@@ -85,10 +85,10 @@ def watched(what: str) -> Iterator[None]:
         timer.cancel()
 
 
-class Waiting:
+class RetryLoop:
     """The attempts of one call: what is left of its patience. Each wait that is worth a line is shown."""
 
-    def __init__(self, what: str, patience: Patience) -> None:
+    def __init__(self, what: str, patience: RetryLimits) -> None:
         """what: who is asked, such as `the registry http://mlflow:5000`."""
         self._what, self._patience = redact(what), patience
         self._begun, self._pause = time.monotonic(), patience.first
@@ -121,15 +121,15 @@ class Waiting:
     def over(self) -> None:
         """The call was answered: whoever was shown the waiting is told so."""
         if self._shown is not None:
-            show(f"{self._what} answers again, after {self.seconds:.0f} s")
+            show_line(f"{self._what} answers again, after {self.seconds:.0f} s")
 
     def _show(self, reason: str, total: float) -> None:
-        now, reason = self.seconds, _short(reason)
+        now, reason = self.seconds, _shorten_reason(reason)
         left = f" for up to {total:.0f} s" if self._shown is None else f" for {total - now:.0f} s more"
         self._shown, known = now, math.isfinite(total)
         line = f"{self._what} does not answer ({reason}); asking again{left if known else ''}"
-        show(Notice(line, reason=reason, limit=total if known else None))
+        show_line(Notice(line, reason=reason, limit=total if known else None))
 
 
-def _short(reason: str) -> str:
+def _shorten_reason(reason: str) -> str:
     return redact(" ".join(reason.split()))[:200]

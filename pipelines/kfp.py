@@ -12,7 +12,7 @@ from kfp_server_api import V2beta1Run
 
 from endcap.errors import EndcapError, NotFoundError, TransientError, UserError
 from endcap.runs import Run, RunEvent, RunSilence, StepEnd, StepFailure, StepRun, StepStart
-from endcap.secrets import KFP, clean, cleaned
+from endcap.secrets import KFP, clean_variables, strip_value
 from endcap.spec.load import Loaded
 from endcap_pipelines.kfp_address import check_host
 from endcap_pipelines.kfp_calls import LOGIN_CODES, Listen, call_kfp, call_with_retries
@@ -63,9 +63,9 @@ def connect(
         Nothing answers, or KFP is busy for too long.
     """
     check_host(host)
-    clean(KFP)
-    token = None if token is None else cleaned("KFP_EXISTING_TOKEN (--kfp-token)", token)
-    cookies = None if cookies is None else cleaned("KFP_COOKIES", cookies)
+    clean_variables(KFP)
+    token = None if token is None else strip_value("KFP_EXISTING_TOKEN (--kfp-token)", token)
+    cookies = None if cookies is None else strip_value("KFP_COOKIES", cookies)
 
     def reach() -> KfpClient:
         return KfpClient(

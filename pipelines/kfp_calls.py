@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import kfp_server_api
 import urllib3
 
-from endcap.causes import causes, tls_trouble
+from endcap.causes import explain_tls_failure, walk_causes
 from endcap.errors import EndcapError, NotFoundError, TransientError, UserError
 from endcap.runs import RunEvent, RunSilence
 from endcap_pipelines.kfp_client import UnexpectedPageError
@@ -168,8 +168,8 @@ def _silence(what: str, error: Exception) -> EndcapError:
     """Explain why nothing came. An untrusted certificate lasts; everything else may pass."""
     cause = getattr(error, "reason", None) or error
     fields = {"doing": what, "cause": str(cause)}
-    if (no_tls := tls_trouble(error)) is not None:
-        if any(isinstance(below, ssl.SSLCertVerificationError) for below in causes(error)):
+    if (no_tls := explain_tls_failure(error)) is not None:
+        if any(isinstance(below, ssl.SSLCertVerificationError) for below in walk_causes(error)):
             remedy = "name the authority's certificates by --kfp-ca (KFP_CA), or use the host name in KFP's certificate"
         else:
             remedy = "if KFP does not use TLS, begin the address with http://"

@@ -17,7 +17,7 @@ from kfp.client import KF_PIPELINES_SA_TOKEN_ENV, KF_PIPELINES_SA_TOKEN_PATH
 from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
 from kfp_server_api.rest import RESTClientObject
 
-from endcap.causes import page_title
+from endcap.causes import find_page_title
 from endcap.cluster.connect import TOKEN
 from endcap.cluster.kubeconfig import Login, find_kubeconfig
 from endcap.errors import UserError
@@ -203,7 +203,7 @@ def _refuse_page(status: int, body: bytes | str, requested: str, came_from: str)
     text = (body.decode(errors="replace") if isinstance(body, bytes) else body).lstrip()
     if not text.startswith("<") and (status >= 300 or text.startswith("{")):
         return
-    words = page_title(text, "html") or ""
+    words = find_page_title(text, "html") or ""
     elsewhere = "/apis/" in requested and "/apis/" not in came_from.partition("?")[0]
     named = re.search(r"log ?in|sign ?in|authenticat", words, re.IGNORECASE)
     raise UnexpectedPageError(status, words, login=bool(elsewhere or named) or status in (401, 403))

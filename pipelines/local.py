@@ -15,7 +15,7 @@ from typing import Any
 
 from endcap.errors import EndcapError
 from endcap.online import ONLINE
-from endcap.processes import inherited
+from endcap.processes import share_variables
 from endcap.registry import REGISTRY
 from endcap.runs import (
     RUN_FOLDER,
@@ -29,8 +29,8 @@ from endcap.runs import (
     keep_specs,
     parse_event,
 )
-from endcap.spec.chain import order
-from endcap.spec.load import Loaded, resolved
+from endcap.spec.chain import order_steps
+from endcap.spec.load import Loaded, dump_specs
 from endcap.steps import STEPS
 from endcap.store import open_store
 from endcap_components.lifecycle import MARK
@@ -72,7 +72,7 @@ def run(
 
     definition = entry_points(group="endcap.pipelines")[pipeline].load()(loaded, here=True)
     settings = loaded.recommender.pipeline
-    steps = order(pipeline, settings)
+    steps = order_steps(pipeline, settings)
     for name in steps:
         if name not in STEPS and settings.steps[name].function is None:
             listen(StepAbsence(name, "a container runs in a cluster only"))
@@ -80,10 +80,10 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     started = start or Start.of(loaded, pipeline, logical_date=arguments.get("logical_date", ""))
     with (
-        _recorded(arguments["store"], folder.name, steps, started, resolved(loaded)),
+        _recorded(arguments["store"], folder.name, steps, started, dump_specs(loaded)),
         warnings.catch_warnings(),
         (folder / "kfp.log").open("w") as log,
-        inherited({RUN_FOLDER: str(folder), **by_variables}),
+        share_variables({RUN_FOLDER: str(folder), **by_variables}),
         _quiet_logging(),
         reuse_artifacts(folder),
     ):

@@ -3,7 +3,7 @@
 from kfp import dsl
 from kfp.dsl.graph_component import GraphComponent
 
-from endcap.spec.load import Loaded, resolved
+from endcap.spec.load import Loaded, dump_specs
 from endcap.steps import PIPELINES
 from endcap_components.image import IMAGE
 from endcap_pipelines.defaults import REGISTRY, STORE
@@ -28,7 +28,7 @@ def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> 
     GraphComponent
         The pipeline, which KFP compiles or runs.
     """
-    documents = resolved(loaded)
+    documents = dump_specs(loaded)
     settings = loaded.recommender.pipeline
 
     @dsl.pipeline(

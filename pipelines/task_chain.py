@@ -8,9 +8,9 @@ from typing import Any
 from kfp import dsl
 from kfp.dsl import PipelineTask
 
-from endcap.spec.chain import enabled, order, own_after
+from endcap.spec.chain import is_enabled, list_custom_steps_after, order_steps
 from endcap.spec.kubernetes import Pipeline
-from endcap.steps import REPORT, STEPS, title
+from endcap.steps import REPORT, STEPS, get_step_title
 from endcap_components import load_component
 from endcap_pipelines.custom import USER_INPUTS, container_task, function_task
 from endcap_pipelines.kubernetes import configure, step_settings
@@ -40,7 +40,7 @@ class TaskChain:
         """image: of every step that names none. arguments: the pipeline's own, by name, out of which steps are given
         what they take."""
         self._pipeline = pipeline
-        self._steps = order(pipeline, settings)
+        self._steps = order_steps(pipeline, settings)
         self._settings = settings
         self._image = image
         self._here = here
@@ -62,7 +62,7 @@ class TaskChain:
 
         Returns None if the spec switches the step off.
         """
-        if not enabled(name, self._settings):
+        if not is_enabled(name, self._settings):
             return None
         step = STEPS[name]
         arguments = {key: self._values[key] for key in ("store", *step.takes)} | self._describe_run(name)
@@ -74,7 +74,7 @@ class TaskChain:
         return task
 
     def _add_user_steps(self, name: str, before: list[PipelineTask]) -> None:
-        for own in own_after(name, self._settings):
+        for own in list_custom_steps_after(name, self._settings):
             step = step_settings(own, self._settings)
             if step.function is not None:
                 task = function_task(own, step, self._user_inputs, self._describe_run(own))
@@ -102,7 +102,7 @@ class TaskChain:
 
     def _finish(self, task: PipelineTask, name: str) -> PipelineTask:
         # KFP's own cache is off: outputs are reused by content, see `endcap.store`.
-        task.set_display_name(title(name)).set_caching_options(False)
+        task.set_display_name(get_step_title(name)).set_caching_options(False)
         if self._here:
             return task
         settings = step_settings(name, self._settings)

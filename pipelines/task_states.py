@@ -9,7 +9,7 @@ from kfp_server_api import V2beta1PipelineTaskDetail, V2beta1Run
 
 from endcap.runs import Fault, StepEnd, StepFailure, StepRun
 from endcap.runs.record import KILLED_FAULT
-from endcap.steps import title
+from endcap.steps import get_step_title
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def find_task_states(run: V2beta1Run, steps: Sequence[str]) -> dict[str, TaskSta
     details = list((run.run_details and run.run_details.task_details) or [])
     states = {}
     for step in steps:
-        tasks = [task for task in details if task.display_name in (step, title(step))]
+        tasks = [task for task in details if task.display_name in (step, get_step_title(step))]
         drivers = [task for task in details if task.display_name == f"{step}-driver"]
         if tasks:
             states[step] = _make_state(tasks[-1].state or "RUNNING", tasks[-1], details)

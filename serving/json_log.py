@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from endcap.errors import EndcapError
-from endcap.outlets import redact_outlets
+from endcap.outlets import redact_output
 from endcap.redaction import redact, redact_all
 
 CANNOT_RUN = "cannot run"
@@ -44,7 +44,7 @@ def log_fields_of(error: BaseException) -> dict[str, Any]:
 
 def log_json_lines() -> None:
     """Every logger's lines, from INFO on, go to stdout. No secret leaves this process by them, or by a traceback."""
-    redact_outlets()
+    redact_output()
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

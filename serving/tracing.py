@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from endcap.secrets import clean
+from endcap.secrets import clean_variables
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -69,7 +69,7 @@ def open_tracing(service: str, environment: Mapping[str, str] | None = None) -> 
     variables = os.environ if environment is None else environment
     if not any(variables.get(name) for name in ENDPOINTS) or variables.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
-    clean((*ENDPOINTS, *HEADERS))  # the exporter reads them itself
+    clean_variables((*ENDPOINTS, *HEADERS))  # the exporter reads them itself
     # Half a second of imports, which nobody pays for who traces nothing.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource

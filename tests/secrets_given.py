@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 import pytest
 
-from endcap.errors import EndcapError, describe
-from endcap.outlets import traceback_of
+from endcap.errors import EndcapError, describe_error
+from endcap.outlets import format_traceback
 from endcap.runs import Fault
 
 PLANTED = "hunter2"
@@ -28,8 +28,8 @@ def error_of(call: Callable[[], object]) -> EndcapError:
     with pytest.raises(EndcapError) as caught:
         call()
     error = caught.value
-    shown = [str(error), repr(error), json.dumps(describe(error)), json.dumps(Fault.of(error).to_json())]
-    assert PLANTED not in "".join([*shown, traceback_of(error)]), shown
+    shown = [str(error), repr(error), json.dumps(describe_error(error)), json.dumps(Fault.of(error).to_json())]
+    assert PLANTED not in "".join([*shown, format_traceback(error)]), shown
     return error
 
 

@@ -53,7 +53,7 @@ MAKES = {
         "endcap.features.view:open_view",
         "endcap.models.vsknn:VSKNN",
         "endcap.spec.model:VSKNNSpec",
-        "endcap.spec.tunable:domains",
+        "endcap.spec.tunable:list_domains",
         "endcap.training.search.tuning:_Searcher",
         "endcap.training.search.trial:run",
         "endcap.training.distributed.worker:_Worker",

@@ -27,7 +27,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "endcap/evaluation": ("evaluation",),
     "endcap/events": ("events", "query"),
     "endcap/features": ("features",),
-    "endcap/models": ("models",),
+    "endcap/models": ("models", "spec"),
     "endcap/neural": ("neural",),
     "endcap/online": ("online",),
     "endcap/preprocessing": ("preprocessing",),

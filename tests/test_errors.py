@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from endcap.cluster import ConflictError
-from endcap.errors import ClusterError, EndcapError, NotFoundError, Problem, SpecError, describe, rebuild
+from endcap.errors import ClusterError, EndcapError, NotFoundError, Problem, SpecError, describe_error, rebuild_error
 
 MISSING = NotFoundError("nothing is there", code="store.not-found", address="s3://shop/a")
 HELD = ConflictError("others hold fields", code="cluster.conflict", held={"kubectl": ["spec"]})
@@ -22,7 +22,7 @@ def by_pickle(error: EndcapError) -> EndcapError:
 
 
 def by_document(error: EndcapError) -> EndcapError:
-    return rebuild(json.loads(json.dumps(describe(error))))
+    return rebuild_error(json.loads(json.dumps(describe_error(error))))
 
 
 @pytest.mark.parametrize("cross", [by_pickle, by_document])

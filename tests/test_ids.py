@@ -14,7 +14,7 @@ import pytest
 from endcap.client import Client
 from endcap.errors import RequestError, UserError
 from endcap.events import ingest
-from endcap.ids import LONGEST, fault
+from endcap.ids import LONGEST, find_id_fault
 from endcap.ranking.request import parse_instance
 from endcap.sources.values import ids as of_ingest
 from endcap.spec.recommender import ServingSpec
@@ -47,19 +47,19 @@ def test_sql_and_the_glance_say_what_the_rule_says() -> None:
     bad = " OR ".join(f"({is_so})" for is_so, reason in checks if reason.endswith((of_ingest.LONG, of_ingest.CONTROL)))
     given = pa.table({"id": made})  # read by DuckDB under this name
     found = [row[0] for row in duckdb.sql(f"SELECT {bad} FROM given").fetchall()]
-    assert found == [fault(text) is not None for text in made]
+    assert found == [find_id_fault(text) is not None for text in made]
     assert {True, False} == set(found)
     words, glanced = of_ingest.list_words([]), 0
     for text in given["id"].to_pylist():
         read = of_ingest.read_plain_ids(pa.chunked_array([[text]]), words)
-        assert read is None or fault(text) is None, repr(text)
+        assert read is None or find_id_fault(text) is None, repr(text)
         glanced += read is not None
     assert glanced > 1000
 
 
 def test_requests_and_the_intake_say_what_the_rule_says() -> None:
     for text in texts(700, 12, halves=True):
-        right = fault(text) is None
+        right = find_id_fault(text) is None
         for key in ("item", "customer", "session"):
             record = {"id": "e", "item": "i", "session": "s", key: text}
             assert taken(lambda record=record: read_event(record, 2_000_000_000_000), RecordError) == right, repr(text)

@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from endcap.errors import UserError
-from endcap.redaction import redact, redact_all, secret_in
+from endcap.redaction import find_secret, redact, redact_all
 from endcap.runs import Fault
 
 
@@ -34,7 +34,7 @@ from endcap.runs import Fault
 def test_a_secret_is_hidden_wherever_it_stands(text: str, shown: str) -> None:
     assert redact(text) == shown
     assert redact(shown) == shown
-    assert secret_in(text) or text == "https://hunter2@host/x"  # a user, for all that anybody can tell
+    assert find_secret(text) or text == "https://hunter2@host/x"  # a user, for all that anybody can tell
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_secret_is_hidden_wherever_it_stands(text: str, shown: str) -> None:
 )
 def test_what_is_no_secret_stays(text: str) -> None:
     assert redact(text) == text
-    assert secret_in(text) is None
+    assert find_secret(text) is None
 
 
 def test_errors_hold_no_secret_in_message_fields_or_another_process() -> None:

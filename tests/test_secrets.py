@@ -23,13 +23,13 @@ from endcap.cli.main import COMMANDS, main
 from endcap.cli.reachability import check_addresses
 from endcap.errors import TransientError, UserError
 from endcap.online import open_online, resolve_online_url
-from endcap.outlets import redact_outlets
+from endcap.outlets import redact_output
 from endcap.registry import check_address, open_registry, resolve_registry_url
-from endcap.secrets import AWS, KFP, MLFLOW, clean
+from endcap.secrets import AWS, KFP, MLFLOW, clean_variables
 from endcap.spec.environments import VARIABLES, resolve
 from endcap.store import open_store
 from endcap.store.s3_settings import CAS, ENDPOINTS, REGIONS, read_s3_settings
-from endcap.waiting import impatient
+from endcap.waiting import disable_retries
 from endcap_pipelines.kfp import connect as connect_to_kfp
 from tests.online.servers import RedisServer
 from tests.refusals import refused
@@ -64,7 +64,7 @@ def test_a_line_break_inside_is_refused_by_the_variables_name(monkeypatch: pytes
     monkeypatch.setenv(
         "MLFLOW_TRACKING_TOKEN", f"{PLANTED}\x00{PLANTED}" if os.name == "nt" else f"{PLANTED}\t{PLANTED}"
     )
-    assert error_of(lambda: clean(MLFLOW)).fields["variable"] == "MLFLOW_TRACKING_TOKEN"
+    assert error_of(lambda: clean_variables(MLFLOW)).fields["variable"] == "MLFLOW_TRACKING_TOKEN"
     error = error_of(lambda: read_s3_settings({**S3, "AWS_SECRET_ACCESS_KEY": f"{PLANTED}\n{PLANTED}"}))
     assert error.fields["variable"] == "AWS_SECRET_ACCESS_KEY"
 
@@ -237,7 +237,7 @@ def test_a_registrys_server_that_is_away_is_named_without_credentials(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PLANTED)
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
-    with impatient():
+    with disable_retries():
         error = error_of(lambda: open_registry(address.format(port=_closed()), BUCKET).names())
     assert isinstance(error, TransientError)
     assert PLANTED not in "".join(capfd.readouterr())
@@ -314,7 +314,7 @@ def test_what_libraries_print_has_no_secret(capfd: pytest.CaptureFixture[str]) -
     import logging
     import warnings
 
-    redact_outlets()
+    redact_output()
     address = f"redis://:{PLANTED}@redis"
     warnings.simplefilter("always")
     logging.getLogger("some.library").warning("cannot reach %s", address)

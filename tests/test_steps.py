@@ -21,7 +21,7 @@ from endcap.spec.settings import (
     TrainSettings,
 )
 from endcap.spec.shop import Shop
-from endcap.steps import PIPELINES, REPORT, STEPS, parameters_of, steps_of
+from endcap.steps import PIPELINES, REPORT, STEPS, list_parameters, list_steps
 from endcap_components import load_component
 
 _KFP_GIVES = {"store", "run", "created", "image"}
@@ -41,7 +41,7 @@ def test_a_component_takes_what_the_table_says(name: str) -> None:
 def test_a_steps_inputs_are_made_before_it(name: str) -> None:
     step = STEPS[name]
     for pipeline in step.pipelines:
-        steps = steps_of(pipeline)
+        steps = list_steps(pipeline)
         earlier = {before.makes for before in steps[: steps.index(step)]}
         assert set(step.inputs) <= earlier
 
@@ -59,9 +59,9 @@ def test_a_steps_settings_are_keys_of_the_specs(name: str) -> None:
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_a_pipelines_parameters_are_those_of_its_definition(pipeline: str) -> None:
     definition = entry_points(group="endcap.pipelines")[pipeline].load()(load(find_spec("trial")))
-    assert set(definition.component_spec.inputs) == {*parameters_of(pipeline), "image"}
-    made = {step.makes for step in steps_of(pipeline)}
-    assert made & set(parameters_of(pipeline)) <= {"version"}
+    assert set(definition.component_spec.inputs) == {*list_parameters(pipeline), "image"}
+    made = {step.makes for step in list_steps(pipeline)}
+    assert made & set(list_parameters(pipeline)) <= {"version"}
 
 
 def test_entries_are_functions() -> None:

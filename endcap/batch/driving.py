@@ -13,7 +13,7 @@ from endcap.batch import part_files
 from endcap.batch.job import PartsJob
 from endcap.batch.part_files import ListPlan
 from endcap.batch.part_ranking import rank_part_in_worker
-from endcap.errors import EndcapError, describe
+from endcap.errors import EndcapError, describe_error
 from endcap.ray_driver import Emit
 from endcap.ray_driver.failures import describe_loss
 
@@ -49,7 +49,7 @@ def drive(job: PartsJob, storage: str | None, emit: Emit) -> None:
         try:
             lists = ray.get(done)
         except RayTaskError as error:
-            emit({"event": "error", "error": describe(_to_endcap_error(error.cause, number))})
+            emit({"event": "error", "error": describe_error(_to_endcap_error(error.cause, number))})
             return
         except RayError as error:
             deaths += 1

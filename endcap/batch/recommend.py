@@ -21,7 +21,7 @@ from endcap.batch.part_ranking import ListJob, PartRanker
 from endcap.batch.progress import ListProgress
 from endcap.batch.served_versions import find_served_versions
 from endcap.batch.workers import share_parts
-from endcap.cpus import cpu_limit
+from endcap.cpus import read_cpu_limit
 from endcap.deploy.state import Target
 from endcap.errors import NotFoundError
 from endcap.models.custom import find_own_modules
@@ -197,7 +197,7 @@ class _ListRun:
                 part_files.write_part(draft.path / part_files.name_part(number), part)
                 return part_files.compute_fallback_share(lists) * len(lists)
 
-            with ThreadPoolExecutor(min(_WRITERS, cpu_limit())) as writers:
+            with ThreadPoolExecutor(min(_WRITERS, read_cpu_limit())) as writers:
                 filled = sum(writers.map(written, range(count)))
             draft.facts |= self._facts(target, plan, count, filled / len(plan.customers))
         return draft.address

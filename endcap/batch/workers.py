@@ -9,7 +9,7 @@ from pathlib import Path
 from endcap.batch.job import PartsJob
 from endcap.batch.part_ranking import ListJob
 from endcap.batch.progress import ListProgress
-from endcap.cpus import cpu_limit
+from endcap.cpus import read_cpu_limit
 from endcap.errors import TransientError
 from endcap.ray_driver import Driver, RayProcess
 
@@ -33,7 +33,7 @@ def share_parts(job: ListJob, missing: Sequence[int], workers: int, work: Path, 
     MOST_DEATHS, or Ray went away; else what a part raises.
     """
     workers = min(workers, len(missing))
-    needs = _Needs(cpu=float(max(1, cpu_limit() // workers)))
+    needs = _Needs(cpu=float(max(1, read_cpu_limit() // workers)))
     folder = work / "workers"
     folder.mkdir(exist_ok=True)
     parts = PartsJob(job, list(missing), str(work), workers, needs.cpu, MOST_DEATHS)

@@ -41,7 +41,7 @@ _CHANGE = (
 )
 
 
-def _name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+def _read_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     """Read the recommender's name, which the user gives directly or by the spec's file."""
     if not value.endswith((".yaml", ".yml")):
         return value
@@ -51,14 +51,14 @@ def _name(_context: click.Context, _parameter: click.Parameter, value: str) -> s
     return load(find_spec(value)).recommender.name
 
 
-_RECOMMENDER = click.argument("recommender", shell_complete=complete_recommender, callback=_name)
+_RECOMMENDER = click.argument("recommender", shell_complete=complete_recommender, callback=_read_name)
 
 
-def change_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def add_change_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that both commands share, so that a script can give both the same ones."""
     for option in (json_option, registry_option, store_option, place_env_option, *reversed(_CHANGE)):
         command = option(command)
-    return _RECOMMENDER(cluster_options(command))
+    return _RECOMMENDER(add_cluster_options(command))
 
 
 def check_dry_run(namespace: str) -> None:
@@ -71,7 +71,7 @@ def check_dry_run(namespace: str) -> None:
         )
 
 
-def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def add_cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

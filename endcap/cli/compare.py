@@ -10,13 +10,13 @@ import click
 
 from endcap.cli.models import ENVIRONMENT, FORMS, ModelChoice
 from endcap.cli.options import (
+    add_spec_argument,
     date_option,
     env_option,
     json_option,
     print_json,
     registry_option,
     set_option,
-    spec_argument,
     store_option,
     verbose_option,
 )
@@ -26,14 +26,14 @@ from endcap.online import NONE
 from endcap.project.contestants import SPEC_MODEL, make_contestants
 from endcap.spec.base import parse_date
 from endcap.spec.load import load
-from endcap.tables import text_table
+from endcap.tables import format_text_table
 
 if TYPE_CHECKING:
     from endcap.project import Project
 
 
 @click.command()
-@spec_argument
+@add_spec_argument
 @click.option("--model", "models", multiple=True, metavar="[LABEL=]MODEL", help="A model to compare: see above.")
 @env_option
 @set_option
@@ -95,7 +95,7 @@ def command(
         return
     click.echo(f"  {'report':<9} {comparison.report}")
     click.echo(f"{comparison.summary}; * is the best of those compared:")
-    for line in text_table(*comparison.table()).splitlines():
+    for line in format_text_table(*comparison.table()).splitlines():
         click.echo(f"  {line}")
     for warning in comparison.warnings:
         click.echo(f"  {click.style('!', fg='yellow')} {warning}")

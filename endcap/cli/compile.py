@@ -39,10 +39,10 @@ def command(
     loaded = load(spec, env=env, sets=sets)
     check_sources(loaded.shop)
     output = output or Path(f"{loaded.recommender.name}-{pipeline}.yaml")
-    output.write_text(_compiler()(pipeline, loaded, run_deadline=workflow_deadline))
+    output.write_text(_load_compiler()(pipeline, loaded, run_deadline=workflow_deadline))
     click.echo(f"✓ {output}: kfp run create -e {loaded.recommender.name} -f {output}")
 
 
-def _compiler() -> Callable[..., str]:
+def _load_compiler() -> Callable[..., str]:
     compiler: Callable[..., str] = entry_points(group="endcap.compiler")["kfp"].load()
     return compiler

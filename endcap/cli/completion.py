@@ -14,9 +14,9 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from endcap.spec.environments import find_file, names_of, resolve
-from endcap.spec.find import find_spec, spec_names
-from endcap.spec.layers import overlay_names
+from endcap.spec.environments import find_file, list_environments, resolve
+from endcap.spec.find import find_spec, list_spec_names
+from endcap.spec.layers import list_overlay_names
 
 NEWEST = 50
 """Runs that are offered."""
@@ -25,7 +25,7 @@ Items = list[CompletionItem]
 
 def complete_spec(context: click.Context, parameter: click.Parameter, begun: str) -> Items:
     """Names of specs; and files, which the shell itself completes."""
-    names = _begun(spec_names(), begun)
+    names = _match_prefix(list_spec_names(), begun)
     return names if names else [CompletionItem(begun, type="file")]
 
 
@@ -35,26 +35,26 @@ def complete_env(context: click.Context, parameter: click.Parameter, begun: str)
     names: set[str] = set()
     with contextlib.suppress(Exception):
         file = find_spec(str(spec)) if spec else None
-        names |= set(names_of(find_file(file)))
-        names |= set(overlay_names([file])) if file else set()
-    return _begun(names, begun)
+        names |= set(list_environments(find_file(file)))
+        names |= set(list_overlay_names([file])) if file else set()
+    return _match_prefix(names, begun)
 
 
 def complete_recommender(context: click.Context, parameter: click.Parameter, begun: str) -> Items:
     """Recommenders that have packages, serve, or were run."""
-    store = _store(context)
+    store = _find_store(context)
     if store is None:
         return []
     names = {path.name for path in (store / "packages").glob("*")}
     names |= {path.stem for path in (store / "deployments").glob("*.json")}
     names |= {path.name for path in (store / "verdicts").glob("*")}
-    return _begun(names, begun)
+    return _match_prefix(names, begun)
 
 
 def complete_version(context: click.Context, parameter: click.Parameter, begun: str) -> Items:
     """Versions of the command's recommender in the store's own registry."""
     # Behind an option without its value the words before it are not told apart yet.
-    store, name = _store(context), context.params.get("recommender") or next(iter(context.args), None)
+    store, name = _find_store(context), context.params.get("recommender") or next(iter(context.args), None)
     if store is None or not (store / "mlflow.db").is_file():
         return []
     with (
@@ -62,26 +62,30 @@ def complete_version(context: click.Context, parameter: click.Parameter, begun: 
         contextlib.closing(sqlite3.connect(f"{(store / 'mlflow.db').resolve().as_uri()}?mode=ro", uri=True)) as base,
     ):
         rows = base.execute("SELECT version FROM model_versions WHERE name = ? ORDER BY version DESC", (name,))
-        return _begun([str(version) for (version,) in rows], begun, in_order=True)
+        return _match_prefix([str(version) for (version,) in rows], begun, in_order=True)
     return []
 
 
 def complete_run(context: click.Context, parameter: click.Parameter, begun: str) -> Items:
     """The newest runs."""
-    store = _store(context)
+    store = _find_store(context)
     if store is None:
         return []
     files = sorted((store / "runs").glob("*.json"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
-    return _begun([file.stem for file in files[:NEWEST]], begun, in_order=True)
+    return _match_prefix([file.stem for file in files[:NEWEST]], begun, in_order=True)
 
 
 def complete_step(context: click.Context, parameter: click.Parameter, begun: str) -> Items:
     """Steps of the command's run that have a log."""
-    store, run = _store(context), context.params.get("run")
-    return [] if store is None or not run else _begun([log.stem for log in (store / "runs" / run).glob("*.log")], begun)
+    store, run = _find_store(context), context.params.get("run")
+    return (
+        []
+        if store is None or not run
+        else _match_prefix([log.stem for log in (store / "runs" / run).glob("*.log")], begun)
+    )
 
 
-def _store(context: click.Context) -> Path | None:
+def _find_store(context: click.Context) -> Path | None:
     """The folder of the command's store; None where it is none."""
     with contextlib.suppress(Exception):
         address = context.params.get("store_url")
@@ -92,6 +96,6 @@ def _store(context: click.Context) -> Path | None:
     return None
 
 
-def _begun(names: Iterable[str], begun: str, *, in_order: bool = False) -> Items:
+def _match_prefix(names: Iterable[str], begun: str, *, in_order: bool = False) -> Items:
     """Names that go on as the word has begun."""
     return [CompletionItem(name) for name in (names if in_order else sorted(names)) if name.startswith(begun)]

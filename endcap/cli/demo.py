@@ -67,7 +67,7 @@ def command(folder: Path, events: int, seed: int) -> None:
     folder = folder.resolve()
     store_url = str(folder / "store")
     plan = _DemoPlan()
-    _heading("A simulated shop", f"its log and everything made of it lie in {folder}")
+    _print_heading("A simulated shop", f"its log and everything made of it lie in {folder}")
     _make_anew(folder)
     os.environ["ENDCAP_DEMO"] = str(folder)
     log = _simulate(events, seed, plan)
@@ -79,7 +79,7 @@ def command(folder: Path, events: int, seed: int) -> None:
     )
     for title, days in goes:
         date = f"{parse_date(START) + timedelta(days=days.stop):%Y-%m-%d}"
-        _heading(title, f"everything before {date}")
+        _print_heading(title, f"everything before {date}")
         _write_days(log, folder, days)
         run_pipeline(
             load(spec, sets=settings),
@@ -91,7 +91,7 @@ def command(folder: Path, events: int, seed: int) -> None:
             again=f"{shlex.join(['endcap', 'demo', '--folder', str(folder)])}   (makes everything anew)",
         )
 
-    _heading("Both are served", "a predictor each, Envoy in front: a tenth of the shoppers meet the challenger")
+    _print_heading("Both are served", "a predictor each, Envoy in front: a tenth of the shoppers meet the challenger")
     serving: Callable[..., AbstractContextManager[str]] = entry_points(group="endcap.server")["serving"].load()
     store = open_store(store_url)
     product = Products(log.items).line
@@ -100,13 +100,13 @@ def command(folder: Path, events: int, seed: int) -> None:
         Client(address, "demo", timeout=10.0) as client,
     ):
         customer, session = _ask(client, log.events, product)
-        _split(client)
-        _heading("The shop lives on", "what shoppers do and what the shop forbids count at once")
+        _show_split(client)
+        _print_heading("The shop lives on", "what shoppers do and what the shop forbids count at once")
         LivingShop(client, load(spec, sets=settings), store, folder, product).tell(session[-3:])
     click.echo(f"\nThe demo took {time.monotonic() - begun:.0f} s; its processes have ended. Try next:")
     if shutil.which("endcap") is None:
         click.echo(f"  . {shlex.quote(str(Path(sys.executable).with_name('activate')))}\n      puts endcap on the path")
-    for line, why in _next(store_url, spec, seed, plan, customer):
+    for line, why in _list_next_commands(store_url, spec, seed, plan, customer):
         click.echo(f"  {line}\n      {why}")
 
 
@@ -151,7 +151,7 @@ def _ask(client: Client, events: pa.Table, product: Callable[[str], str]) -> tup
     Returns the last one, and what that one looked at.
     """
     customer, session = "", list[str]()
-    for customer, session in _last_sessions(events, count=3):
+    for customer, session in _find_last_sessions(events, count=3):
         click.echo(f"\n  {click.style(customer, bold=True)} looked at")
         for item in session[-3:]:
             click.echo(f"      {product(item)}")
@@ -162,7 +162,7 @@ def _ask(client: Client, events: pa.Table, product: Callable[[str], str]) -> tup
     return customer, session
 
 
-def _split(client: Client) -> None:
+def _show_split(client: Client) -> None:
     """Send a request for each of 1,000 shoppers and print who answered."""
     begun = time.monotonic()
     answered = Counter(client.rank(shopper=f"shopper-{number}", items=[], k=1).variant for number in range(SHOPPERS))
@@ -176,7 +176,7 @@ def _split(client: Client) -> None:
         )
 
 
-def _last_sessions(events: pa.Table, count: int) -> Iterator[tuple[str, list[str]]]:
+def _find_last_sessions(events: pa.Table, count: int) -> Iterator[tuple[str, list[str]]]:
     """The last sessions of three items and more, each of another customer."""
     frame = events.select(["session", "customer", "item", "time"]).to_pandas().tail(5000)
     served: set[str] = set()
@@ -187,11 +187,11 @@ def _last_sessions(events: pa.Table, count: int) -> Iterator[tuple[str, list[str
             yield customer, rows.sort_values("time", kind="stable")["item"].tolist()
 
 
-def _heading(title: str, what: str) -> None:
+def _print_heading(title: str, what: str) -> None:
     click.echo(f"\n{click.style(title, bold=True)} ({what})")
 
 
-def _next(store_url: str, spec: Path, seed: int, plan: _DemoPlan, customer: str) -> list[tuple[str, str]]:
+def _list_next_commands(store_url: str, spec: Path, seed: int, plan: _DemoPlan, customer: str) -> list[tuple[str, str]]:
     store = ["--store", store_url]
     date = f"{parse_date(START) + timedelta(days=plan.challenger):%Y-%m-%d}"
     again = ["endcap", "run", str(spec), *store, "--logical-date", date, "--set", f"seed={seed}"]

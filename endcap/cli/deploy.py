@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from endcap.cli.cluster import change_options, check_dry_run
+from endcap.cli.cluster import add_change_options, check_dry_run
 from endcap.cli.completion import complete_version
 from endcap.cli.options import print_json
-from endcap.cli.stores import existing_registry, existing_store
+from endcap.cli.stores import open_existing_registry, open_existing_store
 from endcap.deploy import (
     Target,
     deploy,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 @click.option(
     "--render", type=click.Path(path_type=Path), help="Write manifests for `kubectl apply -k` into this folder."
 )
-@change_options
+@add_change_options
 def command(
     recommender: str,
     version: str | None,
@@ -71,7 +71,7 @@ def command(
     With --namespace, the command creates or patches the InferenceService step by step, and then reads back what the
     cluster really serves. Without --version, --share and --shadow the desired state does not change.
     """
-    store = existing_store(store_url)
+    store = open_existing_store(store_url)
     if dry_run:
         check_dry_run(namespace)
         # The changes are tried on a copy of the document.
@@ -82,7 +82,7 @@ def command(
     if share is not None:
         state = set_share(recommender, share, store, version=version or "")
     if shadow is not None or shadow_share is not None:
-        state = _shadow(recommender, shadow, shadow_share, store, registry)
+        state = _change_shadow(recommender, shadow, shadow_share, store, registry)
     outcome: list[str] = []
     if not as_json:
         click.echo(describe(state))
@@ -90,14 +90,14 @@ def command(
         outcome.append(_render(state, store, render))
     if namespace:
         place = (kubeconfig, context)
-        outcome.append(_to_cluster(state, store, namespace, place, dry_run=dry_run, force=force, wait=wait))
+        outcome.append(_apply_to_cluster(state, store, namespace, place, dry_run=dry_run, force=force, wait=wait))
     if as_json:
         print_json({**state.model_dump(mode="json"), "outcome": outcome})
     elif outcome:
         click.echo("\n".join(outcome))
 
 
-def _shadow(name: str, version: str | None, share: float | None, store: Store, registry: str) -> Deployment:
+def _change_shadow(name: str, version: str | None, share: float | None, store: Store, registry: str) -> Deployment:
     """Set the shadow, change its share, or end it."""
     if version == "none":
         if share is not None:
@@ -109,7 +109,7 @@ def _shadow(name: str, version: str | None, share: float | None, store: Store, r
         return set_shadow(name, None, None, store)
     if version is None:
         return set_shadow_share(name, cast(float, share), store)
-    candidate = existing_registry(registry, store).version(name, version)
+    candidate = open_existing_registry(registry, store).version(name, version)
     if candidate.state == "rejected":
         raise UserError(
             f"version {version} was rejected by {candidate.by} ({candidate.why}), so it cannot be a shadow",
@@ -122,7 +122,7 @@ def _shadow(name: str, version: str | None, share: float | None, store: Store, r
     return set_shadow(name, Target(version=candidate.version, package=candidate.package), share, store)
 
 
-def _to_cluster(
+def _apply_to_cluster(
     state: Deployment,
     store: Store,
     namespace: str,
@@ -136,7 +136,7 @@ def _to_cluster(
     from endcap.cluster import connect
     from endcap.deploy.reconcile import preview_next_transition, reconcile
 
-    cluster, spec = connect(*where), _spec(state, store)
+    cluster, spec = connect(*where), _read_spec(state, store)
     if dry_run:
         return str(preview_next_transition(spec, state, cluster, namespace, force=force, lies_at=store.lies_at))
 
@@ -150,12 +150,12 @@ def _to_cluster(
     return str(reconcile(spec, read_desired, cluster, namespace, **options))
 
 
-def _spec(state: Deployment, store: Store) -> Recommender:
+def _read_spec(state: Deployment, store: Store) -> Recommender:
     """Read the spec from the package of the newest version: it says how the recommender is served."""
-    return _spec_of((state.canary or state.stable).package, store)
+    return _read_package_spec((state.canary or state.stable).package, store)
 
 
-def _spec_of(package: str, store: Store) -> Recommender:
+def _read_package_spec(package: str, store: Store) -> Recommender:
     from endcap.registry.package import read_recommender
 
     return read_recommender(store.fetch(package))
@@ -164,7 +164,7 @@ def _spec_of(package: str, store: Store) -> Recommender:
 def _render(state: Deployment, store: Store, folder: Path) -> str:
     from endcap.deploy.overlays import choose_overlay, render_overlays
 
-    spec = _spec_of(state.stable.package, store)
+    spec = _read_package_spec(state.stable.package, store)
     command = f"endcap deploy {state.recommender} --render {folder}"
     for name, text in render_overlays(spec, state.stable, command).items():
         file = folder / name
@@ -177,7 +177,7 @@ def _render(state: Deployment, store: Store, folder: Path) -> str:
 
 def _deploy_version(recommender: str, version: str, store: Store, registry: str) -> None:
     """Deploy a version with the spec in its package."""
-    registered = existing_registry(registry, store).version(recommender, version)
+    registered = open_existing_registry(registry, store).version(recommender, version)
     if registered.state == "pending":
         raise UserError(
             f"version {version} waits for approval. Approve it: "
@@ -186,4 +186,4 @@ def _deploy_version(recommender: str, version: str, store: Store, registry: str)
             recommender=recommender,
             version=version,
         )
-    deploy(_spec_of(registered.package, store), version, store, registry, end_canary=True)
+    deploy(_read_package_spec(registered.package, store), version, store, registry, end_canary=True)

@@ -6,7 +6,7 @@ import click
 
 from endcap.cli.completion import complete_spec
 from endcap.cli.options import env_option, json_option, print_json, set_option, store_option
-from endcap.cli.stores import existing_store
+from endcap.cli.stores import open_existing_store
 from endcap.errors import NotFoundError
 from endcap.spec.find import find_spec
 
@@ -43,7 +43,7 @@ def command(
         from endcap.description import describe
         from endcap.events.query import find_addresses
 
-        store = existing_store(store_url)
+        store = open_existing_store(store_url)
         log, dataset_address = find_addresses(store, shop=spec, snapshot=snapshot, dataset=dataset)
         description = Description(describe(log, dataset_address, store))
     else:

@@ -19,7 +19,7 @@ from endcap.cli.options import (
     verbose_option,
 )
 from endcap.cli.project_steps import ProjectSteps
-from endcap.cli.stores import existing_store
+from endcap.cli.stores import open_existing_store
 from endcap.cli.verdict_lines import print_comparison
 from endcap.errors import NotFoundError, UserError
 from endcap.online import NONE
@@ -65,7 +65,7 @@ def command(
     steps = ProjectSteps(verbose=verbose, quiet=as_json)
     # What is only judged serves nobody: its dataset's rows are not published.
     places: dict[str, Any] = {"store": store_url, "registry": registry, "online": NONE, "progress": steps.progress}
-    project, version = _opened(spec, shop_of, env, sets, places)
+    project, version = _open_project(spec, shop_of, env, sets, places)
     steps.run("ingest", project.ingest)
     steps.run("features", partial(project.features, until=logical_date or None))
     if not version:
@@ -81,7 +81,7 @@ def command(
         click.echo("Nothing is registered: that does endcap run.")
 
 
-def _opened(
+def _open_project(
     spec: str, shop_of: str | None, env: str | None, sets: tuple[str, ...], places: dict[str, Any]
 ) -> tuple[Project, str]:
     """The project, and the number of the version where one is named."""
@@ -106,6 +106,6 @@ def _opened(
             code="cli.option-not-here",
             options=["--set"],
         )
-    existing_store(places["store"])
+    open_existing_store(places["store"])
     project, version = open_version(named, spec=None if shop_of is None else find_spec(shop_of), **places)
     return project, version.version

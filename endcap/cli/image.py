@@ -12,7 +12,7 @@ import click
 
 from endcap import __version__
 from endcap.cli.image_context import write_context
-from endcap.cli.image_engine import PROBES, build, find_engine, push
+from endcap.cli.image_engine import PROBES, build_image, find_engine, push_image
 from endcap.errors import UserError
 
 _REFERENCE = re.compile(r"[a-z0-9][a-z0-9._:/-]*:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
@@ -54,17 +54,17 @@ def command(
     the lineage of every version says exactly which code made it.
     """
     _check(code, requirements, tag)
-    with _folder(context) as folder:
+    with _make_context_folder(context) as folder:
         text = write_context(folder, base, code, requirements)
         if printed:
             click.echo(text, nl=False)
             return
         name = find_engine(engine)
-        build(name, folder, tag)
+        build_image(name, folder, tag)
     if not pushed:
         click.echo(f"built {tag}; --push pushes it and prints the digest that pipelines should name", err=True)
         return
-    reference = push(name, tag)
+    reference = push_image(name, tag)
     click.echo(
         "pushed; name it in the spec: pipeline.image, and serving.kubernetes.image if the predictor needs it",
         err=True,
@@ -86,7 +86,7 @@ def _check(code: tuple[Path, ...], requirements: Path | None, tag: str) -> None:
 
 
 @contextlib.contextmanager
-def _folder(kept: Path | None) -> Iterator[Path]:
+def _make_context_folder(kept: Path | None) -> Iterator[Path]:
     """Make an empty folder: the one that the user names, which must not exist yet, or a temporary one."""
     if kept is None:
         with tempfile.TemporaryDirectory(prefix="endcap-image-") as name:

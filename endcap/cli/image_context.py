@@ -49,7 +49,7 @@ def write_context(folder: Path, base: str, code: Sequence[Path], requirements: P
     """
     modules: dict[str, Path] = {}
     for path in code:
-        for module in _modules(path):
+        for module in _list_modules(path):
             if modules.setdefault(module.stem, module) != module:
                 raise UserError(
                     f"--code: {modules[module.stem]} and {module} have the same name; rename one of them",
@@ -63,13 +63,13 @@ def write_context(folder: Path, base: str, code: Sequence[Path], requirements: P
         else:
             shutil.copy(module, folder / "code")
     if requirements is not None:
-        (folder / "requirements.txt").write_text(_requirements(requirements))
-    text = dockerfile(base, sorted(modules), packages=requirements is not None)
+        (folder / "requirements.txt").write_text(_read_requirements(requirements))
+    text = render_dockerfile(base, sorted(modules), packages=requirements is not None)
     (folder / "Dockerfile").write_text(text)
     return text
 
 
-def dockerfile(base: str, modules: Sequence[str], *, packages: bool) -> str:
+def render_dockerfile(base: str, modules: Sequence[str], *, packages: bool) -> str:
     """Make the Dockerfile's text. modules: the names that the image must not have yet, and can import afterwards."""
     lines = ["# Written by `endcap image`.", f"FROM {base}", "USER 0:0"]
     if packages:
@@ -90,7 +90,7 @@ def dockerfile(base: str, modules: Sequence[str], *, packages: bool) -> str:
     return "\n".join([*lines, "USER 10001:10001", f"LABEL org.opencontainers.image.base.name={json.dumps(base)}", ""])
 
 
-def _modules(path: Path) -> list[Path]:
+def _list_modules(path: Path) -> list[Path]:
     """List the packages and modules that a path names or holds."""
     path = path.resolve()
     if path.is_file() or (path / "__init__.py").is_file():
@@ -114,7 +114,7 @@ def _modules(path: Path) -> list[Path]:
     return modules
 
 
-def _requirements(file: Path) -> str:
+def _read_requirements(file: Path) -> str:
     """Read the file. Raises UserError if it names other files, which the engine would not find."""
     try:
         text = read_bytes(file).decode()

@@ -41,17 +41,17 @@ def find_engine(engine: str | None = None) -> str:
     )
 
 
-def build(engine: str, context: Path, tag: str) -> None:
+def build_image(engine: str, context: Path, tag: str) -> None:
     """Build the context's Dockerfile. The engine's output goes to standard error."""
     _run(engine, "build", "--tag", tag, "--file", str(context / "Dockerfile"), str(context))
 
 
-def push(engine: str, tag: str) -> str:
+def push_image(engine: str, tag: str) -> str:
     """Push, and return `repository@sha256:…` as the registry knows it."""
     repository = tag.rpartition(":")[0]
     if engine == "docker":
         _run(engine, "push", tag)
-        shown = _output(engine, "image", "inspect", "--format", "{{json .RepoDigests}}", tag)
+        shown = _read_output(engine, "image", "inspect", "--format", "{{json .RepoDigests}}", tag)
         for known in json.loads(shown):
             name, _, digest = known.partition("@")
             # Docker leaves out its own hub's prefix.
@@ -77,7 +77,7 @@ def _run(*command: str) -> None:
         )
 
 
-def _output(*command: str) -> str:
+def _read_output(*command: str) -> str:
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode:
         raise EndcapError(

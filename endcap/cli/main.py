@@ -17,8 +17,8 @@ from typing import Any
 import click
 
 from endcap import __version__
-from endcap.errors import EndcapError, RunInterruptedError, UserError, marked
-from endcap.outlets import redact_outlets, traceback_of
+from endcap.errors import EndcapError, RunInterruptedError, UserError, append_code
+from endcap.outlets import format_traceback, redact_output
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it."""
@@ -62,7 +62,7 @@ class _Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
-            raise click.UsageError(_unknown(args[0], COMMANDS), ctx)
+            raise click.UsageError(_describe_unknown(args[0], COMMANDS), ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -82,14 +82,14 @@ def main(arguments: list[str] | None = None) -> Any:
     An error is a line on standard error with its code; where the command was called with `--json`, standard output
     holds it as a document too.
     """
-    redact_outlets()
-    as_json = _as_json(sys.argv[1:] if arguments is None else arguments)
+    redact_output()
+    as_json = _wants_json(sys.argv[1:] if arguments is None else arguments)
     try:
-        with _second_ends_at_once():
+        with _exit_on_second_interrupt():
             return endcap.main(args=arguments, prog_name="endcap", standalone_mode=False)
     except click.ClickException as error:
         if as_json:
-            _print_error(_usage(error))
+            _print_error(_convert_usage_error(error))
         error.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
@@ -100,22 +100,22 @@ def main(arguments: list[str] | None = None) -> Any:
     except (EndcapError, OSError) as error:
         # What the file system refuses is told as it is; a step's own refusals are StorageErrors that say more.
         if os.environ.get("ENDCAP_TRACEBACK"):
-            click.echo(traceback_of(error), err=True, nl=False)
-        reported = error if isinstance(error, EndcapError) else _system(error)
+            click.echo(format_traceback(error), err=True, nl=False)
+        reported = error if isinstance(error, EndcapError) else _convert_system_error(error)
         if as_json:
             _print_error(reported)
-        click.echo(f"{click.style('error:', fg='red')} {marked(str(reported), reported.code)}", err=True)
+        click.echo(f"{click.style('error:', fg='red')} {append_code(str(reported), reported.code)}", err=True)
         sys.exit(INTERRUPTED if isinstance(error, RunInterruptedError) else 2 if isinstance(error, UserError) else 1)
 
 
-def _unknown(word: str, known: Iterable[str]) -> str:
+def _describe_unknown(word: str, known: Iterable[str]) -> str:
     from endcap.spec.base import suggest
 
     return f"No such command {word!r}. {suggest(word, known)}".rstrip()
 
 
 @contextlib.contextmanager
-def _second_ends_at_once() -> Iterator[None]:
+def _exit_on_second_interrupt() -> Iterator[None]:
     """The first Ctrl-C raises KeyboardInterrupt, as ever; what then still takes long, a second one cuts off."""
 
     def first(number: int, frame: FrameType | None) -> None:
@@ -133,7 +133,7 @@ def _second_ends_at_once() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _as_json(arguments: Sequence[str]) -> bool:
+def _wants_json(arguments: Sequence[str]) -> bool:
     """Whether the command was called with `--json`, also where its other arguments are wrong."""
     return "--json" in arguments[: arguments.index("--")] if "--" in arguments else "--json" in arguments
 
@@ -142,12 +142,12 @@ def _print_error(error: EndcapError) -> None:
     click.echo(json.dumps({"error": error.to_json()}, indent=2, sort_keys=True, default=str))
 
 
-def _usage(error: click.ClickException) -> UserError:
+def _convert_usage_error(error: click.ClickException) -> UserError:
     context = getattr(error, "ctx", None)
     command = "endcap" if context is None else context.command_path
     return UserError(error.format_message(), code="cli.usage", command=command)
 
 
-def _system(error: OSError) -> EndcapError:
+def _convert_system_error(error: OSError) -> EndcapError:
     name = errno.errorcode.get(error.errno or 0, "")
     return EndcapError(str(error), code="cli.system", errno=name, file=str(error.filename or ""))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from endcap.errors import UserError
 from endcap.project.contestants import SPEC_MODEL
-from endcap.spec.yaml_tree import parse
+from endcap.spec.yaml_tree import parse_yaml
 
 if TYPE_CHECKING:
     from endcap.project import Project
@@ -51,7 +51,7 @@ class ModelChoice:
             if not isinstance(section, dict) or "name" not in section:
                 raise self._wrong("a mapping without a model's `name`")
             return section
-        name, *settings = parts(self.source)
+        name, *settings = split_parts(self.source)
         if name == SPEC_MODEL and not settings:
             return SPEC_MODEL
         own = project.recommender.model.model_dump(mode="json", exclude_none=True)
@@ -60,11 +60,11 @@ class ModelChoice:
             matched = _SETTING.fullmatch(setting)
             if matched is None:
                 raise self._wrong(f"{setting!r}, which is no KEY=VALUE")
-            _put(section, matched[1].split("."), self._value(matched[2]))
+            _put_value(section, matched[1].split("."), self._value(matched[2]))
         return section
 
     def _value(self, text: str) -> Any:
-        node, problems = parse(text)
+        node, problems = parse_yaml(text)
         if problems:
             raise self._wrong(problems[0].found)
         return None if node is None else node.plain()
@@ -78,7 +78,7 @@ class ModelChoice:
         )
 
 
-def parts(text: str) -> Iterator[str]:
+def split_parts(text: str) -> Iterator[str]:
     """What stands between commas, but for those within brackets and quotes."""
     depth, quote, part = 0, "", ""
     for letter in text:
@@ -98,7 +98,7 @@ def parts(text: str) -> Iterator[str]:
     yield part
 
 
-def _put(section: dict[str, Any], path: list[str], value: Any) -> None:
+def _put_value(section: dict[str, Any], path: list[str], value: Any) -> None:
     """Set a value in nested mappings; null takes it away."""
     *above, last = path
     for name in above:

@@ -36,7 +36,7 @@ class PlaceOption(click.Option):
         value, source = super().consume_value(ctx, opts)
         if source is _Source.COMMANDLINE or ctx.resilient_parsing:
             return value, source
-        places = _places(ctx, opts)
+        places = _read_places(ctx, opts)
         origin = places.origins[self.place]
         if origin == "default":
             return value, source
@@ -44,7 +44,7 @@ class PlaceOption(click.Option):
         return getattr(places, self.place), _Source.ENVIRONMENT if from_variable else _Source.DEFAULT_MAP
 
 
-def _places(context: click.Context, options: Mapping[str, Any]) -> Places:
+def _read_places(context: click.Context, options: Mapping[str, Any]) -> Places:
     """The places of a command, before its own options; read once."""
     if _PLACES not in context.meta:
         spec, env = options.get("spec"), options.get("env")
@@ -141,27 +141,27 @@ _KFP = (
 )
 
 
-def kfp_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def add_kfp_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """How KFP is reached (as kfp's own client is told), and what is done there."""
     for option in reversed(_KFP):
         command = option(command)
     return command
 
 
-def spec_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+def add_spec_argument(command: Callable[..., Any]) -> Callable[..., Any]:
     """A recommender's file, or the name of one in pipelines/specs."""
     return click.argument(
         "spec", callback=lambda context, parameter, value: find_spec(value), shell_complete=complete_spec
     )(command)
 
 
-def surplus_options(names: Iterable[str], why: str) -> UserError:
+def make_surplus_error(names: Iterable[str], why: str) -> UserError:
     """The error of options that would be passed over. names: of the command's parameters."""
     options = [f"--{name.replace('_', '-')}" for name in names]
     return UserError(f"{', '.join(options)}: {why}", code="cli.option-not-here", options=options)
 
 
-def online_meant(text: str, store_root: str) -> str:
+def check_online_address(text: str, store_root: str) -> str:
     """The online store's address (see `online_url`), or `none`. Raises UserError where what is given is no address."""
     address = resolve_online_url(text, store_root)
     if address is None:

@@ -47,13 +47,13 @@ class Outcome:
             "recommender": name,
             "shop": loaded.shop.name,
             "steps": [asdict(done) for done in self.done],
-            "verdict": None if verdict is None else _judged(self.result("evaluate"), verdict),
+            "verdict": None if verdict is None else _summarize_verdict(self.result("evaluate"), verdict),
             "version": self.result("register"),
-            "deployment": _deployment(name, store) if deployed and store is not None else None,
+            "deployment": _dump_deployment(name, store) if deployed and store is not None else None,
         }
 
 
-def note(outcome: Outcome) -> Outcome:
+def note_outcome(outcome: Outcome) -> Outcome:
     """Keep it for the end of the command that runs; gives it back."""
     context = click.get_current_context(silent=True)
     if context is not None:
@@ -62,7 +62,7 @@ def note(outcome: Outcome) -> Outcome:
 
 
 @contextlib.contextmanager
-def documented(
+def print_outcome(
     as_json: bool, loaded: Loaded, pipeline: str, open_store: Callable[[], Store | None]
 ) -> Iterator[list[Mapping[str, Any] | None]]:
     """Within it the lines of a run go to standard error where `--json` was given; at the end the document follows.
@@ -79,14 +79,14 @@ def documented(
     print_json(outcome.document(loaded, pipeline, verdict[0] if verdict else None, open_store()))
 
 
-def _judged(address: str | None, facts: Mapping[str, Any]) -> Json:
+def _summarize_verdict(address: str | None, facts: Mapping[str, Any]) -> Json:
     from endcap.evaluation.verdict_text import list_missing_evidence, read_decision
 
     facts_kept = {key: facts.get(key) for key in ("metrics", "intervals", "conditions", "champion", "warnings")}
     return {"address": address, "outcome": read_decision(facts), "lacking": list_missing_evidence(facts), **facts_kept}
 
 
-def _deployment(name: str, store: Store) -> Json | None:
+def _dump_deployment(name: str, store: Store) -> Json | None:
     from endcap.deploy import find_state
 
     state = find_state(name, store)

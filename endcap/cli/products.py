@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from endcap.tables import text_table
+from endcap.tables import format_text_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,7 +47,7 @@ class Products:
         if reason:
             columns.append("fallback")
             rows = [[*row, reason if row[2] is None else ""] for row in rows]
-        room = WIDTH - max(map(len, text_table(columns, rows).splitlines()))
+        room = WIDTH - max(map(len, format_text_table(columns, rows).splitlines()))
         at = 2
         for name, least in (("title", 1), ("category", LEAST)):
             texts = [self._text(item, name) for item in ids]
@@ -58,7 +58,7 @@ class Products:
                 for row, text in zip(rows, texts, strict=True):
                     row.insert(at, text if len(text) <= width else f"{text[: width - 1]}…")
                 at += 1
-        return text_table(columns, rows)
+        return format_text_table(columns, rows)
 
     def _text(self, item: str, name: str) -> str:
         return str(self._rows.get(item, {}).get(name, ""))

@@ -16,7 +16,7 @@ from endcap.runs.record import existed_before
 from endcap.store import Store
 
 
-class _Made(Protocol):
+class _ProjectResult(Protocol):
     @property
     def store(self) -> Store: ...
 
@@ -27,7 +27,7 @@ class _Made(Protocol):
     def summary(self) -> str: ...
 
 
-Made = TypeVar("Made", bound=_Made)
+Made = TypeVar("Made", bound=_ProjectResult)
 
 
 class ProjectSteps:

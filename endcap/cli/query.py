@@ -9,10 +9,10 @@ import click
 
 from endcap.cli.completion import complete_spec
 from endcap.cli.options import env_option, json_option, print_json, store_option
-from endcap.cli.stores import existing_store
+from endcap.cli.stores import open_existing_store
 from endcap.errors import NotFoundError, UserError
 from endcap.spec.find import find_spec
-from endcap.tables import aligned
+from endcap.tables import align_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,8 +57,8 @@ def command(
         raise UserError("give either a SELECT or --tables", code="query.invalid")
     if as_csv and as_json:
         raise UserError("give either --csv or --json", code="query.invalid")
-    which: dict[str, Any] = {"shop": _shop(spec, env), "snapshot": snapshot, "dataset": dataset}
-    store = existing_store(store_url)
+    which: dict[str, Any] = {"shop": _find_shop(spec, env), "snapshot": snapshot, "dataset": dataset}
+    store = open_existing_store(store_url)
     if sql is None:
         _print_tables(tables(store, **which), as_json)
         return
@@ -69,7 +69,7 @@ def command(
         click.echo(f"{limit:,} rows are shown, and there are more; --limit shows more", err=True)
 
 
-def _shop(name: str, env: str | None) -> str:
+def _find_shop(name: str, env: str | None) -> str:
     try:
         spec = find_spec(name)
     except NotFoundError:
@@ -103,10 +103,10 @@ def _print_rows(rows: pa.Table, *, as_json: bool, as_csv: bool) -> None:
 
         kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
         right = [any(is_kind(column.type) for is_kind in kinds) for column in rows.columns]
-        values = [[_cell(value) for value in column.to_pylist()] for column in rows.columns]
-        click.echo(aligned([rows.column_names, *map(list, zip(*values, strict=True))], right))
+        values = [[_format_cell(value) for value in column.to_pylist()] for column in rows.columns]
+        click.echo(align_columns([rows.column_names, *map(list, zip(*values, strict=True))], right))
 
 
-def _cell(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     shown = "" if value is None else f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())
     return shown if len(shown) <= WIDEST else f"{shown[: WIDEST - 1]}…"

@@ -12,20 +12,20 @@ import click
 from endcap.cli.completion import complete_recommender, complete_version
 from endcap.cli.options import (
     json_option,
+    make_surplus_error,
     online_option,
     place_env_option,
     print_json,
     registry_option,
     store_option,
-    surplus_options,
 )
 from endcap.cli.products import WIDTH, Products
-from endcap.cli.request import request_options
-from endcap.cli.stores import existing_store
+from endcap.cli.request import add_request_options
+from endcap.cli.stores import open_existing_store
 from endcap.cli.version_choice import choose_version
 from endcap.errors import EndcapError
 from endcap.reasons import REASONS
-from endcap.secrets import variable
+from endcap.secrets import read_variable
 from endcap.store import Store
 
 PATIENCE = 10.0
@@ -35,7 +35,7 @@ SHOWN = 3
 
 
 @dataclass(frozen=True)
-class _Shown:
+class _RankedLine:
     """An answer as the service gives it. source: who ranked. session: the items it was ranked by, oldest first. notes:
     what else there is to know."""
 
@@ -48,7 +48,7 @@ class _Shown:
 
 @click.command()
 @click.argument("recommender", metavar="NAME", shell_complete=complete_recommender)
-@request_options
+@add_request_options
 @click.option(
     "--version",
     shell_complete=complete_version,
@@ -92,28 +92,28 @@ def command(
         allowed_options = {"version", "registry", "online"}
         commanded = click.core.ParameterSource.COMMANDLINE
         if surplus := sorted(name for name in allowed_options if context.get_parameter_source(name) is commanded):
-            raise surplus_options(surplus, "not with --url: the gateway has its own")
-        shown = _of_gateway(url, recommender, instance, store_url)
+            raise make_surplus_error(surplus, "not with --url: the gateway has its own")
+        shown = _rank_by_gateway(url, recommender, instance, store_url)
     else:
-        shown = _of_package(recommender, instance, version, existing_store(store_url), registry, online)
+        shown = _rank_by_package(recommender, instance, version, open_existing_store(store_url), registry, online)
     if as_json:
-        items = [_titled(item, shown.products) for item in shown.answer["items"]]
+        items = [_add_titles(item, shown.products) for item in shown.answer["items"]]
         print_json({**shown.answer, "recommender": recommender, "items": items})
         return
     _print(recommender, instance, shown, notes)
 
 
-def _of_gateway(url: str, recommender: str, instance: Mapping[str, Any], store_url: str) -> _Shown:
+def _rank_by_gateway(url: str, recommender: str, instance: Mapping[str, Any], store_url: str) -> _RankedLine:
     from endcap.client import Client
 
-    with Client(url, recommender, timeout=PATIENCE, key=variable("ENDCAP_KEY")) as client:
+    with Client(url, recommender, timeout=PATIENCE, key=read_variable("ENDCAP_KEY")) as client:
         ranking = client.rank(shopper=instance.get("customer"), **instance)
     source = f"version {ranking.model_version}, {ranking.variant} of {url}"
     away = [f"ranked without {', '.join(ranking.degraded)}"] if ranking.degraded else []
-    return _Shown(ranking.raw, source, _titles_here(recommender, store_url), instance.get("items", ()), away)
+    return _RankedLine(ranking.raw, source, _read_titles(recommender, store_url), instance.get("items", ()), away)
 
 
-def _titles_here(recommender: str, store_url: str) -> Products:
+def _read_titles(recommender: str, store_url: str) -> Products:
     """As the package has them that is deployed in the store on this machine; none where there is none."""
     import pyarrow.parquet as pq
 
@@ -121,16 +121,16 @@ def _titles_here(recommender: str, store_url: str) -> Products:
     from endcap.registry.package import ITEMS
 
     try:
-        store = existing_store(store_url)
+        store = open_existing_store(store_url)
         state = find_state(recommender, store)
         return Products() if state is None else Products(pq.read_table(store.fetch(state.stable.package) / ITEMS))
     except (EndcapError, OSError):
         return Products()
 
 
-def _of_package(
+def _rank_by_package(
     recommender: str, instance: dict[str, Any], version: str | None, store: Store, registry: str, online: str
-) -> _Shown:
+) -> _RankedLine:
     from endcap.online import resolve_online_url
     from endcap.registry.direct_answers import answer_directly
     from endcap.registry.package import load_package
@@ -157,15 +157,15 @@ def _of_package(
         notes.append(f"the model does not know {len(unknown):,} of the items: {', '.join(unknown[:SHOWN])}{more}")
         answer["unknown_items"] = unknown
     products = Products(package.items, answered.ranker.rulebook.catalogue.items)
-    return _Shown(answer, f"version {chosen.version}, {chosen.says}", products, session, notes)
+    return _RankedLine(answer, f"version {chosen.version}, {chosen.says}", products, session, notes)
 
 
-def _titled(item: Mapping[str, Any], products: Products) -> dict[str, Any]:
+def _add_titles(item: Mapping[str, Any], products: Products) -> dict[str, Any]:
     title = products.title(item["item"])
     return {**item, "title": title} if title else dict(item)
 
 
-def _print(recommender: str, instance: Mapping[str, Any], shown: _Shown, notes: Sequence[str]) -> None:
+def _print(recommender: str, instance: Mapping[str, Any], shown: _RankedLine, notes: Sequence[str]) -> None:
     answer = shown.answer
     by = [f"{key} {instance[key]}" for key in ("customer", "session") if key in instance]
     click.echo(f"{click.style(recommender, bold=True)}{' for ' if by else ''}{', '.join(by)}")

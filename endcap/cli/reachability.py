@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from endcap.errors import Problem, SpecError, UserError
 from endcap.online.address import parse_address
-from endcap.redaction import secret_in
+from endcap.redaction import find_secret
 from endcap.secrets import MLFLOW
 from endcap.spec.shop import Shop
 
@@ -75,7 +75,7 @@ def check_addresses(arguments: dict[str, Any]) -> None:
     if registry:
         check_address(registry)
         parts = urlsplit(registry)
-        if parts.username is not None or secret_in(registry):
+        if parts.username is not None or find_secret(registry):
             raise UserError(
                 "--registry: a password would be shown in KFP's pages; give the address without it, and put "
                 f"{MLFLOW[0]} and {MLFLOW[1]}, or {MLFLOW[2]}, into the Secret of every step (pipeline.secret)",

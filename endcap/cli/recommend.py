@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from endcap.cli.options import (
+    add_kfp_options,
+    add_spec_argument,
     date_option,
     env_option,
     json_option,
-    kfp_options,
+    make_surplus_error,
     online_option,
     print_json,
     reason_option,
     registry_option,
     set_option,
-    spec_argument,
     store_option,
-    surplus_options,
     verbose_option,
 )
-from endcap.cli.outcome import documented
-from endcap.cli.stores import existing_store
+from endcap.cli.outcome import print_outcome
+from endcap.cli.stores import open_existing_store
 from endcap.errors import UserError
 from endcap.redaction import redact
 from endcap.spec.base import parse_date
@@ -39,7 +39,7 @@ _Source = click.core.ParameterSource
 
 
 @click.command()
-@spec_argument
+@add_spec_argument
 @env_option
 @set_option
 @click.option(
@@ -59,7 +59,7 @@ _Source = click.core.ParameterSource
 @verbose_option
 @json_option
 @click.option("--on", type=click.Choice(["here", "kfp"]), default="here", show_default=True)
-@kfp_options
+@add_kfp_options
 @click.pass_context
 def command(
     context: click.Context,
@@ -94,7 +94,7 @@ def command(
     options = {name for name in context.params if context.get_parameter_source(name) is _Source.COMMANDLINE}
     _refuse_surplus(options, on, roll_back, dataset, set(kfp))
     if roll_back:
-        lines = _roll_back(loaded, existing_store(store_url), registry, online, version)
+        lines = _roll_back(loaded, open_existing_store(store_url), registry, online, version)
         if as_json:
             print_json({"recommender": loaded.recommender.name, "rolled_back": lines})
         for line in [] if as_json else lines:
@@ -111,12 +111,14 @@ def command(
             arguments["registry"] = registry  # empty: the one that a Secret names to the steps
         if context.get_parameter_source("store_url") is not _Source.DEFAULT:
             arguments["store"] = store_url
-        with documented(as_json, loaded, "recommend", lambda: None):
-            run_on_kfp(loaded, "recommend", arguments, spec=str(spec), again=_again(), why=why, verbose=verbose, **kfp)
+        with print_outcome(as_json, loaded, "recommend", lambda: None):
+            run_on_kfp(
+                loaded, "recommend", arguments, spec=str(spec), again=_format_command(), why=why, verbose=verbose, **kfp
+            )
     elif dataset:
-        lists = _make(
+        lists = _make_lists(
             loaded,
-            existing_store(store_url),
+            open_existing_store(store_url),
             registry,
             online,
             version,
@@ -135,7 +137,7 @@ def command(
     else:
         from endcap.cli.run import run_pipeline
 
-        with documented(as_json, loaded, "recommend", lambda: existing_store(store_url)):
+        with print_outcome(as_json, loaded, "recommend", lambda: open_existing_store(store_url)):
             run_pipeline(
                 loaded,
                 "recommend",
@@ -144,13 +146,13 @@ def command(
                 online=online,
                 logical_date=logical_date,
                 verbose=verbose,
-                again=_again(),
+                again=_format_command(),
                 why=why,
-                arguments={"online": online, "version": version, "customers": _absolute(customers)},
+                arguments={"online": online, "version": version, "customers": _make_absolute(customers)},
             )
 
 
-def _again() -> str:
+def _format_command() -> str:
     return redact(f"{shlex.join(['endcap', *sys.argv[1:]])}   (whole parts and finished steps are not repeated)")
 
 
@@ -170,10 +172,10 @@ def _refuse_surplus(options: set[str], on: str, roll_back: bool, dataset: str, k
     ]
     for names, allowed, why in rules:
         if not allowed and (surplus := sorted(names & options)):
-            raise surplus_options(surplus, why)
+            raise make_surplus_error(surplus, why)
 
 
-def _make(
+def _make_lists(
     loaded: Loaded, store: Store, registry: str, online: str, version: str, customers: str, dataset: str
 ) -> Lists:
     """Make and publish in this process, of a dataset that is there."""
@@ -187,7 +189,7 @@ def _make(
         store, recommender=loaded.recommender, shop=loaded.shop, registry=registry, online=online, progress=show
     )
     return project.recommend(
-        dataset or newest_dataset(loaded.shop.name, store), version=version, customers=_absolute(customers)
+        dataset or newest_dataset(loaded.shop.name, store), version=version, customers=_make_absolute(customers)
     )
 
 
@@ -207,6 +209,6 @@ def _roll_back(loaded: Loaded, store: Store, registry: str, online: str, version
         return list(roll_back(loaded.recommender, targets, published))
 
 
-def _absolute(customers: str) -> str:
+def _make_absolute(customers: str) -> str:
     """A file of this machine by its whole path: the step runs in a folder of its own."""
     return customers if not customers or "://" in customers else str(Path(customers).expanduser().resolve())

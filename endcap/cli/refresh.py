@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from endcap.cli.options import (
+    add_spec_argument,
     env_option,
     json_option,
     online_option,
     print_json,
     set_option,
-    spec_argument,
     store_option,
 )
 from endcap.errors import EndcapError, IntegrityError, UserError
@@ -34,7 +34,7 @@ TIMEOUT = 30.0
 
 
 @click.command()
-@spec_argument
+@add_spec_argument
 @env_option
 @set_option
 @store_option
@@ -56,23 +56,25 @@ def command(
     or the files hold a mistake nothing is published, and what was published before stays. The online store is a file in
     the store, where that is a folder and no other is named.
     """
-    shop = _shop(spec, env, sets)
-    with _opened(store_url, online, shop) as published:
+    shop = _load_shop(spec, env, sets)
+    with _open_online_store(store_url, online, shop) as published:
         if watch is None:
-            _tell(_refreshed(published, shop, open_store(store_url)), as_json)
+            _print_summary(_refresh_catalogue(published, shop, open_store(store_url)), as_json)
             return
         while True:
             begun = time.monotonic()
             try:
-                outcome = _refreshed(published, _again(_shop(spec, env, sets), shop), open_store(store_url))
+                outcome = _refresh_catalogue(
+                    published, _check_same_shop(_load_shop(spec, env, sets), shop), open_store(store_url)
+                )
                 if outcome["changed"]:
-                    _tell(outcome, as_json, on_a_line=True)
+                    _print_summary(outcome, as_json, on_a_line=True)
             except EndcapError as error:
                 click.echo(f"{click.style('!', fg='yellow')} {datetime.now(UTC):%H:%M:%S} {error}", err=True)
             time.sleep(max(0.0, watch - (time.monotonic() - begun)))
 
 
-def _shop(spec: Path, env: str | None, sets: tuple[str, ...]) -> Shop:
+def _load_shop(spec: Path, env: str | None, sets: tuple[str, ...]) -> Shop:
     try:
         return load(spec, env=env, sets=sets).shop
     except UserError as error:
@@ -81,7 +83,7 @@ def _shop(spec: Path, env: str | None, sets: tuple[str, ...]) -> Shop:
         ) from error
 
 
-def _opened(store_url: str, address: str, shop: Shop) -> OnlineStore:
+def _open_online_store(store_url: str, address: str, shop: Shop) -> OnlineStore:
     from endcap.online import open_online, resolve_online_url
 
     url = resolve_online_url(address, open_store(store_url).root)
@@ -93,7 +95,7 @@ def _opened(store_url: str, address: str, shop: Shop) -> OnlineStore:
     return open_online(url, shop=shop.name, timeout=TIMEOUT)
 
 
-def _again(now: Shop, first: Shop) -> Shop:
+def _check_same_shop(now: Shop, first: Shop) -> Shop:
     if now.name != first.name:
         raise UserError(
             f"the shop is called {now.name!r} now, and was {first.name!r}; start again to follow it",
@@ -104,7 +106,7 @@ def _again(now: Shop, first: Shop) -> Shop:
     return now
 
 
-def _refreshed(online: OnlineStore, shop: Shop, store: Store) -> dict[str, Any]:
+def _refresh_catalogue(online: OnlineStore, shop: Shop, store: Store) -> dict[str, Any]:
     """Read and publish; what is published now, what that changed, and what of it meets no item of the shop's log.
 
     Raises EndcapError: nothing was published.
@@ -115,11 +117,11 @@ def _refreshed(online: OnlineStore, shop: Shop, store: Store) -> dict[str, Any]:
     from endcap.rules.read import read_catalogue
     from endcap.rules.unmatched import count_unmatched_rules, find_rule_warnings
 
-    before = _published(online)
+    before = _fetch_published(online)
     try:
         catalogue = read_catalogue(shop, lambda line: click.echo(f"  {line}", err=True))
     except UserError as error:
-        stays = "nothing was before" if before is None else f"what was read at {_moment(before.made)} stays"
+        stays = "nothing was before" if before is None else f"what was read at {_format_moment(before.made)} stays"
         raise UserError(f"{error}\nNothing was published; {stays}", code=error.code, **error.fields) from error
     changed = publish_catalogue(online, catalogue)
     about = {"shop": shop.name, "version": catalogue.version, "made": catalogue.made, "changed": changed}
@@ -129,7 +131,7 @@ def _refreshed(online: OnlineStore, shop: Shop, store: Store) -> dict[str, Any]:
     return {**about, **CatalogueChanges.between(before, catalogue).to_json()}
 
 
-def _published(online: OnlineStore) -> Catalogue | None:
+def _fetch_published(online: OnlineStore) -> Catalogue | None:
     from endcap.rules import fetch_catalogue
 
     try:
@@ -139,12 +141,14 @@ def _published(online: OnlineStore) -> Catalogue | None:
         return None
 
 
-def _tell(outcome: dict[str, Any], as_json: bool, *, on_a_line: bool = False) -> None:
+def _print_summary(outcome: dict[str, Any], as_json: bool, *, on_a_line: bool = False) -> None:
     if as_json:
         click.echo(json.dumps(outcome, sort_keys=True)) if on_a_line else print_json(outcome)
         return
     what = "published" if outcome["changed"] else "as it was"
-    click.echo(f"{click.style('✓', fg='green')} shop {outcome['shop']}, read at {_moment(outcome['made'])}: {what}")
+    click.echo(
+        f"{click.style('✓', fg='green')} shop {outcome['shop']}, read at {_format_moment(outcome['made'])}: {what}"
+    )
     changed_values = f", {outcome['other_values']:,} with other values" if outcome["other_values"] else ""
     for name, more in (("items", changed_values), ("blacklisted", ""), ("out_of_stock", "")):
         change = outcome[name]
@@ -156,5 +160,5 @@ def _tell(outcome: dict[str, Any], as_json: bool, *, on_a_line: bool = False) ->
         click.echo(f"  {click.style('!', fg='yellow')} {warning['text']}")
 
 
-def _moment(milliseconds: int) -> str:
+def _format_moment(milliseconds: int) -> str:
     return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -9,8 +9,8 @@ import click
 
 from endcap.cli.completion import complete_recommender, complete_version
 from endcap.cli.options import json_option, place_env_option, print_json, registry_option, store_option
-from endcap.cli.stores import existing_registry, existing_store
-from endcap.cli.version_figures import Judged, judged, names, reasons
+from endcap.cli.stores import open_existing_registry, open_existing_store
+from endcap.cli.version_figures import VersionHistory, explain_tries, list_recommenders, read_version_history
 from endcap.runs.start import get_user
 from endcap.spec.base import suggest
 
@@ -40,9 +40,12 @@ def list_versions(recommender: str | None, store_url: str, registry: str, as_jso
     """
     from endcap.registry import find_registry
 
-    store = existing_store(store_url)
-    known = existing_registry(registry, store) if registry else find_registry(None, store)
-    shown = [judged(name, known, store) for name in ([recommender] if recommender else names(known, store))]
+    store = open_existing_store(store_url)
+    known = open_existing_registry(registry, store) if registry else find_registry(None, store)
+    shown = [
+        read_version_history(name, known, store)
+        for name in ([recommender] if recommender else list_recommenders(known, store))
+    ]
     if as_json:
         documents = [judgement.to_json() for judgement in shown]
         print_json(documents[0] if recommender else documents)
@@ -52,7 +55,7 @@ def list_versions(recommender: str | None, store_url: str, registry: str, as_jso
     if not of_each:
         subject = recommender or "no recommender"
         has = "has no versions yet" if recommender else "has versions yet"
-        near = suggest(recommender, names(known, store))
+        near = suggest(recommender, list_recommenders(known, store))
         click.echo(f"{subject} {has}; `endcap run SPEC` registers the first that passes its gate. {near}".rstrip(" ."))
     for judgement in of_each:
         if not recommender:
@@ -62,20 +65,20 @@ def list_versions(recommender: str | None, store_url: str, registry: str, as_jso
             _describe(judgement, store)
 
 
-def _describe(judgement: Judged, store: Store) -> None:
+def _describe(judgement: VersionHistory, store: Store) -> None:
     """Each version's lineage, and why each try came to nothing."""
     for version, _ in judgement.versions:
-        click.echo(f"\n{_line(version)}")
+        click.echo(f"\n{_format_line(version)}")
         click.echo(f"    {version.why}")
         for tag in ("dataset", "snapshot", "run", "commit", "image", "train_image", "refit_image"):
             if version.tags.get(tag):
                 click.echo(f"    {tag:<11} {version.tags[tag]}")
         click.echo(f"    {'package':<11} {version.package}")
-        if report := _report(version, store):
+        if report := _print_change(version, store):
             click.echo(f"    {'report':<11} {report}")
     if judgement.tries:
         click.echo("\nNot registered:")
-        click.echo("\n".join(reasons(judgement.tries)))
+        click.echo("\n".join(explain_tries(judgement.tries)))
 
 
 @command.command()
@@ -89,8 +92,8 @@ def _describe(judgement: Judged, store: Store) -> None:
 @json_option
 def approve(recommender: str, version: str, by: str, why: str, store_url: str, registry: str, as_json: bool) -> None:
     """Let VERSION go on: it becomes the challenger, or the champion where there is none."""
-    decided = _registry(store_url, registry).approve(recommender, version, by=by, why=why)
-    _tell_decided(decided, as_json, f"next: endcap deploy {recommender} --version {version}")
+    decided = _open_registry(store_url, registry).approve(recommender, version, by=by, why=why)
+    _print_decision(decided, as_json, f"next: endcap deploy {recommender} --version {version}")
 
 
 @command.command()
@@ -106,8 +109,8 @@ def reject(recommender: str, version: str, by: str, why: str, store_url: str, re
     """Refuse VERSION: it loses the alias challenger, is served no more and is not deployed again."""
     from endcap.deploy import describe, withdraw
 
-    decided = _registry(store_url, registry).reject(recommender, version, by=by, why=why)
-    state = withdraw(recommender, version, existing_store(store_url))
+    decided = _open_registry(store_url, registry).reject(recommender, version, by=by, why=why)
+    state = withdraw(recommender, version, open_existing_store(store_url))
     changed = (
         []
         if state is None
@@ -116,7 +119,7 @@ def reject(recommender: str, version: str, by: str, why: str, store_url: str, re
             f"a cluster goes on until it is told: endcap deploy {recommender} --namespace …",
         ]
     )
-    _tell_decided(decided, as_json, *changed)
+    _print_decision(decided, as_json, *changed)
 
 
 @command.command()
@@ -128,23 +131,23 @@ def reject(recommender: str, version: str, by: str, why: str, store_url: str, re
 @json_option
 def promote(recommender: str, version: str, store_url: str, registry: str, as_json: bool) -> None:
     """Make an approved VERSION the champion."""
-    decided = _registry(store_url, registry).promote(recommender, version)
-    _tell_decided(decided, as_json, f"next: endcap deploy {recommender} --version {version}")
+    decided = _open_registry(store_url, registry).promote(recommender, version)
+    _print_decision(decided, as_json, f"next: endcap deploy {recommender} --version {version}")
 
 
-def _tell_decided(version: Version, as_json: bool, *lines: str) -> None:
+def _print_decision(version: Version, as_json: bool, *lines: str) -> None:
     """A version after a decision. lines: what follows of it."""
     if as_json:
         print_json(asdict(version))
         return
-    click.echo("\n".join([_line(version), *lines]))
+    click.echo("\n".join([_format_line(version), *lines]))
 
 
-def _registry(store_url: str, registry: str) -> Registry:
-    return existing_registry(registry, existing_store(store_url))
+def _open_registry(store_url: str, registry: str) -> Registry:
+    return open_existing_registry(registry, open_existing_store(store_url))
 
 
-def _report(version: Version, store: Store) -> str | None:
+def _print_change(version: Version, store: Store) -> str | None:
     """Where the report of the verdict that made a version is, if this store has it."""
     from endcap.report import find_report, locate_report
 
@@ -153,7 +156,7 @@ def _report(version: Version, store: Store) -> str | None:
     return locate_report(address) if address else None
 
 
-def _line(version: Version) -> str:
+def _format_line(version: Version) -> str:
     aliases = f" [{', '.join(version.aliases)}]" if version.aliases else ""
     decided = f" by {version.by}, {version.when}" if version.state != "pending" else ""
     return f"{version.name} version {version.version}{aliases}: {version.state}{decided}"

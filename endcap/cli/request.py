@@ -8,12 +8,14 @@ from typing import Any
 import click
 
 
-def _ids(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> list[str] | None:
+def _split_ids(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> list[str] | None:
     """Ids of an option that may be given again; None where it was not given. An empty one is an empty list."""
     return [part.strip() for text in values for part in text.split(",") if part.strip()] if values else None
 
 
-def _filters(context: click.Context, parameter: click.Parameter, texts: Sequence[str]) -> dict[str, list[str]] | None:
+def _parse_filters(
+    context: click.Context, parameter: click.Parameter, texts: Sequence[str]
+) -> dict[str, list[str]] | None:
     values: dict[str, list[str]] = {}
     for text in texts:
         name, separator, value = text.partition("=")
@@ -23,7 +25,7 @@ def _filters(context: click.Context, parameter: click.Parameter, texts: Sequence
     return values or None
 
 
-_IDS: dict[str, Any] = {"multiple": True, "callback": _ids, "metavar": "ID,ID"}
+_IDS: dict[str, Any] = {"multiple": True, "callback": _split_ids, "metavar": "ID,ID"}
 _REQUEST = (
     click.option("--customer", metavar="ID", help="The shopper."),
     click.option("--session", metavar="ID", help="The visit, whose recent events the online store has."),
@@ -34,7 +36,7 @@ _REQUEST = (
     click.option(
         "--filter",
         multiple=True,
-        callback=_filters,
+        callback=_parse_filters,
         metavar="NAME=VALUE",
         help="Only items with this value; again: or.",
     ),
@@ -46,7 +48,7 @@ _REQUEST = (
 )
 
 
-def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def add_request_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """An option for each key of a request that a person would type, by the key's own name."""
     for option in reversed(_REQUEST):
         command = option(command)

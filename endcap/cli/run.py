@@ -13,21 +13,21 @@ import click
 
 from endcap.cli.display import Display
 from endcap.cli.options import (
+    add_kfp_options,
+    add_spec_argument,
+    check_online_address,
     date_option,
     env_option,
     json_option,
-    kfp_options,
-    online_meant,
+    make_surplus_error,
     online_option,
     reason_option,
     registry_option,
     set_option,
-    spec_argument,
     store_option,
-    surplus_options,
     verbose_option,
 )
-from endcap.cli.outcome import Outcome, documented, note
+from endcap.cli.outcome import Outcome, note_outcome, print_outcome
 from endcap.cli.verdict_lines import end_undecided, explain_stop, print_comparison, print_report
 from endcap.errors import EndcapError, UserError
 from endcap.project.local_run import LocalRun
@@ -48,7 +48,7 @@ _LEFT = {
 
 
 @click.command()
-@spec_argument
+@add_spec_argument
 @env_option
 @set_option
 @click.option("--pipeline", type=click.Choice(sorted(PIPELINES)), default="training", show_default=True)
@@ -60,7 +60,7 @@ _LEFT = {
 @verbose_option
 @json_option
 @click.option("--on", type=click.Choice(["here", "kfp"]), default="here", show_default=True)
-@kfp_options
+@add_kfp_options
 @click.pass_context
 def command(
     context: click.Context,
@@ -105,7 +105,7 @@ def command(
             arguments["registry"] = registry  # empty: the one that a Secret names to the steps
         if context.get_parameter_source("store_url") is _Source.DEFAULT:
             del arguments["store"]
-        with documented(as_json, loaded, pipeline, lambda: None) as judged:
+        with print_outcome(as_json, loaded, pipeline, lambda: None) as judged:
             judged += [
                 run_on_kfp(loaded, pipeline, arguments, spec=str(spec), again=again, why=why, verbose=verbose, **kfp)
             ]
@@ -113,8 +113,8 @@ def command(
         return
     surplus = sorted(name for name in kfp if context.get_parameter_source(name) is _Source.COMMANDLINE)
     if surplus:
-        raise surplus_options(surplus, "only with --on kfp")
-    with documented(as_json, loaded, pipeline, lambda: open_store(store_url)) as judged:
+        raise make_surplus_error(surplus, "only with --on kfp")
+    with print_outcome(as_json, loaded, pipeline, lambda: open_store(store_url)) as judged:
         judged += [
             run_pipeline(
                 loaded,
@@ -155,7 +155,7 @@ def run_pipeline(
         from endcap.registry import check_registry
 
         check_registry(registry, opened)
-    meant = online_meant(online, opened.root)
+    meant = check_online_address(online, opened.root)
     run = LocalRun.of(
         loaded,
         pipeline,
@@ -174,7 +174,7 @@ def run_pipeline(
         again=again,
         here=True,
     )
-    outcome, begun = note(Outcome(run.name, logs=str(run.folder), done=display.done)), time.monotonic()
+    outcome, begun = note_outcome(Outcome(run.name, logs=str(run.folder), done=display.done)), time.monotonic()
     try:
         run.start(display.hear, how=COMMAND_LINE, why=why)
     except KeyboardInterrupt:

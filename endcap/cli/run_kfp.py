@@ -12,15 +12,15 @@ from typing import Any, TypeVar
 import click
 
 from endcap.cli.display import Display
-from endcap.cli.outcome import Outcome, note
+from endcap.cli.outcome import Outcome, note_outcome
 from endcap.cli.reachability import check_addresses, check_sources
 from endcap.cli.verdict_lines import STOPPED, explain_stop, print_comparison
 from endcap.errors import EndcapError, UserError
 from endcap.redaction import HIDDEN
 from endcap.runs import Run, RunEvent, RunSilence, Start, StepRun, find_run, find_step, make_run_name
 from endcap.runs.start import COMMAND_LINE
-from endcap.spec.chain import order
-from endcap.spec.load import Loaded, resolved
+from endcap.spec.chain import order_steps
+from endcap.spec.load import Loaded, dump_specs
 from endcap.store import Store, open_store
 
 _Read = TypeVar("_Read")
@@ -63,7 +63,7 @@ def run_on_kfp(
     arguments: what was given of the pipeline's parameters, such as store and registry; the package's defaults stand for
     the rest. why: the reason, for the run's record. The options that name KFP are those of `kfp_options`.
     """
-    again = _without_secrets(again)
+    again = _drop_secrets(again)
     arguments = {"store": STORE, **arguments}
     check_addresses(arguments)
     if not (follow or end):
@@ -81,7 +81,7 @@ def run_on_kfp(
     )
     if end:
         server.end(end)
-        note(Outcome(end, "ending", server.page(end)))
+        note_outcome(Outcome(end, "ending", server.page(end)))
         click.echo(f"The run {end} is being ended: {server.page(end)}")
         return None
     name = loaded.recommender.name
@@ -92,7 +92,7 @@ def run_on_kfp(
         start = Start.of(loaded, pipeline, how=COMMAND_LINE, why=why, logical_date=date, page=server.page(""))
         arguments["trigger"] = start.to_text()
         submitted = server.submit(
-            loaded, pipeline, _parameters(loaded, pipeline, arguments, serving_namespace), name=title
+            loaded, pipeline, _build_parameters(loaded, pipeline, arguments, serving_namespace), name=title
         )
         run = submitted.id
         click.echo(f"Run {click.style(title, bold=True)}: {pipeline} of {name} (shop {loaded.shop.name}) on KFP")
@@ -100,17 +100,17 @@ def run_on_kfp(
         click.echo(f"  version   {submitted.version} of endcap-{pipeline}-{name}, {kept}")
     click.echo(f"  page      {server.page(run)}")
     if not wait:
-        note(Outcome(run, page=server.page(run)))
-        click.echo(_goes_on(spec, run))
+        note_outcome(Outcome(run, page=server.page(run)))
+        click.echo(_format_follow_commands(spec, run))
         return None
     try:
-        return _follow(server, loaded, pipeline, run, arguments["store"], spec=spec, verbose=verbose, again=again)
+        return _follow_run(server, loaded, pipeline, run, arguments["store"], spec=spec, verbose=verbose, again=again)
     except KeyboardInterrupt:
-        click.echo(f"\n{_goes_on(spec, run)}")
+        click.echo(f"\n{_format_follow_commands(spec, run)}")
         raise
 
 
-def _follow(
+def _follow_run(
     server: Any, loaded: Loaded, pipeline: str, run: str, store_url: str, *, spec: str, verbose: bool, again: str
 ) -> dict[str, Any] | None:
     settings = loaded.recommender.pipeline
@@ -118,9 +118,9 @@ def _follow(
         run=run, verbose=verbose, where=lambda step: f"  run:   {run}\n  page:  {server.page(run)}", again=again
     )
     record = _KfpRecord.of(store_url, run)
-    outcome = note(Outcome(run, page=server.page(run), done=display.done))
+    outcome = note_outcome(Outcome(run, page=server.page(run), done=display.done))
     begun = time.monotonic()
-    steps = order(pipeline, settings)
+    steps = order_steps(pipeline, settings)
     try:
         server.follow(
             run, steps, display.hear, deadline=settings.deadline, read_step=record.step, read_run=record.whole
@@ -128,7 +128,9 @@ def _follow(
     except EndcapError as error:
         if error.fields.get("goes_on"):  # the same command would start a second run
             display.hear(RunSilence("the run is followed no more"))
-            raise EndcapError(f"{error}\n{_goes_on(spec, run)}", code=error.code, **error.fields) from None
+            raise EndcapError(
+                f"{error}\n{_format_follow_commands(spec, run)}", code=error.code, **error.fields
+            ) from None
         if isinstance(error, UserError):
             raise
         raise display.failure(error) from None
@@ -180,10 +182,10 @@ class _KfpRecord:
             return None
 
 
-def _parameters(
+def _build_parameters(
     loaded: Loaded, pipeline: str, arguments: dict[str, Any], serving_namespace: str | None
 ) -> dict[str, Any]:
-    documents = resolved(loaded)
+    documents = dump_specs(loaded)
     if pipeline == "features":
         parameters = {key: value for key, value in arguments.items() if key != "registry"}
         return {"shop": documents["shop"], **parameters}
@@ -193,7 +195,7 @@ def _parameters(
     return {**documents, **arguments, "namespace": namespace}
 
 
-def _goes_on(spec: str, run: str) -> str:
+def _format_follow_commands(spec: str, run: str) -> str:
     """What a person may do about a run that is not followed any more: commands with the options that were given."""
     context = click.get_current_context()
     words = [*context.command_path.split(), spec]
@@ -211,7 +213,7 @@ def _goes_on(spec: str, run: str) -> str:
     )
 
 
-def _without_secrets(again: str) -> str:
+def _drop_secrets(again: str) -> str:
     """The command as it is shown: what it was given of tokens and cookies is left out."""
     context = click.get_current_context()
     for name in SECRETS:

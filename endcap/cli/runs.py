@@ -12,7 +12,7 @@ import click
 
 from endcap.cli.completion import complete_recommender, complete_run, complete_step
 from endcap.cli.options import json_option, place_env_option, print_json, store_option
-from endcap.cli.stores import existing_store
+from endcap.cli.stores import open_existing_store
 from endcap.errors import NotFoundError
 from endcap.runs import find_run, list_runs, read_run, read_specs
 from endcap.runs.logs import list_log_files
@@ -55,7 +55,7 @@ def command() -> None:
 @json_option
 def list_command(recommender: str | None, limit: int, store_url: str, as_json: bool) -> None:
     """The latest runs, of RECOMMENDER or of all, newest first."""
-    runs = list_runs(existing_store(store_url), recommender, limit=limit)
+    runs = list_runs(open_existing_store(store_url), recommender, limit=limit)
     if as_json:
         print_json([run.to_json() for run in runs])
     elif runs:
@@ -71,7 +71,7 @@ def list_command(recommender: str | None, limit: int, store_url: str, as_json: b
 @json_option
 def show(run: str, store_url: str, as_json: bool) -> None:
     """Who started RUN, when and why, of what; what each step gave; how it ended."""
-    store = existing_store(store_url)
+    store = open_existing_store(store_url)
     shown = read_run(store, run)
     if as_json:
         print_json({**shown.to_json(), "specs": read_specs(store, shown)})
@@ -87,9 +87,9 @@ def show(run: str, store_url: str, as_json: bool) -> None:
 @store_option
 def logs(run: str, step: str, follow: bool, store_url: str) -> None:
     """Print the logs of RUN, or of its STEP alone. For a run on KFP: where its logs are."""
-    store = existing_store(store_url)
+    store = open_existing_store(store_url)
     shown = read_run(store, run)
-    if "process" not in shown.document and (place := _elsewhere(shown, step)):
+    if "process" not in shown.document and (place := _find_elsewhere(shown, step)):
         click.echo(place)
         return
 
@@ -97,7 +97,7 @@ def logs(run: str, step: str, follow: bool, store_url: str) -> None:
         return list_log_files(store, run, step)
 
     if follow:
-        _print(store, run, files)
+        _print_logs(store, run, files)
         return
     for file in files():
         if not step:
@@ -105,7 +105,7 @@ def logs(run: str, step: str, follow: bool, store_url: str) -> None:
         click.echo(file.read_text(errors="replace"), nl=False)
 
 
-def _print(store: Store, run: str, files: Callable[[], list[Path]]) -> None:
+def _print_logs(store: Store, run: str, files: Callable[[], list[Path]]) -> None:
     def list_files() -> list[Path]:
         with contextlib.suppress(NotFoundError):  # the step may still begin
             return files()
@@ -119,7 +119,7 @@ def _print(store: Store, run: str, files: Callable[[], list[Path]]) -> None:
         click.echo(f"{file.stem}: {line}")
 
 
-def _elsewhere(run: Run, step: str) -> str:
+def _find_elsewhere(run: Run, step: str) -> str:
     """Where the logs of a run in a cluster are; empty where nothing tells."""
     lines = [f"page: {run.page}"] if run.page else []
     for step_run in run.steps:

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from endcap.cli.completion import complete_recommender
-from endcap.cli.options import online_meant, online_option, place_env_option, store_option
-from endcap.cli.stores import existing_store
+from endcap.cli.options import check_online_address, online_option, place_env_option, store_option
+from endcap.cli.stores import open_existing_store
 
 
 @click.command()
@@ -62,8 +62,8 @@ def command(
     """
     from endcap.project.local_run import share_online_address
 
-    store = existing_store(store_url)
-    meant = online_meant(online, store.root)
+    store = open_existing_store(store_url)
+    meant = check_online_address(online, store.root)
     serve = entry_points(group="endcap.server")["local"].load()
 
     def show(event: Any) -> None:

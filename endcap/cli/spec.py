@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 import yaml
 
-from endcap.cli.options import env_option, json_option, print_json, set_option, spec_argument, store_option
+from endcap.cli.options import add_spec_argument, env_option, json_option, print_json, set_option, store_option
 from endcap.spec.environments import resolve
-from endcap.spec.load import load, resolved
+from endcap.spec.load import dump_specs, load
 from endcap.spec.migration import migrate_files
-from endcap.spec.yaml_tree import shown
+from endcap.spec.yaml_tree import format_path
 
 
 @click.group()
@@ -20,7 +20,7 @@ def command() -> None:
 
 
 @command.command()
-@spec_argument
+@add_spec_argument
 @env_option
 @set_option
 @click.option("--data", is_flag=True, help="Read the shop's data as well, and tell what they say.")
@@ -51,20 +51,20 @@ def check(spec: Path, env: str | None, sets: tuple[str, ...], data: bool, store_
 
 
 @command.command()
-@spec_argument
+@add_spec_argument
 @env_option
 @set_option
 @json_option
 def show(spec: Path, env: str | None, sets: tuple[str, ...], as_json: bool) -> None:
     """Print both files as they stand after extends, overlays, --set and defaults; and where things are."""
-    documents = resolved(load(spec, env=env, sets=sets))
+    documents = dump_specs(load(spec, env=env, sets=sets))
     places = resolve(spec, env)
     if as_json:
         named = {name: {"value": value, "from": origin} for name, (value, origin) in places.named().items()}
         print_json({**documents, "places": named})
         return
     click.echo(yaml.safe_dump_all([documents["shop"], documents["recommender"]], sort_keys=False).rstrip())
-    where = f" (environment {places.env} of {shown(places.file)})" if places.env and places.file else ""
+    where = f" (environment {places.env} of {format_path(places.file)})" if places.env and places.file else ""
     click.echo(f"\n# Places{where}:")
     for name, (value, origin) in places.named().items():
         click.echo(f"#   {name:<18} {value}  ({origin})")
@@ -94,6 +94,6 @@ def migrate(files: tuple[Path, ...], only_check: bool, stdout: bool, as_json: bo
         click.echo("".join(migration.text for migration in migrations), nl=False)
     else:
         for migration in migrations:
-            click.echo("\n".join(migration.lines()) or f"{shown(migration.file)}: nothing to change")
+            click.echo("\n".join(migration.lines()) or f"{format_path(migration.file)}: nothing to change")
     if only_check and changed:
         raise SystemExit(1)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from endcap.cli.options import json_option, place_env_option, print_json, registry_option, store_option
-from endcap.cli.stores import existing_store
+from endcap.cli.stores import open_existing_store
 from endcap.deploy import Deployment, Target, find_state, list_deployed
 from endcap.errors import EndcapError
 from endcap.runs import Run, list_runs
 from endcap.runs.text import format_time, shorten
 from endcap.store import Store
-from endcap.tables import text_table
+from endcap.tables import format_text_table
 
 if TYPE_CHECKING:
     from endcap.registry import Registry, Version
@@ -79,9 +79,9 @@ def command(store_url: str, registry: str, as_json: bool) -> None:
     """Show every recommender: what serves, since when, with which data; its aliases; what waits; its last run."""
     from endcap.registry import find_registry
 
-    store = existing_store(store_url)
+    store = open_existing_store(store_url)
     known = find_registry(registry, store)
-    listed = list(statuses(store, known))
+    listed = list(list_statuses(store, known))
     if as_json:
         print_json([status.to_json() for status in listed])
         return
@@ -90,10 +90,10 @@ def command(store_url: str, registry: str, as_json: bool) -> None:
         return
     if known is None:
         click.echo("no registry: name one by --registry to see aliases and what waits", err=True)
-    click.echo("\n\n".join(map(_text, listed)))
+    click.echo("\n\n".join(map(_format_status, listed)))
 
 
-def statuses(store: Store, registry: Registry | None) -> Iterator[Status]:
+def list_statuses(store: Store, registry: Registry | None) -> Iterator[Status]:
     """Each recommender that is deployed, registered or was run, by name."""
     runs = list_runs(store, limit=RUNS)
     names = set(list_deployed(store))
@@ -104,26 +104,26 @@ def statuses(store: Store, registry: Registry | None) -> Iterator[Status]:
         versions = registry.versions(name) if registry else []
         yield Status(
             recommender=name,
-            served=[] if state is None else list(_served(state, store)),
+            served=[] if state is None else list(_find_served(state, store)),
             changed=None if state is None else state.changed,
             aliases={alias: version.version for version in versions for alias in version.aliases},
-            waiting=_waiting(versions, [] if state is None else state.targets),
+            waiting=_list_waiting(versions, [] if state is None else state.targets),
             last_run=next((run for run in runs if run.recommender == name), None),
         )
 
 
-def _served(state: Deployment, store: Store) -> Iterator[ServedTarget]:
+def _find_served(state: Deployment, store: Store) -> Iterator[ServedTarget]:
     canary, shadow = state.canary, state.shadow
     shares = {"stable": 1 - canary.share if canary else 1.0}
     shares |= {"canary": canary.share} if canary else {}
     shares |= {"shadow": shadow.share} if shadow else {}
     for (role, share), target in zip(shares.items(), state.targets, strict=True):
-        dataset, until, snapshot = _data(target.package, store)
+        dataset, until, snapshot = _describe_data(target.package, store)
         since = state.since.get(target.version)
         yield ServedTarget(role, target.version, share, since, target.package, dataset, until, snapshot)
 
 
-def _data(package: str, store: Store) -> tuple[str, datetime | None, str]:
+def _describe_data(package: str, store: Store) -> tuple[str, datetime | None, str]:
     """What a package was made of: the dataset's address, its last moment, the snapshot's address."""
     try:
         dataset = str(store.manifest(package)["facts"]["dataset"])
@@ -133,17 +133,17 @@ def _data(package: str, store: Store) -> tuple[str, datetime | None, str]:
         return "", None, ""
 
 
-def _waiting(versions: Iterable[Version], targets: Iterable[Target]) -> list[Version]:
+def _list_waiting(versions: Iterable[Version], targets: Iterable[Target]) -> list[Version]:
     """Those newer than all that are served, and not rejected."""
     newest = max((int(target.version) for target in targets), default=0)
     return [version for version in versions if int(version.version) > newest and version.state != "rejected"]
 
 
-def _text(status: Status) -> str:
+def _format_status(status: Status) -> str:
     lines = [click.style(status.recommender, bold=True)]
-    rows = [_row(version, status) for version in status.served]
-    lines += [f"  {line}" for line in text_table(None, rows).splitlines()] if rows else ["  nothing is deployed"]
-    lines += [f"  version {served.version}: {_times(served, status)}" for served in status.served]
+    rows = [_format_row(version, status) for version in status.served]
+    lines += [f"  {line}" for line in format_text_table(None, rows).splitlines()] if rows else ["  nothing is deployed"]
+    lines += [f"  version {served.version}: {_format_times(served, status)}" for served in status.served]
     for version in status.waiting:
         needs = "a person's approval" if version.state == "pending" else "its deployment"
         lines.append(f"  waiting   version {version.version} waits for {needs}")
@@ -152,12 +152,12 @@ def _text(status: Status) -> str:
     return "\n".join(lines)
 
 
-def _row(served: ServedTarget, status: Status) -> tuple[str, ...]:
+def _format_row(served: ServedTarget, status: Status) -> tuple[str, ...]:
     of = "requests copied" if served.role == "shadow" else "shoppers"
     aliases = ", ".join(alias for alias, version in status.aliases.items() if version == served.version)
     return (served.role, f"version {served.version}", f"{served.share:.4g} of {of}", aliases)
 
 
-def _times(served: ServedTarget, status: Status) -> str:
+def _format_times(served: ServedTarget, status: Status) -> str:
     since = f"since {format_time(served.since)}" if served.since else f"since before {format_time(status.changed)}"
     return f"{since}, {f'data before {format_time(served.until)}' if served.until else 'data unknown'}"

@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from endcap.registry import Registry
 
 
-def existing_store(url: str) -> Store:
+def open_existing_store(url: str) -> Store:
     """The store at `url`. Raises NotFoundError where there is none; it is not made."""
     try:
         return open_store(url, create=False)
     except NotFoundError as error:
         if error.code != "store.absent":
             raise
-        raise _absent(url) from None
+        raise _make_absent_error(url) from None
 
 
-def existing_registry(registry: str, store: Store) -> Registry:
+def open_existing_registry(registry: str, store: Store) -> Registry:
     """The registry at an address, or the store's own. Raises NotFoundError where there is none; it is not made."""
     from endcap.registry import find_registry, get_default_uri
 
@@ -41,7 +41,7 @@ def existing_registry(registry: str, store: Store) -> Registry:
     return known
 
 
-def _absent(url: str) -> NotFoundError:
+def _make_absent_error(url: str) -> NotFoundError:
     """The error that names the store that was looked for, and what lies near."""
     place = Path(url.removeprefix("file://")).expanduser()
     above = [] if place.is_absolute() else [folder / place for folder in Path.cwd().parents]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from endcap.cli.cluster import change_options, check_dry_run
+from endcap.cli.cluster import add_change_options, check_dry_run
 from endcap.cli.options import print_json
-from endcap.cli.stores import existing_store
+from endcap.cli.stores import open_existing_store
 from endcap.deploy import forget_state
 
 
 @click.command()
-@change_options
+@add_change_options
 def command(
     recommender: str,
     namespace: str,
@@ -32,16 +32,16 @@ def command(
     if dry_run:
         check_dry_run(namespace)
     if namespace:
-        _from_cluster(recommender, namespace, (kubeconfig, context), dry_run=dry_run, wait=wait, as_json=as_json)
+        _remove_from_cluster(recommender, namespace, (kubeconfig, context), dry_run=dry_run, wait=wait, as_json=as_json)
         return
-    forget_state(recommender, existing_store(store_url))
+    forget_state(recommender, open_existing_store(store_url))
     if as_json:
         print_json({"recommender": recommender, "forgotten": True})
         return
     click.echo(f"{recommender} no longer has a desired state")
 
 
-def _from_cluster(
+def _remove_from_cluster(
     recommender: str, namespace: str, where: tuple[str | None, str | None], *, dry_run: bool, wait: bool, as_json: bool
 ) -> None:
     from endcap.cluster import connect

@@ -10,7 +10,7 @@ import click
 
 from endcap.project.metric_tables import build_metric_table
 from endcap.store import Store
-from endcap.tables import text_table
+from endcap.tables import format_text_table
 
 STOPPED = "the gate did not pass"
 UNDECIDED = 3
@@ -46,7 +46,7 @@ def print_comparison(facts: dict[str, Any]) -> None:
     from endcap.evaluation.verdict_text import describe_queries, explain_recipe, list_missing_evidence
 
     click.echo(f"Judged on {describe_queries(facts)}:")
-    for line in text_table(*build_metric_table(facts)).splitlines():
+    for line in format_text_table(*build_metric_table(facts)).splitlines():
         click.echo(f"  {line}")
     if text := explain_recipe(facts):
         click.echo(f"  {text}")

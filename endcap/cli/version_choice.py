@@ -30,7 +30,7 @@ def choose_version(recommender: str, version: str | None, store: Store, registry
     from endcap.deploy import find_state, list_deployed
 
     state = find_state(recommender, store)
-    served = {} if state is None else _served(state)
+    served = {} if state is None else _find_served(state)
     if state is not None and version in (None, *served):
         return served[version or state.stable.version]
     # MLflow's import takes seconds, and what serves needs none.
@@ -39,7 +39,9 @@ def choose_version(recommender: str, version: str | None, store: Store, registry
     known = find_registry(registry, store)
     versions = [] if known is None else known.versions(recommender)
     if known is None or not versions:
-        raise _unknown(recommender, store.root, [*list_deployed(store), *([] if known is None else known.names())])
+        raise _make_unknown_error(
+            recommender, store.root, [*list_deployed(store), *([] if known is None else known.names())]
+        )
     if version is not None:
         registered = known.version(recommender, version)
         return VersionChoice(registered.version, registered.package, None, f"{registered.state}, not deployed")
@@ -62,7 +64,7 @@ def choose_version(recommender: str, version: str | None, store: Store, registry
     )
 
 
-def _served(state: Deployment) -> dict[str, VersionChoice]:
+def _find_served(state: Deployment) -> dict[str, VersionChoice]:
     stable, canary, shadow = state.stable, state.canary, state.shadow
     served = {stable.version: VersionChoice(stable.version, stable.package, "stable", "deployed")}
     if canary is not None:
@@ -75,7 +77,7 @@ def _served(state: Deployment) -> dict[str, VersionChoice]:
     return served
 
 
-def _unknown(recommender: str, store: str, known: Iterable[str]) -> UserError:
+def _make_unknown_error(recommender: str, store: str, known: Iterable[str]) -> UserError:
     allowed = sorted(set(known))
     hints = [suggest(recommender, allowed), f"There are: {', '.join(allowed)}." if allowed else "There is none."]
     return NotFoundError(

@@ -12,7 +12,7 @@ from endcap.runs import list_runs
 from endcap.steps import STEPS
 from endcap.store import Store, get_content_key
 from endcap.store.schemas import report_malformed
-from endcap.tables import text_table
+from endcap.tables import format_text_table
 
 if TYPE_CHECKING:
     from endcap.registry import Registry, Version
@@ -53,11 +53,11 @@ class Figures:
     def _of_facts(cls, verdict: str, manifest: Json) -> Figures:
         from endcap.evaluation.verdict_text import describe_verdict, read_decision
         from endcap.project.metric_tables import find_deepest_cutoff
-        from endcap.spec.naming import description
+        from endcap.spec.naming import describe_model
 
         facts = manifest["facts"]
         metrics = facts.get("metrics", {}).get("challenger", {})
-        model = description(facts.get("models", {}).get("challenger") or {"name": ""})
+        model = describe_model(facts.get("models", {}).get("challenger") or {"name": ""})
         judged = datetime.fromisoformat(str(manifest["created"])).astimezone(UTC)
         return cls(
             verdict,
@@ -74,7 +74,7 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Judged:
+class VersionHistory:
     """A recommender's versions, oldest first, each with its figures, and the tries without a version."""
 
     recommender: str
@@ -102,33 +102,34 @@ class Judged:
             state = " and ".join(version.aliases) or version.state  # an alias says that it is approved
             values = figures.shown() if figures else [None] * len(METRICS)
             created = datetime.fromtimestamp(version.created / 1000, UTC)
-            rows.append([version.version, figures.model if figures else "", *values, state, _day(created)])
+            rows.append([version.version, figures.model if figures else "", *values, state, _format_day(created)])
         rows += [
-            ["-", tried.model, *tried.shown(), f"gate {tried.outcome}", _day(tried.judged)] for tried in self.tries
+            ["-", tried.model, *tried.shown(), f"gate {tried.outcome}", _format_day(tried.judged)]
+            for tried in self.tries
         ]
-        return text_table(["version", "model", *names, "state", "made"], rows)
+        return format_text_table(["version", "model", *names, "state", "made"], rows)
 
 
-def judged(recommender: str, registry: Registry | None, store: Store) -> Judged:
+def read_version_history(recommender: str, registry: Registry | None, store: Store) -> VersionHistory:
     """What was judged of one recommender. registry: None where there is none."""
     versions = registry.versions(recommender) if registry else []
     registered = {get_content_key(version.tags["verdict"]) for version in versions if version.tags.get("verdict")}
     addresses = store.list(STEPS["evaluate"].folder(recommender))
     unregistered = [Figures.of(address, store) for address in addresses if get_content_key(address) not in registered]
-    return Judged(
+    return VersionHistory(
         recommender,
-        [(version, _figures(version, store)) for version in versions],
+        [(version, _read_figures(version, store)) for version in versions],
         [figures for figures in unregistered if figures is not None and figures.outcome != "passed"],
     )
 
 
-def names(registry: Registry | None, store: Store) -> list[str]:
+def list_recommenders(registry: Registry | None, store: Store) -> list[str]:
     """Recommenders that have versions, or were run."""
     known = {run.recommender for run in list_runs(store, limit=RUNS) if run.recommender}
     return sorted(known | set(registry.names() if registry else []))
 
 
-def reasons(tries: Iterable[Figures]) -> list[str]:
+def explain_tries(tries: Iterable[Figures]) -> list[str]:
     """Why each try came to nothing, with its verdict, two lines each."""
     return [
         line
@@ -137,10 +138,10 @@ def reasons(tries: Iterable[Figures]) -> list[str]:
     ]
 
 
-def _figures(version: Version, store: Store) -> Figures | None:
+def _read_figures(version: Version, store: Store) -> Figures | None:
     verdict = version.tags.get("verdict")
     return Figures.of(verdict, store) if verdict else None
 
 
-def _day(moment: datetime | None) -> str:
+def _format_day(moment: datetime | None) -> str:
     return "" if moment is None else f"{moment:%Y-%m-%d}"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from endcap.causes import page_title
+from endcap.causes import find_page_title
 from endcap.cluster.kinds import ObjectKind
 from endcap.errors import ClusterError, TransientError
 
@@ -98,7 +98,7 @@ class ApiResponse:
     @property
     def message(self) -> str:
         # A login page or a proxy in front of the cluster answers with a whole page.
-        body = page_title(self.body) if page_title(self.body) is not None else self.body
+        body = find_page_title(self.body) if find_page_title(self.body) is not None else self.body
         return str(self.status_object.get("message") or body or f"status {self.status}").strip()
 
     @property
@@ -145,7 +145,7 @@ def no_tls_error(reason: str, host: str) -> ClusterError:
 
 def no_api_error(body: str, host: str) -> ClusterError:
     """Make the error of an answer that is no JSON, such as a login page in front of the cluster."""
-    title = page_title(body)
+    title = find_page_title(body)
     return ClusterError(
         f"the server at {host} is not a Kubernetes API server ({title or body[:100]}). Log in again, or correct server "
         "in the kubeconfig",

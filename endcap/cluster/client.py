@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
-from endcap.causes import tls_trouble
+from endcap.causes import explain_tls_failure
 from endcap.cluster.api_errors import (
     AbsentError,
     ApiCall,
@@ -23,7 +23,7 @@ from endcap.cluster.api_errors import (
 )
 from endcap.cluster.kinds import ObjectKind, find_object_kind
 from endcap.cluster.retry import TRANSIENT_STATUSES, TransientFailure, call_with_retries, read_transient_failure
-from endcap.waiting import Patience
+from endcap.waiting import RetryLimits
 
 MANAGER = "endcap"
 """Owner of the fields that are applied."""
@@ -46,10 +46,10 @@ class Cluster:
         How long each call is tried again while the API server restarts or is busy.
     """
 
-    def __init__(self, api: Any, host: str, patience: Patience | None = None) -> None:
+    def __init__(self, api: Any, host: str, patience: RetryLimits | None = None) -> None:
         self.host = host
         self._api = api
-        self._patience = patience or Patience()
+        self._patience = patience or RetryLimits()
 
     def get(self, kind: ObjectKind, name: str, namespace: str | None = None) -> Json:
         """Read an object. Raises AbsentError, KindAbsentError, ForbiddenError, UnreachableError."""
@@ -215,7 +215,7 @@ class Cluster:
             raise self._connection_error(error, f"{type(error).__name__}: {error}") from None
 
     def _connection_error(self, error: Exception, words: str) -> Exception:
-        reason = tls_trouble(error)
+        reason = explain_tls_failure(error)
         return TransientFailure(words) if reason is None else no_tls_error(reason, self.host)
 
 

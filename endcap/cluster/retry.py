@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from endcap.cluster.api_errors import ApiCall, ApiResponse, UnreachableError
-from endcap.waiting import Patience, Waiting
+from endcap.waiting import RetryLimits, RetryLoop
 
 TRANSIENT_STATUSES = frozenset({429, 500, 502, 503, 504})
 """Statuses that may pass. All that Endcap sends may be sent twice."""
@@ -27,9 +27,9 @@ def read_transient_failure(response: ApiResponse) -> TransientFailure:
     return TransientFailure(f"{response.status}: {response.message}", float(seconds) if seconds.isdigit() else None)
 
 
-def call_with_retries(attempt: Callable[[], T], call: ApiCall, host: str, patience: Patience) -> T:
+def call_with_retries(attempt: Callable[[], T], call: ApiCall, host: str, patience: RetryLimits) -> T:
     """Call until an answer comes. Raises UnreachableError with the last reason when patience ends."""
-    waiting = Waiting(f"the API server at {host}", patience)
+    waiting = RetryLoop(f"the API server at {host}", patience)
     while True:
         try:
             result = attempt()

@@ -11,7 +11,7 @@ from typing import Any
 
 from endcap.description.dataset import LENGTHS, QUANTILES
 from endcap.sources.matching import NEAR_DUPLICATES, REASONS
-from endcap.tables import shown
+from endcap.tables import format_value
 
 Json = Mapping[str, Any]
 _SPREAD = {"min": "least", "lower": "25%", "median": "half", "upper": "75%", "most": "99%", "max": "most"}
@@ -49,7 +49,7 @@ def build_tables(description: Json) -> dict[str, DescriptionTable]:
     """Return the tables of a description by their captions, without empty ones."""
     candidates = {
         "The log": DescriptionTable(
-            ["what", "value"], [[label, shown(value)] for label, value in _log_rows(description)]
+            ["what", "value"], [[label, format_value(value)] for label, value in _log_rows(description)]
         ),
         "Files": DescriptionTable(
             ["table", "path", "files", "MB", "left out", "without a row"], list(_file_rows(description["files"]))

@@ -24,7 +24,7 @@ from endcap.models.custom import find_own_modules
 from endcap.registry.package import RULES
 from endcap.rules import Catalogue
 from endcap.spec.model import ModelSpec
-from endcap.spec.naming import named
+from endcap.spec.naming import summarize_model
 from endcap.spec.settings import JudgeSettings
 from endcap.spec.shop import Shop
 from endcap.store import Store, fingerprint, fingerprint_code, get_content_key
@@ -127,7 +127,7 @@ class _ComparisonRun:
         self._view: View = open_view(self._folder, self._common)
         self._shop_rules = None if known is None else ShopRules.of(known, self._folder)
         self._protocol = EvaluationProtocol(self._common, self._view, self._folder)
-        self._models = {model.label: named(read_model(model.trained, store)) for model in contestants}
+        self._models = {model.label: summarize_model(read_model(model.trained, store)) for model in contestants}
         self._baselines = self._beside()
 
     def build(self) -> tuple[Json, Json]:
@@ -169,10 +169,10 @@ class _ComparisonRun:
         labels = [model.label for model in self._contestants]
         beside = {}
         for spec in self._common.compared:
-            if named(spec) not in self._models.values():
+            if summarize_model(spec) not in self._models.values():
                 label = f"{spec.name} (baseline)" if spec.name in labels else spec.name
                 beside[label] = spec
-        self._models |= {label: named(spec) for label, spec in beside.items()}
+        self._models |= {label: summarize_model(spec) for label, spec in beside.items()}
         return beside
 
     def _competitor(self, model: ComparedModel, settings: JudgeSettings) -> EvaluatedModel:

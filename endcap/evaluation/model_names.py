@@ -9,7 +9,7 @@ from endcap.evaluation.estimates import CHALLENGER, CHAMPION
 from endcap.evaluation.judged_models import JudgedChampion
 from endcap.registry.package import is_package, read_recommender
 from endcap.registry.recipe import read_recipe_facts
-from endcap.spec.naming import named
+from endcap.spec.naming import summarize_model
 from endcap.spec.settings import JudgeSettings
 from endcap.store import Store
 
@@ -20,13 +20,13 @@ def name_models(
     settings: JudgeSettings, trained: str, champion: JudgedChampion | None, store: Store
 ) -> dict[str, Json]:
     """Return each model of a verdict as a document, by its label, with the settings that a search found."""
-    challenger = named(read_model(trained, store))
+    challenger = summarize_model(read_model(trained, store))
     known = {CHALLENGER: challenger}
     known |= {f"{CHALLENGER}/{label}": member for label, member in challenger.get("members", {}).items()}
     if champion is not None and champion.competitor is not None:
         version = champion.champion.version
-        known[CHAMPION] = {**named(read_model(version.package, store)), "version": version.version}
-    return known | {spec.name: named(spec) for spec in settings.compared}
+        known[CHAMPION] = {**summarize_model(read_model(version.package, store)), "version": version.version}
+    return known | {spec.name: summarize_model(spec) for spec in settings.compared}
 
 
 def read_model(address: str, store: Store) -> Json:

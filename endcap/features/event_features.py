@@ -17,8 +17,8 @@ from endcap.errors import Problem, SpecError
 from endcap.features.sessions import Sessions
 from endcap.spec.settings import ViewSettings
 from endcap.spec.shop import EventFeature
-from endcap.spec.side_features import named
-from endcap.spec.yaml_tree import spelled
+from endcap.spec.side_features import list_feature_names
+from endcap.spec.yaml_tree import format_key
 
 if TYPE_CHECKING:
     from endcap.spec.recommender import Recommender
@@ -139,17 +139,17 @@ def select_model_features(settings: ViewSettings | Recommender, declared: Sequen
     known = {feature.name: feature for feature in declared}
     problems = []
     used: dict[str, EventFeature] = {}
-    for key, name in named(settings.models, "features").items():
+    for key, name in list_feature_names(settings.models, "features").items():
         if name not in known:
             allowed = ", ".join(sorted(known)) or "none, the shop declares no event features"
             hint = f"Declare {name!r} under features.events of the shop {settings.shop!r}, or leave it out"
             place = f"recommender {settings.name}"
-            problems.append(Problem(place, spelled(key), repr(name), allowed, hint, code="unknown-name"))
+            problems.append(Problem(place, format_key(key), repr(name), allowed, hint, code="unknown-name"))
         elif known[name].values is None:
             value, allowed = f"{name!r}, a {known[name].kind} without buckets", "features of limited values"
             hint = f"Give the feature {name!r} of the shop {settings.shop!r} `buckets`"
             place = f"recommender {settings.name}"
-            problems.append(Problem(place, spelled(key), value, allowed, hint, code="not-allowed"))
+            problems.append(Problem(place, format_key(key), value, allowed, hint, code="not-allowed"))
         elif key[0] == "model":
             used[name] = known[name]
     if problems:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from endcap.errors import DataError
 from endcap.spec.model import ModelSpec
-from endcap.spec.side_features import named
+from endcap.spec.side_features import list_feature_names
 
 MOST_VALUES = 1000
 """Numbers for a categorical attribute. If there are more values, the rarest share the last number."""
@@ -53,7 +53,7 @@ def encode_attributes(items: pa.Table, names: Sequence[str]) -> dict[str, Codes]
 
 def encode_item_features(items: pa.Table | None, spec: ModelSpec) -> Mapping[str, Codes]:
     """Encode the attributes that a model's spec names, or the members of a blend. None: no items are known."""
-    names = named({(): spec}, "item_features").values()
+    names = list_feature_names({(): spec}, "item_features").values()
     return encode_attributes(pa.table({}) if items is None else items, list(dict.fromkeys(names)))
 
 

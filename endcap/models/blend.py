@@ -21,7 +21,7 @@ from endcap.models.opinion_pool import Scale
 from endcap.models.validation import Validation
 from endcap.progress import Notice
 from endcap.spec.model import BlendSpec
-from endcap.spec.side_features import named
+from endcap.spec.side_features import list_feature_names
 
 _LOOKED_AT = 200
 """Validation histories whose scores show whether a member has any."""
@@ -109,7 +109,7 @@ class Blend(Model):
             workspace = fitting.workspace / label
             workspace.mkdir(exist_ok=True)
         own = None if fitting.settings is None else settings.get("members", {}).get(label, {})
-        attributes = named({(): self.parameters.members[label]}, "item_features").values()
+        attributes = list_feature_names({(): self.parameters.members[label]}, "item_features").values()
         codes = {name: values for name, values in fitting.item_features.items() if name in attributes}
 
         def observe(row: Mapping[str, float]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from endcap.errors import UserError
 from endcap.models.base import Model
 from endcap.models.files import description as description
-from endcap.spec.custom import find_class, own, own_class, parameters_of
+from endcap.spec.custom import find_class, list_custom_models, load_custom_class, parse_parameters
 from endcap.spec.model import CustomSpec, ModelSpec
 from endcap.spec.preprocessing import PreprocessorSpec
 from endcap.store.code import read_installed_source
@@ -13,7 +13,7 @@ from endcap.store.code import read_installed_source
 
 def find_model_class(path: str) -> type[Model]:
     """The model class of a path. Raises UserError: not there, no model, or named by another path than its own."""
-    kind: type[Model] = own_class(path, Model, "model", "docs/own-model.md")  # type: ignore[type-abstract]
+    kind: type[Model] = load_custom_class(path, Model, "model", "docs/own-model.md")  # type: ignore[type-abstract]
     missing = []
     if kind.save is Model.save and kind.get_state is Model.get_state:
         missing.append("get_state")
@@ -32,7 +32,7 @@ def find_model_class(path: str) -> type[Model]:
 def make_own(spec: CustomSpec) -> Model:
     """A model of the class with these parameters. Raises UserError, SpecError."""
     kind = find_model_class(spec.path)
-    return kind(parameters_of(spec.path, kind, spec.parameters))
+    return kind(parse_parameters(spec.path, kind, spec.parameters))
 
 
 def find_own_modules(*specs: ModelSpec | PreprocessorSpec) -> list[str]:
@@ -41,7 +41,9 @@ def find_own_modules(*specs: ModelSpec | PreprocessorSpec) -> list[str]:
     Raises UserError where one is not installed here.
     """
     steps = [spec.path for spec in specs if isinstance(spec, PreprocessorSpec)]
-    models = [spec.path for spec in own(spec for spec in specs if not isinstance(spec, PreprocessorSpec))]
+    models = [
+        spec.path for spec in list_custom_models(spec for spec in specs if not isinstance(spec, PreprocessorSpec))
+    ]
     return sorted({_find_module(path) for path in [*models, *steps]})
 
 

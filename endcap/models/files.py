@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from endcap.errors import IntegrityError
 from endcap.reading import check_regular, read_json
-from endcap.spec.custom import path_of
+from endcap.spec.custom import get_class_path
 from endcap.spec_renames import migrate_model
 
 DESCRIPTION = "model.json"
@@ -49,7 +49,7 @@ def description(model: Any) -> dict[str, Any]:
 
     The model has `parameters` and `n_items`.
     """
-    own = {} if model.specification else {"class": path_of(type(model))}
+    own = {} if model.specification else {"class": get_class_path(type(model))}
     return {
         "name": model.name if model.specification else CUSTOM,
         **own,

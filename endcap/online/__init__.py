@@ -25,7 +25,7 @@ from endcap.online.key_names import (
     name_session_owner,
 )
 from endcap.online.visits import Visits
-from endcap.secrets import variable
+from endcap.secrets import read_variable
 
 ONLINE = "ENDCAP_ONLINE"
 """The environment variable that holds the store's address."""
@@ -99,5 +99,5 @@ def resolve_online_url(address: str = "", store_root: str = "") -> str | None:
 
     None where that is `none`, or there is none.
     """
-    resolved = address or variable(ONLINE) or (get_default_online_url(store_root) if store_root else None)
+    resolved = address or read_variable(ONLINE) or (get_default_online_url(store_root) if store_root else None)
     return None if resolved == NONE else resolved

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, unquote
 from endcap.addresses import split_server
 from endcap.errors import UserError
 from endcap.redaction import HIDDEN
-from endcap.secrets import mounted
+from endcap.secrets import locate_mounted
 
 PORT = 6379
 CERTIFICATES = "ENDCAP_ONLINE_SECRET"
@@ -113,9 +113,9 @@ def parse_address(url: str) -> ServerAddress:
 def _find_certificates() -> dict[str, str]:
     """Files that a pod is given: of a Secret of the store's own, else by keys of the object store's."""
     names = {"ssl_ca_certs": "ca.crt", "ssl_certfile": "tls.crt", "ssl_keyfile": "tls.key"}
-    own = {option: mounted(key, folder=CERTIFICATES) for option, key in names.items()}
+    own = {option: locate_mounted(key, folder=CERTIFICATES) for option, key in names.items()}
     if not any(own.values()):
-        own = {option: mounted(f"online-{key}") for option, key in names.items()}
+        own = {option: locate_mounted(f"online-{key}") for option, key in names.items()}
     if not own["ssl_certfile"] or not own["ssl_keyfile"]:
         return {"ssl_ca_certs": own["ssl_ca_certs"]} if own["ssl_ca_certs"] else {}
     return {option: file for option, file in own.items() if file}

@@ -230,7 +230,7 @@ def _make_empty_data(shoppers: int, *, degraded: bool) -> ShopperData:
 
 def _accept_id(id_: str | None) -> str | None:
     """The id, or None where there is none, or it is none: no writer has written of it."""
-    return id_ if id_ is not None and ids.fault(id_) is None else None
+    return id_ if id_ is not None and ids.find_id_fault(id_) is None else None
 
 
 class _Shopper(NamedTuple):

@@ -39,7 +39,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from endcap.addresses import ENCODED
-from endcap.causes import tls_trouble
+from endcap.causes import explain_tls_failure
 from endcap.errors import OnlineStoreError
 from endcap.online.address import parse_address
 from endcap.online.base import (
@@ -236,7 +236,7 @@ def _translate_error(where: str, error: Exception) -> OnlineStoreError:
     if isinstance(error, NoPermissionError) or any(words in text for words in _NOT_ALLOWED):
         message = f"online store {where}: its user may not do that; grant what docs/online-store.md lists ({text})"
         return OnlineStoreError(message, code="online.not-allowed", store=where, reason=text)
-    if (no_tls := tls_trouble(error)) is not None:
+    if (no_tls := explain_tls_failure(error)) is not None:
         message = (
             f"online store {where}: no TLS ({no_tls}); name its authority in the address by ?ssl_ca_certs=FILE, or "
             "give redis:// where it speaks no TLS"

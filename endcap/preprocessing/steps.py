@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from endcap.errors import DataError, IntegrityError, UserError
 from endcap.features.sessions import Sessions, Types
 from endcap.preprocessing.base import Preprocessor, Training
-from endcap.spec.custom import own_class, parameters_of, path_of
+from endcap.spec.custom import get_class_path, load_custom_class, parse_parameters
 from endcap.spec.preprocessing import PreprocessorSpec
 
 STEPS = "steps.json"
@@ -24,7 +24,7 @@ NOBODY = -1
 
 def find_preprocessor_class(path: str) -> type[Preprocessor]:
     """The preprocessor of a path. Raises UserError: not there, no preprocessor, or named by another path."""
-    return own_class(path, Preprocessor, "preprocessor", "docs/own-preprocessing.md")  # type: ignore[type-abstract]
+    return load_custom_class(path, Preprocessor, "preprocessor", "docs/own-preprocessing.md")  # type: ignore[type-abstract]
 
 
 class Preprocessing:
@@ -55,7 +55,7 @@ class Preprocessing:
         self._features = tuple(sessions.features)
         self._types = None if sessions.types is None else sessions.types.names
         for step in self.steps:
-            before, name = len(sessions.items), path_of(type(step))
+            before, name = len(sessions.items), get_class_path(type(step))
             step.fit(replace(training, sessions=sessions))
             sessions = self._applied(step, sessions)
             progress(f"preprocessing: {name} leaves {len(sessions.items):,} of {before:,} events")
@@ -89,7 +89,7 @@ class Preprocessing:
             "features": list(self._features),
             "types": None if self._types is None else list(self._types),
             "steps": [
-                {"class": path_of(type(step)), "parameters": step.parameters.model_dump(mode="json")}
+                {"class": get_class_path(type(step)), "parameters": step.parameters.model_dump(mode="json")}
                 for step in self.steps
             ],
         }
@@ -101,9 +101,10 @@ class Preprocessing:
             foreign = sorted(file.name for file in place.rglob("*") if file.is_file() and file.suffix not in FORMATS)
             if foreign:
                 raise UserError(
-                    f"{path_of(type(step))} saves {', '.join(foreign)}; a package holds .json and .safetensors alone",
+                    f"{get_class_path(type(step))} saves {', '.join(foreign)}; a package holds .json and .safetensors "
+                    "alone",
                     code="preprocessing.state-format",
-                    path=path_of(type(step)),
+                    path=get_class_path(type(step)),
                     files=foreign,
                 )
 
@@ -128,7 +129,7 @@ class Preprocessing:
         steps = []
         for number, (path, parameters) in enumerate(written):
             kind, place = find_preprocessor_class(path), folder / str(number)
-            steps.append(kind.load(place, parameters_of(path, kind, parameters)))
+            steps.append(kind.load(place, parse_parameters(path, kind, parameters)))
         loaded = cls(steps)
         loaded._n_items, loaded._features = n_items, tuple(features)
         loaded._types = None if types is None else tuple(types)
@@ -157,9 +158,9 @@ class Preprocessing:
         wrong = _mistake(transformed, sessions, self._n_items)
         if wrong:
             raise UserError(
-                f"{path_of(type(step))}.transform {wrong}; see docs/own-preprocessing.md",
+                f"{get_class_path(type(step))}.transform {wrong}; see docs/own-preprocessing.md",
                 code="preprocessing.contract",
-                path=path_of(type(step)),
+                path=get_class_path(type(step)),
                 mistake=wrong,
             )
         return replace(transformed, customers=customers)
@@ -167,7 +168,7 @@ class Preprocessing:
 
 def _make_steps(spec: PreprocessorSpec) -> Preprocessor:
     kind = find_preprocessor_class(spec.path)
-    return kind(parameters_of(spec.path, kind, spec.parameters))
+    return kind(parse_parameters(spec.path, kind, spec.parameters))
 
 
 def _refuse_unlisted(path: str, classes: Collection[str]) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from endcap.errors import NotFoundError
 from endcap.project.metric_tables import build_metric_rows, build_metric_table
 from endcap.store import Store
-from endcap.tables import html_table, text_table
+from endcap.tables import format_html_table, format_text_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,7 +82,7 @@ class Artifact:
 
     def _repr_html_(self) -> str:
         rows = [(name, _format_value(value)) for name, value in self.rows()]
-        return html_table(["", ""], rows, caption=f"{self.title}: {self.summary}")
+        return format_html_table(["", ""], rows, caption=f"{self.title}: {self.summary}")
 
 
 class Tables(Artifact):
@@ -255,7 +255,7 @@ class Verdict(Artifact, Tabular):
         conditions += [f"  ? {line}" for line in list_missing_evidence(self.facts)]
         warnings = [f"  ! {warning}" for warning in self.facts["warnings"]]
         judged = describe_queries(self.facts)
-        table = text_table(*build_metric_table(self.facts))
+        table = format_text_table(*build_metric_table(self.facts))
         notes = [f"  {note}" for note in [explain_recipe(self.facts)] if note]
         return "\n".join([f"{self.title}: {self.summary}", *conditions, judged, table, *notes, *warnings])
 
@@ -263,7 +263,7 @@ class Verdict(Artifact, Tabular):
         from endcap.evaluation.verdict_text import explain_recipe
 
         notes = [note for note in (explain_recipe(self.facts), *self.facts["warnings"]) if note]
-        return html_table(*build_metric_table(self.facts), caption=f"{self.title}: {self.summary}", notes=notes)
+        return format_html_table(*build_metric_table(self.facts), caption=f"{self.title}: {self.summary}", notes=notes)
 
 
 class Package(Artifact):

@@ -14,7 +14,7 @@ from endcap.project.progress_bar import Progress, show_progress
 from endcap.spec import Recommender, Shop
 from endcap.steps import STEPS
 from endcap.store import Store
-from endcap.waiting import heard_by
+from endcap.waiting import send_wait_lines
 
 if TYPE_CHECKING:
     from endcap.registry.package import LoadedPackage as LoadedPackage
@@ -160,13 +160,13 @@ class ProjectBase:
                     notices.append(line)
                 progress(line)
 
-            with heard_by(hear):
+            with send_wait_lines(hear):
                 yield hear
 
     def _repr_html_(self) -> str:
-        from endcap.tables import html_table
+        from endcap.tables import format_html_table
 
-        return html_table(["", ""], self._rows(), caption="Project")
+        return format_html_table(["", ""], self._rows(), caption="Project")
 
     def __repr__(self) -> str:
         return "Project(" + ", ".join(f"{name}={value}" for name, value in self._rows()) + ")"

@@ -14,7 +14,7 @@ from endcap.project.metric_tables import (
     find_best,
     find_deepest_cutoff,
 )
-from endcap.tables import html_table, text_table
+from endcap.tables import format_html_table, format_text_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -92,7 +92,7 @@ class Comparison(Artifact, Tabular):
 
     def __str__(self) -> str:
         warnings = (f"! {warning}" for warning in self.warnings)
-        return "\n".join([f"{self.title}: {self.summary}", text_table(*self.table()), *warnings])
+        return "\n".join([f"{self.title}: {self.summary}", format_text_table(*self.table()), *warnings])
 
     def _repr_html_(self) -> str:
-        return html_table(*self.table(), caption=f"{self.title}: {self.summary}", notes=self.warnings)
+        return format_html_table(*self.table(), caption=f"{self.title}: {self.summary}", notes=self.warnings)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from endcap.errors import SpecError, UserError
 from endcap.project.base import ProjectBase
-from endcap.spec.naming import description, named
+from endcap.spec.naming import describe_model, summarize_model
 
 ProjectT = TypeVar("ProjectT", bound=ProjectBase)
 SPEC_MODEL = "spec"
@@ -76,7 +76,7 @@ def _list_names(model: Any, project: ProjectT) -> list[str]:
     if model == SPEC_MODEL:
         return [SPEC_MODEL]
     spec = project.recommender.model
-    return [named(spec)["name"], description(named(spec))]
+    return [summarize_model(spec)["name"], describe_model(summarize_model(spec))]
 
 
 def _choose_label(taken: Mapping[str, Any], names: Sequence[str]) -> str:

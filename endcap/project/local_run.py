@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from endcap.online import ONLINE
-from endcap.processes import inherited
+from endcap.processes import share_variables
 from endcap.runs import RunEvent, Start, make_run_name
 from endcap.runs.logs import find_logs_folder
-from endcap.spec.chain import order
-from endcap.spec.load import Loaded, resolved
-from endcap.steps import parameters_of
+from endcap.spec.chain import order_steps
+from endcap.spec.load import Loaded, dump_specs
+from endcap.steps import list_parameters
 from endcap.store import Store
 
 
@@ -63,7 +63,7 @@ class LocalRun:
         UserError
             Where the pipeline needs a registry and the store can hold none, or its address is malformed.
         """
-        names = parameters_of(pipeline)
+        names = list_parameters(pipeline)
         if "registry" in names:
             from endcap.registry import check_address, get_default_uri
 
@@ -72,7 +72,7 @@ class LocalRun:
                 check_address(registry)
             else:
                 get_default_uri(store)
-        values = {**resolved(loaded), "store": store.root, "registry": registry, **parameters}
+        values = {**dump_specs(loaded), "store": store.root, "registry": registry, **parameters}
         arguments = dict.fromkeys(names, "") | {name: values[name] for name in values if name in names}
         return cls(make_run_name(loaded.recommender.name), pipeline, loaded, store, arguments, online_store)
 
@@ -84,7 +84,7 @@ class LocalRun:
     @property
     def steps(self) -> list[str]:
         """Names of the steps that are switched on, in their order."""
-        return order(self.pipeline, self.loaded.recommender.pipeline)
+        return order_steps(self.pipeline, self.loaded.recommender.pipeline)
 
     def start(self, listen: Callable[[RunEvent], None], *, how: str = "", why: str = "") -> None:
         """Run to the end. listen: gets each step's events as they come. how, why: for the run's record.
@@ -100,4 +100,4 @@ class LocalRun:
 
 def share_online_address(address: str) -> AbstractContextManager[None]:
     """Let the processes that are started meanwhile know which online store is meant; an empty one changes nothing."""
-    return inherited({ONLINE: address} if address else {})
+    return share_variables({ONLINE: address} if address else {})

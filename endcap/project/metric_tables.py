@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from endcap.spec.gate import P90_MS
-from endcap.spec.naming import description, title
+from endcap.spec.naming import describe_model, format_title
 
 Json = dict[str, Any]
 SHOWN_METRICS = ("hr", "mrr", "next_ndcg", "ndcg", "recall", "coverage")
@@ -27,7 +27,7 @@ def build_metric_table(facts: Mapping[str, Any]) -> tuple[list[str], list[tuple[
     rows = []
     for name, metrics in models.items():
         lower, upper = facts["intervals"][name][f"mrr@{cutoff}"]
-        rows.append((title(name, known), *(metrics[metric] for metric in names), f"{lower:.4f} to {upper:.4f}"))
+        rows.append((format_title(name, known), *(metrics[metric] for metric in names), f"{lower:.4f} to {upper:.4f}"))
     return columns, rows
 
 
@@ -37,7 +37,7 @@ def build_metric_rows(facts: Mapping[str, Any]) -> list[Json]:
     for name in facts.get("labels", facts["metrics"]):
         row: Json = {"model": name}
         if model := facts.get("models", {}).get(name):
-            row["description"] = description(model)
+            row["description"] = describe_model(model)
         for metric, value in facts["metrics"][name].items():
             row[metric] = value
             if metric in facts["intervals"][name]:
@@ -59,7 +59,7 @@ def build_comparison_table(facts: Mapping[str, Any]) -> tuple[list[str], list[tu
         cells = [_format_metric(facts, label, metric, mark=best.get(metric) == label) for metric in metrics]
         difference = facts["differences"].get(label, {}).get(main)
         rows.append(
-            (title(label, facts["models"]), *cells, "" if difference is None else _format_difference(difference))
+            (format_title(label, facts["models"]), *cells, "" if difference is None else _format_difference(difference))
         )
     return ["model", *metrics, f"{main} minus {labels[0]}'s"], rows
 

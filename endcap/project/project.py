@@ -11,7 +11,7 @@ from endcap.project.model_methods import ModelMethods
 from endcap.project.read_methods import ReadMethods
 from endcap.project.release_methods import ReleaseMethods
 from endcap.project.results import PipelineRun
-from endcap.steps import STEPS, parameters_of
+from endcap.steps import STEPS, list_parameters
 
 if TYPE_CHECKING:
     from endcap.runs import RunEvent
@@ -93,7 +93,7 @@ class Project(DataMethods, ModelMethods, ReleaseMethods, ReadMethods):
 
         date = until.isoformat() if isinstance(until, datetime) else until or ""
         loaded = Loaded(self.recommender, self.shop, self._files)
-        online = {"online": self._online} if "online" in parameters_of(pipeline) else {}
+        online = {"online": self._online} if "online" in list_parameters(pipeline) else {}
         arguments = {"logical_date": date, **online, **parameters}
         local = LocalRun.of(
             loaded, pipeline, self.store, registry=self.registry, online_store=self._online, **arguments

@@ -11,7 +11,7 @@ from endcap.runs import Run
 from endcap.runs.text import format_duration, format_time
 from endcap.store import Store
 from endcap.store.schemas import report_malformed
-from endcap.tables import html_table, text_table
+from endcap.tables import format_html_table, format_text_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,10 +65,10 @@ class Versions(list["Version"], Tabular):
         return pa.Table.from_pylist([dict(zip(self.columns, row, strict=True)) for row in self._rows()])
 
     def __str__(self) -> str:
-        return text_table(self.columns, self._rows())
+        return format_text_table(self.columns, self._rows())
 
     def _repr_html_(self) -> str:
-        return html_table(self.columns, self._rows(), caption="Versions")
+        return format_html_table(self.columns, self._rows(), caption="Versions")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,9 @@ class Deployed:
         rows = [
             (name, target.version, share and share.share, target.package) for name, target, share in targets if target
         ]
-        return html_table(["variant", "version", "share", "package"], rows, caption=f"Deployment: {self.summary}")
+        return format_html_table(
+            ["variant", "version", "share", "package"], rows, caption=f"Deployment: {self.summary}"
+        )
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,9 @@ class Lists(Tabular):
 
     def _repr_html_(self) -> str:
         rows = [(lists.version, lists.facts["customers"], lists.facts["k"], lists.address) for lists in self.versions]
-        return html_table(["version", "customers", "items each", "address"], rows, caption=f"Lists: {self.summary}")
+        return format_html_table(
+            ["version", "customers", "items each", "address"], rows, caption=f"Lists: {self.summary}"
+        )
 
 
 @dataclass(frozen=True)
@@ -145,14 +149,18 @@ class Description:
     def __str__(self) -> str:
         parts = ["\n".join(f"! {warning}" for warning in self.warnings)] if self.warnings else []
         for caption, table in self._tables().items():
-            lines = text_table(table.columns, table.rows).splitlines()
+            lines = format_text_table(table.columns, table.rows).splitlines()
             parts.append("\n".join([caption, *(f"  {line}" for line in lines)]))
         return "\n\n".join(parts)
 
     def _repr_html_(self) -> str:
-        warnings = html_table(["What to look at"], [[warning] for warning in self.warnings]) if self.warnings else ""
+        warnings = (
+            format_html_table(["What to look at"], [[warning] for warning in self.warnings]) if self.warnings else ""
+        )
         every = self._tables().items()
-        return warnings + "".join(html_table(table.columns, table.rows, caption=caption) for caption, table in every)
+        return warnings + "".join(
+            format_html_table(table.columns, table.rows, caption=caption) for caption, table in every
+        )
 
 
 class Runs(list[Run], Tabular):
@@ -181,10 +189,10 @@ class Runs(list[Run], Tabular):
         return pa.Table.from_pylist([dict(zip(self.columns, row, strict=True)) for row in self._rows()])
 
     def __str__(self) -> str:
-        return text_table(self.columns, self._rows())
+        return format_text_table(self.columns, self._rows())
 
     def _repr_html_(self) -> str:
-        return html_table(self.columns, self._rows(), caption="Runs")
+        return format_html_table(self.columns, self._rows(), caption="Runs")
 
 
 @dataclass(frozen=True)
@@ -200,7 +208,7 @@ class PipelineRun:
     def _repr_html_(self) -> str:
         rows = [(step.name, step.seconds, step.summary, step.result) for step in self.run.steps]
         columns = ["step", "seconds", "", "result"]
-        return html_table(columns, rows, caption=f"Run {self.run.name}: {self.run.state}")
+        return format_html_table(columns, rows, caption=f"Run {self.run.name}: {self.run.state}")
 
 
 @dataclass(frozen=True)
@@ -260,7 +268,7 @@ class Ranking(Tabular):
         return [f"{self.scores.count(None):,} of {len(self.ids):,} are fallbacks: {REASONS[self.reason]}"]
 
     def __str__(self) -> str:
-        return "\n".join([text_table(*self._table()), *self._notes()])
+        return "\n".join([format_text_table(*self._table()), *self._notes()])
 
     def _repr_html_(self) -> str:
-        return html_table(*self._table(), notes=self._notes())
+        return format_html_table(*self._table(), notes=self._notes())

@@ -13,7 +13,7 @@ from typing import Any
 from endcap.cluster import Cluster, ForbiddenError, connect
 from endcap.cluster.kinds import POD, RAY_CLUSTER
 from endcap.errors import ClusterError, EndcapError, UserError
-from endcap.processes import inherited
+from endcap.processes import share_variables
 from endcap.ray_driver.kuberay import (
     EXPIRES,
     SELECTOR,
@@ -126,7 +126,7 @@ def make_cluster(
     _remove_expired(cluster, namespace, progress)
     # What a killed attempt has left has another token.
     _remove(cluster, name, namespace, progress)
-    with exit_on_sigterm(), inherited(token):
+    with exit_on_sigterm(), share_variables(token):
         try:
             cluster.apply(thing, force=True)
             progress(f"RayCluster {name} in namespace {namespace}: waiting for its {spec.workers} workers")

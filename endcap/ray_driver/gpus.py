@@ -9,7 +9,7 @@ import socket
 from typing import Any
 
 from endcap import devices
-from endcap.errors import EndcapError, describe
+from endcap.errors import EndcapError, describe_error
 from endcap.spec.search import SearchSpec
 from endcap.spec.settings import TrainSettings
 from endcap.spec.training import TrainingSpec
@@ -48,7 +48,7 @@ def check_gpus(ray: Any, share: float) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``error``: the error of one machine that sees none, as `endcap.errors.describe` writes it, or None.
+        ``error``: the error of one machine that sees none, as `endcap.errors.describe_error` writes it, or None.
         ``lacks``: words and fields of the machines that see none and may go on on the CPU.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -74,7 +74,7 @@ def _look_for_gpus(count: int) -> dict[str, Any]:
         request = dataclasses.replace(devices.read_gpu_request() or _OF_RAY, count=count)
         lack = devices.require_gpus(request, devices.probe_gpus(), where=f" on {socket.gethostname()}")
     except EndcapError as error:
-        return {"error": describe(error)}
+        return {"error": describe_error(error)}
     return {} if lack is None else {"lack": {"words": lack.words, "fields": lack.fields}}
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from endcap.errors import TransientError, UserError, rebuild
+from endcap.errors import TransientError, UserError, rebuild_error
 from endcap.ray_driver.jobs import Connection, Driver, DriverJob, Event, WorkerNeeds
 from endcap.ray_driver.signals import exit_on_sigterm
 
@@ -147,7 +147,7 @@ class RayProcess:
         self.begin(job)
         while (event := self.wait_event())["event"] != "over":
             if event["event"] == "error":
-                raise rebuild(event["error"])
+                raise rebuild_error(event["error"])
             yield event
 
     def wait_event(self) -> Event:
@@ -175,7 +175,7 @@ class RayProcess:
         if event is None:
             raise self._lost()
         if event["event"] == "refused" and event.get("error"):
-            raise rebuild(event["error"])
+            raise rebuild_error(event["error"])
         if event["event"] == "refused":
             section, needs = self._driver.section, self._connection
             raise UserError(

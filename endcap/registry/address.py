@@ -8,7 +8,7 @@ from typing import Any
 from endcap.addresses import split_server
 from endcap.errors import UserError
 from endcap.redaction import HIDDEN
-from endcap.secrets import variable
+from endcap.secrets import read_variable
 
 REGISTRY = "ENDCAP_REGISTRY"
 """The environment variable that holds a registry's address."""
@@ -21,7 +21,7 @@ _EXAMPLES = "http://mlflow:5000, sqlite:////folder/mlflow.db or postgresql://HOS
 
 def resolve_registry_url(address: str = "") -> str:
     """Which registry a step is to use: the one given, else the environment's; empty: the store's own."""
-    return address or variable(REGISTRY)
+    return address or read_variable(REGISTRY)
 
 
 def check_address(uri: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from endcap.errors import EndcapError, TransientError
-from endcap.waiting import impatient
+from endcap.waiting import disable_retries
 
 
 class BackgroundWriter:
@@ -59,7 +59,7 @@ class BackgroundWriter:
 
     def _attempt(self, write: Callable[[], None]) -> None:
         try:
-            with impatient():
+            with disable_retries():
                 write()
             self.failing, self.reached = False, True
         except EndcapError as error:

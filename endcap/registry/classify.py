@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from endcap.causes import causes
+from endcap.causes import walk_causes
 from endcap.errors import EndcapError
 from endcap.registry.database_failures import classify_database_error
 from endcap.registry.failures import (
@@ -23,7 +23,7 @@ def classify_failure(error: Exception, uri: str) -> Failure | None:
     uri: the registry's address.
     """
     code = str(getattr(error, "error_code", ""))
-    chain = list(causes(error))
+    chain = list(walk_causes(error))
     foreign = any(_get_module(cause) in _CLIENTS for cause in chain)
     if code in (RESOURCE_MISSING, RESOURCE_EXISTS) or isinstance(error, EndcapError) or not foreign:
         return None

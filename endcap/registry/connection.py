@@ -19,12 +19,12 @@ from endcap.errors import StorageError, TransientError
 from endcap.registry.address import check_address
 from endcap.registry.classify import classify_failure
 from endcap.registry.failures import RESOURCE_EXISTS
-from endcap.secrets import AWS, MLFLOW, clean, mounted
+from endcap.secrets import AWS, MLFLOW, clean_variables, locate_mounted
 from endcap.store import locks
-from endcap.waiting import Patience, Waiting, watched
+from endcap.waiting import RetryLimits, RetryLoop, watch_call
 
 SQLITE = "sqlite:///"
-PATIENCE = Patience(total=60.0, first=1.0, most=8.0)
+PATIENCE = RetryLimits(total=60.0, first=1.0, most=8.0)
 """With trouble that may pass."""
 LOOKUP_WAITS = (1.0, 3.0)
 """Seconds before somebody looks again for what was made, where the answer to the making was lost."""
@@ -58,12 +58,12 @@ def connect_mlflow(uri: str) -> Any:
     `PATIENCE` where it might have passed."""
     check_address(uri)
     # MLflow, and what it sends artifacts by, read these themselves.
-    clean((*MLFLOW, *AWS))
+    clean_variables((*MLFLOW, *AWS))
     for name, key in _CERTIFICATES.items():
         if not os.environ.get(name, "").strip():
             # Of an empty one MLflow's client makes that no certificate need be checked.
             os.environ.pop(name, None)
-            if file := mounted(key):
+            if file := locate_mounted(key):
                 os.environ[name] = file
     return _RetryingClient(_call_with_retries(lambda: _make_client(uri), uri), uri)
 
@@ -100,10 +100,10 @@ class _RetryingClient:
 def _call_with_retries(call: Callable[[], T], uri: str, *, once: bool = False) -> T:
     """once: ask again only where the last attempt certainly did nothing."""
     what = f"the registry {uri}"
-    waiting = Waiting(what, PATIENCE)
+    waiting = RetryLoop(what, PATIENCE)
     while True:
         try:
-            with watched(what):
+            with watch_call(what):
                 result = call()
         except Exception as error:
             failure = classify_failure(error, uri)
@@ -177,7 +177,7 @@ def lock_registry(uri: str) -> Iterator[None]:
     what = f"the registry {uri}"
     with contextlib.ExitStack() as held:
         try:
-            with watched(f"another process that has {what}"):
+            with watch_call(f"another process that has {what}"):
                 lock = file.with_name(f".{file.name}.lock")
                 held.enter_context(locks.lock_file(lock, what, patience=locks.HOLD_PATIENCE))
         except StorageError as error:

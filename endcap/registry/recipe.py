@@ -19,7 +19,7 @@ from endcap.models.sequential_rules import PUBLISHED, SequentialRules
 from endcap.registry.package import read_info, read_recommender
 from endcap.spec.model import ModelSpec
 from endcap.spec.settings import FitSettings
-from endcap.spec.training import training_mistakes
+from endcap.spec.training import check_training
 from endcap.steps import RECIPE
 from endcap.store import Store, fingerprint, fingerprint_code, get_content_key
 
@@ -75,7 +75,7 @@ class Recipe:
                 reason=str(error),
             ) from error
         # Workers share what they can share; how many they are is the step's, not the recipe's.
-        if any(training_mistakes(settings.training, settings.model)):
+        if any(check_training(settings.training, settings.model)):
             settings = settings.model_copy(update={"workers": 1})
         return cls(package, settings, facts["found"])
 

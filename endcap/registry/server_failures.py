@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from endcap.causes import causes, page_title, tls_trouble
+from endcap.causes import explain_tls_failure, find_page_title, walk_causes
 from endcap.errors import EndcapError, TransientError, UserError
 from endcap.registry.failures import Failure, make_refusal_error, make_server_error
 
@@ -31,7 +31,7 @@ def classify_answer(error: Exception, uri: str) -> Failure | None:
     if answer is None:
         return None
     status, body = answer.status_code, " ".join(answer.text.split())[:300]
-    title = page_title(answer.text, answer.headers.get("content-type", ""))
+    title = find_page_title(answer.text, answer.headers.get("content-type", ""))
     where = {"registry": uri, "status": status}
     # MLflow says by a code what it refuses; what stands before it knows none.
     own = _parse_json(answer).get("error_code", "ENDPOINT_NOT_FOUND") != "ENDPOINT_NOT_FOUND"
@@ -109,7 +109,7 @@ def classify_transport_error(chain: Sequence[BaseException], uri: str) -> Failur
         return _make_certificates_failure(text[:300], uri)
     if tunnel := _TUNNEL.search(text):
         return Failure(_make_proxy_error(uri, int(tunnel[1])))
-    if (reason := tls_trouble(chain[0])) is not None:
+    if (reason := explain_tls_failure(chain[0])) is not None:
         return make_tls_failure(reason, uri)
     # A connection that ends without an answer is of this class too, and may pass.
     strange = [
@@ -205,7 +205,7 @@ def _find_response(error: Exception) -> Any:
     """The HTTP answer that an error is about, or None. MLflow's errors hold none; the frames that raised them do."""
     import requests
 
-    for cause in causes(error):
+    for cause in walk_causes(error):
         if isinstance(getattr(cause, "response", None), requests.Response):
             return cause.response  # type: ignore[attr-defined]
         for frame, _ in traceback.walk_tb(cause.__traceback__):

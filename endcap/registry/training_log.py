@@ -17,7 +17,7 @@ from endcap.registry.versions import Registry, open_registry
 from endcap.spec.model import ModelSpec
 from endcap.spec.settings import ViewSettings
 from endcap.store import Store, get_content_key
-from endcap.waiting import impatient
+from endcap.waiting import disable_retries
 
 OPENING_TIMEOUT = 5.0
 """Seconds that a training waits for its run to be opened, so that a wrong password is told before it and not after."""
@@ -99,7 +99,7 @@ class TrainingLog:
         self._writer.finish()
         try:
             # One that failed a moment ago is asked once more, and not waited for.
-            with impatient() if self._writer.failing else contextlib.nullcontext():
+            with disable_retries() if self._writer.failing else contextlib.nullcontext():
                 self._write()
                 self._open_run().complete(facts, ended)
         except EndcapError as error:

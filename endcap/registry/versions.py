@@ -20,7 +20,7 @@ from endcap.registry.decision_hold import hold_decision
 from endcap.registry.relocation import get_artifact_folder, relocate
 from endcap.store import Store
 from endcap.store.base import Hold
-from endcap.waiting import impatient, watched
+from endcap.waiting import disable_retries, watch_call
 
 VersionState = Literal["pending", "approved", "rejected"]
 _SETTLED_TAG = "settled"
@@ -76,7 +76,7 @@ def check_registry(uri: str | None, store: Store) -> None:
     such as UserError.
     """
     if uri and not uri.startswith(SQLITE):
-        with watched(f"the registry {uri}"), impatient(), contextlib.suppress(TransientError):
+        with watch_call(f"the registry {uri}"), disable_retries(), contextlib.suppress(TransientError):
             open_registry(uri, store).client.search_registered_models(max_results=1)
 
 

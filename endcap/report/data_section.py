@@ -9,7 +9,7 @@ from endcap.description import build_tables
 from endcap.description.dataset import LENGTHS
 from endcap.report.chart import Chart, Figure, ReportTable, Section, build_axis, build_layout, escape_label
 from endcap.report.facts import Json, ReportFacts
-from endcap.tables import shown as cell
+from endcap.tables import format_value as cell
 
 FOLDED = ("Files", "Sessions by length")
 """Tables that open on a click."""

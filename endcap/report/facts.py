@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from endcap.evaluation.estimates import CHALLENGER, CHAMPION
-from endcap.spec.naming import title
+from endcap.spec.naming import format_title
 
 Json = Mapping[str, Any]
 MAIN_METRIC = "mrr"
@@ -147,7 +147,7 @@ class ReportFacts:
 
     def title(self, label: str, *, short: bool = False) -> str:
         """Return how a model is called (`endcap.spec.naming`)."""
-        return title(label, self.verdict.get("models", {}), short=short)
+        return format_title(label, self.verdict.get("models", {}), short=short)
 
     @property
     def compared(self) -> Sequence[str]:

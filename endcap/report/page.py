@@ -26,7 +26,7 @@ from endcap.report.learning_section import build_learning_section
 from endcap.report.metrics_section import build_coverage_section, build_metrics_section
 from endcap.report.search_section import build_search_section
 from endcap.report.segments_section import build_segments_section
-from endcap.spec.naming import description
+from endcap.spec.naming import describe_model
 
 TILES = ("hr", "mrr", "ndcg", "coverage")
 COUNTS = (
@@ -153,7 +153,7 @@ def _tabulate_models(facts: ReportFacts) -> ReportTable:
     """Tabulate each model with the settings that differ from the defaults."""
     known = facts.verdict.get("models", {})
     documents = {name: known[name] for name in facts.models if name in known}
-    return ReportTable(["label", "model"], [[label, description(model, None)] for label, model in documents.items()])
+    return ReportTable(["label", "model"], [[label, describe_model(model, None)] for label, model in documents.items()])
 
 
 def _format_moment(created: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from endcap.errors import UNNAMED, EndcapError, marked
+from endcap.errors import UNNAMED, EndcapError, append_code
 from endcap.redaction import redact
 
 
@@ -54,4 +54,4 @@ class Fault:
         return {"code": self.code, "message": self.message, "fields": dict(self.fields)}
 
     def __str__(self) -> str:
-        return marked(self.message, self.code)
+        return append_code(self.message, self.code)

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from endcap.processes import alive
+from endcap.processes import is_alive
 from endcap.runs.fault import Fault
 from endcap.runs.names import split_run_name
 from endcap.runs.record import FAILED, KILLED_FAULT, RUNNING
 from endcap.runs.text import format_duration, format_step_seconds, format_time, shorten
-from endcap.tables import text_table
+from endcap.tables import format_text_table
 
 Json = dict[str, Any]
 KILLED_STATE = "killed"
@@ -100,7 +100,7 @@ class Run:
         """
         state = str(self.document.get("state", RUNNING))
         process = self.document.get("process")
-        if state == RUNNING and process and process["host"] == socket.gethostname() and not alive(process["pid"]):
+        if state == RUNNING and process and process["host"] == socket.gethostname() and not is_alive(process["pid"]):
             return KILLED_STATE
         return state
 
@@ -220,7 +220,7 @@ def format_runs(runs: Sequence[Run]) -> str:
         )
         for run in runs
     ]
-    return text_table(columns, rows, width=shutil.get_terminal_size().columns)
+    return format_text_table(columns, rows, width=shutil.get_terminal_size().columns)
 
 
 def _list_facts(run: Run) -> list[tuple[str, str]]:

@@ -71,7 +71,7 @@ class Start:
         page: str = "",
     ) -> Start:
         """The start, now and by this process's user, of a pipeline of loaded specs. how: empty: as it seems."""
-        from endcap.spec.load import resolved
+        from endcap.spec.load import dump_specs
 
         folder = loaded.files[-1].parent if loaded.files else None
         return cls(
@@ -82,7 +82,7 @@ class Start:
             pipeline=pipeline,
             recommender=loaded.recommender.name,
             shop=loaded.shop.name,
-            spec=fingerprint_specs(resolved(loaded)),
+            spec=fingerprint_specs(dump_specs(loaded)),
             files=tuple(os.path.relpath(file, folder) for file in loaded.files),
             logical_date=logical_date,
             page=page,
@@ -118,7 +118,7 @@ class Start:
 
 
 def fingerprint_specs(documents: Mapping[str, Any]) -> str:
-    """The fingerprint of resolved specs, as `endcap.spec.load.resolved` makes them."""
+    """The fingerprint of resolved specs, as `endcap.spec.load.dump_specs` makes them."""
     return fingerprint(normalise_specs(documents))
 
 

@@ -30,10 +30,10 @@ _UNITS = {
 _DURATION = r"^[0-9]+(\.[0-9]+)?(ms|[smhdw])$"
 
 
-def unbent(value: Any) -> Any:
+def restore_integers(value: Any) -> Any:
     """A number that is whole as an integer: KFP hands on every number as a double, 42 comes as 42.0."""
     if isinstance(value, list):
-        return [unbent(element) for element in value]
+        return [restore_integers(element) for element in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -52,12 +52,12 @@ class Strict(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _whole_numbers(cls, value: Any) -> Any:
-        return {key: unbent(child) for key, child in value.items()} if isinstance(value, dict) else value
+        return {key: restore_integers(child) for key, child in value.items()} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _keys_agree(self) -> Self:
-        if wrong := list(mistakes_in(self)):
-            raise mistakes(wrong)
+        if wrong := list(find_mistakes(self)):
+            raise make_mistakes_error(wrong)
         return self
 
 
@@ -103,7 +103,7 @@ class _Unknown:
         return "…"
 
 
-def _end(*values: Any) -> NoReturn:
+def _end_check(*values: Any) -> NoReturn:
     raise UnknownError
 
 
@@ -113,7 +113,7 @@ _OPERATIONS = (
     *("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "mod", "rmod", "or", "ror"),
 )
 for _operation in _OPERATIONS:
-    setattr(_Unknown, f"__{_operation}__", _end)
+    setattr(_Unknown, f"__{_operation}__", _end_check)
 UNKNOWN: Any = _Unknown()
 """In a spec of which parts are wrong: such a part. It is given, so `is None` is false."""
 
@@ -127,26 +127,26 @@ def check(function: _Function) -> _Function:
     """Marks a method of a spec that yields what is wrong between several keys.
 
     It is asked also where other keys are wrong in themselves: these are UNKNOWN, and a check that needs one ends there.
-    So it yields each mistake as early as it can, and loops over `known` values or `unhindered` parts.
+    So it yields each mistake as early as it can, and loops over `select_known` values or `collect_mistakes` parts.
     """
     setattr(function, _CHECK, True)
     return function
 
 
 @functools.cache
-def _checks(kind: type) -> list[Callable[[Any], Iterable[Mistake]]]:
+def _list_checks(kind: type) -> list[Callable[[Any], Iterable[Mistake]]]:
     methods = {name: method for base in reversed(kind.__mro__) for name, method in vars(base).items()}
     return [method for method in methods.values() if hasattr(method, _CHECK)]
 
 
-def mistakes_in(spec: BaseModel) -> Iterator[Mistake]:
+def find_mistakes(spec: BaseModel) -> Iterator[Mistake]:
     """What the checks of a spec's class find; not those of the specs within it."""
-    for method in _checks(type(spec)):
+    for method in _list_checks(type(spec)):
         with contextlib.suppress(UnknownError):
             yield from method(spec)
 
 
-def unhindered(checks: Iterable[Iterable[Mistake]]) -> Iterator[Mistake]:
+def collect_mistakes(checks: Iterable[Iterable[Mistake]]) -> Iterator[Mistake]:
     """What each of several checks finds; one that meets an unknown value ends there, and only that one."""
     for part in checks:
         with contextlib.suppress(UnknownError):
@@ -154,10 +154,10 @@ def unhindered(checks: Iterable[Iterable[Mistake]]) -> Iterator[Mistake]:
 
 
 @overload
-def known(values: Sequence[_Value]) -> dict[int, _Value]: ...
+def select_known(values: Sequence[_Value]) -> dict[int, _Value]: ...
 @overload
-def known(values: Mapping[_Place, _Value]) -> dict[_Place, _Value]: ...
-def known(values: Any) -> Any:
+def select_known(values: Mapping[_Place, _Value]) -> dict[_Place, _Value]: ...
+def select_known(values: Any) -> Any:
     """Values of a list or a map that are not unknown, by their place; none where the whole is."""
     if values is UNKNOWN:
         return {}
@@ -174,13 +174,13 @@ def is_whole(value: Any) -> bool:
     return value is not UNKNOWN
 
 
-def repeated(values: Sequence[Any]) -> list[int]:
+def find_repeats(values: Sequence[Any]) -> list[int]:
     """Places of the values that stood before."""
-    right = known(values)
+    right = select_known(values)
     return [place for place, value in right.items() if value in [right[other] for other in right if other < place]]
 
 
-def under(key: tuple[str | int, ...], of_part: Iterable[Mistake]) -> Iterator[Mistake]:
+def prefix_keys(key: tuple[str | int, ...], of_part: Iterable[Mistake]) -> Iterator[Mistake]:
     """Mistakes of a part of a spec, by their keys from the whole."""
     return (replace(mistake, at=(*key, *mistake.at)) for mistake in of_part)
 
@@ -191,7 +191,7 @@ def suggest(word: object, allowed: Iterable[str]) -> str:
     return f"Did you mean {near[0]!r}?" if near else ""
 
 
-def mistakes(found_mistakes: Sequence[Mistake]) -> PydanticCustomError:
+def make_mistakes_error(found_mistakes: Sequence[Mistake]) -> PydanticCustomError:
     """The error that a validator raises, so that each mistake is reported at its own key."""
     text = "; ".join(
         f"{'.'.join(map(str, mistake.at))} found {mistake.actual}; allowed: {mistake.allowed}"

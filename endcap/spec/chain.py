@@ -5,44 +5,44 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from endcap.spec.kubernetes import Pipeline
-from endcap.steps import STEPS, before, steps_of
+from endcap.steps import STEPS, get_previous_step, list_steps
 
 
-def order(pipeline: str, settings: Pipeline) -> list[str]:
+def order_steps(pipeline: str, settings: Pipeline) -> list[str]:
     """Names of the steps that are switched on, each after all that it waits for."""
     steps: list[str] = []
-    for step in steps_of(pipeline):
-        if enabled(step.name, settings):
+    for step in list_steps(pipeline):
+        if is_enabled(step.name, settings):
             steps.append(step.name)
-        steps += _below(step.name, settings)
+        steps += _walk_custom_steps(step.name, settings)
     return steps
 
 
-def enabled(name: str, settings: Pipeline) -> bool:
+def is_enabled(name: str, settings: Pipeline) -> bool:
     """Whether a step is switched on."""
     return name not in settings.steps or settings.steps[name].enabled
 
 
-def follows(name: str, settings: Pipeline) -> str:
+def find_predecessor(name: str, settings: Pipeline) -> str:
     """The step that a step of one's own runs after: where that is switched off, the one before it."""
     after = settings.steps[name].after
     assert after is not None  # the spec's own check
-    while not enabled(after, settings):
-        after = before(after) if after in STEPS else settings.steps[after].after
+    while not is_enabled(after, settings):
+        after = get_previous_step(after) if after in STEPS else settings.steps[after].after
         assert after is not None
     return after
 
 
-def own_after(name: str, settings: Pipeline) -> list[str]:
+def list_custom_steps_after(name: str, settings: Pipeline) -> list[str]:
     """The switched-on steps of one's own that run right after a step, in the order of the spec."""
     return [
         own
         for own, step in settings.steps.items()
-        if own not in STEPS and step.enabled and follows(own, settings) == name
+        if own not in STEPS and step.enabled and find_predecessor(own, settings) == name
     ]
 
 
-def _below(name: str, settings: Pipeline) -> Iterator[str]:
-    for own in own_after(name, settings):
+def _walk_custom_steps(name: str, settings: Pipeline) -> Iterator[str]:
+    for own in list_custom_steps_after(name, settings):
         yield own
-        yield from _below(own, settings)
+        yield from _walk_custom_steps(own, settings)

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, WithJsonSchem
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from endcap.spec.base import Allowed, Mistake, Strict, check, known, mistakes
+from endcap.spec.base import Allowed, Mistake, Strict, check, make_mistakes_error, select_known
 
 _WORDS = (
     "a value, a list of values, or a map with among, not_among, prefix, min, max, above, below, present; "
@@ -57,7 +57,7 @@ class RowCondition(Strict):
     @check
     def _texts_are_values(self) -> Iterator[Mistake]:
         for key, texts in (("among", self.among), ("not_among", self.not_among)):
-            for place, value in known(texts or []).items():
+            for place, value in select_known(texts or []).items():
                 if not value:
                     allowed = "texts that are not empty; of a missing value, {present: false}"
                     yield Mistake((key, place), "''", allowed, code="not-allowed")
@@ -83,7 +83,7 @@ def _as_condition(value: Any) -> Any:
     """A value or a list of values stands for `among`."""
     if isinstance(value, dict):
         if all(bound is None for bound in value.values()):
-            raise mistakes([Mistake((), "no condition", _WORDS, code="missing")])
+            raise make_mistakes_error([Mistake((), "no condition", _WORDS, code="missing")])
         texts = {
             key: _as_texts(value[key], (key,)) for key in ("among", "not_among") if isinstance(value.get(key), list)
         }
@@ -99,7 +99,9 @@ def _as_texts(values: list[Any], at: tuple[str, ...] | None = None) -> list[Any]
     for number, value in enumerate(values):
         if isinstance(value, float):
             allowed = "text; write it in quotes, letter by letter as in the log"
-            raise mistakes([Mistake(() if at is None else (*at, number), str(value), allowed, code="wrong-type")])
+            raise make_mistakes_error(
+                [Mistake(() if at is None else (*at, number), str(value), allowed, code="wrong-type")]
+            )
     return [str(value).lower() if isinstance(value, bool | int) else value for value in values]
 
 

@@ -16,20 +16,20 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from endcap.errors import NotFoundError, Problem, ProblemCode, SpecError, UserError
-from endcap.spec.base import UNKNOWN, Strict, known
+from endcap.spec.base import UNKNOWN, Strict, select_known
 from endcap.spec.model import CustomSpec, ModelSpec
 from endcap.spec.preprocessing import PreprocessorSpec
-from endcap.spec.problems import Finding, below, examined, problems_of
-from endcap.spec.side_features import singled
-from endcap.spec.yaml_tree import Key, YamlNode, parse, spelled
+from endcap.spec.problems import Finding, list_problems, move_below, validate_document
+from endcap.spec.side_features import expand_blends
+from endcap.spec.yaml_tree import Key, YamlNode, format_key, parse_yaml
 
 _Base = TypeVar("_Base")
 
 
-def own(specs: Iterable[ModelSpec]) -> list[CustomSpec]:
+def list_custom_models(specs: Iterable[ModelSpec]) -> list[CustomSpec]:
     """The custom models among these and among the members of their blends."""
     models: dict[Key, ModelSpec] = {(number,): spec for number, spec in enumerate(specs)}
-    return [spec for spec in singled(models).values() if isinstance(spec, CustomSpec)]
+    return [spec for spec in expand_blends(models).values() if isinstance(spec, CustomSpec)]
 
 
 def find_class(path: str) -> type:
@@ -79,12 +79,12 @@ def find_class(path: str) -> type:
     return target
 
 
-def path_of(kind: type) -> str:
+def get_class_path(kind: type) -> str:
     """The path by which a spec names a class: where it is defined."""
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
-def own_class(path: str, base: type[_Base], noun: str, guide: str) -> type[_Base]:
+def load_custom_class(path: str, base: type[_Base], noun: str, guide: str) -> type[_Base]:
     """The class of a path, which must be a whole subclass of `base` (a model, a preprocessor: the `noun` of messages).
 
     Raises UserError: not there, no such subclass, or named by another path than its own.
@@ -106,18 +106,18 @@ def own_class(path: str, base: type[_Base], noun: str, guide: str) -> type[_Base
             path=path,
             missing=missing,
         )
-    if path_of(cls) != path:
+    if get_class_path(cls) != path:
         raise UserError(
-            f"{path} is defined elsewhere: name it {path_of(cls)}, here and in the list `classes`",
+            f"{path} is defined elsewhere: name it {get_class_path(cls)}, here and in the list `classes`",
             code="spec.class-elsewhere",
             path=path,
-            defined=path_of(cls),
+            defined=get_class_path(cls),
         )
-    parameters_class(path, cls)
+    get_parameters_class(path, cls)
     return cls
 
 
-def parameters_class(path: str, cls: type) -> type[Strict]:
+def get_parameters_class(path: str, cls: type) -> type[Strict]:
     """A model class's `Parameters`. Raises UserError where it has none."""
     parameters = getattr(cls, "Parameters", None)
     if not (isinstance(parameters, type) and issubclass(parameters, Strict)):
@@ -130,18 +130,18 @@ def parameters_class(path: str, cls: type) -> type[Strict]:
     return parameters
 
 
-def parameters_of(path: str, cls: type, values: Mapping[str, Any]) -> Strict:
+def parse_parameters(path: str, cls: type, values: Mapping[str, Any]) -> Strict:
     """The parameters as the class wants them. Raises SpecError with a problem a wrong key."""
-    kind = parameters_class(path, cls)
+    kind = get_parameters_class(path, cls)
     try:
         return kind.model_validate(dict(values))
     except ValidationError:
-        document, _ = parse(json.dumps(values), origin=path)
-        problems = problems_of(document or YamlNode({}, None, 0, path), kind)
+        document, _ = parse_yaml(json.dumps(values), origin=path)
+        problems = list_problems(document or YamlNode({}, None, 0, path), kind)
         raise SpecError([replace(problem, key=f"parameters.{problem.key}") for problem in problems]) from None
 
 
-def check_own(
+def check_custom_classes(
     specs: Mapping[Key, ModelSpec | PreprocessorSpec], classes: Sequence[str], document: YamlNode
 ) -> tuple[list[Finding], list[str]]:
     """What is wrong with the custom models and the preprocessors of a document, and the classes that are not installed
@@ -151,20 +151,20 @@ def check_own(
     """
     findings: list[Finding] = []
     absent: dict[str, None] = {}
-    listed = known(classes).values()
+    listed = select_known(classes).values()
     models = {key: spec for key, spec in specs.items() if not isinstance(spec, PreprocessorSpec)}
     steps = {key: spec for key, spec in specs.items() if isinstance(spec, PreprocessorSpec)}
-    for key, spec in [*singled(models).items(), *steps.items()]:
+    for key, spec in [*expand_blends(models).items(), *steps.items()]:
         if not isinstance(spec, CustomSpec | PreprocessorSpec) or spec.path is UNKNOWN or spec.path not in listed:
             continue
         under = (*key, "parameters")
         parameters = document.at(under)
         try:
-            kind = parameters_class(spec.path, find_class(spec.path))
+            kind = get_parameters_class(spec.path, find_class(spec.path))
             if "parameters" not in document.at(key).value:
                 parameters = YamlNode({}, parameters.file, parameters.line, parameters.origin)
             if spec.parameters is not UNKNOWN:
-                findings += [below(finding, under) for finding in examined(parameters, kind)[1]]
+                findings += [move_below(finding, under) for finding in validate_document(parameters, kind)[1]]
         except NotFoundError:
             absent[spec.path] = None
         except UserError as error:
@@ -172,6 +172,6 @@ def check_own(
             noun = "model" if isinstance(spec, CustomSpec) else "preprocessor"
             place, hint = document.at(at).place, f"It has none: {why}."
             code: ProblemCode = "no-model" if isinstance(spec, CustomSpec) else "no-preprocessor"
-            problem = Problem(place, spelled(at), repr(spec.path), f"a {noun} class", hint, code=code)
+            problem = Problem(place, format_key(at), repr(spec.path), f"a {noun} class", hint, code=code)
             findings.append((at, problem))
     return findings, list(absent)

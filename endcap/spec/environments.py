@@ -15,15 +15,24 @@ from typing import ClassVar, Literal
 
 from endcap.errors import NotFoundError, Problem, SpecError
 from endcap.reading import is_file
-from endcap.redaction import redact, secret_in
-from endcap.secrets import variable
+from endcap.redaction import find_secret, redact
+from endcap.secrets import read_variable
 from endcap.spec.base import Name, Strict, suggest
 from endcap.spec.find import ENVIRONMENTS, SPECS
-from endcap.spec.layers import absolute
-from endcap.spec.migration import migrated
-from endcap.spec.problems import problems_of
-from endcap.spec.variables import expand, without_variables
-from endcap.spec.yaml_tree import Key, YamlNode, listed, read, shown, spelled, without_nulls, yaml_names
+from endcap.spec.layers import make_absolute
+from endcap.spec.migration import migrate_node
+from endcap.spec.problems import list_problems
+from endcap.spec.variables import expand, remove_variables
+from endcap.spec.yaml_tree import (
+    Key,
+    YamlNode,
+    drop_nulls,
+    format_key,
+    format_path,
+    join_words,
+    list_yaml_names,
+    read_document,
+)
 from endcap.spec_renames import ApiVersion
 
 FILE_VARIABLE = "ENDCAP_ENVIRONMENTS"
@@ -183,20 +192,20 @@ def resolve(
     variables = os.environ if variables is None else variables
     overrides = overrides or {}
     file = find_file(spec, variables)
-    document = None if file is None else _checked(file)
+    document = None if file is None else _validate(file)
     if spec is None and env is not None:
         _check_known(env, document)
     chosen = DEFAULT if env is None else env
-    entry = _entries(document).get(chosen)
-    in_file = {} if entry is None else _expanded(entry, chosen, variables)
+    entry = _list_entries(document).get(chosen)
+    in_file = {} if entry is None else _expand_variables(entry, chosen, variables)
     values: dict[str, str | None] = {}
     origins: dict[str, str] = {}
     for name, names in VARIABLES.items():
-        source = next((candidate for candidate in names if variable(candidate, variables)), None)
+        source = next((candidate for candidate in names if read_variable(candidate, variables)), None)
         if (value := overrides.get(name)) is not None:
             values[name], origins[name] = value, "given"
         elif source is not None:
-            values[name], origins[name] = variable(source, variables), source
+            values[name], origins[name] = read_variable(source, variables), source
         elif name in in_file:
             values[name], origins[name] = in_file[name]
         else:
@@ -208,7 +217,7 @@ def find_file(spec: str | Path | None, variables: Mapping[str, str] | None = Non
     """The file of environments: ENDCAP_ENVIRONMENTS, else beside the spec; without a spec in ``pipelines/specs``."""
     variables = os.environ if variables is None else variables
     if named := variables.get(FILE_VARIABLE):
-        file = absolute(Path(named).expanduser())
+        file = make_absolute(Path(named).expanduser())
         if not is_file(file):
             raise NotFoundError(
                 f"{FILE_VARIABLE} names {named}, which is no file; correct it or unset it",
@@ -216,78 +225,78 @@ def find_file(spec: str | Path | None, variables: Mapping[str, str] | None = Non
                 file=str(file),
             )
         return file
-    file = absolute((SPECS if spec is None else Path(spec).parent) / ENVIRONMENTS)
+    file = make_absolute((SPECS if spec is None else Path(spec).parent) / ENVIRONMENTS)
     return file if is_file(file) else None
 
 
-def names_of(file: Path | None) -> list[str]:
+def list_environments(file: Path | None) -> list[str]:
     """Names of the environments of a file. Raises SpecError with every mistake in it."""
-    return [] if file is None else sorted(_entries(_checked(file)))
+    return [] if file is None else sorted(_list_entries(_validate(file)))
 
 
-def _checked(file: Path) -> YamlNode:
+def _validate(file: Path) -> YamlNode:
     """The document of a file in which nothing is wrong. Raises SpecError."""
-    document, problems = read(file)
+    document, problems = read_document(file)
     if document is not None:
-        document, outdated = migrated(without_nulls(document), "Environments")
+        document, outdated = migrate_node(drop_nulls(document), "Environments")
         problems += outdated
-        problems += _secrets(document, ())
+        problems += _find_secrets(document, ())
         # A value that looks like a secret is not shown in any other problem.
         secret = {problem.key for problem in problems}
-        problems += [problem for problem in problems_of(document, Environments) if problem.key not in secret]
+        problems += [problem for problem in list_problems(document, Environments) if problem.key not in secret]
     if problems or document is None:
         raise SpecError(problems)
     return document
 
 
-def _secrets(node: YamlNode, key: Key) -> list[Problem]:
+def _find_secrets(node: YamlNode, key: Key) -> list[Problem]:
     if isinstance(node.value, dict):
-        return [problem for name, child in node.value.items() for problem in _secrets(child, (*key, name))]
+        return [problem for name, child in node.value.items() for problem in _find_secrets(child, (*key, name))]
     if not isinstance(node.value, str):
         return []
-    text = without_variables(node.value)
-    kind = secret_in(text)
+    text = remove_variables(node.value)
+    kind = find_secret(text)
     if kind is None:
         return []
     allowed = "a value without secrets, or ${NAME} in its place"
     hint = "This file is checked in: keep the secret in a variable."
-    return [Problem(node.place, spelled(key), kind, allowed, hint, code="not-allowed")]
+    return [Problem(node.place, format_key(key), kind, allowed, hint, code="not-allowed")]
 
 
-def _entries(document: YamlNode | None) -> dict[str, YamlNode]:
+def _list_entries(document: YamlNode | None) -> dict[str, YamlNode]:
     entries: dict[str, YamlNode] = {} if document is None else document.at(("environments",)).value
     return entries
 
 
-def _expanded(entry: YamlNode, env: str, variables: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+def _expand_variables(entry: YamlNode, env: str, variables: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Values of an environment by place, and where each stands. Raises SpecError for variables that are not set."""
     problems: list[Problem] = []
     values = {}
     for name in VARIABLES:
-        key = _key(name)
+        key = _build_key(name)
         node = entry.at(key)
         if isinstance(node.value, dict):
             continue  # the last node on the way there: the value itself is left out
-        text = expand(node, spelled(("environments", env, *key)), problems, variables)
+        text = expand(node, format_key(("environments", env, *key)), problems, variables)
         if name == "store" and "://" not in text:
-            text = str(absolute((node.file or Path()).parent / Path(text).expanduser()))
+            text = str(make_absolute((node.file or Path()).parent / Path(text).expanduser()))
         values[name] = (text, node.place)
     if problems:
         raise SpecError(problems)
     return values
 
 
-def _key(name: str) -> tuple[str, ...]:
+def _build_key(name: str) -> tuple[str, ...]:
     """Where a place stands in an environment's entry: `kfp_host` is `kfp.host`."""
     group, _, rest = name.partition("_")
     return (group, rest) if rest else (group,)
 
 
 def _check_known(env: str, document: YamlNode | None) -> None:
-    overlays = {name for folder in SPECS.glob("**/overlays") for name in yaml_names(folder)}
-    allowed_names = sorted({*_entries(document), *overlays})
+    overlays = {name for folder in SPECS.glob("**/overlays") for name in list_yaml_names(folder)}
+    allowed_names = sorted({*_list_entries(document), *overlays})
     if env not in allowed_names:
-        allowed = listed(allowed_names) or f"none: there is no {SPECS / ENVIRONMENTS}"
-        place = f"--env {env}" if document is None or document.file is None else shown(document.file)
+        allowed = join_words(allowed_names) or f"none: there is no {SPECS / ENVIRONMENTS}"
+        place = f"--env {env}" if document is None or document.file is None else format_path(document.file)
         actual, hint = f"no environment {env!r}", suggest(env, allowed_names)
         raise SpecError([Problem(place, "environments", actual, allowed, hint, code="unknown-name")])

@@ -16,7 +16,7 @@ SHIPPED = Path(str(files("endcap_pipelines"))) / "specs"
 """The specs that come with an installed Endcap."""
 
 
-def spec_names() -> list[str]:
+def list_spec_names() -> list[str]:
     """Names of all specs that need no path."""
     files = (file for folder in (SPECS, SHIPPED) for file in folder.glob("*.yaml"))
     return sorted({file.stem for file in files if file.name != ENVIRONMENTS})
@@ -27,7 +27,7 @@ def find_spec(value: str) -> Path:
     for path in (Path(value), SPECS / f"{value}.yaml", SHIPPED / f"{value}.yaml"):
         if is_file(path):
             return path
-    known = spec_names()
+    known = list_spec_names()
     near = suggest(value, [*known, *(str(file) for file in Path(value).parent.glob("*.yaml"))])
     raise NotFoundError(
         f"no spec {value!r}: give a recommender's YAML file, or a name in {SPECS} (there are: {', '.join(known)})"

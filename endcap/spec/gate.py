@@ -54,7 +54,7 @@ class Evidence(Strict):
     own where there is no other). An interval that lies on one side of the limit decides at any width."""
 
 
-class _AListToo:
+class _ListFormAllowed:
     """Annotation: a JSON schema allows a list of conditions too."""
 
     @classmethod
@@ -79,14 +79,14 @@ class Gate(Strict):
     and not worse than the champion by more than a twentieth of its value."""
 
 
-def _written_out(value: Any) -> Any:
+def _write_out(value: Any) -> Any:
     """A list stands for `conditions`."""
     return {"conditions": value} if isinstance(value, list) else value
 
 
 GateOrList = Annotated[
     Gate,
-    BeforeValidator(_written_out),
-    _AListToo,
+    BeforeValidator(_write_out),
+    _ListFormAllowed,
     Allowed("a map with evidence and conditions, or a list of conditions"),
 ]

@@ -7,7 +7,19 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from endcap.spec.base import UNKNOWN, Allowed, Carried, Duration, Mistake, Name, Strict, check, known, under, unhindered
+from endcap.spec.base import (
+    UNKNOWN,
+    Allowed,
+    Carried,
+    Duration,
+    Mistake,
+    Name,
+    Strict,
+    check,
+    collect_mistakes,
+    prefix_keys,
+    select_known,
+)
 from endcap.steps import REPORT, STEPS
 
 _QUANTITY = r"^[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+|n|u|m|k|[MGTPE]|[KMGTPE]i)?$"
@@ -149,15 +161,15 @@ class Pipeline(Strict):
         built_in, own = (_values_of_built_in, _switched_off), (_place, _work)
         parts = (
             part(name, step, self.steps)
-            for name, step in known(self.steps).items()
+            for name, step in select_known(self.steps).items()
             for part in (built_in if name in STEPS else own)
         )
-        return under(("steps",), unhindered(parts))
+        return prefix_keys(("steps",), collect_mistakes(parts))
 
     @check
     def _pods_have_the_default_runtime(self) -> Iterator[Mistake]:
         pods: dict[tuple[str, ...], Pod] = {("defaults",): self.defaults}
-        pods |= {("steps", name): step for name, step in known(self.steps).items()}
+        pods |= {("steps", name): step for name, step in select_known(self.steps).items()}
         for key, pod in pods.items():
             if pod.runtimeClassName is not None and pod.runtimeClassName is not UNKNOWN:
                 hint = "KFP's packages have no place for a RuntimeClass."

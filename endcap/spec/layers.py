@@ -11,8 +11,18 @@ from typing import Literal
 
 from endcap.errors import Problem, ProblemCode
 from endcap.reading import is_file
-from endcap.spec.migration import migrated
-from endcap.spec.yaml_tree import Key, YamlNode, listed, merged, parse, read, spelled, without_nulls, yaml_names
+from endcap.spec.migration import migrate_node
+from endcap.spec.yaml_tree import (
+    Key,
+    YamlNode,
+    drop_nulls,
+    format_key,
+    join_words,
+    list_yaml_names,
+    merge_nodes,
+    parse_yaml,
+    read_document,
+)
 from endcap.spec_renames import API_VERSION
 
 
@@ -35,21 +45,21 @@ class Layers:
         """
         node = self._with_extends(file, ())
         self.lacks = self.lacks or node is None
-        overlay = overlay_file(file, env) if env else None
+        overlay = locate_overlay(file, env) if env else None
         for upper in [*([overlay] if overlay is not None and is_file(overlay) else []), *overlays]:
             over = self._with_extends(upper, ())
             if over is not None:
-                node = over if node is None else merged(*_alike(node, over))
-        return None if node is None else without_nulls(node)
+                node = over if node is None else merge_nodes(*_align_forms(node, over))
+        return None if node is None else drop_nulls(node)
 
     def _with_extends(self, file: Path, below: tuple[Path, ...]) -> YamlNode | None:
-        node, problems = read(file)
+        node, problems = read_document(file)
         self.problems += problems
         if node is None:
             return None
         self.files.append(file)
         self._check_kind(node)
-        node, outdated = migrated(node, self.kind, is_part=True)
+        node, outdated = migrate_node(node, self.kind, is_part=True)
         self.problems += outdated
         extends = node.value.pop("extends", None)
         if extends is None or extends.value is None:
@@ -59,7 +69,7 @@ class Layers:
             allowed = "the path of one YAML file, relative to this one"
             self._wrong(extends, "extends", repr(extends.plain()), allowed, code="wrong-type")
             return node
-        base = absolute(file.parent / extends.value)
+        base = make_absolute(file.parent / extends.value)
         chain = (*below, file)
         if base in chain:
             self.lacks = True
@@ -71,7 +81,8 @@ class Layers:
         if not is_file(base):
             self.lacks = True
             neighbours = (
-                listed([f"{name}.yaml" for name in yaml_names(base.parent)]) or f"no YAML file in {base.parent}"
+                join_words([f"{name}.yaml" for name in list_yaml_names(base.parent)])
+                or f"no YAML file in {base.parent}"
             )
             actual, allowed = f"{extends.value!r}, which does not exist", f"a file that does ({neighbours})"
             self._wrong(extends, "extends", actual, allowed, code="not-found")
@@ -81,7 +92,7 @@ class Layers:
         self.files.remove(file)
         self.files.append(file)
         self.lacks = self.lacks or under is None
-        return node if under is None else merged(*_alike(under, node))
+        return node if under is None else merge_nodes(*_align_forms(under, node))
 
     def _check_kind(self, node: YamlNode) -> None:
         kind = node.value.get("kind")
@@ -109,18 +120,18 @@ _SHORT = {"gate": "conditions"}
 """Keys of maps that a list may stand for, and the map's key that the list is the value of."""
 
 
-def _alike(under: YamlNode, over: YamlNode) -> tuple[YamlNode, YamlNode]:
+def _align_forms(under: YamlNode, over: YamlNode) -> tuple[YamlNode, YamlNode]:
     """Two documents in which what is a list in one and a map in the other is a map in both, so that they merge."""
     for key in _SHORT:
         here, upper = under.at((key,)), over.at((key,))
         if isinstance(here.value, list) and isinstance(upper.value, dict) and upper is not over:
-            under = _written_out(under, key)
+            under = _write_out(under, key)
         elif isinstance(upper.value, list) and isinstance(here.value, dict) and here is not under:
-            over = _written_out(over, key)
+            over = _write_out(over, key)
     return under, over
 
 
-def _written_out(document: YamlNode, key: str) -> YamlNode:
+def _write_out(document: YamlNode, key: str) -> YamlNode:
     """The document with a list under this key as the map that it stands for."""
     node = document.value[key]
     whole = replace(node, value={_SHORT[key]: node})
@@ -132,19 +143,19 @@ def _is_newer(version: object) -> bool:
     return number is not None and int(number[1]) > int(API_VERSION.removeprefix("endcap/v"))
 
 
-def absolute(path: Path | str) -> Path:
+def make_absolute(path: Path | str) -> Path:
     """Absolute and without `..`; links stay as they are."""
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
 
 
-def overlay_file(file: Path, env: str) -> Path:
+def locate_overlay(file: Path, env: str) -> Path:
     """Where a spec's overlay for an environment lies: `<stem>/overlays/<env>.yaml` beside it."""
     return file.parent / file.stem / "overlays" / f"{env}.yaml"
 
 
-def overlay_names(files: Iterable[Path]) -> list[str]:
+def list_overlay_names(files: Iterable[Path]) -> list[str]:
     """The environments that any of these specs has an overlay for."""
-    return sorted({name for file in files for name in yaml_names(file.parent / file.stem / "overlays")})
+    return sorted({name for file in files for name in list_yaml_names(file.parent / file.stem / "overlays")})
 
 
 @dataclass(frozen=True)
@@ -160,7 +171,7 @@ class Setting:
         return f"--set {self.argument}"
 
 
-def settings(sets: Sequence[str], problems: list[Problem]) -> list[Setting]:
+def parse_settings(sets: Sequence[str], problems: list[Problem]) -> list[Setting]:
     """`--set` arguments taken apart: `gate.0.min=0.1` and `gate[0].min=0.1` are the same."""
     parsed = []
     for argument in sets:
@@ -174,22 +185,22 @@ def settings(sets: Sequence[str], problems: list[Problem]) -> list[Setting]:
     return parsed
 
 
-def applied(node: YamlNode, setting: Setting, problems: list[Problem]) -> YamlNode:
+def apply_setting(node: YamlNode, setting: Setting, problems: list[Problem]) -> YamlNode:
     """The document with the value at the setting's key replaced, whole; null removes it."""
-    value, wrong = parse(setting.text, origin=setting.origin)
+    value, wrong = parse_yaml(setting.text, origin=setting.origin)
     if wrong:
         problems += wrong
         return node
     value = value or YamlNode(None, None, 0, setting.origin)
     try:
-        return _replaced(*_reached(node, setting.key), 0, without_nulls(value))
+        return _replace_value(*_locate_key(node, setting.key), 0, drop_nulls(value))
     except LookupError as error:
         actual, allowed = error.args
-        problems.append(Problem(setting.origin, spelled(setting.key), actual, allowed, code="unknown-key"))
+        problems.append(Problem(setting.origin, format_key(setting.key), actual, allowed, code="unknown-key"))
         return node
 
 
-def _reached(node: YamlNode, key: Key) -> tuple[YamlNode, Key]:
+def _locate_key(node: YamlNode, key: Key) -> tuple[YamlNode, Key]:
     """The document and the key in it, whichever of its forms a section has, and whichever the key is of."""
     first, *rest = key
     short = _SHORT.get(str(first)) if rest else None
@@ -197,16 +208,16 @@ def _reached(node: YamlNode, key: Key) -> tuple[YamlNode, Key]:
         return node, key
     section = node.at((first,))
     if isinstance(section.value, list) and isinstance(rest[0], str):
-        return _written_out(node, str(first)), key
+        return _write_out(node, str(first)), key
     if isinstance(section.value, dict) and section is not node and isinstance(rest[0], int):
         return node, (first, short, *rest)
     return node, key
 
 
-def _replaced(node: YamlNode, key: Key, depth: int, value: YamlNode) -> YamlNode:
+def _replace_value(node: YamlNode, key: Key, depth: int, value: YamlNode) -> YamlNode:
     if depth == len(key):
         return value
-    part, here = key[depth], spelled(key[:depth]) or "the file"
+    part, here = key[depth], format_key(key[:depth]) or "the file"
     children: dict[str, YamlNode] | list[YamlNode]
     if isinstance(node.value, list):
         if not isinstance(part, int) or part >= len(node.value):
@@ -215,12 +226,12 @@ def _replaced(node: YamlNode, key: Key, depth: int, value: YamlNode) -> YamlNode
                 f"no place {part} in the list {here}", f"0 to {last}" if node.value else "none: it is empty"
             )
         children = list(node.value)
-        children[part] = _replaced(children[part], key, depth + 1, value)
+        children[part] = _replace_value(children[part], key, depth + 1, value)
     elif isinstance(node.value, dict) or node.value is None:
         if isinstance(part, int) and node.value is None:
             raise LookupError(f"no list {here} in the file", f"the whole list, such as --set '{here}=[...]'")
         children = dict(node.value or {})
-        child = _replaced(children.get(str(part), YamlNode(None, None, 0, value.origin)), key, depth + 1, value)
+        child = _replace_value(children.get(str(part), YamlNode(None, None, 0, value.origin)), key, depth + 1, value)
         if child.value is None:
             children.pop(str(part), None)
         else:

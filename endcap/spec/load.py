@@ -19,17 +19,25 @@ from typing import Any, Literal
 
 from endcap.errors import NotFoundError, Problem, SpecError
 from endcap.reading import is_file
-from endcap.spec.base import UNKNOWN, Mistake, UnknownError, suggest, unhindered
-from endcap.spec.custom import check_own
-from endcap.spec.environments import find_file, names_of
-from endcap.spec.layers import Layers, Setting, absolute, applied, overlay_file, overlay_names, settings
-from endcap.spec.migration import migrated
-from endcap.spec.problems import Finding, examined, in_order, mistaken
+from endcap.spec.base import UNKNOWN, Mistake, UnknownError, collect_mistakes, suggest
+from endcap.spec.custom import check_custom_classes
+from endcap.spec.environments import find_file, list_environments
+from endcap.spec.layers import (
+    Layers,
+    Setting,
+    apply_setting,
+    list_overlay_names,
+    locate_overlay,
+    make_absolute,
+    parse_settings,
+)
+from endcap.spec.migration import migrate_node
+from endcap.spec.problems import Finding, convert_mistake, sort_by_line, validate_document
 from endcap.spec.recommender import GivenSplit, Recommender
 from endcap.spec.shop import WITHOUT, EventFeature, EventSource, Shop
-from endcap.spec.side_features import named
+from endcap.spec.side_features import list_feature_names
 from endcap.spec.variables import expand
-from endcap.spec.yaml_tree import Key, YamlNode, listed, parse, shown, spelled, yaml_names
+from endcap.spec.yaml_tree import Key, YamlNode, format_key, format_path, join_words, list_yaml_names, parse_yaml
 
 _ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+://")
 
@@ -50,18 +58,18 @@ def load(
 ) -> Loaded:
     """Read a recommender's file and its shop's. overlays: files that are laid over the recommender's, beside that of
     the environment. Raises SpecError with every problem of both."""
-    file = absolute(path)
+    file = make_absolute(path)
     problems: list[Problem] = []
-    of_recommender, of_shop = _sorted(settings(sets, problems))
+    of_recommender, of_shop = _sort_settings(parse_settings(sets, problems))
     layers, shop_layers = Layers("Recommender", problems=problems), Layers("Shop")
-    document = _document(layers, file, env, of_recommender, [absolute(overlay) for overlay in overlays])
-    shop_file = None if document is None else _shop_file(document, file, problems)
-    shop_document = None if shop_file is None else _document(shop_layers, shop_file, env, of_shop)
+    document = _build_document(layers, file, env, of_recommender, [make_absolute(overlay) for overlay in overlays])
+    shop_file = None if document is None else _find_shop_file(document, file, problems)
+    shop_document = None if shop_file is None else _build_document(shop_layers, shop_file, env, of_shop)
     places: list[Problem] = []
     _check_environment(env, [spec_file for spec_file in (file, shop_file) if spec_file is not None], places)
-    return _loaded(
-        _Read(document if layers.right_kind else None, problems, layers.lacks),
-        _Read(shop_document if shop_layers.right_kind else None, shop_layers.problems, shop_layers.lacks),
+    return _build_loaded(
+        _ReadDocument(document if layers.right_kind else None, problems, layers.lacks),
+        _ReadDocument(shop_document if shop_layers.right_kind else None, shop_layers.problems, shop_layers.lacks),
         [*shop_layers.files, *layers.files],
         places,
     )
@@ -72,11 +80,11 @@ def load_documents(recommender: Mapping[str, Any], shop: Mapping[str, Any]) -> L
 
     Paths of sources are relative to the current folder. Raises SpecError with every problem of both.
     """
-    return _loaded(_of_document(recommender, "Recommender"), _of_document(shop, "Shop"))
+    return _build_loaded(_read_mapping(recommender, "Recommender"), _read_mapping(shop, "Shop"))
 
 
 @dataclass(frozen=True)
-class _Read:
+class _ReadDocument:
     """A document out of its layers. It is None where its values cannot be judged."""
 
     document: YamlNode | None
@@ -90,7 +98,7 @@ class _Read:
         if self.document is None:
             return self.problems
         read = {problem.key for problem in self.problems if problem.key}
-        rest = [problem for problem in in_order(self.document, findings) if problem.key not in read]
+        rest = [problem for problem in sort_by_line(self.document, findings) if problem.key not in read]
         return [*self.problems, *(problem for problem in rest if not self.lacks or problem.code in _WRONG_ALONE)]
 
 
@@ -98,21 +106,23 @@ _WRONG_ALONE = ("duplicate", "not-allowed", "unknown-key", "wrong-type")
 """Codes of what no key that is missing would mend."""
 
 
-def _of_document(document: Mapping[str, Any], kind: Literal["Recommender", "Shop"]) -> _Read:
+def _read_mapping(document: Mapping[str, Any], kind: Literal["Recommender", "Shop"]) -> _ReadDocument:
     origin = f"the {kind.lower()}"
     try:
         text = json.dumps(document, default=str)
     except (RecursionError, ValueError):  # it may hold itself
         actual, allowed = "a document without an end, or nested very deep", "maps and lists as YAML files have them"
-        return _Read(None, [Problem(origin, "", actual, allowed, code="too-large")])
-    node, problems = parse(text, origin=origin)
+        return _ReadDocument(None, [Problem(origin, "", actual, allowed, code="too-large")])
+    node, problems = parse_yaml(text, origin=origin)
     node = node if node is not None else YamlNode({}, None, 0, origin)
-    node, outdated = migrated(node, kind)
+    node, outdated = migrate_node(node, kind)
     problems += outdated
-    return _Read((_with_paths if kind == "Shop" else _with_given_path)(node, problems), problems)
+    return _ReadDocument((_expand_source_paths if kind == "Shop" else _expand_negatives_path)(node, problems), problems)
 
 
-def _loaded(recommender: _Read, shop: _Read, files: Sequence[Path] = (), further: Sequence[Problem] = ()) -> Loaded:
+def _build_loaded(
+    recommender: _ReadDocument, shop: _ReadDocument, files: Sequence[Path] = (), further: Sequence[Problem] = ()
+) -> Loaded:
     """Both specs out of their documents.
 
     Each check runs on what is right of both, so that no mistake hides another that does not depend on it.
@@ -122,20 +132,20 @@ def _loaded(recommender: _Read, shop: _Read, files: Sequence[Path] = (), further
     of_shop: list[Finding] = []
     absent: list[str] = []
     if shop.document is not None:
-        made_shop, of_shop = examined(shop.document, Shop)
+        made_shop, of_shop = validate_document(shop.document, Shop)
     if recommender.document is not None:
-        made_recommender, findings = examined(recommender.document, Recommender)
+        made_recommender, findings = validate_document(recommender.document, Recommender)
         own = {**made_recommender.models, **made_recommender.preprocessors}
-        wrong, absent = check_own(own, made_recommender.classes, recommender.document)
+        wrong, absent = check_custom_classes(own, made_recommender.classes, recommender.document)
         findings += wrong
     if recommender.document is not None and shop.document is not None:
-        findings += _disagreements(made_recommender, made_shop, recommender.document)
+        findings += _check_agreement(made_recommender, made_shop, recommender.document)
     if problems := [*recommender.with_values(findings), *shop.with_values(of_shop), *further]:
         raise SpecError(problems)
     return Loaded(made_recommender, made_shop, list(files), tuple(absent))
 
 
-def resolved(loaded: Loaded) -> dict[str, dict[str, Any]]:
+def dump_specs(loaded: Loaded) -> dict[str, dict[str, Any]]:
     """Both specs as documents of JSON's types, with everything filled in: what pipeline steps are handed."""
     return {
         "recommender": loaded.recommender.model_dump(mode="json", exclude_none=True),
@@ -143,43 +153,47 @@ def resolved(loaded: Loaded) -> dict[str, dict[str, Any]]:
     }
 
 
-def _sorted(all_settings: list[Setting]) -> tuple[list[Setting], list[Setting]]:
+def _sort_settings(all_settings: list[Setting]) -> tuple[list[Setting], list[Setting]]:
     """Settings of the recommender, and those of the shop without their prefix."""
     of_shop = [setting for setting in all_settings if setting.key[0] == "shop" and len(setting.key) > 1]
     of_recommender = [setting for setting in all_settings if setting not in of_shop]
     return of_recommender, [replace(setting, key=setting.key[1:]) for setting in of_shop]
 
 
-def _document(
+def _build_document(
     layers: Layers, file: Path, env: str | None, sets: Sequence[Setting], overlays: Sequence[Path] = ()
 ) -> YamlNode | None:
     document = layers.read(file, env, overlays)
     if document is None:
         return None
     for setting in sets:
-        document = applied(document, setting, layers.problems)
-    document, outdated = migrated(document, layers.kind)
+        document = apply_setting(document, setting, layers.problems)
+    document, outdated = migrate_node(document, layers.kind)
     layers.problems += outdated
-    return (_with_paths if layers.kind == "Shop" else _with_given_path)(document, layers.problems)
+    return (_expand_source_paths if layers.kind == "Shop" else _expand_negatives_path)(document, layers.problems)
 
 
-def _shop_file(document: YamlNode, file: Path, problems: list[Problem]) -> Path | None:
+def _find_shop_file(document: YamlNode, file: Path, problems: list[Problem]) -> Path | None:
     """The file of a recommender's shop: a name is looked up in `shops` beside the file that gives it, then beside
     the recommender's own; what ends in .yaml or holds a slash is a path from the file that gives it."""
     node = document.value.get("shop")
     if node is None or not isinstance(node.value, str):
         return None  # the model's own check reports it
-    beside = _folder(node)
+    beside = _get_base_folder(node)
     if node.value.endswith((".yaml", ".yml")) or "/" in node.value:
-        candidates = [absolute(beside / node.value)]
+        candidates = [make_absolute(beside / node.value)]
     else:
         candidates = [folder / "shops" / f"{node.value}.yaml" for folder in (beside, file.parent)]
     for candidate in candidates:
         if is_file(candidate):
             return candidate
     folder = candidates[-1].parent
-    names = yaml_names(folder)
-    allowed = f"a shop of {shown(folder)}: {listed(names)}" if names else f"a YAML file; {shown(folder)} has none"
+    names = list_yaml_names(folder)
+    allowed = (
+        f"a shop of {format_path(folder)}: {join_words(names)}"
+        if names
+        else f"a YAML file; {format_path(folder)} has none"
+    )
     name = candidates[-1].stem
     hint = suggest(name, names)
     problems.append(Problem(node.place, "shop", repr(node.value), allowed, hint, code="unknown-name"))
@@ -190,92 +204,94 @@ def _check_environment(env: str | None, files: list[Path], problems: list[Proble
     """What is wrong in the file of environments; and an environment that neither it nor a spec's overlay has, which is
     a slip, not a wish for none."""
     try:
-        named = names_of(find_file(files[0]))
+        named = list_environments(find_file(files[0]))
     except SpecError as error:
         problems += error.problems
         return
     except NotFoundError:  # whoever needs a place is told
-        if env is not None and not any(is_file(overlay_file(file, env)) for file in files):
+        if env is not None and not any(is_file(locate_overlay(file, env)) for file in files):
             raise
         return
-    environments = sorted({*overlay_names(files), *named})
+    environments = sorted({*list_overlay_names(files), *named})
     if env is not None and env not in environments:
-        allowed = listed(environments) or f"none: no file lies in {shown(overlay_file(files[0], env).parent)}"
+        allowed = (
+            join_words(environments) or f"none: no file lies in {format_path(locate_overlay(files[0], env).parent)}"
+        )
         hint, actual = suggest(env, environments), "no overlay or environment of this name"
         problems.append(Problem(f"--env {env}", "", actual, allowed, hint, code="unknown-name"))
 
 
-def _folder(node: YamlNode) -> Path:
+def _get_base_folder(node: YamlNode) -> Path:
     """The folder that paths of a value start from: its file's, or the current one for the command line's."""
     return Path.cwd() if node.file is None else node.file.parent
 
 
-def _with_paths(document: YamlNode, problems: list[Problem]) -> YamlNode:
+def _expand_source_paths(document: YamlNode, problems: list[Problem]) -> YamlNode:
     """The shop's document with each source's path expanded and absolute."""
     for table in (("events",), ("items",), ("customers",), ("rules", "blacklist")):
         key = (*table, "sources")
         sources = document.at(key)
         if not isinstance(sources.value, list) or sources is document.at(table):
             continue
-        name = spelled(key)
-        changed = [_with_path(source, f"{name}[{n}].path", problems) for n, source in enumerate(sources.value)]
-        document = _with_value(document, key, changed)
+        name = format_key(key)
+        changed = [_expand_path(source, f"{name}[{n}].path", problems) for n, source in enumerate(sources.value)]
+        document = _replace_value(document, key, changed)
     return document
 
 
-def _with_value(node: YamlNode, key: tuple[str, ...], value: Any) -> YamlNode:
+def _replace_value(node: YamlNode, key: tuple[str, ...], value: Any) -> YamlNode:
     """The document with another value under a key that is there."""
     if not key:
         return replace(node, value=value)
-    return replace(node, value=node.value | {key[0]: _with_value(node.value[key[0]], key[1:], value)})
+    return replace(node, value=node.value | {key[0]: _replace_value(node.value[key[0]], key[1:], value)})
 
 
-def _with_given_path(document: YamlNode, problems: list[Problem]) -> YamlNode:
+def _expand_negatives_path(document: YamlNode, problems: list[Problem]) -> YamlNode:
     """The recommender's document with the path of `evaluation.negatives` expanded and absolute."""
     keys = ("evaluation", "negatives", "path")
     if document.at(keys) is document.at(keys[:2]):
         return document
-    changed = _with_path(document.at(keys[:2]), ".".join(keys), problems)
-    return _with_value(document, keys[:2], changed.value)
+    changed = _expand_path(document.at(keys[:2]), ".".join(keys), problems)
+    return _replace_value(document, keys[:2], changed.value)
 
 
-def _with_path(source: YamlNode, key: str, problems: list[Problem]) -> YamlNode:
+def _expand_path(source: YamlNode, key: str, problems: list[Problem]) -> YamlNode:
     path = source.value.get("path") if isinstance(source.value, dict) else None
     if path is None or not isinstance(path.value, str) or not path.value:
         return source
     expanded = expand(path, key, problems)
     if not _ADDRESS.match(expanded):
-        expanded = str(absolute(_folder(path) / Path(expanded).expanduser()))
+        expanded = str(make_absolute(_get_base_folder(path) / Path(expanded).expanduser()))
     return replace(source, value=source.value | {"path": replace(path, value=expanded)})
 
 
-def _disagreements(recommender: Recommender, shop: Shop, document: YamlNode) -> list[Finding]:
+def _check_agreement(recommender: Recommender, shop: Shop, document: YamlNode) -> list[Finding]:
     """What only the two specs together show to be wrong."""
-    checks = (_split, _customers, _event_features, _item_features)
+    checks = (_check_split, _check_customers, _check_event_features, _check_item_features)
     parts = (check(recommender, shop) for check in checks)
-    return [mistaken(mistake, document) for mistake in unhindered(parts)]
+    return [convert_mistake(mistake, document) for mistake in collect_mistakes(parts)]
 
 
-def _shown_name(shop: Shop) -> str:
+def _describe_shop(shop: Shop) -> str:
     return "the shop" if shop.name is UNKNOWN else f"the shop {shop.name}"
 
 
-def _split(recommender: Recommender, shop: Shop) -> Iterator[Mistake]:
+def _check_split(recommender: Recommender, shop: Shop) -> Iterator[Mistake]:
     if isinstance(recommender.split, GivenSplit) and all(source.part == "train" for source in shop.events.sources):
-        allowed = f"time; or a source with `part: test` in {_shown_name(shop)}"
+        allowed = f"time; or a source with `part: test` in {_describe_shop(shop)}"
         yield Mistake(("split", "by"), "'given', and no source of test sessions", allowed, code="conflict")
 
 
-def _customers(recommender: Recommender, shop: Shop) -> Iterator[Mistake]:
+def _check_customers(recommender: Recommender, shop: Shop) -> Iterator[Mistake]:
     """A next basket is predicted from its customer's earlier ones."""
-    if recommender.basket == "next" and not any(_names_customers(source, shop) for source in shop.events.sources):
-        actual = f"'next', and {_shown_name(shop)} has no events.columns.customer"
+    if recommender.basket == "next" and not any(_has_customers(source, shop) for source in shop.events.sources):
+        actual = f"'next', and {_describe_shop(shop)} has no events.columns.customer"
         yield Mistake(
             ("evaluation", "basket"), actual, "'complete', or 'next' of a shop with customers", code="conflict"
         )
 
 
-def _names_customers(source: EventSource, shop: Shop) -> bool:
+def _has_customers(source: EventSource, shop: Shop) -> bool:
     if source.simulated is not None:
         return True
     return (
@@ -285,28 +301,28 @@ def _names_customers(source: EventSource, shop: Shop) -> bool:
     )
 
 
-def _event_features(recommender: Recommender, shop: Shop) -> Iterator[Mistake]:
-    what = f"features of {_shown_name(shop)} that have buckets or a limited number of values"
-    names = [feature.name for feature in shop.features.events if _may_be_limited(feature)]
-    for key, name in named(recommender.models, "features").items():
+def _check_event_features(recommender: Recommender, shop: Shop) -> Iterator[Mistake]:
+    what = f"features of {_describe_shop(shop)} that have buckets or a limited number of values"
+    names = [feature.name for feature in shop.features.events if _is_maybe_limited(feature)]
+    for key, name in list_feature_names(recommender.models, "features").items():
         if name not in names:
-            yield _no_such(key, name, what, names)
+            yield _make_unknown_name(key, name, what, names)
 
 
-def _may_be_limited(feature: EventFeature) -> bool:
+def _is_maybe_limited(feature: EventFeature) -> bool:
     try:
         return feature.values is not None
     except UnknownError:
         return True
 
 
-def _item_features(recommender: Recommender, shop: Shop) -> Iterator[Mistake]:
-    what = f"attributes of the items of {_shown_name(shop)}"
+def _check_item_features(recommender: Recommender, shop: Shop) -> Iterator[Mistake]:
+    what = f"attributes of the items of {_describe_shop(shop)}"
     names = [] if shop.items is None else shop.items.attributes
-    for key, name in named(recommender.models, "item_features").items():
+    for key, name in list_feature_names(recommender.models, "item_features").items():
         if name not in names:
-            yield _no_such(key, name, what, names)
+            yield _make_unknown_name(key, name, what, names)
 
 
-def _no_such(key: Key, name: str, what: str, names: list[str]) -> Mistake:
-    return Mistake(key, repr(name), f"{what}: {listed(names) or 'none'}", suggest(name, names), code="unknown-name")
+def _make_unknown_name(key: Key, name: str, what: str, names: list[str]) -> Mistake:
+    return Mistake(key, repr(name), f"{what}: {join_words(names) or 'none'}", suggest(name, names), code="unknown-name")

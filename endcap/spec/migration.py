@@ -15,11 +15,11 @@ import yaml
 
 from endcap.errors import Problem, SpecError, UserError
 from endcap.reading import is_file, read_bytes
-from endcap.spec.yaml_tree import MOST_TEXT, YamlNode, compose, parse, read, shown, spelled
-from endcap.spec_renames import Key, Kind, SpecChange, apply, find_changes, is_custom_model, kind_of
+from endcap.spec.yaml_tree import MOST_TEXT, YamlNode, compose_nodes, format_key, format_path, parse_yaml, read_document
+from endcap.spec_renames import Key, Kind, SpecChange, apply_changes, find_changes, find_kind, is_custom_model
 
 
-def migrated(node: YamlNode, kind: Kind, *, is_part: bool = False) -> tuple[YamlNode, list[Problem]]:
+def migrate_node(node: YamlNode, kind: Kind, *, is_part: bool = False) -> tuple[YamlNode, list[Problem]]:
     """A document under this release's names, so that the rest of it can be checked, and a problem for each old name.
 
     is_part: the document lies over or under another one, so that it may not say which model its search is of: what the
@@ -30,7 +30,7 @@ def migrated(node: YamlNode, kind: Kind, *, is_part: bool = False) -> tuple[Yaml
     if not changes:
         return node, []
     by_key = {change.key: change for change in changes}
-    return _renamed(node, (), by_key), [_problem(change, node) for change in changes]
+    return _rename_keys(node, (), by_key), [_make_problem(change, node) for change in changes]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Migration:
             self.file.write_bytes(self.text.encode())
         except OSError as error:
             raise UserError(
-                f"{shown(self.file)} cannot be written: {error.strerror}; make it writable, or use --stdout",
+                f"{format_path(self.file)} cannot be written: {error.strerror}; make it writable, or use --stdout",
                 code="spec.cannot-write",
                 file=str(self.file),
             ) from error
@@ -65,14 +65,14 @@ class Migration:
     def lines(self) -> list[str]:
         """A line a change, for people: where, the old name, the new one."""
         return [
-            f"{shown(self.file)}:{line}: {spelled(change.key)}: {change.old} -> {change.new}"
+            f"{format_path(self.file)}:{line}: {format_key(change.key)}: {change.old} -> {change.new}"
             for line, change in self.changes
         ]
 
     def to_json(self) -> dict[str, Any]:
         """The file and its changes as a document."""
         changes = [
-            {"line": line, "key": spelled(change.key), "old": change.old, "new": change.new}
+            {"line": line, "key": format_key(change.key), "old": change.old, "new": change.new}
             for line, change in self.changes
         ]
         return {"file": str(self.file), "changes": changes}
@@ -99,29 +99,29 @@ def migrate_file(file: Path) -> Migration:
     SpecError
         The file cannot be read, is no YAML file of Endcap's, or has both an old key and the new one.
     """
-    node, problems = read(file)
+    node, problems = read_document(file)
     if node is None or problems:
         raise SpecError(problems)
     text, document = read_bytes(file, MOST_TEXT).decode(), node.plain()
     stated_kind = document.get("kind")
-    kind = kind_of(document)
+    kind = find_kind(document)
     if stated_kind is not None and kind is None:
         allowed = "Recommender, Shop or Environments"
-        raise SpecError([Problem(shown(file), "kind", repr(stated_kind), allowed, code="not-allowed")])
+        raise SpecError([Problem(format_path(file), "kind", repr(stated_kind), allowed, code="not-allowed")])
     changes = [] if kind is None else find_changes(document, kind, custom=lambda label: _is_custom(file, label))
-    if twice := [change for change in changes if change.of == "key" and change.new in _map_of(node, change)]:
-        raise SpecError([_conflict(change, node) for change in twice])
-    new = _rewritten(text, changes)
-    after, _ = parse(new, file=file)
-    if after is None or after.plain() != apply(document, changes):
+    if twice := [change for change in changes if change.of == "key" and change.new in _get_map(node, change)]:
+        raise SpecError([_make_conflict(change, node) for change in twice])
+    new = _rewrite_text(text, changes)
+    after, _ = parse_yaml(new, file=file)
+    if after is None or after.plain() != apply_changes(document, changes):
         actual = "a way of writing keys that cannot be rewritten"
-        raise SpecError([_by_hand(change, node, actual) for change in changes])
-    return Migration(file, new, [(_node_of(node, change).line, change) for change in changes])
+        raise SpecError([_make_manual_problem(change, node, actual) for change in changes])
+    return Migration(file, new, [(_get_node(node, change).line, change) for change in changes])
 
 
 def _is_custom(file: Path, label: str, depth: int = 0) -> bool:
     """Whether the model that a file's search is of is a class of the user's own: by the file, or what it lies over."""
-    node, _ = read(file)
+    node, _ = read_document(file)
     document = None if node is None else node.plain()
     if not isinstance(document, dict) or depth > 8:
         return False
@@ -134,11 +134,11 @@ def _is_custom(file: Path, label: str, depth: int = 0) -> bool:
     return any(_is_custom(lower, label, depth + 1) for lower in below if is_file(lower))
 
 
-def _rewritten(text: str, changes: Sequence[SpecChange]) -> str:
-    root = compose(text)
+def _rewrite_text(text: str, changes: Sequence[SpecChange]) -> str:
+    root = compose_nodes(text)
     places = {}
     for change in changes:
-        scalar = None if root is None else _scalar(root, change)
+        scalar = None if root is None else _format_scalar(root, change)
         if scalar is not None:
             # An anchor or a tag may stand before it, quotes around it.
             begin = text.rfind(change.old, scalar.start_mark.index, scalar.end_mark.index)
@@ -149,7 +149,7 @@ def _rewritten(text: str, changes: Sequence[SpecChange]) -> str:
     return text
 
 
-def _scalar(root: yaml.Node, change: SpecChange) -> yaml.ScalarNode | None:
+def _format_scalar(root: yaml.Node, change: SpecChange) -> yaml.ScalarNode | None:
     """The scalar of a key that is renamed, or of a value that changes."""
     node: yaml.Node = root
     for depth, part in enumerate(change.key):
@@ -165,50 +165,52 @@ def _scalar(root: yaml.Node, change: SpecChange) -> yaml.ScalarNode | None:
     return node if isinstance(node, yaml.ScalarNode) else None
 
 
-def _renamed(node: YamlNode, key: Key, changes: dict[Key, SpecChange]) -> YamlNode:
+def _rename_keys(node: YamlNode, key: Key, changes: dict[Key, SpecChange]) -> YamlNode:
     change = changes.get(key)
     if change is not None and change.of == "value":
         return replace(node, value=change.new)
     if isinstance(node.value, list):
-        return replace(node, value=[_renamed(child, (*key, n), changes) for n, child in enumerate(node.value)])
+        return replace(node, value=[_rename_keys(child, (*key, n), changes) for n, child in enumerate(node.value)])
     if not isinstance(node.value, dict):
         return node
     value = {}
     for name, child in node.value.items():
         below = changes.get((*key, name))
-        value[below.new if below is not None and below.of == "key" else name] = _renamed(child, (*key, name), changes)
+        value[below.new if below is not None and below.of == "key" else name] = _rename_keys(
+            child, (*key, name), changes
+        )
     return replace(node, value=value)
 
 
-def _node_of(node: YamlNode, change: SpecChange) -> YamlNode:
+def _get_node(node: YamlNode, change: SpecChange) -> YamlNode:
     return node.at(change.key)
 
 
-def _map_of(node: YamlNode, change: SpecChange) -> dict[str, YamlNode]:
+def _get_map(node: YamlNode, change: SpecChange) -> dict[str, YamlNode]:
     """The map that has the key of a change."""
     value = node.at(change.key[:-1]).value
     return value if isinstance(value, dict) else {}
 
 
-def _problem(change: SpecChange, document: YamlNode) -> Problem:
-    node = _node_of(document, change)
-    hint = "" if node.file is None else f"Run `endcap spec migrate {shown(node.file)}`, which rewrites the file."
-    key = spelled(change.key)
+def _make_problem(change: SpecChange, document: YamlNode) -> Problem:
+    node = _get_node(document, change)
+    hint = "" if node.file is None else f"Run `endcap spec migrate {format_path(node.file)}`, which rewrites the file."
+    key = format_key(change.key)
     if change.key == ("apiVersion",):
         return Problem(node.place, key, repr(change.old), change.new, hint, code="older-version")
     if change.of == "value":
         actual = f"{change.old!r}, a parameter's name in endcap/v1"
         return Problem(node.place, key, actual, repr(change.new), hint, code="renamed-key")
-    actual, allowed = "a key of endcap/v1", f"{spelled(change.new_key)}, its name in endcap/v2"
+    actual, allowed = "a key of endcap/v1", f"{format_key(change.new_key)}, its name in endcap/v2"
     return Problem(node.place, key, actual, allowed, hint, code="renamed-key")
 
 
-def _conflict(change: SpecChange, document: YamlNode) -> Problem:
-    actual = f"the old name of {spelled(change.new_key)}, which is there too"
-    return _by_hand(change, document, actual)
+def _make_conflict(change: SpecChange, document: YamlNode) -> Problem:
+    actual = f"the old name of {format_key(change.new_key)}, which is there too"
+    return _make_manual_problem(change, document, actual)
 
 
-def _by_hand(change: SpecChange, document: YamlNode, actual: str) -> Problem:
-    node = _node_of(document, change)
-    allowed = f"{spelled(change.new_key)} alone: correct it by hand"
-    return Problem(node.place, spelled(change.key), actual, allowed, code="renamed-key")
+def _make_manual_problem(change: SpecChange, document: YamlNode, actual: str) -> Problem:
+    node = _get_node(document, change)
+    allowed = f"{format_key(change.new_key)} alone: correct it by hand"
+    return Problem(node.place, format_key(change.key), actual, allowed, code="renamed-key")

@@ -15,7 +15,7 @@ SHOWN = 3
 _SPEC: TypeAdapter[ModelSpec] = TypeAdapter(ModelSpec)
 
 
-def named(model: ModelSpec | Mapping[str, Any]) -> Json:
+def summarize_model(model: ModelSpec | Mapping[str, Any]) -> Json:
     """`name` and `settings` (those that differ from the defaults) of a spec, or of the document of one."""
     try:
         spec = _SPEC.validate_python(model) if isinstance(model, Mapping) else model
@@ -26,15 +26,18 @@ def named(model: ModelSpec | Mapping[str, Any]) -> Json:
             "settings": {key: value for key, value in model.items() if key != "name"},
         }
     if isinstance(spec, BlendSpec):
-        return {"name": spec.name, "members": {label: named(member) for label, member in spec.members.items()}}
+        return {
+            "name": spec.name,
+            "members": {label: summarize_model(member) for label, member in spec.members.items()},
+        }
     if isinstance(spec, CustomSpec):
         return {"name": spec.path.rpartition(":")[2], "settings": spec.parameters}
     document = spec.model_dump(mode="json", exclude_defaults=True)
     return {"name": spec.name, "settings": {key: value for key, value in document.items() if key != "name"}}
 
 
-def description(model: Mapping[str, Any], most: int | None = SHOWN) -> str:
-    """A model of `named` in words: `gru4rec width=200 loss=bpr`. most: settings that are shown, None: all."""
+def describe_model(model: Mapping[str, Any], most: int | None = SHOWN) -> str:
+    """A model of `summarize_model` in words: `gru4rec width=200 loss=bpr`. most: settings that are shown, None: all."""
     if members := model.get("members"):
         return f"{model['name']} of {', '.join(member['name'] for member in members.values())}"
     settings = [f"{name}={value}" for name, value in model.get("settings", {}).items()]
@@ -42,12 +45,12 @@ def description(model: Mapping[str, Any], most: int | None = SHOWN) -> str:
     return " ".join([model["name"], *settings[:most], *more])
 
 
-def title(label: str, models: Mapping[str, Mapping[str, Any]], *, short: bool = False) -> str:
+def format_title(label: str, models: Mapping[str, Mapping[str, Any]], *, short: bool = False) -> str:
     """How a model is called: its label, and what it is where the label does not say that; short: without settings."""
     model = models.get(label)
     if model is None:
         return label
-    text, version = description(model), model.get("version")
+    text, version = describe_model(model), model.get("version")
     shown = f"{label} {version}" if version else label
     if label in (text, model["name"]):
         return label if short else text

@@ -8,32 +8,32 @@ from typing import Annotated, Any, cast, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
-from endcap.spec.base import UNKNOWN, Mistake, mistakes_in, unbent, under
+from endcap.spec.base import UNKNOWN, Mistake, find_mistakes, prefix_keys, restore_integers
 from endcap.spec.shape import Shape
 
 
-def part_of(shape: Shape, value: Any) -> Any:
+def build_partial(shape: Shape, value: Any) -> Any:
     """A value as its type has it. What is wrong in it is UNKNOWN, and so is what is missing."""
     if shape.members:
         member = shape.member_for(value)
         if member is not None:
-            return part_of(member, value)
-        return UNKNOWN if isinstance(value, dict) else _leaf(shape, value)
+            return build_partial(member, value)
+        return UNKNOWN if isinstance(value, dict) else _validate_leaf(shape, value)
     if shape.model is not None:
-        value = _prepared(shape, value)
-        return _of_model(shape.model, value) if isinstance(value, dict) else _leaf(shape, value)
+        value = _write_out_short_form(shape, value)
+        return _build_model(shape.model, value) if isinstance(value, dict) else _validate_leaf(shape, value)
     of_values = [Shape.of(argument) for argument in get_args(shape.annotation)]
     if get_origin(shape.annotation) is list and isinstance(value, list):
-        return [part_of(of_values[0], element) for element in value]
+        return [build_partial(of_values[0], element) for element in value]
     if get_origin(shape.annotation) is dict and isinstance(value, dict):
-        return {key: part_of(of_values[1], element) for key, element in value.items()}
-    return _leaf(shape, value)
+        return {key: build_partial(of_values[1], element) for key, element in value.items()}
+    return _validate_leaf(shape, value)
 
 
-def mistakes_within(value: Any) -> Iterator[Mistake]:
+def find_nested_mistakes(value: Any) -> Iterator[Mistake]:
     """What checks find in a spec and in all specs within it."""
     if isinstance(value, BaseModel):
-        yield from mistakes_in(value)
+        yield from find_mistakes(value)
         fields = type(value).model_fields
         parts: Any = {fields[name].alias or name: part for name, part in vars(value).items()}.items()
     elif isinstance(value, list | dict):
@@ -41,10 +41,10 @@ def mistakes_within(value: Any) -> Iterator[Mistake]:
     else:
         return
     for key, part in parts:
-        yield from under((key,), mistakes_within(part))
+        yield from prefix_keys((key,), find_nested_mistakes(part))
 
 
-def _of_model(model: type[BaseModel], value: dict[str, Any]) -> Any:
+def _build_model(model: type[BaseModel], value: dict[str, Any]) -> Any:
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -57,19 +57,19 @@ def _of_model(model: type[BaseModel], value: dict[str, Any]) -> Any:
     for name, field in model.model_fields.items():
         key = field.alias or name
         if key in value:
-            content = unbent(value[key])
+            content = restore_integers(value[key])
             # A shape does not say whether null is allowed; where it is not, the key is among the wrong ones.
-            right = None if content is None else part_of(Shape.of_field(field), content)
+            right = None if content is None else build_partial(Shape.of_field(field), content)
             vars(part)[name] = UNKNOWN if key in wrong else right
         elif field.is_required():
             vars(part)[name] = UNKNOWN
         else:
             default = field.get_default(call_default_factory=True)
-            vars(part)[name] = part_of(Shape.of_field(field), default) if field.validate_default else default
+            vars(part)[name] = build_partial(Shape.of_field(field), default) if field.validate_default else default
     return part
 
 
-def _prepared(shape: Shape, value: Any) -> Any:
+def _write_out_short_form(shape: Shape, value: Any) -> Any:
     """What a model is made of: a short form written out."""
     try:
         for mark in shape.metadata:
@@ -79,15 +79,15 @@ def _prepared(shape: Shape, value: Any) -> Any:
     return value
 
 
-def _leaf(shape: Shape, value: Any) -> Any:
+def _validate_leaf(shape: Shape, value: Any) -> Any:
     try:
-        return _adapter(shape).validate_python(value)
+        return _make_adapter(shape).validate_python(value)
     except ValidationError:
         return UNKNOWN
 
 
 @functools.lru_cache(maxsize=1000)
-def _adapter(shape: Shape) -> TypeAdapter[Any]:
+def _make_adapter(shape: Shape) -> TypeAdapter[Any]:
     annotation: Any = Annotated[shape.annotation, *shape.metadata] if shape.metadata else shape.annotation
     strict = ConfigDict(strict=True, allow_inf_nan=False)
     return TypeAdapter(annotation, config=strict if shape.model is None else None)  # a model has its own

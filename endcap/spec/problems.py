@@ -13,10 +13,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from endcap.errors import Problem, ProblemCode
-from endcap.spec.base import Allowed, Mistake, suggest, under
-from endcap.spec.partial import mistakes_within, part_of
+from endcap.spec.base import Allowed, Mistake, prefix_keys, suggest
+from endcap.spec.partial import build_partial, find_nested_mistakes
 from endcap.spec.shape import Shape
-from endcap.spec.yaml_tree import Key, YamlNode, listed, spelled
+from endcap.spec.yaml_tree import Key, YamlNode, format_key, join_words
 
 EXTENDS = "extends"
 KEY = "[key]"
@@ -26,27 +26,27 @@ Finding = tuple[Key, Problem]
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def examined(document: YamlNode, model: type[_Model]) -> tuple[_Model, list[Finding]]:
+def validate_document(document: YamlNode, model: type[_Model]) -> tuple[_Model, list[Finding]]:
     """A document as its model, and what is wrong with it. Where something is, that is UNKNOWN in the model."""
     plain = document.plain()
     try:
         return model.model_validate(plain), []
     except ValidationError as error:
-        part: _Model = part_of(Shape(model), plain)
-        return part, _findings(error, part, document, model)
+        part: _Model = build_partial(Shape(model), plain)
+        return part, _collect_findings(error, part, document, model)
 
 
-def problems_of(document: YamlNode, model: type[BaseModel]) -> list[Problem]:
+def list_problems(document: YamlNode, model: type[BaseModel]) -> list[Problem]:
     """Every problem of a document, in the order of its lines."""
-    return in_order(document, examined(document, model)[1])
+    return sort_by_line(document, validate_document(document, model)[1])
 
 
-def in_order(document: YamlNode, findings: Iterable[Finding]) -> list[Problem]:
+def sort_by_line(document: YamlNode, findings: Iterable[Finding]) -> list[Problem]:
     """Problems in the order of the lines that they are about."""
-    return [problem for _, problem in sorted(findings, key=lambda finding: _position(document.at(finding[0])))]
+    return [problem for _, problem in sorted(findings, key=lambda finding: _get_position(document.at(finding[0])))]
 
 
-def _findings(error: ValidationError, part: Any, document: YamlNode, model: type[BaseModel]) -> list[Finding]:
+def _collect_findings(error: ValidationError, part: Any, document: YamlNode, model: type[BaseModel]) -> list[Finding]:
     """Several complaints about one value become one; what checks over several keys find stands each by itself."""
     complaints: dict[Key, Problem] = {}
     of_checks: dict[Finding, None] = {}
@@ -56,23 +56,27 @@ def _findings(error: ValidationError, part: Any, document: YamlNode, model: type
         member = None if shape is None or shape.discriminator else shape.member_for(document.at(key).plain())
         if member is not None and member.model is not None:
             # A union's members complain in turn: what counts is the member that is meant.
-            complaints |= dict(below(finding, key) for finding in examined(document.at(key), member.model)[1])
+            complaints |= dict(
+                move_below(finding, key) for finding in validate_document(document.at(key), member.model)[1]
+            )
         elif detail["type"] == "mistakes":
-            of_checks |= dict.fromkeys(mistaken(mistake, document) for mistake in under(key, detail["ctx"]["mistakes"]))
+            of_checks |= dict.fromkeys(
+                convert_mistake(mistake, document) for mistake in prefix_keys(key, detail["ctx"]["mistakes"])
+            )
         else:
-            at, problem = _problem(detail, key, parent, shape, document)
+            at, problem = _make_problem(detail, key, parent, shape, document)
             complaints.setdefault(at, problem)
-    of_checks |= dict.fromkeys(mistaken(mistake, document) for mistake in mistakes_within(part))
+    of_checks |= dict.fromkeys(convert_mistake(mistake, document) for mistake in find_nested_mistakes(part))
     return [*complaints.items(), *(finding for finding in of_checks if finding not in complaints.items())]
 
 
-def below(finding: Finding, key: Key) -> Finding:
+def move_below(finding: Finding, key: Key) -> Finding:
     """What was found in a part of a document, by its key from the whole."""
     at, problem = finding
-    return (*key, *at), replace(problem, key=spelled((*key, *at)))
+    return (*key, *at), replace(problem, key=format_key((*key, *at)))
 
 
-def _position(node: YamlNode) -> tuple[str, int]:
+def _get_position(node: YamlNode) -> tuple[str, int]:
     return str(node.file), node.line
 
 
@@ -106,48 +110,48 @@ def _follow(loc: tuple[str | int, ...], shape: Shape) -> tuple[Key, Shape, Shape
     return key, parent, shape
 
 
-def _problem(detail: ErrorDetails, key: Key, parent: Shape, shape: Shape | None, document: YamlNode) -> Finding:
+def _make_problem(detail: ErrorDetails, key: Key, parent: Shape, shape: Shape | None, document: YamlNode) -> Finding:
     kind, place = detail["type"], document.at(key).place
     if shape is None:
         assert parent.model is not None
         layered = "apiVersion" in parent.keys and getattr(parent.model, "layered", False)
         known = [*parent.keys, *([EXTENDS] if layered else [])]
         hint = suggest(key[-1], known)
-        allowed = listed(known) or "no key"
-        return key, Problem(place, spelled(key), "an unknown key", allowed, hint, code="unknown-key")
+        allowed = join_words(known) or "no key"
+        return key, Problem(place, format_key(key), "an unknown key", allowed, hint, code="unknown-key")
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         assert shape.discriminator is not None
         key = (*key, shape.discriminator)
         tags = [member.tag(shape.discriminator) for member in shape.members]
         node = document.at(key)
         tag = detail.get("ctx", {}).get("tag")
-        absent = kind == "union_tag_not_found" and _absent(document, key)
-        actual, hint = "nothing" if absent else show(node.plain()), suggest(tag, tags)
+        absent = kind == "union_tag_not_found" and _is_absent(document, key)
+        actual, hint = "nothing" if absent else quote_value(node.plain()), suggest(tag, tags)
         code: ProblemCode = "missing" if absent else "not-allowed"
-        return key, Problem(node.place, spelled(key), actual, listed(tags), hint, code=code)
+        return key, Problem(node.place, format_key(key), actual, join_words(tags), hint, code=code)
     if kind == "missing":
         hint = "This key is required."
-        return key, Problem(place, spelled(key), "nothing", describe(shape), hint, code="missing")
+        return key, Problem(place, format_key(key), "nothing", describe_shape(shape), hint, code="missing")
     value = key[-1] if detail["loc"][-1] == KEY else document.at(key).plain()
-    allowed = detail["msg"] if kind == "value_error" and shape.model is not None else describe(shape)
+    allowed = detail["msg"] if kind == "value_error" and shape.model is not None else describe_shape(shape)
     wrong: ProblemCode = "wrong-type" if kind.endswith("_type") else "not-allowed"
-    return key, Problem(place, spelled(key), show(value), allowed, _hint(value, shape), code=wrong)
+    return key, Problem(place, format_key(key), quote_value(value), allowed, _make_hint(value, shape), code=wrong)
 
 
-def mistaken(mistake: Mistake, document: YamlNode) -> Finding:
+def convert_mistake(mistake: Mistake, document: YamlNode) -> Finding:
     """What a check found, as a problem of the document."""
     at = document.written(mistake.at)
     place = document.at(at).place
-    return at, Problem(place, spelled(at), mistake.actual, mistake.allowed, mistake.hint, code=mistake.code)
+    return at, Problem(place, format_key(at), mistake.actual, mistake.allowed, mistake.hint, code=mistake.code)
 
 
-def _absent(document: YamlNode, key: Key) -> bool:
+def _is_absent(document: YamlNode, key: Key) -> bool:
     parent = document.at(key[:-1])
     return not isinstance(parent.value, dict) or key[-1] not in parent.value
 
 
-def _hint(value: Any, shape: Shape) -> str:
-    words = [word for member in [shape, *shape.members] for word in _literals(member)]
+def _make_hint(value: Any, shape: Shape) -> str:
+    words = [word for member in [shape, *shape.members] for word in _list_literals(member)]
     if isinstance(value, str) and words:
         return suggest(value, words)
     if isinstance(value, bool | int | float) and shape.annotation is str:
@@ -157,38 +161,39 @@ def _hint(value: Any, shape: Shape) -> str:
     return ""
 
 
-def _literals(shape: Shape) -> list[str]:
+def _list_literals(shape: Shape) -> list[str]:
     return [str(value) for value in get_args(shape.annotation)] if get_origin(shape.annotation) is Literal else []
 
 
-def describe(shape: Shape) -> str:
+def describe_shape(shape: Shape) -> str:
     """What a value may be, in words."""
     for annotation in shape.metadata:
         if isinstance(annotation, Allowed):
             return annotation.words
-    if literals := _literals(shape):
-        return listed(literals)
+    if literals := _list_literals(shape):
+        return join_words(literals)
     if shape.members:
-        return _members(shape)
+        return _describe_members(shape)
     if shape.model is not None:
-        return f"a map with the keys {listed(list(shape.keys))}"
+        return f"a map with the keys {join_words(list(shape.keys))}"
     if get_origin(shape.annotation) is list:
         least = next((limit.min_length for limit in shape.metadata if isinstance(limit, annotated_types.MinLen)), 0)
-        return f"a list{' of at least one' if least else ''}, each {describe(Shape.of(get_args(shape.annotation)[0]))}"
+        element = describe_shape(Shape.of(get_args(shape.annotation)[0]))
+        return f"a list{' of at least one' if least else ''}, each {element}"
     if get_origin(shape.annotation) is dict:
-        return f"a map, each value {describe(Shape.of(get_args(shape.annotation)[1]))}"
+        return f"a map, each value {describe_shape(Shape.of(get_args(shape.annotation)[1]))}"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", timedelta: "a duration"}
-    return words.get(shape.annotation, "a value") + _limits(shape)
+    return words.get(shape.annotation, "a value") + _describe_limits(shape)
 
 
-def _members(shape: Shape) -> str:
+def _describe_members(shape: Shape) -> str:
     if shape.discriminator is not None:
         tags = [member.tag(shape.discriminator) for member in shape.members]
-        return f"a map whose key {shape.discriminator!r} is one of {listed(tags)}"
-    return " or ".join(describe(member) for member in shape.members)
+        return f"a map whose key {shape.discriminator!r} is one of {join_words(tags)}"
+    return " or ".join(describe_shape(member) for member in shape.members)
 
 
-def _limits(shape: Shape) -> str:
+def _describe_limits(shape: Shape) -> str:
     words = []
     for annotation in shape.metadata:
         match annotation:
@@ -207,7 +212,7 @@ def _limits(shape: Shape) -> str:
     return f", {' and '.join(words)}" if words else ""
 
 
-def show(value: Any) -> str:
+def quote_value(value: Any) -> str:
     """A value as it might be written in YAML, cut where it is long."""
     text = json.dumps(value, ensure_ascii=False, default=str) if not isinstance(value, str) else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -15,10 +15,10 @@ from endcap.spec.base import (
     Share,
     Strict,
     check,
-    known,
-    repeated,
-    under,
-    unhindered,
+    collect_mistakes,
+    find_repeats,
+    prefix_keys,
+    select_known,
 )
 from endcap.spec.batch import BatchSpec
 from endcap.spec.gate import Condition, Gate, GateOrList
@@ -27,9 +27,9 @@ from endcap.spec.kubernetes import Pipeline
 from endcap.spec.model import ClassPath, CustomSpec, ModelSpec, PopularitySpec, RecentPopularitySpec
 from endcap.spec.preprocessing import PreprocessorSpec
 from endcap.spec.search import SearchSpec
-from endcap.spec.side_features import singled
-from endcap.spec.training import TrainingSpec, training_mistakes
-from endcap.spec.tunable import mistakes_of
+from endcap.spec.side_features import expand_blends
+from endcap.spec.training import TrainingSpec, check_training
+from endcap.spec.tunable import check_search
 from endcap.spec.yaml_tree import Key
 from endcap.spec_renames import ApiVersion
 
@@ -197,21 +197,21 @@ class Recommender(Strict):
     @check
     def _classes_are_listed(self) -> Iterator[Mistake]:
         steps = {key: step.path for key, step in self.preprocessors.items()}
-        return unlisted({**steps, **own_paths(self.models)}, self.classes)
+        return check_listed({**steps, **list_class_paths(self.models)}, self.classes)
 
     @check
     def _search_is_of_the_model(self) -> Iterator[Mistake]:
         if self.search is not None:
-            yield from under(("search",), mistakes_of(self.search, self.model))
+            yield from prefix_keys(("search",), check_search(self.search, self.model))
 
     @check
     def _workers_can_share_the_model(self) -> Iterator[Mistake]:
-        return under(("training",), training_mistakes(self.training, self.model, self.search))
+        return prefix_keys(("training",), check_training(self.training, self.model, self.search))
 
     @check
     def _baselines_differ(self) -> Iterator[Mistake]:
         names = [baseline.name for baseline in self.baselines]
-        for number in repeated(names):
+        for number in find_repeats(names):
             yield Mistake(
                 ("baselines", number, "name"), f"{names[number]!r} again", "each model once", code="duplicate"
             )
@@ -225,16 +225,20 @@ class Recommender(Strict):
 
     @check
     def _gate_names_known_models(self) -> Iterator[Mistake]:
-        return unhindered(self._against(number, condition) for number, condition in known(self.gate.conditions).items())
+        return collect_mistakes(
+            self._against(number, condition) for number, condition in select_known(self.gate.conditions).items()
+        )
 
     @check
     def _gate_names_known_cutoffs(self) -> Iterator[Mistake]:
-        return unhindered(self._cutoff(number, condition) for number, condition in known(self.gate.conditions).items())
+        return collect_mistakes(
+            self._cutoff(number, condition) for number, condition in select_known(self.gate.conditions).items()
+        )
 
     def _against(self, number: int, condition: Condition) -> Iterator[Mistake]:
         if condition.against is None:
             return
-        names = ["champion", "best-baseline", *(baseline.name for baseline in compared(self.baselines))]
+        names = ["champion", "best-baseline", *(baseline.name for baseline in list_compared(self.baselines))]
         if condition.against not in names:
             against, allowed = repr(condition.against), ", ".join(names)
             yield Mistake(("gate", "conditions", number, "against"), against, allowed, code="unknown-name")
@@ -252,12 +256,12 @@ class Recommender(Strict):
     @property
     def models(self) -> dict[Key, ModelSpec]:
         """The specs of the model and of the baselines, by their keys."""
-        return models_of(self.model, self.baselines)
+        return list_models(self.model, self.baselines)
 
     @property
     def preprocessors(self) -> dict[Key, PreprocessorSpec]:
         """The specs of the preprocessors, by their keys."""
-        return {("preprocessing", number): step for number, step in known(self.preprocessing).items()}
+        return {("preprocessing", number): step for number, step in select_known(self.preprocessing).items()}
 
     @property
     def protocol(self) -> Protocol:
@@ -279,31 +283,33 @@ class Recommender(Strict):
     @property
     def compared(self) -> list[ModelSpec]:
         """The baselines, or popularity where the list is empty: no figure is shown without something beside it."""
-        return compared(self.baselines)
+        return list_compared(self.baselines)
 
 
-def models_of(model: ModelSpec, baselines: list[ModelSpec]) -> dict[Key, ModelSpec]:
+def list_models(model: ModelSpec, baselines: list[ModelSpec]) -> dict[Key, ModelSpec]:
     """The specs of a model and of baselines, by their keys."""
     models: dict[Key, ModelSpec] = {("model",): model}
-    return known(models | {("baselines", number): baseline for number, baseline in known(baselines).items()})
+    return select_known(
+        models | {("baselines", number): baseline for number, baseline in select_known(baselines).items()}
+    )
 
 
-def compared(baselines: list[ModelSpec]) -> list[ModelSpec]:
+def list_compared(baselines: list[ModelSpec]) -> list[ModelSpec]:
     """Baselines, or popularity where there are none."""
     return baselines if baselines is UNKNOWN else baselines or [PopularitySpec()]
 
 
-def own_paths(models: Mapping[Key, ModelSpec]) -> dict[Key, str]:
+def list_class_paths(models: Mapping[Key, ModelSpec]) -> dict[Key, str]:
     """The import paths of the custom models among these, by the models' keys."""
-    return {key: model.path for key, model in singled(models).items() if isinstance(model, CustomSpec)}
+    return {key: model.path for key, model in expand_blends(models).items() if isinstance(model, CustomSpec)}
 
 
-def unlisted(paths: Mapping[Key, str], classes: list[str]) -> Iterator[Mistake]:
+def check_listed(paths: Mapping[Key, str], classes: list[str]) -> Iterator[Mistake]:
     """What is imported is what the recommender's own list names, and nothing that a model's name slips in."""
-    return unhindered(_unlisted(key, path, classes) for key, path in known(paths).items())
+    return collect_mistakes(_check_path(key, path, classes) for key, path in select_known(paths).items())
 
 
-def _unlisted(key: Key, path: str, classes: list[str]) -> Iterator[Mistake]:
+def _check_path(key: Key, path: str, classes: list[str]) -> Iterator[Mistake]:
     if path not in classes:
         allowed = ", ".join(classes) or "none: the list `classes` is empty"
         hint = f"If you trust it, add it to the recommender: classes: [{', '.join([*classes, path])}]"

@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import Field
 
 from endcap.errors import ProblemCode
-from endcap.spec.base import Duration, Mistake, Name, Strict, check, known, repeated
+from endcap.spec.base import Duration, Mistake, Name, Strict, check, find_repeats, select_known
 from endcap.spec.source import SourceSpec
 
 BLACKLIST, STOCK, OWNED = "blacklist", "stock", "owned"
@@ -28,7 +28,7 @@ class Blacklist(Strict):
 
     @check
     def _lie_in_files(self) -> Iterator[Mistake]:
-        for number, source in known(self.sources).items():
+        for number, source in select_known(self.sources).items():
             if source.simulated is not None:
                 actual, allowed = "a simulated shop", "files, named by path"
                 yield Mistake(("sources", number, "simulated"), actual, allowed, code="not-allowed")
@@ -82,7 +82,7 @@ class Rules(Strict):
     def _names_differ(self) -> Iterator[Mistake]:
         taken = [BLACKLIST, STOCK, OWNED]
         names = [*taken, *(rule.name for rule in self.attributes)]
-        for number in repeated(names):
+        for number in find_repeats(names):
             key, allowed = (
                 ("attributes", number - len(taken), "name"),
                 f"each name once, and none of {', '.join(taken)}",

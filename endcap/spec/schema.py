@@ -22,21 +22,21 @@ _EXTENDS = {
 }
 
 
-def schemas() -> dict[str, str]:
+def build_schemas() -> dict[str, str]:
     """Text of each schema by its file name."""
     files = {}
     for kind in (Shop, Recommender):
         name = kind.__name__.lower()
         overlay = f"{name}.overlay.schema.json"
-        files[f"{name}.schema.json"] = _text(_whole(kind, overlay))
-        files[overlay] = _text(_part(kind))
-    environments = {"$schema": _DRAFT, "title": "Endcap environments", **_plain(Environments)}
-    files["environments.schema.json"] = _text(environments)
+        files[f"{name}.schema.json"] = _format_schema(_build_schema(kind, overlay))
+        files[overlay] = _format_schema(_build_overlay_schema(kind))
+    environments = {"$schema": _DRAFT, "title": "Endcap environments", **_build_plain_schema(Environments)}
+    files["environments.schema.json"] = _format_schema(environments)
     return files
 
 
-def _whole(kind: type[Strict], overlay: str) -> dict[str, Any]:
-    schema = _plain(kind)
+def _build_schema(kind: type[Strict], overlay: str) -> dict[str, Any]:
+    schema = _build_plain_schema(kind)
     definitions = schema.pop("$defs", {})
     return {
         "$schema": _DRAFT,
@@ -48,31 +48,31 @@ def _whole(kind: type[Strict], overlay: str) -> dict[str, Any]:
     }
 
 
-def _part(kind: type[Strict]) -> dict[str, Any]:
-    schema: dict[str, Any] = _optional(_plain(kind))
+def _build_overlay_schema(kind: type[Strict]) -> dict[str, Any]:
+    schema: dict[str, Any] = _make_optional(_build_plain_schema(kind))
     schema["properties"]["extends"] = _EXTENDS
     return {"$schema": _DRAFT, "title": f"Endcap {kind.__name__.lower()}, a part of one", **schema}
 
 
-def _plain(kind: type[Strict]) -> dict[str, Any]:
-    schema: dict[str, Any] = _without_titles(kind.model_json_schema())
+def _build_plain_schema(kind: type[Strict]) -> dict[str, Any]:
+    schema: dict[str, Any] = _drop_titles(kind.model_json_schema())
     return schema
 
 
-def _without_titles(schema: Any) -> Any:
+def _drop_titles(schema: Any) -> Any:
     """Pydantic gives every field a title that only repeats its name."""
     if isinstance(schema, list):
-        return [_without_titles(part) for part in schema]
+        return [_drop_titles(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
     kept = {key: value for key, value in schema.items() if not (key == "title" and isinstance(value, str))}
-    return {key: value if key == "default" else _without_titles(value) for key, value in kept.items()}
+    return {key: value if key == "default" else _drop_titles(value) for key, value in kept.items()}
 
 
-def _optional(schema: Any) -> Any:
+def _make_optional(schema: Any) -> Any:
     """The same with nothing required, null allowed for every key, and unions without their telling key."""
     if isinstance(schema, list):
-        return [_optional(part) for part in schema]
+        return [_make_optional(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
     loose: dict[str, Any] = {}
@@ -80,11 +80,11 @@ def _optional(schema: Any) -> Any:
         if key in ("required", "discriminator", "default"):
             continue
         if key == "properties":
-            loose[key] = {name: {"anyOf": [_optional(part), {"type": "null"}]} for name, part in value.items()}
+            loose[key] = {name: {"anyOf": [_make_optional(part), {"type": "null"}]} for name, part in value.items()}
         else:
-            loose["anyOf" if key == "oneOf" else key] = _optional(value)
+            loose["anyOf" if key == "oneOf" else key] = _make_optional(value)
     return loose
 
 
-def _text(schema: dict[str, Any]) -> str:
+def _format_schema(schema: dict[str, Any]) -> str:
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from endcap.spec.base import Duration, Mistake, Name, Share, Strict, check, known
+from endcap.spec.base import Duration, Mistake, Name, Share, Strict, check, select_known
 from endcap.spec.kubernetes import Pod
 from endcap.spec.space import Domain
 
@@ -69,17 +69,17 @@ class SearchSpec(Strict):
 
     @check
     def _not_both(self) -> Iterator[Mistake]:
-        for number, name in known(self.fixed).items():
+        for number, name in select_known(self.fixed).items():
             if name in self.space:
                 actual = f"{name!r}, which has a domain in space"
                 yield Mistake(("fixed", number), actual, "one of the two", code="conflict")
 
     @check
     def _one_place(self) -> Iterator[Mistake]:
-        return two_places(self.cluster, self.address)
+        return check_one_place(self.cluster, self.address)
 
 
-def two_places(cluster: RayCluster | None, address: str | None) -> Iterator[Mistake]:
+def check_one_place(cluster: RayCluster | None, address: str | None) -> Iterator[Mistake]:
     """What is wrong where Ray is to run in a cluster of its own and at an address."""
     if cluster is not None and address:
         yield Mistake(("cluster",), "a cluster of its own and an address", "one of the two", code="conflict")

@@ -26,10 +26,10 @@ from endcap.spec.recommender import (
     Order,
     Protocol,
     TimeSplit,
-    compared,
-    models_of,
-    own_paths,
-    unlisted,
+    check_listed,
+    list_class_paths,
+    list_compared,
+    list_models,
 )
 from endcap.spec.search import SearchSpec
 from endcap.spec.shop import Features, Filters, SessionsSpec
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Of:
+class SpecPlace:
     """Annotation: where the value is in a spec, if not under the field's own name."""
 
     place: str
@@ -56,22 +56,22 @@ class StepSettings(Strict):
     @classmethod
     def of(cls, spec: Recommender | Shop | StepSettings) -> Self:
         """The settings of this step out of a spec, or out of those of another step that has them all."""
-        return cls.model_validate({name: _value(spec, name, cls) for name in cls.model_fields})
+        return cls.model_validate({name: _find_value(spec, name, cls) for name in cls.model_fields})
 
     @classmethod
     def carried(cls) -> frozenset[str]:
         """Names of the fields that are in no key."""
-        return frozenset(name for name in cls.model_fields if _mark(cls, name, Carried))
+        return frozenset(name for name in cls.model_fields if _find_mark(cls, name, Carried))
 
     @classmethod
     def places(cls) -> list[str]:
         """Where a spec has what an output depends on: `training.workers`."""
         fields = [name for name in cls.model_fields if name not in cls.carried()]
-        return [place.place if (place := _mark(cls, name, Of)) else name for name in fields]
+        return [place.place if (place := _find_mark(cls, name, SpecPlace)) else name for name in fields]
 
     def key(self) -> dict[str, Any]:
         """What an output depends on, as JSON values."""
-        return self.model_dump(mode="json", exclude=_carried(self))
+        return self.model_dump(mode="json", exclude=_find_carried(self))
 
 
 class FeatureSettings(StepSettings):
@@ -81,8 +81,8 @@ class FeatureSettings(StepSettings):
     filters: Filters
     window: Duration | None
     features: Features
-    owned: Annotated[list[str] | None, Of("rules.owned.types")]
-    types: Annotated[list[str] | None, Of("events.types")]
+    owned: Annotated[list[str] | None, SpecPlace("rules.owned.types")]
+    types: Annotated[list[str] | None, SpecPlace("events.types")]
     kept_types: list[str] | None
 
 
@@ -94,7 +94,7 @@ class ViewSettings(StepSettings):
     seed: int
     split: Annotated[TimeSplit | GivenSplit | LeaveOneOutSplit, Field(discriminator="by")]
     protocol: Protocol
-    order: Annotated[Order, Of("evaluation.order")]
+    order: Annotated[Order, SpecPlace("evaluation.order")]
     basket: Basket | None
     preprocessing: list[PreprocessorSpec]
     model: ModelSpec
@@ -104,21 +104,21 @@ class ViewSettings(StepSettings):
     @check
     def _classes_are_listed(self) -> Iterator[Mistake]:
         steps: dict[Key, str] = {("preprocessing", number): step.path for number, step in enumerate(self.preprocessing)}
-        return unlisted({**steps, **own_paths({("model",): self.model})}, self.classes)
+        return check_listed({**steps, **list_class_paths({("model",): self.model})}, self.classes)
 
     @property
     def models(self) -> dict[Key, ModelSpec]:
         """The specs of the model and of the baselines, by their keys."""
-        return models_of(self.model, self.baselines)
+        return list_models(self.model, self.baselines)
 
 
 class FitSettings(ViewSettings):
     """What a fit depends on, in the step itself or over workers."""
 
     refit: bool
-    workers: Annotated[int, Of("training.workers")]
+    workers: Annotated[int, SpecPlace("training.workers")]
     training: Annotated[TrainingSpec, Carried("where workers run, beside how many they are")]
-    secret: Annotated[str, Of("pipeline.secret"), Carried("credentials of a Ray cluster's pods")]
+    secret: Annotated[str, SpecPlace("pipeline.secret"), Carried("credentials of a Ray cluster's pods")]
 
 
 class TrainSettings(FitSettings):
@@ -141,19 +141,19 @@ class JudgeSettings(ViewSettings):
     @property
     def compared(self) -> list[ModelSpec]:
         """See `Recommender.compared`."""
-        return compared(self.baselines)
+        return list_compared(self.baselines)
 
 
 class ListSettings(StepSettings):
     """Of the recommend step."""
 
-    k: Annotated[int, Of("batch.k")]
-    partition: Annotated[int, Of("batch.partition_size")]
+    k: Annotated[int, SpecPlace("batch.k")]
+    partition: Annotated[int, SpecPlace("batch.partition_size")]
     batch: Annotated[BatchSpec, Carried("who shares the work; the customers whom it chooses are in the key")]
 
 
-def _value(source: Recommender | Shop | StepSettings, name: str, cls: type[StepSettings]) -> Any:
-    place = _mark(cls, name, Of)
+def _find_value(source: Recommender | Shop | StepSettings, name: str, cls: type[StepSettings]) -> Any:
+    place = _find_mark(cls, name, SpecPlace)
     if place is None or isinstance(source, StepSettings):
         return getattr(source, name)
     value: Any = source
@@ -162,16 +162,16 @@ def _value(source: Recommender | Shop | StepSettings, name: str, cls: type[StepS
     return value
 
 
-def _carried(values: BaseModel) -> dict[str, Any]:
+def _find_carried(values: BaseModel) -> dict[str, Any]:
     """Names of the fields that are in no key, those of sections among them, as pydantic leaves them out."""
     names: dict[str, Any] = {}
     for name in type(values).model_fields:
-        if _mark(type(values), name, Carried):
+        if _find_mark(type(values), name, Carried):
             names[name] = True
-        elif isinstance(section := getattr(values, name), BaseModel) and (below := _carried(section)):
+        elif isinstance(section := getattr(values, name), BaseModel) and (below := _find_carried(section)):
             names[name] = below
     return names
 
 
-def _mark(cls: type[BaseModel], name: str, kind: type[Any]) -> Any:
+def _find_mark(cls: type[BaseModel], name: str, kind: type[Any]) -> Any:
     return next((mark for mark in cls.model_fields[name].metadata if isinstance(mark, kind)), None)

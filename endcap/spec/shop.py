@@ -16,17 +16,17 @@ from endcap.spec.base import (
     Share,
     Strict,
     check,
+    collect_mistakes,
+    find_repeats,
     is_whole,
-    known,
-    mistakes,
-    repeated,
+    make_mistakes_error,
+    select_known,
     suggest,
-    unhindered,
 )
 from endcap.spec.condition import Conditions
 from endcap.spec.rules import Rules
 from endcap.spec.source import SourceSpec
-from endcap.spec.time_format import ALLOWED, wrong_formats
+from endcap.spec.time_format import ALLOWED, find_wrong_formats
 from endcap.spec_renames import ApiVersion
 
 Layout = Literal[
@@ -122,9 +122,9 @@ class TimeRule(Strict):
         if formats is None:
             return formats
         texts = [formats] if isinstance(formats, str) else formats
-        if wrong := wrong_formats(texts):
+        if wrong := find_wrong_formats(texts):
             places: list[tuple[int, ...]] = [() if isinstance(formats, str) else (place,) for place, _ in wrong]
-            raise mistakes(
+            raise make_mistakes_error(
                 [
                     Mistake(at, f"{texts[place]!r}: {why}", ALLOWED, code="not-allowed")
                     for at, (place, why) in zip(places, wrong, strict=True)
@@ -148,7 +148,7 @@ class TimeRule(Strict):
                 "a zone of the IANA data base, such as UTC or Europe/Zurich",
                 suggest(zone, available_timezones()),
             )
-            raise mistakes([Mistake((), repr(zone), allowed, hint, code="unknown-name")]) from None
+            raise make_mistakes_error([Mistake((), repr(zone), allowed, hint, code="unknown-name")]) from None
         return zone
 
 
@@ -176,7 +176,7 @@ class Events(Strict):
     def _types_are_said(self) -> Iterator[Mistake]:
         if self.types is None or self.columns.type is not None:
             return
-        if any(source.layout == "columns" and source.type is None for source in known(self.sources).values()):
+        if any(source.layout == "columns" and source.type is None for source in select_known(self.sources).values()):
             allowed = "such a list where all events have types: name events.columns.type, or a type of each source"
             yield Mistake(("types",), str(self.types), allowed, code="conflict")
 
@@ -219,7 +219,7 @@ class Items(Strict):
     @check
     def _one_layout(self) -> Iterator[Mistake]:
         first, *rest = (source.layout for source in self.sources)
-        for number, layout in known(rest).items():
+        for number, layout in select_known(rest).items():
             if layout != first:
                 allowed = f"{first}, as of the first source: an item table has one layout"
                 yield Mistake(("sources", number + 1, "layout"), layout, allowed, code="conflict")
@@ -295,7 +295,7 @@ class EventFeature(Strict):
 
     @check
     def _types_differ(self) -> Iterator[Mistake]:
-        if self.types is not None and (not self.types or repeated(self.types)):
+        if self.types is not None and (not self.types or find_repeats(self.types)):
             yield Mistake(("types",), str(self.types), "one type or more, each once", code="not-allowed")
 
     @check
@@ -312,12 +312,12 @@ class Features(Strict):
     @check
     def _names_differ(self) -> Iterator[Mistake]:
         names = [feature.name for feature in self.events]
-        for number in repeated(names):
+        for number in find_repeats(names):
             yield Mistake(("events", number, "name"), f"{names[number]!r} again", "each name once", code="duplicate")
 
     @check
     def _one_tells_types_apart(self) -> Iterator[Mistake]:
-        kinds = known([feature.kind for feature in self.events])
+        kinds = select_known([feature.kind for feature in self.events])
         for number in [number for number, kind in kinds.items() if kind == "type"][1:]:
             allowed = "one feature of the kind 'type': it tells all types apart"
             yield Mistake(("events", number, "kind"), "'type' again", allowed, code="duplicate")
@@ -364,8 +364,8 @@ class Shop(Strict):
     def _types_are_named(self) -> Iterator[Mistake]:
         if self.events.types is not None:
             return
-        for number, feature in known(self.features.events).items():
-            if feature.types is None and known([feature.kind]) and feature.kind == "type":
+        for number, feature in select_known(self.features.events).items():
+            if feature.types is None and select_known([feature.kind]) and feature.kind == "type":
                 allowed = "a list of event types, here or in events.types"
                 yield Mistake(("features", "events", number, "types"), "nothing", allowed, code="missing")
 
@@ -374,10 +374,10 @@ class Shop(Strict):
         by = self.sessions.by
         column, other = ("session", "gap") if by == "given" else ("customer", "given")
         layouts = [source.layout for source in self.events.sources]
-        if lacking := [layout for layout in known(layouts).values() if layout in WITHOUT[column]]:
+        if lacking := [layout for layout in select_known(layouts).values() if layout in WITHOUT[column]]:
             actual = f"{by!r}, and the layout {lacking[0]} has no {column}s"
             yield Mistake(("sessions", "by"), actual, repr(other), code="conflict")
-        elif "columns" in known(layouts).values() and not getattr(self.events.columns, column):
+        elif "columns" in select_known(layouts).values() and not getattr(self.events.columns, column):
             actual = f"{by!r}, and no events.columns.{column}"
             allowed = f"{by!r} with events.columns.{column} named, or {other!r}"
             yield Mistake(("sessions", "by"), actual, allowed, code="conflict")
@@ -385,9 +385,9 @@ class Shop(Strict):
     @check
     def _rules_speak_of_known_attributes(self) -> Iterator[Mistake]:
         texts = "a categorical attribute"
-        return unhindered(
+        return collect_mistakes(
             self._attribute(("rules", "attributes", number, "attribute"), rule.attribute, texts, numeric=False)
-            for number, rule in known(self.rules.attributes).items()
+            for number, rule in select_known(self.rules.attributes).items()
         )
 
     @check

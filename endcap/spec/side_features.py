@@ -5,31 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from endcap.spec.base import known
+from endcap.spec.base import select_known
 from endcap.spec.model import BlendSpec, CustomSpec, ModelSpec
 from endcap.spec.yaml_tree import Key
 
 
-def singled(models: Mapping[Key, ModelSpec]) -> dict[Key, ModelSpec]:
+def expand_blends(models: Mapping[Key, ModelSpec]) -> dict[Key, ModelSpec]:
     """The models by their keys, and beside each blend its members."""
     single = dict(models)
     for key, model in models.items():
         if isinstance(model, BlendSpec):
-            single |= {(*key, "members", label): member for label, member in known(model.members).items()}
+            single |= {(*key, "members", label): member for label, member in select_known(model.members).items()}
     return single
 
 
-def named(models: Mapping[Key, ModelSpec], field: Literal["features", "item_features"]) -> dict[Key, str]:
+def list_feature_names(models: Mapping[Key, ModelSpec], field: Literal["features", "item_features"]) -> dict[Key, str]:
     """Every name on such a list of the models and of members of blends, by its key.
 
     Of a class of one's own, its parameters of these names count.
     """
     names_by_key: dict[Key, str] = {}
-    for key, spec in singled(models).items():
+    for key, spec in expand_blends(models).items():
         if isinstance(spec, CustomSpec):
             under, names = (*key, "parameters", field), spec.parameters.get(field)
         else:
             under, names = (*key, field), getattr(spec, field, None)
         if isinstance(names, list):
-            names_by_key |= {(*under, number): str(name) for number, name in known(names).items()}
+            names_by_key |= {(*under, number): str(name) for number, name in select_known(names).items()}
     return names_by_key

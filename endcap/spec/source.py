@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from endcap.spec.base import Mistake, Strict, check, mistakes, suggest
+from endcap.spec.base import Mistake, Strict, check, make_mistakes_error, suggest
 from endcap.spec.condition import Conditions
 
 
@@ -60,7 +60,7 @@ class SourceSpec(Strict):
         except (LookupError, ValueError):
             allowed = "an encoding of text that Python knows, such as utf-8, latin-1, cp1252 or utf-16-le"
             hint = suggest(encoding, {*aliases, *aliases.values()})
-            raise mistakes([Mistake((), repr(encoding), allowed, hint, code="unknown-name")]) from None
+            raise make_mistakes_error([Mistake((), repr(encoding), allowed, hint, code="unknown-name")]) from None
         return encoding
 
     @check

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from endcap.spec.base import UNKNOWN, Mistake, Strict, check, known
+from endcap.spec.base import UNKNOWN, Mistake, Strict, check, select_known
 
 
 class Between(Strict):
@@ -32,7 +32,7 @@ class Between(Strict):
 
     @check
     def _ends_are_whole(self) -> Iterator[Mistake]:
-        if self.integer and any(not float(end).is_integer() for end in known([self.low, self.high]).values()):
+        if self.integer and any(not float(end).is_integer() for end in select_known([self.low, self.high]).values()):
             actual = "true, and the ends are no whole numbers"
             yield Mistake(("integer",), actual, "whole low and high", code="conflict")
 

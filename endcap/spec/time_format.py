@@ -16,7 +16,7 @@ _ZONE = re.compile(r"%%|%[zZ]")
 _TELLING, _DOUBTFUL = datetime(2019, 11, 23, 15, 26, 37), datetime(2019, 11, 10, 9, 8, 7)
 
 
-def wrong_formats(formats: Sequence[str]) -> list[tuple[int, str]]:
+def find_wrong_formats(formats: Sequence[str]) -> list[tuple[int, str]]:
     """The places of the formats that cannot be meant, and why."""
     # Half of what this costs is the engine's import, which most shops do not need.
     import duckdb
@@ -26,7 +26,7 @@ def wrong_formats(formats: Sequence[str]) -> list[tuple[int, str]]:
     with duckdb.connect() as engine:
         for place, name in enumerate(plain):
             try:
-                why = _fault(engine, name)
+                why = _find_fault(engine, name)
             except duckdb.Error:
                 why = "it has letters that are not read"
             else:
@@ -34,8 +34,8 @@ def wrong_formats(formats: Sequence[str]) -> list[tuple[int, str]]:
                     (
                         f"what it reads is read as another time by {formats[earlier]!r} before it"
                         for earlier in range(place)
-                        if _read(engine, _written(engine, _DOUBTFUL, name), plain[earlier])
-                        not in (None, _read(engine, _written(engine, _DOUBTFUL, name), name))
+                        if _parse_time(engine, _format_time(engine, _DOUBTFUL, name), plain[earlier])
+                        not in (None, _parse_time(engine, _format_time(engine, _DOUBTFUL, name), name))
                     ),
                     "",
                 )
@@ -44,17 +44,17 @@ def wrong_formats(formats: Sequence[str]) -> list[tuple[int, str]]:
     return wrong
 
 
-def _fault(engine: Any, name: str) -> str:
-    read = _read(engine, _written(engine, _TELLING, name), name)
+def _find_fault(engine: Any, name: str) -> str:
+    read = _parse_time(engine, _format_time(engine, _TELLING, name), name)
     if read is None or read.date() != _TELLING.date():
         return "it gives no day"
     return "" if read.hour in (0, _TELLING.hour) else "it has hours of twelve without %p"
 
 
-def _written(engine: Any, moment: datetime, name: str) -> str:
+def _format_time(engine: Any, moment: datetime, name: str) -> str:
     return str(engine.execute("SELECT strftime(?::TIMESTAMP, ?)", [moment, name]).fetchone()[0])
 
 
-def _read(engine: Any, text: str, name: str) -> datetime | None:
+def _parse_time(engine: Any, text: str, name: str) -> datetime | None:
     read: datetime | None = engine.execute("SELECT try_strptime(?, ?)::TIMESTAMP", [text, name]).fetchone()[0]
     return read

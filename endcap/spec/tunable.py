@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from endcap.errors import Problem, SpecError
-from endcap.spec.base import UNKNOWN, Mistake, Strict, UnknownError, is_whole, known, suggest, unhindered
-from endcap.spec.custom import find_class, parameters_class, parameters_of
+from endcap.spec.base import UNKNOWN, Mistake, Strict, UnknownError, collect_mistakes, is_whole, select_known, suggest
+from endcap.spec.custom import find_class, get_parameters_class, parse_parameters
 from endcap.spec.model import BlendSpec, CustomSpec, ModelSpec, SingleSpec
 from endcap.spec.search import SearchSpec
 from endcap.spec.space import Between, Domain
@@ -18,34 +18,37 @@ from endcap.spec.space import Between, Domain
 Values = dict[str, Any]
 
 
-def members(model: ModelSpec) -> dict[str, SingleSpec]:
+def list_members(model: ModelSpec) -> dict[str, SingleSpec]:
     """The models that are searched, by the label that keys of `search` begin with; a single model's is empty."""
     if model is UNKNOWN:
         raise UnknownError
     return dict(model.members.items()) if isinstance(model, BlendSpec) else {"": model}
 
 
-def domains(model: ModelSpec, search: SearchSpec) -> dict[str, dict[str, Domain]]:
+def list_domains(model: ModelSpec, search: SearchSpec) -> dict[str, dict[str, Domain]]:
     """By label: the domain of each parameter that is searched. Labels without one are left out.
 
-    Raises SpecError where a class of one's own cannot have what the section asks of it (`mistakes_of` tells of others).
+    Raises SpecError where a class of one's own cannot have what the section asks of it (see `check_search` for others).
     """
     searched = {}
-    for label, member in members(model).items():
+    for label, member in list_members(model).items():
         if isinstance(member, CustomSpec):
-            _refuse(search, label, member)
-        own_domains, fixed = _given_domains(label, search.space), _fixed(label, search)
-        own = {name: domain for name, domain in _tuned(member).space.items() if name not in own_domains}
+            _check_custom(search, label, member)
+        own_domains, fixed = _list_given_domains(label, search.space), _list_fixed(label, search)
+        own = {name: domain for name, domain in _get_search_hints(member).space.items() if name not in own_domains}
         left = {name: domain for name, domain in {**own, **own_domains}.items() if name not in fixed}
         if left:
             searched[label] = left
     return searched
 
 
-def starts(label: str, member: SingleSpec, search: SearchSpec) -> list[Values]:
+def list_starts(label: str, member: SingleSpec, search: SearchSpec) -> list[Values]:
     """Settings known to be good, less what is fixed; those outside a domain that the section gives are left out."""
-    own_domains, fixed = _given_domains(label, search.space), _fixed(label, search)
-    good = [{name: value for name, value in start.items() if name not in fixed} for start in _tuned(member).starts]
+    own_domains, fixed = _list_given_domains(label, search.space), _list_fixed(label, search)
+    good = [
+        {name: value for name, value in start.items() if name not in fixed}
+        for start in _get_search_hints(member).starts
+    ]
     return [
         start
         for start in good
@@ -53,68 +56,68 @@ def starts(label: str, member: SingleSpec, search: SearchSpec) -> list[Values]:
     ]
 
 
-def parameters(member: SingleSpec) -> Values:
+def dump_parameters(member: SingleSpec) -> Values:
     """A model's parameters as JSON; those of a class of one's own are what its class makes of them."""
     if isinstance(member, CustomSpec):
-        return parameters_of(member.path, find_class(member.path), member.parameters).model_dump(mode="json")
+        return parse_parameters(member.path, find_class(member.path), member.parameters).model_dump(mode="json")
     return {name: value for name, value in member.model_dump(mode="json").items() if name != "name"}
 
 
-def changed(member: SingleSpec, values: Mapping[str, Any]) -> SingleSpec:
+def change_parameters(member: SingleSpec, values: Mapping[str, Any]) -> SingleSpec:
     """The model with other values of some parameters. Raises ValidationError or SpecError where one is not allowed."""
     document = member.model_dump(mode="json", by_alias=True)
     if isinstance(member, CustomSpec):
         document["parameters"] = {**document["parameters"], **values}
-        parameters_of(member.path, find_class(member.path), document["parameters"])
+        parse_parameters(member.path, find_class(member.path), document["parameters"])
     else:
         document |= values
     return type(member).model_validate(document)
 
 
-def mistakes_of(search: SearchSpec, model: ModelSpec) -> Iterator[Mistake]:
+def check_search(search: SearchSpec, model: ModelSpec) -> Iterator[Mistake]:
     """What the section asks of this model that it cannot have: parameters it lacks, values it does not allow.
 
-    Classes of one's own are not imported for that, and left to `domains`.
+    Classes of one's own are not imported for that, and left to `list_domains`.
     """
-    single = members(model)
-    closed = {label: member for label, member in known(single).items() if not isinstance(member, CustomSpec)}
+    single = list_members(model)
+    closed = {label: member for label, member in select_known(single).items() if not isinstance(member, CustomSpec)}
     names = [
-        _spelled(label, name)
+        _join_label(label, name)
         for label, member in closed.items()
         for name in type(member).model_fields
         if name != "name"
     ]
-    places: dict[tuple[str | int, ...], str] = {("space", key): key for key in known(search.space)}
-    places |= {("fixed", number): key for number, key in known(search.fixed).items()}
+    places: dict[tuple[str | int, ...], str] = {("space", key): key for key in select_known(search.space)}
+    places |= {("fixed", number): key for number, key in select_known(search.fixed).items()}
     for at, key in places.items():
         if key not in names and key.rpartition(".")[0] not in single.keys() - closed.keys():
             allowed = f"a parameter of the model: {', '.join(sorted(names))}"
-            yield Mistake(at, repr(key), allowed, _near(key, names), code="unknown-name")
-    yield from unhindered(
+            yield Mistake(at, repr(key), allowed, _suggest_parameter(key, names), code="unknown-name")
+    yield from collect_mistakes(
         # Of a member that is wrong in itself its class is known, and with it what each parameter may be.
-        _outside(member if is_whole(member) else type(member)(), name, ("space", _spelled(label, name)), domain)
+        _check_domain(member if is_whole(member) else type(member)(), name, ("space", _join_label(label, name)), domain)
         for label, member in closed.items()
-        for name, domain in _given_domains(label, search.space).items()
-        if _spelled(label, name) in names
+        for name, domain in _list_given_domains(label, search.space).items()
+        if _join_label(label, name) in names
     )
 
 
-def _refuse(search: SearchSpec, label: str, member: CustomSpec) -> None:
-    names = [_spelled(label, name) for name in parameters(member)]
-    own_domains, fixed = _given_domains(label, search.space), _fixed(label, search)
+def _check_custom(search: SearchSpec, label: str, member: CustomSpec) -> None:
+    names = [_join_label(label, name) for name in dump_parameters(member)]
+    own_domains, fixed = _list_given_domains(label, search.space), _list_fixed(label, search)
     wrong = [
         Mistake(
             ("search",),
-            repr(_spelled(label, name)),
+            repr(_join_label(label, name)),
             f"a parameter of {member.path}: {', '.join(names)}",
             code="unknown-name",
         )
         for name in [*own_domains, *fixed]
-        if _spelled(label, name) not in names
+        if _join_label(label, name) not in names
     ]
     for name, domain in own_domains.items():
-        if _spelled(label, name) in names:
-            wrong += _outside(member, name, ("search", "space", _spelled(label, name)), domain)
+        if _join_label(label, name) in names:
+            wrong += _check_domain(member, name, ("search", "space", _join_label(label, name)), domain)
     if wrong:
         raise SpecError(
             [
@@ -124,25 +127,25 @@ def _refuse(search: SearchSpec, label: str, member: CustomSpec) -> None:
         )
 
 
-def _tuned(member: SingleSpec) -> Any:
+def _get_search_hints(member: SingleSpec) -> Any:
     """The class whose `space` and `starts` speak for the model; one of one's own may have none."""
     if not isinstance(member, CustomSpec):
         return type(member)
-    return _Tuned(parameters_class(member.path, find_class(member.path)))
+    return _SearchHints(get_parameters_class(member.path, find_class(member.path)))
 
 
-class _Tuned:
+class _SearchHints:
     def __init__(self, parameters: type[Strict]) -> None:
         self.space: Mapping[str, Domain] = getattr(parameters, "space", {})
         self.starts: list[Values] = getattr(parameters, "starts", [])
 
 
-def _given_domains(label: str, space: Mapping[str, Domain]) -> dict[str, Domain]:
+def _list_given_domains(label: str, space: Mapping[str, Domain]) -> dict[str, Domain]:
     """The domains that the section gives of one label's parameters."""
-    return {name: domain for key, domain in known(space).items() for of, name in [_split(key)] if of == label}
+    return {name: domain for key, domain in select_known(space).items() for of, name in [_split(key)] if of == label}
 
 
-def _fixed(label: str, search: SearchSpec) -> list[str]:
+def _list_fixed(label: str, search: SearchSpec) -> list[str]:
     """The parameters of one label that the section fixes."""
     return [name for of, name in map(_split, search.fixed) if of == label]
 
@@ -152,34 +155,36 @@ def _split(key: str) -> tuple[str, str]:
     return label, name
 
 
-def _spelled(label: str, name: str) -> str:
+def _join_label(label: str, name: str) -> str:
     return f"{label}.{name}" if label else name
 
 
-def _near(key: str, names: list[str]) -> str:
+def _suggest_parameter(key: str, names: list[str]) -> str:
     of_all = [candidate for candidate in names if _split(candidate)[1] == _split(key)[1]]
     return suggest(key, names) or (f"Did you mean {of_all[0]!r}?" if of_all else "")
 
 
-def _outside(member: SingleSpec, name: str, at: tuple[str | int, ...], domain: Domain) -> Iterator[Mistake]:
+def _check_domain(member: SingleSpec, name: str, at: tuple[str | int, ...], domain: Domain) -> Iterator[Mistake]:
     ends: list[tuple[str | int, ...]] = [("low",), ("high",)]
     places = ends if isinstance(domain, Between) else [("values", number) for number in range(len(domain.values))]
-    for number, value in known(domain.corners()).items():
+    for number, value in select_known(domain.corners()).items():
         place = places[number]
         try:
-            changed(member, {name: value})
+            change_parameters(member, {name: value})
         except (ValidationError, SpecError) as error:
-            yield Mistake((*at, *place), repr(value), f"what {name} may be: {_reason(error)}", code="not-allowed")
+            yield Mistake(
+                (*at, *place), repr(value), f"what {name} may be: {_format_reason(error)}", code="not-allowed"
+            )
     if isinstance(domain, Between) and not domain.integer:
         try:
-            changed(member, {name: domain.inner()})
+            change_parameters(member, {name: domain.inner()})
         except (ValidationError, SpecError) as error:
             actual = f"{domain.low:g} to {domain.high:g}, which holds {domain.inner():g}"
             hint = f"If {name} takes whole numbers, add integer: true."
-            yield Mistake(at, actual, f"what {name} may be: {_reason(error)}", hint, code="not-allowed")
+            yield Mistake(at, actual, f"what {name} may be: {_format_reason(error)}", hint, code="not-allowed")
 
 
-def _reason(error: ValidationError | SpecError) -> str:
+def _format_reason(error: ValidationError | SpecError) -> str:
     if isinstance(error, SpecError):
         return error.problems[0].allowed
     return error.errors(include_url=False, include_context=False, include_input=False)[0]["msg"]

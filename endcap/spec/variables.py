@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from endcap.errors import Problem
-from endcap.secrets import variable
+from endcap.secrets import read_variable
 from endcap.spec.yaml_tree import YamlNode
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
@@ -15,12 +15,12 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 def expand(node: YamlNode, key: str, problems: list[Problem], variables: Mapping[str, str] | None = None) -> str:
     """The text of a node with its variables' values; one that is not set and has no default is a problem.
 
-    Raises UserError for a value that `endcap.secrets.variable` refuses.
+    Raises UserError for a value that `endcap.secrets.read_variable` refuses.
     """
 
     def value(match: re.Match[str]) -> str:
         name, default = match.groups()
-        text = variable(name, variables) or default
+        text = read_variable(name, variables) or default
         if text is None:
             allowed = f"a variable that is set; or a default: ${{{name}:-/some/folder}}"
             problems.append(Problem(node.place, key, f"${{{name}}}, which is not set", allowed, code="unset-variable"))
@@ -29,6 +29,6 @@ def expand(node: YamlNode, key: str, problems: list[Problem], variables: Mapping
     return _VARIABLE.sub(value, node.value)
 
 
-def without_variables(text: str) -> str:
+def remove_variables(text: str) -> str:
     """The text as its writer wrote it: variables are left out, their defaults stay."""
     return _VARIABLE.sub(lambda match: match[2] or "", text)

@@ -38,7 +38,7 @@ class YamlNode:
     @property
     def place(self) -> str:
         """``file:line`` for messages; the file relative to the current folder where it lies below it."""
-        return self.origin if self.file is None else f"{shown(self.file)}:{self.line}"
+        return self.origin if self.file is None else f"{format_path(self.file)}:{self.line}"
 
     def at(self, key: Key) -> YamlNode:
         """The node under this key, or the last one on the way to it that is there."""
@@ -73,18 +73,18 @@ class YamlNode:
         return self.value
 
 
-def shown(path: Path) -> str:
+def format_path(path: Path) -> str:
     """A path for messages: relative to the current folder where it lies below it."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
 
 
-def spelled(key: Key) -> str:
+def format_key(key: Key) -> str:
     """``("gate", 0, "metric")`` as ``gate[0].metric``."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).removeprefix(".")
 
 
-def merged(under: YamlNode, over: YamlNode) -> YamlNode:
+def merge_nodes(under: YamlNode, over: YamlNode) -> YamlNode:
     """Maps merge key by key, at any depth; lists and scalars are replaced whole; null removes a key."""
     if not (isinstance(under.value, dict) and isinstance(over.value, dict)):
         return over
@@ -93,17 +93,17 @@ def merged(under: YamlNode, over: YamlNode) -> YamlNode:
         if node.value is None:
             value.pop(key, None)
         else:
-            value[key] = merged(value[key], node) if key in value else without_nulls(node)
+            value[key] = merge_nodes(value[key], node) if key in value else drop_nulls(node)
     return YamlNode(value, over.file, over.line, over.origin)
 
 
-def without_nulls(node: YamlNode) -> YamlNode:
+def drop_nulls(node: YamlNode) -> YamlNode:
     """The same without keys that are null: they stand for keys left out."""
     if isinstance(node.value, dict):
-        kept = {key: without_nulls(child) for key, child in node.value.items() if child.value is not None}
+        kept = {key: drop_nulls(child) for key, child in node.value.items() if child.value is not None}
         return YamlNode(kept, node.file, node.line, node.origin)
     if isinstance(node.value, list):
-        return YamlNode([without_nulls(child) for child in node.value], node.file, node.line, node.origin)
+        return YamlNode([drop_nulls(child) for child in node.value], node.file, node.line, node.origin)
     return node
 
 
@@ -217,23 +217,23 @@ class _Builder:
         return YamlNode(value, self.file, line, self.origin)
 
     def wrong(self, line: int, key: Key, actual: str, allowed: str, *, code: ProblemCode) -> None:
-        self.problems.append(Problem(self.node(None, line).place, spelled(key), actual, allowed, code=code))
+        self.problems.append(Problem(self.node(None, line).place, format_key(key), actual, allowed, code=code))
 
 
-def compose(text: str) -> yaml.Node | None:
+def compose_nodes(text: str) -> yaml.Node | None:
     """PyYAML's nodes of a text, which know where each key and value begins and ends. Raises yaml.YAMLError and others
     that `parse` reports."""
     root: yaml.Node | None = yaml.compose(text, Loader=_Loader)
     return root
 
 
-def parse(text: str, *, file: Path | None = None, origin: str = "") -> tuple[YamlNode | None, list[Problem]]:
+def parse_yaml(text: str, *, file: Path | None = None, origin: str = "") -> tuple[YamlNode | None, list[Problem]]:
     """Text of one YAML document as a tree, and what is wrong with it as YAML. An empty document is None."""
     builder = _Builder(file, origin)
     try:
         if len(text) > MOST_TEXT:
             raise _TooLargeError(f"{len(text):,} characters", 1)
-        root = compose(text)
+        root = compose_nodes(text)
         return (None if root is None else builder.build(root, (), root.start_mark.line + 1)), builder.problems
     except _TooLargeError as error:
         builder.wrong(error.line, (), error.actual, _ALLOWED, code="too-large")
@@ -248,36 +248,38 @@ def parse(text: str, *, file: Path | None = None, origin: str = "") -> tuple[Yam
         return None, builder.problems
 
 
-def read(file: Path) -> tuple[YamlNode | None, list[Problem]]:
+def read_document(file: Path) -> tuple[YamlNode | None, list[Problem]]:
     """The document of a file, which must be a map, and what is wrong with it."""
     try:
         text = read_bytes(file, MOST_TEXT).decode().replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError:
-        return None, [Problem(shown(file), "", "bytes that are not UTF-8", "a YAML file in UTF-8", code="unreadable")]
+        return None, [
+            Problem(format_path(file), "", "bytes that are not UTF-8", "a YAML file in UTF-8", code="unreadable")
+        ]
     except FileNotFoundError:
-        return None, [Problem(shown(file), "", "no such file", _neighbours(file), code="not-found")]
+        return None, [Problem(format_path(file), "", "no such file", _neighbours(file), code="not-found")]
     except ValueError:
         actual = f"more than {MOST_TEXT:,} bytes"
-        return None, [Problem(shown(file), "", actual, _ALLOWED, code="too-large")]
+        return None, [Problem(format_path(file), "", actual, _ALLOWED, code="too-large")]
     except OSError as error:
-        return None, [Problem(shown(file), "", str(error.strerror), "a file that can be read", code="unreadable")]
-    node, problems = parse(text, file=file)
+        return None, [Problem(format_path(file), "", str(error.strerror), "a file that can be read", code="unreadable")]
+    node, problems = parse_yaml(text, file=file)
     if not problems and (node is None or not isinstance(node.value, dict)):
         actual = "an empty file" if node is None or node.value is None else "no map of keys"
         allowed = "keys with values, beginning with apiVersion and kind"
-        problems = [Problem(shown(file), "", actual, allowed, code="malformed")]
+        problems = [Problem(format_path(file), "", actual, allowed, code="malformed")]
     return (node if not problems or (node is not None and isinstance(node.value, dict)) else None), problems
 
 
 def _neighbours(file: Path) -> str:
-    return f"the files there: {listed(names)}" if (names := yaml_names(file.parent)) else "a file that exists"
+    return f"the files there: {join_words(names)}" if (names := list_yaml_names(file.parent)) else "a file that exists"
 
 
-def yaml_names(folder: Path) -> list[str]:
+def list_yaml_names(folder: Path) -> list[str]:
     """Names of a folder's YAML files, without the suffix."""
     return sorted(path.stem for path in folder.glob("*.yaml")) if folder.is_dir() else []
 
 
-def listed(words: Sequence[object]) -> str:
+def join_words(words: Sequence[object]) -> str:
     """Words with commas between."""
     return ", ".join(str(word) for word in words)

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from endcap.errors import EndcapError, IntegrityError, StorageError, UserError
-from endcap.processes import alive
+from endcap.processes import is_alive
 from endcap.reading import open_regular, parse_json, read_json
 from endcap.store.base import MANIFEST, Draft, Json, get_content_key
 from endcap.store.documents import get_kind, open_document, open_manifest, stamp_document
@@ -160,7 +160,7 @@ def remove_leftovers(parent: Path) -> None:
     for folder in parent.glob("*@*@*"):
         host, pid, _ = folder.name.split("@", 2)
         with contextlib.suppress(FileNotFoundError):  # another's, which ends it
-            killed = pid.isdigit() and not alive(int(pid))
+            killed = pid.isdigit() and not is_alive(int(pid))
             if killed if host == socket.gethostname() else time.time() - folder.stat().st_mtime > _FORSAKEN_AFTER:
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -24,7 +24,7 @@ from minio.commonconfig import CopySource
 from minio.deleteobjects import DeleteObject
 from minio.error import ServerError
 
-from endcap.causes import page_title
+from endcap.causes import find_page_title
 from endcap.errors import NotFoundError, UserError
 from endcap.store.s3_errors import (
     CONDITION,
@@ -37,7 +37,7 @@ from endcap.store.s3_errors import (
     translate_error,
 )
 from endcap.store.s3_settings import ENDPOINTS, S3Settings
-from endcap.waiting import Patience, Waiting
+from endcap.waiting import RetryLimits, RetryLoop
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -277,7 +277,7 @@ class Bucket:
 
     def _ask(self, doing: str, name: str, call: Callable[[], T], expected: Iterable[str] = ()) -> T:
         """Call until it goes well, or fails for good. expected: codes whose error the caller understands itself."""
-        waiting = Waiting(f"the store at {self.settings.endpoint}", Patience(total=math.inf))  # WAITS end it
+        waiting = RetryLoop(f"the store at {self.settings.endpoint}", RetryLimits(total=math.inf))  # WAITS end it
         for wait in (*RETRY_WAITS, None):
             try:
                 result = call()
@@ -311,7 +311,7 @@ class _Transport(urllib3.PoolManager):
         answer = super().urlopen(method, url, redirect, **words)
         # An object's own page has an etag. Servers send their errors under any type, and fail with pages too.
         if "html" in answer.headers.get("content-type", "") and "etag" not in answer.headers and answer.status < 500:
-            title = page_title(answer.data.decode(errors="replace"))
+            title = find_page_title(answer.data.decode(errors="replace"))
             if title is not None or (method == "HEAD" and answer.status < 300):
                 raise StorePageError(answer.status, title or "")
         return answer

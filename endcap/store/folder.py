@@ -34,7 +34,7 @@ from endcap.store.locks import lock_file
 from endcap.store.resolution import PLACES, PlaceEntries, RelocatableStore, Resolver, read_unless_damaged
 from endcap.store.safe_paths import join_safely
 from endcap.store.schemas import wrap_facts
-from endcap.waiting import watched
+from endcap.waiting import watch_call
 
 FILE = "file://"
 
@@ -115,7 +115,7 @@ class FolderStore(RelocatableStore):
     def hold(self, name: str) -> Iterator[Hold]:
         what = f"{name} in {self.root}"
         with contextlib.ExitStack() as held:
-            with watched(f"another process that has {what}"):
+            with watch_call(f"another process that has {what}"):
                 lock = self._inside(f".work/holds/{name}.lock")
                 held.enter_context(lock_file(lock, what, patience=locks.HOLD_PATIENCE))
             yield _FolderHold()

@@ -37,7 +37,7 @@ from endcap.store.publication import Publication
 from endcap.store.resolution import PLACES, PlaceEntries, RelocatableStore, Resolver, read_unless_damaged
 from endcap.store.safe_paths import check_name, find_name_fault, join_safely
 from endcap.store.schemas import wrap_facts
-from endcap.waiting import watched
+from endcap.waiting import watch_call
 
 S3 = "s3://"
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -157,7 +157,7 @@ class S3Store(RelocatableStore):
         self._conditions.require(what)
         lease = Lease(self._bucket, self._name(f".work/holds/{name}.lease"))
         with contextlib.ExitStack() as held:
-            with watched(f"another process that has {what}"):
+            with watch_call(f"another process that has {what}"):
                 lease.take_turns(what)
             held.callback(_run_suppressed, lease.give_back)
             yield lease

@@ -5,7 +5,7 @@ from __future__ import annotations
 from minio.error import InvalidResponseError, S3Error, ServerError
 from urllib3 import exceptions as http
 
-from endcap.causes import tls_trouble
+from endcap.causes import explain_tls_failure
 from endcap.errors import EndcapError, NotFoundError, StorageError, TransientError, UserError
 from endcap.store.s3_settings import CAS, ENDPOINTS, REGIONS, SECRET, S3Settings
 
@@ -64,7 +64,7 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, http.HTTPError):
         reason = _get_reason(error)
         if isinstance(reason, http.SSLError):
-            return tls_trouble(reason) is None
+            return explain_tls_failure(reason) is None
         return not isinstance(reason, http.NameResolutionError | http.LocationParseError | StorePageError)
     status = _get_status(error)
     return get_error_code(error) in _TRANSIENT or status == 429 or (status >= 500 and status not in (501, 507))
@@ -176,7 +176,7 @@ def _translate_connection_error(error: http.HTTPError, doing: str, address: str,
             variable=ENDPOINTS[0],
             **where,
         )
-    if isinstance(reason, http.SSLError) and tls_trouble(reason) is not None:
+    if isinstance(reason, http.SSLError) and explain_tls_failure(reason) is not None:
         return UserError(
             f"cannot {doing} {address}: no TLS with {settings.endpoint} ({reason}); name its certificate authority by "
             f"{CAS[0]}, or give {ENDPOINTS[0]} with http:// where the server speaks no TLS",

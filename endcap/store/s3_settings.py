@@ -11,7 +11,7 @@ from pathlib import Path
 from endcap.addresses import split_server
 from endcap.errors import UserError
 from endcap.redaction import HIDDEN
-from endcap.secrets import AWS, first, mounted, variable
+from endcap.secrets import AWS, locate_mounted, read_first, read_variable
 
 SECRET = "endcap-store"  # noqa: S105 (a name)
 """The Kubernetes Secret whose keys become these variables in pods."""
@@ -65,8 +65,8 @@ class S3Settings:
 
 def read_s3_settings(environment: Mapping[str, str] | None = None) -> S3Settings:
     """The settings that the environment holds. Raises UserError that names every variable that is missing or wrong."""
-    endpoint = first(ENDPOINTS[:-1], environment) or _read_kserve_endpoint(environment)
-    keys = {name: variable(name, environment) for name in AWS}
+    endpoint = read_first(ENDPOINTS[:-1], environment) or _read_kserve_endpoint(environment)
+    keys = {name: read_variable(name, environment) for name in AWS}
     missing = [] if endpoint else [ENDPOINTS[0]]
     missing += [name for name in AWS[:2] if not keys[name]]
     if missing or not endpoint:
@@ -80,9 +80,9 @@ def read_s3_settings(environment: Mapping[str, str] | None = None) -> S3Settings
             secret=SECRET,
         )
     host, secure = _parse_endpoint(endpoint)
-    region = first(REGIONS, environment) or (None if "amazonaws." in host else "us-east-1")
+    region = read_first(REGIONS, environment) or (None if "amazonaws." in host else "us-east-1")
     _check_signed(keys, region)
-    conditions = variable(CONDITIONS, environment)
+    conditions = read_variable(CONDITIONS, environment)
     if conditions not in ("", "none"):
         raise UserError(
             f"{CONDITIONS}: found {conditions!r}; allowed: none, for a server that knows no conditional writes, or "
@@ -124,8 +124,8 @@ def _check_signed(keys: Mapping[str, str], region: str | None) -> None:
 
 def _find_certificates(environment: Mapping[str, str] | None) -> str | None:
     """The file of certificates. Raises UserError where it is none."""
-    own = variable(CAS[0], environment) or mounted(CA_KEY, environment)
-    file = own or first(CAS[1:], environment)
+    own = read_variable(CAS[0], environment) or locate_mounted(CA_KEY, environment)
+    file = own or read_first(CAS[1:], environment)
     if not file:
         return None
     if not Path(file).is_file():
@@ -150,8 +150,8 @@ def _find_certificates(environment: Mapping[str, str] | None) -> str | None:
 
 
 def _read_kserve_endpoint(environment: Mapping[str, str] | None) -> str:
-    endpoint = variable(ENDPOINTS[-1], environment)
-    plain = endpoint and "://" not in endpoint and variable("S3_USE_HTTPS", environment) == "0"
+    endpoint = read_variable(ENDPOINTS[-1], environment)
+    plain = endpoint and "://" not in endpoint and read_variable("S3_USE_HTTPS", environment) == "0"
     return f"http://{endpoint}" if plain else endpoint
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from endcap.errors import UserError
-from endcap.reading import irregular, open_regular
+from endcap.reading import describe_irregular, open_regular
 from endcap.store.artifact_files import report_storage_errors
 from endcap.store.safe_paths import join_safely
 
@@ -74,7 +74,7 @@ def list_regular_files(folder: Path) -> dict[str, Path]:
 
 def _describe_irregular(path: Path) -> str:
     try:
-        return irregular(path)
+        return describe_irregular(path)
     except FileNotFoundError:
         return "a link to nothing"
 

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from endcap.features.sessions import Sessions
 from endcap.models import NO_ITEM, Fitting, Model, load, make
-from endcap.spec.custom import own
+from endcap.spec.custom import list_custom_models
 from endcap.spec.model import ModelSpec
 
 N_ITEMS = 12
@@ -62,7 +62,7 @@ class ModelContract:
         """The same model, made ready to serve."""
         folder = tmp_path_factory.mktemp("prepared")
         model.save(folder)
-        again = load(folder, [custom.path for custom in own([spec])])
+        again = load(folder, [custom.path for custom in list_custom_models([spec])])
         again.prepare()
         return again
 
@@ -170,7 +170,7 @@ class ModelContract:
         model.save(tmp_path)
         files = [file for file in tmp_path.rglob("*") if file.is_file()]
         assert {file.suffix for file in files} == {".json", ".safetensors"}
-        again = load(tmp_path, [custom.path for custom in own([spec])])
+        again = load(tmp_path, [custom.path for custom in list_custom_models([spec])])
         assert type(again) is type(model)
         assert again.n_items == N_ITEMS
         np.testing.assert_array_equal(again.score(Sessions.of(ASKED)), model.score(Sessions.of(ASKED)))
@@ -210,7 +210,7 @@ class ModelContract:
         strangers = replace(queries, customers=np.full(len(ASKED), 1_000_000, dtype=np.int32))
         np.testing.assert_array_equal(model.score(queries), model.score(strangers))
         model.save(tmp_path)
-        again = load(tmp_path, [custom.path for custom in own([spec])])
+        again = load(tmp_path, [custom.path for custom in list_custom_models([spec])])
         np.testing.assert_array_equal(again.known_customers, known)
         theirs = replace(queries, customers=train.customers[: len(ASKED)])
         np.testing.assert_array_equal(again.score(theirs), model.score(theirs))

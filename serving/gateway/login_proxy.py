@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from endcap.errors import UserError
-from endcap.secrets import cleaned
+from endcap.secrets import strip_value
 from endcap_serving.gateway import envoy_tls
 from endcap_serving.gateway.clusters import TYPE, Json, build_address, build_loopback_cluster
 from endcap_serving.json_log import CANNOT_RUN, log_fields_of, log_json_lines
@@ -135,7 +135,7 @@ def _login(folder: Path) -> Json:
     users = {file.name: file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")}
     lines = []
     for name, file in users.items():
-        password = cleaned(name, file.read_text())
+        password = strip_value(name, file.read_text())
         digest = base64.b64encode(hashlib.sha1(password.encode(), usedforsecurity=False).digest()).decode()
         lines += [f"{name}:{{SHA}}{digest}"] if password else []
     if not lines:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from endcap.errors import UserError
-from endcap.secrets import variable
+from endcap.secrets import read_variable
 
 Shoppers = Literal["plain", "pseudonym", "none"]
 """What the access log says of who is asked for: the id, a pseudonym of it, nothing."""
@@ -36,7 +36,7 @@ class Pseudonyms:
     """
 
     def __init__(self, key: bytes | None = None) -> None:
-        self._key = key or variable(KEY).encode() or secrets.token_bytes(32)
+        self._key = key or read_variable(KEY).encode() or secrets.token_bytes(32)
         if len(self._key) < SHORTEST_KEY:
             raise UserError(
                 f"{KEY}: found {len(self._key)} characters; allowed: at least {SHORTEST_KEY}, such as "

@@ -138,7 +138,7 @@ def _known(record: Any, keys: set[str], what: str) -> None:
 
 def _needed(record: Json, key: str) -> None:
     text = record.get(key)
-    if type(text) is not str or ids.fault(text) is not None:
+    if type(text) is not str or ids.find_id_fault(text) is not None:
         _wrong(record, key, ids.ALLOWED)
 
 

@@ -9,7 +9,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from endcap.processes import alive
+from endcap.processes import is_alive
 from endcap.store import Store, report_storage_errors
 
 KEPT_RUNS = 5
@@ -22,7 +22,7 @@ def make_run_folder(store: Store, recommender: str) -> Path:
     # Whatever else someone put there is none of ours.
     ours = sorted(old for old in runs.iterdir() if _RUN.fullmatch(old.name))
     for old in ours[: -KEPT_RUNS + 1]:
-        if not alive(int(old.name.split("-")[1])):
+        if not is_alive(int(old.name.split("-")[1])):
             shutil.rmtree(old, ignore_errors=True)
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     with report_storage_errors(runs):

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from endcap import devices
-from endcap.errors import EndcapError, marked
+from endcap.errors import EndcapError, append_code
 from endcap.online import NONE, ONLINE, open_online
 from endcap_serving.json_log import CANNOT_RUN, log_fields_of, log_json_lines
 from endcap_serving.predictor.options import parse_arguments, remove_online_option
@@ -132,7 +132,7 @@ def serve(options: argparse.Namespace, listener: socket.socket, secure: socket.s
 def _tell_kubernetes(error: EndcapError) -> None:
     with contextlib.suppress(OSError):
         if TERMINATION_LOG.is_file():
-            TERMINATION_LOG.write_text(marked(str(error), error.code))
+            TERMINATION_LOG.write_text(append_code(str(error), error.code))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from endcap.cpus import cpu_limit
+from endcap.cpus import read_cpu_limit
 from endcap.online import NONE, ONLINE, resolve_online_url
 from endcap_serving.names import VARIANTS
 from endcap_serving.predictor.scopes import NOBODY, SCOPE_FROM
@@ -59,7 +59,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     if options.scope_from not in SCOPE_FROM:
         parser.error(f"scope-from: found {options.scope_from!r}; allowed: {', '.join(SCOPE_FROM)}")
     options.online = resolve_online_url(options.online) or ""
-    options.threads = options.threads or max(1, cpu_limit() // options.workers)
+    options.threads = options.threads or max(1, read_cpu_limit() // options.workers)
     return options
 
 

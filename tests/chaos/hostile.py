@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from endcap.processes import alive
+from endcap.processes import is_alive
 from tests.chaos import grammar
 from tests.chaos.attack import Attack, Seen, Stage
 from tests.chaos.processes import memory
@@ -107,7 +107,7 @@ def attempts(stage: Stage) -> Iterator[Seen]:
         stage.figures["of them by the list"] = round(listed, 4)
         yield Ordinary(-1, "ordinary", tuple(sorted(statuses.items())), wrong, listed, after)
         for role, pid in before.items():
-            yield Lives(-1, "process", role, roles().get(role) == pid and alive(pid))
+            yield Lives(-1, "process", role, roles().get(role) == pid and is_alive(pid))
         if stage.only is None:
             yield from watch.growth(stage)
 

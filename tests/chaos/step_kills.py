@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from endcap.registry.versions import open_registry
-from endcap.steps import steps_of
+from endcap.steps import list_steps
 from endcap.store import open_store
 from tests.chaos.attack import Attack, Seen, Stage
 from tests.chaos.intake_kills import temporary
 from tests.chaos.stack import ENDCAP
 
-TRAINING = [step.name for step in steps_of("training")]
+TRAINING = [step.name for step in list_steps("training")]
 TIMED = ("report.json", "report.html", "info.json")
 """Files with durations, times and addresses in them."""
 LATER = "recipes"

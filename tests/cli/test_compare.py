@@ -11,7 +11,7 @@ import pytest
 
 import endcap
 from endcap.cli.main import main
-from endcap.cli.models import ModelChoice, parts
+from endcap.cli.models import ModelChoice, split_parts
 from endcap.registry.versions import get_default_uri
 from endcap.store import open_store
 from tests.cli.said import code_of, error_in
@@ -110,7 +110,12 @@ def test_the_spec_s_own_model_may_be_changed(tmp_path: Path, monkeypatch: pytest
 
 
 def test_commas_within_brackets_and_quotes_part_nothing() -> None:
-    assert list(parts("a,b=[1,2],c='x,y',d={e: 1, f: (2, 3)}")) == ["a", "b=[1,2]", "c='x,y'", "d={e: 1, f: (2, 3)}"]
+    assert list(split_parts("a,b=[1,2],c='x,y',d={e: 1, f: (2, 3)}")) == [
+        "a",
+        "b=[1,2]",
+        "c='x,y'",
+        "d={e: 1, f: (2, 3)}",
+    ]
 
 
 @pytest.mark.parametrize("text", ["vsknn,last_events", "{last_events: 3}", "x={name: [}", "vsknn,last_events=[1"])

@@ -8,16 +8,16 @@ from typing import Any
 import click
 import pytest
 
-from endcap.cli.cluster import cluster_options
+from endcap.cli.cluster import add_cluster_options
 from endcap.cli.main import main
 from endcap.cli.options import (
+    add_kfp_options,
+    add_spec_argument,
+    check_online_address,
     env_option,
-    kfp_options,
-    online_meant,
     online_option,
     place_env_option,
     registry_option,
-    spec_argument,
     store_option,
 )
 from endcap.online import get_default_online_url, resolve_online_url
@@ -35,12 +35,12 @@ environments:
 
 
 @click.command()
-@spec_argument
+@add_spec_argument
 @env_option
 @store_option
 @registry_option
 @online_option
-@kfp_options
+@add_kfp_options
 @click.pass_context
 def of_spec(context: click.Context, /, **values: Any) -> dict[str, tuple[Any, str]]:
     return {name: (value, context.get_parameter_source(name).name) for name, value in values.items()}  # type: ignore[union-attr]
@@ -48,7 +48,7 @@ def of_spec(context: click.Context, /, **values: Any) -> dict[str, tuple[Any, st
 
 @click.command()
 @click.argument("recommender")
-@cluster_options
+@add_cluster_options
 @place_env_option
 @store_option
 def of_name(**values: Any) -> dict[str, Any]:
@@ -102,6 +102,6 @@ def test_processes_are_told_which_online_store_is_meant_and_that_none_is(tmp_pat
     root = f"file://{tmp_path}"
     told = {"none": None, "": get_default_online_url(root), "redis://here": "redis://here"}
     for given, expected in told.items():
-        with share_online_address(online_meant(given, root)):
+        with share_online_address(check_online_address(given, root)):
             assert resolve_online_url(store_root=root) == expected
     assert resolve_online_url(store_root="s3://bucket/store") is None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from endcap.cli.main import main
-from endcap.cli.status import Status, statuses
+from endcap.cli.status import Status, list_statuses
 from endcap.deploy import CanaryTarget, Deployment, ShadowTarget, Target
 from endcap.deploy.state import write_state
 from endcap.registry import Version, find_registry
@@ -58,7 +58,7 @@ def deployed(store: Store) -> Store:
 
 
 def of(store: Store, registry: Any) -> dict[str, Status]:
-    return {status.recommender: status for status in statuses(store, registry)}
+    return {status.recommender: status for status in list_statuses(store, registry)}
 
 
 def test_every_recommender_that_is_deployed_registered_or_run_is_there(deployed: Store) -> None:

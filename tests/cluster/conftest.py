@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from endcap.processes import alive
+from endcap.processes import is_alive
 from tests.cluster import faults, up
 from tests.cluster.build import BUILD, why_not
 from tests.cluster.given import Cluster, own_namespace
@@ -108,7 +108,7 @@ def _fresh_folder() -> Path:
     """A folder that tells by its name whose it is; those of sessions that were killed go."""
     BUILD.mkdir(parents=True, exist_ok=True)
     for left in BUILD.glob("test-*"):
-        if not alive(int(left.name.split("-")[1])):
+        if not is_alive(int(left.name.split("-")[1])):
             shutil.rmtree(left, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix=f"test-{os.getpid()}-", dir=BUILD))
 

@@ -26,7 +26,7 @@ from endcap.cluster.kinds import INFERENCE_SERVICE, POD
 from endcap.cluster.watch import watch
 from endcap.errors import ClusterError, EndcapError, UserError
 from endcap.progress import Notice
-from endcap.waiting import Patience, heard_by
+from endcap.waiting import RetryLimits, send_wait_lines
 from tests import refusals
 from tests.cluster.certificates import Authority
 from tests.cluster_client.given import Server, api_server, kubeconfig, pod, refused
@@ -48,7 +48,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def cluster(server: Server, tmp_path: Path) -> Cluster:
     made = connect(str(kubeconfig(tmp_path, server.port)))
-    made._patience = Patience(total=3.0, first=0.01, most=0.05)
+    made._patience = RetryLimits(total=3.0, first=0.01, most=0.05)
     return made
 
 
@@ -70,11 +70,11 @@ def test_an_api_server_that_stays_away_is_said_with_the_last_reason(cluster: Clu
 
 
 def test_a_server_that_restarts_is_waited_for_and_that_is_shown(cluster: Cluster, server: Server) -> None:
-    cluster._patience = Patience(total=3.0, first=0.01, most=0.05, silent=0.0)
+    cluster._patience = RetryLimits(total=3.0, first=0.01, most=0.05, silent=0.0)
     server.say(503, refused(503, "starting"), times=3)
     server.say(200, pod("a", "1"))
     shown = list[str]()
-    with heard_by(shown.append):
+    with send_wait_lines(shown.append):
         cluster.get(POD, "a", "shop")
     notice, _ = shown
     assert isinstance(notice, Notice)
@@ -105,7 +105,7 @@ def test_nobody_listening_is_waited_for_too(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     away = connect(str(kubeconfig(tmp_path, port)))
-    away._patience = Patience(total=0.2, first=0.05)
+    away._patience = RetryLimits(total=0.2, first=0.05)
     with refusals.refused(UnreachableError, "cluster.unreachable", host=f"http://127.0.0.1:{port}"):
         away.get(POD, "a", "shop")
 

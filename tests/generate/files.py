@@ -11,7 +11,7 @@ import yaml
 from endcap.deploy.overlays import make_placeholder, render_overlays
 from endcap.spec.find import find_spec
 from endcap.spec.load import load
-from endcap.spec.schema import schemas
+from endcap.spec.schema import build_schemas
 from endcap.steps import PIPELINES
 from endcap_pipelines.package import package
 from endcap_serving.openapi import build_document
@@ -28,7 +28,7 @@ DEMO = "demo"
 
 def generate() -> dict[Path, str]:
     """The text of each generated file, by its path from the repository's root, which is the current folder."""
-    texts = {Path("pipelines/specs/schemas") / name: text for name, text in schemas().items()}
+    texts = {Path("pipelines/specs/schemas") / name: text for name, text in build_schemas().items()}
     texts |= _compile_packages() | _render_manifests() | guide()
     texts[Path("docs/openapi.json")] = json.dumps(build_document(), indent=1) + "\n"
     golden = golden_files.GOLDEN.relative_to(ROOT)

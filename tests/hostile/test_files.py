@@ -21,7 +21,7 @@ from endcap.rules.read import read_catalogue
 from endcap.spec.environments import resolve
 from endcap.spec.find import find_spec
 from endcap.spec.load import load, load_documents
-from endcap.spec.yaml_tree import DEEPEST, MOST_TEXT, MOST_VALUES, parse
+from endcap.spec.yaml_tree import DEEPEST, MOST_TEXT, MOST_VALUES, parse_yaml
 from endcap.store import Store
 from tests.events.shops import ROWS, make_shop, write_csv
 from tests.refusals import refused
@@ -135,7 +135,7 @@ def test_what_specs_are_made_of_is_far_below_the_limits() -> None:
     deep = "[" * (DEEPEST - 1) + "]" * (DEEPEST - 1)
     wide = ",".join(["*a"] * 90)
     for text in (f"a: {deep}", f"a: &a [{','.join('x' * 100)}]\nb: [{wide}]", f"a: {'x' * (MOST_TEXT - 10)}"):
-        assert parse(text)[1] == []
+        assert parse_yaml(text)[1] == []
 
 
 def test_documents_of_a_notebook_have_the_same_limits() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from mlflow.entities import Metric, Param
 
-from endcap.causes import page_title
+from endcap.causes import find_page_title
 from endcap.cli.main import main
 from endcap.errors import EndcapError, IntegrityError, TransientError, UserError
 from endcap.features import build
@@ -23,7 +23,7 @@ from endcap.progress import Notice
 from endcap.registry import Registry, connection, get_default_uri
 from endcap.store import Store
 from endcap.training import train
-from endcap.waiting import Patience, heard_by
+from endcap.waiting import RetryLimits, send_wait_lines
 from tests.cluster.certificates import Authority
 from tests.features.logs import sessions, shop, snapshot
 from tests.refusals import refused
@@ -55,9 +55,9 @@ def way(mlflow: str) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def patience(monkeypatch: pytest.MonkeyPatch) -> Patience:
+def patience(monkeypatch: pytest.MonkeyPatch) -> RetryLimits:
     """A second and a half, each wait of which is shown."""
-    short = Patience(total=1.5, first=0.05, most=0.2, silent=0.0)
+    short = RetryLimits(total=1.5, first=0.05, most=0.2, silent=0.0)
     monkeypatch.setattr(connection, "PATIENCE", short)
     monkeypatch.setattr(connection, "LOOKUP_WAITS", (0.0,))
     return short
@@ -103,7 +103,7 @@ def test_answers_that_no_other_attempt_mends_are_told_at_once(way: Proxy, case: 
     faults, code, fields = ANSWERS[case]
     way.faults += faults
     registry, shown, begun = Registry(way.endpoint), list[str](), time.monotonic()
-    with heard_by(shown.append), refused(UserError, f"registry.{code}", registry=way.endpoint, **fields):
+    with send_wait_lines(shown.append), refused(UserError, f"registry.{code}", registry=way.endpoint, **fields):
         registry.names()
     assert time.monotonic() - begun < AT_ONCE
     assert shown == []
@@ -146,10 +146,10 @@ def test_a_port_that_speaks_another_language_is_told_at_once() -> None:
             Registry(f"http://127.0.0.1:{other.getsockname()[1]}").names()
 
 
-def test_a_server_that_is_busy_is_asked_again_and_the_waiting_is_shown(way: Proxy, patience: Patience) -> None:
+def test_a_server_that_is_busy_is_asked_again_and_the_waiting_is_shown(way: Proxy, patience: RetryLimits) -> None:
     way.faults.append(Fault(ALL, "answer", 2, status=503))
     registry, shown = Registry(way.endpoint), list[str]()
-    with heard_by(shown.append):
+    with send_wait_lines(shown.append):
         assert registry.names() == []
     notice, end = shown
     assert isinstance(notice, Notice)
@@ -158,18 +158,21 @@ def test_a_server_that_is_busy_is_asked_again_and_the_waiting_is_shown(way: Prox
     assert len(way.seen) == 3
 
 
-def test_nobody_listening_is_waited_for_as_long_as_is_said(patience: Patience) -> None:
+def test_nobody_listening_is_waited_for_as_long_as_is_said(patience: RetryLimits) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
         registry, shown, begun = Registry(address), list[str](), time.monotonic()
-        with heard_by(shown.append), refused(TransientError, "registry.unreachable", reason="connection refused"):
+        with (
+            send_wait_lines(shown.append),
+            refused(TransientError, "registry.unreachable", reason="connection refused"),
+        ):
             registry.names()
     assert patience.total - patience.most < time.monotonic() - begun < patience.total + AT_ONCE
     assert len(shown) == 1
 
 
-def test_what_was_made_although_the_answer_was_lost_is_there_once(way: Proxy, patience: Patience) -> None:
+def test_what_was_made_although_the_answer_was_lost_is_there_once(way: Proxy, patience: RetryLimits) -> None:
     registry = Registry(way.endpoint)
     for call in ("experiments/create", "runs/create", "registered-models/create", "model-versions/create"):
         way.faults.append(Fault(f"POST .*/{call}", "answer", 1, status=503))  # nothing was done
@@ -260,7 +263,7 @@ def test_a_registry_that_is_away_holds_up_no_training_and_is_told_once(place: S3
     dataset = build(shop(), snapshot(store, sessions(LOG)), store)
     way.faults.append(Fault(ALL, "drop", 1000))
     lines, begun = list[str](), time.monotonic()
-    with heard_by(lines.append):
+    with send_wait_lines(lines.append):
         trained = train(of({"name": "sequential-rules"}), dataset, store, way.endpoint, progress=lines.append)
     assert store.manifest(trained)["facts"]["model"]["name"] == "sequential-rules"
     assert time.monotonic() - begun < 2 * AT_ONCE
@@ -284,7 +287,7 @@ def test_a_token_that_runs_out_ends_no_training(place: S3Place, way: Proxy) -> N
     assert len([line for line in lines if isinstance(line, Notice)]) == 1
 
 
-def test_what_sqlite_says_is_told_with_its_remedy(shop_store: Store, tmp_path: Path, patience: Patience) -> None:
+def test_what_sqlite_says_is_told_with_its_remedy(shop_store: Store, tmp_path: Path, patience: RetryLimits) -> None:
     (tmp_path / "other.db").write_bytes(b"no data base" * 100)
     with refused(IntegrityError, "registry.damaged"):
         Registry(f"sqlite:///{tmp_path}/other.db")
@@ -303,7 +306,7 @@ def test_what_sqlite_says_is_told_with_its_remedy(shop_store: Store, tmp_path: P
     ],
 )
 def test_a_data_base_that_cannot_be_opened_is_named_without_its_password(
-    address: str, kind: type[EndcapError], code: str, patience: Patience
+    address: str, kind: type[EndcapError], code: str, patience: RetryLimits
 ) -> None:
     begun = time.monotonic()
     with refused(kind, code) as caught:
@@ -313,7 +316,7 @@ def test_a_data_base_that_cannot_be_opened_is_named_without_its_password(
 
 
 def test_a_page_is_known_from_an_answer() -> None:
-    assert page_title(LOGIN) == "Sign in to Acme"
-    assert page_title("<!-- x --><html></html>") == ""
-    assert page_title('{"html": "<html>"}') is None
+    assert find_page_title(LOGIN) == "Sign in to Acme"
+    assert find_page_title("<!-- x --><html></html>") == ""
+    assert find_page_title('{"html": "<html>"}') is None
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"

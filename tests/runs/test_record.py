@@ -33,7 +33,7 @@ from endcap.runs import (
 )
 from endcap.runs.names import split_run_name
 from endcap.spec.find import find_spec
-from endcap.spec.load import load, resolved
+from endcap.spec.load import dump_specs, load
 from endcap.store import Store
 
 FAULT = Fault("no session is left", code="features.no-session", fields={"shop": "toys"})
@@ -89,7 +89,7 @@ def test_a_start_is_known_before_the_first_step_and_stays_to_the_end(store: Stor
 
 def test_the_specs_of_a_run_are_kept_once_under_their_fingerprint(store: Store) -> None:
     loaded = load(find_spec("trial"))
-    documents = resolved(loaded)
+    documents = dump_specs(loaded)
     keep_specs(store, documents)
     keep_specs(store, documents)
     begin_run(store, "r", Start.of(loaded, "training"))
@@ -98,7 +98,7 @@ def test_the_specs_of_a_run_are_kept_once_under_their_fingerprint(store: Store) 
     through_kfp = json.loads(json.dumps(documents), parse_int=float)
     assert keep_specs(store, through_kfp) == Start.of(loaded, "training").spec
     changed = load(find_spec("trial"), sets=["seed=9"])
-    assert keep_specs(store, resolved(changed)) != Start.of(loaded, "training").spec
+    assert keep_specs(store, dump_specs(changed)) != Start.of(loaded, "training").spec
 
 
 def test_a_start_that_somebody_elses_client_made_is_completed_by_the_report(store: Store) -> None:

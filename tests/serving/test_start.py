@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from endcap import devices
-from endcap.cpus import cpu_limit, memory_limit
+from endcap.cpus import read_cpu_limit, read_memory_limit
 from endcap.spec.kubernetes import Gpu
 from endcap_serving.json_log import CANNOT_RUN
 from endcap_serving.local.predictors import find_free_port
@@ -72,7 +72,7 @@ def test_in_a_pod_the_package_lies_where_kserve_puts_it(monkeypatch: pytest.Monk
     monkeypatch.delenv("ENDCAP_VARIANT", raising=False)
     given = parse_arguments(["--model_name", "shoes"])
     assert (given.package, given.port, given.host) == (Path("/mnt/models"), 8080, "0.0.0.0")
-    assert (given.version, given.variant, given.threads) == ("12", "stable", cpu_limit())
+    assert (given.version, given.variant, given.threads) == ("12", "stable", read_cpu_limit())
 
 
 @pytest.mark.parametrize(("address", "meant"), [("redis://there:6379", "redis://there:6379"), ("none", ""), ("", "")])
@@ -182,7 +182,7 @@ def test_threads_follow_the_limit_of_the_container(files: dict[str, str], limit:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text + "\n")
     cores = len(os.sched_getaffinity(0))
-    assert cpu_limit(tmp_path) == (cores if limit is None else min(limit, cores))
+    assert read_cpu_limit(tmp_path) == (cores if limit is None else min(limit, cores))
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_memory_is_the_container_s_or_the_machine_s(files: dict[str, str], limit
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text + "\n")
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert memory_limit(tmp_path) == (limit or machine)
+    assert read_memory_limit(tmp_path) == (limit or machine)
 
 
 def test_another_minor_version_is_told_and_a_patch_is_not() -> None:

@@ -16,7 +16,7 @@ import endcap
 from endcap.errors import SpecError
 from endcap.project.factory import open_project
 from endcap.spec.load import load, load_documents
-from endcap.spec.yaml_tree import Key, spelled
+from endcap.spec.yaml_tree import Key, format_key
 from tests.spec.test_load import RECOMMENDER as RECOMMENDER_FILE
 from tests.spec.test_load import SHOP as SHOP_FILE
 from tests.spec.test_load import problems, specs, write
@@ -181,7 +181,7 @@ class Planted:
         return self.of == other.of and long[: len(short)] == short
 
     def needs(self, other: Planted) -> bool:
-        key = f"{other.of}:{spelled(other.at)}"
+        key = f"{other.of}:{format_key(other.at)}"
         return any(
             _is_below(read.removesuffix("*"), key) or (read.endswith("*") and _is_below(key, read.removesuffix("*")))
             for read in (*self.reads, f"{self.of}:{self.place}")
@@ -195,7 +195,7 @@ def _is_below(key: str, above: str) -> bool:
 def wrong(of: str, at: str, value: Any, place: str = "", *, reads: str = "") -> Planted:
     key = tuple(int(part) if part.isdecimal() else part for part in at.split("/"))
     full = tuple(read if read.startswith("shop:") else f"{of}:{read}" for read in reads.split())
-    return Planted(of, key, value, place or spelled(key), full)
+    return Planted(of, key, value, place or format_key(key), full)
 
 
 MEMBERS = (
@@ -274,7 +274,7 @@ TEXT_TOO = ("customer", "country")
 
 def of_one_key(of: str, value: Any, key: Key = ()) -> Iterator[Planted]:
     """For each key of a document a value of a wrong type, and for each map a key that it does not know."""
-    place = spelled(key)
+    place = format_key(key)
     if key and key[-1] in (*ANY, *TEXT_TOO):
         return
     if isinstance(value, dict):
@@ -308,7 +308,7 @@ def test_the_documents_are_right_before() -> None:
 
 
 def identity(one: Planted) -> str:
-    return f"{one.of}:{spelled(one.at)}"
+    return f"{one.of}:{format_key(one.at)}"
 
 
 def groups(one: Planted) -> Iterator[list[Planted]]:

@@ -11,7 +11,7 @@ import pytest
 
 from endcap.errors import Problem, SpecError
 from endcap.spec import Recommender, Shop
-from endcap.spec.load import Loaded, load, resolved
+from endcap.spec.load import Loaded, dump_specs, load
 from endcap.spec.model import VSKNNSpec
 from endcap.spec.neural import GRU4RecSpec
 
@@ -55,7 +55,7 @@ def load_shop(file: Path) -> Shop:
 
 
 def restore(documents: dict[str, dict[str, Any]]) -> Loaded:
-    """The specs that `resolved` made documents of, as a pipeline's step reads them."""
+    """The specs that `dump_specs` made documents of, as a pipeline's step reads them."""
     recommender = Recommender.model_validate(documents["recommender"])
     return Loaded(recommender, Shop.model_validate(documents["shop"]), [])
 
@@ -245,17 +245,17 @@ def test_an_unset_variable_is_reported_with_the_rest(specs: Path) -> None:
 def test_documents_bring_the_specs_back_exactly(specs: Path) -> None:
     odd = ["split={by: time, test: 1.5h, validation: 0.25}", "shop.window=1234567.000001s", "shop.sessions.gap=0.5s"]
     loaded = load(specs / "home.yaml", sets=odd)
-    documents = resolved(loaded)
+    documents = dump_specs(loaded)
     again = restore(documents)
     assert (again.recommender, again.shop) == (loaded.recommender, loaded.shop)
     assert again.shop.window == timedelta(seconds=1234567, microseconds=1)
-    assert resolved(again) == documents
+    assert dump_specs(again) == documents
     assert Shop.model_validate_json(loaded.shop.model_dump_json()) == loaded.shop
 
 
 def test_documents_survive_a_pipeline_that_makes_every_number_a_double(specs: Path) -> None:
     loaded = load(specs / "home.yaml", sets=["split={by: time, test: 0, validation: 0.25}", "model.idf_weight=1"])
-    again = restore(json.loads(json.dumps(resolved(loaded)), parse_int=float))
+    again = restore(json.loads(json.dumps(dump_specs(loaded)), parse_int=float))
     assert (again.recommender, again.shop) == (loaded.recommender, loaded.shop)
     assert isinstance(again.recommender.seed, int)
     assert isinstance(again.recommender.evaluation.cutoffs[0], int)

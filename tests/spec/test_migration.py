@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from endcap.cli.spec import command
 from endcap.errors import ProblemCode
-from endcap.spec.environments import names_of
+from endcap.spec.environments import list_environments
 from endcap.spec.load import load, load_documents
 from endcap.spec_renames import RENAMES, find_changes, migrate_facts, migrate_spec
 from tests.refusals import misspelt
@@ -161,9 +161,9 @@ def test_environments_are_refused_and_migrated_too(tmp_path: Path) -> None:
     file = tmp_path / "environments.yaml"
     file.write_text("apiVersion: endcap/v1\nkind: Environments\nenvironments: {prod: {store: x}}\n")
     with misspelt(("apiVersion", "older-version")):
-        names_of(file)
+        list_environments(file)
     assert migrate(file).exit_code == 0
-    assert names_of(file) == ["prod"]
+    assert list_environments(file) == ["prod"]
 
 
 def test_stored_documents_are_translated_and_those_of_this_release_stay() -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from endcap.spec.schema import schemas
+from endcap.spec.schema import build_schemas
 
 FOLDER = Path(__file__).parents[2] / "pipelines" / "specs" / "schemas"
 
@@ -26,11 +26,11 @@ def fields(schema: Any, path: str = "") -> dict[str, dict[str, Any]]:
 
 
 def test_checked_in_schemas_are_up_to_date() -> None:
-    assert {file.name: file.read_text() for file in FOLDER.glob("*.json")} == schemas()
+    assert {file.name: file.read_text() for file in FOLDER.glob("*.json")} == build_schemas()
 
 
 def test_unknown_keys_are_refused_and_fields_described() -> None:
-    recommender = json.loads(schemas()["recommender.schema.json"])
+    recommender = json.loads(build_schemas()["recommender.schema.json"])
     assert recommender["else"]["additionalProperties"] is False
     assert recommender["else"]["required"] == ["apiVersion", "kind", "name", "shop", "model"]
     found = fields(recommender)
@@ -41,8 +41,8 @@ def test_unknown_keys_are_refused_and_fields_described() -> None:
 
 def test_parts_require_nothing_and_may_remove_keys() -> None:
     for name in ("shop", "recommender"):
-        assert json.loads(schemas()[f"{name}.schema.json"])["then"] == {"$ref": f"{name}.overlay.schema.json"}
-        text = schemas()[f"{name}.overlay.schema.json"]
+        assert json.loads(build_schemas()[f"{name}.schema.json"])["then"] == {"$ref": f"{name}.overlay.schema.json"}
+        text = build_schemas()[f"{name}.overlay.schema.json"]
         part = json.loads(text)
         assert '"required"' not in text
         assert part["properties"]["extends"]["type"] == "string"
@@ -51,7 +51,7 @@ def test_parts_require_nothing_and_may_remove_keys() -> None:
 
 
 def test_environments_take_no_unknown_place() -> None:
-    schema = json.loads(schemas()["environments.schema.json"])
+    schema = json.loads(build_schemas()["environments.schema.json"])
     found = fields(schema)
     assert found["/$defs/Environment/store"]["description"].startswith("Artifacts")
     assert schema["$defs"]["Environment"]["additionalProperties"] is False

@@ -15,7 +15,7 @@ from endcap.secrets import MOUNT
 from endcap.store import bucket
 from endcap.store.bucket import Bucket
 from endcap.store.s3_settings import read_s3_settings
-from endcap.waiting import heard_by, show
+from endcap.waiting import send_wait_lines, show_line
 from tests.cluster.certificates import Authority
 from tests.refusals import refused
 from tests.store.proxy import Fault, Proxy, proxy
@@ -66,7 +66,7 @@ def test_a_server_that_is_busy_is_waited_for_and_that_is_shown(
     there, shown = Bucket(place.bucket, read_s3_settings()), list[str]()
     # Each attempt of ours is three of the client's.
     way.faults.append(Fault("PUT .*", "answer", 3, status=503))
-    with heard_by(shown.append):
+    with send_wait_lines(shown.append):
         there.write("x", b"1")
     (notice, *_) = shown
     assert isinstance(notice, Notice)
@@ -93,12 +93,12 @@ def test_a_certificate_that_is_not_trusted_is_told_at_once(
 
 def test_lines_about_waiting_go_to_whoever_follows(capsys: pytest.CaptureFixture[str]) -> None:
     outer, inner = list[str](), list[str]()
-    with heard_by(outer.append):
-        with heard_by(inner.append):
-            thread = threading.Thread(target=show, args=["from a thread"])
+    with send_wait_lines(outer.append):
+        with send_wait_lines(inner.append):
+            thread = threading.Thread(target=show_line, args=["from a thread"])
             thread.start()
             thread.join()
-        show("later")
-    show("nobody follows")
+        show_line("later")
+    show_line("nobody follows")
     assert (outer, inner) == (["later"], ["from a thread"])
     assert capsys.readouterr().err == "nobody follows\n"

@@ -24,7 +24,7 @@ from endcap.spec.model import BlendSpec, SequentialRulesSpec, VSKNNSpec
 from endcap.spec.settings import JudgeSettings
 from endcap.store import Store, fingerprint
 from endcap.training import fit_champion, refit, train
-from endcap.waiting import Patience
+from endcap.waiting import RetryLimits
 from tests.features.logs import DAY, MONDAY, event, recommender, shop, snapshot
 
 ROOT = Path(__file__).parents[2]
@@ -247,7 +247,7 @@ def test_a_registry_that_is_away_costs_the_challenger_nothing(
     data, wanted = noise(shop_store), spec(**CHALLENGER)
     crowned(spec(), data, shop_store)
     said: list[str] = []
-    monkeypatch.setattr(connection, "PATIENCE", Patience(total=0.1))
+    monkeypatch.setattr(connection, "PATIENCE", RetryLimits(total=0.1))
     away = "postgresql://mlflow@127.0.0.1:9/mlflow"
     assert fit_champion(wanted, data, shop_store, away, progress=said.append) is None
     assert said[-1].startswith("warning: the registry does not say")

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from endcap.devices.check import ON_CPU
-from endcap.errors import DataError, TransientError, rebuild
+from endcap.errors import DataError, TransientError, rebuild_error
 from endcap.evaluation.metrics import ItemPopularity
 from endcap.evaluation.model_metrics import measure_model
 from endcap.evaluation.scoring import EvaluatedModel
@@ -173,7 +173,7 @@ def test_a_worker_reads_by_address_and_says_what_would_end_the_same_again(
     (fitted,) = [event for event in told if event["event"] == "fitted"]
     assert told[-1]["event"] == "error"
     with refused(DataError, "features.attribute-unknown", found="colour"):
-        raise rebuild(told[-1]["error"])
+        raise rebuild_error(told[-1]["error"])
     vocabulary, events = read_refit_sessions(store.fetch(dataset), of())
     alone = make(of().model)
     alone.fit(events, len(vocabulary), Fitting(seed=of().seed, settings={"epochs": 2}))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from endcap.cpus import time_on_cores
+from endcap.cpus import measure_core_time
 from endcap.errors import UserError
 from endcap.models import checkpoint
 from endcap.progress import Notice
@@ -17,7 +17,7 @@ from endcap.spec import ModelSpec, Recommender
 from endcap.spec.model import EASESpec
 from endcap.spec.neural import GRU4RecSpec
 from endcap.spec.settings import TrainSettings
-from endcap.spec.tunable import Values, members
+from endcap.spec.tunable import Values, list_members
 from endcap.store import Store
 from endcap.training import describe, train
 from endcap.training.search import checkpoints
@@ -48,7 +48,7 @@ def dataset(store: Store) -> str:
 def threads(monkeypatch: pytest.MonkeyPatch) -> list[SearchJob]:
     """The jobs that are run in threads."""
     monkeypatch.setattr(searching, "RayProcess", Threads)
-    monkeypatch.setattr(searching, "cpu_limit", lambda: 2)
+    monkeypatch.setattr(searching, "read_cpu_limit", lambda: 2)
     monkeypatch.setattr(Threads, "jobs", [], raising=False)
     # A run in MLflow costs more than all else here; what is logged is tested with Ray.
     monkeypatch.setattr(searching, "SearchRuns", _NoRuns)
@@ -417,7 +417,7 @@ def test_the_cost_of_ease_is_cubic_in_items_and_its_memory_quadratic() -> None:
 
 @pytest.mark.parametrize("name", ["sequential-rules", "vsknn", "ease", "item-knn", "gru4rec", "sasrec", "neumf"])
 def test_more_items_and_events_cost_more(name: str) -> None:
-    spec = members(TypeAdapter[ModelSpec](ModelSpec).validate_python({"name": name}))[""]
+    spec = list_members(TypeAdapter[ModelSpec](ModelSpec).validate_python({"name": name}))[""]
     small, large = (estimate_cost(spec, DataSize(times * 5_000, times * 50_000, times * 500)) for times in (1, 4))
     assert large.bytes > small.bytes > 0
     assert large.work > small.work > 0
@@ -490,11 +490,11 @@ def test_checkpoints_stay_for_what_may_go_on_and_for_the_winner(
 
 
 def test_how_long_threads_ran_and_waited_for_cores_is_read_of_the_kernel(tmp_path: Path) -> None:
-    assert time_on_cores(tmp_path) is None
+    assert measure_core_time(tmp_path) is None
     for thread, said in (("7", "5000 300 2\n"), ("8", "1000 20 1\n")):
         (tmp_path / thread).mkdir()
         (tmp_path / thread / "schedstat").write_text(said)
-    assert time_on_cores(tmp_path) == (6000, 320)
+    assert measure_core_time(tmp_path) == (6000, 320)
 
 
 def test_what_goes_on_when_the_time_is_up() -> None:

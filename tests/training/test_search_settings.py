@@ -16,7 +16,7 @@ from endcap.features.view import open_view
 from endcap.spec import ModelSpec, Recommender
 from endcap.spec.search import SearchSpec
 from endcap.spec.space import Between, Choice
-from endcap.spec.tunable import changed, domains, members, mistakes_of, starts
+from endcap.spec.tunable import change_parameters, check_search, list_domains, list_members, list_starts
 from endcap.store import Store
 from endcap.training import train
 from endcap.training.search import is_searched
@@ -52,11 +52,11 @@ def of(search: dict[str, Any], model: dict[str, Any] | None = None) -> Recommend
 )
 def test_every_value_of_a_default_space_and_of_the_starts_is_allowed(name: str) -> None:
     spec = MODELS.validate_python({"name": name})
-    own = domains(spec, SearchSpec())[""]
+    own = list_domains(spec, SearchSpec())[""]
     assert own
-    assert list(mistakes_of(SearchSpec(space=own), spec)) == []
-    for start in starts("", members(spec)[""], SearchSpec()):
-        changed(members(spec)[""], start)
+    assert list(check_search(SearchSpec(space=own), spec)) == []
+    for start in list_starts("", list_members(spec)[""], SearchSpec()):
+        change_parameters(list_members(spec)[""], start)
 
 
 @pytest.mark.parametrize(
@@ -94,11 +94,11 @@ def test_a_class_of_one_s_own_is_checked_when_the_search_begins(store: Store) ->
 
 def test_members_of_a_blend_are_searched_by_their_labels_and_the_slow_ones_last() -> None:
     search = SearchSpec.model_validate({"space": {"near.last_events": {"values": [3]}}, "fixed": ["own.loss"]})
-    found = domains(MODELS.validate_python(BLEND), search)
+    found = list_domains(MODELS.validate_python(BLEND), search)
     assert set(found) == {"own", "near"}
     assert "loss" not in found["own"]
     assert found["near"]["last_events"].corners() == [3]
-    first, second = allocate_trials({label: members(MODELS.validate_python(BLEND))[label] for label in found}, 20)
+    first, second = allocate_trials({label: list_members(MODELS.validate_python(BLEND))[label] for label in found}, 20)
     assert (first.label, first.trials, second.label, second.trials) == ("near", 5, "own", 15)
 
 

@@ -20,7 +20,7 @@ from endcap.ray_driver.cluster import provide_address, refuse_own_folder
 from endcap.ray_driver.gpus import is_without_gpus
 from endcap.spec.model import ModelSpec
 from endcap.spec.settings import FitSettings
-from endcap.spec.training import training_mistakes
+from endcap.spec.training import check_training
 from endcap.store import Store, fingerprint
 from endcap.training.distributed.job import MODEL, FitJob, Part, artifact_kind
 
@@ -91,7 +91,7 @@ class DistributedFitter:
         return FittedModel(fitted, FitReport(facts["found"], facts["history"]), facts.get("device"))
 
     def _describe_job(self, model: ModelSpec, part: Part, fit_settings: Mapping[str, Any] | None) -> FitJob:
-        for wrong in training_mistakes(self._spec, model):
+        for wrong in check_training(self._spec, model):
             raise UserError(
                 f"training.workers: {wrong.actual}; allowed: {wrong.allowed}. {wrong.hint}".strip(),
                 code="training.workers-unfit",

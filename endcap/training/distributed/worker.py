@@ -19,7 +19,7 @@ import pyarrow as pa
 import torch
 import torch.distributed as dist
 
-from endcap.errors import EndcapError, IntegrityError, UserError, describe
+from endcap.errors import EndcapError, IntegrityError, UserError, describe_error
 from endcap.features.dataset_files import build_item_table, read_refit_sessions
 from endcap.features.item_attributes import encode_item_features, select_attributes
 from endcap.features.sessions import Sessions
@@ -49,7 +49,7 @@ def work(job: FitJob, tell: Tell) -> None:
     try:
         _Worker(job, tell, group).run()
     except HOPELESS as error:
-        tell({"event": "error", "error": describe(_to_endcap_error(error))})
+        tell({"event": "error", "error": describe_error(_to_endcap_error(error))})
         raise
 
 

@@ -12,7 +12,7 @@ from endcap.spec.base import format_duration
 from endcap.spec.model import BlendSpec, ModelSpec, SingleSpec
 from endcap.spec.search import SearchSpec
 from endcap.spec.space import Domain
-from endcap.spec.tunable import changed, parameters
+from endcap.spec.tunable import change_parameters, dump_parameters
 from endcap.training.search.budget import get_finish_time
 from endcap.training.search.record import WRITTEN, ModelTrials, SearchRecord, Trial
 from endcap.training.search.sampler import compute_importances
@@ -69,7 +69,7 @@ def settle(searched: SearchResult, fit: Callable[[ModelSpec], FittedModel]) -> S
 
 def _taken(searched: SearchResult, trial: Trial) -> SearchResult:
     assert not isinstance(searched.spec, BlendSpec)
-    spec = changed(searched.spec, trial.parameters)
+    spec = change_parameters(searched.spec, trial.parameters)
     return SearchResult(spec, trial.outcome(), {**searched.facts, "best": trial.number}, list(trial.history))
 
 
@@ -85,7 +85,7 @@ def build_result(
 ) -> SearchResult:
     """The model with the settings of the winners. members: that were searched. left_out: those of a blend that cannot
     be used, with the reasons; where a single member is left, the model is that one."""
-    specs = {label: changed(members[label], trial.parameters) for label, trial in winners.items()}
+    specs = {label: change_parameters(members[label], trial.parameters) for label, trial in winners.items()}
     if not isinstance(model, BlendSpec):
         return _single(specs[""], winners[""], parts[""], facts, resumed=resumed)
     used = {label: specs.get(label, member) for label, member in model.members.items() if label not in left_out}
@@ -113,7 +113,7 @@ def describe_member(
     own = None if written is None else {"state": written.state, "value": written.value, "epochs": written.epochs}
     return {
         "trials": [trial.facts() for _, trial in sorted(part.trials.items())],
-        "importances": compute_importances(domains, parameters(member), part.of("complete", "pruned")),
+        "importances": compute_importances(domains, dump_parameters(member), part.of("complete", "pruned")),
         "best": None if winner is None else winner.number,
         "as_written": own,
         "finished": part.finishing,

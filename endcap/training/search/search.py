@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
-from endcap.cpus import cpu_limit, memory_limit
+from endcap.cpus import read_cpu_limit, read_memory_limit
 from endcap.errors import DataError
 from endcap.features.empty_parts import count_one_moment, explain_no_validation
 from endcap.features.view import View
@@ -22,7 +22,7 @@ from endcap.spec.base import format_duration
 from endcap.spec.model import BlendSpec
 from endcap.spec.search import SearchSpec
 from endcap.spec.settings import TrainSettings
-from endcap.spec.tunable import Values, domains, members, parameters, starts
+from endcap.spec.tunable import Values, dump_parameters, list_domains, list_members, list_starts
 from endcap.store import Store
 from endcap.training.search import checkpoints, messages
 from endcap.training.search.allocation import TrialShare, allocate_trials
@@ -63,7 +63,7 @@ _DRIVER = Driver(
 def is_searched(settings: TrainSettings) -> bool:
     """Whether there is anything to search: more than one trial, and a parameter that may differ."""
     search = settings.search
-    return search is not None and search.trials > 1 and bool(domains(settings.model, search))
+    return search is not None and search.trials > 1 and bool(list_domains(settings.model, search))
 
 
 @contextlib.contextmanager
@@ -145,8 +145,8 @@ class _Search:
         self._key, self._shared = keys
         self._tell, self._size = progress, DataSize.of(view)
         self._spec: SearchSpec = settings.search or SearchSpec()
-        self._domains = domains(settings.model, self._spec)
-        self._members = {label: members(settings.model)[label] for label in self._domains}
+        self._domains = list_domains(settings.model, self._spec)
+        self._members = {label: list_members(settings.model)[label] for label in self._domains}
         self._record = SearchRecord(work / "record", self._shared, self._domains, self._key)
         if self._record.is_new:
             inherit_trials(store, settings.name, self._shared, self._record.parts)
@@ -222,7 +222,7 @@ class _Search:
                 most_failed=self._spec.max_failed_share * own.trials,
                 concurrency=concurrency,
                 size=self._size,
-                memory=None if self._elsewhere else memory_limit(),
+                memory=None if self._elsewhere else read_memory_limit(),
             )
             JobMonitor(process, own, part, job, self._kept(own.label), self._tell).follow(is_last=of_rest == 1)
         part.end()
@@ -243,9 +243,9 @@ class _Search:
 
     def _points(self, label: str) -> list[Values]:
         """The model as it is, and known settings."""
-        own = parameters(self._members[label])
+        own = dump_parameters(self._members[label])
         base = {name: own.get(name) for name in self._domains[label]}
-        known = starts(label, self._members[label], self._spec)
+        known = list_starts(label, self._members[label], self._spec)
         return list({repr(point): point for point in [base, *({**base, **start} for start in known)]}.values())
 
     def _task(self, label: str) -> Task:
@@ -285,7 +285,7 @@ class _Search:
         return math.ceil((self._spec.concurrency or self._here()) * self._spec.cpu)
 
     def _here(self) -> int:
-        return count_trials_here(self._spec, cpu_limit(), memory_limit())
+        return count_trials_here(self._spec, read_cpu_limit(), read_memory_limit())
 
     @property
     def _elsewhere(self) -> bool:

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from endcap.cpus import time_on_cores
+from endcap.cpus import measure_core_time
 from endcap.features.view import View
 from endcap.models.fit import draw_validation, fit_watched, open_model_view
 from endcap.spec.model import SingleSpec
 from endcap.spec.settings import TrainSettings
-from endcap.spec.tunable import Values, changed, members
+from endcap.spec.tunable import Values, change_parameters, list_members
 from endcap.store import Store, open_store
 from endcap.training.search.checkpoints import workspace
 from endcap.training.search.job import Task
@@ -44,7 +44,7 @@ def run(task: Task, number: int, values: Values, report: Report) -> None:
 
 def _fit_trial(task: Task, number: int, values: Values, report: Report) -> dict[str, Any]:
     store, settings, view = _opened(task.store, task.dataset, task.settings)
-    spec = changed(members(settings.model)[task.label], values)
+    spec = change_parameters(list_members(settings.model)[task.label], values)
     going, waits = True, _Waits()
 
     def observe(row: Mapping[str, float]) -> bool:
@@ -74,10 +74,10 @@ class _Waits:
     """How much of the time since it was last asked the process was ready to run and had no core."""
 
     def __init__(self) -> None:
-        self._at, self._before = time.monotonic(), time_on_cores()
+        self._at, self._before = time.monotonic(), measure_core_time()
 
     def share(self) -> float | None:
-        at, now, before = time.monotonic(), time_on_cores(), self._before
+        at, now, before = time.monotonic(), measure_core_time(), self._before
         seconds, self._at, self._before = at - self._at, at, now
         if now is None or before is None:
             return None
@@ -108,4 +108,4 @@ def hide_test_sessions(view: View) -> View:
 
 def find_member(task: Task) -> SingleSpec:
     """The model that the task searches."""
-    return members(TrainSettings.model_validate_json(task.settings).model)[task.label]
+    return list_members(TrainSettings.model_validate_json(task.settings).model)[task.label]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from endcap.ray_driver import Emit
 from endcap.spec.search import SearchSpec
 from endcap.spec.settings import TrainSettings
-from endcap.spec.tunable import Values, changed, domains, parameters
+from endcap.spec.tunable import Values, change_parameters, dump_parameters, list_domains
 from endcap.training.search.cost_model import (
     PROCESS_BYTES,
     TrialCost,
@@ -42,8 +42,8 @@ class TrialQueue:
         search = settings.search or SearchSpec()
         self._job, self._tell, self._clock = job, emit, clock
         self._member = find_member(job.task)
-        space = domains(settings.model, search)[job.task.label]
-        self._sampler = Sampler(space, parameters(self._member), settings.seed, job.trials)
+        space = list_domains(settings.model, search)[job.task.label]
+        self._sampler = Sampler(space, dump_parameters(self._member), settings.seed, job.trials)
         self._first = list(job.first)
         # Of those that an earlier attempt began, what they reached.
         begun = [trial for trial in job.first if trial.value is not None]
@@ -191,7 +191,7 @@ class TrialQueue:
             self.ended(number, {"state": "cut"})
 
     def _cost(self, values: Values) -> TrialCost:
-        return estimate_cost(changed(self._member, values), self._job.size)
+        return estimate_cost(change_parameters(self._member, values), self._job.size)
 
     def _skips(self, number: int, values: Values) -> bool:
         """Whether a trial cannot fit into memory; it has then ended."""

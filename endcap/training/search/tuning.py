@@ -17,7 +17,7 @@ from endcap.ray_driver.failures import describe_loss
 from endcap.ray_driver.gpus import hide_gpus_unless
 from endcap.spec.search import SearchSpec
 from endcap.spec.settings import TrainSettings
-from endcap.spec.tunable import parameters
+from endcap.spec.tunable import dump_parameters
 from endcap.training.search.job import SearchJob, Task
 from endcap.training.search.trial import find_member, run
 from endcap.training.search.trial_queue import TrialQueue
@@ -218,7 +218,9 @@ def _make_scheduler(search: SearchSpec, job: SearchJob, queue: TrialQueue) -> An
         return None
     task = job.task
     domain = search.space.get(f"{task.label}.max_epochs" if task.label else "max_epochs")
-    most = max([parameters(find_member(task)).get("max_epochs", _MANY_EPOCHS), *(domain.corners() if domain else [])])
+    most = max(
+        [dump_parameters(find_member(task)).get("max_epochs", _MANY_EPOCHS), *(domain.corners() if domain else [])]
+    )
     # One more than any trial runs: at its limit ASHA would end a trial before it can tell what it found.
     return _Halving(
         queue,
