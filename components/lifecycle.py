@@ -20,8 +20,9 @@ from pathlib import Path
 
 from endcap import devices
 from endcap.errors import EndcapError
-from endcap.outlets import format_traceback, redact_output
+from endcap.output_redaction import format_traceback, redact_output
 from endcap.progress import Notice
+from endcap.retries import send_wait_lines
 from endcap.runs import (
     RUN_FOLDER,
     Fault,
@@ -36,7 +37,6 @@ from endcap.runs import (
 from endcap.runs.code import IMAGE
 from endcap.runs.start import format_now
 from endcap.steps import STEPS
-from endcap.waiting import send_wait_lines
 from endcap_components.reuse import current_check
 
 MARK = "::endcap "

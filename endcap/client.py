@@ -21,7 +21,7 @@ from typing import Any, Self
 import httpx
 
 from endcap import ids
-from endcap.causes import explain_tls_failure, find_page_title
+from endcap.client_faults import explain_tls_failure, find_page_title
 from endcap.errors import EndcapError, NotFoundError, RequestError, TransientError, UserError
 
 SHOPPER, REQUEST_ID = "x-endcap-shopper", "x-request-id"
@@ -55,7 +55,7 @@ class ServedRanking:
     """Items, best first, and who ranked them. `id` goes back with impressions; `raw` is the answer as it came.
 
     variant: ``stable``, ``canary``, or ``fallback`` where no model answered. reason: why there are fallbacks among the
-    items, such as ``unknown-customer`` (``endcap.reasons``); empty where there are none. unknown: how many of the items
+    items, such as ``unknown-customer`` (``endcap.fallback_reasons``); empty where there are none. unknown: how many of
     asked with are not known. removed: what the shop's rules took away, where it was asked for. degraded: parts of the
     service that were away while it was made.
     """

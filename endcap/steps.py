@@ -2,7 +2,7 @@
 
 The specs' checks, the library's stores of artifacts, the components, the compiled pipelines, the local runner, whoever
 follows a run on Kubeflow Pipelines, and the command line read it here. Steps of a user's own come from the spec, and
-`endcap.spec.chain` puts them between these.
+`endcap.spec.step_order` puts them between these.
 """
 
 from __future__ import annotations

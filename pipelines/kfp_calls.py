@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import kfp_server_api
 import urllib3
 
-from endcap.causes import explain_tls_failure, walk_causes
+from endcap.client_faults import explain_tls_failure, walk_causes
 from endcap.errors import EndcapError, NotFoundError, TransientError, UserError
 from endcap.runs import RunEvent, RunSilence
 from endcap_pipelines.kfp_client import UnexpectedPageError

@@ -17,7 +17,7 @@ from kfp.client import KF_PIPELINES_SA_TOKEN_ENV, KF_PIPELINES_SA_TOKEN_PATH
 from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
 from kfp_server_api.rest import RESTClientObject
 
-from endcap.causes import find_page_title
+from endcap.client_faults import find_page_title
 from endcap.cluster.connect import TOKEN
 from endcap.cluster.kubeconfig import Login, find_kubeconfig
 from endcap.errors import UserError

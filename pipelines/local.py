@@ -29,8 +29,8 @@ from endcap.runs import (
     keep_specs,
     parse_event,
 )
-from endcap.spec.chain import order_steps
 from endcap.spec.load import Loaded, dump_specs
+from endcap.spec.step_order import order_steps
 from endcap.steps import STEPS
 from endcap.store import open_store
 from endcap_components.lifecycle import MARK

@@ -8,8 +8,8 @@ from typing import Any
 from kfp import dsl
 from kfp.dsl import PipelineTask
 
-from endcap.spec.chain import is_enabled, list_custom_steps_after, order_steps
 from endcap.spec.kubernetes import Pipeline
+from endcap.spec.step_order import is_enabled, list_custom_steps_after, order_steps
 from endcap.steps import REPORT, STEPS, get_step_title
 from endcap_components import load_component
 from endcap_pipelines.custom import USER_INPUTS, container_task, function_task

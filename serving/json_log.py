@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from endcap.errors import EndcapError
-from endcap.outlets import redact_output
+from endcap.output_redaction import redact_output
 from endcap.redaction import redact, redact_all
 
 CANNOT_RUN = "cannot run"

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from endcap import __version__, ids
+from endcap.fallback_reasons import REASONS
 from endcap.ranking.request import RankRequest
-from endcap.reasons import REASONS
 from endcap_serving.gateway.routes import SHOPPER_HEADER, VARIANT_HEADER
 from endcap_serving.intake.records import MOST_LINES, MOST_POSITION
 from endcap_serving.names import KEY_HEADER

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 
 from endcap.errors import EndcapError, describe_error
-from endcap.outlets import format_traceback
+from endcap.output_redaction import format_traceback
 from endcap.runs import Fault
 
 PLANTED = "hunter2"

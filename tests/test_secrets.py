@@ -23,13 +23,13 @@ from endcap.cli.main import COMMANDS, main
 from endcap.cli.reachability import check_addresses
 from endcap.errors import TransientError, UserError
 from endcap.online import open_online, resolve_online_url
-from endcap.outlets import redact_output
+from endcap.output_redaction import redact_output
 from endcap.registry import check_address, open_registry, resolve_registry_url
+from endcap.retries import disable_retries
 from endcap.secrets import AWS, KFP, MLFLOW, clean_variables
 from endcap.spec.environments import VARIABLES, resolve
 from endcap.store import open_store
 from endcap.store.s3_settings import CAS, ENDPOINTS, REGIONS, read_s3_settings
-from endcap.waiting import disable_retries
 from endcap_pipelines.kfp import connect as connect_to_kfp
 from tests.online.servers import RedisServer
 from tests.refusals import refused

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from endcap.spec.find import find_spec
 from endcap.spec.load import load
 from endcap.spec.recommender import Recommender
 from endcap.spec.settings import (
@@ -21,6 +20,7 @@ from endcap.spec.settings import (
     TrainSettings,
 )
 from endcap.spec.shop import Shop
+from endcap.spec.spec_files import find_spec
 from endcap.steps import PIPELINES, REPORT, STEPS, list_parameters, list_steps
 from endcap_components import load_component
 

@@ -45,8 +45,8 @@ def _read_name(_context: click.Context, _parameter: click.Parameter, value: str)
     """Read the recommender's name, which the user gives directly or by the spec's file."""
     if not value.endswith((".yaml", ".yml")):
         return value
-    from endcap.spec.find import find_spec
     from endcap.spec.load import load
+    from endcap.spec.spec_files import find_spec
 
     return load(find_spec(value)).recommender.name
 

@@ -11,8 +11,8 @@ import click
 from endcap.cli.completion import complete_spec
 from endcap.cli.options import env_option, set_option
 from endcap.cli.reachability import check_sources
-from endcap.spec.find import find_spec
 from endcap.spec.load import load
+from endcap.spec.spec_files import find_spec
 from endcap.steps import PIPELINES
 
 

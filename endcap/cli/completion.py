@@ -15,8 +15,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from endcap.spec.environments import find_file, list_environments, resolve
-from endcap.spec.find import find_spec, list_spec_names
 from endcap.spec.layers import list_overlay_names
+from endcap.spec.spec_files import find_spec, list_spec_names
 
 NEWEST = 50
 """Runs that are offered."""

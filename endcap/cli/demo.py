@@ -21,7 +21,7 @@ import click
 from endcap.cli.run import run_pipeline
 from endcap.errors import EndcapError, UserError
 from endcap.spec.base import parse_date
-from endcap.spec.find import SHIPPED
+from endcap.spec.spec_files import SHIPPED
 from endcap.store import open_store, report_storage_errors
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from endcap.cli.completion import complete_spec
 from endcap.cli.options import env_option, json_option, print_json, set_option, store_option
 from endcap.cli.stores import open_existing_store
 from endcap.errors import NotFoundError
-from endcap.spec.find import find_spec
+from endcap.spec.spec_files import find_spec
 
 
 @click.command()

@@ -24,8 +24,8 @@ from endcap.cli.verdict_lines import print_comparison
 from endcap.errors import NotFoundError, UserError
 from endcap.online import NONE
 from endcap.spec.base import parse_date
-from endcap.spec.find import find_spec
 from endcap.spec.load import load
+from endcap.spec.spec_files import find_spec
 
 if TYPE_CHECKING:
     from endcap.project import Project

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from endcap.errors import UserError
-from endcap.reading import read_bytes
+from endcap.safe_reading import read_bytes
 
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info", "node_modules", "venv")
 _TAKEN = """\

@@ -18,7 +18,7 @@ import click
 
 from endcap import __version__
 from endcap.errors import EndcapError, RunInterruptedError, UserError, append_code
-from endcap.outlets import format_traceback, redact_output
+from endcap.output_redaction import format_traceback, redact_output
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it."""

@@ -13,7 +13,7 @@ from endcap.cli.completion import complete_env, complete_spec
 from endcap.errors import NotFoundError, UserError
 from endcap.online import NONE, open_online, resolve_online_url
 from endcap.spec.environments import VARIABLES, Places, resolve
-from endcap.spec.find import ENVIRONMENTS, SPECS, find_spec
+from endcap.spec.spec_files import ENVIRONMENTS, SPECS, find_spec
 
 _Source = click.core.ParameterSource
 _PLACES = "endcap.places"

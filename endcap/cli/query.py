@@ -11,7 +11,7 @@ from endcap.cli.completion import complete_spec
 from endcap.cli.options import env_option, json_option, print_json, store_option
 from endcap.cli.stores import open_existing_store
 from endcap.errors import NotFoundError, UserError
-from endcap.spec.find import find_spec
+from endcap.spec.spec_files import find_spec
 from endcap.tables import align_columns
 
 if TYPE_CHECKING:

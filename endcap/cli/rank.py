@@ -24,7 +24,7 @@ from endcap.cli.request import add_request_options
 from endcap.cli.stores import open_existing_store
 from endcap.cli.version_choice import choose_version
 from endcap.errors import EndcapError
-from endcap.reasons import REASONS
+from endcap.fallback_reasons import REASONS
 from endcap.secrets import read_variable
 from endcap.store import Store
 

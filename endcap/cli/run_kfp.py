@@ -19,8 +19,8 @@ from endcap.errors import EndcapError, UserError
 from endcap.redaction import HIDDEN
 from endcap.runs import Run, RunEvent, RunSilence, Start, StepRun, find_run, find_step, make_run_name
 from endcap.runs.start import COMMAND_LINE
-from endcap.spec.chain import order_steps
 from endcap.spec.load import Loaded, dump_specs
+from endcap.spec.step_order import order_steps
 from endcap.store import Store, open_store
 
 _Read = TypeVar("_Read")

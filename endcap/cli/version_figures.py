@@ -53,7 +53,7 @@ class Figures:
     def _of_facts(cls, verdict: str, manifest: Json) -> Figures:
         from endcap.evaluation.verdict_text import describe_verdict, read_decision
         from endcap.project.metric_tables import find_deepest_cutoff
-        from endcap.spec.naming import describe_model
+        from endcap.spec.model_summary import describe_model
 
         facts = manifest["facts"]
         metrics = facts.get("metrics", {}).get("challenger", {})

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from endcap.causes import find_page_title
+from endcap.client_faults import find_page_title
 from endcap.cluster.kinds import ObjectKind
 from endcap.errors import ClusterError, TransientError
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
-from endcap.causes import explain_tls_failure
+from endcap.client_faults import explain_tls_failure
 from endcap.cluster.api_errors import (
     AbsentError,
     ApiCall,
@@ -23,7 +23,7 @@ from endcap.cluster.api_errors import (
 )
 from endcap.cluster.kinds import ObjectKind, find_object_kind
 from endcap.cluster.retry import TRANSIENT_STATUSES, TransientFailure, call_with_retries, read_transient_failure
-from endcap.waiting import RetryLimits
+from endcap.retries import RetryLimits
 
 MANAGER = "endcap"
 """Owner of the fields that are applied."""

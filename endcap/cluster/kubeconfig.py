@@ -25,7 +25,7 @@ from kubernetes.config.kube_config import FileOrData, KubeConfigLoader, KubeConf
 
 from endcap.cluster.login_plugin import failed_login, run_plugin
 from endcap.errors import EndcapError, UserError
-from endcap.reading import check_regular
+from endcap.safe_reading import check_regular
 
 EARLY = timedelta(seconds=30)
 """How long before it runs out a token is renewed."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from endcap.cluster.api_errors import ApiCall, ApiResponse, UnreachableError
-from endcap.waiting import RetryLimits, RetryLoop
+from endcap.retries import RetryLimits, RetryLoop
 
 TRANSIENT_STATUSES = frozenset({429, 500, 502, 503, 504})
 """Statuses that may pass. All that Endcap sends may be sent twice."""

@@ -24,7 +24,7 @@ from endcap.models.custom import find_own_modules
 from endcap.registry.package import RULES
 from endcap.rules import Catalogue
 from endcap.spec.model import ModelSpec
-from endcap.spec.naming import summarize_model
+from endcap.spec.model_summary import summarize_model
 from endcap.spec.settings import JudgeSettings
 from endcap.spec.shop import Shop
 from endcap.store import Store, fingerprint, fingerprint_code, get_content_key

@@ -9,7 +9,7 @@ from endcap.evaluation.estimates import CHALLENGER, CHAMPION
 from endcap.evaluation.judged_models import JudgedChampion
 from endcap.registry.package import is_package, read_recommender
 from endcap.registry.recipe import read_recipe_facts
-from endcap.spec.naming import summarize_model
+from endcap.spec.model_summary import summarize_model
 from endcap.spec.settings import JudgeSettings
 from endcap.store import Store
 

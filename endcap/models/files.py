@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from endcap.errors import IntegrityError
-from endcap.reading import check_regular, read_json
+from endcap.safe_reading import check_regular, read_json
 from endcap.spec.custom import get_class_path
 from endcap.spec_renames import migrate_model
 

@@ -39,7 +39,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from endcap.addresses import ENCODED
-from endcap.causes import explain_tls_failure
+from endcap.client_faults import explain_tls_failure
 from endcap.errors import OnlineStoreError
 from endcap.online.address import parse_address
 from endcap.online.base import (

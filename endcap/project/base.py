@@ -11,10 +11,10 @@ from endcap.errors import UserError
 from endcap.progress import Notice
 from endcap.project.artifacts import Artifact
 from endcap.project.progress_bar import Progress, show_progress
+from endcap.retries import send_wait_lines
 from endcap.spec import Recommender, Shop
 from endcap.steps import STEPS
 from endcap.store import Store
-from endcap.waiting import send_wait_lines
 
 if TYPE_CHECKING:
     from endcap.registry.package import LoadedPackage as LoadedPackage

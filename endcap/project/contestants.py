@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from endcap.errors import SpecError, UserError
 from endcap.project.base import ProjectBase
-from endcap.spec.naming import describe_model, summarize_model
+from endcap.spec.model_summary import describe_model, summarize_model
 
 ProjectT = TypeVar("ProjectT", bound=ProjectBase)
 SPEC_MODEL = "spec"

@@ -12,8 +12,8 @@ from endcap.project.frames import use_frames
 from endcap.project.progress_bar import Progress
 from endcap.project.project import Project
 from endcap.spec.environments import resolve
-from endcap.spec.find import find_spec
 from endcap.spec.load import Loaded, load, load_documents
+from endcap.spec.spec_files import find_spec
 from endcap.spec_renames import API_VERSION
 from endcap.store import open_store
 

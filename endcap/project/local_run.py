@@ -13,8 +13,8 @@ from endcap.online import ONLINE
 from endcap.processes import share_variables
 from endcap.runs import RunEvent, Start, make_run_name
 from endcap.runs.logs import find_logs_folder
-from endcap.spec.chain import order_steps
 from endcap.spec.load import Loaded, dump_specs
+from endcap.spec.step_order import order_steps
 from endcap.steps import list_parameters
 from endcap.store import Store
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from endcap.spec.gate import P90_MS
-from endcap.spec.naming import describe_model, format_title
+from endcap.spec.model_summary import describe_model, format_title
 
 Json = dict[str, Any]
 SHOWN_METRICS = ("hr", "mrr", "next_ndcg", "ndcg", "recall", "coverage")

@@ -261,7 +261,7 @@ class Ranking(Tabular):
         return table.column_names, [list(row.values()) for row in table.to_pylist()]
 
     def _notes(self) -> list[str]:
-        from endcap.reasons import REASONS
+        from endcap.fallback_reasons import REASONS
 
         if not self.reason:
             return []

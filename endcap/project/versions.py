@@ -11,9 +11,9 @@ from endcap.errors import NotFoundError
 from endcap.project.progress_bar import Progress
 from endcap.project.project import Project
 from endcap.spec.environments import resolve
-from endcap.spec.find import find_spec
 from endcap.spec.load import load
 from endcap.spec.shop import Shop
+from endcap.spec.spec_files import find_spec
 from endcap.store import Store, open_store
 
 if TYPE_CHECKING:

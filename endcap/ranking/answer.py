@@ -28,7 +28,7 @@ class Answer:
     precomputed: bool = False
     """Whether the items are the customer's list of the last batch."""
     reason: str | None = None
-    """Why some items are fallbacks (`endcap.reasons`). None: no item is one."""
+    """Why some items are fallbacks (`endcap.fallback_reasons`). None: no item is one."""
     written: bytes | None = field(default=None, repr=False, compare=False)
     """The items as JSON (`write_items`), if they were written before."""
 

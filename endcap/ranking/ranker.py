@@ -13,14 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from endcap.features.sessions import Sessions
-from endcap.models.base import Model
-from endcap.models.topk import NONE, find_best
-from endcap.ranking.answer import Answer, write_items
-from endcap.ranking.eligibility import EligibilityFilter, EligibleItems
-from endcap.ranking.request import RankRequest, parse_instance
-from endcap.ranking.session import Evaluate, ItemIndex, RequestReader, RequestSessions, ShopperContext
-from endcap.reasons import (
+from endcap.fallback_reasons import (
     FEW_SCORES,
     LIST_FILLED,
     NO_HISTORY,
@@ -30,6 +23,13 @@ from endcap.reasons import (
     UNKNOWN_ITEMS,
     UNKNOWN_SESSION,
 )
+from endcap.features.sessions import Sessions
+from endcap.models.base import Model
+from endcap.models.topk import NONE, find_best
+from endcap.ranking.answer import Answer, write_items
+from endcap.ranking.eligibility import EligibilityFilter, EligibleItems
+from endcap.ranking.request import RankRequest, parse_instance
+from endcap.ranking.session import Evaluate, ItemIndex, RequestReader, RequestSessions, ShopperContext
 from endcap.rules import Catalogue, Rulebook
 from endcap.spec.recommender import Exclude, ServingSpec
 from endcap.spec.rules import Rules
@@ -267,7 +267,7 @@ def _explain_fallbacks(
     *,
     filled: bool,
 ) -> str:
-    """Name why an answer has fallbacks (`endcap.reasons`). filled: whether the model knows one of them."""
+    """Name why an answer has fallbacks (`endcap.fallback_reasons`). filled: whether the model knows one of them."""
     if not filled:
         return UNKNOWN_CANDIDATES
     if ranked.precomputed:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from endcap.errors import EndcapError, TransientError
-from endcap.waiting import disable_retries
+from endcap.retries import disable_retries
 
 
 class BackgroundWriter:

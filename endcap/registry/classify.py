@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from endcap.causes import walk_causes
+from endcap.client_faults import walk_causes
 from endcap.errors import EndcapError
 from endcap.registry.database_failures import classify_database_error
 from endcap.registry.failures import (

@@ -19,9 +19,9 @@ from endcap.errors import StorageError, TransientError
 from endcap.registry.address import check_address
 from endcap.registry.classify import classify_failure
 from endcap.registry.failures import RESOURCE_EXISTS
+from endcap.retries import RetryLimits, RetryLoop, watch_call
 from endcap.secrets import AWS, MLFLOW, clean_variables, locate_mounted
 from endcap.store import locks
-from endcap.waiting import RetryLimits, RetryLoop, watch_call
 
 SQLITE = "sqlite:///"
 PATIENCE = RetryLimits(total=60.0, first=1.0, most=8.0)

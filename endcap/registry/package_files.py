@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from endcap.errors import IntegrityError
 from endcap.features.vocabulary import Vocabulary
-from endcap.reading import check_regular, parse_json, read_bytes
+from endcap.safe_reading import check_regular, parse_json, read_bytes
 from endcap.store.safe_paths import join_safely
 
 DAMAGE_ERRORS = (

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from endcap.causes import explain_tls_failure, find_page_title, walk_causes
+from endcap.client_faults import explain_tls_failure, find_page_title, walk_causes
 from endcap.errors import EndcapError, TransientError, UserError
 from endcap.registry.failures import Failure, make_refusal_error, make_server_error
 

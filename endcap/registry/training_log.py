@@ -14,10 +14,10 @@ from endcap.progress import Notice
 from endcap.registry.background_writer import BackgroundWriter
 from endcap.registry.training_runs import TrainingFacts, TrainingRun, name_epoch_metrics, to_epoch_ms
 from endcap.registry.versions import Registry, open_registry
+from endcap.retries import disable_retries
 from endcap.spec.model import ModelSpec
 from endcap.spec.settings import ViewSettings
 from endcap.store import Store, get_content_key
-from endcap.waiting import disable_retries
 
 OPENING_TIMEOUT = 5.0
 """Seconds that a training waits for its run to be opened, so that a wrong password is told before it and not after."""

@@ -18,9 +18,9 @@ from endcap.registry.aliases import CHALLENGER, CHAMPION, drop_alias, read_alias
 from endcap.registry.connection import SQLITE, connect_mlflow, find_sqlite_file, lock_registry, retry_lookup
 from endcap.registry.decision_hold import hold_decision
 from endcap.registry.relocation import get_artifact_folder, relocate
+from endcap.retries import disable_retries, watch_call
 from endcap.store import Store
 from endcap.store.base import Hold
-from endcap.waiting import disable_retries, watch_call
 
 VersionState = Literal["pending", "approved", "rejected"]
 _SETTLED_TAG = "settled"

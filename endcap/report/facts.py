@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from endcap.evaluation.estimates import CHALLENGER, CHAMPION
-from endcap.spec.naming import format_title
+from endcap.spec.model_summary import format_title
 
 Json = Mapping[str, Any]
 MAIN_METRIC = "mrr"
@@ -146,7 +146,7 @@ class ReportFacts:
         )
 
     def title(self, label: str, *, short: bool = False) -> str:
-        """Return how a model is called (`endcap.spec.naming`)."""
+        """Return how a model is called (`endcap.spec.model_summary`)."""
         return format_title(label, self.verdict.get("models", {}), short=short)
 
     @property

@@ -26,7 +26,7 @@ from endcap.report.learning_section import build_learning_section
 from endcap.report.metrics_section import build_coverage_section, build_metrics_section
 from endcap.report.search_section import build_search_section
 from endcap.report.segments_section import build_segments_section
-from endcap.spec.naming import describe_model
+from endcap.spec.model_summary import describe_model
 
 TILES = ("hr", "mrr", "ndcg", "coverage")
 COUNTS = (

@@ -8,12 +8,12 @@ from pathlib import Path
 from endcap.description import describe
 from endcap.errors import NotFoundError
 from endcap.evaluation.judge import REPORT
-from endcap.reading import read_json
 from endcap.registry import open_registry
 from endcap.registry.package import RULES
 from endcap.report.facts import Json, ReportFacts
 from endcap.report.page import ASSETS, read_asset, render
 from endcap.rules import Catalogue
+from endcap.safe_reading import read_json
 from endcap.store import Store, fingerprint, fingerprint_code, get_content_key
 from endcap.store.schemas import report_malformed
 

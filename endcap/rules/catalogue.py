@@ -13,7 +13,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from endcap.errors import IntegrityError, UserError
-from endcap.reading import parse_json
+from endcap.safe_reading import parse_json
 from endcap.spec.rules import Rules
 from endcap.store import fingerprint, open_document, stamp_document
 

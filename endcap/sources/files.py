@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from endcap.errors import DataError
-from endcap.reading import IrregularFileError, check_regular, open_regular
+from endcap.safe_reading import IrregularFileError, check_regular, open_regular
 from endcap.sources.file_kinds import (
     HEAD,
     SUFFIXES,

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from endcap.errors import NotFoundError, Problem, SpecError
-from endcap.reading import is_file
 from endcap.redaction import find_secret, redact
+from endcap.safe_reading import is_file
 from endcap.secrets import read_variable
 from endcap.spec.base import Name, Strict, suggest
-from endcap.spec.find import ENVIRONMENTS, SPECS
 from endcap.spec.layers import make_absolute
 from endcap.spec.migration import migrate_node
 from endcap.spec.problems import list_problems
+from endcap.spec.spec_files import ENVIRONMENTS, SPECS
 from endcap.spec.variables import expand, remove_variables
 from endcap.spec.yaml_tree import (
     Key,

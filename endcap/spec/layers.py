@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from endcap.errors import Problem, ProblemCode
-from endcap.reading import is_file
+from endcap.safe_reading import is_file
 from endcap.spec.migration import migrate_node
 from endcap.spec.yaml_tree import (
     Key,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from endcap.errors import NotFoundError, Problem, SpecError
-from endcap.reading import is_file
+from endcap.safe_reading import is_file
 from endcap.spec.base import UNKNOWN, Mistake, UnknownError, collect_mistakes, suggest
 from endcap.spec.custom import check_custom_classes
 from endcap.spec.environments import find_file, list_environments

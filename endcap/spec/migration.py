@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from endcap.errors import Problem, SpecError, UserError
-from endcap.reading import is_file, read_bytes
+from endcap.safe_reading import is_file, read_bytes
 from endcap.spec.yaml_tree import MOST_TEXT, YamlNode, compose_nodes, format_key, format_path, parse_yaml, read_document
 from endcap.spec_renames import Key, Kind, SpecChange, apply_changes, find_changes, find_kind, is_custom_model
 

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from endcap.errors import Problem, ProblemCode
 from endcap.spec.base import Allowed, Mistake, prefix_keys, suggest
-from endcap.spec.partial import build_partial, find_nested_mistakes
+from endcap.spec.partial_specs import build_partial, find_nested_mistakes
 from endcap.spec.shape import Shape
 from endcap.spec.yaml_tree import Key, YamlNode, format_key, join_words
 

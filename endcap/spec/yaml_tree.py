@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from endcap.errors import Problem, ProblemCode
-from endcap.reading import read_bytes
+from endcap.safe_reading import read_bytes
 
 Key = tuple[str | int, ...]
 MOST_TEXT = 256 << 10

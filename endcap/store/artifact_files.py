@@ -17,7 +17,7 @@ from pathlib import Path
 
 from endcap.errors import EndcapError, IntegrityError, StorageError, UserError
 from endcap.processes import is_alive
-from endcap.reading import open_regular, parse_json, read_json
+from endcap.safe_reading import open_regular, parse_json, read_json
 from endcap.store.base import MANIFEST, Draft, Json, get_content_key
 from endcap.store.documents import get_kind, open_document, open_manifest, stamp_document
 from endcap.store.fingerprint import fingerprint

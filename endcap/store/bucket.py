@@ -24,8 +24,9 @@ from minio.commonconfig import CopySource
 from minio.deleteobjects import DeleteObject
 from minio.error import ServerError
 
-from endcap.causes import find_page_title
+from endcap.client_faults import find_page_title
 from endcap.errors import NotFoundError, UserError
+from endcap.retries import RetryLimits, RetryLoop
 from endcap.store.s3_errors import (
     CONDITION,
     FOREIGN,
@@ -37,7 +38,6 @@ from endcap.store.s3_errors import (
     translate_error,
 )
 from endcap.store.s3_settings import ENDPOINTS, S3Settings
-from endcap.waiting import RetryLimits, RetryLoop
 
 T = TypeVar("T")
 S = TypeVar("S")

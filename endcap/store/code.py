@@ -30,7 +30,7 @@ EXCLUDED_CODE = {
     "endcap.models.file_checks": "refuses a model's files that are damaged",
     "endcap.processes": "says whether a process lives",
     "endcap.progress": "words for people",
-    "endcap.reading": "gives the bytes of a file as they are",
+    "endcap.safe_reading": "gives the bytes of a file as they are",
     "endcap.registry.background_writer": "writes into MLflow, while others work",
     "endcap.registry.verdict_log": "writes into MLflow",
     "endcap.registry.training_log": "writes into MLflow",

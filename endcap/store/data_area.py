@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from endcap.errors import NotFoundError, UserError
-from endcap.reading import open_regular
+from endcap.safe_reading import open_regular
 from endcap.store.artifact_files import hash_file, make_scratch_folder, report_storage_errors, sync_folder
 from endcap.store.safe_paths import find_name_fault, stays_inside
 from endcap.store.transfer import (

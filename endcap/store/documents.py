@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from endcap.errors import IntegrityError, UserError
-from endcap.reading import parse_json
+from endcap.safe_reading import parse_json
 from endcap.spec_renames import migrate_facts, migrate_specs
 from endcap.store import schemas
 from endcap.store.base import Json, get_content_key

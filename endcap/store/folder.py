@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from endcap.errors import NotFoundError
-from endcap.reading import IrregularFileError, read_bytes
+from endcap.retries import watch_call
+from endcap.safe_reading import IrregularFileError, read_bytes
 from endcap.store import locks
 from endcap.store.artifact_files import (
     build_manifest,
@@ -34,7 +35,6 @@ from endcap.store.locks import lock_file
 from endcap.store.resolution import PLACES, PlaceEntries, RelocatableStore, Resolver, read_unless_damaged
 from endcap.store.safe_paths import join_safely
 from endcap.store.schemas import wrap_facts
-from endcap.waiting import watch_call
 
 FILE = "file://"
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from endcap.errors import EndcapError, TransientError
-from endcap.reading import parse_json
+from endcap.safe_reading import parse_json
 from endcap.store import locks
 from endcap.store.base import Json
 from endcap.store.bucket import Blob, Bucket

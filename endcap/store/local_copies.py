@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from endcap.errors import IntegrityError, NotFoundError
-from endcap.reading import read_json
+from endcap.safe_reading import read_json
 from endcap.store.artifact_files import check_artifact, check_artifact_file, replace_durably, report_storage_errors
 from endcap.store.base import MANIFEST, Json
 from endcap.store.bucket import Bucket, run_parallel

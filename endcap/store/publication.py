@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from endcap.errors import IntegrityError, NotFoundError
-from endcap.reading import parse_json
+from endcap.safe_reading import parse_json
 from endcap.store.artifact_files import encode_document
 from endcap.store.base import MANIFEST, Json
 from endcap.store.bucket import PARALLEL_REQUESTS, Blob, Bucket, run_parallel

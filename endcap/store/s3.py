@@ -13,6 +13,7 @@ from pathlib import Path
 
 from endcap.errors import EndcapError, NotFoundError, UserError
 from endcap.redaction import HIDDEN
+from endcap.retries import watch_call
 from endcap.store import locks
 from endcap.store.artifact_files import (
     build_manifest,
@@ -37,7 +38,6 @@ from endcap.store.publication import Publication
 from endcap.store.resolution import PLACES, PlaceEntries, RelocatableStore, Resolver, read_unless_damaged
 from endcap.store.safe_paths import check_name, find_name_fault, join_safely
 from endcap.store.schemas import wrap_facts
-from endcap.waiting import watch_call
 
 S3 = "s3://"
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)

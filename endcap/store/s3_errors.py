@@ -5,7 +5,7 @@ from __future__ import annotations
 from minio.error import InvalidResponseError, S3Error, ServerError
 from urllib3 import exceptions as http
 
-from endcap.causes import explain_tls_failure
+from endcap.client_faults import explain_tls_failure
 from endcap.errors import EndcapError, NotFoundError, StorageError, TransientError, UserError
 from endcap.store.s3_settings import CAS, ENDPOINTS, REGIONS, SECRET, S3Settings
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from endcap.errors import UserError
-from endcap.reading import describe_irregular, open_regular
+from endcap.safe_reading import describe_irregular, open_regular
 from endcap.store.artifact_files import report_storage_errors
 from endcap.store.safe_paths import join_safely
 

@@ -17,10 +17,10 @@ from endcap.models.custom import find_own_modules
 from endcap.models.device import find_device
 from endcap.models.fit import FullData, fit_with_settings, get_last_time, get_part, open_model_view
 from endcap.models.preprocessed import unwrap
-from endcap.reading import read_json
 from endcap.registry.package import RULES, describe_environment, write_package
 from endcap.registry.recipe import select_recipe_facts
 from endcap.rules import Catalogue
+from endcap.safe_reading import read_json
 from endcap.spec.model import ModelSpec
 from endcap.spec.settings import RefitSettings
 from endcap.steps import STEPS

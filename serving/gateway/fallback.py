@@ -20,9 +20,9 @@ from typing import Any, cast
 
 from endcap.deploy.gateway_settings import GatewaySettings
 from endcap.errors import RequestError
+from endcap.fallback_reasons import NO_PREDICTOR
 from endcap.ranking import Answer
 from endcap.ranking.request import parse_instance
-from endcap.reasons import NO_PREDICTOR
 from endcap.spec.recommender import ServingSpec
 from endcap_serving.gateway.limits import Limits
 from endcap_serving.http_errors import RefusedError, encode_error, refuse_with

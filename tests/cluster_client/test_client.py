@@ -26,7 +26,7 @@ from endcap.cluster.kinds import INFERENCE_SERVICE, POD
 from endcap.cluster.watch import watch
 from endcap.errors import ClusterError, EndcapError, UserError
 from endcap.progress import Notice
-from endcap.waiting import RetryLimits, send_wait_lines
+from endcap.retries import RetryLimits, send_wait_lines
 from tests import refusals
 from tests.cluster.certificates import Authority
 from tests.cluster_client.given import Server, api_server, kubeconfig, pod, refused

@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 
 from endcap.deploy.overlays import make_placeholder, render_overlays
-from endcap.spec.find import find_spec
 from endcap.spec.load import load
 from endcap.spec.schema import build_schemas
+from endcap.spec.spec_files import find_spec
 from endcap.steps import PIPELINES
 from endcap_pipelines.package import package
 from endcap_serving.openapi import build_document

@@ -16,11 +16,11 @@ import pytest
 from endcap.cluster.kubeconfig import Login
 from endcap.errors import DataError, NotFoundError, SpecError, UserError
 from endcap.events import ingest
-from endcap.reading import IrregularFileError, parse_json, read_bytes, read_json
 from endcap.rules.read import read_catalogue
+from endcap.safe_reading import IrregularFileError, parse_json, read_bytes, read_json
 from endcap.spec.environments import resolve
-from endcap.spec.find import find_spec
 from endcap.spec.load import load, load_documents
+from endcap.spec.spec_files import find_spec
 from endcap.spec.yaml_tree import DEEPEST, MOST_TEXT, MOST_VALUES, parse_yaml
 from endcap.store import Store
 from tests.events.shops import ROWS, make_shop, write_csv

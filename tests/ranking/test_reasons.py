@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from endcap.fallback_reasons import REASONS
 from endcap.features.vocabulary import Vocabulary
 from endcap.online import RecentEvent
 from endcap.ranking import PrecomputedList, Ranker, ShopperContext
-from endcap.reasons import REASONS
 from endcap_serving.openapi import build_document
 from tests.ranking.fixed import FixedScores
 

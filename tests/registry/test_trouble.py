@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 from mlflow.entities import Metric, Param
 
-from endcap.causes import find_page_title
 from endcap.cli.main import main
+from endcap.client_faults import find_page_title
 from endcap.errors import EndcapError, IntegrityError, TransientError, UserError
 from endcap.features import build
 from endcap.progress import Notice
 from endcap.registry import Registry, connection, get_default_uri
+from endcap.retries import RetryLimits, send_wait_lines
 from endcap.store import Store
 from endcap.training import train
-from endcap.waiting import RetryLimits, send_wait_lines
 from tests.cluster.certificates import Authority
 from tests.features.logs import sessions, shop, snapshot
 from tests.refusals import refused

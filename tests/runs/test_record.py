@@ -32,8 +32,8 @@ from endcap.runs import (
     read_specs,
 )
 from endcap.runs.names import split_run_name
-from endcap.spec.find import find_spec
 from endcap.spec.load import dump_specs, load
+from endcap.spec.spec_files import find_spec
 from endcap.store import Store
 
 FAULT = Fault("no session is left", code="features.no-session", fields={"shop": "toys"})

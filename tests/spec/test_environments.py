@@ -8,8 +8,8 @@ import pytest
 
 from endcap.errors import NotFoundError, Problem, SpecError
 from endcap.spec.environments import find_file, resolve
-from endcap.spec.find import ENVIRONMENTS as FILE
 from endcap.spec.load import load
+from endcap.spec.spec_files import ENVIRONMENTS as FILE
 from tests.spec.test_load import specs, write
 
 __all__ = ["specs"]

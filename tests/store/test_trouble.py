@@ -11,11 +11,11 @@ import pytest
 
 from endcap.errors import UserError
 from endcap.progress import Notice
+from endcap.retries import send_wait_lines, show_line
 from endcap.secrets import MOUNT
 from endcap.store import bucket
 from endcap.store.bucket import Bucket
 from endcap.store.s3_settings import read_s3_settings
-from endcap.waiting import send_wait_lines, show_line
 from tests.cluster.certificates import Authority
 from tests.refusals import refused
 from tests.store.proxy import Fault, Proxy, proxy

@@ -19,12 +19,12 @@ from endcap.models import Fitting, load, make
 from endcap.registry import connection, open_registry, register
 from endcap.registry.package import load_contents, write_package
 from endcap.registry.recipe import Recipe
+from endcap.retries import RetryLimits
 from endcap.spec import Recommender
 from endcap.spec.model import BlendSpec, SequentialRulesSpec, VSKNNSpec
 from endcap.spec.settings import JudgeSettings
 from endcap.store import Store, fingerprint
 from endcap.training import fit_champion, refit, train
-from endcap.waiting import RetryLimits
 from tests.features.logs import DAY, MONDAY, event, recommender, shop, snapshot
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from endcap.errors import EndcapError, StorageError
-from endcap.reading import open_regular
+from endcap.safe_reading import open_regular
 from endcap_serving.gateway.access.policy import MOST_BYTES, Policy, read_policy
 from endcap_serving.json_log import log_fields_of
 

@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from endcap.errors import NotFoundError
-from endcap.reading import is_file
+from endcap.safe_reading import is_file
 from endcap.spec.base import suggest
 
 SPECS = Path("pipelines/specs")
