@@ -52,12 +52,30 @@ class RankedItem:
 
 @dataclass(frozen=True)
 class ServedRanking:
-    """Items, best first, and who ranked them. `id` goes back with impressions; `raw` is the answer as it came.
+    """A ranking that the service answered with.
 
-    variant: ``stable``, ``canary``, or ``fallback`` where no model answered. reason: why there are fallbacks among the
-    items, such as ``unknown-customer`` (``endcap.fallback_reasons``); empty where there are none. unknown: how many of
-    asked with are not known. removed: what the shop's rules took away, where it was asked for. degraded: parts of the
-    service that were away while it was made.
+    Attributes
+    ----------
+    items
+        The ranked items, best first.
+    id
+        The ranking's id. Send it back with impressions.
+    request_id
+        The request's id, the same as in the service's logs.
+    variant
+        Who ranked: ``stable`` or ``canary``; ``fallback`` if no model answered.
+    model_version
+        The version that ranked; None if no model answered.
+    unknown
+        How many of the items in the request the model does not know.
+    removed
+        The items that the shop's rules removed, if the request asked for them.
+    degraded
+        The parts of the service that were not available when it answered.
+    raw
+        The answer as the service sent it.
+    reason
+        Why some items are fallbacks, such as ``unknown-customer`` (see ``endcap.fallback_reasons``); empty if none is.
     """
 
     items: list[RankedItem]
