@@ -76,9 +76,9 @@ def read_json(body: bytes) -> Any:
 def read_v1_instances(document: Any) -> Sequence[Any]:
     """The instances of a V1 body. Raises RequestError."""
     if not isinstance(document, dict):
-        found = _kind(document)
+        kind = _kind(document)
         raise RequestError(
-            f"the body: found {found}; allowed: a JSON object {V1_BODY}", code="predictor.body-not-object", found=found
+            f"the body: found {kind}; allowed: a JSON object {V1_BODY}", code="predictor.body-not-object", found=kind
         )
     if unknown := sorted(set(document) - {"instances"}):
         raise RequestError(
@@ -87,12 +87,12 @@ def read_v1_instances(document: Any) -> Sequence[Any]:
             at=unknown[0][:MOST_SHOWN],
         )
     if not isinstance(document.get("instances"), list):
-        found = _kind(document["instances"]) if "instances" in document else "nothing"
+        kind = _kind(document["instances"]) if "instances" in document else "nothing"
         raise RequestError(
-            f"instances: found {found}; allowed: a list of requests, as in {V1_BODY}",
+            f"instances: found {kind}; allowed: a list of requests, as in {V1_BODY}",
             code="predictor.instances-not-list",
             at="instances",
-            found=found,
+            found=kind,
         )
     return check_count(document["instances"])
 
@@ -171,12 +171,12 @@ def v2_body_error(errors: Sequence[Any]) -> RequestError:
 
 def _element(element: Any, number: int) -> Any:
     if not isinstance(element, (str, bytes)):
-        found = _kind(element)
+        kind = _kind(element)
         raise RequestError(
-            f"instance {number}: found {found}; allowed: a V1 instance as JSON text",
+            f"instance {number}: found {kind}; allowed: a V1 instance as JSON text",
             code="predictor.instance-not-text",
             instance=number,
-            found=found,
+            found=kind,
         )
     try:
         return orjson.loads(element)

@@ -181,10 +181,12 @@ def _log_changes(before: Splits, after: Splits) -> None:
     for name in sorted({*before, *after}):
         if before.get(name) != after.get(name):
             split = after.get(name)
-            log.info("routed anew" if split else "routed no more", extra={"recommender": name, **_told(split)})
+            log.info(
+                "routed anew" if split else "routed no more", extra={"recommender": name, **_describe_split(split)}
+            )
 
 
-def _told(split: Split | None) -> Json:
+def _describe_split(split: Split | None) -> Json:
     if split is None:
         return {}
     names = {"stable": split.stable and split.stable.name, "canary": split.canary and split.canary.name}

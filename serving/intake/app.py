@@ -141,8 +141,8 @@ class IntakeApp:
             if error.status != 408 and await body.drop(self._body_seconds):
                 error.headers.pop("connection", None)
             answer = _refused(error)
-            told = {"path": scope["path"], "status": error.status, "request_id": request, **log_fields_of(error)}
-            log.log(logging.WARNING if error.status >= 500 else logging.INFO, "refused", extra=told)
+            fields = {"path": scope["path"], "status": error.status, "request_id": request, **log_fields_of(error)}
+            log.log(logging.WARNING if error.status >= 500 else logging.INFO, "refused", extra=fields)
         answer.headers.append((REQUEST_ID, request.encode()))
         metrics.REQUESTS.labels(scope["path"], answer.status).inc()
         metrics.REQUEST_TIME.observe(time.perf_counter() - begun)
@@ -190,13 +190,13 @@ class IntakeApp:
             raise RefusedError(408, text, code="intake.body-late", headers=CLOSE, seconds=seconds) from None
         finally:
             self.held -= len(body.content)
-        told: Json = {"accepted": len(batch.accepted), "duplicates": batch.duplicates}
+        counts: Json = {"accepted": len(batch.accepted), "duplicates": batch.duplicates}
         if not rejected:
-            return _json(200, told)
+            return _json(200, counts)
         # Not the error's words: they quote what was sent, such as a customer's id.
         extra = {"request_id": request, "records": len(rejected), "first": rejected[0][0], "kind": NAMES[kind]}
         log.info("refused in part", extra={**extra, "code": rejected[0][1].code})
-        return _json(207, {**told, "rejected": _listed(rejected)})
+        return _json(207, {**counts, "rejected": _listed(rejected)})
 
     async def _commit(self, batch: RecordBatch) -> None:
         loop = asyncio.get_running_loop()
@@ -318,8 +318,8 @@ def _records(kind: int, body: bytes) -> tuple[list[Any], bool]:
     return read, False
 
 
-def _no_records(at: str, text: str, found: Any) -> RefusedError:
-    return RefusedError(400, text, code="intake.body-not-records", at=at, found=shown(found))
+def _no_records(at: str, text: str, value: Any) -> RefusedError:
+    return RefusedError(400, text, code="intake.body-not-records", at=at, found=shown(value))
 
 
 async def _checked(kind: int, records: Sequence[Any], request: str) -> tuple[RecordBatch, Rejected]:
@@ -327,9 +327,9 @@ async def _checked(kind: int, records: Sequence[Any], request: str) -> tuple[Rec
     check, person, now = KINDS[NAMES[kind]], _PERSONS[kind], time.time_ns() // 1_000_000
     batch = RecordBatch(kind, [], [], [])
     rejected: list[tuple[int, RecordError]] = []
-    for index, given in enumerate(records):
+    for index, value in enumerate(records):
         try:
-            record = check(given, now)
+            record = check(value, now)
         except RecordError as error:
             # Without its trace, which would hold this list too.
             rejected.append((index, error.with_traceback(None)))

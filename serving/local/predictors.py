@@ -90,7 +90,7 @@ class PredictorProcess:
 
 @dataclass
 class VariantProcesses:
-    """The predictors of `stable`, `canary` or `shadow`, brought step by step to a wanted target."""
+    """The predictors of `stable`, `canary` or `shadow`, brought step by step to a target."""
 
     name: str
     start: Callable[[Target], PredictorProcess]
@@ -104,28 +104,28 @@ class VariantProcesses:
     _retry_at: float = 0.0
     _failed: Target | None = field(default=None)
 
-    def reconcile(self, wanted: Target | None) -> list[PredictorProcess]:
+    def reconcile(self, target: Target | None) -> list[PredictorProcess]:
         """One look, without waiting: note deaths, start, take over. Returns predictors that are to be drained."""
-        wanted = Target(version=wanted.version, package=wanted.package) if wanted else None
+        target = Target(version=target.version, package=target.package) if target else None
         leaving: list[PredictorProcess] = []
         failures = self.failures
         self._look_at_current()
-        if self.coming and self.coming.target != wanted:
+        if self.coming and self.coming.target != target:
             self.coming.end(0.0)
             self.coming = None
-        if self.current and wanted is None:
+        if self.current and target is None:
             leaving.append(self.current)
             self.current = None
         if self.coming:
             leaving += self._look_at_coming(self.coming)
         # After a failure whoever looks on may decide that it was one too many.
-        if wanted and not self.coming and not self.serves(wanted) and self.failures == failures:
-            self._start(wanted)
+        if target and not self.coming and not self.serves(target) and self.failures == failures:
+            self._start(target)
         return leaving
 
-    def serves(self, wanted: Target) -> bool:
+    def serves(self, target: Target) -> bool:
         current = self.current.target if self.current else None
-        return current == Target(version=wanted.version, package=wanted.package)
+        return current == Target(version=target.version, package=target.package)
 
     def _look_at_current(self) -> None:
         if self.current and (failure := self.current.failure()):
@@ -148,18 +148,18 @@ class VariantProcesses:
             self._fail(coming.target, _late(coming.process))
         return []
 
-    def _start(self, wanted: Target) -> None:
-        if self._failed != wanted:
+    def _start(self, target: Target) -> None:
+        if self._failed != target:
             self.failures, self._retry_at = 0, 0.0
         if time.monotonic() < self._retry_at:
             return
         try:
-            self.coming = self.start(wanted)
+            self.coming = self.start(target)
         except Exception as error:  # Of the store, the disk or the system: the next try may go well.
-            self._fail(wanted, wrap_error(error))
+            self._fail(target, wrap_error(error))
         else:
             process = self.coming.process
-            self.listener(PredictorStarted(wanted.version, self.name, process.pid, process.log))
+            self.listener(PredictorStarted(target.version, self.name, process.pid, process.log))
 
     def _fail(self, target: Target, error: EndcapError) -> None:
         wait = min(2.0 ** (self.failures - 1), LONGEST_WAIT) if self.failures else 0.0

@@ -116,7 +116,7 @@ class Supervisor:
     def close(self) -> None:
         """End every process, and return when all have ended."""
         variants = (self._stable, self._canary, self._shadow)
-        predictors = [one for variant in variants for one in (variant.current, variant.coming) if one]
+        predictors = [predictor for variant in variants for predictor in (variant.current, variant.coming) if predictor]
         predictors += [predictor for predictor, _ in self._leaving]
         gateway = self._front.envoy.process if self._front.envoy else None
         processes = [*(predictor.process for predictor in predictors), self._intake.process, gateway]

@@ -86,8 +86,8 @@ def serve(options: argparse.Namespace, listener: socket.socket, secure: socket.s
         torch.set_num_threads(options.threads)
     differs = find_mismatches(package.environment, describe_environment())
     if differs:
-        told = {name: {"made_with": version, "here": here} for name, (version, here) in differs.items()}
-        log.warning("the package was made with other versions", extra=told)
+        versions = {name: {"made_with": version, "here": here} for name, (version, here) in differs.items()}
+        log.warning("the package was made with other versions", extra=versions)
     if request is not None and lack is None and find_device(package.model) == "cpu":
         idle = {"model": package.recommender.model.name, "resource": request.resource, "count": request.count}
         log.warning("the model uses no GPU: those that the pod was given are idle", extra={"fields": idle})
