@@ -1,7 +1,7 @@
 """Endcap: from a shop's event log to a personalised ranking service.
 
-`endcap.open(spec)` gives a project, whose methods run each step from the log to a ranking. `endcap.Client` and
-`endcap.AsyncClient` ask a service that runs. Every error raised on purpose is an `endcap.EndcapError`.
+`endcap.open(spec)` returns a project. Its methods run each step from the log to a ranking. `endcap.Client` and
+`endcap.AsyncClient` ask a running service. Every error that Endcap raises on purpose is an `endcap.EndcapError`.
 """
 
 from importlib import import_module
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """The public names, each imported when it is used first: a client needs no pandas, a project no HTTP library."""
+    """Import a public name when it is first used: a client needs no pandas, and a project no HTTP library."""
     if name not in _HOMES:
         raise AttributeError(f"module 'endcap' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), _NAMES.get(name, name))

@@ -1,8 +1,9 @@
-"""A client for those who ask for rankings and report what shoppers did: ``endcap.Client``, ``endcap.AsyncClient``.
+"""Clients that ask for rankings and report what shoppers did: ``endcap.Client`` and ``endcap.AsyncClient``.
 
-Both ask the gateway over kept connections. What failed in a way that may pass (no connection, a broken one, 429, 502,
-503, 504) is tried again after a wait that grows and is never quite the same, within the one time limit that a call has.
-That is safe for rankings, which change nothing, and for events, whose ids the intake keeps apart for a day.
+Both keep their connections to the gateway open. They repeat a call that failed for a reason that may pass: no
+connection, a broken connection, or the statuses 429, 502, 503 and 504. They wait between tries, longer each time and
+with a random part, and stay within the call's time limit. Repeating is safe: rankings change nothing, and for a day the
+intake ignores an event whose id it has already seen.
 """
 
 from __future__ import annotations
@@ -40,13 +41,22 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class RankedItem:
-    """score: the model's; None for a fallback, which the model had no opinion on."""
+    """An item of a ranking.
+
+    Attributes
+    ----------
+    item
+        The item's id.
+    score
+        The model's score; None for a fallback, which the model did not score.
+    """
 
     item: str
     score: float | None = None
 
     @property
     def fallback(self) -> bool:
+        """Whether the item is a fallback, which the model did not score."""
         return self.score is None
 
 
@@ -91,14 +101,22 @@ class ServedRanking:
 
     @property
     def ids(self) -> list[str]:
+        """The ids of the items, best first."""
         return [ranked.item for ranked in self.items]
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What the intake has taken, durably.
+    """What the intake did with the records of a call.
 
-    rejected: of each of the others its place in the call (`index`), what was wrong (`reason`), `code` and `fields`.
+    Attributes
+    ----------
+    accepted
+        How many records the intake has written to disk.
+    duplicates
+        How many records it already had.
+    rejected
+        The records that it refused: the place in the call (`index`), what was wrong (`reason`), `code` and `fields`.
     """
 
     accepted: int
@@ -107,7 +125,7 @@ class Receipt:
 
 
 class _RequestPlan:
-    """What both clients do alike: what is sent where, when it is tried again, and what an answer means."""
+    """What both clients share: the requests that they send, and when they try again."""
 
     def __init__(self, url: str, recommender: str, timeout: float, retries: int) -> None:
         self.url = url.rstrip("/")
@@ -131,7 +149,7 @@ class _RequestPlan:
 
 
 def _encode_shopper(shopper: str) -> bytes:
-    """As a header has it: the gateway hashes these bytes. Raises UserError."""
+    """Encode a shopper's id as a header, whose bytes the gateway hashes. Raises UserError if no header can hold it."""
     why: str | None = ids.find_id_fault(shopper)
     # A header ends where its last blank begins, and two shoppers would be one.
     if why is None and shopper != shopper.strip(" "):
@@ -142,7 +160,7 @@ def _encode_shopper(shopper: str) -> bytes:
 
 
 def _encode_request_id(request_id: str) -> bytes:
-    """Raises UserError: the service would call the request by another id."""
+    """Encode a request id as a header. Raises UserError if the service would replace the id by another one."""
     if len(request_id) > _LONGEST_REQUEST_ID:
         raise _make_id_error("request_id", "too-long", _REQUEST_IDS)
     if not (request_id.isascii() and request_id.isprintable()) or request_id != request_id.strip():
@@ -151,12 +169,12 @@ def _encode_request_id(request_id: str) -> bytes:
 
 
 def _make_id_error(at: str, fault: str, allowed: str) -> UserError:
-    text = f"{at}: found what no header can carry ({fault}); allowed: {allowed}"
+    text = f"{at}: found a text that no header can hold ({fault}); allowed: {allowed}"
     return UserError(text, code="client.id-malformed", at=at, fault=fault, allowed=allowed)
 
 
 class _RetryTimer:
-    """The tries of one call: what is left of its time, and whether there is another."""
+    """Counts the tries of one call and the time that it has left."""
 
     def __init__(self, url: str, timeout: float, retries: int) -> None:
         self._url, self._timeout = url, timeout
@@ -165,13 +183,13 @@ class _RetryTimer:
 
     @property
     def left(self) -> float:
-        """Seconds, more than 0."""
+        """The seconds that the call has left, more than 0."""
         return max(self._deadline - time.monotonic(), 0.001)
 
     def after(self, outcome: httpx.Response | httpx.TransportError) -> float | None:
-        """Seconds to wait before the next try; None where this outcome is the last one and an answer.
+        """Return the seconds to wait before the next try; None if there is none and this outcome is the answer.
 
-        Raises TransientError where it is the last one and none.
+        Raises TransientError if there is no further try and no answer, and UserError if TLS is not possible.
         """
         response = outcome if isinstance(outcome, httpx.Response) else None
         if response is not None and response.status_code not in _PASSING:
@@ -204,7 +222,7 @@ class _RetryTimer:
 
 
 def _read_retry_after(response: httpx.Response | None) -> float:
-    """Seconds that an answer asks to be left alone for, by a number or a time; 0 where it does not."""
+    """Return the seconds that the Retry-After header asks for, as a number or a time; 0 without one."""
     retry_after = "" if response is None else response.headers.get("retry-after", "")
     if retry_after.isdigit():
         return float(retry_after)
@@ -215,7 +233,7 @@ def _read_retry_after(response: httpx.Response | None) -> float:
 
 
 def _make_credentials(key: str, token: str) -> dict[str, str]:
-    """Headers by which a caller proves who it is."""
+    """Make the headers that identify the caller."""
     return {**({_KEY: key} if key else {}), **({"authorization": f"Bearer {token}"} if token else {})}
 
 
@@ -243,7 +261,7 @@ def _parse_receipt(response: httpx.Response) -> Receipt:
 
 
 def _check_response(response: httpx.Response | httpx.TransportError) -> httpx.Response:
-    """The answer, where it is a good one; `_Tries.after` has raised where there is none."""
+    """Return the answer if the call succeeded; raise the error that it stands for otherwise."""
     assert isinstance(response, httpx.Response)
     title = find_page_title(response.text, response.headers.get("content-type", ""))
     # A login answers with a page, or sends to one. Envoy's own words are plain text.
@@ -280,37 +298,38 @@ def _drop_absent(record: Record) -> Json:
 
 
 class Client:
-    """Asks one gateway; from any number of threads. Close it, or use it as a context manager.
+    """Ask one gateway for rankings, and report events, impressions and orders to it.
 
-    `code` and `fields` of an error are the service's own, beside ``url`` and ``status`` of its answer. A code
-    ``client.…`` stands where nobody answered, or somebody without a code.
+    Any number of threads may share a client. Close it, or use it as a context manager. Every call raises the errors
+    below. An error has the service's own `code` and `fields`, and in its fields also ``url`` and ``status``. Its code
+    begins with ``client.`` if nobody answered, or if the answer had no code.
 
     Parameters
     ----------
     url
-        The gateway's, such as ``http://localhost:8080``.
+        The gateway's address, such as ``http://localhost:8080``.
     recommender
-        Its name.
+        The recommender's name.
     timeout
-        Seconds that a call may take in all, further tries included.
+        The seconds that a call may take, including all further tries.
     retries
-        How many further tries there may be. One waits for as long as an answer with Retry-After says, such as the 429
-        of a gateway that limits its clients; where that is longer than the call's time, the error comes at once.
+        The number of further tries. If an answer has a Retry-After header, such as the 429 of a gateway that limits its
+        clients, the client waits at least that long. If the call has less time left, it raises the error at once.
     key, token
-        What the gateway knows this caller by: a key, or a token of an issuer. Left out: the caller is anonymous.
+        The key, or the token of an issuer, that identifies the caller. Without either, the caller is anonymous.
 
     Raises
     ------
     RequestError
-        By each call, where what was given is wrong.
+        The request is wrong.
     NotFoundError
-        Where there is no such recommender.
+        There is no such recommender.
     TransientError
-        Where nobody answered in time.
+        Nobody answered in time.
     UserError
-        Where a login page answers, or the gateway's certificate is not trusted.
+        A shopper or request id cannot be a header, a login page answered, or the gateway's certificate is not trusted.
     EndcapError
-        Where the service failed.
+        The service failed.
 
     Examples
     --------
@@ -327,34 +346,72 @@ class Client:
         self._http = httpx.Client(headers=_make_credentials(key, token))
 
     def rank(self, *, shopper: str | None = None, request_id: str | None = None, **instance: Any) -> ServedRanking:
-        """One ranking. instance: a request's keys, such as items, customer, candidates, k, filter, surface.
+        """Ask for one ranking.
 
-        shopper: who is shared out to the variants by it; the same shopper always meets the same variant.
+        Parameters
+        ----------
+        shopper
+            The id that decides between the variants: the same shopper always gets the same variant.
+        request_id
+            An id for the service's logs; a random one by default.
+        instance
+            The keys of a ranking request, such as items, customer, candidates, k, filter and surface. None leaves a key
+            out.
+
+        Returns
+        -------
+        ServedRanking
+            The items, best first, and who ranked them.
         """
         return self.rank_many([_drop_absent(instance)], shopper=shopper, request_id=request_id)[0]
 
     def rank_many(
         self, instances: Sequence[Record], *, shopper: str | None = None, request_id: str | None = None
     ) -> list[ServedRanking]:
-        """A ranking for each instance, in one call."""
+        """Ask for several rankings in one call.
+
+        Parameters
+        ----------
+        instances
+            The ranking requests, as mappings.
+        shopper, request_id
+            See `rank`.
+
+        Returns
+        -------
+        list of ServedRanking
+            A ranking for each request, in the same order.
+        """
         return _parse_rankings(self._post(*self._plan.ranking(instances, shopper, request_id)))
 
     def events(self, records: Sequence[Record], *, request_id: str | None = None) -> Receipt:
-        """Report events. Each has `item`, `customer` or `session`, and may have `id`, `time`, `type`; see the guide.
+        """Report events.
 
-        One that is about no item, such as a search, has a `type` and no `item`: it keeps its customer's visit alive.
+        Parameters
+        ----------
+        records
+            The events. Each has an `item` and a `customer` or a `session`, and may have `id`, `time` and `type`. An
+            event without an item, such as a search, has a `type` and no `item`. It keeps the customer's visit alive.
+        request_id
+            An id for the service's logs.
+
+        Returns
+        -------
+        Receipt
+            How many events the intake took, and which it refused.
         """
         return _parse_receipt(self._post(*self._plan.report("events", records, request_id)))
 
     def impressions(self, records: Sequence[Record], *, request_id: str | None = None) -> Receipt:
-        """Report items that were seen: each has `ranking_id`, `item`, `position`."""
+        """Report items that a shopper saw. Each record has `ranking_id`, `item` and `position`; see `events`."""
         return _parse_receipt(self._post(*self._plan.report("impressions", records, request_id)))
 
     def orders(self, records: Sequence[Record], *, request_id: str | None = None) -> Receipt:
-        """Report orders: each has `customer` and `items`."""
+        """Report orders. Each record has `customer` and `items`; see `events`."""
         return _parse_receipt(self._post(*self._plan.report("orders", records, request_id)))
 
     def close(self) -> None:
+        """Close the connections."""
         self._http.close()
 
     def __enter__(self) -> Self:
@@ -377,7 +434,7 @@ class Client:
 
 
 class AsyncClient:
-    """The same for asyncio: every call is awaited.
+    """The same as `Client` for asyncio: await every call.
 
     Examples
     --------
@@ -420,6 +477,7 @@ class AsyncClient:
         return _parse_receipt(await self._post(*self._plan.report("orders", records, request_id)))
 
     async def close(self) -> None:
+        """Close the connections."""
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:

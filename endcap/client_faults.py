@@ -1,4 +1,4 @@
-"""What lies below an error of a client library: TLS that cannot be, or a page for people in place of an answer."""
+"""Explain errors of HTTP clients: a server without usable TLS, or a web page in place of an answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TITLE = re.compile(r"<title[^>]*>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTAL
 
 
 def walk_causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and all that led to it, the outermost first. Libraries also hand causes on as arguments."""
+    """Yield the error and its causes, the outermost first. Some libraries pass a cause as an argument of the error."""
     waiting, visited = [error], set[int]()
     while waiting:
         cause = waiting.pop(0)
@@ -32,7 +32,7 @@ def walk_causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def explain_tls_failure(error: BaseException) -> str | None:
-    """Why there is no TLS with a server, such as an unknown authority; None where that is not so, or may pass."""
+    """Say why a server has no usable TLS, such as an unknown authority; None if it has, or the fault may pass."""
     for cause in walk_causes(error):
         # A connection that ends while it is made is a server that restarts.
         if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
@@ -41,9 +41,19 @@ def explain_tls_failure(error: BaseException) -> str | None:
 
 
 def find_page_title(content: str, kind: str = "") -> str | None:
-    """The title of a page for people, such as a login page, empty where it has none; None where the content is no page.
+    """Return the title of a web page, such as a login page.
 
-    kind: the answer's Content-Type.
+    Parameters
+    ----------
+    content
+        The body of an answer.
+    kind
+        The answer's Content-Type.
+
+    Returns
+    -------
+    str or None
+        The title, empty if the page has none; None if the content is no web page.
     """
     if "html" not in kind.lower() and not _PAGE.match(content):
         return None

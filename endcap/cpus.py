@@ -1,5 +1,4 @@
-"""How many processors and how much memory this process may use: the machine's, or less where a container's limit says
-so."""
+"""How many processors and how much memory this process may use: the machine's, or a container's lower limit."""
 
 from __future__ import annotations
 
@@ -12,9 +11,9 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def read_cpu_limit(cgroup: Path = _CGROUP) -> int:
-    """Whole processors, at least 1; a limit of 1.5 counts as 2.
+    """Return the number of processors that this process may use, at least 1. A limit of 1.5 counts as 2.
 
-    More threads than the limit would be paused by the kernel in the midst of a ranking.
+    The kernel would pause the threads of a process that has more of them than its limit, also during a ranking.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _read_quota(cgroup)
@@ -22,7 +21,7 @@ def read_cpu_limit(cgroup: Path = _CGROUP) -> int:
 
 
 def _read_quota(cgroup: Path) -> float | None:
-    """Processors that the control group grants, by version 2's file or version 1's; None: no limit."""
+    """Read the control group's limit of processors (versions 1 and 2); None without a limit."""
     try:
         if (two := cgroup / "cpu.max").is_file():
             granted, period = two.read_text().split()
@@ -34,7 +33,7 @@ def _read_quota(cgroup: Path) -> float | None:
 
 
 def read_memory_limit(cgroup: Path = _CGROUP) -> int:
-    """Bytes."""
+    """Return the bytes of memory that this process may use."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for file in (cgroup / "memory.max", cgroup / "memory" / "memory.limit_in_bytes"):
         try:
@@ -45,8 +44,10 @@ def read_memory_limit(cgroup: Path = _CGROUP) -> int:
 
 
 def measure_core_time(tasks: Path = Path("/proc/self/task")) -> tuple[int, int] | None:
-    """Of this process's threads: nanoseconds on a core, and ready to run without one; None where the kernel does not
-    say it."""
+    """Return for how many nanoseconds this process's threads ran on a core, and waited for one.
+
+    None if the kernel does not tell.
+    """
     ran = waited = 0
     try:
         for file in tasks.glob("*/schedstat"):

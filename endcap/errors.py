@@ -1,17 +1,17 @@
 """Every error that Endcap raises on purpose.
 
 EndcapError
-├── UserError             what was given is wrong; trying again does not help
-│   ├── SpecError         a spec file: carries every problem found, not only the first
-│   ├── DataError         input data: columns, times, too many bad rows
-│   ├── RequestError      a ranking request (served as HTTP 400)
-│   ├── NotFoundError     a name or an address that nothing is stored under
-│   └── DivergedError     a training whose loss is no number any more
-├── IntegrityError        something stored is damaged or half there
+├── UserError             the input is wrong; trying again does not help
+│   ├── SpecError         a spec file is wrong; holds every problem, not only the first
+│   ├── DataError         input data is wrong: columns, times, too many bad rows
+│   ├── RequestError      a ranking request is wrong (HTTP 400)
+│   ├── NotFoundError     nothing is stored under a name or an address
+│   └── DivergedError     a training's loss stopped being a number
+├── IntegrityError        something stored is damaged or incomplete
 ├── StorageError          the disk or object store refused: full, read-only, no permission
-├── ClusterError          a Kubernetes cluster refused, lacks what is needed, or what was started there failed
-├── OnlineStoreError      the online store is away, slow or full: serving goes on without it
-└── TransientError        may pass: the caller may try again
+├── ClusterError          a Kubernetes cluster refused or lacks something, or work in it failed
+├── OnlineStoreError      the online store is unavailable, slow or full; serving continues without it
+└── TransientError        the failure may pass: the caller may try again
 
 A message says what was wrong, what is allowed, and the next thing to do. A code names the fault for programs: it is
 stable, and `docs/errors.md` lists each with its cause and its remedy. Fields hold the values that the message names.
@@ -36,12 +36,16 @@ class EndcapError(Exception):
     Parameters
     ----------
     message
-        For a person.
+        The text for a person.
     code
-        The fault's stable name, such as ``store.not-found``: the room, a dot, the fault. A user's own step may leave
-        it out; Endcap's own errors all have one, which a test holds.
+        The fault's stable name, such as ``store.not-found``: the part of Endcap, a dot, the fault. All of Endcap's own
+        errors have a code. A user's own step may leave it out.
     fields
-        What the message speaks of, as values that JSON can hold.
+        The values that the message names, as JSON can hold them.
+
+    Notes
+    -----
+    Secrets are removed from the message and from the fields.
 
     Examples
     --------
@@ -78,7 +82,7 @@ def _restore(kind: type[EndcapError], message: str, state: dict[str, Any]) -> En
 
 
 def append_code(message: str, code: str) -> str:
-    """A message with its code at the end of its first line, as people are shown it."""
+    """Add the code to the end of the message's first line, as people see it."""
     if code == UNNAMED:
         return message
     first, newline, rest = message.partition("\n")
@@ -86,13 +90,13 @@ def append_code(message: str, code: str) -> str:
 
 
 def describe_error(error: EndcapError) -> dict[str, Any]:
-    """The error as a document for another process: `to_json`, and as `kind` the nearest class of this module."""
+    """Return the error as a document for another process: `to_json`, and as `kind` a class of this module."""
     kind = next(kind for kind in type(error).__mro__ if kind.__module__ == __name__)
     return {"kind": kind.__name__, **error.to_json()}
 
 
 def rebuild_error(document: Mapping[str, Any]) -> EndcapError:
-    """The error that `describe_error` made a document of."""
+    """Make the error again from the document that `describe_error` returned."""
     fields = document["fields"]
     kind: type[EndcapError] = globals()[document["kind"]]
     if kind is SpecError:
@@ -101,7 +105,7 @@ def rebuild_error(document: Mapping[str, Any]) -> EndcapError:
 
 
 class UserError(EndcapError):
-    """What was given is wrong; trying again unchanged does not help.
+    """The input is wrong; trying again with the same input does not help.
 
     Examples
     --------
@@ -138,7 +142,7 @@ ProblemCode = Literal[
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake in a spec: where it stands, what was found, what is allowed."""
+    """One mistake in a spec: its place, the wrong value, and what is allowed."""
 
     file: str
     key: str
@@ -193,7 +197,7 @@ class NotFoundError(UserError):
 
 
 class DivergedError(UserError):
-    """A training whose loss is no number any more; other settings may do."""
+    """A training's loss stopped being a number; other settings may work."""
 
 
 class IntegrityError(EndcapError):
@@ -205,15 +209,15 @@ class StorageError(EndcapError):
 
 
 class ClusterError(EndcapError):
-    """A Kubernetes cluster refused, lacks what is needed, or what was started there failed."""
+    """A Kubernetes cluster refused or lacks something, or work in it failed."""
 
 
 class OnlineStoreError(EndcapError):
-    """The online store is away, slow or full."""
+    """The online store is unavailable, slow or full."""
 
 
 class RunInterruptedError(EndcapError):
-    """A person has ended what was going on."""
+    """A person interrupted the run."""
 
 
 class TransientError(EndcapError):

@@ -1,5 +1,7 @@
-"""Why items of an answer are fallbacks: a closed list of names, which the service, its client and every offline ranking
-share. Names are promises to whoever reads answers: there may come more, and none changes its meaning."""
+"""The names of the reasons why items of an answer are fallbacks.
+
+The service, its client and offline rankings share this list. A later release may add names, but none changes its
+meaning."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What may be the id of an item, a customer, a session, an event or an order: one rule, wherever ids come in.
+"""The one rule for ids of items, customers, sessions, events and orders.
 
 An id is a text of 1 to `LONGEST` characters (Unicode code points) without control characters (U+0000 to U+001F, U+007F
-to U+009F) and without halves of surrogate pairs. Ids are compared as they stand: case, blanks and forms of Unicode that
-look alike make different ids.
+to U+009F) and without halves of surrogate pairs. Ids are compared character by character: case, blanks and forms
+of Unicode that look alike make different ids.
 
 Ingest applies the rule in SQL (`endcap.sources.values.ids`), requests by pydantic (`PATTERN`), the intake and the
 client by `find_id_fault`; a test holds them to each other. 1,024 is what requests always took; the intake took 256.
@@ -24,7 +24,7 @@ _CONTROL, _HALF = re.compile(f"[{CONTROLS}]"), re.compile("[\ud800-\udfff]")
 
 
 def find_id_fault(text: str) -> Fault | None:
-    """What keeps a text from being an id, or None."""
+    """Return why a text cannot be an id; None if it can."""
     if not text:
         return "empty"
     if len(text) > LONGEST:

@@ -1,7 +1,7 @@
-"""The ways by which text leaves a process beside Endcap's own lines: tracebacks, log records, warnings.
+"""Remove secrets from tracebacks, log records and warnings.
 
-Libraries write there what they were called with, a data base's address for one. `redact_output` is called once by each
-program of Endcap's, before it does anything else.
+Libraries write their arguments there, such as a database's address with a password. Each of Endcap's programs calls
+`redact_output` once, before it does anything else.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from endcap.redaction import redact
 
 
 def format_traceback(error: BaseException) -> str:
-    """The error's traceback as Python prints it, without secrets."""
+    """Return the error's traceback as Python prints it, without secrets."""
     return redact("".join(traceback.format_exception(error)))
 
 
 @cache
 def redact_output() -> None:
-    """Take secrets out of what this process prints of errors that nobody catches, of log records and of warnings."""
+    """Remove secrets from the uncaught errors, log records and warnings that this process prints."""
     sys.excepthook = _print_uncaught
     threading.excepthook = _print_thread_error
     make, write = logging.getLogRecordFactory(), warnings.formatwarning

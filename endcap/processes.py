@@ -1,4 +1,4 @@
-"""Processes of this machine: whether one lives, and what those inherit that this one starts."""
+"""Processes of this machine: whether one is alive, and which variables child processes inherit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is a process of this id."""
+    """Return whether a process with this id exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -20,8 +20,7 @@ def is_alive(pid: int) -> bool:
 
 @contextmanager
 def share_variables(variables: Mapping[str, str]) -> Iterator[None]:
-    """Have the processes that are started within the block inherit these environment variables, as this one has them
-    meanwhile."""
+    """Set environment variables for the length of a block, so that processes started in it inherit them."""
     before = {name: value for name, value in os.environ.items() if name in variables}
     os.environ.update(variables)
     try:

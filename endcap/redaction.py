@@ -37,7 +37,7 @@ _PLAIN = ("file", "gs", "http", "https", "s3", "sqlite")
 
 
 def redact(text: str) -> str:
-    """The text with every secret in it replaced by HIDDEN; text without secrets comes back unchanged.
+    """Replace every secret in a text by HIDDEN; return text without secrets unchanged.
 
     The credentials of an address reach to the last @ before a space, since passwords hold /, ?, # and @ too. Where an
     address might hold a password or a path, it is taken for a password.
@@ -50,7 +50,7 @@ def redact(text: str) -> str:
 
 
 def redact_all(value: Any) -> Any:
-    """The same for each text in mappings, lists and tuples; other values come back as they are."""
+    """Do the same with each text in mappings, lists and tuples; return other values unchanged."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, Mapping):
@@ -61,7 +61,7 @@ def redact_all(value: Any) -> Any:
 
 
 def find_secret(text: str) -> str | None:
-    """What the first secret in a text is, such as `a token`; None where there is none. A user alone is no secret."""
+    """Name the first secret in a text, such as `a token`; None if there is none. A user name alone is no secret."""
     for word in _WORD.findall(text) if "://" in text else ():
         if (address := _redact_address(word)) and _hides(address) and address.hidden.partition(":")[2]:
             return "a password in an address"

@@ -1,6 +1,6 @@
-"""Waiting for what may pass: how long somebody goes on asking, and that it is shown.
+"""Repeat calls that failed for a reason that may pass, and show that the program waits.
 
-Lines go to whoever follows the step or command that waits (`send_wait_lines`), and to standard error where nobody does.
+The lines go to the step or command that listens (`send_wait_lines`), or to standard error if none does.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _impatient: ContextVar[bool] = ContextVar("impatient", default=False)
 
 @dataclass(frozen=True)
 class RetryLimits:
-    """How long one goes on asking."""
+    """How long, and how often, a call is repeated."""
 
     total: float = 60.0
     """Seconds; infinite where the caller counts attempts. An attempt that has begun is not cut off."""
@@ -43,7 +43,7 @@ class RetryLimits:
 
 @contextlib.contextmanager
 def send_wait_lines(hear: Hear) -> Iterator[None]:
-    """Hand lines about waiting to `hear` for the length of a block; the innermost block has them."""
+    """Send lines about waiting to `hear` for the length of a block; the innermost block gets them."""
     _hearers.append(hear)
     try:
         yield
@@ -53,7 +53,7 @@ def send_wait_lines(hear: Hear) -> Iterator[None]:
 
 @contextlib.contextmanager
 def disable_retries() -> Iterator[None]:
-    """In this thread, do not ask again in the block: each failure is raised at once, and nothing is shown."""
+    """Repeat no call of this thread within the block: each failure is raised at once, and nothing is shown."""
     token = _impatient.set(True)
     try:
         yield
@@ -71,7 +71,7 @@ def show_line(line: str) -> None:
 
 @contextlib.contextmanager
 def watch_call(what: str) -> Iterator[None]:
-    """Show that the block waits, once it has lasted `SLOW` seconds. what: who is waited for, as in `the registry X`."""
+    """Show that the block waits, once it has lasted `SLOW` seconds. what: the server, such as `the registry X`."""
     if _impatient.get():
         yield
         return
@@ -86,24 +86,35 @@ def watch_call(what: str) -> Iterator[None]:
 
 
 class RetryLoop:
-    """The attempts of one call: what is left of its patience. Each wait that is worth a line is shown."""
+    """The attempts of one call, within its limits. Long waits are shown."""
 
     def __init__(self, what: str, patience: RetryLimits) -> None:
-        """what: who is asked, such as `the registry http://mlflow:5000`."""
+        """what: the server, such as `the registry http://mlflow:5000`."""
         self._what, self._patience = redact(what), patience
         self._begun, self._pause = time.monotonic(), patience.first
         self._shown: float | None = None
 
     @property
     def seconds(self) -> float:
-        """Since the call began."""
+        """The seconds since the call began."""
         return time.monotonic() - self._begun
 
     def again(self, reason: str, *, after: float | None = None, limit: float | None = None) -> bool:
-        """Wait for the next attempt; False where patience is over and there is none.
+        """Wait for the next attempt.
 
-        reason: why the last attempt failed, in a few words. after: seconds that the server asks for. limit: seconds
-        that this reason is worth, where that is less than the patience.
+        Parameters
+        ----------
+        reason
+            Why the last attempt failed, in a few words.
+        after
+            The seconds to wait that the server asks for.
+        limit
+            The seconds to go on for this reason, if they are fewer than the call's limit.
+
+        Returns
+        -------
+        bool
+            False if the limit is reached and there is no further attempt.
         """
         if _impatient.get():
             return False
@@ -119,7 +130,7 @@ class RetryLoop:
         return True
 
     def over(self) -> None:
-        """The call was answered: whoever was shown the waiting is told so."""
+        """Say that the call was answered, if waiting was shown."""
         if self._shown is not None:
             show_line(f"{self._what} answers again, after {self.seconds:.0f} s")
 

@@ -1,7 +1,7 @@
-"""How files and texts that others wrote are read: regular files alone, JSON of a bounded size and depth.
+"""Read files that others wrote safely: regular files only, and JSON of a bounded size and depth.
 
-A pipe, a socket or a device may never end, and opening one may already wait for ever. A text that is nested deeply ends
-Python's own recursion, in the parser or in whatever walks through the value later.
+A pipe, a socket or a device may never end, and even opening one may wait for ever. Deeply nested JSON exceeds Python's
+limit of recursion, in the parser or in code that walks through the value later.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _KINDS = (
 
 
 class IrregularFileError(OSError):
-    """What lies there is no regular file; `strerror` says what it is."""
+    """A path leads to something else than a regular file; `strerror` says what it is."""
 
 
 def is_file(file: Path) -> bool:
-    """Whether a file lies there, also for a name that no file can have, such as one that is too long.
+    """Return whether a file exists; False for a name that no file can have, such as one that is too long.
 
     `Path.is_file` raises where the system refuses to look.
     """
@@ -43,7 +43,7 @@ def is_file(file: Path) -> bool:
 
 
 def describe_irregular(file: Path) -> str:
-    """What lies there in place of a regular file, such as `a named pipe`; empty: it is one. Links are followed.
+    """Name what is there in place of a regular file, such as `a named pipe`; empty if it is one. Follows links.
 
     Raises OSError.
     """
@@ -51,7 +51,7 @@ def describe_irregular(file: Path) -> str:
 
 
 def check_regular(file: Path) -> None:
-    """Raises IrregularFileError where something else than a regular file lies there; OSError."""
+    """Raise IrregularFileError if this is no regular file. Raises OSError too."""
     if kind := describe_irregular(file):
         raise IrregularFileError(errno.EINVAL, f"{kind}, not a regular file", str(file))
 
@@ -67,7 +67,7 @@ def open_regular(file: Path) -> BufferedReader:
 
 
 class _Bytes(FileIO):
-    """A kernel's file, such as /proc/kmsg, says that it is regular, and waits for whoever writes its bytes."""
+    """Refuses a kernel's file that claims to be regular and waits for more bytes, such as /proc/kmsg."""
 
     def readinto(self, buffer: Any) -> int:
         count: int | None = super().readinto(buffer)
@@ -77,7 +77,7 @@ class _Bytes(FileIO):
 
 
 def read_bytes(file: Path, most: int = MOST) -> bytes:
-    """All bytes of a regular file. Raises ValueError where they are more than `most`; OSError."""
+    """Return all bytes of a regular file. Raises ValueError if there are more than `most`, and OSError."""
     with open_regular(file) as handle:
         content = handle.read(most + 1)
     if len(content) > most:
@@ -86,12 +86,12 @@ def read_bytes(file: Path, most: int = MOST) -> bytes:
 
 
 def read_json(file: Path, most: int = MOST) -> Any:
-    """The value of a JSON file. Raises ValueError as `parse_json` and `read_bytes` do; OSError."""
+    """Return the value of a JSON file. Raises ValueError as `parse_json` and `read_bytes` do, and OSError."""
     return parse_json(read_bytes(file, most))
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text. Raises ValueError: it is no JSON, or is nested more than DEEPEST deep."""
+    """Return the value of a JSON text. Raises ValueError if it is no JSON, or nested more than DEEPEST deep."""
     try:
         value = json.loads(text)
     except RecursionError:
@@ -102,7 +102,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def is_deeper_than(value: Any, limit: int) -> bool:
-    """Whether lists and maps lie more than `limit` deep within each other."""
+    """Return whether lists and maps are nested more than `limit` deep."""
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(limit):
         values = (inner for value in level for inner in (value.values() if isinstance(value, dict) else value))

@@ -1,4 +1,4 @@
-"""Variables that may hold a secret, as whoever set them meant them.
+"""Read environment variables that may hold a secret, without stray line breaks.
 
 A Kubernetes Secret that is made from a file ends in the file's line break, and so does what a CI system pastes. With it
 a password is another password, and a token breaks the header that carries it. `read_variable` is the only function that
@@ -31,17 +31,26 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def read_variable(name: str, environment: Mapping[str, str] | None = None) -> str:
-    """The variable's value without blanks and line breaks around it; empty where it is not set.
+    """Return a variable's value without the blanks and line breaks around it; empty if it is not set.
 
-    environment: None: this process's. Raises UserError, which names the variable and not its value, where a line break
-    or another control character stands inside.
+    Parameters
+    ----------
+    name
+        The variable's name.
+    environment
+        The variables; this process's environment by default.
+
+    Raises
+    ------
+    UserError
+        The value has a line break or another control character inside. The error names the variable, not its value.
     """
     variables = os.environ if environment is None else environment
     return strip_value(name, variables.get(name, ""))
 
 
 def strip_value(name: str, value: str) -> str:
-    """The same of a value that is known already. name: the variable or option that it comes from."""
+    """Do the same with a value. name: the variable or option that it comes from."""
     value = value.strip()
     if _CONTROL.search(value):
         raise UserError(
@@ -54,18 +63,18 @@ def strip_value(name: str, value: str) -> str:
 
 
 def read_first(names: Iterable[str], environment: Mapping[str, str] | None = None) -> str:
-    """The value of the first variable that is set; empty where none is. Raises as `read_variable` does."""
+    """Return the value of the first variable that is set; empty if none is. Raises as `read_variable` does."""
     return next((value for name in names if (value := read_variable(name, environment))), "")
 
 
 def locate_mounted(key: str, environment: Mapping[str, str] | None = None, *, folder: str = MOUNT) -> str:
-    """The path of a key of a mounted Secret; empty where it has none. folder: the variable that names its folder."""
+    """Return the path of a mounted Secret's key; empty if it has none. folder: the variable that names its folder."""
     at = read_variable(folder, environment)
     return str(Path(at) / key) if at and (Path(at) / key).is_file() else ""
 
 
 def clean_variables(names: Iterable[str]) -> None:
-    """Put the values that `read_variable` gives into this process's environment. What is not set stays so."""
+    """Replace the variables of this process's environment by what `read_variable` returns. Unset ones stay unset."""
     for name in names:
         if name in os.environ:
             os.environ[name] = read_variable(name)

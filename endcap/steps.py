@@ -249,25 +249,25 @@ REPORT = Step(
 
 
 def list_steps(pipeline: str) -> tuple[Step, ...]:
-    """The steps of a pipeline in their order, without the report."""
+    """List the steps of a pipeline in their order, without the report."""
     return tuple(step for step in STEPS.values() if pipeline in step.pipelines)
 
 
 def list_parameters(pipeline: str) -> tuple[str, ...]:
-    """Names of the parameters of a pipeline: the specs, the store, then those that its steps take."""
+    """List the names of a pipeline's parameters: the specs, the store, then those that its steps take."""
     steps = list_steps(pipeline)
     documents = _drop_repeats(document for step in steps for document in step.documents)
     return (*documents, "store", *_drop_repeats(name for step in steps for name in step.parameters))
 
 
 def get_step_title(name: str) -> str:
-    """A step's title; a step of a user's own is shown by its name."""
+    """Return a step's title; the name of a custom step."""
     step = REPORT if name == REPORT.name else STEPS.get(name)
     return name if step is None else step.title
 
 
 def get_previous_step(name: str) -> str:
-    """The step before this one, in the order of the table. Raises KeyError for the first."""
+    """Return the step before this one in the order of the table. Raises KeyError for the first."""
     names = list(STEPS)
     place = names.index(name)
     if not place:
