@@ -39,9 +39,9 @@ NETWORKS = [
 MAKES = {
     "ingest": [
         "endcap.events.event_mapping:list_event_columns",
-        "endcap.sources.formats.utf8:Utf8Stream",
+        "endcap.sources.utf8:Utf8Stream",
         "endcap.sources.digest:digest_rows",
-        "endcap.spec.source:Source",
+        "endcap.spec.source:SourceSpec",
     ],
     "features": [
         "endcap.features.window:select_window",

@@ -121,10 +121,10 @@ def _refresh_catalogue(online: OnlineStore, shop: Shop, store: Store) -> dict[st
     try:
         catalogue = read_catalogue(shop, lambda line: click.echo(f"  {line}", err=True))
     except UserError as error:
-        stays = "nothing was before" if before is None else f"what was read at {_format_moment(before.made)} stays"
+        stays = "nothing was before" if before is None else f"what was read at {_format_moment(before.read_time)} stays"
         raise UserError(f"{error}\nNothing was published; {stays}", code=error.code, **error.fields) from error
     changed = publish_catalogue(online, catalogue)
-    about = {"shop": shop.name, "version": catalogue.version, "made": catalogue.made, "changed": changed}
+    about = {"shop": shop.name, "version": catalogue.version, "made": catalogue.read_time, "changed": changed}
     # Whoever ranks goes by the log's ids. Where no log was described, by those of the item table.
     unmatched = count_unmatched_rules(catalogue, read_newest_items(shop.name, store))
     about |= {"unmatched": unmatched, "warnings": find_rule_warnings(unmatched)}

@@ -114,7 +114,7 @@ class ShopRules:
         rule, owned = known.rules.owned, None
         if rule is not None:
             owned = Ownership.read(dataset, None if rule.keep is None else rule.keep // MILLISECOND)
-        return cls(Catalogue(known.rules, table.select(attributes), known.blacklist, known.made), owned)
+        return cls(Catalogue(known.rules, table.select(attributes), known.blacklist, known.read_time), owned)
 
     def build_mask(self, vocabulary: Vocabulary, items: pa.Table) -> RuleMask:
         """Build what a model may not list. `items` is its own item table, in the order of its vocabulary."""

@@ -2,8 +2,11 @@
 
 from endcap.models.base import FitReport, Fitting, Model, ModelState
 from endcap.models.catalogue import load, make
-from endcap.models.ranking import NO_ITEM, Ranking, mask_excluded, top
+from endcap.models.ranking import NO_ITEM, RankedItems, mask_excluded, top
 from endcap.models.validation import Validation
+
+Ranking = RankedItems
+"""The former name, for own models that import it."""
 
 __all__ = [
     "NO_ITEM",
@@ -11,6 +14,7 @@ __all__ = [
     "Fitting",
     "Model",
     "ModelState",
+    "RankedItems",
     "Ranking",
     "Validation",
     "load",

@@ -16,7 +16,7 @@ from endcap.features.sessions import Sessions
 from endcap.features.stream import SessionStream
 from endcap.models import files
 from endcap.models.ranking import NO_ITEM as NO_ITEM
-from endcap.models.ranking import Ranking, mask_excluded, top
+from endcap.models.ranking import RankedItems, mask_excluded, top
 from endcap.models.renaming import rename_fields
 from endcap.models.validation import Validation
 from endcap.spec.recommender import Exclude
@@ -195,7 +195,7 @@ class Model(ABC):
         exclude: Exclude = "none",
         candidates: NDArray[np.int32] | None = None,
         forbidden: NDArray[np.bool_] | None = None,
-    ) -> Ranking:
+    ) -> RankedItems:
         """The k best items after each session.
 
         exclude: which of the session's own items are left out. candidates: int32 [c], only these are ranked.

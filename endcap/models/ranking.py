@@ -16,7 +16,7 @@ NO_ITEM = -1
 
 
 @dataclass(frozen=True)
-class Ranking:
+class RankedItems:
     """The best items of some sessions, by their indices.
 
     Attributes
@@ -49,10 +49,10 @@ def mask_excluded(scores: NDArray[np.float32], sessions: Sessions, exclude: Excl
     scores[picked.session_of_event, picked.items] = -np.inf
 
 
-def top(scores: NDArray[np.float32], k: int) -> Ranking:
+def top(scores: NDArray[np.float32], k: int) -> RankedItems:
     """Rank the k largest finite scores of each row of [n, m]; of equal scores the smaller index comes first."""
     order = find_best(scores, k)
     highest = np.where(order == NO_ITEM, -np.inf, np.take_along_axis(scores, order, axis=1)).astype(np.float32)
     pad = ((0, 0), (0, k - order.shape[1]))
     items = np.pad(order.astype(np.int32), pad, constant_values=NO_ITEM)
-    return Ranking(items, np.pad(highest, pad, constant_values=-np.inf))
+    return RankedItems(items, np.pad(highest, pad, constant_values=-np.inf))

@@ -33,14 +33,14 @@ class Catalogue:
         One row for each item: `item` and the shop's attributes, texts as strings and numbers as floats.
     blacklist
         Ids of items that are never shown.
-    made
+    read_time
         When the files were read, in epoch milliseconds.
     """
 
     rules: Rules
     items: pa.Table = field(default_factory=pa.schema([("item", pa.string())]).empty_table)
     blacklist: frozenset[str] = frozenset()
-    made: int = 0
+    read_time: int = 0
 
     @functools.cached_property
     def version(self) -> str:
@@ -53,17 +53,21 @@ class Catalogue:
 
     def to_json(self) -> dict[str, Any]:
         """Return all but the item table as JSON values."""
-        return {"made": self.made, "rules": self.rules.model_dump(mode="json"), "blacklist": sorted(self.blacklist)}
+        return {
+            "made": self.read_time,
+            "rules": self.rules.model_dump(mode="json"),
+            "blacklist": sorted(self.blacklist),
+        }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Return the catalogue that `to_json` wrote, without items. Raises ValueError, KeyError or TypeError."""
         rules = Rules.model_validate_json(json.dumps(document["rules"]))
-        return cls(rules, blacklist=_check_ids(document["blacklist"]), made=_check_time(document["made"]))
+        return cls(rules, blacklist=_check_ids(document["blacklist"]), read_time=_check_time(document["made"]))
 
     def to_bytes(self) -> bytes:
         """Return two Arrow streams compressed by zstd: items and blacklist. The first one's metadata hold the rest."""
-        description = stamp_document(CATALOGUE, {"made": self.made, "rules": self.rules.model_dump(mode="json")})
+        description = stamp_document(CATALOGUE, {"made": self.read_time, "rules": self.rules.model_dump(mode="json")})
         items = self.items.replace_schema_metadata({"endcap": json.dumps(description)})
         sink = pa.BufferOutputStream()
         for table in (items, pa.table({"item": pa.array(sorted(self.blacklist), pa.string())})):

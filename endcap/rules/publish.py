@@ -34,9 +34,9 @@ def publish_catalogue(store: OnlineStore, catalogue: Catalogue) -> bool:
     if changed:
         store.write(CATALOGUE, version, {CATALOGUE: catalogue.to_bytes()})
         store.publish(CATALOGUE, version)
-    reading = json.dumps({"version": version, "made": catalogue.made}).encode()
-    store.write(MADE, f"{catalogue.made}-{version}", {MADE: reading})
-    store.publish(MADE, f"{catalogue.made}-{version}")
+    reading = json.dumps({"version": version, "made": catalogue.read_time}).encode()
+    store.write(MADE, f"{catalogue.read_time}-{version}", {MADE: reading})
+    store.publish(MADE, f"{catalogue.read_time}-{version}")
     return changed
 
 
@@ -73,9 +73,9 @@ def fetch_catalogue(store: OnlineStore, cached: Catalogue | None = None) -> Cata
         catalogue = _with_version(Catalogue.from_bytes(row), version)
     (reading,) = store.rows(MADE, [MADE])
     details = json.loads(reading) if reading else {}
-    if details.get("version") != catalogue.version or details["made"] == catalogue.made:
+    if details.get("version") != catalogue.version or details["made"] == catalogue.read_time:
         return catalogue
-    return _with_version(replace(catalogue, made=details["made"]), version)
+    return _with_version(replace(catalogue, read_time=details["made"]), version)
 
 
 def _with_version(catalogue: Catalogue, version: str) -> Catalogue:

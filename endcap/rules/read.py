@@ -54,7 +54,7 @@ def read_catalogue(shop: Shop, progress: Progress = lambda line: None) -> Catalo
     now = int(time.time() * 1000)
     blacklist = read_blacklist(shop, progress)
     if shop.items is None:
-        return Catalogue(shop.rules, blacklist=blacklist, made=now)
+        return Catalogue(shop.rules, blacklist=blacklist, read_time=now)
     with write_simulated_files(shop, progress) as with_files:
         assert with_files.items is not None
         return Catalogue(shop.rules, _read_items(with_files, with_files.items, now, progress), blacklist, now)
@@ -67,7 +67,7 @@ def read_rules(shop: Shop, progress: Progress = lambda line: None) -> Catalogue 
     """
     if shop.rules == Rules():
         return None
-    return Catalogue(shop.rules, blacklist=read_blacklist(shop, progress), made=int(time.time() * 1000))
+    return Catalogue(shop.rules, blacklist=read_blacklist(shop, progress), read_time=int(time.time() * 1000))
 
 
 def read_blacklist(shop: Shop, progress: Progress = lambda line: None) -> frozenset[str]:

@@ -25,8 +25,8 @@ from endcap.sources.file_kinds import (
     detect_encoding,
     foreign_kind_error,
 )
-from endcap.sources.formats.utf8 import CHUNK, Utf8Stream
 from endcap.sources.s3_sources import SCHEME, fetch_objects, find_objects
+from endcap.sources.utf8 import CHUNK, Utf8Stream
 from endcap.spec.source import SourceSpec
 
 COMPRESSIONS = {".gz": "gzip", ".xz": "xz", ".zst": "zstd", ".bz2": "bz2"}
@@ -109,7 +109,7 @@ def find_files(source: SourceSpec, progress: Callable[[str], None] = lambda line
         paths, is_explicit = _expand_path(source.path)
         names = [str(path) for path in paths]
     else:
-        names = [remote.address for remote in objects]
+        names = [entry.address for entry in objects]
     if not names:
         raise DataError(
             f"{source.path}: no file is there; name a file, a folder or a glob that matches files",
@@ -131,16 +131,16 @@ def find_files(source: SourceSpec, progress: Callable[[str], None] = lambda line
             allowed=list(FORMATS),
         )
     if not recognized:
-        others = [Path(name).name for name in skipped[:10]]
+        names = [Path(name).name for name in skipped[:10]]
         raise DataError(
-            f"{source.path}: no file of a known format, only {', '.join(others)}; {_formats_text()}, or name a format",
+            f"{source.path}: no file of a known format, only {', '.join(names)}; {_formats_text()}, or name a format",
             code="events.format-unknown",
             path=source.path,
-            found=others,
+            found=names,
             allowed=list(FORMATS),
         )
     if objects is not None:
-        paths = fetch_objects([remote for remote in objects if remote.address in recognized], progress)
+        paths = fetch_objects([entry for entry in objects if entry.address in recognized], progress)
     else:
         paths = [path for path in paths if str(path) in recognized]
     return SourceFiles(

@@ -63,12 +63,12 @@ def fetch_objects(objects: Sequence[RemoteObject], progress: Callable[[str], Non
     if not objects:
         return []
     bucket, _ = _open_bucket(objects[0].address)
-    copies = {remote: folder / fingerprint(bucket.settings.endpoint, remote.address, remote.etag) for remote in objects}
-    missing = [remote for remote, copy in copies.items() if not _is_complete(copy, remote)]
+    copies = {entry: folder / fingerprint(bucket.settings.endpoint, entry.address, entry.etag) for entry in objects}
+    missing = [entry for entry, copy in copies.items() if not _is_complete(copy, entry)]
     if missing:
-        size = sum(remote.bytes for remote in missing) / 1e6
+        size = sum(entry.bytes for entry in missing) / 1e6
         progress(f"fetching {len(missing)} objects of {bucket.address()}, {size:,.1f} MB")
-    for _ in run_parallel(lambda remote: _fetch(bucket, remote, copies[remote]), missing):
+    for _ in run_parallel(lambda entry: _fetch(bucket, entry, copies[entry]), missing):
         pass
     return list(copies.values())
 
@@ -100,29 +100,29 @@ def _is_hidden(path: str) -> bool:
     return any(part[:1] in (".", "_") for part in path.split("/"))
 
 
-def _is_complete(copy: Path, remote: RemoteObject) -> bool:
-    return copy.is_file() and copy.stat().st_size == remote.bytes
+def _is_complete(copy: Path, entry: RemoteObject) -> bool:
+    return copy.is_file() and copy.stat().st_size == entry.bytes
 
 
-def _fetch(bucket: Bucket, remote: RemoteObject, copy: Path) -> None:
+def _fetch(bucket: Bucket, entry: RemoteObject, copy: Path) -> None:
     part = copy.with_name(f"{copy.name}.part")
-    with report_storage_errors(f"{copy.parent} (for {remote.address})"), lock_copy(copy):
-        if _is_complete(copy, remote):  # another process was quicker
+    with report_storage_errors(f"{copy.parent} (for {entry.address})"), lock_copy(copy):
+        if _is_complete(copy, entry):  # another process was quicker
             return
         try:
-            bucket.download(remote.address.removeprefix(f"{bucket.address()}/"), part, etag=remote.etag)
+            bucket.download(entry.address.removeprefix(f"{bucket.address()}/"), part, etag=entry.etag)
         except NotFoundError:
             part.unlink(missing_ok=True)
             raise DataError(
-                f"{remote.address} was replaced or removed while it was read; run again when nothing writes to it",
+                f"{entry.address} was replaced or removed while it was read; run again when nothing writes to it",
                 code="events.file-changed",
-                path=remote.address,
+                path=entry.address,
             ) from None
-        if part.stat().st_size != remote.bytes:
+        if part.stat().st_size != entry.bytes:
             part.unlink()
             raise DataError(
-                f"{remote.address} came with another size than it is listed with; run again",
+                f"{entry.address} came with another size than it is listed with; run again",
                 code="events.file-changed",
-                path=remote.address,
+                path=entry.address,
             )
         part.replace(copy)

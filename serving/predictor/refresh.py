@@ -58,7 +58,7 @@ class CatalogueRefresh:
         except Exception as error:  # a damaged catalogue, or one that does not fit what is served
             self._refuse(error)
         if self._have is not None:
-            self._metrics.catalogue_age(time.time() - self._have.made / 1000)
+            self._metrics.catalogue_age(time.time() - self._have.read_time / 1000)
 
     def _take(self, catalogue: Catalogue) -> None:
         if self._have is None or self._have.version != catalogue.version:
@@ -72,7 +72,7 @@ class CatalogueRefresh:
                 "items": catalogue.items.num_rows,
                 "blacklist": len(catalogue.blacklist),
             }
-            log.info("a new catalogue is in use", extra={**log_fields, "made": catalogue.made})
+            log.info("a new catalogue is in use", extra={**log_fields, "made": catalogue.read_time})
         self._have = catalogue
 
     def _refuse(self, error: Exception) -> None:

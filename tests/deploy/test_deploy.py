@@ -210,7 +210,7 @@ def test_the_state_has_the_time_and_the_list_that_the_gateway_goes_by(registry: 
     listed = {**SHOES.model_dump(mode="json"), "name": "hats", "serving": {"k": 12, "timeout": "800ms"}}
     deploy(Recommender.model_validate(listed), "1", store, registry.uri)
     assert read_state("hats", store).terms == GatewaySettings(0.8, 12, tuple(ids[:POPULAR]))
-    blacklisted = Catalogue(Rules(), blacklist=frozenset({"p0", "p2"}), made=0)
+    blacklisted = Catalogue(Rules(), blacklist=frozenset({"p0", "p2"}), read_time=0)
     with store.publish("packages/hats", "2") as draft:
         Vocabulary(ids).save(draft.path / VOCABULARY)
         pq.write_table(pa.table({"item": ids}), draft.path / ITEMS)

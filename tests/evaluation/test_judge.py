@@ -296,7 +296,7 @@ def test_a_verdict_says_what_the_rules_took_and_hands_them_to_the_package(shop_s
     (answer,) = package.ranker.rank([package.ranker.parse({"items": ["a"]})])
     assert set(answer.ids) >= {"c", "d", "e", "f"}
     assert "b" not in answer.ids
-    assert package.ranker.rulebook.catalogue.made > 0
+    assert package.ranker.rulebook.catalogue.read_time > 0
 
     (tmp_path / "black.csv").write_text("item\nd\n")
     other = judge(wanted, data, trained, shop_store, shop=chosen)

@@ -39,7 +39,7 @@ def test_each_step_gives_what_the_next_takes_up_to_a_ranking(judged: endcap.Proj
     lists = judged.recommend(publish=False)
     assert not lists.published
     rows = lists.to_arrow()
-    assert rows.num_rows == lists.made[0].facts["customers"]
+    assert rows.num_rows == lists.versions[0].facts["customers"]
     experiments = judged.experiments()
     assert judged.evaluate().address.rsplit("/", 1)[-1] in set(experiments["tag.verdict_key"])
     assert (experiments["metric.mrr_at_20"].dropna() > 0).all()

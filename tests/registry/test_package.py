@@ -129,7 +129,7 @@ def test_the_shops_rules_lie_in_the_package_and_hold(tmp_path: Path, recommender
     model = make(recommender.model)
     model.fit(Sessions.of([[0, 1, 2, 3]]), 4, Fitting())
     rules = Rules.model_validate({"attributes": [{"name": "no-y", "attribute": "category", "never": ["y"]}]})
-    told = Catalogue(rules, blacklist=frozenset({"d", "new"}), made=7)
+    told = Catalogue(rules, blacklist=frozenset({"d", "new"}), read_time=7)
     packed = {"model": model, "vocabulary": Vocabulary(IDS), "items": ITEMS, "recommender": recommender}
     write_package(tmp_path, **packed, house_rules=told, lineage={})
     loaded = load_package(tmp_path)

@@ -41,7 +41,7 @@ def test_the_files_are_read_as_they_are_now(shop: Shop, tmp_path: Path) -> None:
     write_csv(tmp_path / "black.csv", [], "sku")
     second = read_catalogue(shop)
     assert second.blacklist == frozenset()
-    assert second.made >= first.made
+    assert second.read_time >= first.read_time
     assert second.version != first.version
 
 

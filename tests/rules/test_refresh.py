@@ -90,7 +90,7 @@ def test_the_same_content_is_not_sent_again_and_yet_is_known_to_be_fresh(
     assert (again["changed"], again["version"], again["other_values"]) == (False, first["version"], 0)
     newer = fetch_catalogue(online, have)
     assert newer is not None
-    assert newer.made == again["made"] > have.made
+    assert newer.read_time == again["made"] > have.read_time
     assert newer.items is have.items  # it was not read again
     assert fetch_catalogue(online, newer) is newer
 
@@ -150,20 +150,20 @@ def test_a_damaged_catalogue_is_replaced(online: OnlineStore, refreshed: Refresh
 
 
 def test_going_back_is_read_as_what_it_was(online: OnlineStore) -> None:
-    first = Catalogue(Rules(), pa.table({"item": ["a"]}), frozenset({"a"}), made=1)
-    second = replace(first, blacklist=frozenset(), made=2)
+    first = Catalogue(Rules(), pa.table({"item": ["a"]}), frozenset({"a"}), read_time=1)
+    second = replace(first, blacklist=frozenset(), read_time=2)
     assert publish_catalogue(online, first)
     assert publish_catalogue(online, second)
     online.publish(CATALOGUE, first.version)
     back = fetch_catalogue(online, second)
     assert back is not None
-    assert (back.blacklist, back.made) == ({"a"}, 1)
-    assert publish_catalogue(online, replace(second, made=3))
-    assert fetch_catalogue(online, back) == replace(second, made=3)
+    assert (back.blacklist, back.read_time) == ({"a"}, 1)
+    assert publish_catalogue(online, replace(second, read_time=3))
+    assert fetch_catalogue(online, back) == replace(second, read_time=3)
 
 
 def test_content_that_another_release_counts_otherwise_is_not_read_again_and_again(online: OnlineStore) -> None:
-    online.write(CATALOGUE, "of-another-release", {CATALOGUE: Catalogue(Rules(), made=1).to_bytes()})
+    online.write(CATALOGUE, "of-another-release", {CATALOGUE: Catalogue(Rules(), read_time=1).to_bytes()})
     online.publish(CATALOGUE, "of-another-release")
     have = fetch_catalogue(online)
     assert have is not None

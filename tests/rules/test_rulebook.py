@@ -43,7 +43,7 @@ RULES = Rules.model_validate(
 
 
 def book(**changes: object) -> Rulebook:
-    told = Catalogue(RULES, TOLD, frozenset({"rope", "gone"}), made=1)
+    told = Catalogue(RULES, TOLD, frozenset({"rope", "gone"}), read_time=1)
     return Rulebook(Vocabulary(IDS), PACKAGE, replace(told, **changes))  # type: ignore[arg-type]
 
 
@@ -110,10 +110,10 @@ def test_surfaces_that_no_rule_names_share_one_mask_that_nobody_can_write_to():
 
 
 def test_a_catalogue_comes_back_from_its_bytes_and_is_known_by_its_content():
-    told = Catalogue(RULES, TOLD, frozenset({"rope", "gone"}), made=1)
+    told = Catalogue(RULES, TOLD, frozenset({"rope", "gone"}), read_time=1)
     back = Catalogue.from_bytes(told.to_bytes())
     assert (back, back.version) == (told, told.version)
-    assert replace(told, made=2).version == told.version
+    assert replace(told, read_time=2).version == told.version
     others = [
         replace(told, blacklist=frozenset({"rope"})),
         replace(told, rules=Rules()),

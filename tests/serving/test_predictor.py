@@ -85,7 +85,7 @@ def predictor(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     proxy = SlowProxy(server.port)
     port, log = find_free_port(), folder / "log"
     store = open_online(server.url, shop="demo", timeout=5.0)
-    publish_catalogue(store, Catalogue(OWNED, made=int(time.time() * 1000)))
+    publish_catalogue(store, Catalogue(OWNED, read_time=int(time.time() * 1000)))
     options = {
         "--model-name": "shoes",
         "--package": str(of_other_versions(shop, "sequential-rules")),
@@ -192,7 +192,7 @@ def test_a_new_catalogue_is_followed_and_a_damaged_one_is_not(predictor: Running
     assert predictor.items(items=[shop.ids[5]]) == kept
     line = predictor.lines("the published catalogue is refused")[0]
     assert (line["code"], bool(line["kept"])) == ("rules.catalogue-damaged", True)
-    publish_catalogue(predictor.store, Catalogue(OWNED, made=made + 1))
+    publish_catalogue(predictor.store, Catalogue(OWNED, read_time=made + 1))
     assert eventually(lambda: predictor.items(items=[shop.ids[5]])[0] == first)
 
 

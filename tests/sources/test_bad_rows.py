@@ -76,7 +76,7 @@ def test_lines_are_those_of_the_file(tmp_path: Path, store: Store, monkeypatch: 
     log = write_csv(tmp_path / "log.csv", rows)
     for block in (1 << 20, 150):
         monkeypatch.setattr("endcap.sources.formats.read_csv.BLOCK", block)
-        monkeypatch.setattr("endcap.sources.formats.utf8.CHUNK", block)
+        monkeypatch.setattr("endcap.sources.utf8.CHUNK", block)
         address = ingest(make_shop(log, events=LENIENT | {"time": {"zone": f"Etc/GMT+{block % 7}"}}), store)
         bad = quarantined(store, address)
         assert [row["line"] for row in sorted(bad, key=lambda row: row["line"])] == [2, 5, 6, 9, 10, 12, 15, 16]

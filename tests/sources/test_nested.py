@@ -444,8 +444,8 @@ def test_an_array_is_read_in_pieces(tmp_path: Path, store: Store, monkeypatch: p
 def test_characters_are_whole_where_a_long_line_is_cut(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("endcap.sources.formats.utf8.CHUNK", 13)
-    monkeypatch.setattr("endcap.sources.formats.utf8.LONGEST", 26)
+    monkeypatch.setattr("endcap.sources.utf8.CHUNK", 13)
+    monkeypatch.setattr("endcap.sources.utf8.LONGEST", 26)
     rows = [{"s": "s", "i": f"ünï✓🛒{at}", "t": T + at} for at in range(50)]
     (tmp_path / "log.json").write_text(json.dumps(rows, ensure_ascii=False))
     columns = {"session": "s", "item": "i", "time": "t"}

@@ -110,7 +110,7 @@ def test_quoted_values_are_read_whole(
     text = written([("item", "title", "kind")], csv.QUOTE_MINIMAL, delimiter) + written(plain, delimiter=delimiter)
     (tmp_path / "items.csv").write_bytes((text + written(QUOTED, quoting, delimiter)).encode())
     for size in (1 << 20, 100, 7):
-        monkeypatch.setattr("endcap.sources.formats.utf8.CHUNK", size)
+        monkeypatch.setattr("endcap.sources.utf8.CHUNK", size)
         monkeypatch.setattr("endcap.sources.formats.read_csv.BLOCK", max(size, 100))
         assert rows_of(tmp_path / "items.csv", delimiter=delimiter) == plain + QUOTED
 
@@ -207,7 +207,7 @@ def test_every_row_is_read_as_it_was_written_or_the_file_is_refused(
     file = tmp_path_factory.mktemp("table") / "table.csv"
     file.write_bytes(text.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("endcap.sources.formats.utf8.CHUNK", chunk)
+        patch.setattr("endcap.sources.utf8.CHUNK", chunk)
         refusal = None
         try:
             assert rows_of(file, **({} if headed else {"header": header})) == rows
@@ -221,7 +221,7 @@ def test_every_row_is_read_as_it_was_written_or_the_file_is_refused(
 def test_line_ends_of_any_kind(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, ends: str, size: int
 ) -> None:
-    monkeypatch.setattr("endcap.sources.formats.utf8.CHUNK", size)
+    monkeypatch.setattr("endcap.sources.utf8.CHUNK", size)
     rows = [ROWS[0], "", ROWS[1], f's2,,"i1",{ROWS[2].split(",")[3]},cart', "s,c,i,never,view", ROWS[3], "", ""]
     (tmp_path / "log.csv").write_bytes(ends.join([HEADER, *rows]).encode())
     address = ingest(make_shop(tmp_path / "log.csv", events={"max_bad_share": 0.5}), store)
@@ -261,7 +261,7 @@ def test_the_mark_of_a_text_tells_its_encoding(
 def test_the_encoding_that_the_source_names(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, encoding: str, text: str, size: int
 ) -> None:
-    monkeypatch.setattr("endcap.sources.formats.utf8.CHUNK", size)
+    monkeypatch.setattr("endcap.sources.utf8.CHUNK", size)
     rows = f"{HEADER}\n" + "".join(f"s,c,{text}{at},2024-03-01,{text}\n" for at in range(20))
     (tmp_path / "log.csv").write_bytes(rows.encode(encoding))
     shop = make_shop({"path": str(tmp_path / "log.csv"), "encoding": encoding}, events={"max_bad_share": 0.0})

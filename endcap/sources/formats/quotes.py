@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from endcap.sources.formats.utf8 import BREAK, PieceStream, Utf8Stream, count_line_breaks
+from endcap.sources.utf8 import BREAK, PieceStream, Utf8Stream, count_line_breaks
 
 SAMPLE = 1 << 20
 BEFORE = 1 << 16

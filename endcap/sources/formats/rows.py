@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from endcap.errors import DataError
-from endcap.sources.formats.utf8 import MARK, unmark
+from endcap.sources.utf8 import MARK, unmark
 
 
 @dataclass(frozen=True)

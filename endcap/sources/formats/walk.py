@@ -26,8 +26,8 @@ from endcap.sources.formats.paths import (
     list_type_paths,
 )
 from endcap.sources.formats.rows import RejectedText, RowBatch, check_rows, column_name
-from endcap.sources.formats.utf8 import unmark
 from endcap.sources.sql import quote_name, quote_text
+from endcap.sources.utf8 import unmark
 
 ROW, REFUSED, LIST = quote_name("§row"), quote_name("§refused"), quote_name("§list")
 # RFC 6901: how a key is written in a pointer.
