@@ -1,9 +1,9 @@
 """TLS as Envoy speaks it: sockets of its listeners and clusters, whose certificates are renewed without a restart.
 
-Certificates lie in folders, each a mounted Secret of the type kubernetes.io/tls: `tls.crt` and `tls.key`, and `ca.crt`
-of whom to trust. Envoy reads such files again only where it was told of them by a secret of its discovery (SDS). So
-`offer` writes small files of SDS that name them, and Envoy watches the Secret's folder: a kubelet exchanges all of a
-Secret's files at once.
+Certificates lie in folders. Each folder is a mounted Secret of the type kubernetes.io/tls: it holds `tls.crt` and
+`tls.key`, and `ca.crt` of the authority to trust. Envoy reads such files again only if a secret of its discovery (SDS)
+names them. So `write_secrets` writes small SDS files that name them, and Envoy watches the Secret's folder: a kubelet
+exchanges all of a Secret's files at once.
 """
 
 from __future__ import annotations

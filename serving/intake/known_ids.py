@@ -57,7 +57,7 @@ def hash_id(kind: bytes, identity: str) -> int:
 
 @dataclass(frozen=True)
 class ArrayStamp:
-    """stamp: when the newest was taken, by `Seen`'s clock (ms); first, last: sequence numbers of its segments."""
+    """stamp: when the newest was taken, by `KnownIds`' clock (ms); first, last: sequence numbers of its segments."""
 
     stamp: int
     first: int

@@ -71,7 +71,7 @@ def read_event(record: Any, now: int) -> Json:
 
 
 def read_impression(record: Any, now: int) -> Json:
-    """As `event`: an item that was seen, at a position of a ranking, counted from 0."""
+    """As `read_event`: an item that was seen, at a position of a ranking, counted from 0."""
     _known(record, _IMPRESSION, "an impression")
     for key in ("id", "ranking_id", "item"):
         _needed(record, key)
@@ -86,7 +86,7 @@ def read_impression(record: Any, now: int) -> Json:
 
 
 def read_order(record: Any, now: int) -> Json:
-    """As `event`: what a customer bought, a line an item; `quantity` 1 where a line says none."""
+    """As `read_event`: what a customer bought, a line an item; `quantity` 1 where a line says none."""
     _known(record, _ORDER, "an order")
     for key in ("id", "customer"):
         _needed(record, key)

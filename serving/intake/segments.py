@@ -271,7 +271,7 @@ def replace_file(file: Path, content: bytes, mode: int = 0o666) -> None:
 
 
 def remove_drafts(folder: Path) -> None:
-    """Remove what `replace` had begun when the process was killed."""
+    """Remove the drafts that `replace_file` had begun when the process was killed."""
     for draft in folder.glob(f".*{DRAFT}"):
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
