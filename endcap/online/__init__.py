@@ -61,11 +61,27 @@ __all__ = [
 
 
 def open_online(url: str, *, shop: str, timeout: float = 0.05) -> OnlineStore:
-    """The online store of a shop at ``redis://``, ``rediss://`` (with TLS) or ``sqlite:///path/of/a.file``.
+    """Open the online store of a shop. Nothing is connected to before the first call.
 
-    timeout: seconds that the server may take for an answer or a connection, or that SQLite waits for another writer.
-    The default is a ranking's; give who writes and may wait some seconds. Nothing is connected to yet.
-    Raises UserError where the address is none.
+    Parameters
+    ----------
+    url
+        ``redis://HOST:PORT``, ``rediss://HOST:PORT`` (with TLS), or ``sqlite:///path/of/a.file``.
+    shop
+        The shop's name. Shops that share a store do not see each other's data.
+    timeout
+        Seconds that the server may take for an answer or a connection, or that SQLite waits for another writer. The
+        default suits a ranking; a writer that may wait should take some seconds.
+
+    Returns
+    -------
+    OnlineStore
+        The store. It is a context manager that closes its connections.
+
+    Raises
+    ------
+    UserError
+        The address is malformed.
     """
     scheme, separator, rest = url.partition("://")
     if scheme == "sqlite" and rest.strip("/"):
@@ -78,8 +94,8 @@ def open_online(url: str, *, shop: str, timeout: float = 0.05) -> OnlineStore:
         return RedisStore(url, shop, timeout)
     shown = f"{scheme}://…" if separator else repr(url)
     raise UserError(
-        f"online store {shown}: not an address of one; allowed: redis://HOST:PORT, rediss://HOST:PORT (with TLS), "
-        "sqlite:///PATH/online.sqlite",
+        f"online store {shown}: this is not the address of an online store; allowed: redis://HOST:PORT, "
+        "rediss://HOST:PORT (with TLS), sqlite:///PATH/online.sqlite",
         code="online.address-malformed",
         found=shown,
         allowed=["redis", "rediss", "sqlite"],
@@ -87,7 +103,7 @@ def open_online(url: str, *, shop: str, timeout: float = 0.05) -> OnlineStore:
 
 
 def get_default_online_url(store_root: str) -> str | None:
-    """The laptop's online store: a file in the store's folder. None for a bucket."""
+    """Return the address of the default online store, a file in the store's folder; None if the store is a bucket."""
     scheme, separator, place = store_root.partition("://")
     if not separator:
         scheme, place = "file", store_root
@@ -95,9 +111,9 @@ def get_default_online_url(store_root: str) -> str | None:
 
 
 def resolve_online_url(address: str = "", store_root: str = "") -> str | None:
-    """Which online store is meant: the one given (`--online`), else the environment's, else the store's default.
+    """Choose the online store's address: the given one (`--online`), else ENDCAP_ONLINE's, else the store's default.
 
-    None where that is `none`, or there is none.
+    Returns None if the address is `none`, or if there is no address at all.
     """
     resolved = address or read_variable(ONLINE) or (get_default_online_url(store_root) if store_root else None)
     return None if resolved == NONE else resolved

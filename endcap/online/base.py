@@ -1,7 +1,7 @@
-"""What an online store is: the few things that a ranking needs to know of this minute.
+"""The interface of an online store: it holds the recent data that a ranking needs.
 
-The server's (Redis protocol) and the laptop's (SQLite) keep the same promises, which one suite of tests holds them to.
-Every call may raise OnlineStoreError; whoever serves goes on without, and says so.
+There are two implementations, a server's (Redis protocol) and a laptop's (SQLite). One suite of tests checks both.
+Every call may raise OnlineStoreError. A server then ranks without the store, and its answers say so.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import orjson
 from endcap.errors import NotFoundError, OnlineStoreError
 
 NO_ITEM = ""
-"""The item of an event that is about none, such as a search: it keeps a visit alive. No item has this id."""
+"""The item of an event without an item, such as a search. Such an event keeps a visit going. No item has this id."""
 
 
 class RecentEvent(NamedTuple):
@@ -32,7 +32,7 @@ class RecentEvent(NamedTuple):
 
 
 class TableKeys(NamedTuple):
-    """Rows of a table. version: None for the published one."""
+    """Keys of rows to read from a table. version: None for the published one."""
 
     table: str
     keys: Sequence[str]
@@ -41,9 +41,18 @@ class TableKeys(NamedTuple):
 
 @dataclass(frozen=True)
 class OnlineQuery:
-    """What one reading is to find.
+    """What one call of `OnlineStore.read` reads.
 
-    events: owners, whose last `most` events are wanted. sets: names of sets, each with owners.
+    Attributes
+    ----------
+    events
+        Owners whose last `most` events are read.
+    most
+        Events of each owner.
+    sets
+        Names of sets, each with the owners whose members are read.
+    rows
+        Rows of tables.
     """
 
     events: Sequence[str] = ()
@@ -53,17 +62,26 @@ class OnlineQuery:
 
 
 KeyFault = Literal["wrong-type", "unreadable"]
-"""Why a key is passed over: it holds something of another type, or what no writer of ours has written."""
+"""Why a key cannot be read: it holds a value of another type, or one that Endcap did not write."""
 EVENTS = "events"
-"""Stands in the place of a set's or table's name where events are meant."""
+"""Stands for a set's or table's name if events are meant."""
 
 
 @dataclass(frozen=True)
 class OnlineResult:
-    """What a reading found: all in the order in which it was wanted.
+    """The answer to an `OnlineQuery`, in the query's order.
 
-    faults: why a key was passed over, by where it was wanted (EVENTS, a set or a table) and by its owner or key.
-    Nothing is found there. One customer's key that somebody has spoilt costs no other customer.
+    Attributes
+    ----------
+    events
+        For each owner the events, oldest first.
+    sets
+        For each set and owner the members.
+    rows
+        For each table and key the row; None if there is none.
+    faults
+        Why a key could not be read, by EVENTS or the name of the set or table, and by the owner or the row's key. Its
+        result is empty. A damaged key of one customer affects no other customer.
     """
 
     events: list[list[RecentEvent]] = field(default_factory=list)
@@ -73,12 +91,18 @@ class OnlineResult:
 
 
 class OnlineStore(ABC):
-    """Of one shop: names and keys of different shops do not meet.
+    """The online store of one shop. Shops that share a server do not see each other's data.
 
-    Owners of events and sets are named by `endcap.online.key_names`. A *table* is a map from keys to bytes that is
-    written whole under a version and then published in one step: who reads what is published sees the old version or
-    the new one, never a mixture. The version before it is kept, for going back; older ones are dropped.
-    Safe to use from several threads, and opening does not connect: a store that is down is met by the first call.
+    It holds recent events, sets with expiry, and tables. Events and sets belong to owners, whose names
+    `endcap.online.key_names` makes. A table maps keys to bytes. It is written under a version and then published in one
+    step: a reader of the published version sees the old rows or the new ones, never a mixture. The previous version is
+    kept for going back; older ones are dropped.
+
+    A store may be used from several threads. Opening one does not connect: if the store is down, the first call fails.
+
+    Notes
+    -----
+    Every method raises OnlineStoreError if the store does not answer or refuses the call.
     """
 
     MOST_EVENTS = 1000
@@ -86,26 +110,46 @@ class OnlineStore(ABC):
     MOST_MEMBERS = 10_000
     """The members of an owner's set that are kept: those that would be forgotten last."""
     UNPUBLISHED = timedelta(days=7)
-    """A version that is not published so long after its last row was written is forgotten: its writer died."""
+    """How long a version is kept after its last row was written if it is never published, because its writer died."""
 
     # All reading: one call, one round trip
 
     @abstractmethod
     def read(self, query: OnlineQuery) -> OnlineResult:
-        """Recent events, sets and rows together, in one round trip and as of one moment."""
+        """Read recent events, sets and rows together, in one round trip and as of one moment.
+
+        Parameters
+        ----------
+        query
+            What to read.
+
+        Returns
+        -------
+        OnlineResult
+            The values, and the keys that could not be read.
+        """
 
     # Recent events
 
     @abstractmethod
     def append(self, events: Mapping[str, Sequence[RecentEvent]], keep: timedelta) -> Mapping[str, KeyFault]:
-        """Add each owner's events, in any order; what an owner has is forgotten `keep` after the last addition.
+        """Add events to their owners.
 
-        An event that is there already (item, time and type) is not added again. Returns the owners that were passed
-        over, because their keys hold something else, and adds to the others.
+        Parameters
+        ----------
+        events
+            Events by owner, in any order. An event that the owner has already (item, time and type) is not repeated.
+        keep
+            How long an owner's events are kept after the last addition.
+
+        Returns
+        -------
+        Mapping
+            The owners that were left out because their keys hold something else, with the reason.
         """
 
     def recent(self, owners: Sequence[str], most: int) -> list[list[RecentEvent]]:
-        """The last `most` events of each owner, oldest first by time; of unknown owners none."""
+        """Return the last `most` events of each owner, oldest first; an empty list for an unknown owner."""
         return _require_readable(self.read(OnlineQuery(events=owners, most=most))).events
 
     # Sets with expiry, such as what a customer bought
@@ -114,63 +158,104 @@ class OnlineStore(ABC):
     def add(
         self, name: str, members: Mapping[str, Iterable[str]], keep: timedelta | None, most: int | None = None
     ) -> Mapping[str, KeyFault]:
-        """Add members to each owner's set `name`; each is forgotten after `keep` (None: never).
+        """Add members to the owners' sets of a name.
 
-        A member that is there already is forgotten at the later of both times. most: members of each set that are kept
-        (None: MOST_MEMBERS). Returns the owners that were passed over, as `append` does.
+        Parameters
+        ----------
+        name
+            The sets' name, such as ``owned``.
+        members
+            Members by owner.
+        keep
+            How long these members are kept; None: for ever. A member that the set has already is kept until the later
+            of both times.
+        most
+            The most members that each set keeps; None: MOST_MEMBERS.
+
+        Returns
+        -------
+        Mapping
+            The owners that were left out because their keys hold something else, with the reason.
         """
 
     def members(self, name: str, owners: Sequence[str]) -> list[set[str]]:
-        """The members of each owner's set that are not forgotten yet."""
+        """Return the members of each owner's set that have not expired."""
         return _require_readable(self.read(OnlineQuery(sets=[(name, owners)]))).sets[0]
 
     # Tables, published by version
 
     @abstractmethod
     def write(self, table: str, version: str, rows: Mapping[str, bytes], keep: timedelta | None = None) -> bool:
-        """Add rows to a version that is not published yet, or replace them. Call it as often as there are rows.
+        """Add rows to a version that is not published yet, or replace them. It may be called several times.
 
-        keep: the version is forgotten so long after it was published last (None: never); the last call's counts.
-        Returns False, and does nothing, where the version was published already and is kept: versions are immutable,
-        and two writers of one version write the same rows.
+        Parameters
+        ----------
+        table, version
+            Where the rows belong.
+        rows
+            Rows by key; may be empty.
+        keep
+            How long the version is kept after it was published last; None: for ever. The last call's value counts.
+
+        Returns
+        -------
+        bool
+            False if the version was published before and still exists. Nothing is written then: versions are
+            immutable, and two writers of one version write the same rows.
         """
 
     @abstractmethod
     def publish(self, table: str, version: str) -> None:
-        """Make a version the one that is read. Also the way back: to a version that was kept.
+        """Make a version the one that is read. It also brings back the previous version.
 
-        Of a version that is published already only `keep` begins anew. Raises NotFoundError where nothing was written
-        under the version, or it is forgotten.
+        If the version is published already, only its time of `keep` starts again.
+
+        Raises
+        ------
+        NotFoundError
+            Nothing was written under the version, or it has expired.
         """
 
     @abstractmethod
     def published(self, table: str) -> str | None:
-        """The published version, or None."""
+        """Return the published version, or None."""
 
     @abstractmethod
     def versions(self, table: str) -> list[str]:
-        """Versions that are kept, the published one first, then the one before it, then those not published yet."""
+        """List the versions that exist: the published one, then the previous one, then those not published yet."""
 
     def rows(self, table: str, keys: Sequence[str], version: str | None = None) -> list[bytes | None]:
-        """Rows of a version (None: the published one) by their keys; None where there is none.
+        """Read rows of a table.
 
-        A version that is named is read as it is, half-written too.
+        Parameters
+        ----------
+        table
+            The table.
+        keys
+            The rows' keys.
+        version
+            The version; None: the published one. A version that is named may be incomplete.
+
+        Returns
+        -------
+        list
+            For each key its row, or None.
         """
         return _require_readable(self.read(OnlineQuery(rows=[TableKeys(table, keys, version)]))).rows[0]
 
     @abstractmethod
     def drop(self, table: str, version: str) -> None:
-        """Forget a version; of the published one, there is none published then."""
+        """Delete a version. If it is the published one, no version is published afterwards."""
 
     # The rest
 
     @abstractmethod
     def ping(self) -> None:
-        """Raise OnlineStoreError where the store does not answer."""
+        """Raise OnlineStoreError if the store does not answer."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
 
     def __enter__(self) -> Self:
         return self
@@ -194,7 +279,7 @@ def _require_readable(result: OnlineResult) -> OnlineResult:
 def make_unreadable_error(where: str, key: str, fault: KeyFault) -> OnlineStoreError:
     """That a key holds something else. where: EVENTS, a set or a table; key: the owner, or the row's key."""
     return OnlineStoreError(
-        f"online store: what it holds of {where} under {key} is {fault}; remove it, so that it is made again",
+        f"online store: the value of {where} under {key} is {fault}; remove the key, so that it is written again",
         code="online.key-unreadable",
         at=where,
         key=key,

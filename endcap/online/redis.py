@@ -222,19 +222,25 @@ def _translate_error(where: str, error: Exception) -> OnlineStoreError:
         message = f"online store {where}: Redis Cluster is not supported; use one primary, with replicas if you like"
         return OnlineStoreError(f"{message} ({text})", code="online.cluster-unsupported", store=where, reason=text)
     if isinstance(error, AuthenticationError):
-        message = f"online store {where}: it wants another user or password, which are part of the address ({text})"
+        message = (
+            f"online store {where}: the server refuses the user or the password; correct them in the address ({text})"
+        )
         return OnlineStoreError(f"{message}; {ENCODED}", code="online.credentials-refused", store=where, reason=text)
     if "WRONGTYPE" in text:
-        message = f"online store {where}: a key holds something of another type; remove it, so that it is made again"
+        message = (
+            f"online store {where}: a key holds a value of another type; remove the key, so that it is written again"
+        )
         return OnlineStoreError(f"{message} ({text})", code="online.key-unreadable", store=where, reason=text)
     if isinstance(error, ReadOnlyError) or "READONLY" in text:
         message = f"online store {where}: it is a replica, which takes no writes; give the primary's address ({text})"
         return OnlineStoreError(message, code="online.read-only", store=where, reason=text)
     if isinstance(error, BusyLoadingError) or "LOADING" in text:
-        message = f"online store {where}: it is reading its own data, and answers when it has them ({text})"
+        message = f"online store {where}: the server is still loading its data; try again in a while ({text})"
         return OnlineStoreError(message, code="online.loading", store=where, reason=text)
     if isinstance(error, NoPermissionError) or any(words in text for words in _NOT_ALLOWED):
-        message = f"online store {where}: its user may not do that; grant what docs/online-store.md lists ({text})"
+        message = (
+            f"online store {where}: the user lacks a permission; grant those that docs/online-store.md lists ({text})"
+        )
         return OnlineStoreError(message, code="online.not-allowed", store=where, reason=text)
     if (no_tls := explain_tls_failure(error)) is not None:
         message = (

@@ -1,4 +1,4 @@
-"""Which of a shopper's recent events a ranking reads: those of the last visit that a model would have learnt from."""
+"""Selects the recent events that a ranking reads: those of the last visit, of the types that the model learnt from."""
 
 from __future__ import annotations
 
@@ -35,27 +35,40 @@ TimedEventT = TypeVar("TimedEventT", bound=TimedEvent)
 
 @dataclass(frozen=True)
 class Visits:
-    """How a shop's sessions are made, as of the dataset that a model was trained on.
+    """How events become sessions, as in the dataset that a model was trained on.
 
-    types: of the events in them (None: all); an event that says none counts. gap: ms without any activity that end a
-    customer's visit; None: sessions are not cut so.
+    Attributes
+    ----------
+    types
+        Types of events that belong to sessions; None: all. An event without a type belongs to one too.
+    gap
+        Milliseconds without activity that end a customer's visit; None: visits are not ended by a gap.
     """
 
     types: Collection[str] | None = None
     gap: int | None = None
 
     def select_session_events(self, events: Sequence[VisitEventT]) -> Sequence[VisitEventT]:
-        """Those that a session has; the others are activity beside."""
+        """Select the events that belong to a session. The others only show that the visit goes on."""
         types = self.types
         if types is None:
             return [event for event in events if event.item != NO_ITEM]
         return [event for event in events if event.item != NO_ITEM and (event.type is None or event.type in types)]
 
     def find_last_visit(self, events: Sequence[TimedEventT]) -> Sequence[TimedEventT]:
-        """The events of the last session in all that a customer did, oldest first: what a dataset of now would have.
+        """Find a customer's last session, as a dataset that was made now would have it.
 
-        The visit of the last event that counts, though it be long ago: a visit of other activity alone is no session,
-        and takes no place of one.
+        A visit without events that belong to a session is skipped, so the last session may be long ago.
+
+        Parameters
+        ----------
+        events
+            Everything that the customer did, oldest first.
+
+        Returns
+        -------
+        Sequence
+            The events of the session, oldest first.
         """
         counting = self.select_session_events(events)
         if self.gap is None or not counting:
@@ -69,9 +82,9 @@ class Visits:
         return [event for event in counting if event.time >= begun]
 
     def count_reads(self, most: int) -> int:
-        """How many of an owner's last events to read, so that `most` that count are among them as a rule."""
+        """Return how many of an owner's last events to read, so that usually `most` of them belong to sessions."""
         return most if self.types is None and self.gap is None else READ_FACTOR * most
 
     def needs_more(self, events: Sequence[VisitEventT], most: int) -> bool:
-        """Whether an owner of whom so many events were read may have some before that count too."""
+        """Tell whether an owner may have earlier events that belong to sessions, beyond those that were read."""
         return most < self.count_reads(most) <= len(events) and len(self.select_session_events(events)) < most

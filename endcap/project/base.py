@@ -1,4 +1,4 @@
-"""What a project holds, and how its methods find what earlier steps made."""
+"""The base of `Project`: its specs, its places, and the addresses of what earlier steps made."""
 
 from __future__ import annotations
 
@@ -75,17 +75,22 @@ class ProjectBase:
         )
 
     def replace(self, **settings: Any) -> Self:
-        """A project with other settings of the recommender, on the same data, store and registry.
+        """Make a project with other settings of the recommender, on the same data, store and registry.
 
         Parameters
         ----------
         **settings
-            Keys of the recommender's spec, with values as the spec's file has them.
+            Keys of the recommender's spec, with values as in the spec's file. None removes a key.
+
+        Returns
+        -------
+        Project
+            The new project. It goes on from this one's snapshot and dataset.
 
         Raises
         ------
         SpecError
-            With each mistake at its key.
+            A setting is unknown or wrong. The error lists each mistake with its key.
 
         Examples
         --------
@@ -115,14 +120,20 @@ class ProjectBase:
     def recommender(self) -> Recommender:
         """The recommender's spec."""
         if self._recommender is None:
-            raise UserError("this step needs a recommender's spec, and there is none", code="project.no-recommender")
+            raise UserError(
+                "this step needs a recommender's spec, and this project has none; open the project with one",
+                code="project.no-recommender",
+            )
         return self._recommender
 
     @property
     def shop(self) -> Shop:
         """The shop's spec."""
         if self._shop is None:
-            raise UserError("this step needs a shop's spec, and there is none", code="project.no-shop")
+            raise UserError(
+                "this step needs a shop's spec, and this project has none; open the project with one",
+                code="project.no-shop",
+            )
         return self._shop
 
     def _resolve_input(self, name: str, value: Input) -> str:

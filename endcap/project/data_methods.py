@@ -27,10 +27,17 @@ class DataMethods(ProjectBase):
             Frames in place of the shop's files: pandas, Polars, Arrow, or a stream of Arrow batches, with the columns
             that the shop's spec names. The project keeps them as its sources.
 
+        Returns
+        -------
+        Snapshot
+            The checked log.
+
         Raises
         ------
         DataError
-            For files or columns that are missing, and for too many bad rows.
+            Files or columns are missing, or too many rows are bad.
+        UserError
+            The shop's spec does not declare a table that is given.
 
         Examples
         --------
@@ -57,20 +64,28 @@ class DataMethods(ProjectBase):
     def features(self, snapshot: Input = None, *, until: datetime | str | None = None) -> Dataset:
         """Make sessions, the item table and event features of a snapshot: a dataset for all recommenders of the shop.
 
-        Items and customers are published in the online store: the one that the project or ENDCAP_ONLINE names, else a
-        file in the store, where that is a folder. A dataset that is found is published too, where it is not there yet.
+        Items and customers are published in the online store. That is the one that the project or ENDCAP_ONLINE names;
+        by default, it is a file in the store's folder. A dataset that exists already is published too if the online
+        store lacks it. If the online store fails, the step succeeds and its summary says so.
 
         Parameters
         ----------
         snapshot
             What `ingest` made.
         until
-            Only events before this moment count (UTC where it names no zone); None: all.
+            Only events before this moment count; None: all events. A moment without a time zone is in UTC.
+
+        Returns
+        -------
+        Dataset
+            Sessions, items and event features.
 
         Raises
         ------
         DataError
-            Where no events are left.
+            No events are left.
+        UserError
+            There is no snapshot yet.
 
         Examples
         --------
@@ -95,18 +110,25 @@ class DataMethods(ProjectBase):
         return Dataset(address, summary, facts, self.store)
 
     def describe(self, *, snapshot: Input = None, dataset: Input = None) -> Description:
-        """Tell what the shop's data say: span, rows, sessions, what matches nothing, and what to look at.
+        """Describe the shop's data: period, rows, sessions, values that match nothing, and warnings.
 
         Parameters
         ----------
         snapshot, dataset
-            What `ingest` and `features` made, such as older ones; of one of them, the other is what belongs to it.
-            Without either both are made now, as a run makes them, but for the online store.
+            What `ingest` and `features` made. If one is given, the one that belongs to it is used as the other. If
+            neither is given, both are made now, and nothing is written to the online store.
+
+        Returns
+        -------
+        Description
+            The facts and the warnings.
 
         Raises
         ------
         DataError
-            As `ingest` and `features` do, and for mistakes in the blacklist.
+            As `ingest` and `features` do.
+        UserError
+            The blacklist has mistakes.
 
         Examples
         --------

@@ -54,14 +54,19 @@ def open_project(
         Frames in place of the shop's files: pandas, Polars, Arrow, or a stream of Arrow batches, with the columns that
         the shop's spec names.
     progress
-        Gets each step's lines. None: a bar, on a terminal or in a notebook.
+        Called with each step's lines. None: a bar, on a terminal or in a notebook.
+
+    Returns
+    -------
+    Project
+        The project.
 
     Raises
     ------
     SpecError
-        With every mistake of both specs.
+        The specs have mistakes; the error lists all of them.
     NotFoundError
-        Where no spec has this name.
+        No spec has this name.
 
     Examples
     --------

@@ -13,10 +13,25 @@ class ModelMethods(ProjectBase):
     """The steps `train`, `evaluate` and `refit`, and `search` and `compare`."""
 
     def train(self, dataset: Input = None) -> Trained:
-        """Find the model's settings where the spec has a search, and fit the model on the training part.
+        """Find the model's settings if the spec has a search, and fit the model on the training part.
 
-        A training that was killed goes on from its last epoch. Where the champion's package has seen the test, its
-        recipe is fitted on the training part too, for `evaluate` to compare with.
+        A training that was killed continues from its last epoch. If the champion's package has seen the test, its
+        recipe is fitted on the training part too, so that `evaluate` can compare with it.
+
+        Parameters
+        ----------
+        dataset
+            What `features` made; None: what this project made last.
+
+        Returns
+        -------
+        Trained
+            The fitted model, its settings, and the history of its fit.
+
+        Raises
+        ------
+        UserError
+            There is no dataset yet, or the spec does not fit the dataset.
 
         Examples
         --------
@@ -34,7 +49,9 @@ class ModelMethods(ProjectBase):
         return Trained(self._remember("trained", address), describe(facts), facts, self.store)
 
     def search(self, dataset: Input = None, **settings: Any) -> Trained:
-        """Find the model's settings by trials, and fit the model with the best: `train` with these `search` settings.
+        """Find the best settings of the model by trials, and fit the model with them.
+
+        It does what `train` does, with these settings of the spec's `search`.
 
         Parameters
         ----------
@@ -46,7 +63,14 @@ class ModelMethods(ProjectBase):
         Returns
         -------
         Trained
-            Its `trials` tell each trial's settings and score; its `model` has the best settings.
+            Its `trials` list each trial's settings and score; its `model` has the best settings.
+
+        Raises
+        ------
+        SpecError
+            A setting of the search is unknown or wrong.
+        UserError
+            There is no dataset yet.
 
         Examples
         --------
@@ -70,8 +94,20 @@ class ModelMethods(ProjectBase):
         dataset
             What the model is judged on; None: the dataset that it was trained on.
         version
-            A registered version in place of a trained model, on the dataset that this project made last: as its package
-            is, or where that has seen the test by its recipe, fitted on the training part.
+            A registered version instead of a trained model, on the dataset that this project made last. Its package is
+            judged as it is. If the package has seen the test, its recipe is fitted on the training part and judged.
+
+        Returns
+        -------
+        Verdict
+            The metrics, the gate's conditions, its outcome, and the report.
+
+        Raises
+        ------
+        UserError
+            There is no trained model or no dataset yet.
+        NotFoundError
+            There is no such version.
 
         Examples
         --------
@@ -111,22 +147,30 @@ class ModelMethods(ProjectBase):
             return fit_version(registered, self.recommender, dataset, self.store, progress=progress)
 
     def compare(self, *models: Any, dataset: Input = None, **labelled: Any) -> Comparison:
-        """Train several models on one dataset and judge them on the same predictions; no gate, nothing is registered.
+        """Train several models on one dataset and judge them on the same predictions.
+
+        No gate decides, and nothing is registered.
 
         Parameters
         ----------
         *models, **labelled
-            Each a model's name, its section of the spec, such as ``{"name": "vsknn", "sample": 500}``, `spec` for the
-            spec's own model, or a project with another model or preprocessing; labels are keywords, or the keys of a
-            mapping. Without any, the spec's own. The others are held against the first. Written models are trained as
-            they are, without a search. The spec's baselines are judged beside them.
+            The models. Each is a model's name, a model's section of the spec, such as
+            ``{"name": "vsknn", "sample": 500}``, `spec` for the spec's own model, or a project with another model or
+            preprocessing. A keyword, or a key of a mapping, labels its model. The default is the spec's own model. The
+            others are compared with the first. Models that are written here are trained without a search. The spec's
+            baselines are judged too.
         dataset
             What `features` made.
+
+        Returns
+        -------
+        Comparison
+            The metrics of each model, and how they differ from the first model's.
 
         Raises
         ------
         UserError
-            Where a project has another split, protocol or shop: its figures would not compare.
+            A project has another split, protocol or shop, so its figures cannot be compared; or a label is invalid.
 
         Examples
         --------
@@ -154,12 +198,22 @@ class ModelMethods(ProjectBase):
         return Comparison(address, f"{len(compared)} models on {describe_queries(facts)}", facts, self.store)
 
     def refit(self, verdict: Input = None) -> Package:
-        """Fit the winner on all data, and write its package.
+        """Fit the model that passed the gate on all data, and write its package.
+
+        Parameters
+        ----------
+        verdict
+            What `evaluate` made; None: what this project made last.
+
+        Returns
+        -------
+        Package
+            All that serving needs of the model.
 
         Raises
         ------
         UserError
-            Where the gate failed.
+            The gate failed, or there is no verdict yet.
 
         Examples
         --------

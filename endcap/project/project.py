@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 class Project(DataMethods, ModelMethods, ReleaseMethods, ReadMethods):
     """A recommender with its shop, a store and a registry. `endcap.open` makes it.
 
-    Each method runs one step and gives a small object on what the step made. What was made before from the same data,
-    settings and code is not made again. A method takes what earlier steps made; left out, it is what this project made
-    last. `run` runs a whole pipeline.
+    Each method runs one step and returns an object that describes what the step made. A step that has run before with
+    the same data, settings and code is not repeated. A method's input is what an earlier step made; by default, it is
+    what this project made last. `run` runs a whole pipeline.
 
     Parameters
     ----------
     store
         Where artifacts lie.
     recommender, shop
-        The checked specs. A step that needs one that is missing raises UserError.
+        The checked specs. A step raises UserError if it needs a spec that is missing.
     registry
         MLflow's address; empty: a data base in the store.
     online
@@ -67,16 +67,21 @@ class Project(DataMethods, ModelMethods, ReleaseMethods, ReadMethods):
         pipeline
             `training`, `features` or `recommend`.
         until
-            Only events before this moment count; None: all.
+            Only events before this moment count; None: all events.
         why
             The reason, for the run's record.
         **parameters
             Further parameters of the pipeline, such as `version` of `recommend`.
 
+        Returns
+        -------
+        PipelineRun
+            The run's record, and what each step made.
+
         Raises
         ------
         EndcapError
-            Where a step failed, with the step's own code.
+            A step failed; the error has the step's own code.
 
         Examples
         --------
@@ -87,8 +92,7 @@ class Project(DataMethods, ModelMethods, ReleaseMethods, ReadMethods):
         'succeeded'
         """
         from endcap.project.local_run import LocalRun
-        from endcap.runs import StepEnd, StepFailure, read_run
-        from endcap.runs import StepProgress as Said
+        from endcap.runs import StepEnd, StepFailure, StepProgress, read_run
         from endcap.spec.load import Loaded
 
         date = until.isoformat() if isinstance(until, datetime) else until or ""
@@ -103,7 +107,7 @@ class Project(DataMethods, ModelMethods, ReleaseMethods, ReadMethods):
         with self._show_step(pipeline) as progress:
 
             def listen(event: RunEvent) -> None:
-                if isinstance(event, Said):
+                if isinstance(event, StepProgress):
                     progress(f"{event.step}: {event.line}")
                 elif isinstance(event, StepEnd):
                     results[event.step] = event.result

@@ -24,27 +24,33 @@ class ReadMethods(ProjectBase):
     """The methods of `Project` that make no artifact."""
 
     def rank(self, *, package: Input = None, version: str = "", now: datetime | None = None, **request: Any) -> Ranking:
-        """Rank here, by the very code that serves, without a server.
+        """Rank items in this process, with the code that serves and without a server.
 
-        The online store says what it knows of the customer or the session, and which rules hold now.
+        The online store adds what it knows of the customer or the session, and the rules that hold now.
 
         Parameters
         ----------
         package
-            What `refit` made; None: of this project, else the champion's.
+            What `refit` made; None: what this project made last, or else the champion's package.
         version
-            A registered version in place of a package.
+            A registered version instead of a package.
         now
             The moment of the request; None: the present.
         **request
-            As a request to the service: `items` or `events`, `customer`, `k`, `candidates`, `filter`, `exclude`, …
+            The fields of a request to the service: `items` or `events`, `customer`, `k`, `candidates`, `filter`,
+            `exclude`, …
+
+        Returns
+        -------
+        Ranking
+            The items, best first, with their scores.
 
         Raises
         ------
         RequestError
-            Naming the key that is wrong.
+            A field of the request is wrong; the error names it.
         NotFoundError
-            Where there is no such version, or no package yet.
+            There is no such version, or no package yet.
 
         Examples
         --------
@@ -68,19 +74,24 @@ class ReadMethods(ProjectBase):
 
     @contextmanager
     def serve(self, *, port: int = 0, progress: Progress | None = None) -> Iterator[str]:
-        """Serve what is deployed for the length of a block, on this machine; gives the gateway's address.
+        """Serve the deployed versions on this machine for the length of a block.
 
         Parameters
         ----------
         port
-            0: any free port.
+            The gateway's port; 0: any free port.
         progress
-            Gets a line on each event of serving.
+            Called with a line on each event of serving.
+
+        Yields
+        ------
+        str
+            The gateway's address.
 
         Raises
         ------
         NotFoundError
-            Where nothing is deployed.
+            Nothing is deployed.
 
         Examples
         --------
@@ -102,7 +113,17 @@ class ReadMethods(ProjectBase):
             yield address
 
     def versions(self) -> Versions:
-        """The recommender's versions in the registry, oldest first.
+        """List the recommender's versions in the registry, oldest first.
+
+        Returns
+        -------
+        Versions
+            The versions; empty if nothing was registered.
+
+        Raises
+        ------
+        UserError, TransientError
+            The registry's address is wrong, or the registry does not answer.
 
         Examples
         --------
@@ -114,10 +135,20 @@ class ReadMethods(ProjectBase):
         return Versions(open_registry(self.registry or None, self.store).versions(self.recommender.name))
 
     def experiments(self) -> pd.DataFrame:
-        """The runs of the recommender's experiment in MLflow, newest first, as a pandas frame.
+        """List the runs of the recommender's experiment in MLflow, newest first.
 
-        Each training is a run, judged or not, and each trial of a search. Columns: `run`, `started`, `status`, then
-        parameters (`param.…`), metrics (`metric.…`) and tags (`tag.…`).
+        Each training is a run, whether it was judged or not, and so is each trial of a search.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row a run. Columns: `run`, `started` (UTC), `status`, then parameters (`param.…`), metrics (`metric.…`)
+            and tags (`tag.…`).
+
+        Raises
+        ------
+        UserError, TransientError
+            The registry's address is wrong, or the registry does not answer.
 
         Examples
         --------
@@ -130,7 +161,17 @@ class ReadMethods(ProjectBase):
         return experiment_frame(open_registry(self.registry or None, self.store), self.recommender.name)
 
     def runs(self, limit: int = 20) -> Runs:
-        """The recommender's runs of pipelines, newest first; `limit` of them at most.
+        """List the recommender's runs of pipelines, newest first.
+
+        Parameters
+        ----------
+        limit
+            The most runs to list.
+
+        Returns
+        -------
+        Runs
+            The runs.
 
         Examples
         --------
@@ -143,9 +184,24 @@ class ReadMethods(ProjectBase):
         return Runs(list_runs(self.store, self.recommender.name, limit=limit))
 
     def put(self, data: Any, name: str) -> str:
-        """Upload a file, a folder or a frame into the store, as `name`; returns its address.
+        """Upload a file, a folder or a frame into the store.
 
-        The address may stand as `path` of a source in a shop's spec. A frame is written as Parquet.
+        Parameters
+        ----------
+        data
+            A path, or a frame (pandas, Polars, Arrow, or a stream of Arrow batches), which is written as Parquet.
+        name
+            The name in the store, such as ``logs/2026-03-02.csv``. What has the name already is replaced.
+
+        Returns
+        -------
+        str
+            The address. A shop's spec takes it as the `path` of a source.
+
+        Raises
+        ------
+        UserError
+            The name is invalid, or the data are neither a path nor a frame.
 
         Examples
         --------
@@ -158,7 +214,26 @@ class ReadMethods(ProjectBase):
         return put_data(self.store, data, name)
 
     def get(self, address: str, to: str | Path) -> Path:
-        """Download a file or a folder that `put` took, by its name or address, or an artifact; returns where it is.
+        """Download a file or a folder that `put` uploaded, or an artifact.
+
+        Parameters
+        ----------
+        address
+            The file's or folder's name or address, or the artifact's address.
+        to
+            Where the copy goes. In an existing folder, the copy keeps its own name.
+
+        Returns
+        -------
+        pathlib.Path
+            The copy.
+
+        Raises
+        ------
+        NotFoundError
+            The store has nothing of this name or address.
+        UserError
+            The target exists already.
 
         Examples
         --------
@@ -171,9 +246,26 @@ class ReadMethods(ProjectBase):
         return get(self.store, address, Path(to))
 
     def query(self, sql: str, *, snapshot: Input = None, dataset: Input = None) -> pa.Table:
-        """Ask SQL (DuckDB's) of a snapshot's and a dataset's tables; returns an Arrow table.
+        """Query the tables of a snapshot and a dataset with DuckDB's SQL.
 
-        Left out, both are what this project made last, else the shop's newest.
+        Parameters
+        ----------
+        sql
+            The query.
+        snapshot, dataset
+            What `ingest` and `features` made; None: what this project made last, or else the shop's newest.
+
+        Returns
+        -------
+        pyarrow.Table
+            The result.
+
+        Raises
+        ------
+        UserError
+            DuckDB refuses the query.
+        NotFoundError
+            There is no snapshot yet.
 
         Examples
         --------
@@ -199,7 +291,7 @@ class ReadMethods(ProjectBase):
             registered = registry.version(name, version) if version else registry.champion(name)
             if registered is None:
                 raise NotFoundError(
-                    f"{name} has no champion and this project no package; call project.refit() first",
+                    f"{name} has no champion, and this project has made no package; call project.refit() first",
                     code="project.nothing-to-rank-by",
                     recommender=name,
                 )

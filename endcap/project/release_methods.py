@@ -1,4 +1,4 @@
-"""The methods of a project that bring a model to shoppers: a version, its deployment, and lists made in advance."""
+"""The methods of a project that bring a model to shoppers: they register, deploy, and make lists in advance."""
 
 from __future__ import annotations
 
@@ -10,14 +10,26 @@ class ReleaseMethods(ProjectBase):
     """The steps `register`, `deploy` and `recommend`."""
 
     def register(self, package: Input = None, *, verdict: Input = None) -> Registered:
-        """Make a version of a package in the registry, approved by the gate or waiting for a person.
+        """Register a package as a version. The gate approves it, or it waits for a person, as the spec says.
 
         Parameters
         ----------
         package
             What `refit` made.
         verdict
-            What the version is registered for; None: the verdict that the package was first made for.
+            The verdict that the version is registered for; None: the one that the package was first made for.
+
+        Returns
+        -------
+        Registered
+            The version. A package that was registered before keeps its version.
+
+        Raises
+        ------
+        UserError
+            The gate failed or was undecided, or there is no package yet.
+        TransientError
+            The registry does not answer.
 
         Examples
         --------
@@ -37,15 +49,27 @@ class ReleaseMethods(ProjectBase):
         return Registered(registered, describe_version(name, version, self.store, registry))
 
     def deploy(self, version: Registered | str | None = None, *, namespace: str = "") -> Deployed:
-        """Write that a version should serve: the champion to everyone, a challenger to the canary's share.
+        """State that a version should serve: a champion serves everyone, a challenger the canary's share.
 
         Parameters
         ----------
         version
             What `register` made, or its number.
         namespace
-            Of the cluster that serves, which is made to follow; empty: only the wanted state is written, for
-            `endcap serve`.
+            The namespace of the cluster that serves. Its services are changed to match. If it is empty, only the wanted
+            state is written, which `endcap serve` follows.
+
+        Returns
+        -------
+        Deployed
+            The wanted state, and what happened in the cluster.
+
+        Raises
+        ------
+        UserError, NotFoundError
+            There is no such version, or it may not serve.
+        ClusterError
+            The cluster refuses, or the version does not become ready.
 
         Examples
         --------
@@ -89,13 +113,29 @@ class ReleaseMethods(ProjectBase):
         Parameters
         ----------
         dataset
-            Whose customers get lists.
+            The dataset whose customers get lists; None: what this project made last.
         version
-            This registered version alone; empty: the champion, and what else serves.
+            The only registered version to use; empty: all versions that serve, the champion first.
         customers
-            A file that names the customers; empty: all.
+            A file with the customers' ids; empty: all customers.
         publish
-            False makes the lists and publishes nothing.
+            False: the lists are made and not published.
+
+        Returns
+        -------
+        Lists
+            The lists of each version.
+
+        Raises
+        ------
+        UserError
+            There is no dataset yet.
+        NotFoundError
+            No version serves.
+        DataError
+            The file of customers is wrong, or no customer gets a list.
+        OnlineStoreError
+            The online store does not answer.
 
         Examples
         --------

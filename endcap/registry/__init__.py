@@ -1,4 +1,4 @@
-"""Packages, and the versions made of them."""
+"""The registry in MLflow: versions of packages, their states and their aliases."""
 
 from endcap.registry.address import REGISTRY, check_address, resolve_registry_url
 from endcap.registry.register import describe_version, register

@@ -20,14 +20,18 @@ _EXAMPLES = "http://mlflow:5000, sqlite:////folder/mlflow.db or postgresql://HOS
 
 
 def resolve_registry_url(address: str = "") -> str:
-    """Which registry a step is to use: the one given, else the environment's; empty: the store's own."""
+    """Return the given address, else that of ENDCAP_REGISTRY; an empty text means the store's own registry."""
     return address or read_variable(REGISTRY)
 
 
 def check_address(uri: str) -> None:
-    """Raise UserError where MLflow could not even try the address: of no registry, malformed, or without its driver.
+    """Check that MLflow can use an address, without connecting to it.
 
-    The error shows no credentials. Nothing is connected to.
+    Raises
+    ------
+    UserError
+        The address is malformed or is not one of a registry (`registry.address-malformed`), or its data base's driver
+        is not installed (`registry.no-driver`). The message shows no credentials.
     """
     scheme, separator, _ = uri.partition("://")
     base, _, driver = scheme.partition("+")
@@ -37,7 +41,7 @@ def check_address(uri: str) -> None:
         _check_database(uri)
     elif base not in _list_plugin_schemes():
         shown = f"{scheme}://{HIDDEN}" if separator else HIDDEN if "@" in uri else uri
-        raise _make_malformed_error(shown, "it is none of a server or a data base")
+        raise _make_malformed_error(shown, "it is the address of neither a server nor a data base")
 
 
 def _check_server(uri: str) -> None:

@@ -12,49 +12,51 @@ from endcap.retries import disable_retries
 class BackgroundWriter:
     """A thread that makes one write after the other.
 
-    A registry may take its time (the first opening of a new data base is half a minute) or be away for a while. It is
-    asked once for each thing; what it then refuses is told once, and is the caller's to write again at the end.
+    A registry may be slow (opening a new data base takes half a minute) or not answer for a while. Each write is tried
+    once. A series of failures is reported once, and the caller writes what is missing at the end.
 
-    Trouble that lasts, such as a wrong password, is raised where nothing went well before. Later, as where a token runs
-    out, it costs the caller no work either.
+    A lasting failure, such as a wrong password, is raised only if no write has succeeded before. After that, for
+    example when a token expires, the caller's work goes on.
     """
 
     def __init__(self, what: str, progress: Callable[[str], None]) -> None:
-        """what: the subject of the line that tells of a registry that is away, such as `trials`."""
+        """what: the subject of the line that reports a failure, such as `trials`. progress: gets that line."""
         self._what, self._tell = what, progress
         self._thread = ThreadPoolExecutor(1)
         self._begun: list[Future[None]] = []
         self.failing = False
-        """Whether the last writing failed."""
+        """Whether the last write failed."""
         self.reached = False
-        """Whether a writing went well."""
+        """Whether a write has succeeded."""
 
     def begin(self, write: Callable[[], None], within: float) -> None:
-        """Write first of all, and wait for that, for at most `within` seconds: trouble that lasts is raised before any
-        work. A registry that is away, or slow, is waited for no longer."""
+        """Make the first write, and wait at most `within` seconds for it.
+
+        A lasting failure is thus raised before any work. A slow registry delays the work no longer than that.
+        """
         self.submit(write)
         wait(self._begun, within)
         self.check()
 
     def submit(self, write: Callable[[], None]) -> None:
-        """Write after what is written now."""
+        """Add a write to the queue."""
         self._begun.append(self._thread.submit(self._attempt, write))
 
     def check(self) -> None:
-        """Raise what the first writings met that no other attempt mends, such as UserError for a wrong address."""
+        """Raise a lasting failure of the first writes, such as UserError for a wrong address."""
         for future in self._begun:
             if future.done():
                 future.result()
         self._begun = [future for future in self._begun if not future.done()]
 
     def finish(self) -> None:
-        """Wait until all is written. Raises as `check` does."""
+        """Wait until everything is written. Raises as `check` does."""
         self._thread.shutdown(wait=True)
         for future in self._begun:
             future.result()
 
     def abandon(self) -> None:
-        """Write what was begun, and nothing more."""
+        """Finish the write that has begun, and drop the others."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     def _attempt(self, write: Callable[[], None]) -> None:

@@ -18,23 +18,33 @@ _NOTHING, _AWAY = ShopperContext(), ShopperContext(store_unavailable=True)
 
 
 class OnlineFeatures:
-    """Asks for what requests leave to the store, and for nothing where they leave nothing."""
+    """Looks up in the online store what requests need from it. Requests that need nothing cause no call."""
 
     def __init__(self, store: GuardedStore, lists: str, most: int) -> None:
-        """lists: the table of the lists that a batch made with the version that is served. most: recent events."""
+        """lists: the table with the lists that the served version made in advance. most: recent events to read."""
         self._store = store
         self._lists = lists
         self._most = most
 
     @property
     def error(self) -> str:
-        """Of the last time that the store did not answer."""
+        """Why the store did not answer the last call; empty if it did."""
         return self._store.error
 
     def look_up(self, requests: Sequence[RankRequest], *, owned: bool) -> tuple[list[ShopperContext], list[bool]]:
-        """What is known for each request, and whether the store should have said and did not.
+        """Look up the context of each request.
 
-        owned: whether the shop's rules ask what a customer has.
+        Parameters
+        ----------
+        requests
+            A batch of requests.
+        owned
+            Whether the shop's rules need to know what a customer owns.
+
+        Returns
+        -------
+        tuple
+            A `ShopperContext` for each request, and for each whether the store failed to give what it needed.
         """
         asks = [needs_shopper_data(request, owned=owned) for request in requests]
         customers = [request.customer if ask else None for request, ask in zip(requests, asks, strict=True)]

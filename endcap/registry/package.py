@@ -94,8 +94,9 @@ class LoadedPackage(PackageContents):
         same = len(scores) == len(expected)
         if not same or not np.allclose(scores, expected, rtol=SCORE_TOLERANCE, atol=SCORE_TOLERANCE):
             raise IntegrityError(
-                f"the package's example request is answered with {answer}, at its writing with {written}; "
-                f"it was written with {self.environment}, this is {describe_environment()}",
+                f"the package's example request is answered with {answer}, at its writing with {written}. "
+                f"It was written with {self.environment}; this environment is {describe_environment()}. Install the "
+                "versions that it was written with, or register a new version",
                 code="registry.example-differs",
                 found=answer,
                 expected=written,

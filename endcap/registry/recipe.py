@@ -69,7 +69,7 @@ class Recipe:
             settings = FitSettings.model_validate(document)
         except ValidationError as error:
             raise UserError(
-                f"the recipe of {package} is none for this release: {error}; register a new version",
+                f"this release cannot use the recipe of {package}: {error}; register a new version",
                 code="registry.recipe-unfit",
                 package=package,
                 reason=str(error),

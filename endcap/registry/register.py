@@ -1,4 +1,4 @@
-"""A judged package becomes a version."""
+"""Registers a package that was judged as a version of its recommender."""
 
 from __future__ import annotations
 
@@ -27,12 +27,44 @@ def register(
     run: str = "",
     progress: Callable[[str], None] = lambda line: None,
 ) -> str:
-    """Make a version of a package that passed the gate, and return its number.
+    """Register a package that passed the gate as a version, and return the version's number.
 
-    With `approval: gate` it is approved at once, and becomes the challenger, or the champion where there is none;
-    with `approval: person` it is pending, without an alias, until someone approves it. The same package again is the
-    same version. Its tags name the image that registered it, and those that trained and refitted the model, however
-    long ago that was. Raises UserError where the gate failed, or was undecided.
+    With `approval: gate` in the spec the version is approved at once: it becomes the challenger, or the champion if
+    there is none. With `approval: person` it is pending and has no alias until somebody approves it. A package that is
+    registered again keeps its version.
+
+    Parameters
+    ----------
+    recommender
+        The recommender's spec.
+    package, verdict
+        The addresses of the package and of the verdict that it is registered for.
+    store
+        The store that holds both.
+    registry_uri
+        MLflow's address. None: a data base in the store.
+    run
+        The name of the run that registers it, for the lineage.
+    progress
+        Called with warnings for a person.
+
+    Returns
+    -------
+    str
+        The version's number.
+
+    Raises
+    ------
+    UserError
+        The gate failed (`registry.gate-failed`) or was undecided (`registry.gate-undecided`).
+    NotFoundError
+        The store lacks the package or the verdict.
+    TransientError
+        The registry does not answer, or another process is deciding on this recommender.
+
+    Notes
+    -----
+    The version's tags name the images that registered it, trained the model and refitted it.
     """
     # A step on KFP may be given the addresses of a run from before the store was moved.
     package, verdict = store.resolve(package), store.resolve(verdict)
@@ -86,7 +118,7 @@ def register(
 
 
 def describe_version(name: str, version: str, store: Store, registry_uri: str | None = None) -> str:
-    """One line on a version: its state, who decided, its aliases."""
+    """Describe a version in one line: its state, who decided, and its aliases. Raises NotFoundError."""
     version_record = open_registry(registry_uri, store).version(name, version)
     if version_record.state == "pending":
         return f"{name} version {version}, pending: `endcap registry approve {name} {version}` lets it go on"

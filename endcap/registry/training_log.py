@@ -51,7 +51,7 @@ def log_training(
 
 
 class TrainingLog:
-    """Takes what happens in the step, and has it written by a thread: all that waits at once."""
+    """Logs a training to MLflow from a thread of its own. One write takes everything that waits."""
 
     def __init__(self, training: TrainingFacts, store: Store, registry_uri: str | None, progress: Progress) -> None:
         self._training, self._store, self._uri, self._tell = training, store, registry_uri, progress
@@ -64,23 +64,50 @@ class TrainingLog:
         self._queued = False
 
     def begin(self) -> None:
-        """Open the run. Raises what lasts, such as UserError for a wrong password; a registry that is away is told."""
+        """Open the run. A registry that does not answer is only reported.
+
+        Raises
+        ------
+        UserError
+            The registry refuses the request, for example because of a wrong password.
+        """
         if not self._off:
             self._writer.begin(self._write, OPENING_TIMEOUT)
 
     def get_run_id(self) -> str | None:
-        """Of the run, for what is a part of it; None where nothing is logged. Raises UserError, TransientError."""
+        """Return MLflow's id of the run, for runs that are part of it; None if nothing is logged.
+
+        Raises
+        ------
+        UserError, TransientError
+            The registry refuses the request, or does not answer.
+        """
         return None if self._off else self._open_run().id
 
     def log_model(self, spec: ModelSpec) -> None:
-        """Say which model is trained, once that is known."""
+        """Log which model is trained, once that is known."""
         document = spec.model_dump(mode="json")
         self._submit(lambda: self._open_run().log_parameters(document))
 
     def log_epoch(self, row: Row, fit: str = "train") -> bool:
-        """Take an epoch's row as it ends; fit: `train`, or `final` for the fit that is judged. Always true: go on.
+        """Log the metrics of an epoch that has ended.
 
-        Raises what the first writings met, such as UserError for a wrong address.
+        Parameters
+        ----------
+        row
+            Metrics by name; `epoch` is the epoch's number.
+        fit
+            ``train``, or ``final`` for the fit that is judged.
+
+        Returns
+        -------
+        bool
+            Always true: the fit goes on.
+
+        Raises
+        ------
+        UserError
+            One of the first writes met it, for example because of a wrong address.
         """
         self._writer.check()
         self._waiting.append((name_epoch_metrics(row, fit), _get_epoch_ms()))
@@ -91,8 +118,18 @@ class TrainingLog:
         return True
 
     def end(self, facts: Mapping[str, Any]) -> None:
-        """The training is over. facts: of the trained model; what the run lacks of them is written. Where the registry
-        takes it no more, the evaluate step writes it. Raises UserError where it never took anything."""
+        """Complete and end the run. If the registry does not answer, the evaluate step completes it later.
+
+        Parameters
+        ----------
+        facts
+            The facts of the trained model. Those that the run lacks are written.
+
+        Raises
+        ------
+        UserError
+            The registry refuses the values and has never accepted any.
+        """
         if self._off:
             return
         ended = _get_epoch_ms()
@@ -105,10 +142,10 @@ class TrainingLog:
         except EndcapError as error:
             if not (self._writer.reached or isinstance(error, TransientError)):
                 raise
-            self._tell(Notice(f"the evaluate step adds to MLflow what lacks of the training: {error}"))
+            self._tell(Notice(f"MLflow lacks a part of this training's run, which the evaluate step will add: {error}"))
 
     def abandon(self, status: Literal["FAILED", "KILLED"]) -> None:
-        """The step ends here. Another attempt opens the run again."""
+        """End the run because the step failed or was stopped. The step's next attempt opens the run again."""
         self._writer.abandon()
         # The step's own error is what is to be told, not the registry's.
         with contextlib.suppress(EndcapError):

@@ -21,12 +21,36 @@ Json = Mapping[str, Any]
 def log_verdict(
     settings: JudgeSettings, trained: Json, verdict: Json, store: Store, registry: Registry, *, key: str
 ) -> str:
-    """Add a verdict's figures to the run of the training that it is on; returns the run's id.
+    """Add a verdict's figures to the MLflow run of the training that it judges.
 
-    The judged model's metrics have their own names (`mrr@20` as `mrr_at_20`), those of the others stand below theirs
-    (`popularity/mrr_at_20`); the tag `gate` is the gate's word, `verdict` tells what became of each condition. A run
-    that the train step could not write is written now. trained: the model's manifest; verdict: facts; key: the
-    verdict's. A later verdict on the same model takes the earlier one's place. Raises UserError, TransientError.
+    The judged model's metrics have their own names (`mrr@20` as `mrr_at_20`). Those of the other models follow the
+    model's name (`popularity/mrr_at_20`). The tag `gate` is the gate's outcome; the tag `verdict` lists the conditions.
+    A run that the train step could not write is written now. A later verdict on the same model replaces the earlier.
+
+    Parameters
+    ----------
+    settings
+        The settings of the evaluation.
+    trained
+        The manifest of the trained model.
+    verdict
+        The facts of the verdict.
+    store
+        The store that holds the datasets.
+    registry
+        Where the run is.
+    key
+        The verdict's key.
+
+    Returns
+    -------
+    str
+        MLflow's id of the run.
+
+    Raises
+    ------
+    UserError, TransientError
+        The registry refuses the values, or does not answer.
     """
     run = log_missing(settings, trained, store, registry)
     if verdict["dataset"] != trained["facts"]["dataset"]:

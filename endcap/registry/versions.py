@@ -32,9 +32,12 @@ _ADDRESS_TAGS = ("dataset", "snapshot", "verdict")
 
 
 def get_default_uri(store: Store) -> str:
-    """The registry of a store in a local folder: a SQLite file in it.
+    """Return the address of the registry that a store in a local folder has by default: a SQLite file in the folder.
 
-    Raises UserError where the store is no folder, or its path has letters that mean something else in an address.
+    Raises
+    ------
+    UserError
+        The store is not a folder, or its path contains a character that has another meaning in an address.
     """
     scheme, _, folder = store.root.partition("://")
     if scheme != "file":
@@ -57,7 +60,28 @@ def get_default_uri(store: Store) -> str:
 
 
 def open_registry(uri: str | None, store: Store) -> Registry:
-    """The registry at `uri`, or the store's own. Raises UserError where it could not hold the store's addresses."""
+    """Open a registry. The first call of a process imports MLflow, which takes about two seconds.
+
+    Parameters
+    ----------
+    uri
+        The address of an MLflow server or data base. None or empty: a SQLite file in the store's folder.
+    store
+        The store that holds the versions' packages.
+
+    Returns
+    -------
+    Registry
+        The registry. A data base that does not exist yet is created.
+
+    Raises
+    ------
+    UserError
+        The address is malformed, no registry belongs to a store in a bucket, or the registry is a server and the store
+        a local folder: MLflow's server refuses addresses of local folders.
+    TransientError
+        The registry does not answer.
+    """
     if uri and uri.startswith(("http://", "https://")) and store.root.startswith("file://"):
         raise UserError(
             f"registry {uri}: a server takes no versions from a folder such as {store.root}; "
@@ -70,10 +94,14 @@ def open_registry(uri: str | None, store: Store) -> Registry:
 
 
 def check_registry(uri: str | None, store: Store) -> None:
-    """Ask a registry's server for anything, so that a wrong password is told before any work.
+    """Send one request to a registry's server, so that a wrong password is reported before any work.
 
-    One that is away is left to the steps, which wait for it; a file of this machine needs no asking. Raises what lasts,
-    such as UserError.
+    A server that does not answer raises nothing here: the steps wait for it. A SQLite file is not checked.
+
+    Raises
+    ------
+    UserError
+        The server refuses the address or the credentials.
     """
     if uri and not uri.startswith(SQLITE):
         with watch_call(f"the registry {uri}"), disable_retries(), contextlib.suppress(TransientError):
@@ -81,7 +109,7 @@ def check_registry(uri: str | None, store: Store) -> None:
 
 
 def find_registry(uri: str | None, store: Store) -> Registry | None:
-    """The registry at `uri`, or the store's own, or None where neither is there yet; none is made."""
+    """Open a registry only if it exists; None if it does not. Parameters and errors are those of `open_registry`."""
     if not uri and not store.root.startswith("file://"):
         return None
     file = find_sqlite_file(uri or get_default_uri(store))
@@ -90,9 +118,26 @@ def find_registry(uri: str | None, store: Store) -> Registry | None:
 
 @dataclass(frozen=True)
 class Version:
-    """One registered version. aliases: champion, challenger or none.
+    """One registered version.
 
-    package: its address in the store; as it was registered where the store does not have it, or has another one.
+    Attributes
+    ----------
+    name
+        The recommender.
+    version
+        The version's number, as MLflow counts.
+    package
+        The package's address in the store; as it was registered if the store lacks it or has another one.
+    state
+        ``pending``, ``approved`` or ``rejected``.
+    by, when, why
+        Who decided on the state (``gate`` or a person), when (ISO 8601) and for what reason.
+    aliases
+        ``champion``, ``challenger`` or none.
+    tags
+        MLflow's tags, such as ``dataset`` and ``commit``.
+    created
+        When the version was registered, epoch milliseconds.
     """
 
     name: str
@@ -105,13 +150,19 @@ class Version:
     aliases: list[str] = field(default_factory=list)
     tags: Mapping[str, str] = field(default_factory=dict)
     created: int = 0
-    """Epoch milliseconds."""
 
 
 class Registry:
-    """The versions of an MLflow server or data base. Opening one costs MLflow's import, about two seconds.
+    """The versions that an MLflow server or data base holds.
 
-    store: where the versions' packages lie; left out, their addresses are as they were registered.
+    Every method may raise UserError if the registry refuses the request, and TransientError if it does not answer.
+
+    Parameters
+    ----------
+    uri
+        The address of the server or data base.
+    store
+        The store that holds the versions' packages. Without one, packages have the addresses that were registered.
     """
 
     def __init__(self, uri: str, store: Store | None = None) -> None:
@@ -124,7 +175,7 @@ class Registry:
         relocate(uri)
 
     def names(self) -> list[str]:
-        """Names of all recommenders that have versions."""
+        """Return the names of all recommenders that have versions."""
         recommenders: list[str] = []
         page = None
         while True:
@@ -135,13 +186,13 @@ class Registry:
                 return sorted(recommenders)
 
     def versions(self, name: str) -> list[Version]:
-        """All versions of a recommender, oldest first; none where nothing was registered."""
+        """Return all versions of a recommender, oldest first; an empty list if nothing was registered."""
         aliases = read_aliases(self.client, name)
         records = self.client.search_model_versions(f"name = '{name}'", max_results=10_000)
         return sorted((self._version(record, aliases) for record in records), key=lambda record: int(record.version))
 
     def version(self, name: str, version: str) -> Version:
-        """One version. Raises NotFoundError."""
+        """Return one version. Raises NotFoundError, which lists the versions that exist."""
         known = self.versions(name)
         for known_version in known:
             if known_version.version == str(version):
@@ -158,20 +209,39 @@ class Registry:
         )
 
     def champion(self, name: str) -> Version | None:
-        """The version that serves most shoppers and that others are judged against, or None."""
+        """Return the champion, which serves most shoppers and which others are compared with; None if there is none."""
         return self._by_alias(name, CHAMPION)
 
     def challenger(self, name: str) -> Version | None:
-        """The newest approved version that is not the champion yet, or None."""
+        """Return the challenger, the newest approved version that is not the champion yet; None if there is none."""
         return self._by_alias(name, CHALLENGER)
 
     def add(
         self, name: str, package: str, state: VersionState, why: str, tags: Mapping[str, str], run_id: str | None = None
     ) -> Version:
-        """Make a version of a package, or find the one that was made of it before, where the store was moved since too.
+        """Register a package as a new version, or return the version that it was registered as before.
 
-        A kill at any moment leaves either no version or one that the next call finds and finishes. run_id: the
-        MLflow run that the version's page links to.
+        Parameters
+        ----------
+        name
+            The recommender.
+        package
+            The package's address in the store.
+        state, why
+            The gate's decision and its reason. They count only for a new version.
+        tags
+            The lineage. Empty values are left out.
+        run_id
+            The MLflow run that the version's page links to.
+
+        Returns
+        -------
+        Version
+            The version. An approved one becomes the challenger, or the champion if there is none.
+
+        Notes
+        -----
+        A process that is killed leaves no version, or one that the next call finds and completes.
         """
 
         def find_or_make() -> str:
@@ -192,12 +262,44 @@ class Registry:
             return self.version(name, version)
 
     def approve(self, name: str, version: str, *, by: str, why: str) -> Version:
-        """A person's yes: the version becomes the challenger, or the champion where there is none."""
+        """Record a person's approval: the version becomes the challenger, or the champion if there is none.
+
+        Parameters
+        ----------
+        name, version
+            The recommender and the version's number.
+        by, why
+            Who decided, and the reason.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such version.
+        TransientError
+            Another process is deciding on this recommender, or other software sets its aliases.
+        """
         with self.hold_decisions(name) as hold:
             return self._decide(name, version, "approved", by, why, hold)
 
     def reject(self, name: str, version: str, *, by: str, why: str) -> Version:
-        """A person's no: the version loses the alias challenger. Raises UserError for the champion."""
+        """Record a person's rejection: the version loses the alias challenger.
+
+        Parameters
+        ----------
+        name, version
+            The recommender and the version's number.
+        by, why
+            Who decided, and the reason.
+
+        Raises
+        ------
+        UserError
+            The version is the champion.
+        NotFoundError
+            There is no such version.
+        TransientError
+            Another process is deciding on this recommender.
+        """
         with self.hold_decisions(name) as hold:
             champion = self.champion(name)
             if champion and champion.version == str(version):
@@ -210,7 +312,17 @@ class Registry:
             return self._decide(name, version, "rejected", by, why, hold)
 
     def promote(self, name: str, version: str) -> Version:
-        """Make an approved version the champion. Raises UserError where it is not approved."""
+        """Make an approved version the champion.
+
+        Raises
+        ------
+        UserError
+            The version is not approved.
+        NotFoundError
+            There is no such version.
+        TransientError
+            Another process is deciding on this recommender, or other software sets its aliases.
+        """
         with self.hold_decisions(name) as hold:
             current = self.version(name, version)
             if current.state != "approved":
@@ -227,11 +339,11 @@ class Registry:
             return self.version(name, version)
 
     def hold_decisions(self, name: str) -> contextlib.AbstractContextManager[Hold]:
-        """Have the decisions on a recommender to oneself; see `endcap.registry.decision_hold`."""
+        """Keep other processes from deciding on a recommender during a block; see `endcap.registry.decision_hold`."""
         return hold_decision(name, self._store, self.uri)
 
     def experiment(self, name: str) -> str:
-        """The id of the MLflow experiment of a recommender's runs; made where there is none."""
+        """Return the id of the MLflow experiment of a recommender's runs. It is created if there is none."""
 
         def find_or_make() -> str:
             experiment = self.client.get_experiment_by_name(name)
@@ -244,7 +356,22 @@ class Registry:
             return retry_lookup(find_or_make)
 
     def run(self, experiment: str, where: str, **new: Any) -> tuple[Any, bool]:
-        """The run of an experiment that a filter finds, or a new one, and whether it is new. new: of `create_run`."""
+        """Find a run of an experiment, or create one.
+
+        Parameters
+        ----------
+        experiment
+            The experiment's id.
+        where
+            MLflow's filter that finds the run.
+        **new
+            What `create_run` gets if the filter finds no run.
+
+        Returns
+        -------
+        tuple
+            MLflow's run, and whether it is new.
+        """
 
         def find_or_make() -> tuple[Any, bool]:
             runs = list(self.client.search_runs([experiment], where, max_results=1))

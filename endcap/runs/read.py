@@ -19,9 +19,25 @@ PARALLEL_READS = 16
 
 
 def list_runs(store: Store, recommender: str | None = None, *, limit: int = 20) -> list[Run]:
-    """The runs that changed last, newest start first. recommender: of this one alone.
+    """List the runs that changed last; the one that started last comes first.
 
-    One small document a run is read, and no more runs than are needed.
+    Parameters
+    ----------
+    store
+        The store that holds the runs' records.
+    recommender
+        List the runs of this recommender only; None: of all.
+    limit
+        The most runs to list.
+
+    Returns
+    -------
+    list of Run
+        The runs. A run that has not ended is listed without its steps; `read_run` reads them.
+
+    Notes
+    -----
+    One small document is read for each run that is looked at.
     """
     runs: list[Run] = []
     for run in _iterate_runs(store):
@@ -34,7 +50,25 @@ def list_runs(store: Store, recommender: str | None = None, *, limit: int = 20) 
 
 
 def read_run(store: Store, name: str) -> Run:
-    """A run with all that its steps have said so far. Raises NotFoundError."""
+    """Read a run with everything that its steps have recorded so far.
+
+    Parameters
+    ----------
+    store
+        The store that holds the run's record.
+    name
+        The run's name.
+
+    Returns
+    -------
+    Run
+        The run and its steps.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such run. The error lists the latest ones.
+    """
     run = find_run(store, name)
     if run is None:
         latest = ", ".join(recent.name for recent in list_runs(store, limit=5)) or "none; `endcap run` makes the first"
@@ -48,7 +82,7 @@ def read_run(store: Store, name: str) -> Run:
 
 
 def find_run(store: Store, name: str) -> Run | None:
-    """A run with all that its steps have said so far, or None."""
+    """Read a run with everything that its steps have recorded so far; None if there is no such run."""
     if "/" in name or find_name_fault(name):
         return None
     document = store.read_document(f"runs/{name}")
@@ -60,13 +94,13 @@ def find_run(store: Store, name: str) -> Run | None:
 
 
 def find_step(store: Store, run: str, step: str) -> StepRun | None:
-    """What a step said last of itself, or None."""
+    """Read the latest record of a step; None if there is none."""
     document = read_step_document(store, run, step)
     return None if document is None else StepRun(step, document)
 
 
 def read_specs(store: Store, run: Run) -> Json | None:
-    """The resolved documents of the specs that a run was of, where they are kept."""
+    """Read the resolved specs of a run; None if the store does not have them."""
     fingerprint = run.document.get("spec", {}).get("fingerprint")
     return store.read_document(f"specs/{fingerprint}") if fingerprint else None
 

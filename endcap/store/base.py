@@ -50,16 +50,18 @@ def split_artifact_address(address: str) -> tuple[str, str, str] | None:
 
 
 class Store(Protocol):
-    """Artifacts are immutable folders under `<root>/<kind>/<key>`; whole once their manifest is there.
+    """A place for immutable artifacts and a few small mutable documents.
 
-    In a store that was moved, copied or mounted elsewhere, an artifact is read by its address of then, by its address
-    now, and by kind and key alone (`endcap.store.resolution`). What comes out of a manifest or a document has the
-    addresses of now.
+    An artifact is a folder ``<root>/<kind>/<key>``. It is complete once its manifest is there. `kind` is a path such as
+    ``datasets/rsc15``; `key` is the fingerprint of everything that made the artifact. The manifest holds ``address``,
+    ``created`` (UTC, ISO 8601), ``facts`` and ``files`` (by name: ``bytes`` and ``sha256``).
 
-    `kind` is a path such as ``datasets/rsc15``; `key` is the fingerprint of everything that made the artifact.
-    The manifest holds ``address``, ``created`` (UTC, ISO), ``facts`` and ``files`` (name -> bytes, sha256). Manifests,
-    facts and documents are stamped with their versions as they are written, and come without the stamp as they are
-    read (`endcap.store.documents`): UserError where a newer release wrote them.
+    A store may be moved, copied or mounted elsewhere. Its artifacts can then be read by the old address, by the new
+    address, or by kind and key alone (`endcap.store.resolution`). Manifests and documents that are read contain the
+    new addresses.
+
+    Manifests, facts and documents get a version when they are written, which is left out again when they are read
+    (`endcap.store.documents`). UserError reports one that a newer release wrote.
     """
 
     root: str
@@ -68,24 +70,80 @@ class Store(Protocol):
         """Return the address of a complete artifact, or None."""
 
     def publish(self, kind: str, key: str) -> AbstractContextManager[Draft]:
-        """Write an artifact: it appears complete or not at all. If another writer was first, its copy stays."""
+        """Write an artifact in a block: it appears complete when the block ends well, or not at all.
+
+        If another writer published the same kind and key first, that copy stays.
+
+        Parameters
+        ----------
+        kind, key
+            Where the artifact belongs.
+
+        Returns
+        -------
+        AbstractContextManager[Draft]
+            Gives the draft to fill: its `path` is an empty folder, its `facts` an empty dictionary.
+
+        Raises
+        ------
+        StorageError, TransientError
+            The disk or the server refuses. Nothing was published.
+        """
 
     def fetch(self, address: str, *, verify: bool = False) -> Path:
-        """Return a local folder with the artifact's files. `verify` compares every checksum.
+        """Return a local folder with the artifact's files.
 
-        Raises NotFoundError if there is no such artifact. Raises IntegrityError if a file is missing or differs, or if
-        the address belongs to another store's artifact with other files.
+        Parameters
+        ----------
+        address
+            The artifact's address, or its kind and key.
+        verify
+            Compare every file's checksum with the manifest; otherwise only the sizes are compared.
+
+        Returns
+        -------
+        pathlib.Path
+            The folder. Do not write to it: a folder's store returns the artifact itself.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such artifact.
+        IntegrityError
+            A file is missing or differs, or the address belongs to another store's artifact with other files.
         """
 
     def resolve(self, address: str, *, digest: str = "") -> str:
-        """The address in this store of the artifact at `address`, as `fetch` takes it; what is named by this store's
-        own address, or by kind and key alone, need not be there.
+        """Return the address that the artifact at `address` has in this store.
 
-        digest: of the artifact that is meant (`digest_manifest` of its manifest), where it is known. Raises as `fetch`.
+        An address of this store, or kind and key alone, need not exist. An address of another place must name an
+        artifact that this store has.
+
+        Parameters
+        ----------
+        address
+            As `fetch` takes it.
+        digest
+            The digest of the artifact's files (`digest_manifest`), if it is known. The files must then match it.
+
+        Raises
+        ------
+        NotFoundError
+            Nothing shows that this store has the artifact.
+        IntegrityError
+            This store's artifact of the same kind and key has other files.
         """
 
     def translate(self, value: T) -> T:
-        """A value out of this store's own papers, such as its registry: addresses in it as they are now."""
+        """Replace former addresses of this store in a value by the present ones.
+
+        Use it for values that belong to this store, such as those in its registry.
+
+        Parameters
+        ----------
+        value
+            A text, or lists and dictionaries of such; everything else is returned as it is.
+        """
 
     def lies_at(self, address: str) -> bool:
         """Tell whether an artifact of this store can also be read at this address, with the same files."""
@@ -96,16 +154,31 @@ class Store(Protocol):
     def workspace(
         self, kind: str, key: str, progress: Callable[[str], None] = lambda line: None
     ) -> AbstractContextManager[Path]:
-        """A local folder for unfinished work, the same for the same kind and key, and one process's at a time.
+        """Give a block a local folder for unfinished work. One process at a time has it for a kind and key.
 
-        A second process waits for the first, which `progress` is told, and should then look with `find` again. The
-        folder is removed when the block ends well. After a failure or a kill its files named CHECKPOINT, at any depth,
-        are there again at the next entry, so that they are gone on from: in a bucket on any machine. More may be left
-        in a local folder; nobody may build on that.
+        A second process waits for the first. It should then call `find` again: the artifact may be there.
+
+        Parameters
+        ----------
+        kind, key
+            The artifact that the work is for.
+        progress
+            Called with a line for a person, for example when the process has to wait.
+
+        Returns
+        -------
+        AbstractContextManager[Path]
+            Gives the folder.
+
+        Notes
+        -----
+        The folder is removed when the block ends well. After a failure or a kill, the next entry finds the files named
+        CHECKPOINT again, at any depth, and can continue from them; a store in a bucket restores them on any machine. A
+        local folder may contain more files, which nobody may rely on.
         """
 
     def work_folder(self, kind: str, key: str) -> Path:
-        """A local folder that stays, the same for the same kind and key, for processes that keep apart themselves."""
+        """Return a local folder that stays, the same for the same kind and key. Callers must coordinate themselves."""
 
     def list(self, kind: str) -> list[str]:
         """List the addresses of all complete artifacts of a kind, oldest first."""
@@ -114,24 +187,54 @@ class Store(Protocol):
         """Read a small mutable JSON document, such as ``deployments/rsc15``; None if there is none."""
 
     def list_documents(self, folder: str) -> Sequence[str]:
-        """Names of the documents right below a path that holds no artifacts, such as ``runs``; last changed first."""
+        """List the names of the documents right below a path, such as ``runs``; the last changed comes first.
+
+        The path must not hold artifacts.
+        """
 
     def write_document(self, name: str, document: Json) -> None:
         """Replace a document durably and in one step. If two processes write at once, the later document stays."""
 
     def update_document(self, name: str, change: Callable[[Json | None], Json], *, repair: bool = False) -> Json:
-        """Replace a document by what `change` makes of it, and return that: no writer's change is lost to another's.
+        """Change a document without losing the change of another process.
 
-        `change` may be called again with a newer document, so it does nothing else. Where it returns the very document
-        that it was given, nothing is written. repair: a document that is no JSON object is replaced, `change` is given
-        None for it. Raises IntegrityError (`store.no-document`) for one without `repair`; UserError for one of a newer
-        release, which stays; TransientError (`store.contended`) where others change it all the time; StorageError
-        (`store.no-conditions`) where the server cannot keep two writers apart and the document decides something.
+        Parameters
+        ----------
+        name
+            The document's name.
+        change
+            Gets the present document, or None, and returns the new one. It may be called again with a newer document,
+            so it must have no side effects. If it returns the object that it got, nothing is written.
+        repair
+            Replace a document that is not a JSON object: `change` then gets None.
+
+        Returns
+        -------
+        dict
+            The document that is stored now.
+
+        Raises
+        ------
+        IntegrityError
+            The document is not a JSON object, and `repair` is false (`store.no-document`).
+        UserError
+            A newer release wrote the document, which stays as it is.
+        TransientError
+            Other processes change the document all the time (`store.contended`).
+        StorageError
+            The document decides something, and the server cannot keep two writers apart (`store.no-conditions`).
         """
 
     def hold(self, name: str) -> AbstractContextManager[Hold]:
-        """Have a name, such as ``decisions/shoes``, to oneself for the length of the block; others wait for it.
+        """Hold a name, such as ``decisions/shoes``, for the length of a block. Other processes wait for it.
 
-        The holder's end frees it, however it ends: in a folder at once, in a bucket after half a minute at most. Raises
-        TransientError (`store.contended`) where another process has it for five minutes, and as `update_document`.
+        The name is free again when the holder ends, in whatever way: at once in a folder, after at most 30 seconds in a
+        bucket.
+
+        Raises
+        ------
+        TransientError
+            Another process has held the name for five minutes (`store.contended`).
+        StorageError
+            The server cannot keep two writers apart (`store.no-conditions`).
         """

@@ -33,7 +33,8 @@ def find_cache_folder() -> Path:
         if _is_private(folder):
             return folder
     raise StorageError(
-        f"none of {', '.join(map(str, candidates))} can be written; name a folder by {CACHE_VARIABLE}",
+        f"none of the cache folders {', '.join(map(str, candidates))} can be written; name another folder by "
+        f"{CACHE_VARIABLE}",
         code="store.no-cache",
         folders=[str(folder) for folder in candidates],
         variable=CACHE_VARIABLE,

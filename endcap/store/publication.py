@@ -113,7 +113,7 @@ class Publication:
             draft, manifest = choice["draft"], choice["manifest"]
         except (ValueError, TypeError, KeyError) as error:
             raise IntegrityError(
-                f"{where} is no choice of a draft ({error}); delete it and run again",
+                f"{where} is not a valid choice of a draft ({error}); delete it and run again",
                 code="store.damaged",
                 address=where,
                 file=_CHOICE,

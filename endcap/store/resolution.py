@@ -250,7 +250,11 @@ def _list_departures(entries: PlaceEntries) -> Iterator[datetime]:
 
 
 def _make_elsewhere_error(address: str, root: str, path: str = "") -> NotFoundError:
-    also = f"; {path} is here, but nothing shows that it is the same: name it by that, if it is" if path else ""
+    also = (
+        f"; {path} is in this store, but nothing shows that it is the same artifact. If it is, name it as {path}"
+        if path
+        else ""
+    )
     return NotFoundError(
         f"{address} does not lie in this store ({root}){also}",
         code="store.elsewhere",

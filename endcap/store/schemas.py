@@ -322,7 +322,7 @@ class StoredFacts(dict[str, Any]):
 
     def __missing__(self, key: str) -> Any:
         raise IntegrityError(
-            f"{self.where} does not tell {key!r}, which every artifact of its kind tells; make it again",
+            f"{self.where} lacks the key {key!r}, which every artifact of its kind has; make the artifact again",
             code="store.key-missing",
             where=self.where,
             key=str(key),
