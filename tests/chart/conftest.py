@@ -30,9 +30,9 @@ class Objects(list[Json]):
         return [one for one in self if one["kind"] == kind]
 
     def one(self, kind: str, name: str) -> Json:
-        found = [one for one in self.of(kind) if one["metadata"]["name"] == name]
-        assert len(found) == 1, f"{len(found)} of {kind}/{name}"
-        return found[0]
+        matches = [one for one in self.of(kind) if one["metadata"]["name"] == name]
+        assert len(matches) == 1, f"{len(matches)} of {kind}/{name}"
+        return matches[0]
 
     def pods(self) -> Iterator[tuple[str, Json, Json]]:
         """Name, labels and spec of every pod that is made, by a Deployment, a StatefulSet or by itself."""
@@ -50,9 +50,9 @@ def helm() -> Callable[..., str]:
         pytest.skip(f"no helm: neither {BUILT.relative_to(ROOT)}, which `make test-cluster` builds, nor on the path")
 
     def run(*words: str, values: Json | None = None) -> str:
-        given = ["--values", "-"] if values is not None else []
+        options = ["--values", "-"] if values is not None else []
         done = subprocess.run(
-            [program, *words, *given], input=json.dumps(values), capture_output=True, text=True, check=False
+            [program, *words, *options], input=json.dumps(values), capture_output=True, text=True, check=False
         )
         if done.returncode:
             raise Refused(done.stderr)

@@ -26,12 +26,12 @@ def test_its_names_are_the_charts(render: Callable[..., Objects]) -> None:
     service = objects.one("Service", name)
     assert (service["metadata"]["namespace"], service["spec"]["ports"][0]["port"]) == ("endcap", int(port))
     secret = yaml.safe_load((ROOT / "charts/endcap/values.yaml").read_text())["store"]["secretName"]
-    (kfp, serving, made) = found(
+    (kfp, serving, created_secret) = found(
         r"for namespace in (\S+) (\S+); do\s+kubectl -n \$namespace create secret generic (\S+)"
     )
     assert objects.one("Namespace", serving)
     assert objects.one("RoleBinding", "endcap-deployer")["subjects"][0]["namespace"] == kfp
-    assert made == secret
+    assert created_secret == secret
 
 
 def test_what_it_asks_is_what_it_trains_and_the_gateway_has_its_path() -> None:
@@ -43,12 +43,12 @@ def test_what_it_asks_is_what_it_trains_and_the_gateway_has_its_path() -> None:
     (path,) = found(r"curl -s localhost:8080(\S+)")
     # Beside another recommender, where the paths without a name are nobody's.
     splits = {one: Split(Upstream(one, 80)) for one in (name, "other")}
-    taken = [
+    routes = [
         route["name"]
         for route in build_routes(splits)[0]["virtual_hosts"][0]["routes"]
         if "safe_regex" in route["match"] and re.fullmatch(route["match"]["safe_regex"]["regex"], path)
     ]
-    assert taken == [name]
+    assert routes == [name]
 
 
 def test_its_store_lets_in_the_predictors(render: Callable[..., Objects]) -> None:

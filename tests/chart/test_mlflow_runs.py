@@ -22,10 +22,10 @@ PASSWORD, ENCODED = "p@ss/w%rd", "p%40ss%2Fw%25rd"
 @pytest.fixture
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of an empty database of Debian's PostgreSQL, with a password that has to be encoded."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found:
+    programs_found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not programs_found:
         pytest.skip("no PostgreSQL in /usr/lib/postgresql")
-    programs = found[-1].parent
+    programs = programs_found[-1].parent
     # It refuses to run as root.
     who = {"user": "postgres"} if os.geteuid() == 0 else {}
     folder = (
@@ -59,8 +59,8 @@ def test_it_serves_from_postgresql_by_the_names_that_it_may(
     values = {"mlflow": {"backend": {"type": "postgresql", "postgresql": {"existingSecret": "s"}}, "workers": 1}}
     pod = render(values).one("Deployment", "endcap-mlflow")["spec"]["template"]["spec"]
     upgrade, server = pod["initContainers"][0], pod["containers"][0]
-    given = {one["name"]: one.get("value", database) for one in server["env"]}
-    environment = {**os.environ, **given, "HOME": str(tmp_path)}
+    variables = {one["name"]: one.get("value", database) for one in server["env"]}
+    environment = {**os.environ, **variables, "HOME": str(tmp_path)}
     port = find_free_port()
     # What differs from the pod: the address it listens on, and where the volume is.
     arguments = [
@@ -82,8 +82,8 @@ def test_it_serves_from_postgresql_by_the_names_that_it_may(
         api = f"{here}/api/2.0/mlflow"
         httpx.post(f"{api}/registered-models/create", json=name, headers=inside).raise_for_status()
         version = {**name, "source": "s3://endcap/store/packages/demo/1"}
-        made = httpx.post(f"{api}/model-versions/create", json=version, headers=inside).raise_for_status().json()
-        assert made["model_version"]["version"] == "1"
+        reply = httpx.post(f"{api}/model-versions/create", json=version, headers=inside).raise_for_status().json()
+        assert reply["model_version"]["version"] == "1"
         assert httpx.post(f"{api}/registered-models/create", json=name, headers={"host": "evil"}).status_code == 403
     finally:
         running.terminate()

@@ -121,8 +121,8 @@ def test_kfps_account_may_write_inferenceservices_and_nothing_else(render: Rende
         for verb in rule["verbs"]
         if verb not in ("get", "list", "watch")
     }
-    mine = {("inferenceservices", "create"), ("inferenceservices", "patch")}
-    assert writes == mine | {("httproutes", "create"), ("httproutes", "patch")}
+    allowed = {("inferenceservices", "create"), ("inferenceservices", "patch")}
+    assert writes == allowed | {("httproutes", "create"), ("httproutes", "patch")}
     bound = [one for one in objects.of("RoleBinding") if {"kind": "ServiceAccount", **account} in one["subjects"]]
     assert [one["metadata"]["namespace"] for one in bound] == ["endcap-serving"]
     assert not render({"kfp": {"enabled": False}}).of("RoleBinding")[1:]
@@ -136,8 +136,8 @@ def test_sqlite_is_on_a_kept_volume_of_one_server(render: Render) -> None:
     assert (server["replicas"], server["strategy"]) == (1, {"type": "Recreate"})
     volumes = server["template"]["spec"]["volumes"]
     assert {"name": "data", "persistentVolumeClaim": {"claimName": "endcap-mlflow"}} in volumes
-    given = render({"mlflow": {"persistence": {"existingClaim": "mine"}}})
-    assert not given.of("PersistentVolumeClaim")
+    existing = render({"mlflow": {"persistence": {"existingClaim": "mine"}}})
+    assert not existing.of("PersistentVolumeClaim")
 
 
 def test_postgresql_and_s3_come_by_secrets(render: Render) -> None:
@@ -195,8 +195,8 @@ def test_each_program_knows_its_arguments(render: Render) -> None:
     assert format_options(routing) == []
 
     mlflow = objects.one("Deployment", "endcap-mlflow")["spec"]["template"]["spec"]["containers"][0]
-    given = server.make_context("server", list(mlflow["args"])).params
-    assert (given["host"], given["port"], given["workers"]) == ("0.0.0.0", 5000, "2")
+    options = server.make_context("server", list(mlflow["args"])).params
+    assert (options["host"], options["port"], options["workers"]) == ("0.0.0.0", 5000, "2")
 
 
 @pytest.mark.parametrize(
@@ -229,8 +229,8 @@ def test_the_defaults_fit_a_node_of_two_cores(render: Render) -> None:
     gateways, (gateway,) = pods["endcap-gateway"]
     _, (mlflow,) = pods["endcap-mlflow"]
     predictor = yaml.safe_load((ROOT / "manifests/base/inferenceservice.yaml").read_text())["spec"]["predictor"]
-    asked = [gateway["resources"]] * (gateways + 1) + [mlflow["resources"], predictor["model"]["resources"]]
-    requests = [{key: parse_quantity(value) for key, value in one["requests"].items()} for one in asked]
+    resources = [gateway["resources"]] * (gateways + 1) + [mlflow["resources"], predictor["model"]["resources"]]
+    requests = [{key: parse_quantity(value) for key, value in one["requests"].items()} for one in resources]
     # Of the deploy step's pod: Endcap asks for nothing, KFP's driver before it for so much.
     requests.append({"cpu": 0.1, "memory": 64 * 2**20})
     assert sum(one["cpu"] for one in requests) <= 2 - 0.4
@@ -271,12 +271,12 @@ def test_the_intake_has_a_volume_a_pod_and_what_it_needs_by_secrets(render: Rend
     pod = spec["template"]["spec"]
     (container,) = pod["containers"]
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-    given = intake.parse_arguments(container["args"])
-    assert str(given.folder) == mounts[claim["metadata"]["name"]]
-    assert (given.out, given.shop, given.owned_types) == ("s3://endcap/intake", "shop", "rent,buy")
+    options = intake.parse_arguments(container["args"])
+    assert str(options.folder) == mounts[claim["metadata"]["name"]]
+    assert (options.out, options.shop, options.owned_types) == ("s3://endcap/intake", "shop", "rent,buy")
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert ports == {"http": given.port, "metrics": given.metrics_port}
-    assert pod["terminationGracePeriodSeconds"] >= given.drain_wait + 30 + 1.25 * given.end_limit
+    assert ports == {"http": options.port, "metrics": options.metrics_port}
+    assert pod["terminationGracePeriodSeconds"] >= options.drain_wait + 30 + 1.25 * options.end_limit
     assert container["envFrom"] == [{"secretRef": {"name": "endcap-store"}}]
     environment = {one["name"]: one for one in container["env"]}
     assert environment[MOUNT]["value"] == mounts["store"] == MOUNTED
@@ -290,8 +290,8 @@ def test_the_intake_has_a_volume_a_pod_and_what_it_needs_by_secrets(render: Rend
     headless = objects.one("Service", spec["serviceName"])["spec"]
     assert headless["clusterIP"] == "None"
     assert objects.one("Service", "endcap-intake")["spec"]["sessionAffinity"] == "ClientIP"
-    named = render({**EVERYTHING, "intake": {**EVERYTHING["intake"], "keepOwned": "52w"}})
-    words = named.one("StatefulSet", "endcap-intake")["spec"]["template"]["spec"]["containers"][0]["args"]
+    limited = render({**EVERYTHING, "intake": {**EVERYTHING["intake"], "keepOwned": "52w"}})
+    words = limited.one("StatefulSet", "endcap-intake")["spec"]["template"]["spec"]["containers"][0]["args"]
     assert intake.parse_arguments(words).keep_owned == 52 * 7 * 86_400
 
 
@@ -332,8 +332,8 @@ def test_policies_and_budgets_select_the_pods_they_are_for(render: Render, value
     assert not {"ingress", "egress"} & set(deny)
     for name, labels, _ in objects.pods():
         assert selects(deny["podSelector"], labels), name
-        mine = [policy for policy, spec in policies.items() if selects(spec["podSelector"], labels)]
-        assert mine == [f"endcap-{labels['app.kubernetes.io/component']}"]
+        selecting = [policy for policy, spec in policies.items() if selects(spec["podSelector"], labels)]
+        assert selecting == [f"endcap-{labels['app.kubernetes.io/component']}"]
         budgets = [one for one in objects.of("PodDisruptionBudget") if selects(one["spec"]["selector"], labels)]
         assert len(budgets) == (
             name in ("endcap-gateway", "endcap-intake") or (name == "endcap-mlflow" and values != {})
@@ -369,19 +369,19 @@ def test_runtime_and_account_are_those_of_the_manifests(render: Render) -> None:
 
     objects = render({"image": {"repository": "r.example.com/endcap", "tag": "1"}, "online": {"secretName": "redis"}})
     runtime = objects.one("ServingRuntime", "endcap")
-    wanted = render_serving_runtime("endcap-serving", "r.example.com/endcap:1", "redis")
+    expected_runtime = render_serving_runtime("endcap-serving", "r.example.com/endcap:1", "redis")
     assert runtime["spec"]["containers"][0].pop("imagePullPolicy") == "IfNotPresent"
-    account, wanted_account = (
+    account, expected_account = (
         objects.one("ServiceAccount", "endcap-predictor"),
         render_service_account("endcap-serving", KubernetesServingSpec()),
     )
-    for made, meant in ((runtime, wanted), (account, wanted_account)):
+    for rendered, expected in ((runtime, expected_runtime), (account, expected_account)):
         # Helm puts its own name where the deployer has Endcap's.
-        assert {key: made["metadata"][key] for key in ("name", "namespace")} == {
-            key: meant["metadata"][key] for key in ("name", "namespace")
+        assert {key: rendered["metadata"][key] for key in ("name", "namespace")} == {
+            key: expected["metadata"][key] for key in ("name", "namespace")
         }
-        assert {key: value for key, value in made.items() if key != "metadata"} == {
-            key: value for key, value in meant.items() if key != "metadata"
+        assert {key: value for key, value in rendered.items() if key != "metadata"} == {
+            key: value for key, value in expected.items() if key != "metadata"
         }
 
 
@@ -390,9 +390,9 @@ def test_metrics_are_read_where_the_cluster_has_the_kind(render: Render) -> None
     objects = render({"monitoring": {"serviceMonitor": {"labels": {"release": "p"}}}}, ("monitoring.coreos.com/v1",))
     monitor = objects.one("ServiceMonitor", "endcap-gateway")
     assert monitor["metadata"]["labels"]["release"] == "p"
-    found = [one for one in objects.of("Service") if selects(monitor["spec"]["selector"], one["metadata"]["labels"])]
-    assert [one["metadata"]["name"] for one in found] == ["endcap-gateway-metrics"]
-    assert monitor["spec"]["endpoints"][0]["port"] == found[0]["spec"]["ports"][0]["name"]
+    services = [one for one in objects.of("Service") if selects(monitor["spec"]["selector"], one["metadata"]["labels"])]
+    assert [one["metadata"]["name"] for one in services] == ["endcap-gateway-metrics"]
+    assert monitor["spec"]["endpoints"][0]["port"] == services[0]["spec"]["ports"][0]["name"]
 
 
 def test_the_secret_is_made_wherever_it_is_read(render: Render) -> None:
@@ -451,7 +451,7 @@ def test_parts_can_be_left_out(render: Render) -> None:
 
 
 def test_the_notes_say_the_next_commands(notes: Callable[..., str]) -> None:
-    said = notes()
+    text = notes()
     for command in (
         "kubectl -n endcap rollout status deployment/endcap-gateway",
         "helm -n endcap test endcap",
@@ -462,7 +462,7 @@ def test_the_notes_say_the_next_commands(notes: Callable[..., str]) -> None:
         "kubectl -n endcap port-forward service/endcap-gateway 8080:80",
         "kubectl -n endcap delete persistentvolumeclaim endcap-mlflow",
     ):
-        assert command in said
+        assert command in text
     other = notes({**EVERYTHING, "serving": {"namespace": "shops", "createNamespace": False}})
     for piece in (
         "WARNING: who may read this release",
@@ -477,7 +477,7 @@ def test_the_notes_say_the_next_commands(notes: Callable[..., str]) -> None:
     profile = notes({"kfp": {"serviceAccount": {"name": "default-editor", "namespace": "team-a"}}})
     assert "--on kfp --kfp-host https://KUBEFLOW/pipeline --kfp-user-namespace team-a" in profile
     assert "port-forward service/ml-pipeline" not in profile
-    assert "intake" not in said
+    assert "intake" not in text
 
 
 def test_the_notes_commands_are_understood(notes: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -493,18 +493,22 @@ def test_the_notes_commands_are_understood(notes: Callable[..., str], monkeypatc
 
     monkeypatch.chdir(ROOT)
     text = notes({"image": {"repository": "r.example.com/endcap"}}).replace("\\\n", " ")
-    given = run.make_context("run", words("endcap run ")).params
-    assert given["spec"].is_file()
-    assert given["registry"] == "http://endcap-mlflow.endcap:5000"
-    assert given["sets"] == ("pipeline.image=r.example.com/endcap:0.1.0",)
+    options = run.make_context("run", words("endcap run ")).params
+    assert options["spec"].is_file()
+    assert options["registry"] == "http://endcap-mlflow.endcap:5000"
+    assert options["sets"] == ("pipeline.image=r.example.com/endcap:0.1.0",)
 
-    given = create.make_context("create", words(" run create ")).params
-    package = next(yaml.safe_load_all((ROOT / given["package_file"]).read_text()))
+    options = create.make_context("create", words(" run create ")).params
+    package = next(yaml.safe_load_all((ROOT / options["package_file"]).read_text()))
     parameters = package["root"]["inputDefinitions"]["parameters"]
-    assert {argument.partition("=")[0] for argument in given["args"]} <= set(parameters)
+    assert {argument.partition("=")[0] for argument in options["args"]} <= set(parameters)
 
     # What is asked for a ranking at the end is what both of these make.
-    asked = re.search(r"/v1/models/([^:]+):predict", text)
-    assert asked
-    made = parameters["recommender"]["defaultValue"]["name"]
-    assert asked[1] == made == load(run.make_context("run", words("endcap run ")).params["spec"]).recommender.name
+    ranking = re.search(r"/v1/models/([^:]+):predict", text)
+    assert ranking
+    recommender_name = parameters["recommender"]["defaultValue"]["name"]
+    assert (
+        ranking[1]
+        == recommender_name
+        == load(run.make_context("run", words("endcap run ")).params["spec"]).recommender.name
+    )

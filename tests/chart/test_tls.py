@@ -71,13 +71,13 @@ def test_the_gateway_is_given_what_it_shows_and_whom_it_trusts(objects: Objects)
     from endcap_serving.gateway import envoy, xds
 
     pod, gateway = container(objects, "Deployment", "endcap-gateway")
-    given = envoy.parse_arguments(gateway["args"])
-    assert {mounted(pod, gateway, path) for path in (given.tls, given.client_ca, given.upstream_tls)} == {
+    options = envoy.parse_arguments(gateway["args"])
+    assert {mounted(pod, gateway, path) for path in (options.tls, options.client_ca, options.upstream_tls)} == {
         "endcap-gateway-tls"
     }
     assert probed(gateway) == {"metrics"}
-    intake = xds.parse_intake(given.intake)
-    assert given.intake_tls
+    intake = xds.parse_intake(options.intake)
+    assert options.intake_tls
     assert certified(objects, intake.host, "endcap")
     assert intake.port in [port["port"] for port in objects.one("Service", "endcap-intake-pods")["spec"]["ports"]]
     assert certified(objects, "ranking.example.com", "endcap")
@@ -87,13 +87,13 @@ def test_the_intake_lets_in_the_gateway_and_whom_values_name(objects: Objects, r
     from endcap_serving.intake.__main__ import parse_arguments
 
     pod, intake = container(objects, "StatefulSet", "endcap-intake")
-    given = parse_arguments(intake["args"])
-    assert mounted(pod, intake, given.tls) == "endcap-intake-tls"
-    (gateway,) = given.tls_clients
+    options = parse_arguments(intake["args"])
+    assert mounted(pod, intake, options.tls) == "endcap-intake-tls"
+    (gateway,) = options.tls_clients
     assert certified(objects, gateway, "endcap")
     ports = {port["name"]: port["containerPort"] for port in intake["ports"]}
-    assert (probed(intake), given.plain) == ({"http"}, "health")
-    assert ports == {"http": given.port, "tls": given.tls_port, "metrics": given.metrics_port}
+    assert (probed(intake), options.plain) == ({"http"}, "health")
+    assert ports == {"http": options.port, "tls": options.tls_port, "metrics": options.metrics_port}
     assert objects.one("Service", "endcap-intake")["spec"]["ports"][0]["targetPort"] == "tls"
     variables = {one["name"]: one.get("value") for one in intake["env"]}
     assert mounted(pod, intake, variables["ENDCAP_ONLINE_SECRET"]) == "online-certificates"
@@ -108,35 +108,35 @@ def test_mlflow_is_reached_by_its_front_alone(objects: Objects) -> None:
     from endcap_serving.gateway import login_proxy
 
     pod, server = container(objects, "Deployment", "endcap-mlflow")
-    given = mlflow.make_context("server", list(server["args"])).params
+    options = mlflow.make_context("server", list(server["args"])).params
     before = pod["containers"][1]
-    told = login_proxy.parse_arguments(before["args"])
-    assert (given["host"], given["port"]) == ("127.0.0.1", told.to)
-    assert [port["containerPort"] for port in before["ports"]] == [told.port]
+    proxy = login_proxy.parse_arguments(before["args"])
+    assert (options["host"], options["port"]) == ("127.0.0.1", proxy.to)
+    assert [port["containerPort"] for port in before["ports"]] == [proxy.port]
     assert "ports" not in server
-    assert (mounted(pod, before, told.tls), mounted(pod, before, told.users)) == ("endcap-mlflow-tls", "mlflow-users")
-    assert told.open == ["/health"]
+    assert (mounted(pod, before, proxy.tls), mounted(pod, before, proxy.users)) == ("endcap-mlflow-tls", "mlflow-users")
+    assert proxy.open == ["/health"]
     assert before["readinessProbe"]["httpGet"]["scheme"] == "HTTPS"
 
 
 def test_every_address_that_is_named_has_a_certificate(objects: Objects, notes: Callable[..., str]) -> None:
     text = notes(EVERYWHERE)
-    asked = [word for name, _, pod in objects.pods() if "-test-" in name for word in pod["containers"][0]["args"][1:]]
-    named = re.findall(r"https://\S+", text)
-    for address in [*asked, *(word for word in named if "localhost" in word or ".endcap" in word)]:
+    probes = [word for name, _, pod in objects.pods() if "-test-" in name for word in pod["containers"][0]["args"][1:]]
+    addresses = re.findall(r"https://\S+", text)
+    for address in [*probes, *(word for word in addresses if "localhost" in word or ".endcap" in word)]:
         assert urlsplit(address).scheme in ("https", "tls"), address
         assert certified(objects, urlsplit(address.rstrip(".")).hostname or "", "endcap"), address
 
 
 def test_the_notes_name_what_a_spec_has_to_say(objects: Objects, notes: Callable[..., str]) -> None:
-    said = yaml.safe_load(notes(EVERYWHERE).partition("when its spec says\n")[2].partition("\n")[0])
-    tls = said["serving"]["kubernetes"].pop("tls")
+    spec = yaml.safe_load(notes(EVERYWHERE).partition("when its spec says\n")[2].partition("\n")[0])
+    tls = spec["serving"]["kubernetes"].pop("tls")
     (secret,) = [one for one in objects.of("Certificate") if one["metadata"]["namespace"] == "endcap-serving"]
     assert tls["secret"] == secret["spec"]["secretName"]
     assert certified(objects, tls["clients"][0], "endcap")
-    made = render_predictor(recommender(tls=tls), "Standard", target("1"))
+    predictor = render_predictor(recommender(tls=tls), "Standard", target("1"))
     service = render_inference_service(
-        recommender(), "endcap-serving", "Standard", made, {"endcap.dev/stable-version": "1"}
+        recommender(), "endcap-serving", "Standard", predictor, {"endcap.dev/stable-version": "1"}
     )
     variants = read_variants(service)
     assert variants is not None

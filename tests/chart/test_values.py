@@ -82,10 +82,10 @@ def named(schema: dict[str, Any], values: Any, path: str = "") -> set[str]:
         schema = SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]]
     if not isinstance(values, dict) or not values:
         return set()
-    found = set()
+    keys_found = set()
     for key, inner in schema.get("properties", {}).items():
-        found |= {f"{path}{key}"} | named(inner, values.get(key), f"{path}{key}.")
-    return found
+        keys_found |= {f"{path}{key}"} | named(inner, values.get(key), f"{path}{key}.")
+    return keys_found
 
 
 def test_the_chart_is_of_endcaps_version() -> None:

@@ -38,11 +38,11 @@ def api_server() -> Iterator[Server]:
             body = json.loads(self.rfile.read(length)) if length else None
             server.asked.append((self.command, self.path, body))
             server.headers.append(self.headers)
-            status, said, headers = server.answers.pop(0)
+            status, content, headers = server.answers.pop(0)
             if not status:
                 self.close_connection = True
                 return
-            text = said if isinstance(said, str) else json.dumps(said)
+            text = content if isinstance(content, str) else json.dumps(content)
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name.replace("_", "-"), value)

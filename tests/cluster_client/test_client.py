@@ -47,9 +47,9 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def cluster(server: Server, tmp_path: Path) -> Cluster:
-    made = connect(str(kubeconfig(tmp_path, server.port)))
-    made._patience = RetryLimits(total=3.0, first=0.01, most=0.05)
-    return made
+    client = connect(str(kubeconfig(tmp_path, server.port)))
+    client._patience = RetryLimits(total=3.0, first=0.01, most=0.05)
+    return client
 
 
 def test_it_goes_on_through_429_500_and_broken_connections(server: Server, cluster: Cluster) -> None:
@@ -73,10 +73,10 @@ def test_a_server_that_restarts_is_waited_for_and_that_is_shown(cluster: Cluster
     cluster._patience = RetryLimits(total=3.0, first=0.01, most=0.05, silent=0.0)
     server.say(503, refused(503, "starting"), times=3)
     server.say(200, pod("a", "1"))
-    shown = list[str]()
-    with send_wait_lines(shown.append):
+    events = list[str]()
+    with send_wait_lines(events.append):
         cluster.get(POD, "a", "shop")
-    notice, _ = shown
+    notice, _ = events
     assert isinstance(notice, Notice)
     assert notice.fields == {"reason": "503: starting", "limit": 3.0}
 
@@ -206,8 +206,8 @@ def test_a_list_is_read_page_by_page(server: Server, cluster: Cluster) -> None:
 
 
 def test_a_watch_goes_on_after_a_drop_and_lists_anew_after_410(server: Server, cluster: Cluster) -> None:
-    def events(*seen: tuple[str, dict[str, object]]) -> str:
-        return "".join(json.dumps({"type": kind, "object": one}) + "\n" for kind, one in seen)
+    def events(*states: tuple[str, dict[str, object]]) -> str:
+        return "".join(json.dumps({"type": kind, "object": one}) + "\n" for kind, one in states)
 
     server.say(200, {"metadata": {"resourceVersion": "5"}, "items": [pod("a", "1")]})
     server.say(200, events(("MODIFIED", pod("a", "6"))))  # and the server ends the watch
@@ -216,12 +216,12 @@ def test_a_watch_goes_on_after_a_drop_and_lists_anew_after_410(server: Server, c
     server.say(200, {"metadata": {"resourceVersion": "9"}, "items": [pod("a", "8"), pod("b", "9")]})
     server.say(410, refused(410, "gone"))
     server.say(200, {"metadata": {"resourceVersion": "10"}, "items": []})
-    seen = []
+    states = []
     for objects in watch(cluster, POD, "shop", seconds=20):
-        seen.append({one["metadata"]["name"]: one["metadata"]["resourceVersion"] for one in objects})
+        states.append({one["metadata"]["name"]: one["metadata"]["resourceVersion"] for one in objects})
         if not objects:
             break
-    assert seen == [{"a": "1"}, {"a": "6"}, {"a": "8", "b": "9"}, {}]
+    assert states == [{"a": "1"}, {"a": "6"}, {"a": "8", "b": "9"}, {}]
     resumed = [path for _, path, _ in server.asked if "watch=true" in path]
     assert [path.partition("resourceVersion=")[2].partition("&")[0] for path in resumed] == ["5", "6", "6", "9"]
 

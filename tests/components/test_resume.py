@@ -58,14 +58,14 @@ def test_a_killed_train_step_goes_on_on_another_node_to_the_same_model(
         assert store.list("trained/test") == []
         with Pod(place, tmp_path / "second") as second:
             trained = second.result()
-        gone_on = re.search(r"^going on after epoch (\d+)$", second.said(), re.MULTILINE)
-        assert gone_on is not None, second.said()
+        resumption = re.search(r"^going on after epoch (\d+)$", second.said(), re.MULTILINE)
+        assert resumption is not None, second.said()
         epochs = re.findall(r"^epoch (\d+)/", second.said(), re.MULTILINE)
-        assert (int(epochs[0]), int(epochs[-1])) == (int(gone_on[1]) + 1, EPOCHS)
+        assert (int(epochs[0]), int(epochs[-1])) == (int(resumption[1]) + 1, EPOCHS)
         assert learnt(store, trained) == learnt(whole.elsewhere(), at_once.result())
-    said = read_step_document(store, "a-run", "train")
-    assert said is not None
-    assert (said["state"], said["result"]) == ("done", trained)
+    document = read_step_document(store, "a-run", "train")
+    assert document is not None
+    assert (document["state"], document["result"]) == ("done", trained)
     assert place.left() == set()
 
 
@@ -76,14 +76,14 @@ class Pod:
         folder.mkdir()
         self._place, self._told, self._log = place, folder / "told.json", folder / "log"
         store = place.elsewhere()
-        given = {
+        parameters = {
             "recommender": SPEC.model_dump(mode="json", exclude_none=True),
             "dataset": build(shop(), snapshot(store, sessions(LOG)), store),
             "store": store.root,
             "run": "a-run",
         }
-        told = {"parameters": {"Output": {"outputFile": str(folder / "output")}}, "outputFile": str(self._told)}
-        executor_input = json.dumps({"inputs": {"parameterValues": given}, "outputs": told})
+        outputs = {"parameters": {"Output": {"outputFile": str(folder / "output")}}, "outputFile": str(self._told)}
+        executor_input = json.dumps({"inputs": {"parameterValues": parameters}, "outputs": outputs})
         package = next(iter(yaml.safe_load_all(PACKAGE.read_text())))
         container = package["deploymentSpec"]["executors"]["exec-train"]["container"]
         words = [*container["command"], *container["args"]]

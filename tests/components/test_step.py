@@ -36,9 +36,9 @@ def test_a_step_leaves_its_result_or_its_cause_and_the_report_gathers_them(store
         current.done("s3://b/snapshots/x", "7 events")
     with pytest.raises(EndcapError), run_step("features", store.root, run="r"):
         raise EndcapError("no session is left", code="features.no-session", shop="toys")
-    said = read_step_document(store, "r", "ingest")
-    assert said is not None
-    assert (said["state"], said["result"], said["summary"], said["image"]) == (
+    document = read_step_document(store, "r", "ingest")
+    assert document is not None
+    assert (document["state"], document["result"], document["summary"], document["image"]) == (
         "done",
         "s3://b/snapshots/x",
         "7 events",
@@ -109,15 +109,15 @@ def test_a_running_step_ends_at_the_runs_deadline_and_says_so(store: Store) -> N
         timeout=40,
     )
     assert ended.returncode == 1
-    said = read_step_document(store, "r", "train")
-    assert said is not None
-    assert (said["state"], said["error"]["code"]) == ("failed", "run.deadline-passed")
+    document = read_step_document(store, "r", "train")
+    assert document is not None
+    assert (document["state"], document["error"]["code"]) == ("failed", "run.deadline-passed")
 
 
 def test_the_first_step_on_kfp_records_the_runs_start_and_a_retry_leaves_it(store: Store) -> None:
     trigger = Start(by="jane", how="command line", why="after the sale", recommender="toys").to_text()
-    for given in (trigger, Start(by="another").to_text()):
-        with run_step("ingest", store.root, run="r", image="endcap:1", trigger=given) as current:
+    for text in (trigger, Start(by="another").to_text()):
+        with run_step("ingest", store.root, run="r", image="endcap:1", trigger=text) as current:
             current.done("s3://b/snapshots/x")
     run = read_run(store, "r")
     assert (run.state, run.by, run.why, run.recommender) == ("running", "jane", "after the sale", "toys")

@@ -75,8 +75,8 @@ class Knative:
             share = percent if percent is not None and self._rolled >= 0 else 100
             split.append({"revisionName": f"r{latest}", "latestRevision": True, "percent": share, "tag": "latest"})
             if share < 100:
-                rest = {"revisionName": f"r{self._rolled}", "latestRevision": False, "percent": 100 - share}
-                split.append({**rest, "tag": "prev"})
+                previous_entry = {"revisionName": f"r{self._rolled}", "latestRevision": False, "percent": 100 - share}
+                split.append({**previous_entry, "tag": "prev"})
         self.traffic = {}
         for one in split:
             number = int(one["revisionName"][1:])
@@ -143,15 +143,20 @@ class Standard:
 
     def deployments(self) -> dict[str, Json]:
         """As KServe makes them, each rolled out once its newest pods are the only ones."""
-        found = {}
+        deployments = {}
         for one in self.predictors():
             done = len(self.pods.get(one["name"], ())) == 1 and one["name"] in self.ready
             template = {"metadata": {"annotations": one["annotations"]}}
-            made = {"metadata": {"generation": 1}, "spec": {"template": template}}
+            deployment = {"metadata": {"generation": 1}, "spec": {"template": template}}
             count = int(done)
-            made["status"] = {"observedGeneration": 1, "updatedReplicas": count, "replicas": 1, "availableReplicas": 1}
-            found[f"shoes-{one['name']}-predictor"] = made
-        return found
+            deployment["status"] = {
+                "observedGeneration": 1,
+                "updatedReplicas": count,
+                "replicas": 1,
+                "availableReplicas": 1,
+            }
+            deployments[f"shoes-{one['name']}-predictor"] = deployment
+        return deployments
 
     def settle(self) -> None:
         assert self.service is not None

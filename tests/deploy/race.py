@@ -94,9 +94,9 @@ def race(
         process.stdin.write("go\n")
         process.stdin.flush()
     with ThreadPoolExecutor() as pool:
-        said = list(pool.map(lambda process: process.communicate(), running))
+        outputs = list(pool.map(lambda process: process.communicate(), running))
     assert [process.returncode for process in running] == [0] * processes
-    answers = [json.loads(line) for out, _ in said for line in out.splitlines()]
+    answers = [json.loads(line) for out, _ in outputs for line in out.splitlines()]
     return [Answer(Change(**answer["change"]), answer["state"], answer["code"]) for answer in answers]
 
 
@@ -116,17 +116,17 @@ def losses(before: Deployment, answers: Sequence[Answer], after: Deployment | No
         if answer.state is not None:
             changed = datetime.fromisoformat(answer.state["changed"])
             at.setdefault(changed, []).append((answer.change, _served(answer.state)))
-    here = _served(before.model_dump(mode="json"))
+    present = _served(before.model_dump(mode="json"))
     for changed in sorted(at):
-        seen = {served for _, served in at[changed]} or {here}
-        made = changed == before.changed or any(_applied(change, here) in seen for change, _ in at[changed])
+        states = {served for _, served in at[changed]} or {present}
+        explained = changed == before.changed or any(_applied(change, present) in states for change, _ in at[changed])
         # Who changed nothing is acknowledged with the state that was there.
         same = sum(_applied(change, served) == served for change, served in at[changed]) == len(at[changed])
-        if len(seen) > 1 or not made or not same:
-            wrong.append(f"{at[changed]} after {here}")
-        (here, *_) = seen
+        if len(states) > 1 or not explained or not same:
+            wrong.append(f"{at[changed]} after {present}")
+        (present, *_) = states
     stored = None if after is None else _served(after.model_dump(mode="json"))
-    return wrong if stored == here else [*wrong, f"the last change made {here}, stored is {stored}"]
+    return wrong if stored == present else [*wrong, f"the last change made {present}, stored is {stored}"]
 
 
 def _applied(change: Change, state: Served) -> Served:
@@ -151,7 +151,7 @@ def _served(state: Mapping[str, Any]) -> Served:
 
 
 def _changes(chance: random.Random, count: int, *, deploys: bool) -> list[Change]:
-    made = []
+    changes = []
     for _ in range(count):
         kind = chance.choice(["share", "share", "shadow", "shadow", "deploy" if deploys else "share"])
         if kind == "deploy" and chance.random() < 0.3:
@@ -159,8 +159,8 @@ def _changes(chance: random.Random, count: int, *, deploys: bool) -> list[Change
         if kind == "shadow" and chance.random() < 0.2:
             kind = "unshadow"
         version = {"shadow": "345", "deploy": "23", "withdraw": "23"}.get(kind)
-        made.append(Change(kind, chance.choice(version) if version else "", round(chance.uniform(0.01, 1), 6)))
-    return made
+        changes.append(Change(kind, chance.choice(version) if version else "", round(chance.uniform(0.01, 1), 6)))
+    return changes
 
 
 def _make(change: Change, store: Store, registry: str) -> Deployment | None:

@@ -41,29 +41,31 @@ def test_what_is_served_from_the_old_place_goes_on_to_be_while_the_same_files_li
     before = state("1")
     cluster = settled(mode, before)
     assert cluster.service is not None
-    kept, notes = keep_served_addresses(moved(before), [cluster.service, None], lambda address: address.startswith(OLD))
-    assert kept == before
+    result, notes = keep_served_addresses(
+        moved(before), [cluster.service, None], lambda address: address.startswith(OLD)
+    )
+    assert result == before
     assert len(notes) == 1
-    predictor = planned(mode, kept, cluster).service["spec"]["predictor"]
+    predictor = planned(mode, result, cluster).service["spec"]["predictor"]
     assert predictor == cluster.service["spec"]["predictor"]
-    gone, silent = keep_served_addresses(moved(before), [cluster.service], lambda address: False)
-    assert (gone, silent) == (moved(before), [])
-    model = planned(mode, gone, cluster).service["spec"]["predictor"]["model"]
+    without_files, no_notes = keep_served_addresses(moved(before), [cluster.service], lambda address: False)
+    assert (without_files, no_notes) == (moved(before), [])
+    model = planned(mode, without_files, cluster).service["spec"]["predictor"]["model"]
     assert model["storageUri"] == f"{NEW}/shoes/1"
 
 
 def test_a_new_version_and_another_package_are_read_from_the_store() -> None:
     cluster = settled("Standard", state("1"))
-    wanted = moved(state("1", "2", 0.2))
-    kept, _ = keep_served_addresses(wanted, [cluster.service], lambda address: True)
-    assert (kept.stable.package, kept.canary) == (f"{OLD}/shoes/1", wanted.canary)
-    other = wanted.model_copy(update={"stable": target("1").model_copy(update={"package": f"{NEW}/shoes/other"})})
+    desired = moved(state("1", "2", 0.2))
+    result, _ = keep_served_addresses(desired, [cluster.service], lambda address: True)
+    assert (result.stable.package, result.canary) == (f"{OLD}/shoes/1", desired.canary)
+    other = desired.model_copy(update={"stable": target("1").model_copy(update={"package": f"{NEW}/shoes/other"})})
     assert keep_served_addresses(other, [cluster.service], lambda address: True) == (other, [])
 
 
 def test_a_shadow_is_no_exception() -> None:
     shadow = ShadowTarget(**target("3").model_dump(), share=0.5)
     service = render_shadow_service(recommender(), NAMESPACE, "Standard", shadow, 0.5, None)
-    wanted = state("1").model_copy(update={"shadow": shadow})
-    kept, _ = keep_served_addresses(moved(wanted), [None, service], lambda address: True)
-    assert kept.shadow == shadow
+    desired = state("1").model_copy(update={"shadow": shadow})
+    result, _ = keep_served_addresses(moved(desired), [None, service], lambda address: True)
+    assert result.shadow == shadow

@@ -35,8 +35,8 @@ class Served:
             "KServe refuses cpu in Knative mode, rps in Standard mode"
         )
         assert thing["metadata"]["annotations"] == {}
-        said = {"serving.kserve.io/deploymentMode": self._mode} if self._mode else {}
-        return {**thing, "metadata": {**thing["metadata"], "annotations": said}}
+        annotations = {"serving.kserve.io/deploymentMode": self._mode} if self._mode else {}
+        return {**thing, "metadata": {**thing["metadata"], "annotations": annotations}}
 
 
 def _schema(properties: dict[str, Any]) -> dict[str, Any]:

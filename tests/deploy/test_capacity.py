@@ -58,15 +58,15 @@ def user(on: str, phase: str = "Running", **asks: str) -> Json:
 def test_room_is_on_nodes_that_fit_less_what_pods_asked_for(
     nodes: list[Json], pods: list[Json], tolerations: list[Toleration], enough: bool
 ) -> None:
-    found = assess_capacity(nodes, pods, WANTS.model_copy(update={"tolerations": tolerations}))
-    assert found.enough == enough
-    assert (found.description == "") == enough
+    capacity = assess_capacity(nodes, pods, WANTS.model_copy(update={"tolerations": tolerations}))
+    assert capacity.enough == enough
+    assert (capacity.description == "") == enough
 
 
 def test_a_trial_beside_a_predictor_on_a_node_of_two_cores_is_told_with_numbers() -> None:
     small = node("small", cpu="1930m", memory="7Gi")
-    found = assess_capacity([small], [user("small", cpu="1"), user("small", cpu="450m")], Pod())
-    assert found.description == (
+    capacity = assess_capacity([small], [user("small", cpu="1"), user("small", cpu="450m")], Pod())
+    assert capacity.description == (
         "a pod needs 1 cpu, 2 Gi of memory, and the nodes that they may use have room for 0: "
         "small has 0.48 cpu free of 1.93 cpu"
     )
@@ -83,9 +83,9 @@ def test_a_trial_beside_a_predictor_on_a_node_of_two_cores_is_told_with_numbers(
 def test_room_for_one_pod_is_not_room_for_several(gpus: tuple[int, ...], each: int, pods: int, enough: bool) -> None:
     nodes = [node(f"gpu-{number}", count) for number, count in enumerate(gpus)]
     used = [user(f"gpu-{len(gpus) - 1}", gpu="1")]
-    found = assess_capacity(nodes, used, Pod(gpu=Gpu(count=each)), pods)
-    assert found.enough == enough
-    assert (f"{pods} pods need, each, " in found.description) == (not enough and pods > 1)
+    capacity = assess_capacity(nodes, used, Pod(gpu=Gpu(count=each)), pods)
+    assert capacity.enough == enough
+    assert (f"{pods} pods need, each, " in capacity.description) == (not enough and pods > 1)
 
 
 def test_who_may_not_read_nodes_is_told_that_nothing_was_checked() -> None:
@@ -94,9 +94,9 @@ def test_who_may_not_read_nodes_is_told_that_nothing_was_checked() -> None:
             assert kind is NODE
             raise ForbiddenError("may not list nodes", code="cluster.forbidden")
 
-    found = find_capacity(cast(Cluster, Closed()), Pod())
-    assert (found.enough, found.known) == (True, False)
-    assert "was not checked: may not list nodes" in found.description
+    capacity = find_capacity(cast(Cluster, Closed()), Pod())
+    assert (capacity.enough, capacity.known) == (True, False)
+    assert "was not checked: may not list nodes" in capacity.description
     assert find_capacity(cast(Cluster, Closed()), Pod(), 0).description == ""
 
 
@@ -137,6 +137,6 @@ def serve(spec: Any, kserve: Standard, version: str) -> None:
 
 
 def starting(spec: Any, kserve: Standard, stable: str, canary: str | None = None, share: float = 0.0) -> int:
-    wanted = state(stable, canary, share)
-    step = plan_standard(spec, wanted, kserve.service, NAMESPACE, canaries=True)
-    return count_starting_pods(spec.serving.kubernetes, "Standard", kserve.service, step, wanted.canary)[1]
+    desired = state(stable, canary, share)
+    step = plan_standard(spec, desired, kserve.service, NAMESPACE, canaries=True)
+    return count_starting_pods(spec.serving.kubernetes, "Standard", kserve.service, step, desired.canary)[1]

@@ -215,8 +215,8 @@ def test_the_state_has_the_time_and_the_list_that_the_gateway_goes_by(registry: 
         Vocabulary(ids).save(draft.path / VOCABULARY)
         pq.write_table(pa.table({"item": ids}), draft.path / ITEMS)
         (draft.path / RULES).write_text(json.dumps(blacklisted.to_json()))
-    shown = make_settings(Recommender.model_validate(listed), draft.address, store).popular
-    assert (shown[:3], len(shown)) == (("p1", "p3", "p4"), POPULAR)
+    popular = make_settings(Recommender.model_validate(listed), draft.address, store).popular
+    assert (popular[:3], len(popular)) == (("p1", "p3", "p4"), POPULAR)
     listed["serving"] = {"fallback": "refuse", "timeout": "5m"}
     deploy(Recommender.model_validate(listed), "1", store, registry.uri)
     assert read_state("hats", store).terms == GatewaySettings(LONGEST, 20, ())

@@ -36,10 +36,10 @@ def environment(model: dict[str, Any]) -> dict[str, str]:
 
 
 def test_a_predictor_gets_what_the_spec_says() -> None:
-    made = render_predictor(
+    predictor = render_predictor(
         recommender(**GPU, starts_within="90s", replicas={"min": 2, "max": 5}), "Standard", target("7")
     )
-    model = made["model"]
+    model = predictor["model"]
     assert model["storageUri"] == "s3://endcap/packages/shoes/7"
     assert read_gpu_request(environment(model)) == GpuRequest(2)
     assert environment(render_predictor(recommender(), "Standard", target("7"))["model"]) == {"ENDCAP_VERSION": "7"}
@@ -47,9 +47,14 @@ def test_a_predictor_gets_what_the_spec_says() -> None:
     assert model["resources"]["limits"] == model["resources"]["requests"]
     probe = model["startupProbe"]
     assert probe["periodSeconds"] * probe["failureThreshold"] == 90
-    assert (made["nodeSelector"], made["runtimeClassName"]) == ({"gpu": "a100"}, "nvidia")
-    assert {one["key"] for one in made["tolerations"]} >= {"cloud.google.com/gke-spot"}
-    assert (made["minReplicas"], made["maxReplicas"], made["scaleMetric"], made["scaleTarget"]) == (2, 5, "cpu", 80)
+    assert (predictor["nodeSelector"], predictor["runtimeClassName"]) == ({"gpu": "a100"}, "nvidia")
+    assert {one["key"] for one in predictor["tolerations"]} >= {"cloud.google.com/gke-spot"}
+    assert (predictor["minReplicas"], predictor["maxReplicas"], predictor["scaleMetric"], predictor["scaleTarget"]) == (
+        2,
+        5,
+        "cpu",
+        80,
+    )
 
 
 @pytest.mark.parametrize(
@@ -62,13 +67,13 @@ def test_a_predictor_gets_what_the_spec_says() -> None:
     ],
 )
 def test_each_mode_scales_by_what_it_can(mode: str, metric: str, target_of: int, expected: tuple[str, int]) -> None:
-    made = render_predictor(recommender(replicas={"metric": metric, "target": target_of}), mode, target("1"))  # type: ignore[arg-type]
-    assert (made["scaleMetric"], made["scaleTarget"]) == expected
+    predictor = render_predictor(recommender(replicas={"metric": metric, "target": target_of}), mode, target("1"))  # type: ignore[arg-type]
+    assert (predictor["scaleMetric"], predictor["scaleTarget"]) == expected
 
 
 def test_what_changes_on_the_service_is_masked_on_its_pods() -> None:
-    made = render_predictor(recommender(), "Knative", target("1"))
-    assert {key: made["annotations"][key] for key in MASK} == MASK
+    predictor = render_predictor(recommender(), "Knative", target("1"))
+    assert {key: predictor["annotations"][key] for key in MASK} == MASK
 
 
 @pytest.mark.parametrize("terms", [GatewaySettings(0.8, 12, ("p1", 'p "2" ö')), GatewaySettings(2.0, 20, ())])

@@ -96,8 +96,8 @@ def test_what_fetches_the_package_fails_for_the_reason_that_the_kubelet_names(
 
 
 def crashed(times: int, identity: str, of: str) -> dict[str, Any]:
-    said = f'OCI runtime create failed: container_id="{identity}": after {times}.{times}s in {of}'
-    ended = {"exitCode": 128, "message": said, "containerID": f"containerd://{identity}"}
+    message = f'OCI runtime create failed: container_id="{identity}": after {times}.{times}s in {of}'
+    ended = {"exitCode": 128, "message": message, "containerID": f"containerd://{identity}"}
     return {
         **pod(containerStatuses=[container("c", times, waiting=BACK_OFF) | {"lastState": {"terminated": ended}}]),
         "metadata": {"name": of},

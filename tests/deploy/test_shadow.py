@@ -37,18 +37,18 @@ def shadow(share: float = 0.25, version: str = "3") -> ShadowTarget:
 def test_it_runs_as_the_stable_version_does_in_one_pod_and_under_the_recommenders_name(mode: Mode) -> None:
     spec = recommender(**POD)
     service = render_shadow_service(spec, NAMESPACE, mode, target("3"), 0.25)
-    made, stable = service["spec"]["predictor"], render_predictor(spec, mode, target("3"), named=False)
-    assert (made["minReplicas"], made["maxReplicas"]) == (1, 1)
+    predictor, stable = service["spec"]["predictor"], render_predictor(spec, mode, target("3"), named=False)
+    assert (predictor["minReplicas"], predictor["maxReplicas"]) == (1, 1)
     for key in ("serviceAccountName", "securityContext", "nodeSelector", "tolerations"):
-        assert made[key] == stable[key]
+        assert predictor[key] == stable[key]
     for key in ("modelFormat", "runtime", "storageUri", "resources"):
-        assert made["model"][key] == stable["model"][key]
-    environment = {one["name"]: one["value"] for one in made["model"]["env"]}
+        assert predictor["model"][key] == stable["model"][key]
+    environment = {one["name"]: one["value"] for one in predictor["model"]["env"]}
     assert environment == {"ENDCAP_VERSION": "3", "ENDCAP_VARIANT": "shadow", **make_gpu_variables(Gpu())}
     for probe in ("startupProbe", "readinessProbe"):
-        assert made["model"][probe]["httpGet"]["path"] == "/v2/models/shoes/ready"
+        assert predictor["model"][probe]["httpGet"]["path"] == "/v2/models/shoes/ready"
     # As KServe joins them, behind the runtime's own.
-    words = ["--model-name", NAME, "--version", "3", *made["model"]["args"]]
+    words = ["--model-name", NAME, "--version", "3", *predictor["model"]["args"]]
     assert parse_arguments(words).model_name == "shoes"
 
 
@@ -64,10 +64,15 @@ def test_another_share_starts_no_pod() -> None:
 def test_the_gateway_reads_whose_it_is_its_share_and_where_it_is() -> None:
     standard = render_shadow_service(recommender(), NAMESPACE, "Standard", target("3"), 0.25)
     assert read_variants(standard) is None
-    told = read_shadow(standard)
-    assert told is not None
-    assert (told.recommender, told.share, told.variant.version, told.variant.ready) == ("shoes", 0.25, "3", False)
-    assert told.variant.address.host == f"{NAME}-predictor.{NAMESPACE}.svc"
+    shadow_read = read_shadow(standard)
+    assert shadow_read is not None
+    assert (shadow_read.recommender, shadow_read.share, shadow_read.variant.version, shadow_read.variant.ready) == (
+        "shoes",
+        0.25,
+        "3",
+        False,
+    )
+    assert shadow_read.variant.address.host == f"{NAME}-predictor.{NAMESPACE}.svc"
     standard["status"] = {"conditions": [{"type": "PredictorReady", "status": "True"}]}
     assert read_shadow(standard).variant.ready  # type: ignore[union-attr]
     knative = render_shadow_service(recommender(), NAMESPACE, "Knative", target("3"), 0.25)
@@ -124,8 +129,8 @@ class Objects:
 
 
 def shadows(objects: Objects, spec: Recommender | None = None) -> Shadows:
-    there = cast(Cluster, objects)
-    return Shadows(spec or recommender(), there, NAMESPACE, "Standard", objects.apply, lambda line: None)
+    cluster = cast(Cluster, objects)
+    return Shadows(spec or recommender(), cluster, NAMESPACE, "Standard", objects.apply, lambda line: None)
 
 
 def owner(objects: Objects) -> Json:
@@ -152,11 +157,11 @@ def test_who_may_not_delete_it_ends_the_copies() -> None:
     serves = owner(objects)
     shadows(objects).follow(shadow(), serves)
     objects.may_delete = False
-    said = shadows(objects).end(serves)
-    assert said.startswith("no requests are copied any more, but the pod of shoes--shadow stays (runner may not delete")
-    told = read_shadow(objects.there[NAME])
-    assert told is not None
-    assert (told.share, told.variant.version) == (0.0, "3")
+    note = shadows(objects).end(serves)
+    assert note.startswith("no requests are copied any more, but the pod of shoes--shadow stays (runner may not delete")
+    shadow_read = read_shadow(objects.there[NAME])
+    assert shadow_read is not None
+    assert (shadow_read.share, shadow_read.variant.version) == (0.0, "3")
 
 
 def test_what_goes_wrong_is_said_and_what_is_not_ours_stays() -> None:
@@ -178,8 +183,8 @@ def test_what_goes_wrong_is_said_and_what_is_not_ours_stays() -> None:
 def test_undeploying_takes_it_too() -> None:
     objects = Objects()
     shadows(objects).follow(shadow(), owner(objects))
-    ours = ["InferenceService shoes--shadow", "InferenceService shoes"]
-    assert [describe_object(*one) for one in find_objects("shoes", cast(Cluster, objects), NAMESPACE)] == ours
+    descriptions = ["InferenceService shoes--shadow", "InferenceService shoes"]
+    assert [describe_object(*one) for one in find_objects("shoes", cast(Cluster, objects), NAMESPACE)] == descriptions
     assert set(objects.there) == {"shoes", NAME}
-    assert delete_objects("shoes", cast(Cluster, objects), NAMESPACE) == ours
+    assert delete_objects("shoes", cast(Cluster, objects), NAMESPACE) == descriptions
     assert not objects.there

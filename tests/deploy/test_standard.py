@@ -86,21 +86,21 @@ def test_a_predictor_that_is_to_speak_tls_does_both_until_all_of_its_pods_do() -
     cluster = Standard()
     desired = state("1", "2", 0.1)
     run_to_end(cluster, desired)
-    seen = []
+    observed = []
     for spec in (SECURE, SHOES):
         while True:
-            told = cluster.deployments()
-            step = plan_standard(spec, desired, cluster.service, NAMESPACE, canaries=True, deployments=told)
+            deployments = cluster.deployments()
+            step = plan_standard(spec, desired, cluster.service, NAMESPACE, canaries=True, deployments=deployments)
             if step.done and not is_pending(step, cluster.service):
                 break
             cluster.apply(step) if is_pending(step, cluster.service) else cluster.start()
             cluster.settle()
             assert cluster.service is not None
             predictor = cluster.service["spec"]["predictor"]
-            seen.append((predictor["model"].get("args", [])[4:6], predictor["annotations"].get("endcap.dev/tls")))
+            observed.append((predictor["model"].get("args", [])[4:6], predictor["annotations"].get("endcap.dev/tls")))
             assert cluster.names() == ["v1", "v2"]
     both, only = ["--plain", "all"], ["--plain", "health"]
-    assert list(dict.fromkeys((*args, said) for args, said in seen)) == [
+    assert list(dict.fromkeys((*args, tls) for args, tls in observed)) == [
         (*both, None), (*only, "mtls"), (*both, "mtls"), (None,)
     ]  # fmt: skip
 

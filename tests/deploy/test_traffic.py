@@ -38,8 +38,8 @@ def report(parent: Json = EDGE, generation: int = 3, **conditions: str) -> Json:
     ],
 )
 def test_what_keeps_a_route_from_being_in_force(reports: list[Json], says: str) -> None:
-    found = find_route_problem(route(*reports))
-    assert (says in found) if says else (found == "")
+    problem = find_route_problem(route(*reports))
+    assert (says in problem) if says else (problem == "")
 
 
 def test_it_is_said_beside_the_shares() -> None:

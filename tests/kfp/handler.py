@@ -32,12 +32,15 @@ def handler(kfp: Kfp) -> type[BaseHTTPRequestHandler]:
             kfp.asked.append(where)
             try:
                 kind, _, token = (self.headers.get("authorization") or "").partition(" ")
-                known = kind == "Bearer" and token in (kfp.token, *kfp.rules.users)
-                known = known or kfp.token in (None, (self.headers.get("cookie") or "").removeprefix("session="))
-                if kfp.login_page and (parts.path == LOGIN or not known):
+                authenticated = kind == "Bearer" and token in (kfp.token, *kfp.rules.users)
+                authenticated = authenticated or kfp.token in (
+                    None,
+                    (self.headers.get("cookie") or "").removeprefix("session="),
+                )
+                if kfp.login_page and (parts.path == LOGIN or not authenticated):
                     self._page(parts.path)
                     return
-                if not known:
+                if not authenticated:
                     raise RefusedError(401, "Unauthenticated: the request has no valid token")
                 if not parts.path.startswith(f"{kfp.prefix}/apis/"):
                     raise RefusedError(404, "the server could not find the requested resource")

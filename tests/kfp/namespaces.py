@@ -53,8 +53,10 @@ class Rules:
         return "" if resource == "pipelines" and namespace == "kubeflow" else namespace
 
     @staticmethod
-    def unique(kept: list[dict[str, Any]], made: dict[str, Any], doing: str, kind: str) -> None:
+    def unique(records: list[dict[str, Any]], record: dict[str, Any], doing: str, kind: str) -> None:
         """Raises RefusedError where the namespace has one of that name."""
-        if any((one["display_name"], one["namespace"]) == (made["display_name"], made["namespace"]) for one in kept):
-            words = f"The name {made['display_name']} already exists. Please specify a new name"
+        if any(
+            (one["display_name"], one["namespace"]) == (record["display_name"], record["namespace"]) for one in records
+        ):
+            words = f"The name {record['display_name']} already exists. Please specify a new name"
             raise RefusedError(409, f"{doing}: Already exist error: Failed to create a new {kind}. {words}")

@@ -126,9 +126,9 @@ class Kfp:
         _needs(body, "display_name")
         body["namespace"] = self.rules.admit(self.user, "create", "experiments", body.get("namespace"))
         self.rules.unique(self.experiments, body, "Failed to create a v2beta1 experiment", "experiment")
-        made = {**body, "experiment_id": _id(), "created_at": _now(), "storage_state": "AVAILABLE"}
-        self.experiments.append(made)
-        return as_model("V2beta1Experiment", made)
+        record = {**body, "experiment_id": _id(), "created_at": _now(), "storage_state": "AVAILABLE"}
+        self.experiments.append(record)
+        return as_model("V2beta1Experiment", record)
 
     def list_experiments(self, query: dict[str, str], body: Json) -> Json:
         namespace = self.rules.admit(self.user, "list", "experiments", query.get("namespace"))
@@ -140,9 +140,9 @@ class Kfp:
         _needs(body, "display_name")
         body["namespace"] = self.rules.admit(self.user, "create", "pipelines", body.get("namespace"))
         self.rules.unique(self.pipelines, body, "Failed to create a pipeline due to server error", "pipeline")
-        made = {**body, "pipeline_id": _id(), "created_at": _now()}
-        self.pipelines.append(made)
-        return as_model("V2beta1Pipeline", made)
+        record = {**body, "pipeline_id": _id(), "created_at": _now()}
+        self.pipelines.append(record)
+        return as_model("V2beta1Pipeline", record)
 
     def list_pipelines(self, query: dict[str, str], body: Json) -> Json:
         namespace = self.rules.admit(self.user, "list", "pipelines", query.get("namespace"))
@@ -151,10 +151,10 @@ class Kfp:
 
     def get_pipeline_by_name(self, name: str, query: dict[str, str], body: Json) -> Json:
         namespace = self.rules.admit(self.user, "get", "pipelines", query.get("namespace"))
-        for made in self.pipelines:
+        for record in self.pipelines:
             # Where no namespace is said, KFP looks in all of them.
-            if made["display_name"] == name and namespace in ("", made["namespace"]):
-                return as_model("V2beta1Pipeline", made)
+            if record["display_name"] == name and namespace in ("", record["namespace"]):
+                return as_model("V2beta1Pipeline", record)
         raise RefusedError(404, f"ResourceNotFoundError: Namespace/Pipeline {namespace}/{name} not found")
 
     def list_versions(self, pipeline: str, query: dict[str, str], body: Json) -> Json:
@@ -168,18 +168,18 @@ class Kfp:
         spec = self.package(list(yaml.safe_load_all(body)))
         namespace = self._namespace_of(self.pipelines, "pipeline_id", query["pipelineid"])
         self.rules.admit(self.user, "create", "pipelines", namespace)
-        known = {one["display_name"] for one in self.versions if one["pipeline_id"] == query["pipelineid"]}
-        if query["name"] in known:
+        versions = {one["display_name"] for one in self.versions if one["pipeline_id"] == query["pipelineid"]}
+        if query["name"] in versions:
             raise RefusedError(409, "Failed to create a pipeline version", key="error_message")
-        made = {
+        record = {
             "pipeline_id": query["pipelineid"],
             "pipeline_version_id": _id(),
             "display_name": query["name"],
             "created_at": _now(),
             "pipeline_spec": spec,
         }
-        self.versions.append(made)
-        return as_model("V2beta1PipelineVersion", made)
+        self.versions.append(record)
+        return as_model("V2beta1PipelineVersion", record)
 
     def package(self, documents: list[Json]) -> Json:
         """A package's documents as KFP keeps them. Raises RefusedError where KFP's protobufs do not know a key."""
@@ -207,14 +207,14 @@ class Kfp:
             spec = self.package([own])
         else:
             _needs(reference, "pipeline_id", "pipeline_version_id")
-            wanted = reference["pipeline_version_id"]
-            spec = next(one["pipeline_spec"] for one in self.versions if one["pipeline_version_id"] == wanted)
+            identifier = reference["pipeline_version_id"]
+            spec = next(one["pipeline_spec"] for one in self.versions if one["pipeline_version_id"] == identifier)
         self.parameters(spec["pipeline_spec"], body.get("runtime_config", {}).get("parameters") or {})
         namespace = self._namespace_of(self.experiments, "experiment_id", body.get("experiment_id", ""))
         self.rules.admit(self.user, "create", "runs", namespace)
-        made = {**body, "run_id": _id(), "created_at": _now(), "state": "PENDING", "storage_state": "AVAILABLE"}
-        self.runs.append(made)
-        return as_model("V2beta1Run", made)
+        record = {**body, "run_id": _id(), "created_at": _now(), "state": "PENDING", "storage_state": "AVAILABLE"}
+        self.runs.append(record)
+        return as_model("V2beta1Run", record)
 
     def start(self, namespace: str = "") -> str:
         """A run that somebody else has started, as `create_run` makes it; its id."""
@@ -224,21 +224,21 @@ class Kfp:
         self.runs.append({**run, "experiment_id": experiment["experiment_id"]})
         return str(run["run_id"])
 
-    def parameters(self, spec: Json, given: Json) -> None:
+    def parameters(self, spec: Json, values: Json) -> None:
         """As KFP: no parameter that the package does not define, and none missing that has no default."""
         defined = spec["root"].get("inputDefinitions", {}).get("parameters", {})
-        surplus = given.keys() - defined.keys()
-        missing = {key for key, one in defined.items() if key not in given and not one.get("isOptional")}
+        surplus = values.keys() - defined.keys()
+        missing = {key for key, one in defined.items() if key not in values and not one.get("isOptional")}
         if surplus or missing:
             raise RefusedError(400, f"parameters: unknown {sorted(surplus)}, missing {sorted(missing)}")
 
     def get_run(self, run: str, query: dict[str, str], body: Json) -> Json:
-        made = self._run(run, "get")
-        if self.scenes and made["state"] not in ("CANCELED", "FAILED", "SUCCEEDED"):
-            made.update(self.scenes[0](run))
+        record = self._run(run, "get")
+        if self.scenes and record["state"] not in ("CANCELED", "FAILED", "SUCCEEDED"):
+            record.update(self.scenes[0](run))
             if len(self.scenes) > 1:
                 del self.scenes[0]
-        return as_model("V2beta1Run", made)
+        return as_model("V2beta1Run", record)
 
     def list_runs(self, query: dict[str, str], body: Json) -> Json:
         own = [one for one in self.runs if one["experiment_id"] == query.get("experiment_id", one["experiment_id"])]
@@ -257,11 +257,11 @@ class Kfp:
         raise RefusedError(404, f"Run {run} not found")
 
     @staticmethod
-    def _namespace_of(kept: list[Json], key: str, wanted: str) -> str:
-        for one in kept:
-            if one[key] == wanted:
+    def _namespace_of(records: list[Json], key: str, identifier: str) -> str:
+        for one in records:
+            if one[key] == identifier:
                 return str(one["namespace"])
-        raise RefusedError(404, f"{key} {wanted} not found")
+        raise RefusedError(404, f"{key} {identifier} not found")
 
 
 _ROUTES: list[tuple[str, Callable[..., Json]]] = [

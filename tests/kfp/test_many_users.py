@@ -32,9 +32,9 @@ def test_each_namespace_has_its_own_and_a_shared_pipeline_of_the_same_name_is_le
     shared.pipelines.append({"pipeline_id": "of-all", "display_name": PIPELINE, "namespace": ""})
     for namespace in ("team-a", "team-a", "team-b"):
         run(shared, "--kfp-user-namespace", namespace)
-    assert [made["namespace"] for made in shared.pipelines] == ["", "team-a", "team-b"]
-    assert [made["namespace"] for made in shared.experiments] == ["team-a", "team-b"]
-    ran = Counter(made["pipeline_version_reference"]["pipeline_id"] for made in shared.runs)
+    assert [runs["namespace"] for runs in shared.pipelines] == ["", "team-a", "team-b"]
+    assert [runs["namespace"] for runs in shared.experiments] == ["team-a", "team-b"]
+    ran = Counter(runs["pipeline_version_reference"]["pipeline_id"] for runs in shared.runs)
     assert ran == {shared.pipelines[1]["pipeline_id"]: 2, shared.pipelines[2]["pipeline_id"]: 1}
     assert len(shared.versions) == 2
 
@@ -49,10 +49,10 @@ def test_what_another_run_makes_at_the_same_moment_is_taken(shared: Kfp) -> None
 def test_a_namespace_that_one_may_not_work_in_is_told_in_kfps_words(
     shared: Kfp, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, _, said = ended(shared, capsys, "--kfp-user-namespace", "team-c")
-    assert (code, code_of(said)) == (2, "kfp.forbidden")
-    assert "ann@shop.example" in said
-    assert "Namespace:team-c" in said
+    code, _, output = ended(shared, capsys, "--kfp-user-namespace", "team-c")
+    assert (code, code_of(output)) == (2, "kfp.forbidden")
+    assert "ann@shop.example" in output
+    assert "Namespace:team-c" in output
     assert (shared.pipelines, shared.runs) == ([], [])
 
 
@@ -61,9 +61,9 @@ def test_a_namespace_that_is_not_said_is_asked_for(
     shared: Kfp, capsys: pytest.CaptureFixture[str], before: list[str]
 ) -> None:
     """`--kfp-namespace` once said both where KFP is and who asks."""
-    code, _, said = ended(shared, capsys, *before)
-    assert (code, code_of(said)) == (2, "kfp.no-user-namespace")
-    assert ("--kfp-user-namespace team-a" in said) == ("team-a" in before)
+    code, _, output = ended(shared, capsys, *before)
+    assert (code, code_of(output)) == (2, "kfp.no-user-namespace")
+    assert ("--kfp-user-namespace team-a" in output) == ("team-a" in before)
     assert shared.asked == ["GET /apis/v2beta1/healthz"]
 
 
@@ -76,7 +76,7 @@ def test_it_may_be_said_by_a_variable_or_by_kfps_own_settings(
     run(shared, "--no-wait")
     monkeypatch.setenv("KFP_USER_NAMESPACE", "team-b")
     run(shared, "--no-wait")
-    assert [made["namespace"] for made in shared.experiments] == ["team-a", "team-b"]
+    assert [runs["namespace"] for runs in shared.experiments] == ["team-a", "team-b"]
 
 
 def test_in_a_pod_its_namespace_and_its_token_count(
@@ -91,7 +91,7 @@ def test_in_a_pod_its_namespace_and_its_token_count(
     monkeypatch.setattr(Client, "_LOCAL_KFP_CONTEXT", str(tmp_path / "settings" / "context.json"))
     monkeypatch.setattr(Client, "_IN_CLUSTER_DNS_NAME", shared.url.removeprefix("http://"))
     main(["run", SPEC, "--on", "kfp", "--no-wait"])
-    assert [made["namespace"] for made in shared.experiments] == ["team-b"]
+    assert [runs["namespace"] for runs in shared.experiments] == ["team-b"]
     assert not (tmp_path / "settings").exists()
 
 
@@ -100,11 +100,11 @@ def test_settings_that_are_no_json_are_named(
 ) -> None:
     (tmp_path / "context.json").write_text("namespace=team-a")
     monkeypatch.setattr(Client, "_LOCAL_KFP_CONTEXT", str(tmp_path / "context.json"))
-    code, _, said = ended(kfp, capsys, "--end", "x")
-    assert (code, code_of(said)) == (2, "kfp.settings-unusable")
+    code, _, output = ended(kfp, capsys, "--end", "x")
+    assert (code, code_of(output)) == (2, "kfp.settings-unusable")
 
 
 def test_a_kfp_of_one_user_has_no_namespaces(kfp: Kfp) -> None:
     run(kfp, "--kfp-user-namespace", "team-a", "--no-wait")
     run(kfp, "--no-wait")
-    assert [made["namespace"] for made in (*kfp.pipelines, *kfp.experiments)] == ["", ""]
+    assert [runs["namespace"] for runs in (*kfp.pipelines, *kfp.experiments)] == ["", ""]

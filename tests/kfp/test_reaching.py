@@ -41,8 +41,8 @@ def failed(capsys: pytest.CaptureFixture[str], run: str, *arguments: str) -> tup
     """Exit code, the error's code, and what was said."""
     with pytest.raises(SystemExit) as stopped:
         followed(run, *arguments)
-    said = capsys.readouterr().err
-    return int(stopped.value.code or 0), code_of(said), said
+    output = capsys.readouterr().err
+    return int(stopped.value.code or 0), code_of(output), output
 
 
 def turning(change: Any) -> Scene:
@@ -118,11 +118,11 @@ class TestByKubeconfig:
             plugin.fail("Error when retrieving token from sso: Token has expired and refresh failed")
 
         run, behind.scenes = behind.start(), [turning(expire), GOOD]
-        code, name, said = failed(capsys, run)
+        code, name, output = failed(capsys, run)
         assert (code, name) == (1, "kfp.token-expired")
-        assert "Token has expired and refresh failed" in said
-        assert "`aws sso login`" in said
-        assert f"--follow {run}" in said
+        assert "Token has expired and refresh failed" in output
+        assert "`aws sso login`" in output
+        assert f"--follow {run}" in output
 
     @pytest.mark.parametrize(
         ("user", "code"),
@@ -151,15 +151,15 @@ class TestTokens:
             kfp.token = "new-word"
 
         kfp.token, kfp.scenes = "secret-word", [turning(expire), GOOD]
-        given = ["--kfp-token", "secret-word", "--kfp-host", kfp.url, "--set", "seed=3", "--kfp-namespace", "ml"]
-        monkeypatch.setattr("sys.argv", ["endcap", "run", SPEC, "--on", "kfp", *given])
+        token = ["--kfp-token", "secret-word", "--kfp-host", kfp.url, "--set", "seed=3", "--kfp-namespace", "ml"]
+        monkeypatch.setattr("sys.argv", ["endcap", "run", SPEC, "--on", "kfp", *token])
         with pytest.raises(SystemExit) as stopped:
             main()
-        shown = capsys.readouterr()
-        assert (stopped.value.code, code_of(shown.err)) == (1, "kfp.token-expired")
-        assert "secret-word" not in shown.out + shown.err
-        assert "KFP_EXISTING_TOKEN" in shown.err
-        commands = dict(re.findall(r"^  (follow|end): +endcap (.*)$", shown.err, re.MULTILINE))
+        output = capsys.readouterr()
+        assert (stopped.value.code, code_of(output.err)) == (1, "kfp.token-expired")
+        assert "secret-word" not in output.out + output.err
+        assert "KFP_EXISTING_TOKEN" in output.err
+        commands = dict(re.findall(r"^  (follow|end): +endcap (.*)$", output.err, re.MULTILINE))
         assert "--set seed=3" in commands["follow"]
         monkeypatch.setenv("KFP_EXISTING_TOKEN", "new-word\n")
         main(shlex.split(commands["follow"]))
@@ -191,9 +191,9 @@ class TestPages:
         self, kfp: Kfp, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         kfp.token, kfp.login_page, kfp.scenes, run = "good", True, [GOOD], kfp.start()
-        code, name, said = failed(capsys, run, "--kfp-host", kfp.url)
+        code, name, output = failed(capsys, run, "--kfp-host", kfp.url)
         assert (code, name) == (2, "kfp.login-page")
-        assert "Log in to dex" in said
+        assert "Log in to dex" in output
         assert len(kfp.asked) == 2
         followed(run, "--kfp-host", kfp.url, "--kfp-token", "good")
         monkeypatch.setenv("KFP_COOKIES", "session=good")

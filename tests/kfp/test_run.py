@@ -39,8 +39,8 @@ def ended(kfp: Kfp, capsys: pytest.CaptureFixture[str], *arguments: str) -> tupl
     """Exit code, what was printed, and what was said of the failure."""
     with pytest.raises(SystemExit) as stopped:
         run(kfp, *arguments)
-    said = capsys.readouterr()
-    return int(stopped.value.code or 0), said.out, said.err
+    output = capsys.readouterr()
+    return int(stopped.value.code or 0), output.out, output.err
 
 
 def test_a_run_is_followed_step_by_step_to_its_end(kfp: Kfp, capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,10 +50,10 @@ def test_a_run_is_followed_step_by_step_to_its_end(kfp: Kfp, capsys: pytest.Capt
         GOOD,
     ]
     run(kfp, "--registry", "http://mlflow.ml:5000", "--logical-date", "2026-03-10", "--set", "seed=3")
-    shown = capsys.readouterr().out
-    assert [line.split()[1] for line in shown.splitlines() if line.startswith("  ✓")] == ALL
-    assert "  ✓ ingest      42.0 s" in shown
-    assert f"{kfp.url}/#/runs/details/{kfp.runs[0]['run_id']}" in shown
+    output = capsys.readouterr().out
+    assert [line.split()[1] for line in output.splitlines() if line.startswith("  ✓")] == ALL
+    assert "  ✓ ingest      42.0 s" in output
+    assert f"{kfp.url}/#/runs/details/{kfp.runs[0]['run_id']}" in output
     parameters = kfp.runs[0]["runtime_config"]["parameters"]
     assert (parameters["store"], parameters["registry"]) == ("s3://endcap/store", "http://mlflow.ml:5000")
     assert (parameters["namespace"], parameters["logical_date"]) == ("endcap-serving", "2026-03-10")
@@ -89,13 +89,13 @@ def test_a_gate_that_did_not_pass_is_no_failure(kfp: Kfp, capsys: pytest.Capture
 
 def test_a_failed_step_is_named_with_its_cause_and_where_to_look(kfp: Kfp, capsys: pytest.CaptureFixture[str]) -> None:
     kfp.scenes = [BAD_TRAIN]
-    code, shown, said = ended(kfp, capsys)
+    code, output, errors = ended(kfp, capsys)
     assert code == 1
-    assert "train" in shown.splitlines()[-1]
-    assert code_of(said) == "kfp.step-failed"
-    assert "OOMKilled (exit code 137) (pod train-pod-id)" in said
-    assert f"page:  {kfp.url}/#/runs/details/{kfp.runs[0]['run_id']}" in said
-    assert "again: endcap" in said
+    assert "train" in output.splitlines()[-1]
+    assert code_of(errors) == "kfp.step-failed"
+    assert "OOMKilled (exit code 137) (pod train-pod-id)" in errors
+    assert f"page:  {kfp.url}/#/runs/details/{kfp.runs[0]['run_id']}" in errors
+    assert "again: endcap" in errors
 
 
 @pytest.fixture
@@ -110,17 +110,17 @@ def test_what_a_step_said_in_the_store_is_shown(
     kfp: Kfp, capsys: pytest.CaptureFixture[str], near_store: Store
 ) -> None:
     def with_words(run: str) -> dict[str, object]:
-        said = {"state": "done", "result": "s3://endcap/store/snapshots/trial/x", "summary": "7 events", "begun": ""}
-        near_store.write_document(f"runs/{run}/ingest", said)
+        record = {"state": "done", "result": "s3://endcap/store/snapshots/trial/x", "summary": "7 events", "begun": ""}
+        near_store.write_document(f"runs/{run}/ingest", record)
         error = {"code": "features.no-session", "message": "no session is left", "fields": {}}
         failed = {"state": "failed", "cause": error["message"], "error": error, "begun": ""}
         near_store.write_document(f"runs/{run}/train", failed)
         return BAD_TRAIN(run)
 
     kfp.scenes = [with_words]
-    _, shown, said = ended(kfp, capsys)
-    assert "7 events" in shown
-    assert code_of(said) == "features.no-session"
+    _, output, record = ended(kfp, capsys)
+    assert "7 events" in output
+    assert code_of(record) == "features.no-session"
 
 
 def test_steps_that_kfp_does_not_list_are_known_by_their_words_in_the_store(
@@ -161,15 +161,15 @@ def test_the_word_of_a_gate_that_did_not_pass_is_read_from_the_store(
 
 def test_a_run_that_somebody_ends_is_told(kfp: Kfp, capsys: pytest.CaptureFixture[str]) -> None:
     kfp.scenes = [scene("RUNNING", {"ingest": "RUNNING"}), scene("CANCELED", {"ingest": "CANCELED"})]
-    code, _, said = ended(kfp, capsys)
-    assert (code, code_of(said)) == (1, "run.canceled")
+    code, _, errors = ended(kfp, capsys)
+    assert (code, code_of(errors)) == (1, "run.canceled")
 
 
 def test_a_run_past_its_deadline_is_ended(kfp: Kfp, capsys: pytest.CaptureFixture[str]) -> None:
     old = "2026-03-02T10:00:00Z"
     kfp.scenes = [lambda run: {**scene("RUNNING", {"ingest": "RUNNING"})(run), "created_at": old}]
-    code, _, said = ended(kfp, capsys, "--set", "pipeline.deadline=2h")
-    assert (code, code_of(said)) == (1, "run.deadline-passed")
+    code, _, errors = ended(kfp, capsys, "--set", "pipeline.deadline=2h")
+    assert (code, code_of(errors)) == (1, "run.deadline-passed")
     assert kfp.runs[0]["state"] == "CANCELED"
     assert "activeDeadlineSeconds" in json.dumps(kfp.versions[0])
 
@@ -179,8 +179,8 @@ def test_a_kfp_that_drops_the_workflows_deadline_runs_a_version_that_has_all_oth
     for _ in range(2):
         run(kfp, "--set", "pipeline.deadline=2h")
     ran = {one["pipeline_version_reference"]["pipeline_version_id"] for one in kfp.runs}
-    (kept,) = [one["pipeline_spec"] for one in kfp.versions if one["pipeline_version_id"] in ran]
-    assert "secretAsEnv" in json.dumps(kept["platform_spec"])
+    (version,) = [one["pipeline_spec"] for one in kfp.versions if one["pipeline_version_id"] in ran]
+    assert "secretAsEnv" in json.dumps(version["platform_spec"])
     assert len(kfp.versions) == 2
 
 
@@ -189,20 +189,20 @@ def test_without_waiting_the_commands_to_follow_and_end_are_shown_and_work(
 ) -> None:
     kfp.scenes = [scene("RUNNING", {"ingest": "RUNNING"})]
     run(kfp, "--no-wait")
-    shown, made = capsys.readouterr().out, kfp.runs[0]
-    assert f"--on kfp --follow {made['run_id']}" in shown
-    assert f"--on kfp --end {made['run_id']}" in shown
+    output, run_id = capsys.readouterr().out, kfp.runs[0]
+    assert f"--on kfp --follow {run_id['run_id']}" in output
+    assert f"--on kfp --end {run_id['run_id']}" in output
     kfp.scenes = [GOOD]
-    run(kfp, "--follow", made["run_id"], "--json")
+    run(kfp, "--follow", run_id["run_id"], "--json")
     followed = capsys.readouterr()
     assert "  ✓ deploy" in followed.err
     document = json.loads(followed.out)
-    assert (document["run"], document["state"]) == (made["run_id"], "succeeded")
+    assert (document["run"], document["state"]) == (run_id["run_id"], "succeeded")
     assert [step["step"] for step in document["steps"]][-1] == "deploy"
-    made["state"] = "RUNNING"
-    run(kfp, "--end", made["run_id"], "--json")
+    run_id["state"] = "RUNNING"
+    run(kfp, "--end", run_id["run_id"], "--json")
     assert json.loads(capsys.readouterr().out)["state"] == "ending"
-    assert (made["state"], len(kfp.runs)) == ("CANCELED", 1)
+    assert (run_id["state"], len(kfp.runs)) == ("CANCELED", 1)
 
 
 def test_interrupted_it_says_that_the_run_goes_on(kfp: Kfp) -> None:
@@ -220,9 +220,9 @@ def test_interrupted_it_says_that_the_run_goes_on(kfp: Kfp) -> None:
         assert time.monotonic() < limit
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    shown, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert f"--follow {kfp.runs[0]['run_id']}" in shown
+    assert f"--follow {kfp.runs[0]['run_id']}" in output
     assert kfp.runs[0]["state"] == "RUNNING"
 
 
@@ -247,15 +247,15 @@ class TestTrouble:
         self, kfp: Kfp, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         kfp.token, kfp.scenes = "secret-word", [GOOD]
-        code, _, said = ended(kfp, capsys, "--kfp-token", "wrong")
-        assert (code, code_of(said)) == (2, "kfp.forbidden")
+        code, _, errors = ended(kfp, capsys, "--kfp-token", "wrong")
+        assert (code, code_of(errors)) == (2, "kfp.forbidden")
         monkeypatch.setenv("KFP_EXISTING_TOKEN", "secret-word")
         run(kfp)
         assert len(kfp.runs) == 1
 
     def test_an_address_where_nothing_listens_is_told(self, kfp: Kfp, capsys: pytest.CaptureFixture[str]) -> None:
-        code, _, said = ended(kfp, capsys, "--kfp-host", "http://127.0.0.1:9")
-        assert (code, code_of(said)) == (1, "kfp.unreachable")
+        code, _, errors = ended(kfp, capsys, "--kfp-host", "http://127.0.0.1:9")
+        assert (code, code_of(errors)) == (1, "kfp.unreachable")
 
     def test_without_any_address_the_ways_to_give_one_are_named(
         self, kfp: Kfp, capsys: pytest.CaptureFixture[str]
@@ -276,9 +276,9 @@ class TestTrouble:
     def test_what_a_cluster_cannot_reach_is_refused(
         self, kfp: Kfp, capsys: pytest.CaptureFixture[str], arguments: list[str]
     ) -> None:
-        code, _, said = ended(kfp, capsys, *arguments)
-        assert (code, code_of(said)) == (2, "cli.unreachable-from-cluster")
-        assert said.startswith(f"error: {arguments[0]} {arguments[1]}: ")
+        code, _, errors = ended(kfp, capsys, *arguments)
+        assert (code, code_of(errors)) == (2, "cli.unreachable-from-cluster")
+        assert errors.startswith(f"error: {arguments[0]} {arguments[1]}: ")
         assert kfp.asked == []
 
     def test_sources_that_lie_on_this_machine_are_refused_and_named(
@@ -288,10 +288,10 @@ class TestTrouble:
         demo = ["run", str(ROOT / "pipelines" / "specs" / "demo.yaml"), "--on", "kfp", "--kfp-host", kfp.url]
         with pytest.raises(SystemExit) as stopped:
             main(demo)
-        said = capsys.readouterr().err
+        errors = capsys.readouterr().err
         assert stopped.value.code == 2
-        assert "events.sources[0].path: found /logs/of/mine/events" in said
-        assert "items.sources[0].path: found /logs/of/mine/items.csv" in said
+        assert "events.sources[0].path: found /logs/of/mine/events" in errors
+        assert "items.sources[0].path: found /logs/of/mine/items.csv" in errors
         assert kfp.asked == []
 
     def test_sources_in_a_bucket_are_taken(self, kfp: Kfp, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,10 +308,10 @@ def test_kfps_own_command_takes_the_checked_in_package_and_its_defaults(kfp: Kfp
     command = [Path(sys.executable).with_name("kfp"), "--endpoint", kfp.url, "run", verb, "-e", "trial", "-f", package]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
     assert done.returncode == 0, done.stdout + done.stderr
-    (made,) = kfp.runs
-    assert made["experiment_id"] == kfp.experiments[0]["experiment_id"]
-    assert made["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "endcap-training"
-    assert not made["runtime_config"].get("parameters")
+    (result,) = kfp.runs
+    assert result["experiment_id"] == kfp.experiments[0]["experiment_id"]
+    assert result["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "endcap-training"
+    assert not result["runtime_config"].get("parameters")
 
 
 def test_lists_are_made_there_by_a_pipeline_of_their_own(

@@ -67,10 +67,10 @@ def checked(text: str) -> Json:
 
 def tasks(package: Json) -> Json:
     """Every task by name, those inside conditions and exit handlers too."""
-    found = dict(package["root"]["dag"]["tasks"])
+    entries = dict(package["root"]["dag"]["tasks"])
     for component in package["components"].values():
-        found |= component.get("dag", {}).get("tasks", {})
-    return found
+        entries |= component.get("dag", {}).get("tasks", {})
+    return entries
 
 
 def steps(package: Json) -> Json:
@@ -79,5 +79,5 @@ def steps(package: Json) -> Json:
 
 
 def container(package: Json, step: str) -> Json:
-    found: Json = package["deploymentSpec"]["executors"][f"exec-{step}"]["container"]
-    return found
+    entry: Json = package["deploymentSpec"]["executors"][f"exec-{step}"]["container"]
+    return entry

@@ -111,8 +111,8 @@ def test_a_failed_step_is_tried_again_after_waits_that_grow(package: Json) -> No
 
 def test_the_deploy_step_is_tried_again_only_where_the_spec_says_so(package: Json, tmp_path: Path) -> None:
     assert "retryPolicy" not in steps(package)["deploy"]
-    said = compiled(tmp_path, "  steps: {deploy: {retries: {count: 1}}}\n")
-    assert steps(said)["deploy"]["retryPolicy"]["maxRetryCount"] == 1
+    retry = compiled(tmp_path, "  steps: {deploy: {retries: {count: 1}}}\n")
+    assert steps(retry)["deploy"]["retryPolicy"]["maxRetryCount"] == 1
 
 
 def test_no_pod_lives_longer_than_its_step_or_the_whole_run_may(package: Json) -> None:
@@ -125,20 +125,20 @@ def test_no_pod_lives_longer_than_its_step_or_the_whole_run_may(package: Json) -
 
 def test_the_workflow_is_told_the_runs_deadline_only_on_demand(package: Json, tmp_path: Path) -> None:
     assert package["pipelineConfig"] == {}  # KFP before 2.17 would drop all settings of pods
-    told = compiled(tmp_path, "  deadline: 6h\n", run_deadline=True)
-    assert told["pipelineConfig"] == {"activeDeadlineSeconds": 6 * 3600 + 300}
+    config = compiled(tmp_path, "  deadline: 6h\n", run_deadline=True)
+    assert config["pipelineConfig"] == {"activeDeadlineSeconds": 6 * 3600 + 300}
 
 
 def test_steps_are_told_run_creation_and_image_and_shown_by_name(package: Json) -> None:
     parameters = package["root"]["inputDefinitions"]["parameters"]
     assert parameters["image"]["defaultValue"] == "registry.example/endcap:own"
     for name, task in steps(package).items():
-        given = task["inputs"]["parameters"]
-        assert given["run"]["runtimeValue"]["constant"] == "{{$.pipeline_job_uuid}}"
+        inputs = task["inputs"]["parameters"]
+        assert inputs["run"]["runtimeValue"]["constant"] == "{{$.pipeline_job_uuid}}"
         if name != "report":
-            assert given["created"]["runtimeValue"]["constant"] == "{{$.pipeline_job_create_time_utc}}"
+            assert inputs["created"]["runtimeValue"]["constant"] == "{{$.pipeline_job_create_time_utc}}"
         if name not in ("report", "evaluate"):
-            assert given["image"]["componentInputParameter"] == "pipelinechannel--image"
+            assert inputs["image"]["componentInputParameter"] == "pipelinechannel--image"
     assert steps(package)["evaluate"]["inputs"]["parameters"]["image"]["runtimeValue"]["constant"] == MINE
     assert container(package, "evaluate")["image"] == MINE
     assert steps(package)["evaluate"]["taskInfo"]["name"] == "Evaluate and gate"

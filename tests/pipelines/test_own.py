@@ -71,11 +71,11 @@ def test_a_step_comes_after_its_step_and_before_those_that_follow(tmp_path: Path
 
 
 def test_a_function_gets_what_the_run_has_made_so_far(tmp_path: Path) -> None:
-    given = steps(compiled(tmp_path, OWN))["check"]["inputs"]["parameters"]
-    assert given["snapshot"]["taskOutputParameter"]["producerTask"] == "ingest"
-    assert given["dataset"]["taskOutputParameter"]["producerTask"] == "features"
-    assert "trained" not in given
-    assert given["arguments"]["runtimeValue"]["constant"] == {"at_least": 3}
+    inputs = steps(compiled(tmp_path, OWN))["check"]["inputs"]["parameters"]
+    assert inputs["snapshot"]["taskOutputParameter"]["producerTask"] == "ingest"
+    assert inputs["dataset"]["taskOutputParameter"]["producerTask"] == "features"
+    assert "trained" not in inputs
+    assert inputs["arguments"]["runtimeValue"]["constant"] == {"at_least": 3}
 
 
 def test_a_container_gets_it_in_its_environment(tmp_path: Path) -> None:
@@ -139,8 +139,8 @@ def test_an_overlay_puts_steps_in_and_switches_them_off(tmp_path: Path) -> None:
         load(file, env="dev")
     assert [problem.key for problem in refused.value.problems] == ["pipeline.steps.after-check.after"]
     overlay.write_text("pipeline: {steps: {weigh: {enabled: false}, 'off': {enabled: true}}}\n")
-    found = load(file, env="dev").recommender.pipeline.steps
-    assert (found["weigh"].enabled, found["off"].enabled) == (False, True)
+    names = load(file, env="dev").recommender.pipeline.steps
+    assert (names["weigh"].enabled, names["off"].enabled) == (False, True)
 
 
 def test_here_the_guides_function_runs_beside_the_other_steps_and_a_container_is_passed_over(
@@ -157,11 +157,11 @@ def test_here_the_guides_function_runs_beside_the_other_steps_and_a_container_is
 """
     file = str(spec_file(tmp_path, settings))
     main(["run", file, "--pipeline", "features", "--store", "store"])
-    shown = capfd.readouterr().out
-    done = [line.split()[1] for line in shown.splitlines() if line.startswith("  ✓")]
+    output = capfd.readouterr().out
+    done = [line.split()[1] for line in output.splitlines() if line.startswith("  ✓")]
     assert done == ["ingest", "prices", "features"]
-    assert "dearest item" in shown
-    assert "weigh               not run: a container runs in a cluster only" in shown
+    assert "dearest item" in output
+    assert "weigh               not run: a container runs in a cluster only" in output
     (run,) = list_runs(open_store("store"))
     assert (run.state, run.pipeline, run.recommender, run.how) == ("succeeded", "features", "toys", "command line")
     assert [(step.name, step.state) for step in run.steps] == [
