@@ -52,7 +52,25 @@ class Cluster:
         self._patience = patience or RetryLimits()
 
     def get(self, kind: ObjectKind, name: str, namespace: str | None = None) -> Json:
-        """Read an object. Raises AbsentError, KindAbsentError, ForbiddenError, UnreachableError."""
+        """Read an object.
+
+        Parameters
+        ----------
+        kind, name, namespace
+            The object; `namespace` None: the kind has no namespaces.
+
+        Returns
+        -------
+        dict
+            The object.
+
+        Raises
+        ------
+        AbsentError
+            There is no object of this name.
+        KindAbsentError, ForbiddenError, UnreachableError
+            The cluster lacks the kind, refuses, or does not answer.
+        """
         return self._request("GET", ApiCall("get", kind, namespace, name))
 
     def find(self, kind: ObjectKind, name: str, namespace: str | None = None) -> Json | None:
@@ -65,7 +83,27 @@ class Cluster:
     def list_objects(
         self, kind: ObjectKind, namespace: str | None = None, labels: str = "", fields: str = ""
     ) -> list[Json]:
-        """List the objects that match the selectors. Without a namespace: those of all namespaces."""
+        """List the objects that match the selectors.
+
+        Parameters
+        ----------
+        kind
+            The kind of the objects.
+        namespace
+            None: all namespaces.
+        labels, fields
+            Selectors in Kubernetes' syntax, such as `app=shop`. Empty: all objects.
+
+        Returns
+        -------
+        list of dict
+            All pages of the list.
+
+        Raises
+        ------
+        KindAbsentError, ForbiddenError, UnreachableError
+            The cluster lacks the kind, refuses, or does not answer.
+        """
         return self.list_with_version(kind, namespace, labels, fields)[0]
 
     def list_with_version(
@@ -126,6 +164,13 @@ class Cluster:
         -------
         bool
             False if there was no such object.
+
+        Raises
+        ------
+        StaleError
+            The object of this name has another uid.
+        KindAbsentError, ForbiddenError, UnreachableError
+            The cluster lacks the kind, refuses, or does not answer.
         """
         body: Json = {"propagationPolicy": "Background"}
         if uid:
@@ -155,10 +200,10 @@ class Cluster:
         query = {**query, "watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(max(1, int(seconds)))}
         call = ApiCall("watch", kind, namespace)
         response = self._call("GET", kind.path(namespace), query, None, None, call, (TIMEOUT[0], seconds + 5))
-        rest = b""
+        remainder = b""
         try:
             for chunk in response.stream(2**16, decode_content=False):
-                *lines, rest = (rest + chunk).split(b"\n")
+                *lines, remainder = (remainder + chunk).split(b"\n")
                 yield from (json.loads(line) for line in lines if line)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise TransientFailure(str(error)) from None

@@ -13,7 +13,7 @@ from endcap.cluster.retry import TransientFailure
 
 Json = dict[str, Any]
 PAUSE = 1.0
-"""Seconds before a dropped watch is begun again."""
+"""Seconds to wait before a dropped watch starts again."""
 
 
 def watch(
@@ -44,12 +44,12 @@ def watch(
     Raises
     ------
     ForbiddenError, KindAbsentError, UnreachableError
-        As `Cluster.list_objects` does.
+        As `Cluster.list_objects` raises them.
 
     Notes
     -----
-    After a dropped connection the watch goes on where it was. If the server has forgotten that point (410) or sends
-    something unreadable, all objects are listed again.
+    After a dropped connection the watch resumes at the last resource version. If the server no longer has that version
+    (410) or sends an error event, the objects are listed again.
     """
     end = time.monotonic() + seconds
     objects: dict[str, Json] = {}
@@ -75,7 +75,7 @@ def watch(
 
 
 def _apply_event(event: Json, objects: dict[str, Json]) -> bool:
-    """Apply an event to the objects; whether it changes more than the resource version."""
+    """Apply an event to the objects. Returns False for a bookmark, which changes only the resource version."""
     item = event["object"]
     if event["type"] == "BOOKMARK":
         return False

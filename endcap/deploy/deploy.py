@@ -21,7 +21,7 @@ def deploy(
     *,
     end_canary: bool = False,
 ) -> Deployment | None:
-    """Have a version served: the champion to everyone, another version to the canary's share beside the champion.
+    """Serve a version: the champion to everyone, another version to the canary's share beside the champion.
 
     Parameters
     ----------
@@ -48,18 +48,18 @@ def deploy(
     UserError
         The version was rejected, or there is no champion.
     TransientError
-        Others decide about the recommender for minutes.
+        Someone else has held the recommender's lock in the registry for minutes.
 
     Notes
     -----
-    The same call again changes nothing: a canary keeps its present share, and stays beside a champion that is deployed
-    again. A version that waits for approval changes nothing either. The registry's decisions are held until the state
-    is written: nobody promotes, approves, rejects or deploys a version of the recommender meanwhile.
+    The call is idempotent: a canary keeps its present share, and stays if the champion is deployed again. A version that
+    waits for approval changes nothing either. A lock in the registry is held until the state is written, so nobody can
+    promote, approve, reject or deploy a version of the recommender meanwhile.
     """
     registry = open_registry(registry_uri, store)
     candidate, champion, terms = registry.version(recommender.name, version), registry.champion(recommender.name), None
     if champion is not None and candidate.state == "approved":
-        # What may take long, such as a package's download, keeps nobody else from a decision.
+        # This may download a package, so it runs before the lock, which would keep others from decisions.
         terms = make_settings(recommender, champion.package, store)
     with registry.hold_decisions(recommender.name) as hold:
         candidate = registry.version(recommender.name, version)
@@ -100,10 +100,10 @@ def _change_deployment(
     *,
     end_canary: bool,
 ) -> Deployment:
-    """What is to be served after `before`."""
+    """Make the desired state that follows `before`."""
     desired = _make_desired_state(recommender, candidate, champion, before, terms)
     if before is not None and before.canary and desired.canary is None and not end_canary:
-        # A run of old that is tried again shall not end the rollout of a newer version.
+        # The retry of an old run must not end the rollout of a newer version.
         return before if before.stable == desired.stable else desired
     return desired
 

@@ -35,7 +35,28 @@ def render_inference_service(
     annotations: Mapping[str, str],
     canary: list[Json] | None = None,
 ) -> Json:
-    """Render the InferenceService with these predictors and the annotations of `variants`."""
+    """Render an InferenceService.
+
+    Parameters
+    ----------
+    recommender
+        The spec.
+    namespace
+        The object's namespace.
+    mode
+        `Knative` or `Standard`.
+    predictor
+        The stable version's predictor, as `render_predictor` makes it.
+    annotations
+        The annotations that `endcap.deploy.variants` describes.
+    canary
+        The canary's predictor in KServe's list form; None or empty: no canary.
+
+    Returns
+    -------
+    dict
+        The object, for server-side apply.
+    """
     spec: Json = {"predictor": predictor}
     if canary:
         spec["canary"] = canary
@@ -49,14 +70,29 @@ def render_shadow_service(
 ) -> Json:
     """Render the InferenceService of a shadow, which gets copies of a share of the recommender's requests.
 
-    It has one pod like the stable version's and does not scale, since copies may get lost. owner: the recommender's
-    InferenceService; Kubernetes deletes the shadow with it.
+    Parameters
+    ----------
+    recommender
+        The spec.
+    namespace, mode
+        As for the recommender's own InferenceService.
+    shadow
+        The version to serve, and its package's address.
+    share
+        The share of the requests, above 0 to 1.
+    owner
+        The recommender's InferenceService. Kubernetes deletes the shadow with it.
+
+    Returns
+    -------
+    dict
+        The object. It has one pod, like the stable version's, and does not scale, because copies may get lost.
     """
     serving, name = recommender.serving.kubernetes, name_shadow(recommender.name, namespace)
     model = render_model(serving, serving, shadow, recommender.name)
     model["env"].append({"name": "ENDCAP_VARIANT", "value": "shadow"})
-    # Copies come with the recommender's name, the runtime fills in the InferenceService's. KServe puts arguments behind
-    # the runtime's, where the last one counts.
+    # Copies carry the recommender's name, but the runtime fills in the InferenceService's. KServe appends arguments to
+    # the runtime's, and the last one wins.
     model["args"] = ["--model-name", recommender.name]
     model["readinessProbe"] = make_readiness_probe(recommender.name)
     transport = choose_transport(serving, mode)
@@ -90,7 +126,27 @@ def make_mode_probe(recommender: Recommender, namespace: str, target: Target) ->
 
 
 def render_http_route(recommender: Recommender, namespace: str, weights: Mapping[str, int]) -> Json:
-    """Render our own HTTPRoute, which splits requests between predictors' Services by weight (0 to 10,000)."""
+    """Render Endcap's own HTTPRoute, which splits requests between the predictors' Services.
+
+    Parameters
+    ----------
+    recommender
+        The spec; `serving.kubernetes.route` names the gateway and the host name.
+    namespace
+        The object's namespace.
+    weights
+        Weights from 0 to 10,000 by the Services' names.
+
+    Returns
+    -------
+    dict
+        The object, for server-side apply.
+
+    Raises
+    ------
+    UserError
+        The spec has no route (`deploy.route-unset`).
+    """
     route = recommender.serving.kubernetes.route
     if route is None:
         raise UserError(

@@ -1,6 +1,6 @@
 """The kustomize base and overlays for `kubectl apply -k`, rendered from a recommender.
 
-The base serves on CPU in Standard mode; each overlay patches only what it has otherwise.
+The base serves on CPU in Standard mode. Each overlay patches only what differs.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ GPU: Json = {
     "nodeSelector": {"nvidia.com/gpu.present": "true"},
     "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
 }
-"""For a spec that says none: the label that NVIDIA's operator and its feature discovery give GPU nodes, and the taint
-that is usual. A managed cluster without either has a label of its cloud's own (docs/deploying.md)."""
+"""For a spec without GPU settings: the label that NVIDIA's operator and its feature discovery give GPU nodes, and the
+usual taint. Managed clusters without these use a label of their cloud (docs/deploying.md)."""
 CPU: Json = {"gpu": None, "nodeSelector": {}, "tolerations": [], "runtimeClassName": None}
 OVERLAYS: dict[str, tuple[Mode, Json]] = {
     "cpu": ("Standard", CPU),
@@ -49,7 +49,7 @@ def make_placeholder(recommender: str) -> Target:
 
 
 def choose_overlay(recommender: Recommender) -> str:
-    """Choose the overlay for a spec: with GPUs or without, and in which mode."""
+    """Choose the overlay for a spec by its GPUs and its mode: a key of `OVERLAYS`."""
     serving = recommender.serving.kubernetes
     if serving.gpu is None or serving.gpu.count == 0:
         return "cpu"
@@ -57,7 +57,22 @@ def choose_overlay(recommender: Recommender) -> str:
 
 
 def render_overlays(recommender: Recommender, target: Target, command: str) -> dict[str, str]:
-    """Render every file by its path: `base/…` and `overlays/<name>/…`. command: the one that their first line names."""
+    """Render the kustomize base and all overlays.
+
+    Parameters
+    ----------
+    recommender
+        The spec.
+    target
+        The version to serve, and its package's address.
+    command
+        The command that the first line of each file names.
+
+    Returns
+    -------
+    dict of str to str
+        The text of each file by its path: `base/…` and `overlays/<name>/…`.
+    """
     head = f"# Written by `{command}`; do not edit.\n"
     base = _of(recommender, target, "Standard", CPU)
     files = {f"base/{name}.yaml": head + _yaml(thing) for name, thing in _base(recommender, base).items()}

@@ -1,4 +1,4 @@
-"""The desired state of serving: one document a recommender. `deploy` writes it, and the server follows it."""
+"""The desired state of serving: one document for each recommender. `deploy` writes it, and servers follow it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Target(_StateModel):
     """A version to serve."""
 
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
-    """It is in the names of logs and of variants."""
+    """Names of logs and of variants contain it."""
     package: str
     """Its package's address in the store."""
 
@@ -48,12 +48,12 @@ class Deployment(_StateModel):
     canary: CanaryTarget | None = None
     shadow: ShadowTarget | None = None
     salt: Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
-    """Goes into the hash of the shopper's id: the same through a rollout, another in the next."""
+    """Goes into the hash of the shopper's id. It stays the same during a rollout and differs in the next."""
     terms: GatewaySettings = DEFAULT_SETTINGS
     changed: datetime
     """UTC."""
     since: dict[str, datetime] = Field(default_factory=dict)
-    """When each version that is to be served first was, UTC. A version that an earlier release deployed has none."""
+    """When each version was first served, UTC. A version that an earlier release deployed has no entry."""
 
     @property
     def targets(self) -> list[Target]:
@@ -78,6 +78,13 @@ def make_salt(recommender: str, version: str) -> str:
 def find_state(recommender: str, store: Store) -> Deployment | None:
     """Read the desired state.
 
+    Parameters
+    ----------
+    recommender
+        Its name.
+    store
+        The store that holds the desired state.
+
     Returns
     -------
     Deployment or None
@@ -97,7 +104,27 @@ def find_state(recommender: str, store: Store) -> Deployment | None:
 
 
 def read_state(recommender: str, store: Store) -> Deployment:
-    """Read the desired state. Raises NotFoundError if nothing is deployed, else as `find_state`."""
+    """Read the desired state of a recommender that is deployed.
+
+    Parameters
+    ----------
+    recommender
+        Its name.
+    store
+        The store that holds the desired state.
+
+    Returns
+    -------
+    Deployment
+        The desired state.
+
+    Raises
+    ------
+    NotFoundError
+        Nothing is deployed. The error names similar recommenders.
+    IntegrityError, UserError
+        As `find_state` raises them.
+    """
     state = find_state(recommender, store)
     if state is None:
         raise not_deployed_error(recommender, store)
@@ -184,14 +211,24 @@ def change_state(
 
 
 def write_state(state: Deployment, store: Store) -> Deployment:
-    """Make it the desired state, with the present time, whatever was wanted before; the same state is left as it is."""
+    """Replace the desired state, whatever it was before. The new state gets the present time, unless nothing changes."""
     return change_state(state.recommender, store, lambda before: state, repair=True)
 
 
 def describe(state: Deployment | None, version: str | None = None) -> str:
-    """One line: which version serves which share; and that `version`, which `deploy` was asked for, waits if it does.
+    """Describe a state in one line: which version serves which share.
 
-    state: what `deploy` returned. A version that waits for a person is the only one that it leaves out.
+    Parameters
+    ----------
+    state
+        The state that `deploy` returned.
+    version
+        The version that was to be deployed. If the state lacks it, the line says that it waits for approval.
+
+    Returns
+    -------
+    str
+        One line without a line break.
     """
     if state is None:
         served, versions = "nothing is deployed", []
@@ -210,15 +247,15 @@ def describe(state: Deployment | None, version: str | None = None) -> str:
 
 
 def _state_of(document: Json | None) -> Deployment | None:
-    """What a document says; an empty one says that nothing is to be served. Raises ValueError."""
+    """Parse a document. An empty one means that nothing is to be served. Raises ValueError."""
     return Deployment.model_validate(document) if document else None
 
 
 def _timed(state: Deployment, before: Deployment | None) -> Deployment:
-    """The state with its times; what it replaces where that says the same."""
+    """Set the times of a state. Returns the state before if nothing else differs."""
     now = datetime.now(UTC)
     if before is not None:
-        # States follow each other in time, however the clocks of those differ that write them.
+        # A new state is always later than the one before, even if the writers' clocks differ.
         now = max(now, before.changed + timedelta(microseconds=1))
     state = state.model_copy(update={"since": _since(state, before, now)})
     if before is not None and before.model_copy(update={"changed": state.changed}) == state:
@@ -227,7 +264,7 @@ def _timed(state: Deployment, before: Deployment | None) -> Deployment:
 
 
 def _since(state: Deployment, before: Deployment | None, now: datetime) -> dict[str, datetime]:
-    """Since when each of the state's versions is served: what was served before keeps its time."""
+    """Find since when each version is served. A version that was served before keeps its time."""
     known = before.since if before else {}
     served = {target.version for target in before.targets} if before else set()
     new = {target.version: now for target in state.targets if target.version not in served}

@@ -23,29 +23,29 @@ SHARE = PREFIX + "canary-share"
 STABLE_TAG = PREFIX + "stable-tag"
 """Knative: the tag of the stable version's revision, `latest` or `prev`."""
 REPLACES = PREFIX + "replaces-revision"
-"""Knative: the newest revision when the template last changed; the template's own is a newer one."""
+"""Knative: the newest revision before the template last changed. The template's own revision is newer."""
 REVISION = PREFIX + "stable-revision"
-"""Knative: the stable version's revision, while a newer one is beside it."""
+"""Knative: the stable version's revision while a newer revision exists."""
 TIMEOUT = PREFIX + "timeout"
 """Seconds that a request may take."""
 POPULAR = PREFIX + "popular"
-"""JSON: `k`, the items in an answer that asks for no number, and `items`, the list for when no variant answers; and
-what rules forbid, as in `GatewaySettings`: `listed`, `closed`, `never`."""
+"""JSON with `k` (the number of items if a request names none), `items` (the list for when no variant answers) and the
+items that rules forbid, as in `GatewaySettings`: `listed`, `closed`, `never`."""
 SHADOW_OF = PREFIX + "shadow-of"
-"""Of a shadow's InferenceService: the recommender whose requests it gets copies of."""
+"""On a shadow's InferenceService: the recommender whose requests are copied to it."""
 SHADOW_SHARE = PREFIX + "shadow-share"
-"""Of a shadow's InferenceService: the share of those requests."""
+"""On a shadow's InferenceService: the share of those requests, 0 to 1."""
 VERSION = PREFIX + "version"
-"""Of a predictor, on its pods: the registered version that it serves."""
+"""On a predictor and its pods: the registered version that it serves."""
 TLS = PREFIX + "tls"
-"""Of a predictor: `tls` or `mtls` where the gateway speaks TLS with it; left out: it does not."""
+"""On a predictor: `tls` or `mtls` if the gateway connects by TLS; absent: it connects without TLS."""
 TLS_PORT = 8443
-"""Of a predictor that speaks TLS, and of its Service."""
+"""The TLS port of a predictor and of its Service."""
 MODE = "serving.kserve.io/deploymentMode"
 _CHANGING = (SALT, STABLE, CANARY, SHARE, STABLE_TAG, REPLACES, REVISION, TIMEOUT, POPULAR)
 MASK = dict.fromkeys(_CHANGING, "see-the-inferenceservice")
 SHADOW_MASK = {**MASK, SHADOW_SHARE: "see-the-inferenceservice"}
-"""Of a shadow's predictor. Not of others: a longer mask is another template, which would start their pods anew."""
+"""For a shadow's predictor only. A longer mask changes the template, so other predictors' pods would restart."""
 
 _RULE_KEYS = ("listed", "closed", "never")
 MANAGER = "endcap"
@@ -66,51 +66,110 @@ def make_labels(recommender: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Address:
-    """Where the gateway connects to, and which Host header it sends."""
+    """Where the gateway connects to.
+
+    Attributes
+    ----------
+    host, port
+        The Service's DNS name and port.
+    authority
+        The Host header that the gateway sends.
+    tls
+        Connect by TLS. The certificate must be for `host`.
+    """
 
     host: str
     port: int
     authority: str
     tls: bool = False
-    """Spoken to by TLS; its certificate is for `host`."""
 
 
 @dataclass(frozen=True)
 class Variant:
+    """One registered version that serves, and its address.
+
+    Attributes
+    ----------
+    version
+        The registered version.
+    address
+        Where the gateway reaches it.
+    ready
+        It has passed its readiness probe. A variant that is not ready gets no requests.
+    """
+
     version: str
     address: Address
     ready: bool
-    """Has answered its readiness probe; not ready: it shall not get requests."""
 
 
 @dataclass(frozen=True)
 class Variants:
-    """The variants of one recommender."""
+    """The variants of one recommender.
+
+    Attributes
+    ----------
+    recommender, namespace
+        The InferenceService's name and namespace.
+    salt
+        Goes into the hash of the shopper's id.
+    share
+        The canary's share of the shoppers, 0 to 1; 0 without a canary.
+    stable
+        None if it has no address of its own: before the first pod is ready, or in Knative mode if the canary has all
+        traffic. Then the canary answers everyone.
+    canary
+        None without a canary.
+    terms
+        The gateway's settings for this recommender.
+    """
 
     recommender: str
     namespace: str
     salt: str
     share: float
-    """Of the shoppers that the canary gets, 0 to 1; 0 without a canary."""
     stable: Variant | None
-    """None: not reached by itself. Before the first pod is ready, or at Knative with a canary that has everything:
-    then the canary answers everyone."""
     canary: Variant | None
     terms: GatewaySettings = DEFAULT_SETTINGS
 
 
 @dataclass(frozen=True)
 class Shadow:
-    """A version that gets copies of a recommender's requests. It has an InferenceService of its own."""
+    """A version that gets copies of a recommender's requests. It has an InferenceService of its own.
+
+    Attributes
+    ----------
+    recommender
+        The recommender whose requests are copied.
+    share
+        The share of the requests, 0 to 1.
+    variant
+        The version and its address.
+    """
 
     recommender: str
     share: float
-    """Of the requests, 0 to 1."""
     variant: Variant
 
 
 def read_variants(service: Json) -> Variants | None:
-    """Read the variants from an InferenceService, as the API server gives it; None if it is not Endcap's."""
+    """Read the variants from an InferenceService.
+
+    Parameters
+    ----------
+    service
+        The object, as the API server returns it.
+
+    Returns
+    -------
+    Variants or None
+        None if Endcap did not make the object, or if it is a shadow.
+
+    Notes
+    -----
+    The function never raises for annotations that someone edited by hand: a share that is no number counts as 0, and
+    other settings fall back to `DEFAULT_SETTINGS`.
+    """
     metadata = service["metadata"]
     annotations = metadata.get("annotations") or {}
     if (metadata.get("labels") or {}).get(MANAGED_BY) != MANAGER or not annotations.get(STABLE):
@@ -125,7 +184,18 @@ def read_variants(service: Json) -> Variants | None:
 
 
 def read_shadow(service: Json) -> Shadow | None:
-    """Read the shadow from an InferenceService; None if it is no shadow of Endcap's."""
+    """Read the shadow from an InferenceService.
+
+    Parameters
+    ----------
+    service
+        The object, as the API server returns it.
+
+    Returns
+    -------
+    Shadow or None
+        None if the object is not a shadow that Endcap made.
+    """
     metadata = service["metadata"]
     annotations = metadata.get("annotations") or {}
     if (metadata.get("labels") or {}).get(MANAGED_BY) != MANAGER or not annotations.get(SHADOW_OF):
@@ -140,12 +210,12 @@ def read_shadow(service: Json) -> Shadow | None:
 
 
 def uses_tls(predictor: Json) -> bool:
-    """Whether the gateway connects to this predictor by TLS."""
+    """Tell whether the gateway connects to this predictor by TLS."""
     return bool((predictor.get("annotations") or {}).get(TLS))
 
 
 def read_mode(service: Json) -> Mode:
-    """Read the mode that an InferenceService runs in, by KServe's present names."""
+    """Read the mode that an InferenceService runs in, under KServe's present name for it."""
     annotation = (service["metadata"].get("annotations") or {}).get(MODE, "")
     word = (service.get("status") or {}).get("deploymentMode") or annotation
     return "Standard" if word in ("Standard", "RawDeployment") else "Knative"
@@ -157,7 +227,7 @@ def name_predictor_service(recommender: str, predictor: str | None) -> str:
 
 
 def find_condition(service: Json, kind: str) -> dict[str, Any]:
-    """Find one of its conditions; empty if it is not set yet."""
+    """Find one of the InferenceService's conditions; empty if KServe has not set it yet."""
     conditions = (service.get("status") or {}).get("conditions") or []
     return next((item for item in conditions if item.get("type") == kind), {})
 
@@ -211,7 +281,7 @@ def _read_standard_variants(service: Json) -> tuple[Variant | None, Variant | No
 
 def _make_named_variant(service: Json, predictor: Json, version: str, ready: bool) -> Variant:
     metadata = service["metadata"]
-    # KServe says a port where the Services have no address of their own: then a name resolves to the pods.
+    # For headless Services KServe reports a port: their name resolves to the pods.
     url = ((service.get("status") or {}).get("address") or {}).get("url") or ""
     host = f"{name_predictor_service(metadata['name'], predictor.get('name'))}.{metadata['namespace']}.svc"
     tls = uses_tls(predictor)
@@ -238,7 +308,7 @@ def read_share(annotations: Json, key: str = SHARE) -> float:
     try:
         share = float(annotations.get(key, 0))
     except ValueError:
-        return 0.0  # Someone wrote there: who cannot be read gets nothing.
+        return 0.0  # Someone edited the annotation. A variant with an unreadable share gets no traffic.
     return share if 0 <= share <= 1 else 0.0
 
 
@@ -254,7 +324,7 @@ def settings_to_annotations(settings: GatewaySettings) -> dict[str, str]:
 
 
 def settings_from_annotations(annotations: Json) -> GatewaySettings:
-    """Read the settings from annotations. What cannot be read is as in DEFAULT_SETTINGS."""
+    """Read the settings from annotations. Settings that cannot be read fall back to DEFAULT_SETTINGS."""
     try:
         timeout = float(annotations.get(TIMEOUT, DEFAULT_SETTINGS.timeout))
     except ValueError:
@@ -266,5 +336,5 @@ def settings_from_annotations(annotations: Json) -> GatewaySettings:
         rules = {name: listed[name] for name in _RULE_KEYS if name in listed}
         return GatewaySettings.from_json({"timeout": timeout, "k": max(1, k), "popular": items, **rules})
     except (ValueError, TypeError, AttributeError):
-        # Without what rules say there must be no list.
+        # Without the rules the list could offer forbidden items, so there is no list.
         return GatewaySettings(timeout)

@@ -75,8 +75,8 @@ def render(helm: Callable[..., str]) -> Callable[..., Objects]:
 
 @pytest.fixture(scope="session")
 def notes(helm: Callable[..., str]) -> Callable[..., str]:
-    def said(values: Json | None = None) -> str:
+    def render_notes(values: Json | None = None) -> str:
         words = ("install", "endcap", str(CHART), "--namespace", "endcap", "--dry-run=client")
         return helm(*words, values=values or {}).partition("NOTES:")[2]
 
-    return said
+    return render_notes

@@ -13,7 +13,7 @@ from tests.chart.conftest import ROOT, Objects
 GUIDE = (ROOT / "docs" / "cluster.md").read_text()
 
 
-def found(pattern: str) -> tuple[str, ...]:
+def find_in_guide(pattern: str) -> tuple[str, ...]:
     """The groups of a pattern that stands in the guide."""
     match = re.search(pattern, GUIDE, re.DOTALL)
     assert match, pattern
@@ -22,11 +22,11 @@ def found(pattern: str) -> tuple[str, ...]:
 
 def test_its_names_are_the_charts(render: Callable[..., Objects]) -> None:
     objects = render()
-    (name, port) = found(r"kubectl -n endcap port-forward svc/(\S+) 8080:(\d+)")
+    (name, port) = find_in_guide(r"kubectl -n endcap port-forward svc/(\S+) 8080:(\d+)")
     service = objects.one("Service", name)
     assert (service["metadata"]["namespace"], service["spec"]["ports"][0]["port"]) == ("endcap", int(port))
     secret = yaml.safe_load((ROOT / "charts/endcap/values.yaml").read_text())["store"]["secretName"]
-    (kfp, serving, created_secret) = found(
+    (kfp, serving, created_secret) = find_in_guide(
         r"for namespace in (\S+) (\S+); do\s+kubectl -n \$namespace create secret generic (\S+)"
     )
     assert objects.one("Namespace", serving)
@@ -37,10 +37,10 @@ def test_its_names_are_the_charts(render: Callable[..., Objects]) -> None:
 def test_what_it_asks_is_what_it_trains_and_the_gateway_has_its_path() -> None:
     from endcap_serving.gateway.routes import Split, Upstream, build_routes
 
-    (package,) = found(r"run create -e trial -f (\S+)")
+    (package,) = find_in_guide(r"run create -e trial -f (\S+)")
     parameters = next(yaml.safe_load_all((ROOT / package).read_text()))["root"]["inputDefinitions"]["parameters"]
     name = parameters["recommender"]["defaultValue"]["name"]
-    (path,) = found(r"curl -s localhost:8080(\S+)")
+    (path,) = find_in_guide(r"curl -s localhost:8080(\S+)")
     # Beside another recommender, where the paths without a name are nobody's.
     splits = {one: Split(Upstream(one, 80)) for one in (name, "other")}
     routes = [
@@ -64,7 +64,7 @@ def test_its_store_lets_in_the_predictors(render: Callable[..., Objects]) -> Non
 def test_it_switches_on_what_knative_may_refuse() -> None:
     from endcap.deploy.readiness import _FLAGS
 
-    (patch,) = found(r"patch configmap config-features --type=merge -p '(.*?)'")
+    (patch,) = find_in_guide(r"patch configmap config-features --type=merge -p '(.*?)'")
     features = json.loads(patch)["data"]
     assert set(_FLAGS.values()) <= set(features)
     assert set(features.values()) == {"enabled"}

@@ -15,7 +15,7 @@ from endcap.deploy.manifests import render_inference_service
 from endcap.deploy.predictor_manifests import render_predictor
 from endcap.deploy.variants import read_variants
 from tests.chart.conftest import Json, Objects, Refused
-from tests.deploy.given import recommender, target
+from tests.deploy.fake_kserve import recommender, target
 
 Render = Callable[..., Objects]
 EVERYWHERE: Json = {
@@ -55,14 +55,14 @@ def container(objects: Objects, kind: str, name: str, number: int = 0) -> tuple[
     return pod, pod["containers"][number]
 
 
-def mounted(pod: Json, one: Json, path: Any) -> str:
+def mounted_secret(pod: Json, one: Json, path: Any) -> str:
     """The Secret whose files lie at a path."""
     (mount,) = [mount for mount in one["volumeMounts"] if mount["mountPath"] == str(path)]
     (volume,) = [volume for volume in pod["volumes"] if volume["name"] == mount["name"]]
     return str(volume["secret"]["secretName"])
 
 
-def probed(one: Json) -> set[str]:
+def probed_ports(one: Json) -> set[str]:
     probes = [one[name] for name in ("startupProbe", "readinessProbe", "livenessProbe")]
     return {probe["httpGet"]["port"] for probe in probes}
 
@@ -72,10 +72,10 @@ def test_the_gateway_is_given_what_it_shows_and_whom_it_trusts(objects: Objects)
 
     pod, gateway = container(objects, "Deployment", "endcap-gateway")
     options = envoy.parse_arguments(gateway["args"])
-    assert {mounted(pod, gateway, path) for path in (options.tls, options.client_ca, options.upstream_tls)} == {
+    assert {mounted_secret(pod, gateway, path) for path in (options.tls, options.client_ca, options.upstream_tls)} == {
         "endcap-gateway-tls"
     }
-    assert probed(gateway) == {"metrics"}
+    assert probed_ports(gateway) == {"metrics"}
     intake = xds.parse_intake(options.intake)
     assert options.intake_tls
     assert certified(objects, intake.host, "endcap")
@@ -88,15 +88,15 @@ def test_the_intake_lets_in_the_gateway_and_whom_values_name(objects: Objects, r
 
     pod, intake = container(objects, "StatefulSet", "endcap-intake")
     options = parse_arguments(intake["args"])
-    assert mounted(pod, intake, options.tls) == "endcap-intake-tls"
+    assert mounted_secret(pod, intake, options.tls) == "endcap-intake-tls"
     (gateway,) = options.tls_clients
     assert certified(objects, gateway, "endcap")
     ports = {port["name"]: port["containerPort"] for port in intake["ports"]}
-    assert (probed(intake), options.plain) == ({"http"}, "health")
+    assert (probed_ports(intake), options.plain) == ({"http"}, "health")
     assert ports == {"http": options.port, "tls": options.tls_port, "metrics": options.metrics_port}
     assert objects.one("Service", "endcap-intake")["spec"]["ports"][0]["targetPort"] == "tls"
     variables = {one["name"]: one.get("value") for one in intake["env"]}
-    assert mounted(pod, intake, variables["ENDCAP_ONLINE_SECRET"]) == "online-certificates"
+    assert mounted_secret(pod, intake, variables["ENDCAP_ONLINE_SECRET"]) == "online-certificates"
     more = {**EVERYWHERE, "tls": {**EVERYWHERE["tls"], "intakeClients": ["tills.example.com"]}}
     _, intake = container(render(more), "StatefulSet", "endcap-intake")
     assert parse_arguments(intake["args"]).tls_clients == (gateway, "tills.example.com")
@@ -114,7 +114,10 @@ def test_mlflow_is_reached_by_its_front_alone(objects: Objects) -> None:
     assert (options["host"], options["port"]) == ("127.0.0.1", proxy.to)
     assert [port["containerPort"] for port in before["ports"]] == [proxy.port]
     assert "ports" not in server
-    assert (mounted(pod, before, proxy.tls), mounted(pod, before, proxy.users)) == ("endcap-mlflow-tls", "mlflow-users")
+    assert (mounted_secret(pod, before, proxy.tls), mounted_secret(pod, before, proxy.users)) == (
+        "endcap-mlflow-tls",
+        "mlflow-users",
+    )
     assert proxy.open == ["/health"]
     assert before["readinessProbe"]["httpGet"]["scheme"] == "HTTPS"
 
@@ -152,7 +155,7 @@ def test_given_secrets_need_no_cert_manager(render: Render) -> None:
     pod, gateway = container(objects, "Deployment", "endcap-gateway")
     client_ca = "/var/run/secrets/endcap/clients"
     assert f"--client-ca={client_ca}" in gateway["args"]
-    assert mounted(pod, gateway, client_ca) == "partners"
+    assert mounted_secret(pod, gateway, client_ca) == "partners"
 
 
 @pytest.mark.parametrize(

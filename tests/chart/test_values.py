@@ -76,7 +76,7 @@ def keys(values: Any, schema: dict[str, Any], path: str = "") -> set[str]:
     return {f"{path}{key}" for key in values}.union(*inner.values())
 
 
-def named(schema: dict[str, Any], values: Any, path: str = "") -> set[str]:
+def documented_keys(schema: dict[str, Any], values: Any, path: str = "") -> set[str]:
     """Paths that the schema names inside the maps that values.yaml fills."""
     while "$ref" in schema:
         schema = SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]]
@@ -84,7 +84,7 @@ def named(schema: dict[str, Any], values: Any, path: str = "") -> set[str]:
         return set()
     keys_found = set()
     for key, inner in schema.get("properties", {}).items():
-        keys_found |= {f"{path}{key}"} | named(inner, values.get(key), f"{path}{key}.")
+        keys_found |= {f"{path}{key}"} | documented_keys(inner, values.get(key), f"{path}{key}.")
     return keys_found
 
 
@@ -96,7 +96,7 @@ def test_the_chart_is_of_endcaps_version() -> None:
 
 def test_the_schema_knows_exactly_the_keys_of_the_values() -> None:
     # `global` is Helm's own, for charts inside charts.
-    assert keys(VALUES, SCHEMA) == named(SCHEMA, VALUES) - {"global"}
+    assert keys(VALUES, SCHEMA) == documented_keys(SCHEMA, VALUES) - {"global"}
 
 
 def test_no_map_of_the_schema_takes_unknown_keys() -> None:

@@ -15,7 +15,7 @@ from endcap.deploy.state import read_state
 from endcap.errors import NotFoundError
 from endcap.store import open_store
 from tests.cli.said import error_in
-from tests.deploy.given import recommender, state
+from tests.deploy.fake_kserve import recommender, state
 from tests.refusals import refused
 from tests.spec.test_load import specs
 

@@ -25,7 +25,7 @@ from endcap.spec import Recommender
 from endcap.store import open_store
 from tests.cluster.given import Cluster
 from tests.cluster.inference_services import KNATIVE_CRDS, STANDARD_CRDS, traffic
-from tests.deploy.given import recommender, state
+from tests.deploy.fake_kserve import recommender, state
 from tests.refusals import refused
 
 ROUTE = {"gateway": "kserve/kserve-ingress-gateway", "hostname": "shoes.shop.example"}

@@ -15,7 +15,7 @@ from endcap.spec import Recommender
 from tests.cluster.given import Cluster
 from tests.cluster.inference_services import STANDARD_CRDS, inference_service
 from tests.cluster.test_deployer import SMALL, prepare
-from tests.deploy.given import recommender, state
+from tests.deploy.fake_kserve import recommender, state
 
 
 @pytest.fixture(autouse=True)

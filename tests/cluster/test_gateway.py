@@ -27,7 +27,7 @@ from tests.access.given import client
 from tests.cluster.given import Cluster, eventually
 from tests.cluster.inference_services import KNATIVE_CRDS, STANDARD_CRDS
 from tests.cluster.test_deployer import BOTH, SMALL, prepare, started
-from tests.deploy.given import recommender, state, target
+from tests.deploy.fake_kserve import recommender, state, target
 from tests.serving.pod import Gateway, wait_for
 
 Json = dict[str, Any]

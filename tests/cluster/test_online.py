@@ -36,7 +36,7 @@ from tests.cluster.given import Cluster, eventually, own_namespace
 from tests.cluster.inference_services import KNATIVE_CRDS, STANDARD_CRDS
 from tests.cluster.object_store import ObjectStore
 from tests.online.servers import RedisServer
-from tests.pipelines.packages import checked, container
+from tests.pipelines.packages import check_package, container
 from tests.serving.conftest import running, wait_until_ready
 
 CHART = str(Path(__file__).parents[2] / "charts" / "endcap")
@@ -171,7 +171,7 @@ def test_every_predictor_that_the_deployer_makes_is_told_of_the_store(
 
 def lists_of_the_step(cluster: Cluster, release: Release, shop: Shop, folder: Path) -> str:
     """Run the recommend step of the compiled pipeline as its pod would; the address of the lists that it says."""
-    pipeline = checked(compiled("recommend", shop.loaded))
+    pipeline = check_package(compiled("recommend", shop.loaded))
     run, platform = container(pipeline, "recommend"), pipeline["platform"]["recommend"]
     defaults = {
         name: one.get("defaultValue", "") for name, one in pipeline["root"]["inputDefinitions"]["parameters"].items()

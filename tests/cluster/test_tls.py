@@ -31,7 +31,7 @@ from tests.cluster.given import Cluster, eventually, own_namespace
 from tests.cluster.inference_services import STANDARD_CRDS
 from tests.cluster.manifests import documents
 from tests.cluster.object_store import ObjectStore
-from tests.deploy.given import recommender, state
+from tests.deploy.fake_kserve import recommender, state
 from tests.serving.conftest import running
 from tests.serving.conftest import shop as shop  # a fixture
 from tests.serving.name_server import NameServer

@@ -29,7 +29,7 @@ from endcap.progress import Notice
 from endcap.retries import RetryLimits, send_wait_lines
 from tests import refusals
 from tests.cluster.certificates import Authority
-from tests.cluster_client.given import Server, api_server, kubeconfig, pod, refused
+from tests.cluster_client.fake_api_server import Server, api_server, kubeconfig, pod, refused
 from tests.store.proxy import proxy
 
 SERVICE = {
@@ -58,7 +58,7 @@ def test_it_goes_on_through_429_500_and_broken_connections(server: Server, clust
     server.say(0, None)
     server.say(200, pod("a", "1"))
     assert cluster.get(POD, "a", "shop")["metadata"]["name"] == "a"
-    assert [path for _, path, _ in server.asked] == ["/api/v1/namespaces/shop/pods/a"] * 5
+    assert [path for _, path, _ in server.requests] == ["/api/v1/namespaces/shop/pods/a"] * 5
 
 
 def test_an_api_server_that_stays_away_is_said_with_the_last_reason(cluster: Cluster, server: Server) -> None:
@@ -190,7 +190,7 @@ def test_a_refusal_says_who_what_and_where(
 def test_apply_owns_fields_and_may_be_tried(server: Server, cluster: Cluster) -> None:
     server.say(200, SERVICE)
     cluster.apply(SERVICE, dry_run=True)
-    method, path, body = server.asked[0]
+    method, path, body = server.requests[0]
     assert (method, body) == ("PATCH", SERVICE)
     assert path.startswith("/apis/serving.kserve.io/v1beta1/namespaces/shop/inferenceservices/shoes?")
     assert "fieldManager=endcap" in path
@@ -202,7 +202,7 @@ def test_a_list_is_read_page_by_page(server: Server, cluster: Cluster) -> None:
     server.say(200, {"metadata": {"continue": "more", "resourceVersion": "7"}, "items": [pod("a", "1")]})
     server.say(200, {"metadata": {"resourceVersion": "7"}, "items": [pod("b", "2")]})
     assert [one["metadata"]["name"] for one in cluster.list_objects(POD, "shop", labels="a=b")] == ["a", "b"]
-    assert "continue=more" in server.asked[1][1]
+    assert "continue=more" in server.requests[1][1]
 
 
 def test_a_watch_goes_on_after_a_drop_and_lists_anew_after_410(server: Server, cluster: Cluster) -> None:
@@ -222,7 +222,7 @@ def test_a_watch_goes_on_after_a_drop_and_lists_anew_after_410(server: Server, c
         if not objects:
             break
     assert states == [{"a": "1"}, {"a": "6"}, {"a": "8", "b": "9"}, {}]
-    resumed = [path for _, path, _ in server.asked if "watch=true" in path]
+    resumed = [path for _, path, _ in server.requests if "watch=true" in path]
     assert [path.partition("resourceVersion=")[2].partition("&")[0] for path in resumed] == ["5", "6", "6", "9"]
 
 

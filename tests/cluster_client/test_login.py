@@ -12,7 +12,7 @@ import pytest
 from endcap.cluster import connect
 from endcap.cluster.kinds import POD
 from endcap.errors import UserError
-from tests.cluster_client.given import Server, api_server, pod
+from tests.cluster_client.fake_api_server import Server, api_server, pod
 from tests.kfp.kubeconfigs import Plugin, plugin_user, write_kubeconfig
 from tests.refusals import refused
 
@@ -36,7 +36,7 @@ def test_a_plugins_token_is_sent_and_renewed_before_it_runs_out(server: Server, 
         plugin.token = token
         cluster.get(POD, "a", "shop")
     assert [headers["authorization"] for headers in server.headers] == ["Bearer first", "Bearer second"]
-    assert {path for _, path, _ in server.asked} == {"/api/v1/namespaces/shop/pods/a"}
+    assert {path for _, path, _ in server.requests} == {"/api/v1/namespaces/shop/pods/a"}
 
 
 def test_a_token_that_lasts_is_asked_for_once(server: Server, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_plugin_that_fails_is_told_in_its_words_with_the_login_that_helps(
     plugin.fail(words)
     with refused(UserError, "cluster.login-failed", login=login, reason=f"exit code 1: {words}"):
         connect(kubeconfig(tmp_path, server, plugin.user()))
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_a_plugin_that_is_not_installed_is_named_with_its_hint(server: Server, tmp_path: Path) -> None:

@@ -58,11 +58,11 @@ def test_a_killed_train_step_goes_on_on_another_node_to_the_same_model(
         assert store.list("trained/test") == []
         with Pod(place, tmp_path / "second") as second:
             trained = second.result()
-        resumption = re.search(r"^going on after epoch (\d+)$", second.said(), re.MULTILINE)
-        assert resumption is not None, second.said()
-        epochs = re.findall(r"^epoch (\d+)/", second.said(), re.MULTILINE)
+        resumption = re.search(r"^going on after epoch (\d+)$", second.read_log(), re.MULTILINE)
+        assert resumption is not None, second.read_log()
+        epochs = re.findall(r"^epoch (\d+)/", second.read_log(), re.MULTILINE)
         assert (int(epochs[0]), int(epochs[-1])) == (int(resumption[1]) + 1, EPOCHS)
-        assert learnt(store, trained) == learnt(whole.elsewhere(), at_once.result())
+        assert read_learnt(store, trained) == read_learnt(whole.elsewhere(), at_once.result())
     document = read_step_document(store, "a-run", "train")
     assert document is not None
     assert (document["state"], document["result"]) == ("done", trained)
@@ -118,22 +118,22 @@ class Pod:
     def kill_after_its_first_checkpoint(self) -> None:
         limit = time.monotonic() + 60
         while not self._place.checkpoints():
-            assert self.process.poll() is None, f"it ended before the bucket had a checkpoint: {self.said()}"
-            assert time.monotonic() < limit, self.said()
+            assert self.process.poll() is None, f"it ended before the bucket had a checkpoint: {self.read_log()}"
+            assert time.monotonic() < limit, self.read_log()
             time.sleep(0.02)
         self._kill()
         assert self.process.returncode == -signal.SIGKILL, "it had ended before"
 
-    def said(self) -> str:
+    def read_log(self) -> str:
         return self._log.read_text()
 
     def result(self) -> str:
         """What the step returned."""
-        assert self.process.wait(timeout=60) == 0, self.said()
+        assert self.process.wait(timeout=60) == 0, self.read_log()
         return str(json.loads(self._told.read_text())["parameterValues"]["Output"])
 
 
-def learnt(store: Store, trained: str) -> dict[str, Any]:
+def read_learnt(store: Store, trained: str) -> dict[str, Any]:
     """The model's files by content, and the losses of all epochs."""
     manifest = store.manifest(trained)
     return {"files": manifest["files"], "losses": [row["loss"] for row in manifest["facts"]["history"]]}

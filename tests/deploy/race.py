@@ -100,7 +100,7 @@ def race(
     return [Answer(Change(**answer["change"]), answer["state"], answer["code"]) for answer in answers]
 
 
-def losses(before: Deployment, answers: Sequence[Answer], after: Deployment | None) -> list[str]:
+def find_losses(before: Deployment, answers: Sequence[Answer], after: Deployment | None) -> list[str]:
     """What no serial order of the changes explains; nothing where none was lost.
 
     The states that were acknowledged, in the order of their times, must each be the state before it with its own

@@ -9,12 +9,12 @@ from endcap.deploy import knative as knative_mode
 from endcap.deploy import standard as standard_mode
 from endcap.deploy.addresses import keep_served_addresses
 from endcap.deploy.manifests import render_shadow_service
-from tests.deploy.given import NAMESPACE, Knative, Standard, recommender, state, target
+from tests.deploy.fake_kserve import NAMESPACE, Knative, Standard, recommender, state, target
 
 OLD, NEW = "s3://endcap/packages", "s3://restored/stores/one/packages"
 
 
-def moved(desired: Deployment) -> Deployment:
+def move_packages(desired: Deployment) -> Deployment:
     """The same state in a store that was moved."""
     return Deployment.model_validate_json(desired.model_dump_json().replace(OLD, NEW))
 
@@ -23,14 +23,14 @@ def settled(mode: str, desired: Deployment) -> Knative | Standard:
     """A cluster that serves a state, in Standard mode up to its first step."""
     cluster = Knative() if mode == "Knative" else Standard()
     for _ in range(12 if mode == "Knative" else 1):
-        cluster.apply(planned(mode, desired, cluster))
+        cluster.apply(plan_transition(mode, desired, cluster))
         if isinstance(cluster, Knative):
             cluster.start()
             cluster.settle()
     return cluster
 
 
-def planned(mode: str, desired: Deployment, cluster: Knative | Standard):  # type: ignore[no-untyped-def]
+def plan_transition(mode: str, desired: Deployment, cluster: Knative | Standard):  # type: ignore[no-untyped-def]
     if mode == "Knative":
         return knative_mode.plan_knative(recommender(), desired, cluster.service, NAMESPACE, room=True)
     return standard_mode.plan_standard(recommender(), desired, cluster.service, NAMESPACE, canaries=True)
@@ -42,21 +42,21 @@ def test_what_is_served_from_the_old_place_goes_on_to_be_while_the_same_files_li
     cluster = settled(mode, before)
     assert cluster.service is not None
     result, notes = keep_served_addresses(
-        moved(before), [cluster.service, None], lambda address: address.startswith(OLD)
+        move_packages(before), [cluster.service, None], lambda address: address.startswith(OLD)
     )
     assert result == before
     assert len(notes) == 1
-    predictor = planned(mode, result, cluster).service["spec"]["predictor"]
+    predictor = plan_transition(mode, result, cluster).service["spec"]["predictor"]
     assert predictor == cluster.service["spec"]["predictor"]
-    without_files, no_notes = keep_served_addresses(moved(before), [cluster.service], lambda address: False)
-    assert (without_files, no_notes) == (moved(before), [])
-    model = planned(mode, without_files, cluster).service["spec"]["predictor"]["model"]
+    without_files, no_notes = keep_served_addresses(move_packages(before), [cluster.service], lambda address: False)
+    assert (without_files, no_notes) == (move_packages(before), [])
+    model = plan_transition(mode, without_files, cluster).service["spec"]["predictor"]["model"]
     assert model["storageUri"] == f"{NEW}/shoes/1"
 
 
 def test_a_new_version_and_another_package_are_read_from_the_store() -> None:
     cluster = settled("Standard", state("1"))
-    desired = moved(state("1", "2", 0.2))
+    desired = move_packages(state("1", "2", 0.2))
     result, _ = keep_served_addresses(desired, [cluster.service], lambda address: True)
     assert (result.stable.package, result.canary) == (f"{OLD}/shoes/1", desired.canary)
     other = desired.model_copy(update={"stable": target("1").model_copy(update={"package": f"{NEW}/shoes/other"})})
@@ -67,5 +67,5 @@ def test_a_shadow_is_no_exception() -> None:
     shadow = ShadowTarget(**target("3").model_dump(), share=0.5)
     service = render_shadow_service(recommender(), NAMESPACE, "Standard", shadow, 0.5, None)
     desired = state("1").model_copy(update={"shadow": shadow})
-    result, _ = keep_served_addresses(moved(desired), [None, service], lambda address: True)
+    result, _ = keep_served_addresses(move_packages(desired), [None, service], lambda address: True)
     assert result.shadow == shadow

@@ -11,7 +11,7 @@ from endcap.deploy.capabilities import find_capabilities
 from endcap.deploy.manifests import make_mode_probe
 from endcap.errors import ClusterError
 from endcap.spec import Recommender
-from tests.deploy.given import NAMESPACE, recommender, target
+from tests.deploy.fake_kserve import NAMESPACE, recommender, target
 from tests.refusals import refused
 
 ROUTE = {"gateway": "infra/edge", "hostname": "shoes.example"}
@@ -51,7 +51,7 @@ OLD = {"status": {"properties": {"url": {}}}, "spec": {"properties": {"predictor
 MINIMAL = {"spec": {"x-kubernetes-preserve-unknown-fields": True}, "status": {}}
 
 
-def found(served: Served, spec: Recommender, live: dict[str, Any] | None = None) -> tuple[str, bool]:
+def read_capabilities(served: Served, spec: Recommender, live: dict[str, Any] | None = None) -> tuple[str, bool]:
     can = find_capabilities(cast(Cluster, served), spec, live, make_mode_probe(spec, NAMESPACE, target("1")))
     return can.mode, can.canaries
 
@@ -66,7 +66,7 @@ def found(served: Served, spec: Recommender, live: dict[str, Any] | None = None)
     ],
 )
 def test_mode_and_canaries_are_the_clusters(served: Served, mode: str, expected: tuple[str, bool, bool]) -> None:
-    assert found(served, recommender(mode=mode)) == expected
+    assert read_capabilities(served, recommender(mode=mode)) == expected
 
 
 @pytest.mark.parametrize(
@@ -80,11 +80,11 @@ def test_mode_and_canaries_are_the_clusters(served: Served, mode: str, expected:
 )
 def test_what_is_lacking_is_said(served: Served, settings: dict[str, Any], code: str) -> None:
     with refused(ClusterError, code):
-        found(served, recommender(**settings))
+        read_capabilities(served, recommender(**settings))
 
 
 def test_a_mode_that_runs_stays() -> None:
     live = {"metadata": {}, "status": {"deploymentMode": "Standard"}}
-    assert found(Served(kserve=NOW), recommender(), live)[0] == "Standard"
+    assert read_capabilities(Served(kserve=NOW), recommender(), live)[0] == "Standard"
     with refused(ClusterError, "deploy.mode-differs", found="Standard", wanted="Knative"):
-        found(Served(kserve=NOW), recommender(mode="Knative"), live)
+        read_capabilities(Served(kserve=NOW), recommender(mode="Knative"), live)

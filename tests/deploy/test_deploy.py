@@ -74,15 +74,15 @@ def test_a_version_keeps_the_time_of_its_first_deployment_while_it_is_served(sto
     assert again.since["2"] == again.changed > both.changed
 
 
-def served(state: Deployment | None) -> tuple[str, str | None, float]:
+def served_shares(state: Deployment | None) -> tuple[str, str | None, float]:
     assert state is not None
     canary = state.canary
     return state.stable.version, canary.version if canary else None, canary.share if canary else 0.0
 
 
 def test_the_champion_serves_everyone_and_a_challenger_the_specs_share(registry: Registry, store: Store) -> None:
-    assert served(deploy(SHOES, "1", store, registry.uri)) == ("1", None, 0.0)
-    assert served(deploy(SHOES, "2", store, registry.uri)) == ("1", "2", 0.2)
+    assert served_shares(deploy(SHOES, "1", store, registry.uri)) == ("1", None, 0.0)
+    assert served_shares(deploy(SHOES, "2", store, registry.uri)) == ("1", "2", 0.2)
     state = read_state("shoes", store)
     packages = [f"{store.root}/packages/shoes/{number}" for number in (1, 2)]
     assert [state.stable.package, state.canary and state.canary.package] == packages
@@ -118,7 +118,7 @@ def test_a_pending_version_changes_nothing(registry: Registry, store: Store) -> 
 def test_the_champion_deployed_again_ends_a_rollout_only_when_asked(registry: Registry, store: Store) -> None:
     rollout = deploy(SHOES, "2", store, registry.uri)
     assert deploy(SHOES, "1", store, registry.uri) == rollout == read_state("shoes", store)
-    assert served(deploy(SHOES, "1", store, registry.uri, end_canary=True)) == ("1", None, 0.0)
+    assert served_shares(deploy(SHOES, "1", store, registry.uri, end_canary=True)) == ("1", None, 0.0)
 
 
 def test_a_withdrawn_canary_serves_no_more_and_no_other_is_touched(registry: Registry, store: Store) -> None:
@@ -126,7 +126,7 @@ def test_a_withdrawn_canary_serves_no_more_and_no_other_is_touched(registry: Reg
     rollout = deploy(SHOES, "2", store, registry.uri)
     assert withdraw("shoes", "3", store) is None
     assert read_state("shoes", store) == rollout
-    assert served(withdraw("shoes", "2", store)) == served(read_state("shoes", store)) == ("1", None, 0.0)
+    assert served_shares(withdraw("shoes", "2", store)) == served_shares(read_state("shoes", store)) == ("1", None, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_a_damaged_document_is_said_to_be_one_and_replaced(registry: Registry, s
         read_state("shoes", store)
     with refused(IntegrityError, "deploy.state-damaged", document="deployments/shoes", store=store.root):
         set_shadow("shoes", None, None, store)
-    assert served(deploy(SHOES, "1", store, registry.uri)) == ("1", None, 0.0)
+    assert served_shares(deploy(SHOES, "1", store, registry.uri)) == ("1", None, 0.0)
     file.write_text(text)
     forget_state("shoes", store)
     assert find_state("shoes", store) is None
@@ -184,8 +184,8 @@ def test_a_document_of_a_newer_release_is_kept(registry: Registry, store: Store)
 def test_a_state_is_tried_without_being_made(registry: Registry, store: Store) -> None:
     before = deploy(SHOES, "1", store, registry.uri)
     trial = make_dry_run_store(store)
-    assert served(deploy(SHOES, "2", trial, registry.uri)) == ("1", "2", 0.2)
-    assert served(set_share("shoes", 0.5, trial)) == ("1", "2", 0.5)
+    assert served_shares(deploy(SHOES, "2", trial, registry.uri)) == ("1", "2", 0.2)
+    assert served_shares(set_share("shoes", 0.5, trial)) == ("1", "2", 0.5)
     assert set_shadow("shoes", Target(version="3", package="packages/shoes/3"), None, trial).shadow is not None
     forget_state("shoes", trial)
     assert find_state("shoes", trial) is None
@@ -198,7 +198,7 @@ def test_a_forgotten_state_is_none_until_something_is_deployed(registry: Registr
     deploy(SHOES, "1", store, registry.uri)
     forget_state("shoes", store)
     assert find_state("shoes", store) is None
-    assert served(deploy(SHOES, "1", store, registry.uri)) == ("1", None, 0.0)
+    assert served_shares(deploy(SHOES, "1", store, registry.uri)) == ("1", None, 0.0)
 
 
 def test_the_state_has_the_time_and_the_list_that_the_gateway_goes_by(registry: Registry, store: Store) -> None:
@@ -250,7 +250,7 @@ def test_a_change_of_what_is_gone_is_refused_and_brings_nothing_back(registry: R
         set_shadow_share("shoes", 0.7, store)
     assert withdraw("shoes", "2", store) is None
     assert read_state("shoes", store) == state
-    assert served(set_share("shoes", 0.7, store, version="3")) == ("1", "3", 0.7)
+    assert served_shares(set_share("shoes", 0.7, store, version="3")) == ("1", "3", 0.7)
 
 
 def test_a_shadow_keeps_its_share_where_nobody_says_another(registry: Registry, store: Store) -> None:
@@ -277,7 +277,7 @@ def test_a_deployment_goes_by_the_registry_as_it_is_when_the_state_is_written(re
         assert find_state("boots", store) is None
         registry.promote("boots", "2")  # it holds nothing: this registry knows no store
     deploying.join()
-    assert served(read_state("boots", store)) == ("2", "1", 0.2)
+    assert served_shares(read_state("boots", store)) == ("2", "1", 0.2)
 
 
 def test_states_follow_each_other_in_time_whatever_the_clocks_say(registry: Registry, store: Store) -> None:

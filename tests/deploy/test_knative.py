@@ -9,7 +9,7 @@ from endcap.deploy import Deployment
 from endcap.deploy.knative import plan_knative
 from endcap.deploy.transitions import is_pending
 from endcap.deploy.variants import read_variants
-from tests.deploy.given import NAMESPACE, Knative, recommender, state
+from tests.deploy.fake_kserve import NAMESPACE, Knative, recommender, state
 
 SHOES = recommender()
 DESIRED = st.builds(
@@ -20,7 +20,7 @@ DESIRED = st.builds(
 )
 
 
-def wanted(desired: Deployment) -> dict[str, int]:
+def expected_shares(desired: Deployment) -> dict[str, int]:
     share = round(100 * desired.canary.share) if desired.canary else 0
     parts = {desired.stable.version: 100 - share} | ({desired.canary.version: share} if desired.canary else {})
     return {version: part for version, part in parts.items() if part}
@@ -28,7 +28,7 @@ def wanted(desired: Deployment) -> dict[str, int]:
 
 def run_to_end(cluster: Knative, desired: Deployment, room: bool = True) -> str:
     """Take every step; returns the last note."""
-    allowed = set(cluster.served()) | {desired.stable.version} | set(wanted(desired))
+    allowed = set(cluster.served()) | {desired.stable.version} | set(expected_shares(desired))
     for _ in range(40):
         step = plan_knative(SHOES, desired, cluster.service, NAMESPACE, room=room)
         if step.done and not is_pending(step, cluster.service):
@@ -47,7 +47,7 @@ def test_a_canary_grows_and_is_promoted_without_a_new_revision() -> None:
     cluster = Knative()
     for desired in [state("1"), state("1", "2", 0.1), state("1", "2", 0.5), state("1", "2", 1.0), state("2")]:
         run_to_end(cluster, desired)
-        assert cluster.served() == wanted(desired)
+        assert cluster.served() == expected_shares(desired)
     assert cluster.revisions == ["1", "2"]
 
 
@@ -107,10 +107,10 @@ def test_every_state_is_reached_from_every_other(states: list[Deployment], room:
     cluster = Knative()
     for desired in states:
         run_to_end(cluster, desired, room)
-        assert cluster.served() == wanted(desired)
+        assert cluster.served() == expected_shares(desired)
         assert cluster.service is not None
         variants = read_variants(cluster.service)
         assert variants is not None
         assert variants.share == (desired.canary.share if desired.canary else 0)
         reached = [one.version for one in (variants.stable, variants.canary) if one is not None and one.ready]
-        assert set(wanted(desired)) <= set(reached)
+        assert set(expected_shares(desired)) <= set(reached)

@@ -14,7 +14,7 @@ from endcap.deploy.predictor_manifests import render_canary_entry, render_predic
 from endcap.deploy.runtime_manifests import render_serving_runtime
 from endcap.deploy.state import CanaryTarget
 from endcap.deploy.variants import Mode
-from tests.deploy.given import NAMESPACE, recommender, target
+from tests.deploy.fake_kserve import NAMESPACE, recommender, target
 
 Json = dict[str, Any]
 GPU = {

@@ -18,7 +18,7 @@ from endcap.deploy.state import CanaryTarget
 from endcap.deploy.variants import MASK, POPULAR, TIMEOUT, settings_from_annotations, settings_to_annotations
 from endcap.devices import GPU_VARIABLE, GpuRequest, read_gpu_request
 from endcap.errors import UserError
-from tests.deploy.given import recommender, target
+from tests.deploy.fake_kserve import recommender, target
 from tests.refusals import refused
 
 GPU = {

@@ -12,7 +12,7 @@ from endcap.deploy import CanaryTarget, Deployment, Target, deploy, find_state
 from endcap.deploy.state import write_state
 from endcap.registry import Registry, get_default_uri
 from endcap.store import Store, open_store
-from tests.deploy.race import RECOMMENDER, losses, race
+from tests.deploy.race import RECOMMENDER, find_losses, race
 from tests.store.servers import S3Place, Server, moto
 
 
@@ -43,7 +43,7 @@ def test_none_of_400_changes_at_once_is_lost_in_a_bucket(
     before = begun(store)
     answers = race(place.url, seed=1, count=400, environments=[place.environment() for _ in range(2)])
     assert len(answers) == 400
-    assert losses(before, answers, find_state("raced", store)) == []
+    assert find_losses(before, answers, find_state("raced", store)) == []
     assert place.left() == set()
 
 
@@ -51,7 +51,7 @@ def test_none_of_400_changes_at_once_is_lost_in_a_folder(store: Store) -> None:
     before = begun(store)
     answers = race(store.root, seed=1, count=400)
     assert len(answers) == 400
-    assert losses(before, answers, find_state("raced", open_store(store.root))) == []
+    assert find_losses(before, answers, find_state("raced", open_store(store.root))) == []
 
 
 def test_deployments_among_the_changes_are_lost_no_more_than_these(shop_store: Store) -> None:
@@ -62,4 +62,4 @@ def test_deployments_among_the_changes_are_lost_no_more_than_these(shop_store: S
     assert before is not None
     answers = race(shop_store.root, seed=2, count=40, registry=registry.uri)
     assert {answer.change.kind for answer in answers} >= {"deploy", "withdraw", "share", "shadow"}
-    assert losses(before, answers, find_state("raced", shop_store)) == []
+    assert find_losses(before, answers, find_state("raced", shop_store)) == []

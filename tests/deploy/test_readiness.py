@@ -95,7 +95,7 @@ def test_what_fetches_the_package_fails_for_the_reason_that_the_kubelet_names(
     assert ("keys" in trouble.description) == (words == KEYS), "a wrong Secret is one cause among many"
 
 
-def crashed(times: int, identity: str, of: str) -> dict[str, Any]:
+def crash_status(times: int, identity: str, of: str) -> dict[str, Any]:
     message = f'OCI runtime create failed: container_id="{identity}": after {times}.{times}s in {of}'
     ended = {"exitCode": 128, "message": message, "containerID": f"containerd://{identity}"}
     return {
@@ -110,8 +110,8 @@ def not_pulled(reason: str, message: str) -> dict[str, Any]:
 
 SAME = {
     "containers": [
-        crashed(2, "0f" * 32, "shoes-v1-predictor-5d4f8b7c9d-x2x4z"),
-        crashed(7, "ab" * 32, "shoes-v1-predictor-5d4f8b7c9d-k8k2q"),
+        crash_status(2, "0f" * 32, "shoes-v1-predictor-5d4f8b7c9d-x2x4z"),
+        crash_status(7, "ab" * 32, "shoes-v1-predictor-5d4f8b7c9d-k8k2q"),
     ],
     "tries": [
         not_pulled("ErrImagePull", "rpc error: code = NotFound desc = not found"),

@@ -21,7 +21,7 @@ from endcap.errors import ClusterError, UserError
 from endcap.spec import Recommender
 from endcap.spec.kubernetes import Gpu
 from endcap_serving.predictor.options import parse_arguments
-from tests.deploy.given import NAMESPACE, recommender, target
+from tests.deploy.fake_kserve import NAMESPACE, recommender, target
 from tests.refusals import refused
 
 Json = dict[str, Any]

@@ -11,7 +11,7 @@ from endcap.deploy.transitions import is_pending
 from endcap.deploy.variants import read_variants
 from endcap.errors import UserError
 from endcap.spec import Recommender
-from tests.deploy.given import NAMESPACE, Standard, recommender, state
+from tests.deploy.fake_kserve import NAMESPACE, Standard, recommender, state
 from tests.refusals import refused
 
 SHOES = recommender()

@@ -18,11 +18,11 @@ def route(*reports: Json) -> Json:
 
 
 def report(parent: Json = EDGE, generation: int = 3, **conditions: str) -> Json:
-    told = [
+    entries = [
         {"type": kind, "status": str(not reason), "reason": reason, "message": "why", "observedGeneration": generation}
         for kind, reason in ({"Accepted": "", "ResolvedRefs": ""} | conditions).items()
     ]
-    return {"parentRef": parent, "controllerName": "gateway.example/controller", "conditions": told}
+    return {"parentRef": parent, "controllerName": "gateway.example/controller", "conditions": entries}
 
 
 @pytest.mark.parametrize(

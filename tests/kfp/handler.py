@@ -10,7 +10,7 @@ from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
-from tests.kfp.refused import RefusedError
+from tests.kfp.refusals import RefusedError
 
 if TYPE_CHECKING:
     from tests.kfp.server import Kfp
@@ -29,7 +29,7 @@ def handler(kfp: Kfp) -> type[BaseHTTPRequestHandler]:
             parts = urllib.parse.urlsplit(self.path)
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             where = f"{self.command} {parts.path.removeprefix(kfp.prefix)}"
-            kfp.asked.append(where)
+            kfp.requests.append(where)
             try:
                 kind, _, token = (self.headers.get("authorization") or "").partition(" ")
                 authenticated = kind == "Bearer" and token in (kfp.token, *kfp.rules.users)

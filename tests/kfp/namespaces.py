@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.kfp.refused import RefusedError
+from tests.kfp.refusals import RefusedError
 
 _EMPTY = {
     "experiments": "An experiment cannot have an empty namespace in multi-user mode",

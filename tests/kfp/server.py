@@ -26,7 +26,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from tests.cluster.certificates import Pair
 from tests.kfp.handler import handler
 from tests.kfp.namespaces import Rules, User
-from tests.kfp.refused import RefusedError
+from tests.kfp.refusals import RefusedError
 
 Json = dict[str, Any]
 Scene = Callable[[str], Json]
@@ -82,7 +82,7 @@ class Kfp:
         self.pipelines: list[Json] = []
         self.versions: list[Json] = []
         self.runs: list[Json] = []
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.token: str | None = None
         """Without it, or a user's, nobody is let in. A cookie is as good."""
         self.before_2_17 = False
@@ -152,7 +152,7 @@ class Kfp:
     def get_pipeline_by_name(self, name: str, query: dict[str, str], body: Json) -> Json:
         namespace = self.rules.admit(self.user, "get", "pipelines", query.get("namespace"))
         for record in self.pipelines:
-            # Where no namespace is said, KFP looks in all of them.
+            # Without a namespace, KFP looks in all of them.
             if record["display_name"] == name and namespace in ("", record["namespace"]):
                 return as_model("V2beta1Pipeline", record)
         raise RefusedError(404, f"ResourceNotFoundError: Namespace/Pipeline {namespace}/{name} not found")
@@ -308,10 +308,10 @@ def scene(state: str, tasks: dict[str, str], errors: dict[str, str] | None = Non
 def _filtered(all_of: list[Json], query: dict[str, str]) -> list[Json]:
     if "filter" not in query:
         return all_of
-    # Protobuf's JSON may say a field and a value of an enumeration in two ways each.
-    said = query["filter"].replace('"stringValue"', '"string_value"').replace('"operation": 1', '"operation": "EQUALS"')
-    wanted = json.loads(said)
-    values = {one["key"]: one["string_value"] for one in as_model("V2beta1Filter", wanted)["predicates"]}
+    # Protobuf's JSON has two spellings of a field and of an enumeration's value.
+    text = query["filter"].replace('"stringValue"', '"string_value"').replace('"operation": 1', '"operation": "EQUALS"')
+    query_filter = json.loads(text)
+    values = {one["key"]: one["string_value"] for one in as_model("V2beta1Filter", query_filter)["predicates"]}
     return [one for one in all_of if all(one.get(key) == value for key, value in values.items())]
 
 

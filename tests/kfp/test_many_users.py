@@ -14,7 +14,7 @@ from endcap_pipelines import kfp_client
 from tests.cli.said import code_of
 from tests.kfp.namespaces import User
 from tests.kfp.server import Kfp
-from tests.kfp.test_run import GOOD, SPEC, ended, run
+from tests.kfp.test_run import GOOD, SPEC, run, run_to_failure
 
 PIPELINE = "endcap-training-trial"
 
@@ -49,7 +49,7 @@ def test_what_another_run_makes_at_the_same_moment_is_taken(shared: Kfp) -> None
 def test_a_namespace_that_one_may_not_work_in_is_told_in_kfps_words(
     shared: Kfp, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, _, output = ended(shared, capsys, "--kfp-user-namespace", "team-c")
+    code, _, output = run_to_failure(shared, capsys, "--kfp-user-namespace", "team-c")
     assert (code, code_of(output)) == (2, "kfp.forbidden")
     assert "ann@shop.example" in output
     assert "Namespace:team-c" in output
@@ -61,10 +61,10 @@ def test_a_namespace_that_is_not_said_is_asked_for(
     shared: Kfp, capsys: pytest.CaptureFixture[str], before: list[str]
 ) -> None:
     """`--kfp-namespace` once said both where KFP is and who asks."""
-    code, _, output = ended(shared, capsys, *before)
+    code, _, output = run_to_failure(shared, capsys, *before)
     assert (code, code_of(output)) == (2, "kfp.no-user-namespace")
     assert ("--kfp-user-namespace team-a" in output) == ("team-a" in before)
-    assert shared.asked == ["GET /apis/v2beta1/healthz"]
+    assert shared.requests == ["GET /apis/v2beta1/healthz"]
 
 
 def test_it_may_be_said_by_a_variable_or_by_kfps_own_settings(
@@ -100,7 +100,7 @@ def test_settings_that_are_no_json_are_named(
 ) -> None:
     (tmp_path / "context.json").write_text("namespace=team-a")
     monkeypatch.setattr(Client, "_LOCAL_KFP_CONTEXT", str(tmp_path / "context.json"))
-    code, _, output = ended(kfp, capsys, "--end", "x")
+    code, _, output = run_to_failure(kfp, capsys, "--end", "x")
     assert (code, code_of(output)) == (2, "kfp.settings-unusable")
 
 

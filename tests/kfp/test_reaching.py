@@ -33,14 +33,14 @@ def behind(kfp: Kfp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kfp:
     return kfp
 
 
-def followed(run: str, *arguments: str) -> None:
+def follow_run(run: str, *arguments: str) -> None:
     main(["run", SPEC, "--on", "kfp", *arguments, "--follow", run])
 
 
-def failed(capsys: pytest.CaptureFixture[str], run: str, *arguments: str) -> tuple[int, str, str]:
+def follow_to_failure(capsys: pytest.CaptureFixture[str], run: str, *arguments: str) -> tuple[int, str, str]:
     """Exit code, the error's code, and what was said."""
     with pytest.raises(SystemExit) as stopped:
-        followed(run, *arguments)
+        follow_run(run, *arguments)
     output = capsys.readouterr().err
     return int(stopped.value.code or 0), code_of(output), output
 
@@ -70,7 +70,7 @@ class TestByKubeconfig:
         }
         behind.token = {"password": None, "oidc": "e30.e30.good"}.get(kind, "good")
         write_kubeconfig(tmp_path, behind.url, users[kind])
-        followed(behind.start())
+        follow_run(behind.start())
 
     def test_a_whole_run_is_started_there_over_tls(
         self, behind: Kfp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -91,7 +91,7 @@ class TestByKubeconfig:
             behind.token = plugin.token = "better"
 
         behind.scenes = [turning(rotate), RUNNING, GOOD]
-        followed(behind.start())
+        follow_run(behind.start())
         assert plugin.calls > 2
 
     @pytest.mark.parametrize("kind", ["plugin", "tokenFile"])
@@ -104,7 +104,7 @@ class TestByKubeconfig:
             behind.token = plugin.token = "better"
 
         behind.scenes = [turning(rotate), RUNNING, RUNNING, GOOD]
-        followed(behind.start())
+        follow_run(behind.start())
         assert kind == "tokenFile" or plugin.calls == 2
 
     def test_a_login_that_fails_while_a_run_is_followed_ends_the_following_alone(
@@ -118,7 +118,7 @@ class TestByKubeconfig:
             plugin.fail("Error when retrieving token from sso: Token has expired and refresh failed")
 
         run, behind.scenes = behind.start(), [turning(expire), GOOD]
-        code, name, output = failed(capsys, run)
+        code, name, output = follow_to_failure(capsys, run)
         assert (code, name) == (1, "kfp.token-expired")
         assert "Token has expired and refresh failed" in output
         assert "`aws sso login`" in output
@@ -137,8 +137,8 @@ class TestByKubeconfig:
         self, behind: Kfp, tmp_path: Path, capsys: pytest.CaptureFixture[str], user: Any, code: str
     ) -> None:
         write_kubeconfig(tmp_path, behind.url, user)
-        assert failed(capsys, behind.start())[:2] == (2, code)
-        assert len(behind.asked) == (code == "kfp.forbidden")
+        assert follow_to_failure(capsys, behind.start())[:2] == (2, code)
+        assert len(behind.requests) == (code == "kfp.forbidden")
 
 
 class TestTokens:
@@ -177,11 +177,14 @@ class TestTokens:
             file.write_text("better\n")
 
         kfp.token, kfp.scenes = "good", [turning(rotate), RUNNING, GOOD]
-        followed(kfp.start(), "--kfp-host", kfp.url)
+        follow_run(kfp.start(), "--kfp-host", kfp.url)
 
     def test_who_may_not_look_from_the_start_is_refused(self, kfp: Kfp, capsys: pytest.CaptureFixture[str]) -> None:
         kfp.token = "good"
-        assert failed(capsys, kfp.start(), "--kfp-host", kfp.url, "--kfp-token", "x")[:2] == (2, "kfp.forbidden")
+        assert follow_to_failure(capsys, kfp.start(), "--kfp-host", kfp.url, "--kfp-token", "x")[:2] == (
+            2,
+            "kfp.forbidden",
+        )
 
 
 class TestPages:
@@ -191,13 +194,13 @@ class TestPages:
         self, kfp: Kfp, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         kfp.token, kfp.login_page, kfp.scenes, run = "good", True, [GOOD], kfp.start()
-        code, name, output = failed(capsys, run, "--kfp-host", kfp.url)
+        code, name, output = follow_to_failure(capsys, run, "--kfp-host", kfp.url)
         assert (code, name) == (2, "kfp.login-page")
         assert "Log in to dex" in output
-        assert len(kfp.asked) == 2
-        followed(run, "--kfp-host", kfp.url, "--kfp-token", "good")
+        assert len(kfp.requests) == 2
+        follow_run(run, "--kfp-host", kfp.url, "--kfp-token", "good")
         monkeypatch.setenv("KFP_COOKIES", "session=good")
-        followed(run, "--kfp-host", kfp.url)
+        follow_run(run, "--kfp-host", kfp.url)
 
     def test_one_that_comes_while_a_run_is_followed_is_a_login_that_ran_out(
         self, kfp: Kfp, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -207,7 +210,7 @@ class TestPages:
 
         kfp.token, kfp.login_page, kfp.scenes = "good", True, [turning(expire), GOOD]
         monkeypatch.setenv("KFP_COOKIES", "session=good")
-        assert failed(capsys, kfp.start(), "--kfp-host", kfp.url)[:2] == (1, "kfp.token-expired")
+        assert follow_to_failure(capsys, kfp.start(), "--kfp-host", kfp.url)[:2] == (1, "kfp.token-expired")
 
     @pytest.fixture
     def website(self, tmp_path: Path) -> Iterator[str]:
@@ -223,7 +226,7 @@ class TestPages:
             server.shutdown()
 
     def test_what_is_not_kfp_is_told(self, kfp: Kfp, website: str, capsys: pytest.CaptureFixture[str]) -> None:
-        assert failed(capsys, "x", "--kfp-host", website)[:2] == (2, "kfp.not-kfp")
+        assert follow_to_failure(capsys, "x", "--kfp-host", website)[:2] == (2, "kfp.not-kfp")
 
 
 class TestConnection:
@@ -236,11 +239,14 @@ class TestConnection:
         with Kfp(authority.issue("server", "kfp", hosts=("127.0.0.1",))) as safe:
             safe.scenes, begun = [GOOD], time.monotonic()
             for wrong in ([], ["--kfp-ca", str(other.certificate)]):
-                assert failed(capsys, "x", "--kfp-host", safe.url, *wrong)[:2] == (2, "kfp.certificate")
+                assert follow_to_failure(capsys, "x", "--kfp-host", safe.url, *wrong)[:2] == (2, "kfp.certificate")
             assert time.monotonic() - begun < 5
-            assert safe.asked == []
-            followed(safe.start(), "--kfp-host", safe.url, "--kfp-ca", str(authority.certificate))
-        assert failed(capsys, "x", "--kfp-host", kfp.url.replace("http", "https"))[:2] == (2, "kfp.certificate")
+            assert safe.requests == []
+            follow_run(safe.start(), "--kfp-host", safe.url, "--kfp-ca", str(authority.certificate))
+        assert follow_to_failure(capsys, "x", "--kfp-host", kfp.url.replace("http", "https"))[:2] == (
+            2,
+            "kfp.certificate",
+        )
 
     def test_that_it_waits_is_shown(self, kfp: Kfp, capsys: pytest.CaptureFixture[str]) -> None:
         kfp.trouble = [("healthz", 503), ("terminate", 500), ("terminate", 429)]

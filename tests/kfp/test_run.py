@@ -35,7 +35,7 @@ def run(kfp: Kfp, *arguments: str) -> None:
     main(["run", SPEC, "--on", "kfp", "--kfp-host", kfp.url, *arguments])
 
 
-def ended(kfp: Kfp, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+def run_to_failure(kfp: Kfp, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     """Exit code, what was printed, and what was said of the failure."""
     with pytest.raises(SystemExit) as stopped:
         run(kfp, *arguments)
@@ -89,7 +89,7 @@ def test_a_gate_that_did_not_pass_is_no_failure(kfp: Kfp, capsys: pytest.Capture
 
 def test_a_failed_step_is_named_with_its_cause_and_where_to_look(kfp: Kfp, capsys: pytest.CaptureFixture[str]) -> None:
     kfp.scenes = [BAD_TRAIN]
-    code, output, errors = ended(kfp, capsys)
+    code, output, errors = run_to_failure(kfp, capsys)
     assert code == 1
     assert "train" in output.splitlines()[-1]
     assert code_of(errors) == "kfp.step-failed"
@@ -118,7 +118,7 @@ def test_what_a_step_said_in_the_store_is_shown(
         return BAD_TRAIN(run)
 
     kfp.scenes = [with_words]
-    _, output, record = ended(kfp, capsys)
+    _, output, record = run_to_failure(kfp, capsys)
     assert "7 events" in output
     assert code_of(record) == "features.no-session"
 
@@ -154,21 +154,21 @@ def test_the_word_of_a_gate_that_did_not_pass_is_read_from_the_store(
 
     kfp.scenes = [judged]
     if code:
-        assert ended(kfp, capsys)[0] == code
+        assert run_to_failure(kfp, capsys)[0] == code
     else:
         run(kfp)
 
 
 def test_a_run_that_somebody_ends_is_told(kfp: Kfp, capsys: pytest.CaptureFixture[str]) -> None:
     kfp.scenes = [scene("RUNNING", {"ingest": "RUNNING"}), scene("CANCELED", {"ingest": "CANCELED"})]
-    code, _, errors = ended(kfp, capsys)
+    code, _, errors = run_to_failure(kfp, capsys)
     assert (code, code_of(errors)) == (1, "run.canceled")
 
 
 def test_a_run_past_its_deadline_is_ended(kfp: Kfp, capsys: pytest.CaptureFixture[str]) -> None:
     old = "2026-03-02T10:00:00Z"
     kfp.scenes = [lambda run: {**scene("RUNNING", {"ingest": "RUNNING"})(run), "created_at": old}]
-    code, _, errors = ended(kfp, capsys, "--set", "pipeline.deadline=2h")
+    code, _, errors = run_to_failure(kfp, capsys, "--set", "pipeline.deadline=2h")
     assert (code, code_of(errors)) == (1, "run.deadline-passed")
     assert kfp.runs[0]["state"] == "CANCELED"
     assert "activeDeadlineSeconds" in json.dumps(kfp.versions[0])
@@ -215,7 +215,7 @@ def test_interrupted_it_says_that_the_run_goes_on(kfp: Kfp) -> None:
         [*command, "--kfp-host", kfp.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     limit = time.monotonic() + 120
-    while not any(one.startswith("GET /apis/v2beta1/runs/") for one in kfp.asked):
+    while not any(one.startswith("GET /apis/v2beta1/runs/") for one in kfp.requests):
         assert process.poll() is None
         assert time.monotonic() < limit
         time.sleep(0.05)
@@ -247,14 +247,14 @@ class TestTrouble:
         self, kfp: Kfp, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         kfp.token, kfp.scenes = "secret-word", [GOOD]
-        code, _, errors = ended(kfp, capsys, "--kfp-token", "wrong")
+        code, _, errors = run_to_failure(kfp, capsys, "--kfp-token", "wrong")
         assert (code, code_of(errors)) == (2, "kfp.forbidden")
         monkeypatch.setenv("KFP_EXISTING_TOKEN", "secret-word")
         run(kfp)
         assert len(kfp.runs) == 1
 
     def test_an_address_where_nothing_listens_is_told(self, kfp: Kfp, capsys: pytest.CaptureFixture[str]) -> None:
-        code, _, errors = ended(kfp, capsys, "--kfp-host", "http://127.0.0.1:9")
+        code, _, errors = run_to_failure(kfp, capsys, "--kfp-host", "http://127.0.0.1:9")
         assert (code, code_of(errors)) == (1, "kfp.unreachable")
 
     def test_without_any_address_the_ways_to_give_one_are_named(
@@ -276,10 +276,10 @@ class TestTrouble:
     def test_what_a_cluster_cannot_reach_is_refused(
         self, kfp: Kfp, capsys: pytest.CaptureFixture[str], arguments: list[str]
     ) -> None:
-        code, _, errors = ended(kfp, capsys, *arguments)
+        code, _, errors = run_to_failure(kfp, capsys, *arguments)
         assert (code, code_of(errors)) == (2, "cli.unreachable-from-cluster")
         assert errors.startswith(f"error: {arguments[0]} {arguments[1]}: ")
-        assert kfp.asked == []
+        assert kfp.requests == []
 
     def test_sources_that_lie_on_this_machine_are_refused_and_named(
         self, kfp: Kfp, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -292,7 +292,7 @@ class TestTrouble:
         assert stopped.value.code == 2
         assert "events.sources[0].path: found /logs/of/mine/events" in errors
         assert "items.sources[0].path: found /logs/of/mine/items.csv" in errors
-        assert kfp.asked == []
+        assert kfp.requests == []
 
     def test_sources_in_a_bucket_are_taken(self, kfp: Kfp, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ENDCAP_DEMO", "s3://logs/demo")

@@ -44,12 +44,12 @@ def spec_file(folder: Path, settings: str) -> Path:
     return folder / "toys.yaml"
 
 
-def compiled(folder: Path, settings: str, pipeline: str = "training", **options: bool) -> Json:
+def compile_spec(folder: Path, settings: str, pipeline: str = "training", **options: bool) -> Json:
     """The checked package of a spec with these pipeline settings."""
-    return checked(package(pipeline, load(spec_file(folder, settings)), **options))
+    return check_package(package(pipeline, load(spec_file(folder, settings)), **options))
 
 
-def checked(text: str) -> Json:
+def check_package(text: str) -> Json:
     """The pipeline's document, with `platform` (the Kubernetes settings of each task) and `pipelineConfig` beside."""
     pipeline, platform = [*yaml.safe_load_all(text), {}][:2]
     json_format.ParseDict(pipeline, pipeline_spec_pb2.PipelineSpec(), ignore_unknown_fields=False)

@@ -11,7 +11,7 @@ import pytest
 from endcap.devices import GPU_VARIABLE, GpuRequest, read_gpu_request
 from endcap.spec.kubernetes import SPOT
 from endcap.store.s3_settings import read_s3_settings
-from tests.pipelines.packages import ROOT, Json, compiled, container, steps
+from tests.pipelines.packages import ROOT, Json, compile_spec, container, steps
 
 MINE = "registry.example/mine:2"
 SETTINGS = """
@@ -39,7 +39,7 @@ SETTINGS = """
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Json:
-    return compiled(tmp_path_factory.mktemp("spec"), SETTINGS)
+    return compile_spec(tmp_path_factory.mktemp("spec"), SETTINGS)
 
 
 def test_a_step_gets_its_resources_and_the_defaults_where_it_says_nothing(package: Json) -> None:
@@ -111,7 +111,7 @@ def test_a_failed_step_is_tried_again_after_waits_that_grow(package: Json) -> No
 
 def test_the_deploy_step_is_tried_again_only_where_the_spec_says_so(package: Json, tmp_path: Path) -> None:
     assert "retryPolicy" not in steps(package)["deploy"]
-    retry = compiled(tmp_path, "  steps: {deploy: {retries: {count: 1}}}\n")
+    retry = compile_spec(tmp_path, "  steps: {deploy: {retries: {count: 1}}}\n")
     assert steps(retry)["deploy"]["retryPolicy"]["maxRetryCount"] == 1
 
 
@@ -125,7 +125,7 @@ def test_no_pod_lives_longer_than_its_step_or_the_whole_run_may(package: Json) -
 
 def test_the_workflow_is_told_the_runs_deadline_only_on_demand(package: Json, tmp_path: Path) -> None:
     assert package["pipelineConfig"] == {}  # KFP before 2.17 would drop all settings of pods
-    config = compiled(tmp_path, "  deadline: 6h\n", run_deadline=True)
+    config = compile_spec(tmp_path, "  deadline: 6h\n", run_deadline=True)
     assert config["pipelineConfig"] == {"activeDeadlineSeconds": 6 * 3600 + 300}
 
 

@@ -14,7 +14,7 @@ from endcap.errors import SpecError, UserError
 from endcap.runs import list_runs
 from endcap.spec.load import load
 from endcap.store import open_store
-from tests.pipelines.packages import ROOT, Json, compiled, container, spec_file, steps, tasks
+from tests.pipelines.packages import ROOT, Json, compile_spec, container, spec_file, steps, tasks
 
 CHECKS = """
 def count(store, snapshot, dataset, at_least=1):
@@ -61,7 +61,7 @@ def after(package: Json, step: str) -> list[str]:
 
 
 def test_a_step_comes_after_its_step_and_before_those_that_follow(tmp_path: Path) -> None:
-    package = compiled(tmp_path, OWN)
+    package = compile_spec(tmp_path, OWN)
     built_in = {"ingest", "features", "train", "evaluate", "refit", "register", "report"}
     assert set(steps(package)) == built_in | {"check", "after-check", "weigh"}
     assert after(package, "check") == ["features", "ingest"]
@@ -71,7 +71,7 @@ def test_a_step_comes_after_its_step_and_before_those_that_follow(tmp_path: Path
 
 
 def test_a_function_gets_what_the_run_has_made_so_far(tmp_path: Path) -> None:
-    inputs = steps(compiled(tmp_path, OWN))["check"]["inputs"]["parameters"]
+    inputs = steps(compile_spec(tmp_path, OWN))["check"]["inputs"]["parameters"]
     assert inputs["snapshot"]["taskOutputParameter"]["producerTask"] == "ingest"
     assert inputs["dataset"]["taskOutputParameter"]["producerTask"] == "features"
     assert "trained" not in inputs
@@ -79,7 +79,7 @@ def test_a_function_gets_what_the_run_has_made_so_far(tmp_path: Path) -> None:
 
 
 def test_a_container_gets_it_in_its_environment(tmp_path: Path) -> None:
-    weigh = container(compiled(tmp_path, OWN), "weigh")
+    weigh = container(compile_spec(tmp_path, OWN), "weigh")
     assert weigh["image"] == "registry.example/weigh:1"
     assert weigh["command"][0] == "env"
     assert weigh["command"][-2:] == ["weigh", "now"]
@@ -92,7 +92,7 @@ def test_register_can_be_switched_off_and_a_step_after_it_moves_up(tmp_path: Pat
         "  steps: {register: {enabled: false}, deploy: {enabled: false}, "
         "last: {after: register, function: not_here:f}}\n"
     )
-    package = compiled(tmp_path, settings)
+    package = compile_spec(tmp_path, settings)
     assert set(package["components"]["comp-condition-2"]["dag"]["tasks"]) == {"refit", "last"}
     assert "refit" in after(package, "last")
 
@@ -109,7 +109,7 @@ def test_a_function_that_cannot_be_called_is_refused_when_the_package_is_made(
     tmp_path: Path, step: str, code: str, fields: Json
 ) -> None:
     with pytest.raises(UserError) as refused:
-        compiled(tmp_path, f"  steps: {{mine: {{after: features, {step}}}}}\n")
+        compile_spec(tmp_path, f"  steps: {{mine: {{after: features, {step}}}}}\n")
     assert refused.value.code == code
     assert fields.items() <= refused.value.fields.items()
 

@@ -9,14 +9,14 @@ import pytest
 from endcap.cli.main import main
 from endcap.errors import SpecError
 from tests.generate.files import find_stale, generate
-from tests.pipelines.packages import ROOT, Json, checked, compiled, container, steps, tasks
+from tests.pipelines.packages import ROOT, Json, check_package, compile_spec, container, steps, tasks
 
 COMPILED = ROOT / "pipelines" / "compiled"
 
 
 @pytest.fixture(scope="module")
 def training() -> Json:
-    return checked((COMPILED / "training.yaml").read_text())
+    return check_package((COMPILED / "training.yaml").read_text())
 
 
 def test_the_generated_files_are_what_their_sources_give(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +32,7 @@ def test_compile_needs_a_spec(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", ["training", "training-gpu", "features", "recommend"])
 def test_checked_in_packages_keep_to_kfps_schemas_and_need_no_parameter(name: str) -> None:
-    package = checked((COMPILED / f"{name}.yaml").read_text())
+    package = check_package((COMPILED / f"{name}.yaml").read_text())
     parameters = package["root"]["inputDefinitions"]["parameters"]
     assert all(one.get("isOptional") for one in parameters.values())
     assert "path" not in str(parameters["shop"]["defaultValue"]).replace("'path': ''", "")
@@ -53,7 +53,7 @@ def test_lists_are_made_without_a_training_in_an_image_and_with_secrets_of_their
     check: {after: features, image: registry.example/check:1, command: [check]}
     recommend: {image: registry.example/lists:2, cpu: 8, secrets: [{secret: online, key: url, env: ENDCAP_ONLINE}]}
 """
-    package = compiled(tmp_path, settings, "recommend")
+    package = compile_spec(tmp_path, settings, "recommend")
     assert set(steps(package)) == {"ingest", "features", "check", "recommend", "report"}
     assert {"features", "check"} <= set(tasks(package)["recommend"]["dependentTasks"])
     assert container(package, "recommend")["image"] == "registry.example/lists:2"
@@ -61,9 +61,9 @@ def test_lists_are_made_without_a_training_in_an_image_and_with_secrets_of_their
     secrets = [one["secretName"] for one in package["platform"]["recommend"]["secretAsEnv"]]
     assert "online" in secrets
     with pytest.raises(SpecError) as refused:
-        compiled(tmp_path, "  steps: {recommend: {enabled: false}}\n")
+        compile_spec(tmp_path, "  steps: {recommend: {enabled: false}}\n")
     assert [problem.key for problem in refused.value.problems] == ["pipeline.steps.recommend.enabled"]
-    assert "recommend" not in steps(compiled(tmp_path, settings))
+    assert "recommend" not in steps(compile_spec(tmp_path, settings))
 
 
 def test_no_task_uses_kfps_cache_and_every_image_is_the_pipelines_parameter(training: Json) -> None:
@@ -84,7 +84,7 @@ def test_a_package_of_ones_own_spec_has_its_documents_as_defaults(
     monkeypatch.chdir(tmp_path)
     main(["compile", str(ROOT / "pipelines" / "specs" / "trial.yaml"), "--set", "seed=7", "--output", "mine.yaml"])
     assert "kfp run create -e trial -f mine.yaml" in capsys.readouterr().out
-    parameters = checked(Path("mine.yaml").read_text())["root"]["inputDefinitions"]["parameters"]
+    parameters = check_package(Path("mine.yaml").read_text())["root"]["inputDefinitions"]["parameters"]
     assert parameters["recommender"]["defaultValue"]["seed"] == 7
     assert parameters["shop"]["defaultValue"]["name"] == "trial"
 

@@ -1,10 +1,10 @@
-"""What KFP refuses with."""
+"""The errors that the simulated KFP answers with."""
 
 from __future__ import annotations
 
 
 class RefusedError(Exception):
-    """An answer of an error status, with KFP's words. key: under which its document has them."""
+    """An answer with an error status and KFP's own message. key: the key of the message in the answer's document."""
 
     def __init__(self, status: int, message: str, key: str = "message") -> None:
         super().__init__(message)

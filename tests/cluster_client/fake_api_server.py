@@ -1,4 +1,4 @@
-"""An API server as small as the client can be tested against: answers from a list, over real HTTP."""
+"""A small API server for tests of the client: it gives answers from a list, over real HTTP."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import yaml
 
 @dataclass
 class Server:
-    """`answers` are given in their order: status, body, headers; a status of 0 breaks the connection off."""
+    """The server gives `answers` in their order: status, body, headers. A status of 0 drops the connection."""
 
     port: int = 0
     answers: list[tuple[int, Any, dict[str, str]]] = field(default_factory=list)
-    asked: list[tuple[str, str, Any]] = field(default_factory=list)
+    requests: list[tuple[str, str, Any]] = field(default_factory=list)
     headers: list[Mapping[str, str]] = field(default_factory=list)
     """Of each request."""
 
@@ -36,7 +36,7 @@ def api_server() -> Iterator[Server]:
         def _answer(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else None
-            server.asked.append((self.command, self.path, body))
+            server.requests.append((self.command, self.path, body))
             server.headers.append(self.headers)
             status, content, headers = server.answers.pop(0)
             if not status:

@@ -1,4 +1,4 @@
-"""A recommender, its desired states, and KServe as far as the deployer sees it."""
+"""A recommender, its desired states, and fakes of KServe that behave as the deployer sees it."""
 
 from __future__ import annotations
 
