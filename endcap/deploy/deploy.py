@@ -52,9 +52,9 @@ def deploy(
 
     Notes
     -----
-    The call is idempotent: a canary keeps its present share, and stays if the champion is deployed again. A version that
-    waits for approval changes nothing either. A lock in the registry is held until the state is written, so nobody can
-    promote, approve, reject or deploy a version of the recommender meanwhile.
+    The call is idempotent: a canary keeps its present share, and stays if the champion is deployed again. A version
+    that waits for approval changes nothing either. A lock in the registry is held until the state is written, so
+    nobody can promote, approve, reject or deploy a version of the recommender meanwhile.
     """
     registry = open_registry(registry_uri, store)
     candidate, champion, terms = registry.version(recommender.name, version), registry.champion(recommender.name), None

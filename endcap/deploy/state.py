@@ -211,7 +211,7 @@ def change_state(
 
 
 def write_state(state: Deployment, store: Store) -> Deployment:
-    """Replace the desired state, whatever it was before. The new state gets the present time, unless nothing changes."""
+    """Replace the desired state, whatever it was. The new state gets the present time, unless nothing changes."""
     return change_state(state.recommender, store, lambda before: state, repair=True)
 
 
