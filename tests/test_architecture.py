@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,3 +86,12 @@ def test_files_that_a_guide_names_exist(guide: Path) -> None:
         if re.fullmatch(rf"(?:{'|'.join(TOP)})/[\w./-]+(?::\w+)?", code) and not code.startswith("pipelines/specs/")
     ]
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_picture_shows_the_layers_that_imports_obey() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = {contract["containers"][0]: contract["layers"] for contract in contracts if "containers" in contract}
+    picture = (ROOT / "docs" / "architecture.md").read_text().split("\n## Rooms\n")[1].split("```")[1]
+    for prefix, package in (("s", "endcap_serving"), ("l", "endcap")):
+        boxes = re.findall(rf'^  {prefix}\d+\["(.+)"\]$', picture, re.MULTILINE)
+        assert [box.replace("<br>", " ") for box in boxes] == [", ".join(row.split(" | ")) for row in layers[package]]
