@@ -1,4 +1,4 @@
-"""Files that Envoy watches: what it was told by each, and whether it can still see them."""
+"""Files that Envoy watches: what each file told Envoy, and whether Envoy can still see the files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ class WatchedFiles:
         self._folder = folder
         self._version = 0
         self._sent: dict[str, list[tuple[list[Json], str]]] = {}
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # The run folder may have vanished since it was restored. It must not come back readable to others.
+        for level in (folder.parent, folder):
+            level.mkdir(exist_ok=True, mode=0o700)
         # Held, so that no other folder can be mistaken for it: numbers of removed ones are given again.
         self._held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
 
