@@ -88,7 +88,7 @@ def command(folder: Path, events: int, seed: int) -> None:
             registry="",
             logical_date=date,
             verbose=False,
-            again=f"{shlex.join(['endcap', 'demo', '--folder', str(folder)])}   (makes everything anew)",
+            again=f"{shlex.join(['endcap', 'demo', '--folder', str(folder)])}   (makes everything again)",
         )
 
     _print_heading("Both are served", "a predictor each, Envoy in front: a tenth of the shoppers meet the challenger")
@@ -123,7 +123,7 @@ def _make_anew(folder: Path) -> None:
         shutil.rmtree(folder / "events", ignore_errors=True)
         shutil.rmtree(folder / "store", ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
-        marker.write_text("made by `endcap demo`, which makes it anew each time\n")
+        marker.write_text("made by `endcap demo`, which makes it again each time\n")
 
 
 def _simulate(events: int, seed: int, plan: _DemoPlan) -> SimulatedLog:

@@ -171,7 +171,7 @@ def _print(recommender: str, instance: Mapping[str, Any], shown: _RankedLine, no
     click.echo(f"{click.style(recommender, bold=True)}{' for ' if by else ''}{', '.join(by)}")
     click.echo(f"by {shown.source}")
     if shown.session:
-        more = f" {len(shown.session):,} items, at last" if len(shown.session) > SHOWN else ""
+        more = f" {len(shown.session):,} items; the last are" if len(shown.session) > SHOWN else ""
         click.echo(f"looked at{more}")
         for item in shown.session[-SHOWN:]:
             click.echo(f"  {shown.products.line(item)}")

@@ -207,7 +207,7 @@ def _format_follow_commands(spec: str, run: str) -> str:
                 words += [parameter.opts[0], str(part)]
     command = f"{shlex.join(words)} --on kfp"
     hidden = [SECRETS[name] for name in SECRETS if context.get_parameter_source(name) is _Source.COMMANDLINE]
-    login = f"\n  with {' and '.join(hidden)} set anew" if hidden else ""
+    login = f"\n  with {' and '.join(hidden)} set again" if hidden else ""
     return (
         f"The run goes on in the cluster.\n  follow: {command} --follow {run}\n  end:    {command} --end {run}{login}"
     )

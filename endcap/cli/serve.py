@@ -23,7 +23,7 @@ from endcap.cli.stores import open_existing_store
 @click.option(
     "--access",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The access policy: who may do what, by keys and tokens; read anew when it changes. Left out: who asks on "
+    help="The access policy: who may do what, by keys and tokens; read again when it changes. Left out: who asks on "
     "this machine may do everything, others get rankings and nothing else.",
 )
 @click.option(

@@ -48,7 +48,7 @@ def keep_served_addresses(
             continue
         changed[role] = target.model_copy(update={"package": address})
         notes.append(
-            f"version {target.version} goes on to be read from {address}, so that no pod starts anew; "
+            f"version {target.version} goes on to be read from {address}, so that no pod restarts; "
             f"when that is gone, deploy again: new pods then read {target.package}"
         )
     return desired.model_copy(update=changed), notes

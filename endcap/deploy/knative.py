@@ -195,7 +195,7 @@ class _KnativeService:
         service = self._service(predictor, self.stable, "prev", target.version if announced else None)
         words = f"version {target.version} starts, with no traffic yet"
         if target.version == self.stable:
-            words = f"version {target.version} has everyone; its pods start anew, so that those beside it can go"
+            words = f"version {target.version} has everyone; its pods restart, so that the pods beside it can go"
         return Transition(service, words, starting=target)
 
     def shared(self, target: Target, share: float) -> Transition:

@@ -135,7 +135,7 @@ def _write(
         try:
             return _write_salted(engine, settings, snapshot, out, end, progress, salt)
         except CollisionError:
-            progress("two ids share a hash; hashing anew")
+            progress("two ids share a hash; hashing again with another salt")
             engine.keep_only()
     raise AssertionError("ids collide under every salt: the engine's hash is broken")
 

@@ -110,12 +110,12 @@ def open_document(kind: str, document: Json, where: str, *, written_by: str | No
         f"this is Endcap {get_release()}, whose format is {known.version}"
     )
     if isinstance(written, bool) or not isinstance(written, int) or written > known.version:
-        raise UserError(f"{cause}: install a newer Endcap here, or make it anew", code="store.newer-format", **fields)
+        raise UserError(f"{cause}: install a newer Endcap here, or make it again", code="store.newer-format", **fields)
     content = {key: value for key, value in document.items() if key not in (FORMAT, WRITTEN_BY)}
     for number in range(written, known.version):
         if number not in known.upgrades:
             raise UserError(
-                f"{cause}: use the Endcap that wrote it, or make it anew", code="store.older-format", **fields
+                f"{cause}: use the Endcap that wrote it, or make it again", code="store.older-format", **fields
             )
         content = known.upgrades[number](content)
     schemas.check_schema(kind, content, where)

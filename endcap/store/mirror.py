@@ -94,7 +94,7 @@ class CheckpointMirror:
             self._bucket.download(blob.name, draft)
         if noted is None or not draft.exists() or (noted.sha256 and noted.sha256 != hash_file(draft)):
             draft.unlink(missing_ok=True)
-            return f"{self._bucket.address(blob.name)} is gone or damaged: what it held is done anew"
+            return f"{self._bucket.address(blob.name)} is gone or damaged: its content is made again"
         draft.replace(target)
         return f"{path} was kept by an earlier process; going on from it"
 

@@ -191,7 +191,7 @@ def _learn(settings: TrainSettings, searched: SearchResult, view: View, fit: Fit
         return first
     settings_found = first.report.settings
     words = f" for {settings_found['epochs']} epochs" if "epochs" in settings_found else ""
-    progress(f"fitting anew on the whole training part, {sizes['training']:,} sessions{words}")
+    progress(f"fitting again on the whole training part, {sizes['training']:,} sessions{words}")
     return replace(fit(spec, "training", settings_found), report=first.report)
 
 

@@ -37,7 +37,7 @@ def read_last_state(file: Path) -> LastState | None:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(
-            f"the last state in {file} cannot be read ({error!r}); it is written anew",
+            f"the last state in {file} cannot be read ({error!r}); it is written again",
             code="gateway.state-unreadable",
             file=str(file),
             reason=repr(error),

@@ -108,7 +108,7 @@ class XdsProcess:
         self._failures += 1
         self._start_at = time.monotonic() + wait
         error = EndcapError(
-            f"the xDS service {how}; Envoy goes on with what it was told, and the service starts anew in {wait:g} s",
+            f"the xDS service {how}; Envoy continues with its last state, and the service restarts in {wait:g} s",
             code="gateway.xds-failed",
             how=how,
             wait=wait,

@@ -267,7 +267,7 @@ def test_killed_workers_and_a_lost_ray_leave_the_same_model(
     with refused(TransientError, "training.workers-died", limit=1) as caught:
         train(spec, dataset, store, progress=heard)
     assert "worker 1: its process died" in caught.value.fields["reason"]
-    assert heard.said("worker 0: its process died; beginning anew from the last epoch, 1 of at most 1 times")
+    assert heard.said("worker 0: its process died; starting again from the last epoch, 1 of at most 1 times")
     assert len(heard.said("going on after epoch")) == 1
 
     heard = Heard(at_20=end_ray)

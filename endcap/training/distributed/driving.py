@@ -78,7 +78,7 @@ class _Failures(UserCallback):
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         self._count += 1
-        anew = f"beginning anew from the last epoch, {self._count} of at most {self._allowed} times"
+        anew = f"starting again from the last epoch, {self._count} of at most {self._allowed} times"
         then = anew if self._count <= self._allowed else "giving up"
         self._queue.put({"event": "died", "reason": describe_failures(worker_exceptions), "then": then})
 
