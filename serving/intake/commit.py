@@ -28,7 +28,7 @@ RECENT = 10.0
 
 @dataclass
 class RecordBatch:
-    """Records of one request that are right. told: called once, by the thread that commits, when it is decided."""
+    """The valid records of one request. The committing thread calls `acknowledge` once, when it has decided."""
 
     kind: int
     hashes: list[int]

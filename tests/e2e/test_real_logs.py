@@ -20,7 +20,7 @@ SPECS = Path(__file__).parents[2] / "pipelines" / "specs"
 
 # The blend as it is checked in, but for its search, the size of its networks, the length of their training, and the
 # validation part that weighs its members, of which a few hours are enough here.
-GRU4REC = ("max_epochs=1", "batch=256", "width=32")
+GRU4REC = ("max_epochs=1", "batch_size=256", "width=32")
 SASREC = ("max_epochs=1", "width=32")
 QUICK = (
     "search=null",

@@ -88,7 +88,7 @@ def lived(folder: Path, count: int = 3) -> list[str]:
             assert time.monotonic() < deadline
             told = threading.Event()
             sent = one(number)
-            sent.told = told.set
+            sent.acknowledge = told.set
             intake.writer.submit(sent)
             assert told.wait(10)
             if sent.failure is None:
@@ -147,7 +147,7 @@ def test_a_start_on_a_full_disk_takes_up_what_is_there(
             intake.start()
             sent = batch("events", {"id": "x1", "item": "p", "session": "s"})
             told = threading.Event()
-            sent.told = told.set
+            sent.acknowledge = told.set
             intake.writer.submit(sent)
             assert told.wait(10)
             assert sent.duplicates == 1, "its id is known, on the disk or in memory"

@@ -233,7 +233,7 @@ class TestTrouble:
         kfp.scenes = [scene("RUNNING", {"ingest": "RUNNING"}), GOOD]
         kfp.trouble = [("GET /apis/v2beta1/runs/", status) for status in (500, 0, 503, 429)]
         run(kfp)
-        assert "asking again" in capsys.readouterr().out
+        assert "asks again" in capsys.readouterr().out
         assert kfp.trouble == []
 
     def test_before_that_too_and_the_run_is_made_once(self, kfp: Kfp) -> None:

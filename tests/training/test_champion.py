@@ -225,7 +225,7 @@ def published(store: Store, data: str, recipe: dict[str, Any] | None, *, trained
         ({"name": "gru4rec", "features": ["nope"]}, "nope"),
         ({"name": "custom", "class": "gone_module:Own", "parameters": {}}, "gone_module"),
         ({"name": "custom", "class": "tests.training.stand_ins:Sleeper", "parameters": {}}, "classes"),
-        ({"name": "a model of a later release"}, "none for this release"),
+        ({"name": "a model of a later release"}, "this release cannot use"),
     ],
     ids=["a feature that the dataset lacks", "a class that is gone", "a class that is not listed", "an unknown model"],
 )

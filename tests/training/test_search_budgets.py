@@ -277,7 +277,7 @@ def agenda(model: dict[str, Any], clock: Clock, **changed: Any) -> tuple[TrialQu
     settings: dict[str, Any] = {
         "task": Task("", "", document, "test", "key", "", None),
         "seconds": 100.0,
-        "overtime": 50.0,
+        "finish": 50.0,
         "first_epoch": 120.0,
         "trials": 20,
         "known": [],

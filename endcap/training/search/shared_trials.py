@@ -19,7 +19,7 @@ from endcap.training.search.record import ModelTrials, Trial
 KIND = "searches"
 TRIALS = ("endcap.training.search.trial:run", "endcap.training.search.record:Record")
 """The entries of what a trial's outcome, and what is kept of it, depend on."""
-BUDGET = {"trials", "time_budget", "finish", "concurrency", "cpu", "nice", "max_failed", "address", "cluster"}
+BUDGET = {"trials", "time_budget", "overtime", "concurrency", "cpu", "nice", "max_failed_share", "address", "cluster"}
 """Settings of a search that change no trial's outcome: only which trials there are, and where they run."""
 
 
