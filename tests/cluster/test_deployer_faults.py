@@ -95,7 +95,7 @@ def test_a_failing_canary_gets_nobody_and_a_later_one_takes_its_place(cluster: C
     ):
         deploy(cluster, prepared, small(ready_within="60s"), lost)
     assert cluster.get("inferenceservice", "shoes", prepared)["spec"]["canary"][0].get("trafficPercent", 0) == 0
-    assert deploy(cluster, prepared, small(), state("1", "3", 0.5)).wanted == {"1": 50, "3": 50}
+    assert deploy(cluster, prepared, small(), state("1", "3", 0.5)).expected == {"1": 50, "3": 50}
 
 
 def test_a_strangers_service_of_the_same_name_is_left_alone(cluster: Cluster, prepared: str) -> None:
