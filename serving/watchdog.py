@@ -56,6 +56,10 @@ class Watchdog:
             seconds=seconds,
         )
 
+    def note_answer(self) -> None:
+        """Somebody else got an answer: the process has started, and may hang from now on."""
+        self._heard = True
+
     def close(self) -> None:
         self._end.set()
 

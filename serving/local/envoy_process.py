@@ -84,6 +84,7 @@ class EnvoyProcess:
             self._files.close()
             raise
         self._pulse = Watchdog("envoy", self.process.pid, self._answers)
+        self._pulse.note_answer()  # it has said above that it is live
         self.address = f"http://{host}:{self.port}"
 
     def failure(self) -> EndcapError | None:

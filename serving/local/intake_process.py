@@ -47,7 +47,10 @@ class IntakeProcess:
         """Whether it takes events, or has failed: then nobody waits for it."""
         if self.process is None or self._failures:
             return bool(self._failures)
-        return make_http_check(f"http://127.0.0.1:{self.upstream.port}/readyz")(READY_WITHIN)
+        ready = make_http_check(f"http://127.0.0.1:{self.upstream.port}/readyz")(READY_WITHIN)
+        if ready and self._pulse is not None:
+            self._pulse.note_answer()
+        return ready
 
     def reconcile(self, package: Path) -> None:
         """One look, without waiting: note its death, kill it where it hangs, start it. package: any of the shop's, for

@@ -68,7 +68,10 @@ class PredictorProcess:
         return time.monotonic() - self.started
 
     def is_ready(self) -> bool:
-        return self._ready(READY_WITHIN)
+        ready = self._ready(READY_WITHIN)
+        if ready:  # It may be stopped before the watchdog's own first question.
+            self.pulse.note_answer()
+        return ready
 
     def failure(self) -> EndcapError | None:
         """Why it has ended, or that it hung and was killed; None while it lives."""

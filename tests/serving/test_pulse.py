@@ -85,3 +85,12 @@ def test_what_a_machine_slept_through_does_not_count(watch: Watch, monkeypatch: 
         monkeypatch.undo()
         wait_for(lambda: watched.hung is not None, "it hangs", 5)
         idle.kill()
+
+
+def test_a_process_that_answered_somebody_else_and_then_stopped_hangs(watch: Watch) -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        starting, answered = watch(process.pid, silent_after(0)), watch(process.pid, silent_after(0))
+        answered.note_answer()
+        wait_for(lambda: answered.hung is not None, "it hangs", 5)
+        assert starting.hung is None
+        process.kill()
