@@ -101,6 +101,9 @@ def test_an_ordinary_client_is_served_by_the_model_beside_eight_heavy_ones(
     print(f"of 40 ordinary requests the list answered {without['fallback']} without limits, {limited['fallback']} with")
     assert without["fallback"] > 10
     assert limited["fallback"] <= 2
-    refused = last[0].result()
-    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
-    assert refused.json()["code"] == "gateway.rate-limited"
+    # Each heavy key may still send one request a second, so a thread's last answer can be the model's.
+    refused = [answer for answer in (thread.result() for thread in last) if answer.status_code == 429]
+    assert len(refused) > len(last) // 2
+    assert {(answer.headers["retry-after"], answer.json()["code"]) for answer in refused} == {
+        ("1", "gateway.rate-limited")
+    }
