@@ -1,0 +1,154 @@
+"""What is known of a rollout at one look: plain values, which statistics make and the decision reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class EffectEvidence:
+    """The effect of an arm on one metric of shoppers, against the stable version.
+
+    Attributes
+    ----------
+    metric
+        The metric's name in the policy.
+    effect
+        The relative difference, such as -0.2 for 20 % less; 0 where nothing was met yet.
+    lower, upper
+        One-sided bounds that hold at every look together, each with the metric's part of the error budget.
+        ``-inf`` and ``inf`` where nothing is known.
+    better
+        Whether more of the metric is better. Bounds and effect are those of the metric itself.
+    stable_rate
+        Outcomes per exposure of the stable version.
+    shoppers, exposures, outcomes
+        Of each arm, by its name: how many distinct shoppers, rankings that were seen, and outcomes counted.
+    harm
+        An exact e-value against "the arm does no harm", for small samples; 1 where nothing is known. At least
+        1 / budget refutes it.
+    complete_until
+        Up to when the metric's attribution windows are over, UTC; None before the first.
+    """
+
+    metric: str
+    effect: float
+    lower: float
+    upper: float
+    better: bool
+    stable_rate: float
+    shoppers: Mapping[str, int]
+    exposures: Mapping[str, int]
+    outcomes: Mapping[str, float]
+    harm: float = 1.0
+    complete_until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class GuardrailEvidence:
+    """One operational guardrail of an arm.
+
+    Attributes
+    ----------
+    guardrail
+        Its name in the policy.
+    e_value
+        The e-value against "within the limit"; at least 1 / budget is a breach.
+    observed, reference
+        The arm's rate (or seconds), and the limit that it is held against.
+    events
+        How many requests it rests on; 0 if nothing was read.
+    """
+
+    guardrail: str
+    e_value: float
+    observed: float
+    reference: float
+    events: int
+
+
+@dataclass(frozen=True)
+class RolloutEvidence:
+    """All that one look tells of one arm.
+
+    Attributes
+    ----------
+    until
+        The moment of the look, UTC.
+    arm, version
+        The arm that is judged, and its registered version.
+    effects, guardrails
+        One entry for each metric and guardrail of the policy.
+    sample_ratio
+        The e-value against "shoppers came to the arms as the split says".
+    mismatches
+        Exposures whose arm is not the one that salt and shopper give (the audit).
+    crossed
+        The share of shoppers who were seen in both arms, 0 to 1.
+    impressions_until
+        When the newest impression was seen, UTC; None without any: there is no feed.
+    problems
+        Sources that could not be read, with the reason, such as ``{"prometheus": "cannot be reached"}``.
+    """
+
+    until: datetime
+    arm: str
+    version: str
+    effects: tuple[EffectEvidence, ...] = ()
+    guardrails: tuple[GuardrailEvidence, ...] = ()
+    sample_ratio: float = 1.0
+    mismatches: int = 0
+    crossed: float = 0.0
+    impressions_until: datetime | None = None
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the evidence as JSON values; times as ISO 8601 text, infinite bounds as None."""
+        return {name: _to_json(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Read what `to_json` returned."""
+        effects = (_effect_from_json(entry) for entry in document["effects"])
+        guardrails = (GuardrailEvidence(**entry) for entry in document["guardrails"])
+        known = {spec.name for spec in fields(cls)}
+        return cls(
+            **{
+                **{key: value for key, value in document.items() if key in known},
+                "until": datetime.fromisoformat(document["until"]),
+                "effects": tuple(effects),
+                "guardrails": tuple(guardrails),
+                "impressions_until": _read_time(document["impressions_until"]),
+            }
+        )
+
+
+def _effect_from_json(entry: Mapping[str, Any]) -> EffectEvidence:
+    lower, upper = entry["lower"], entry["upper"]
+    return EffectEvidence(
+        **{
+            **entry,
+            "lower": float("-inf") if lower is None else lower,
+            "upper": float("inf") if upper is None else upper,
+            "complete_until": _read_time(entry["complete_until"]),
+        }
+    )
+
+
+def _read_time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text is not None else None
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _to_json(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_to_json(entry) for entry in value]
+    return value

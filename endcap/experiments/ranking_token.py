@@ -1,0 +1,218 @@
+"""Ranking ids that say which version answered whom, by which split: an impression needs no log to be attributed.
+
+A ranking id is a token, a full stop and the ranking's number in its request. The token is opaque to clients: base64url
+of a fixed layout with a checksum, which is keyed where the operator sets a key. It holds no id of a request and no id
+of a shopper.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from endcap.errors import UserError
+from endcap.experiments.splits import TrafficSplit
+from endcap.secrets import read_variable
+
+Answerer = Literal["model", "fallback", "batch", "popularity"]
+TokenArm = Literal["none", "stable", "canary", "previous", "baseline", "shadow"]
+TokenFault = Literal["no-token", "damaged", "forged"]
+
+KEY = "ENDCAP_TOKEN_KEY"
+"""The variable with the key. Several keys are separated by commas: the first signs, and all verify."""
+SHORTEST_KEY = 16
+ARM_NAMES: tuple[TokenArm, ...] = ("none", "stable", "canary", "previous", "baseline", "shadow")
+ANSWERERS: tuple[Answerer, ...] = ("model", "fallback", "batch", "popularity")
+LONGEST_VERSION = 63
+_FORMAT = 1
+_LAYOUT = struct.Struct(">BBB Q 6s 3s 3s 3s 10s 6s")
+"""Format, arm, answerer, time, salt id, three weights, shopper, nonce. The version's name and the checksum follow."""
+_CHECKSUM = 8
+_PSEUDONYM = 10
+NOBODY = bytes(_PSEUDONYM)
+"""In the place of a shopper's pseudonym: the request named no shopper."""
+_NO_SALT = "0" * 12
+_ID = re.compile(r"([A-Za-z0-9_-]{1,180})\.(\d{1,6})")
+
+
+@dataclass(frozen=True)
+class RankingToken:
+    """What a ranking id says.
+
+    Attributes
+    ----------
+    version
+        The registered version that answered; empty if none did.
+    arm
+        The arm that the gateway chose for the shopper; `none` without a gateway.
+    answerer
+        What made the list: the version's model, the gateway's list, the version's batch lists, or popularity.
+    split
+        The shares of that moment; None without a gateway, or if the request named no shopper.
+    shopper
+        The shopper's pseudonym: 20 hexadecimal digits; None if the request named nobody.
+    time
+        When the ranking was made: milliseconds since 1970, UTC.
+    nonce
+        6 bytes that tell apart rankings of one shopper and moment.
+    """
+
+    version: str
+    arm: TokenArm
+    answerer: Answerer
+    split: TrafficSplit | None
+    shopper: str | None
+    time: int
+    nonce: bytes
+
+
+class TokenSigner:
+    """Writes and reads the ranking ids of one recommender.
+
+    Parameters
+    ----------
+    recommender
+        Its name. A token of another recommender does not verify.
+    keys
+        The keys; the first signs. Empty: the checksum shows damage, and anyone could make a token.
+
+    Raises
+    ------
+    UserError
+        A key is shorter than `SHORTEST_KEY` bytes.
+    """
+
+    def __init__(self, recommender: str, keys: Sequence[bytes] = ()) -> None:
+        for key in keys:
+            if len(key) < SHORTEST_KEY:
+                raise UserError(
+                    f"{KEY}: found {len(key)} characters; allowed: at least {SHORTEST_KEY}, such as "
+                    "`openssl rand -hex 32` prints",
+                    code="experiments.token-key-short",
+                    variable=KEY,
+                    least=SHORTEST_KEY,
+                )
+        self.is_keyed = bool(keys)
+        # The recommender is a part of each key, so that nothing can be carried from one to another.
+        self._keys = [_derive(key, recommender) for key in (keys or (b"",))]
+
+    @classmethod
+    def from_environment(cls, recommender: str) -> TokenSigner:
+        """Make a signer with the keys of the variable `ENDCAP_TOKEN_KEY`. Raises UserError for a short key."""
+        text = read_variable(KEY)
+        return cls(recommender, [key.strip().encode() for key in text.split(",") if key.strip()])
+
+    def name_shopper(self, shopper: str) -> str:
+        """Return the pseudonym of a shopper: 20 hexadecimal digits of keyed BLAKE2b."""
+        return self._pseudonym(shopper, self._keys[0])
+
+    def is_of(self, token: RankingToken, shopper: str) -> bool:
+        """Tell whether a token was made for this shopper. It is false if another shopper's token is sent again."""
+        return token.shopper is not None and any(token.shopper == self._pseudonym(shopper, key) for key in self._keys)
+
+    def write(
+        self,
+        version: str,
+        arm: TokenArm,
+        answerer: Answerer,
+        *,
+        split: TrafficSplit | None = None,
+        shopper: str | None = None,
+        time: int,
+        nonce: bytes | None = None,
+    ) -> str:
+        """Write a token, to which a full stop and the ranking's number are to be added.
+
+        Parameters
+        ----------
+        version, arm, answerer, split, time
+            As in `RankingToken`.
+        shopper
+            The shopper's id; None if the request names nobody.
+        nonce
+            6 bytes; None: random ones.
+
+        Returns
+        -------
+        str
+            At most 180 characters of ``[A-Za-z0-9_-]``.
+        """
+        weights = (split.canary, split.previous, split.baseline) if split else (0, 0, 0)
+        head = _LAYOUT.pack(
+            _FORMAT,
+            ARM_NAMES.index(arm),
+            ANSWERERS.index(answerer),
+            time,
+            bytes.fromhex(split.salt_id if split else _NO_SALT),
+            *(weight.to_bytes(3, "big") for weight in weights),
+            bytes.fromhex(self.name_shopper(shopper)) if shopper else NOBODY,
+            nonce or os.urandom(6),
+        )
+        content = head + version[:LONGEST_VERSION].encode()
+        return base64.urlsafe_b64encode(content + _checksum(content, self._keys[0])).rstrip(b"=").decode()
+
+    def read(self, ranking_id: str) -> RankingToken | TokenFault:
+        """Read a ranking id.
+
+        Returns
+        -------
+        RankingToken or str
+            ``no-token`` for an id of another shape, such as an older release's; ``damaged`` if its content cannot be
+            read; ``forged`` if the checksum is not of one of the keys.
+        """
+        match = _ID.fullmatch(ranking_id)
+        if match is None:
+            return "no-token"
+        text = match[1]
+        try:
+            raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        except ValueError:
+            return "no-token"
+        if not raw or raw[0] != _FORMAT:
+            return "no-token"
+        content, checksum = raw[:-_CHECKSUM], raw[-_CHECKSUM:]
+        if len(content) < _LAYOUT.size:
+            return "damaged"
+        if not any(hmac.compare_digest(checksum, _checksum(content, key)) for key in self._keys):
+            return "forged"
+        return _parse(content)
+
+    @staticmethod
+    def _pseudonym(shopper: str, key: bytes) -> str:
+        text = shopper.encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(text, digest_size=_PSEUDONYM, key=key, person=b"endcap-shopper").hexdigest()
+
+
+def _parse(content: bytes) -> RankingToken | TokenFault:
+    _, arm, answerer, time, salt, canary, previous, baseline, shopper, nonce = _LAYOUT.unpack_from(content)
+    weights = [int.from_bytes(weight, "big") for weight in (canary, previous, baseline)]
+    try:
+        version = content[_LAYOUT.size :].decode("ascii")
+        split = TrafficSplit(salt.hex(), *weights) if salt.hex() != _NO_SALT else None
+        return RankingToken(
+            version,
+            ARM_NAMES[arm],
+            ANSWERERS[answerer],
+            split,
+            shopper.hex() if shopper != NOBODY else None,
+            time,
+            nonce,
+        )
+    except (IndexError, ValueError):
+        # Only whoever has the key can write such a token.
+        return "damaged"
+
+
+def _derive(key: bytes, recommender: str) -> bytes:
+    return hashlib.blake2b(recommender.encode(), digest_size=32, key=key[:64], person=b"endcap-token").digest()
+
+
+def _checksum(content: bytes, key: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_CHECKSUM, key=key, person=b"endcap-check").digest()

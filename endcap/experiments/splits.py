@@ -1,0 +1,129 @@
+"""Which arm a shopper meets: the same hash as Envoy's, so that each choice can be computed again from a log."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import xxhash
+
+from endcap.errors import DataError
+
+Arm = Literal["stable", "canary", "previous", "baseline"]
+ARMS: tuple[Arm, ...] = ("canary", "stable", "previous", "baseline")
+"""In their order on the hash range. The canary grows from the lower end and the baseline from the upper end, so a
+larger share keeps every shopper of the smaller one. `previous` is the version before the champion, on a small share."""
+TOTAL_WEIGHT = 1_000_000
+"""Shares are kept to a millionth."""
+_SALT_ID = 6
+_TEXT = re.compile(r"([0-9a-f]{12})-(\d{1,7})-(\d{1,7})-(\d{1,7})")
+
+
+@dataclass(frozen=True)
+class TrafficSplit:
+    """The shares of a recommender's arms at one moment.
+
+    Attributes
+    ----------
+    salt_id
+        12 hexadecimal digits that stand for the salt (`hash_salt`). The salt itself stays secret.
+    canary, previous, baseline
+        The weights of the arms, of `TOTAL_WEIGHT`. Stable has the rest.
+    """
+
+    salt_id: str
+    canary: int = 0
+    previous: int = 0
+    baseline: int = 0
+
+    def __post_init__(self) -> None:
+        weights = (self.canary, self.previous, self.baseline)
+        if min(weights) < 0 or sum(weights) > TOTAL_WEIGHT:
+            raise DataError(
+                f"weights of a split: found {weights}; allowed: from 0, and at most {TOTAL_WEIGHT:,} together",
+                code="experiments.split-weights",
+                found=list(weights),
+                most=TOTAL_WEIGHT,
+            )
+
+    @property
+    def stable(self) -> int:
+        """The weight of the stable version."""
+        return TOTAL_WEIGHT - self.canary - self.previous - self.baseline
+
+    def weigh(self, arm: Arm) -> int:
+        """Return the weight of an arm, of `TOTAL_WEIGHT`."""
+        weight: int = getattr(self, arm)
+        return weight
+
+    def probability(self, arm: Arm, among: Iterable[Arm] = ARMS) -> float:
+        """Return the probability that a shopper who meets one of the arms `among` meets `arm`: 0 to 1."""
+        whole = sum(self.weigh(other) for other in among)
+        return self.weigh(arm) / whole if whole else 0.0
+
+    def choose(self, shopper: str, salt: str) -> Arm:
+        """Return the arm that Envoy chooses for a shopper.
+
+        Parameters
+        ----------
+        shopper
+            The value of the request's shopper header.
+        salt
+            The salt of the rollout, as the gateway has it.
+
+        Raises
+        ------
+        DataError
+            The salt is not this split's.
+
+        Notes
+        -----
+        Envoy hashes the header by XXH64 with the seed 0 and takes the remainder by the total weight
+        (`HashPolicy.header` and `weighted_clusters` of route_components.proto).
+        """
+        if hash_salt(salt) != self.salt_id:
+            raise DataError(
+                f"the salt belongs to the split {hash_salt(salt)}, and this one is {self.salt_id}",
+                code="experiments.other-salt",
+                found=hash_salt(salt),
+                expected=self.salt_id,
+            )
+        place = hash_shopper(shopper, salt)
+        for arm in ARMS:
+            place -= self.weigh(arm)
+            if place < 0:
+                return arm
+        raise AssertionError("the weights add up to the total")
+
+    def to_text(self) -> str:
+        """Return the split as a header's value."""
+        return f"{self.salt_id}-{self.canary}-{self.previous}-{self.baseline}"
+
+    @classmethod
+    def from_text(cls, text: str) -> TrafficSplit | None:
+        """Read what `to_text` wrote; None for any other text."""
+        match = _TEXT.fullmatch(text)
+        if match is None:
+            return None
+        try:
+            return cls(match[1], *map(int, match.groups()[1:]))
+        except DataError:
+            return None
+
+
+def hash_salt(salt: str) -> str:
+    """Return the 12 hexadecimal digits that stand for a salt."""
+    return hashlib.blake2b(salt.encode(), digest_size=_SALT_ID, person=b"endcap-salt").hexdigest()
+
+
+def hash_shopper(shopper: str, salt: str) -> int:
+    """Return a shopper's place on the hash range: 0 to `TOTAL_WEIGHT` - 1."""
+    return xxhash.xxh64_intdigest(f"{salt}/{shopper}".encode("utf-8", "surrogatepass")) % TOTAL_WEIGHT
+
+
+def weigh_share(share: float) -> int:
+    """Return the weight of a share (0 to 1), of `TOTAL_WEIGHT`."""
+    return round(share * TOTAL_WEIGHT)
