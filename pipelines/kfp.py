@@ -15,7 +15,7 @@ from endcap.runs import Run, RunEvent, RunSilence, StepEnd, StepFailure, StepRun
 from endcap.secrets import KFP, clean_variables, strip_value
 from endcap.spec.load import Loaded
 from endcap_pipelines.kfp_address import check_host
-from endcap_pipelines.kfp_calls import LOGIN_CODES, Listen, call_kfp, call_with_retries
+from endcap_pipelines.kfp_calls import LOGIN_CODES, Listen, call_kfp, call_kfp_with_retries
 from endcap_pipelines.kfp_client import INSTALLED_IN, KfpClient
 from endcap_pipelines.kfp_resources import KfpResources
 from endcap_pipelines.task_states import find_task_states, make_end_event
@@ -79,7 +79,7 @@ def connect(
         )
 
     # An address where nothing listens fails at once: most often it is wrong.
-    client = call_with_retries("reach KFP", reach, listen=listen, unless=("kfp.unreachable",))
+    client = call_kfp_with_retries("reach KFP", reach, listen=listen, unless=("kfp.unreachable",))
     return KfpServer(client, listen, namespace)
 
 
@@ -141,7 +141,7 @@ class KfpServer:
 
     def end(self, run: str) -> None:
         """End a run. Raises NotFoundError."""
-        call_with_retries(f"end the run {run}", self._client.terminate_run, run, listen=self._listen)
+        call_kfp_with_retries(f"end the run {run}", self._client.terminate_run, run, listen=self._listen)
 
     def follow(
         self,

@@ -74,7 +74,7 @@ def call_kfp(what: str, call: Callable[..., _Answer], *arguments: Any, **named: 
         ) from None
 
 
-def call_with_retries(
+def call_kfp_with_retries(
     what: str, call: Callable[..., _Answer], *arguments: Any, listen: Listen, unless: Sequence[str] = ()
 ) -> _Answer:
     """Call KFP, and again for a while if it is busy or away. The call must be safe to repeat.
@@ -84,7 +84,7 @@ def call_with_retries(
     what, call, arguments
         As in `call_kfp`.
     listen
-        Receives a `Silent` event before each further attempt.
+        Receives a `RunSilence` event before each further attempt.
     unless
         Codes of errors that are not tried again.
 

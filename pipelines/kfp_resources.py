@@ -14,7 +14,7 @@ from kfp_server_api import V2beta1Experiment, V2beta1Pipeline, V2beta1PipelineVe
 
 from endcap.errors import NotFoundError
 from endcap.spec.load import Loaded
-from endcap_pipelines.kfp_calls import Listen, NameTakenError, call_kfp, call_with_retries
+from endcap_pipelines.kfp_calls import Listen, NameTakenError, call_kfp, call_kfp_with_retries
 from endcap_pipelines.kfp_client import KfpClient
 from endcap_pipelines.package import package
 
@@ -109,7 +109,7 @@ class KfpResources:
             )
             return str(created.run_id)
 
-        return call_with_retries("create the run", find_or_create, listen=self._listen)
+        return call_kfp_with_retries("create the run", find_or_create, listen=self._listen)
 
     def _uploaded(self, pipeline_id: str, text: str) -> tuple[V2beta1PipelineVersion, bool]:
         meaning = json.dumps(list(yaml.safe_load_all(text)), sort_keys=True)
@@ -142,7 +142,7 @@ class KfpResources:
                     raise
                 return existing
 
-        return call_with_retries(what, find_or_make, listen=self._listen)
+        return call_kfp_with_retries(what, find_or_make, listen=self._listen)
 
 
 def _workflow_of(version: V2beta1PipelineVersion) -> Json:

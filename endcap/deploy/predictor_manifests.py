@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from endcap import devices
-from endcap.cluster.security import USER
+from endcap.cluster.security import make_pod_security
 from endcap.deploy.object_names import name_predictor
 from endcap.deploy.runtime_manifests import FORMAT, NAMED, RUNTIME, make_start_up_probe
 from endcap.deploy.state import Target
@@ -138,14 +138,8 @@ def render_model(serving: KubernetesServingSpec, pod: Pod, target: Target, name:
 def render_pod(serving: KubernetesServingSpec, pod: Pod, mode: Mode, recommender: str) -> Json:
     fields: Json = {
         "serviceAccountName": serving.service_account,
-        # KServe's own container in the pod says nothing of these.
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        # The container that KServe adds to the pod sets none of these itself.
+        "securityContext": make_pod_security(),
     }
     if pod.nodeSelector:
         fields["nodeSelector"] = dict(pod.nodeSelector)

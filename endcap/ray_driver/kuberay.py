@@ -11,7 +11,7 @@ from typing import Any
 
 from endcap import devices
 from endcap.cluster.kinds import RAY_CLUSTER
-from endcap.cluster.security import USER, make_container_security
+from endcap.cluster.security import make_container_security, make_pod_security
 from endcap.errors import UserError
 from endcap.registry.package import IMAGE
 from endcap.secrets import MOUNT
@@ -194,13 +194,7 @@ def _build_pod(pod: Pod, image: str, secret: str, environment: Mapping[str, str]
     }
     spec: Json = {
         "automountServiceAccountToken": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": make_pod_security(),
         "containers": [container],
         "volumes": [
             {"name": "store", "secret": {"secretName": secret, "optional": True}},

@@ -65,7 +65,7 @@ def connect_mlflow(uri: str) -> Any:
             os.environ.pop(name, None)
             if file := locate_mounted(key):
                 os.environ[name] = file
-    return _RetryingClient(_call_with_retries(lambda: _make_client(uri), uri), uri)
+    return _RetryingClient(_call_mlflow(lambda: _make_client(uri), uri), uri)
 
 
 def retry_lookup(look: Callable[[], T]) -> T:
@@ -92,12 +92,12 @@ class _RetryingClient:
         method = getattr(self._client, name)
 
         def call(*words: Any, **keys: Any) -> Any:
-            return _call_with_retries(lambda: method(*words, **keys), self._uri, once=name in _ONCE)
+            return _call_mlflow(lambda: method(*words, **keys), self._uri, once=name in _ONCE)
 
         return call
 
 
-def _call_with_retries(call: Callable[[], T], uri: str, *, once: bool = False) -> T:
+def _call_mlflow(call: Callable[[], T], uri: str, *, once: bool = False) -> T:
     """once: ask again only where the last attempt certainly did nothing."""
     what = f"the registry {uri}"
     waiting = RetryLoop(what, PATIENCE)
