@@ -20,7 +20,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "components": ("step", "run", "kfp"),
     "endcap/batch": ("batch",),
     "endcap/cli": ("cli", "query", "run"),
-    "endcap/client.py": ("client",),
+    "endcap/client": ("client",),
     "endcap/cluster": ("cluster",),
     "endcap/deploy": ("deploy",),
     "endcap/devices": ("gpu",),

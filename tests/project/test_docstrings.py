@@ -12,14 +12,15 @@ from types import ModuleType
 import pytest
 
 import endcap
-from endcap import client, errors, progress
+from endcap import errors, progress
+from endcap.client import async_client, client
 from endcap.project import base, data_methods, factory, model_methods, read_methods, release_methods
 from endcap.project import project as steps
 
 METHODS = [base, data_methods, model_methods, release_methods, read_methods, steps]
-MODULES: list[ModuleType] = [client, errors, progress, factory, *METHODS]
+MODULES: list[ModuleType] = [async_client, client, errors, progress, factory, *METHODS]
 EXAMPLES = [test for module in MODULES for test in doctest.DocTestFinder().find(module) if test.examples]
-SERVED = {"endcap.client.Client", "endcap.client.AsyncClient"}
+SERVED = {"endcap.client.client.Client", "endcap.client.async_client.AsyncClient"}
 
 
 @pytest.fixture(scope="module")
