@@ -1,4 +1,4 @@
-"""Which sockets processes of this machine listen on, as the kernel says it."""
+"""The processes of this machine and the sockets that they listen on, read from /proc."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LISTENING = "0A"
 
 
 @dataclass(frozen=True)
-class Listening:
+class ListeningSocket:
     """A socket, and the command line of a process that has it open."""
 
     address: IPv4Address | IPv6Address
@@ -23,26 +23,40 @@ class Listening:
     command: str
 
     @property
-    def beyond_loopback(self) -> bool:
+    def is_beyond_loopback(self) -> bool:
         mapped = getattr(self.address, "ipv4_mapped", None)
         return not (mapped or self.address).is_loopback
 
 
-def descendants(pid: int) -> set[int]:
-    """Processes that a process has started, and those that these have; itself too."""
+def read_parents() -> dict[int, int]:
+    """Return the parent of each process of this machine, by the process's id."""
     parents: dict[int, int] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, IndexError):
             parents[int(stat.parent.name)] = int(stat.read_bytes().rpartition(b")")[2].split()[1])
-    family, before = {pid}, 0
-    while len(family) != before:
-        before = len(family)
+    return parents
+
+
+def find_descendants(pid: int, parents: dict[int, int] | None = None) -> set[int]:
+    """Return the processes that a process has started, those that these have started, and itself.
+
+    Parameters
+    ----------
+    pid
+        The process.
+    parents
+        What `read_parents` returned; None: it is read now.
+    """
+    parents = read_parents() if parents is None else parents
+    family, count = {pid}, 0
+    while len(family) != count:
+        count = len(family)
         family |= {child for child, parent in parents.items() if parent in family}
     return family
 
 
-def listening(pids: set[int]) -> set[Listening]:
-    """The TCP sockets that these processes listen on."""
+def find_listening(pids: set[int]) -> set[ListeningSocket]:
+    """Return the TCP sockets that these processes listen on."""
     owners: dict[str, int] = {}
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -56,40 +70,49 @@ def listening(pids: set[int]) -> set[Listening]:
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             fields = line.split()
             if fields[3] == _LISTENING and fields[9] in owners:
-                sockets.add(_socket(fields[1], owners[fields[9]]))
+                sockets.add(_parse_socket(fields[1], owners[fields[9]]))
     return sockets
 
 
 @contextlib.contextmanager
 def on_loopback_alone(every: float = 0.1) -> Iterator[None]:
-    """This process and those that it starts listen on loopback alone while the block runs."""
-    seen: set[Listening] = set()
+    """Check that this process and those that it starts listen on loopback alone while the block runs."""
+    sockets: set[ListeningSocket] = set()
+    commands: dict[int, str] = {}
+    looks = 0
     end = threading.Event()
 
     def look() -> None:
+        nonlocal looks
         while True:
-            seen.update(listening(descendants(os.getpid())))
+            family = find_descendants(os.getpid())
+            sockets.update(find_listening(family))
+            commands.update({pid: _read_command(pid) for pid in family - set(commands)})
+            looks += 1
             if end.wait(every):
                 return
 
-    with ThreadPoolExecutor(1) as looking:
-        looks = looking.submit(look)
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(look)
         try:
             yield
         finally:
             end.set()
-        # What went wrong there is raised here.
-        looks.result()
-    assert seen, "something listens"
-    assert [socket for socket in seen if socket.beyond_loopback] == []
+        # An error of the looking thread is raised here.
+        looking.result()
+    assert sockets, f"{looks} looks saw no listening socket of the processes {commands}"
+    assert [socket for socket in sockets if socket.is_beyond_loopback] == []
 
 
-def _socket(place: str, pid: int) -> Listening:
-    host, _, port = place.partition(":")
+def _parse_socket(text: str, pid: int) -> ListeningSocket:
+    host, _, port = text.partition(":")
     # Words of four bytes, each in the machine's order.
     raw = b"".join(bytes.fromhex(host[at : at + 8])[::-1] for at in range(0, len(host), 8))
+    return ListeningSocket(ip_address(raw), int(port, 16), _read_command(pid))
+
+
+def _read_command(pid: int) -> str:
     try:
-        command = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ")[:200]
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ")[:200]
     except OSError:
-        command = ""
-    return Listening(ip_address(raw), int(port, 16), command)
+        return ""

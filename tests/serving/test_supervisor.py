@@ -34,7 +34,7 @@ from endcap_serving.local.events import (
     StateUnreadable,
 )
 from endcap_serving.local.serve import serving
-from tests.listening import listening, on_loopback_alone
+from tests.listening import find_listening, on_loopback_alone
 from tests.serving.conftest import Shop, all_ended, children
 
 MODELS = {"1": "vsknn", "2": "sequential-rules", "3": "popularity"}
@@ -245,7 +245,7 @@ def test_nothing_listens_beyond_loopback_and_the_admin_page_on_no_port(server: S
     with on_loopback_alone():
         assert len(server.versions(SHOPPERS[:20])) == 20
     (envoy,) = [pid for pid, line in processes(shop).items() if "envoy" in line]
-    assert {socket.port for socket in listening({envoy})} == {int(server.address.rpartition(":")[2])}
+    assert {socket.port for socket in find_listening({envoy})} == {int(server.address.rpartition(":")[2])}
     folder = Path(f"/proc/{envoy}/cwd").readlink()
     modes = {file.name: file.stat().st_mode & 0o777 for file in [folder, folder.parent, *folder.iterdir()]}
     assert {name: mode for name, mode in modes.items() if mode & 0o077} == {}

@@ -7,9 +7,8 @@ import hashlib
 import os
 import re
 import signal
-import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ from endcap.training.distributed.worker import work
 from endcap.training.search.job import Task
 from endcap.training.search.trial import run
 from tests.features.logs import recommender, sessions, shop, snapshot
-from tests.listening import on_loopback_alone
+from tests.listening import find_descendants, on_loopback_alone, read_parents
 from tests.refusals import mistaken, refused
 
 LOG = " ".join(["abcab", "xyzxy", "acb", "zyx"] * 40)
@@ -218,42 +217,46 @@ def test_step_trial_worker_and_evaluation_watch_the_same_moments(store: Store, t
     assert max(grades) == pytest.approx(means["next_ndcg@20"])
 
 
-class Heard:
-    """The lines of progress, and what is killed when such lines begin as said, in turn."""
+class ProgressLog:
+    """Keeps the lines of progress, and calls each action in turn when its epoch is reached.
 
-    def __init__(self, **then: Callable[[Heard], None]) -> None:
+    Parameters
+    ----------
+    actions
+        An epoch's number and what to do from its line on.
+    """
+
+    def __init__(self, *actions: tuple[int, Callable[[ProgressLog], None]]) -> None:
         self.lines: list[str] = []
-        self._then = list(then.items())
+        self._actions = list(actions)
 
     def __call__(self, line: str) -> None:
         self.lines.append(line)
-        if self._then and line.startswith(f"epoch {self._then[0][0].removeprefix('at_')}/"):
-            self._then.pop(0)[1](self)
+        epoch = re.match(r"epoch (\d+)/", line)
+        if epoch and self._actions and int(epoch[1]) >= self._actions[0][0]:
+            self._actions.pop(0)[1](self)
 
-    def said(self, part: str) -> list[str]:
+    def find_lines(self, part: str) -> list[str]:
         return [line for line in self.lines if part in line]
 
-    def kill(self, rank: int) -> None:
-        """A worker, of those that were begun last."""
-        pids = re.findall(r"process (\d+)", self.said("workers: process")[-1])
+    def kill_worker(self, rank: int) -> None:
+        """Kill a worker, of those that were started last."""
+        pids = re.findall(r"process (\d+)", self.find_lines("workers: process")[-1])
         os.kill(int(pids[rank]), signal.SIGKILL)
 
 
-def end_ray(heard: Heard) -> None:
-    """All of Ray but the step's own process, as where a cluster goes away."""
-    for own, _ in below(os.getpid()):
-        for pid, _ in list(below(own)):
+def end_ray(log: ProgressLog) -> None:
+    """Kill all of Ray but the step's own child process, as where a cluster goes away.
+
+    It reads the processes from /proc once. To run `ps` for each of them takes seconds on a busy machine, within which
+    the workers would fit all epochs and publish the model.
+    """
+    parents = read_parents()
+    family = find_descendants(os.getpid(), parents)
+    for pid in family - {os.getpid()}:
+        if parents[pid] != os.getpid():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-
-
-def below(pid: int) -> Iterator[tuple[int, str]]:
-    """The processes that a process started, and theirs: id and name."""
-    told = subprocess.run(["ps", "-eo", "pid=,ppid=,comm="], capture_output=True, text=True, check=True).stdout
-    for child, parent, name in (line.split(maxsplit=2) for line in told.splitlines()):
-        if parent == str(pid):
-            yield int(child), name
-            yield from below(int(child))
 
 
 @pytest.mark.slow
@@ -263,27 +266,29 @@ def test_killed_workers_and_a_lost_ray_leave_the_same_model(
 ) -> None:
     spec = of()
     # Each worker may die once; the second death ends the step.
-    heard = Heard(at_3=lambda heard: heard.kill(0), at_12=lambda heard: heard.kill(1))
+    log = ProgressLog((3, lambda log: log.kill_worker(0)), (12, lambda log: log.kill_worker(1)))
     with refused(TransientError, "training.workers-died", limit=1) as caught:
-        train(spec, dataset, store, progress=heard)
+        train(spec, dataset, store, progress=log)
     assert "worker 1: its process died" in caught.value.fields["reason"]
-    assert heard.said("worker 0: its process died; starting again from the last epoch, 1 of at most 1 times")
-    assert len(heard.said("going on after epoch")) == 1
+    assert log.find_lines("worker 0: its process died; starting again from the last epoch, 1 of at most 1 times")
+    assert len(log.find_lines("going on after epoch")) == 1
 
-    heard = Heard(at_20=end_ray)
+    log = ProgressLog((20, end_ray))
     with refused(TransientError, "search.ray-gone", section="training", address=None):
-        train(spec, dataset, store, progress=heard)
-    assert int(heard.said("going on after epoch")[0].split()[-1]) >= 12
+        train(spec, dataset, store, progress=log)
+    assert int(log.find_lines("going on after epoch")[0].split()[-1]) >= 12
     assert store.list("trained/test") == []
+    # Workers that ended before Ray did would leave the next step nothing to do.
+    assert store.list("fits/test") == []
 
-    heard = Heard()
+    log = ProgressLog()
     # What a step does that was given a GPU, sees none, and may go on: its workers have none either.
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv(ON_CPU, "1")
     with on_loopback_alone():
-        address = train(of(gpu=1), dataset, store, progress=heard)
-    assert int(heard.said("going on after epoch")[0].split()[-1]) >= 20
-    assert len(heard.said("epoch 40/40")) == 1
+        address = train(of(gpu=1), dataset, store, progress=log)
+    assert int(log.find_lines("going on after epoch")[0].split()[-1]) >= 20
+    assert len(log.find_lines("epoch 40/40")) == 1
 
     shared = load(store.fetch(address) / "model")
     undisturbed: dict[int, Model] = {}
