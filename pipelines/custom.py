@@ -15,7 +15,7 @@ from kfp.dsl import PipelineTask
 from kfp.dsl.python_component import PythonComponent
 
 from endcap.errors import UserError
-from endcap.spec.kubernetes import StepSpec
+from endcap.spec.pipeline import StepSpec
 from endcap_components.custom import custom
 from endcap_components.user_function import load_function, match_parameters
 

@@ -13,7 +13,8 @@ from endcap import devices
 from endcap.cluster.quantities import parse_quantity
 from endcap.registry import REGISTRY
 from endcap.secrets import MLFLOW, MOUNT
-from endcap.spec.kubernetes import Pipeline, Pod, StepRetries, StepSpec
+from endcap.spec.pipeline import Pipeline, StepRetries, StepSpec
+from endcap.spec.pod import Pod
 from endcap.steps import STEPS
 from endcap.store.s3_settings import MOUNTED, SECRET_KEYS
 from endcap_components.lifecycle import DEADLINE

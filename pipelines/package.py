@@ -10,8 +10,8 @@ from pathlib import Path
 
 from kfp import compiler, dsl
 
-from endcap.spec.kubernetes import Pipeline
 from endcap.spec.load import Loaded
+from endcap.spec.pipeline import Pipeline
 
 MARGIN = timedelta(minutes=5)
 """How long the workflow waits after the steps' deadline before it ends a run, so that the report can finish."""

@@ -8,7 +8,7 @@ from typing import Any
 from kfp import dsl
 from kfp.dsl import PipelineTask
 
-from endcap.spec.kubernetes import Pipeline
+from endcap.spec.pipeline import Pipeline
 from endcap.spec.step_order import is_enabled, list_custom_steps_after, order_steps
 from endcap.steps import REPORT, STEPS, get_step_title
 from endcap_components import load_component

@@ -93,7 +93,7 @@ ELSEWHERE = [
     "endcap.deploy.manifests:render_inference_service",
     "endcap.errors:DataError",
     "endcap.online.sqlite:SQLiteStore",
-    "endcap.spec.kubernetes:Pod",
+    "endcap.spec.pod:Pod",
     "endcap.spec.recommender:Recommender",
     "endcap.store.s3:S3Store",
 ]

@@ -17,7 +17,7 @@ from endcap.events import ingest
 from endcap.ids import LONGEST, find_id_fault
 from endcap.ranking.request import parse_instance
 from endcap.sources.values import ids as of_ingest
-from endcap.spec.recommender import ServingSpec
+from endcap.spec.serving import ServingSpec
 from endcap.store import Store
 from endcap_serving.intake.records import RecordError, read_event
 from endcap_serving.predictor.asgi_io import read_head

@@ -11,7 +11,7 @@ import click
 from endcap.cli.describe import command as describe
 from endcap.cli.query import command as query
 from endcap.spec.base import parse_date
-from endcap.spec.shop import Layout
+from endcap.spec.layouts import Layout
 
 LAYOUTS = [layout for layout in get_args(Layout) if layout != "columns"]
 

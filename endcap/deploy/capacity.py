@@ -14,7 +14,8 @@ from endcap.deploy.predictor_manifests import TEMPLATE, count_canary_pods, make_
 from endcap.deploy.state import CanaryTarget
 from endcap.deploy.transitions import Transition, read_annotation, read_predictor_version
 from endcap.deploy.variants import Mode
-from endcap.spec.kubernetes import KubernetesServingSpec, Pod, Toleration
+from endcap.spec.kubernetes import KubernetesServingSpec
+from endcap.spec.pod import Pod, Toleration
 
 Json = Mapping[str, Any]
 SURGE = 0.25

@@ -18,7 +18,8 @@ from endcap.deploy.variants import (
 )
 from endcap.errors import UserError
 from endcap.spec import Recommender
-from endcap.spec.kubernetes import KubernetesServingSpec, Pod
+from endcap.spec.kubernetes import KubernetesServingSpec
+from endcap.spec.pod import Pod
 from endcap.store import fingerprint
 
 Json = dict[str, Any]

@@ -14,7 +14,7 @@ from endcap.features.window import read_statistics
 from endcap.sources.engine import open_engine
 from endcap.sources.matching import count_unmatched, find_near_duplicates
 from endcap.sources.sql import quote_text
-from endcap.spec.shop import MISSING
+from endcap.spec.event_log import MISSING
 
 Json = dict[str, Any]
 DAY = 86_400_000

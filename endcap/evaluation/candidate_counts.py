@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from endcap.features.sessions import Ints
-from endcap.spec.recommender import Evaluation, GivenNegatives, SampledNegatives
+from endcap.spec.evaluation import Evaluation, GivenNegatives, SampledNegatives
 
 NEARLY_ALL = 0.5
 """If models rank this mean share of the catalogue or more, sampling makes no sense, and a warning says so."""

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from endcap.spec.gate import Evidence
-from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit, TimeSplit
+from endcap.spec.split import GivenSplit, LeaveOneOutSplit, TimeSplit
 
 if TYPE_CHECKING:
     from endcap.evaluation.gate import ConditionOutcome

@@ -17,7 +17,7 @@ from endcap.models import NO_ITEM
 from endcap.sources.files import SourceFile, find_files
 from endcap.sources.formats.read import read_rows
 from endcap.sources.formats.rows import reject_marked
-from endcap.spec.recommender import Evaluation, GivenNegatives
+from endcap.spec.evaluation import Evaluation, GivenNegatives
 from endcap.spec.source import SourceSpec
 
 Items = NDArray[np.int32]

@@ -19,7 +19,7 @@ from endcap.evaluation.timing import draw_prefixes, time_rankings
 from endcap.features.dataset_files import read_customer_ids
 from endcap.features.view import View
 from endcap.progress import Advance
-from endcap.spec.recommender import SampledNegatives
+from endcap.spec.evaluation import SampledNegatives
 from endcap.spec.settings import JudgeSettings
 
 Json = dict[str, Any]

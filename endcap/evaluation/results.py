@@ -14,7 +14,7 @@ from endcap.evaluation.estimates import CHALLENGER, Estimate, PairwiseComparison
 from endcap.evaluation.metrics import Doubles
 from endcap.evaluation.model_metrics import ModelMetrics
 from endcap.evaluation.timing import PERCENTILE
-from endcap.spec import recommender as spec
+from endcap.spec.evaluation import Evaluation
 from endcap.spec.gate import P90_MS
 
 Json = dict[str, Any]
@@ -37,7 +37,7 @@ class ModelResults:
         cls,
         evaluations: Mapping[str, ModelMetrics],
         timings: Mapping[str, Doubles],
-        rules: spec.Evaluation,
+        rules: Evaluation,
         seed: int,
         own: str = CHALLENGER,
     ) -> ModelResults:
@@ -135,7 +135,7 @@ class ModelResults:
 class RankingTimes:
     """The 90th percentile of a ranking's time, with intervals over the rankings that were timed."""
 
-    def __init__(self, timings: Mapping[str, Doubles], rules: spec.Evaluation, seed: int) -> None:
+    def __init__(self, timings: Mapping[str, Doubles], rules: Evaluation, seed: int) -> None:
         self._ends = ((1 - rules.confidence) / 2, (1 + rules.confidence) / 2)
         self._values = {name: float(np.quantile(taken, PERCENTILE)) for name, taken in timings.items()}
         self._drawn = {

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from endcap.features.queries import QueryTargets
 from endcap.features.sessions import Ints, Sessions
 from endcap.models import NO_ITEM
-from endcap.spec.recommender import SampledNegatives
+from endcap.spec.evaluation import SampledNegatives
 
 Items = NDArray[np.int32]
 

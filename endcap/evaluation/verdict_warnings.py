@@ -12,8 +12,8 @@ from endcap.evaluation.query_counts import warn_of_baskets, warn_of_equal_times,
 from endcap.evaluation.rule_masks import ShopRules, warn_of_rules
 from endcap.features.view import View
 from endcap.rules.unmatched import count_unmatched_rules, find_rule_warnings
-from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit
 from endcap.spec.settings import JudgeSettings
+from endcap.spec.split import GivenSplit, LeaveOneOutSplit
 
 Json = dict[str, Any]
 

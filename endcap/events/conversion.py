@@ -21,7 +21,10 @@ from endcap.sources.files import find_files
 from endcap.sources.layouts import LOG_LAYOUTS, complete_source
 from endcap.sources.load import Loader, Progress
 from endcap.sources.quarantine import Quarantine
-from endcap.spec.shop import Events, EventSource, Layout, SessionsSpec, Shop
+from endcap.spec.event_log import Events, EventSource
+from endcap.spec.layouts import Layout
+from endcap.spec.sessions import SessionsSpec
+from endcap.spec.shop import Shop
 from endcap.spec_renames import API_VERSION
 from endcap.store import report_storage_errors
 

@@ -23,7 +23,8 @@ from endcap.sources.values.glance import find_milliseconds
 from endcap.sources.values.ids import convert_to_id, list_id_checks, list_nested_checks, match_word
 from endcap.sources.values.times import TimeFormat, list_span_checks, list_time_checks, parse_times
 from endcap.spec.condition import Conditions
-from endcap.spec.shop import EventColumns, EventSource, Shop
+from endcap.spec.event_log import EventColumns, EventSource
+from endcap.spec.shop import Shop
 
 OTHER_TYPES, RETURNS = "other_types", "events.returns"
 ACTIVITY_RULES = (OTHER_TYPES, WITHOUT_ITEM)

@@ -23,7 +23,8 @@ from endcap.sources.files import SourceFile
 from endcap.sources.load import Loader
 from endcap.sources.sql import quote_text
 from endcap.sources.values.ids import match_word
-from endcap.spec.shop import MISSING, EventSource, Shop
+from endcap.spec.event_log import MISSING, EventSource
+from endcap.spec.shop import Shop
 from endcap.spec.source import SourceSpec
 
 Json = dict[str, Any]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from endcap.features.event_features import compute_features
 from endcap.features.queries import Baskets
 from endcap.features.sessions import Sessions
-from endcap.spec.shop import EventFeature
+from endcap.spec.event_features import EventFeature
 
 HIDDEN = 1
 """Items of each basket that are hidden."""

@@ -17,8 +17,8 @@ from endcap.features.event_features import select_model_features
 from endcap.features.sessions import Ints, Sessions, Types
 from endcap.features.split import NEVER
 from endcap.features.vocabulary import UNKNOWN, Vocabulary
+from endcap.spec.event_features import EventFeature
 from endcap.spec.settings import ViewSettings
-from endcap.spec.shop import EventFeature
 
 
 def read_refit_sessions(dataset: Path, settings: ViewSettings) -> tuple[Vocabulary, Sessions]:

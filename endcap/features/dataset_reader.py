@@ -17,8 +17,9 @@ from endcap.features.dataset_files import (
 from endcap.features.parquet_rows import ParquetRows
 from endcap.features.sessions import Ints, Sessions
 from endcap.features.split import NEVER, Boundaries, compute_boundaries, drop_last_moments, where
-from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit, Order, TimeSplit
-from endcap.spec.shop import EventFeature
+from endcap.spec.evaluation import Order
+from endcap.spec.event_features import EventFeature
+from endcap.spec.split import GivenSplit, LeaveOneOutSplit, TimeSplit
 
 BLOCK_EVENTS = 100_000
 """Events that are read at once, about a row group of a dataset's files."""

@@ -9,8 +9,8 @@ from typing import Any
 from endcap.errors import DataError
 from endcap.features.split import LEFT_OUT, NEVER, Boundaries
 from endcap.spec.base import format_duration
-from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit, TimeSplit
 from endcap.spec.settings import ViewSettings
+from endcap.spec.split import GivenSplit, LeaveOneOutSplit, TimeSplit
 
 BASKETS = (
     "Set evaluation.protocol to basket, with evaluation.basket: complete (an item of each session from its others) or "

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from endcap.errors import Problem, SpecError
 from endcap.features.sessions import Sessions
+from endcap.spec.event_features import EventFeature
 from endcap.spec.settings import ViewSettings
-from endcap.spec.shop import EventFeature
 from endcap.spec.side_features import list_feature_names
 from endcap.spec.yaml_tree import format_key
 

@@ -10,7 +10,7 @@ import ibis.expr.types as ir
 
 from endcap.features.engine import TableEngine
 from endcap.features.keyed_log import KeyedLog
-from endcap.spec.shop import Filters
+from endcap.spec.sessions import Filters
 
 
 @dataclass(frozen=True)

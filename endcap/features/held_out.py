@@ -14,9 +14,9 @@ from endcap.features.queries import Baskets, count_equal_transitions, count_mome
 from endcap.features.sessions import Sessions
 from endcap.features.split import where
 from endcap.features.vocabulary import UNKNOWN
-from endcap.spec.recommender import LeaveOneOutSplit
+from endcap.spec.event_features import EventFeature
 from endcap.spec.settings import ViewSettings
-from endcap.spec.shop import EventFeature
+from endcap.spec.split import LeaveOneOutSplit
 
 MIN_EVALUATED = 2
 """A session with fewer events, moments or, in a basket, distinct items has nothing to predict."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from endcap.features.sessions import Ints, Sessions
-from endcap.spec.recommender import Order, Protocol
+from endcap.spec.evaluation import Order, Protocol
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from endcap.features.queries import count_moments, find_ends_without
 from endcap.features.sessions import Sessions
-from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit, Order, TimeSplit
+from endcap.spec.evaluation import Order
+from endcap.spec.split import GivenSplit, LeaveOneOutSplit, TimeSplit
 
 Ints = NDArray[np.int64]
 NEVER = np.iinfo(np.int64).max

@@ -23,9 +23,9 @@ from endcap.features.event_features import select_model_features
 from endcap.features.sessions import Sessions
 from endcap.features.split import LEFT_OUT, NEVER
 from endcap.features.vocabulary import UNKNOWN, Vocabulary
-from endcap.spec.recommender import Order
+from endcap.spec.evaluation import Order
+from endcap.spec.event_features import EventFeature
 from endcap.spec.settings import ViewSettings
-from endcap.spec.shop import EventFeature
 
 Part = Literal["train", "training", "everything"]
 """Sessions before the validation, the whole training part, or all that the dataset has."""

@@ -22,8 +22,8 @@ from endcap.features.sessions import Sessions
 from endcap.features.split import NEVER
 from endcap.features.stream import Part, stream_sessions
 from endcap.features.view import View, open_view, to_optional_moment
-from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit
 from endcap.spec.settings import ViewSettings
+from endcap.spec.split import GivenSplit, LeaveOneOutSplit
 
 
 def open_streamed_view(dataset: Path, settings: ViewSettings) -> View:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from endcap.features.engine import TableEngine
 from endcap.features.event_features import KINDS, build_column
 from endcap.features.keyed_log import NOBODY, KeyedLog, check_keys
-from endcap.spec.shop import EventFeature
+from endcap.spec.event_features import EventFeature
 
 
 def number_entities(engine: TableEngine, log: KeyedLog, test: KeyedLog) -> tuple[ir.Table, ir.Table]:

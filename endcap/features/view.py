@@ -31,9 +31,10 @@ from endcap.features.sessions import Sessions
 from endcap.features.split import NEVER, Boundaries, find_boundaries, select_between, split_leave_one_out
 from endcap.features.stream import SessionStream
 from endcap.features.vocabulary import Vocabulary
-from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit, Order, Protocol, TimeSplit
+from endcap.spec.evaluation import Order, Protocol
+from endcap.spec.event_features import EventFeature
 from endcap.spec.settings import ViewSettings
-from endcap.spec.shop import EventFeature
+from endcap.spec.split import GivenSplit, LeaveOneOutSplit, TimeSplit
 
 FOREVER = np.iinfo(np.int64).min
 

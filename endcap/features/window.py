@@ -16,8 +16,8 @@ from endcap.errors import DataError
 from endcap.events.snapshot import ACTIVITY_FILE
 from endcap.features.engine import TableEngine
 from endcap.spec.base import format_duration
+from endcap.spec.sessions import Filters
 from endcap.spec.settings import FeatureSettings
-from endcap.spec.shop import Filters
 
 MILLISECOND = timedelta(milliseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

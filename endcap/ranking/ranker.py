@@ -31,8 +31,9 @@ from endcap.ranking.eligibility import EligibilityFilter, EligibleItems
 from endcap.ranking.request import RankRequest, parse_instance
 from endcap.ranking.session import Evaluate, ItemIndex, RequestReader, RequestSessions, ShopperContext
 from endcap.rules import Catalogue, Rulebook
-from endcap.spec.recommender import Exclude, ServingSpec
+from endcap.spec.recommender import Exclude
 from endcap.spec.rules import Rules
+from endcap.spec.serving import ServingSpec
 
 BLOCK_BYTES = 256 * 2**20
 NARROW_SHARE = 0.25

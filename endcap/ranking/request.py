@@ -36,7 +36,7 @@ from endcap.ranking.request_errors import (
     unknown_key_error,
 )
 from endcap.spec.base import EARLIEST_MS
-from endcap.spec.recommender import ServingSpec
+from endcap.spec.serving import ServingSpec
 
 CLOCK_SKEW_MS = 86_400_000
 SURFACE_LENGTH = 64

@@ -15,7 +15,7 @@ from endcap.cluster.security import make_container_security, make_pod_security
 from endcap.errors import UserError
 from endcap.registry.package import IMAGE
 from endcap.secrets import MOUNT
-from endcap.spec.kubernetes import Pod
+from endcap.spec.pod import Pod
 from endcap.spec.search import RayCluster
 from endcap.spec.settings import FitSettings
 from endcap.store.s3_settings import MOUNTED, SECRET_KEYS

@@ -25,10 +25,10 @@ from endcap.ranking import Ranker
 from endcap.ranking.session import Evaluate
 from endcap.registry import package_files
 from endcap.rules import Catalogue, Rulebook
+from endcap.spec.event_features import EventFeature
 from endcap.spec.model import ModelSpec
 from endcap.spec.preprocessing import PreprocessorSpec
 from endcap.spec.recommender import Recommender
-from endcap.spec.shop import EventFeature
 from endcap.spec_renames import migrate_spec
 from endcap.store import open_document, stamp_document
 from endcap.store.safe_paths import join_safely

@@ -24,7 +24,8 @@ from endcap.sources.quarantine import Quarantine
 from endcap.sources.values.clock import make_clock
 from endcap.sources.write_table import write_table
 from endcap.spec.rules import Blacklist, Rules
-from endcap.spec.shop import Items, Shop
+from endcap.spec.shop import Shop
+from endcap.spec.side_tables import Items
 
 Progress = Callable[[str], None]
 

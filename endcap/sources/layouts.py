@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-from endcap.spec.shop import EventSource, ItemLayout, ItemSource, Layout
+from endcap.spec.event_log import EventSource
+from endcap.spec.layouts import ItemLayout, Layout
+from endcap.spec.side_tables import ItemSource
 from endcap.spec.source import SourceSpec
 
 _Source = TypeVar("_Source", EventSource, ItemSource)

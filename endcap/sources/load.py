@@ -27,7 +27,7 @@ from endcap.sources.quarantine import Quarantine
 from endcap.sources.sql import quote_name
 from endcap.sources.values.clock import LocalClock
 from endcap.sources.values.times import LOCAL
-from endcap.spec.shop import Layout
+from endcap.spec.layouts import Layout
 from endcap.spec.source import SourceSpec
 
 Progress = Callable[[str], None]

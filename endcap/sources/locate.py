@@ -12,7 +12,7 @@ from endcap.sources.formats.paths import fold_name, join_paths, parse_path
 from endcap.sources.formats.rows import SourceRows, column_name
 from endcap.sources.layouts import NESTED_LAYOUTS
 from endcap.sources.sql import quote_name
-from endcap.spec.shop import Layout
+from endcap.spec.layouts import Layout
 
 DELIMITERS = ";\t|,"
 ABSENT = "NULL::VARCHAR"

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from endcap.errors import DataError
 from endcap.sources.formats.rows import RejectedText
 from endcap.sources.values.time_advice import advise
-from endcap.spec.shop import TimeRule
+from endcap.spec.event_log import TimeRule
 
 Json = dict[str, Any]
 

@@ -14,7 +14,7 @@ from endcap.sources.sql import quote_name, quote_text
 from endcap.sources.values.ids import convert_to_id, convert_to_text, list_id_checks, list_nested_checks
 from endcap.sources.values.numbers import list_number_checks, parse_number
 from endcap.sources.values.times import TimeFormat, list_time_checks, parse_times
-from endcap.spec.shop import Customers, Items
+from endcap.spec.side_tables import Customers, Items
 
 RESERVED = ("reason", "row", "left")
 

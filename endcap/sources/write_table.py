@@ -18,7 +18,7 @@ from endcap.sources.files import SourceFile
 from endcap.sources.load import Loader
 from endcap.sources.sql import quote_name, quote_text
 from endcap.sources.table_mapping import get_table_kind, list_table_columns, map_table
-from endcap.spec.shop import Customers, Items, ItemSource
+from endcap.spec.side_tables import Customers, Items, ItemSource
 from endcap.spec.source import SourceSpec
 
 Json = dict[str, Any]

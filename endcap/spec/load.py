@@ -11,15 +11,15 @@ Paths of sources are relative to the file that names them (`--set`: to the curre
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from endcap.errors import NotFoundError, Problem, SpecError
 from endcap.safe_reading import is_file
-from endcap.spec.base import UNKNOWN, Mistake, UnknownError, collect_mistakes, suggest
+from endcap.spec.agreement import check_agreement
+from endcap.spec.base import UNKNOWN, suggest
 from endcap.spec.custom import check_custom_classes
 from endcap.spec.environments import find_file, list_environments
 from endcap.spec.layers import (
@@ -32,14 +32,11 @@ from endcap.spec.layers import (
     parse_settings,
 )
 from endcap.spec.migration import migrate_node
-from endcap.spec.problems import Finding, convert_mistake, sort_by_line, validate_document
-from endcap.spec.recommender import GivenSplit, Recommender
-from endcap.spec.shop import WITHOUT, EventFeature, EventSource, Shop
-from endcap.spec.side_features import list_feature_names
-from endcap.spec.variables import expand
-from endcap.spec.yaml_tree import Key, YamlNode, format_key, format_path, join_words, list_yaml_names, parse_yaml
-
-_ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+://")
+from endcap.spec.problems import Finding, sort_by_line, validate_document
+from endcap.spec.recommender import Recommender
+from endcap.spec.shop import Shop
+from endcap.spec.source_paths import expand_negatives_path, expand_source_paths, get_base_folder
+from endcap.spec.yaml_tree import YamlNode, format_path, join_words, list_yaml_names, parse_yaml
 
 
 @dataclass(frozen=True)
@@ -117,7 +114,7 @@ def _read_mapping(document: Mapping[str, Any], kind: Literal["Recommender", "Sho
     node = node if node is not None else YamlNode({}, None, 0, origin)
     node, outdated = migrate_node(node, kind)
     problems += outdated
-    return _ReadDocument((_expand_source_paths if kind == "Shop" else _expand_negatives_path)(node, problems), problems)
+    return _ReadDocument((expand_source_paths if kind == "Shop" else expand_negatives_path)(node, problems), problems)
 
 
 def _build_loaded(
@@ -139,7 +136,7 @@ def _build_loaded(
         wrong, absent = check_custom_classes(own, made_recommender.classes, recommender.document)
         findings += wrong
     if recommender.document is not None and shop.document is not None:
-        findings += _check_agreement(made_recommender, made_shop, recommender.document)
+        findings += check_agreement(made_recommender, made_shop, recommender.document)
     if problems := [*recommender.with_values(findings), *shop.with_values(of_shop), *further]:
         raise SpecError(problems)
     return Loaded(made_recommender, made_shop, list(files), tuple(absent))
@@ -170,7 +167,7 @@ def _build_document(
         document = apply_setting(document, setting, layers.problems)
     document, outdated = migrate_node(document, layers.kind)
     layers.problems += outdated
-    return (_expand_source_paths if layers.kind == "Shop" else _expand_negatives_path)(document, layers.problems)
+    return (expand_source_paths if layers.kind == "Shop" else expand_negatives_path)(document, layers.problems)
 
 
 def _find_shop_file(document: YamlNode, file: Path, problems: list[Problem]) -> Path | None:
@@ -179,7 +176,7 @@ def _find_shop_file(document: YamlNode, file: Path, problems: list[Problem]) -> 
     node = document.value.get("shop")
     if node is None or not isinstance(node.value, str):
         return None  # the model's own check reports it
-    beside = _get_base_folder(node)
+    beside = get_base_folder(node)
     if node.value.endswith((".yaml", ".yml")) or "/" in node.value:
         candidates = [make_absolute(beside / node.value)]
     else:
@@ -219,110 +216,3 @@ def _check_environment(env: str | None, files: list[Path], problems: list[Proble
         )
         hint, actual = suggest(env, environments), "no overlay or environment of this name"
         problems.append(Problem(f"--env {env}", "", actual, allowed, hint, code="unknown-name"))
-
-
-def _get_base_folder(node: YamlNode) -> Path:
-    """The folder that paths of a value start from: its file's, or the current one for the command line's."""
-    return Path.cwd() if node.file is None else node.file.parent
-
-
-def _expand_source_paths(document: YamlNode, problems: list[Problem]) -> YamlNode:
-    """The shop's document with each source's path expanded and absolute."""
-    for table in (("events",), ("items",), ("customers",), ("rules", "blacklist")):
-        key = (*table, "sources")
-        sources = document.at(key)
-        if not isinstance(sources.value, list) or sources is document.at(table):
-            continue
-        name = format_key(key)
-        changed = [_expand_path(source, f"{name}[{n}].path", problems) for n, source in enumerate(sources.value)]
-        document = _replace_value(document, key, changed)
-    return document
-
-
-def _replace_value(node: YamlNode, key: tuple[str, ...], value: Any) -> YamlNode:
-    """The document with another value under a key that is there."""
-    if not key:
-        return replace(node, value=value)
-    return replace(node, value=node.value | {key[0]: _replace_value(node.value[key[0]], key[1:], value)})
-
-
-def _expand_negatives_path(document: YamlNode, problems: list[Problem]) -> YamlNode:
-    """The recommender's document with the path of `evaluation.negatives` expanded and absolute."""
-    keys = ("evaluation", "negatives", "path")
-    if document.at(keys) is document.at(keys[:2]):
-        return document
-    changed = _expand_path(document.at(keys[:2]), ".".join(keys), problems)
-    return _replace_value(document, keys[:2], changed.value)
-
-
-def _expand_path(source: YamlNode, key: str, problems: list[Problem]) -> YamlNode:
-    path = source.value.get("path") if isinstance(source.value, dict) else None
-    if path is None or not isinstance(path.value, str) or not path.value:
-        return source
-    expanded = expand(path, key, problems)
-    if not _ADDRESS.match(expanded):
-        expanded = str(make_absolute(_get_base_folder(path) / Path(expanded).expanduser()))
-    return replace(source, value=source.value | {"path": replace(path, value=expanded)})
-
-
-def _check_agreement(recommender: Recommender, shop: Shop, document: YamlNode) -> list[Finding]:
-    """What only the two specs together show to be wrong."""
-    checks = (_check_split, _check_customers, _check_event_features, _check_item_features)
-    parts = (check(recommender, shop) for check in checks)
-    return [convert_mistake(mistake, document) for mistake in collect_mistakes(parts)]
-
-
-def _describe_shop(shop: Shop) -> str:
-    return "the shop" if shop.name is UNKNOWN else f"the shop {shop.name}"
-
-
-def _check_split(recommender: Recommender, shop: Shop) -> Iterator[Mistake]:
-    if isinstance(recommender.split, GivenSplit) and all(source.part == "train" for source in shop.events.sources):
-        allowed = f"time; or a source with `part: test` in {_describe_shop(shop)}"
-        yield Mistake(("split", "by"), "'given', and no source of test sessions", allowed, code="conflict")
-
-
-def _check_customers(recommender: Recommender, shop: Shop) -> Iterator[Mistake]:
-    """A next basket is predicted from its customer's earlier ones."""
-    if recommender.basket == "next" and not any(_has_customers(source, shop) for source in shop.events.sources):
-        actual = f"'next', and {_describe_shop(shop)} has no events.columns.customer"
-        yield Mistake(
-            ("evaluation", "basket"), actual, "'complete', or 'next' of a shop with customers", code="conflict"
-        )
-
-
-def _has_customers(source: EventSource, shop: Shop) -> bool:
-    if source.simulated is not None:
-        return True
-    return (
-        shop.events.columns.customer is not None
-        if source.layout == "columns"
-        else source.layout not in WITHOUT["customer"]
-    )
-
-
-def _check_event_features(recommender: Recommender, shop: Shop) -> Iterator[Mistake]:
-    what = f"features of {_describe_shop(shop)} that have buckets or a limited number of values"
-    names = [feature.name for feature in shop.features.events if _is_maybe_limited(feature)]
-    for key, name in list_feature_names(recommender.models, "features").items():
-        if name not in names:
-            yield _make_unknown_name(key, name, what, names)
-
-
-def _is_maybe_limited(feature: EventFeature) -> bool:
-    try:
-        return feature.values is not None
-    except UnknownError:
-        return True
-
-
-def _check_item_features(recommender: Recommender, shop: Shop) -> Iterator[Mistake]:
-    what = f"attributes of the items of {_describe_shop(shop)}"
-    names = [] if shop.items is None else shop.items.attributes
-    for key, name in list_feature_names(recommender.models, "item_features").items():
-        if name not in names:
-            yield _make_unknown_name(key, name, what, names)
-
-
-def _make_unknown_name(key: Key, name: str, what: str, names: list[str]) -> Mistake:
-    return Mistake(key, repr(name), f"{what}: {join_words(names) or 'none'}", suggest(name, names), code="unknown-name")

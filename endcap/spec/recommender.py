@@ -9,10 +9,8 @@ from pydantic import Field
 
 from endcap.spec.base import (
     UNKNOWN,
-    Duration,
     Mistake,
     Name,
-    Share,
     Strict,
     check,
     collect_mistakes,
@@ -21,143 +19,21 @@ from endcap.spec.base import (
     select_known,
 )
 from endcap.spec.batch import BatchSpec
+from endcap.spec.evaluation import Basket, Evaluation, Order, Protocol
 from endcap.spec.gate import Condition, Gate, GateOrList
-from endcap.spec.kubernetes import KubernetesServingSpec as KubernetesServing
-from endcap.spec.kubernetes import Pipeline
 from endcap.spec.model import ClassPath, CustomSpec, ModelSpec, PopularitySpec, RecentPopularitySpec
+from endcap.spec.pipeline import Pipeline
 from endcap.spec.preprocessing import PreprocessorSpec
 from endcap.spec.search import SearchSpec
+from endcap.spec.serving import ServingSpec
 from endcap.spec.side_features import expand_blends
+from endcap.spec.split import GivenSplit, LeaveOneOutSplit, TimeSplit
 from endcap.spec.training import TrainingSpec, check_training
 from endcap.spec.tunable import check_search
 from endcap.spec.yaml_tree import Key
 from endcap.spec_renames import ApiVersion
 
 Exclude = Literal["none", "last", "seen"]
-Protocol = Literal["every-prefix", "leave-one-out", "basket"]
-Order = Literal["sets", "file"]
-Basket = Literal["complete", "next"]
-
-
-Part = Annotated[float, Field(ge=0.0, lt=1.0)]
-"""A share that leaves something for the other parts."""
-
-
-class TimeSplit(Strict):
-    """Sessions that begin in the last part of the window are the test, those just before it the validation."""
-
-    by: Literal["time"] = "time"
-    test: Duration | Part = Field(default="1d", validate_default=True)
-    """A duration such as 1d, or a share of the sessions such as 0.1."""
-    validation: Duration | Part = Field(default="1d", validate_default=True)
-
-    @check
-    def _some_sessions_are_left(self) -> Iterator[Mistake]:
-        test, validation = self.test, self.validation
-        if isinstance(test, float) and isinstance(validation, float) and test + validation >= 1:
-            actual = f"{validation}, and split.test is {test}"
-            allowed = "shares that add up to less than 1: the rest is trained on"
-            yield Mistake(("validation",), actual, allowed, code="conflict")
-
-
-class GivenSplit(Strict):
-    """Test sessions come from the shop's sources of `part: test`; validation is cut from the training part's end."""
-
-    by: Literal["given"]
-    validation: Duration | Part = Field(default="1d", validate_default=True)
-
-
-class LeaveOneOutSplit(Strict):
-    """Of each session the last moment is the test and the one before it the validation; the rest is trained on.
-
-    A moment is an event, or all events of one time where evaluation.order is sets. Sessions of fewer than three moments
-    are trained on whole. Others' later events are in the training part: time splits are free of that.
-    """
-
-    by: Literal["leave-one-out"]
-
-
-class SampledNegatives(Strict):
-    """Each next item competes with items drawn uniformly out of those that its session and customer never met."""
-
-    count: Annotated[int, Field(ge=1, le=100_000)] = 99
-    """Items of each draw; where fewer were never met, all of those."""
-    draws: Annotated[int, Field(ge=1, le=100)] = 5
-    """Figures are the mean over so many draws."""
-
-
-class GivenNegatives(Strict):
-    """Each next item competes with the items that a file names for its customer, as some papers publish them."""
-
-    path: str
-    """A file with a row for each customer and item, in a format that events may have: a path, from the spec's file on,
-    or an address in a bucket."""
-    customer: str = "customer"
-    """The column of the customer's id."""
-    item: str = "item"
-
-
-class Evaluation(Strict):
-    protocol: Protocol | None = None
-    """What is predicted: each event of a test session from those before it, its last event alone, or of baskets, whose
-    lines have no order, what `basket` says. Left out: as the split: leave-one-out where it is by that, else
-    every-prefix."""
-    order: Order = "sets"
-    """Of events of one session and time: `sets`: no order; each item of the next moment is predicted from the moments
-    before it, and counts 1 / the items of the moment. `file`: the order of the log's files, as published figures have
-    it; where the lines of a basket have one time, that is the order in which a till sorted them."""
-    basket: Basket | None = None
-    """Of the protocol `basket`: `complete`: an item of each test session, hidden, from its others in an order drawn by
-    the seed; `next`: all items of a customer's basket from all that the customer did before. Left out: complete."""
-    negatives: SampledNegatives | GivenNegatives | None = None
-    """Left out: the whole catalogue is ranked. Figures on a few items mislead and compare with no others."""
-    cutoffs: Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(min_length=1)] = [5, 10, 20]
-    bootstrap: Annotated[int, Field(ge=100)] = 1000
-    """Resamples of the sessions for each interval."""
-    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
-
-    @check
-    def _a_form_is_of_the_protocol(self) -> Iterator[Mistake]:
-        if self.basket is not None and self.protocol != "basket":
-            actual = f"{self.basket!r}, and evaluation.protocol is {self.protocol or 'left out'}"
-            yield Mistake(("basket",), actual, "no value, or evaluation.protocol: basket", code="conflict")
-
-    @check
-    def _baskets_have_no_order(self) -> Iterator[Mistake]:
-        if self.order == "file" and self.protocol == "basket":
-            actual = "'file', and evaluation.protocol is 'basket', which looks at no order within a basket"
-            yield Mistake(("order",), actual, "'sets'", code="conflict")
-
-
-class Canary(Strict):
-    share: Share = 0.1
-    """The challenger's share of shoppers when it is deployed."""
-
-
-class ServingSpec(Strict):
-    k: Annotated[int, Field(ge=1)] = 20
-    """Items in an answer when the request does not say."""
-    max_k: Annotated[int, Field(ge=1)] = Field(default=1000, validate_default=True)
-    """Most items that a request may ask for."""
-    max_events: Annotated[int, Field(ge=1)] = 10_000
-    """Largest number of events in one request."""
-    max_candidates: Annotated[int, Field(ge=1)] = 10_000
-    recent_events: Annotated[int, Field(ge=1, le=1000)] = 50
-    """Of the online store: how many of a customer's or a session's last events are ranked for."""
-    max_wait: Duration = Field(default="100ms", validate_default=True)
-    """A request that would wait longer for its turn is answered 503 at once, with Retry-After."""
-    timeout: Duration = Field(default="2s", validate_default=True)
-    """The gateway gives a request up after so long."""
-    fallback: Literal["popular", "refuse"] = "popular"
-    """Where no variant answers: the gateway lists the most popular items, marked as fallback, or answers 503."""
-    canary: Canary = Canary()
-    kubernetes: KubernetesServing = KubernetesServing()
-
-    @check
-    def _k_may_be_asked_for(self) -> Iterator[Mistake]:
-        if self.k > self.max_k:
-            actual = f"{self.max_k}, and serving.k is {self.k}"
-            yield Mistake(("max_k",), actual, "at least serving.k", code="conflict")
 
 
 class Recommender(Strict):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from endcap.spec.base import Duration, Mistake, Name, Share, Strict, check, select_known
-from endcap.spec.kubernetes import Pod
+from endcap.spec.pod import Pod
 from endcap.spec.space import Domain
 
 

@@ -14,25 +14,15 @@ from pydantic import BaseModel, Field
 
 from endcap.spec.base import Carried, Duration, Mistake, Strict, check
 from endcap.spec.batch import BatchSpec
+from endcap.spec.evaluation import Basket, Evaluation, Order, Protocol
+from endcap.spec.event_features import Features
 from endcap.spec.gate import GateOrList
 from endcap.spec.model import ModelSpec
 from endcap.spec.preprocessing import PreprocessorSpec
-from endcap.spec.recommender import (
-    Basket,
-    Evaluation,
-    Exclude,
-    GivenSplit,
-    LeaveOneOutSplit,
-    Order,
-    Protocol,
-    TimeSplit,
-    check_listed,
-    list_class_paths,
-    list_compared,
-    list_models,
-)
+from endcap.spec.recommender import Exclude, check_listed, list_class_paths, list_compared, list_models
 from endcap.spec.search import SearchSpec
-from endcap.spec.shop import Features, Filters, SessionsSpec
+from endcap.spec.sessions import Filters, SessionsSpec
+from endcap.spec.split import GivenSplit, LeaveOneOutSplit, TimeSplit
 from endcap.spec.training import TrainingSpec
 from endcap.spec.yaml_tree import Key
 

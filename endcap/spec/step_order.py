@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from endcap.spec.kubernetes import Pipeline
+from endcap.spec.pipeline import Pipeline
 from endcap.steps import STEPS, get_previous_step, list_steps
 
 

@@ -23,7 +23,7 @@ from endcap.errors import RequestError
 from endcap.fallback_reasons import NO_PREDICTOR
 from endcap.ranking import Answer
 from endcap.ranking.request import parse_instance
-from endcap.spec.recommender import ServingSpec
+from endcap.spec.serving import ServingSpec
 from endcap_serving.gateway.limits import Limits
 from endcap_serving.http_errors import RefusedError, encode_error, refuse_with
 from endcap_serving.http_protocol import BoundedProtocol

@@ -9,7 +9,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from endcap.cluster.quantities import parse_quantity
-from endcap.spec.kubernetes import Quantity
+from endcap.spec.pod import Quantity
 
 AMOUNTS = {
     "100m": 0.1,

@@ -11,7 +11,7 @@ from endcap.cluster.kinds import NODE, ObjectKind
 from endcap.cluster.quantities import count_requests
 from endcap.deploy.capacity import assess_capacity, count_starting_pods, find_capacity
 from endcap.deploy.standard import plan_standard
-from endcap.spec.kubernetes import Gpu, Pod, Toleration
+from endcap.spec.pod import Gpu, Pod, Toleration
 from tests.deploy.fake_kserve import NAMESPACE, Standard, recommender, state
 
 Json = dict[str, Any]

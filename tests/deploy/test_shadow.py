@@ -19,7 +19,7 @@ from endcap.deploy.variants import MASK, SHADOW_SHARE, Mode, read_shadow, read_v
 from endcap.devices import make_gpu_variables
 from endcap.errors import ClusterError, UserError
 from endcap.spec import Recommender
-from endcap.spec.kubernetes import Gpu
+from endcap.spec.pod import Gpu
 from endcap_serving.predictor.options import parse_arguments
 from tests.deploy.fake_kserve import NAMESPACE, recommender, target
 from tests.refusals import refused

@@ -20,8 +20,8 @@ from endcap.models import make
 from endcap.models.device import find_device
 from endcap.progress import Notice
 from endcap.ray_driver.gpus import drop_missing_gpus
-from endcap.spec.kubernetes import Gpu
 from endcap.spec.neural import GRU4RecSpec
+from endcap.spec.pod import Gpu
 from endcap.spec.settings import TrainSettings
 from endcap.store import Store
 from endcap_components.lifecycle import StepReporter, run_step

@@ -12,7 +12,7 @@ from endcap.evaluation.estimates import Estimate, PairwiseComparison, compute_ha
 from endcap.evaluation.evidence import find_missing_evidence
 from endcap.evaluation.gate import ConditionOutcome, decide_conditions, decide_gate
 from endcap.spec.gate import Condition, Evidence
-from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit, TimeSplit
+from endcap.spec.split import GivenSplit, LeaveOneOutSplit, TimeSplit
 
 SPLIT = TimeSplit()
 

@@ -18,8 +18,8 @@ from endcap.evaluation.scoring import EvaluatedModel
 from endcap.features.sessions import Sessions
 from endcap.features.view import open_view
 from endcap.features.vocabulary import Vocabulary
+from endcap.spec.evaluation import GivenNegatives
 from endcap.spec.load import load
-from endcap.spec.recommender import GivenNegatives
 from endcap.store import Store
 from tests.evaluation.conftest import AfterLast, every, last
 from tests.evaluation.test_negatives import of_customers

@@ -16,7 +16,8 @@ from endcap.evaluation.scoring import EvaluatedModel, VocabularyTranslation
 from endcap.features.queries import select_targets
 from endcap.features.sessions import Sessions
 from endcap.models.validation import Validation
-from endcap.spec.recommender import Exclude, SampledNegatives
+from endcap.spec.evaluation import SampledNegatives
+from endcap.spec.recommender import Exclude
 from tests.evaluation.conftest import AfterLast
 
 ITEMS = 15

@@ -15,7 +15,7 @@ from endcap.evaluation.sampled_candidates import SampledCandidates
 from endcap.evaluation.scoring import EvaluatedModel, VocabularyTranslation
 from endcap.features.sessions import Sessions
 from endcap.features.view import open_view
-from endcap.spec.recommender import SampledNegatives
+from endcap.spec.evaluation import SampledNegatives
 from endcap.store import Store
 from tests.evaluation.conftest import AfterLast, every, random_sessions
 from tests.features.logs import dataset, event, recommender

@@ -17,7 +17,7 @@ from endcap.evaluation.scoring import EvaluatedModel
 from endcap.evaluation.timing import draw_prefixes, time_rankings
 from endcap.features.queries import select_targets
 from endcap.features.sessions import Sessions
-from endcap.spec.recommender import Evaluation
+from endcap.spec.evaluation import Evaluation
 from tests.evaluation.conftest import AfterLast, every, last, random_sessions
 
 HOUR = 3_600_000

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from endcap.errors import SpecError
 from endcap.features.event_features import KINDS, build_column, compute_features, encode_types, select_model_features
 from endcap.features.sessions import Sessions, Types
-from endcap.spec.shop import EventFeature
+from endcap.spec.event_features import EventFeature
 from endcap.store import Store
 from tests.features.logs import MONDAY, dataset, event, recommender, shop, table
 from tests.refusals import misspelt

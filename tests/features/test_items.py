@@ -13,7 +13,7 @@ from endcap.features.view import open_view
 from endcap.sources.layouts import ITEM_LAYOUTS
 from endcap.spec.model import BlendSpec
 from endcap.spec.neural import GRU4RecSpec, SASRecSpec
-from endcap.spec.shop import Items
+from endcap.spec.side_tables import Items
 from endcap.store import Store
 from tests.features.logs import recommender, sessions, shop, snapshot
 from tests.refusals import refused

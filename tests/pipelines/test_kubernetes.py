@@ -9,7 +9,7 @@ import certifi
 import pytest
 
 from endcap.devices import GPU_VARIABLE, GpuRequest, read_gpu_request
-from endcap.spec.kubernetes import SPOT
+from endcap.spec.pod import SPOT
 from endcap.store.s3_settings import read_s3_settings
 from tests.pipelines.packages import ROOT, Json, compile_spec, container, steps
 

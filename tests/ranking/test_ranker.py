@@ -9,7 +9,7 @@ import pytest
 from endcap.errors import RequestError
 from endcap.features.vocabulary import Vocabulary
 from endcap.ranking import Answer, Ranker, RankRequest
-from endcap.spec.recommender import ServingSpec
+from endcap.spec.serving import ServingSpec
 from tests.ranking.fixed import FixedScores
 from tests.refusals import refused
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from endcap.errors import RequestError
 from endcap.ranking.request import parse_instance
-from endcap.spec.recommender import ServingSpec
+from endcap.spec.serving import ServingSpec
 from tests.refusals import refused
 
 LIMITS = ServingSpec(k=5, max_k=50, max_events=4, max_candidates=3)

@@ -14,9 +14,9 @@ from endcap.models import Fitting, make
 from endcap.registry.package import load_package, write_package
 from endcap.rules import Catalogue
 from endcap.spec import Recommender
+from endcap.spec.event_features import EventFeature
 from endcap.spec.model import SequentialRulesSpec
 from endcap.spec.rules import Rules
-from endcap.spec.shop import EventFeature
 from tests.refusals import refused
 
 IDS = ["ü", 'b"', "c\n", "d"]

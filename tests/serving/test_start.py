@@ -17,7 +17,7 @@ import torch
 
 from endcap import devices
 from endcap.cpus import read_cpu_limit, read_memory_limit
-from endcap.spec.kubernetes import Gpu
+from endcap.spec.pod import Gpu
 from endcap_serving.json_log import CANNOT_RUN
 from endcap_serving.local.predictors import find_free_port
 from endcap_serving.predictor.options import parse_arguments

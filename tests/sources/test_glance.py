@@ -14,7 +14,7 @@ from endcap.sources.column_mapping import ColumnMapping
 from endcap.sources.values import ids, times
 from endcap.sources.values.glance import GlancedColumn
 from endcap.sources.values.times import LOCAL, TimeFormat
-from endcap.spec.shop import MISSING
+from endcap.spec.event_log import MISSING
 
 PLAIN_IDS = [
     "s-1",

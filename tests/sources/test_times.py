@@ -17,7 +17,7 @@ from endcap.events import ingest
 from endcap.sources.engine import open_engine
 from endcap.sources.values import times
 from endcap.sources.values.time_advice import advise
-from endcap.spec.shop import TimeRule
+from endcap.spec.event_log import TimeRule
 from endcap.store import Store, open_store
 from tests.events.shops import facts, make_shop, open_snapshot, stored, write_csv
 from tests.refusals import mistaken, refused

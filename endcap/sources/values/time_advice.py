@@ -13,7 +13,7 @@ import duckdb
 from endcap.sources.values import numbers, times
 from endcap.sources.values.times import TimeFormat, parse_times
 from endcap.spec.base import EARLIEST_MS
-from endcap.spec.shop import TimeRule
+from endcap.spec.event_log import TimeRule
 
 UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _SCALE = {"s": 10**3, "ms": 1, "us": 10**-3, "ns": 10**-6}

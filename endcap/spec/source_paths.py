@@ -1,0 +1,59 @@
+"""Expand the paths in a spec: variables, the home folder, and folders that they are relative to."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from endcap.errors import Problem
+from endcap.spec.layers import make_absolute
+from endcap.spec.variables import expand
+from endcap.spec.yaml_tree import YamlNode, format_key
+
+_ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+://")
+
+
+def get_base_folder(node: YamlNode) -> Path:
+    """The folder that paths of a value start from: its file's, or the current one for the command line's."""
+    return Path.cwd() if node.file is None else node.file.parent
+
+
+def expand_source_paths(document: YamlNode, problems: list[Problem]) -> YamlNode:
+    """The shop's document with each source's path expanded and absolute."""
+    for table in (("events",), ("items",), ("customers",), ("rules", "blacklist")):
+        key = (*table, "sources")
+        sources = document.at(key)
+        if not isinstance(sources.value, list) or sources is document.at(table):
+            continue
+        name = format_key(key)
+        changed = [_expand_path(source, f"{name}[{n}].path", problems) for n, source in enumerate(sources.value)]
+        document = _replace_value(document, key, changed)
+    return document
+
+
+def _replace_value(node: YamlNode, key: tuple[str, ...], value: Any) -> YamlNode:
+    """The document with another value under a key that is there."""
+    if not key:
+        return replace(node, value=value)
+    return replace(node, value=node.value | {key[0]: _replace_value(node.value[key[0]], key[1:], value)})
+
+
+def expand_negatives_path(document: YamlNode, problems: list[Problem]) -> YamlNode:
+    """The recommender's document with the path of `evaluation.negatives` expanded and absolute."""
+    keys = ("evaluation", "negatives", "path")
+    if document.at(keys) is document.at(keys[:2]):
+        return document
+    changed = _expand_path(document.at(keys[:2]), ".".join(keys), problems)
+    return _replace_value(document, keys[:2], changed.value)
+
+
+def _expand_path(source: YamlNode, key: str, problems: list[Problem]) -> YamlNode:
+    path = source.value.get("path") if isinstance(source.value, dict) else None
+    if path is None or not isinstance(path.value, str) or not path.value:
+        return source
+    expanded = expand(path, key, problems)
+    if not _ADDRESS.match(expanded):
+        expanded = str(make_absolute(get_base_folder(path) / Path(expanded).expanduser()))
+    return replace(source, value=source.value | {"path": replace(path, value=expanded)})
