@@ -1,7 +1,7 @@
-"""What Envoy is told once, as it starts: who listens, what is logged, and where clusters and routes come from.
+"""Envoy's start-up configuration: its listener, its access log, and where clusters and routes come from.
 
-On a laptop they come from files that Envoy reads again when they are replaced by a rename; in a cluster from the xDS
-service beside it, because a file out of a ConfigMap would lag by up to a minute.
+On a laptop they come from files, which Envoy reads again when a rename replaces them. In a cluster they come from the
+xDS service beside it, because a file of a ConfigMap would lag by up to a minute.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from endcap_serving.gateway.access.filters import MADE_HERE, build_http_filters
+from endcap_serving.gateway.access.filters import GATEWAY_HEADERS, build_http_filters
 from endcap_serving.gateway.admin import MODE, SOCKET
 from endcap_serving.gateway.clusters import TYPE, Json, build_address, build_loopback_cluster, build_socket_cluster
 from endcap_serving.gateway.envoy_replies import build_error_mapping
 from endcap_serving.gateway.envoy_tracing import EnvoyTracing, build_collector_cluster, build_tracing
 from endcap_serving.gateway.limits import Limits, build_connection_limits, build_request_limits
-from endcap_serving.gateway.pseudonyms import Shoppers
+from endcap_serving.gateway.pseudonyms import ShopperLogging
 from endcap_serving.names import (
     CLIENT_HEADER,
     DEGRADED_HEADER,
@@ -28,9 +28,10 @@ from endcap_serving.names import (
 )
 
 READY = "/ready"
-"""Answered 200 by Envoy itself as long as it takes requests: it does not listen before it has routes."""
+"""Envoy itself answers this path with 200 as long as it takes requests. It does not listen before it has routes."""
 POLL = "0.25s"
-"""Between two questions to the xDS service; Envoy adds up to as much again, so a change arrives in half a second."""
+"""The pause between two questions to the xDS service. Envoy adds up to as much again, so a change arrives within half a
+second."""
 _LIMITS = Limits()
 _FOREVER = "0s"
 _STDOUT: Json = {"@type": f"{TYPE}.extensions.access_loggers.stream.v3.StdoutAccessLog"}
@@ -44,24 +45,50 @@ def build_file_bootstrap(
     *,
     fallback_port: int = 0,
     limits: Limits = _LIMITS,
-    spans: EnvoyTracing | None = None,
-    shoppers: Shoppers = "plain",
+    tracing: EnvoyTracing | None = None,
+    shoppers: ShopperLogging = "plain",
 ) -> Json:
-    """A listener on `host:port` (0: any free), an admin page on a socket in `folder`, in which Envoy runs.
+    """Build the configuration of a gateway whose clusters and routes lie in files.
 
-    Clusters are read from `folder/clusters.json`, routes from `folder/routes.json`; `folder/access.log` gets a JSON
-    line a request, or standard output, where pseudonyms are still to be made. `fallback_port`: of the list server on
-    loopback; 0: there is none.
+    Parameters
+    ----------
+    folder
+        The folder in which Envoy runs. It reads `clusters.json` and `routes.json` there, has its admin socket there,
+        and writes a JSON line for each request to `access.log`. If shoppers get pseudonyms, it writes the lines to
+        standard output instead, for its parent to rewrite (pseudonyms.py).
+    host, port
+        The address to listen on; port 0: any free port.
+    fallback_port
+        The list server's port on loopback; 0: there is none.
+    limits
+        What Envoy takes from clients.
+    tracing
+        Where Envoy sends spans; None: nowhere.
+    shoppers
+        How the access log shows shoppers' ids.
+
+    Returns
+    -------
+    dict
+        Envoy's ``Bootstrap``.
     """
     log = {"@type": f"{TYPE}.extensions.access_loggers.file.v3.FileAccessLog", "path": str(folder / "access.log")}
-    log = _access_log(_STDOUT if shoppers == "pseudonym" else log, shoppers)
-    manager = _manager(_file(folder / "routes.json"), lambda name: _file(folder / f"{name}.json"), log, limits, spans)
-    listener = _listener(host, port, manager)
-    # With ports shared, a second gateway could listen on the same one and take half of the connections.
+    log = _build_access_log(_STDOUT if shoppers == "pseudonym" else log, shoppers)
+    manager = _build_connection_manager(
+        _build_file_source(folder / "routes.json"),
+        lambda name: _build_file_source(folder / f"{name}.json"),
+        log,
+        limits,
+        tracing,
+    )
+    listener = _build_listener(host, port, manager)
+    # If ports could be shared, a second gateway on the same port would take half of the connections.
     listener = {**listener, "enable_reuse_port": False}
-    known = [build_loopback_cluster(FALLBACK, fallback_port)] if fallback_port else []
-    # By its short name: the path of a folder may be longer than that of a socket may be.
-    return _bootstrap(listener, _file(folder / "clusters.json"), SOCKET, known, limits, spans)
+    local_clusters = [build_loopback_cluster(FALLBACK, fallback_port)] if fallback_port else []
+    # The admin socket has its short name, because a folder's path may be longer than a socket's may be.
+    return _build_bootstrap(
+        listener, _build_file_source(folder / "clusters.json"), SOCKET, local_clusters, limits, tracing
+    )
 
 
 def build_xds_bootstrap(
@@ -73,57 +100,83 @@ def build_xds_bootstrap(
     *,
     trusted_hops: int = 0,
     limits: Limits = _LIMITS,
-    spans: EnvoyTracing | None = None,
-    shoppers: Shoppers = "plain",
+    tracing: EnvoyTracing | None = None,
+    shoppers: ShopperLogging = "plain",
     tls: Json | None = None,
 ) -> Json:
-    """The same with clusters, routes and lists from the xDS service on `xds_port` of loopback; the log is stdout.
+    """Build the configuration of a gateway that polls an xDS service. It writes its access log to standard output.
 
-    `metrics_port` (0: none) answers Prometheus and READY, and nothing else of the admin page, which is on the socket
-    `admin`. `tls`: the socket of the gateway's listener (envoy_tls.py). trusted_hops: proxies in front whose
-    x-forwarded-for is believed.
+    Parameters
+    ----------
+    xds_port
+        The port of the xDS service on loopback. The service answers for the list server too.
+    host, port
+        The address to listen on.
+    admin
+        The path of the admin page's socket.
+    metrics_port
+        A port that answers Prometheus and `READY` and shows nothing else of the admin page; 0: none.
+    trusted_hops
+        How many proxies in front set an x-forwarded-for that Envoy believes.
+    limits
+        What Envoy takes from clients.
+    tracing
+        Where Envoy sends spans; None: nowhere.
+    shoppers
+        How the access log shows shoppers' ids.
+    tls
+        The TLS socket of the listener (`envoy_tls.build_server_socket`); None: no TLS.
+
+    Returns
+    -------
+    dict
+        Envoy's ``Bootstrap``.
     """
-    log = _access_log(_STDOUT, shoppers)
-    manager = _manager(_service(), lambda _: _service(), log, limits, spans, trusted_hops)
-    listener = _listener(host, port, manager, tls)
-    known = [build_loopback_cluster("xds", xds_port), build_loopback_cluster(FALLBACK, xds_port)]
-    bootstrap = _bootstrap(listener, _service(), admin, known, limits, spans)
+    log = _build_access_log(_STDOUT, shoppers)
+    manager = _build_connection_manager(
+        _build_xds_source(), lambda _: _build_xds_source(), log, limits, tracing, trusted_hops
+    )
+    listener = _build_listener(host, port, manager, tls)
+    local_clusters = [build_loopback_cluster("xds", xds_port), build_loopback_cluster(FALLBACK, xds_port)]
+    bootstrap = _build_bootstrap(listener, _build_xds_source(), admin, local_clusters, limits, tracing)
     bootstrap["typed_dns_resolver_config"] = build_dns_resolver()
     if metrics_port:
         bootstrap["static_resources"]["clusters"].append(build_socket_cluster("admin", admin))
-        bootstrap["static_resources"]["listeners"].append(_metrics(host, metrics_port))
+        bootstrap["static_resources"]["listeners"].append(_build_metrics_listener(host, metrics_port))
     return bootstrap
 
 
-def build_dns_resolver(**more: Json | list[Json]) -> Json:
-    """Who is asked for addresses: the pod's own name servers, or others by `resolvers`.
+def build_dns_resolver(**options: Json | list[Json]) -> Json:
+    """Build Envoy's DNS resolver. It asks the pod's own name servers, unless `options` names others as `resolvers`.
 
-    A new version has no predictors before its name is known: a question that is lost is asked again after a second, in
-    place of five.
+    Envoy repeats a lost question after one second, in place of five: a new version has no predictors before its name
+    resolves.
     """
     kind = f"{TYPE}.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig"
-    config = {"@type": kind, "query_timeout_seconds": 1, "query_tries": 3, **more}
+    config = {"@type": kind, "query_timeout_seconds": 1, "query_tries": 3, **options}
     return {"name": "envoy.network.dns_resolver.cares", "typed_config": config}
 
 
-def _bootstrap(
-    listener: Json, clusters: Json, admin: str, known: list[Json], limits: Limits, spans: EnvoyTracing | None
+def _build_bootstrap(
+    listener: Json, clusters: Json, admin: str, local_clusters: list[Json], limits: Limits, tracing: EnvoyTracing | None
 ) -> Json:
+    """Build what both kinds of gateway have. clusters: where Envoy reads the predictors' clusters."""
     return {
         "node": {"id": "endcap", "cluster": "endcap"},
-        # Envoy refuses patterns past 100 instructions, and a path names its recommender up to four times.
+        # Envoy refuses patterns of more than 100 instructions, and a path names its recommender up to four times.
         "layered_runtime": {"layers": [{"name": "endcap", "static_layer": {"re2.max_program_size.error_level": 1000}}]},
         "overload_manager": build_connection_limits(limits),
         "admin": {"address": {"pipe": {"path": admin, "mode": MODE}}, "ignore_global_conn_limit": True},
         "dynamic_resources": {"cds_config": clusters},
         "static_resources": {
             "listeners": [listener],
-            "clusters": [*known, *([build_collector_cluster(spans)] if spans else [])],
+            "clusters": [*local_clusters, *([build_collector_cluster(tracing)] if tracing else [])],
         },
     }
 
 
-def _metrics(host: str, port: int) -> Json:
+def _build_metrics_listener(host: str, port: int) -> Json:
+    """Build the listener for Prometheus and the kubelet, which shows nothing else of the admin page."""
     manager = {
         "@type": _MANAGER_URL,
         "stat_prefix": "metrics",
@@ -136,40 +189,40 @@ def _metrics(host: str, port: int) -> Json:
                 }
             ]
         },
-        # For the kubelet, which has no certificate to show where clients must have one.
-        "http_filters": [_health_check(), _filter("router", "router.v3.Router")],
+        # The kubelet asks here, because it has no certificate to show where clients must have one.
+        "http_filters": [_build_health_check(), _build_filter("router", "router.v3.Router")],
     }
     return {
         "name": "metrics",
         "address": build_address(host, port),
-        "filter_chains": [_chain(manager)],
+        "filter_chains": [_build_filter_chain(manager)],
         "ignore_global_conn_limit": True,
     }
 
 
-def _listener(host: str, port: int, manager: Json, tls: Json | None = None) -> Json:
-    chain = {**_chain(manager), **({"transport_socket": tls} if tls else {})}
+def _build_listener(host: str, port: int, manager: Json, tls: Json | None = None) -> Json:
+    chain = {**_build_filter_chain(manager), **({"transport_socket": tls} if tls else {})}
     return {"name": "gateway", "address": build_address(host, port), "filter_chains": [chain]}
 
 
-def _chain(manager: Json) -> Json:
+def _build_filter_chain(manager: Json) -> Json:
     return {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
 
 
-def _manager(
+def _build_connection_manager(
     routes: Json,
-    settings: Callable[[str], Json],
+    find_settings: Callable[[str], Json],
     log: Json,
     limits: Limits,
-    spans: EnvoyTracing | None,
+    tracing: EnvoyTracing | None,
     trusted_hops: int = 0,
 ) -> Json:
-    """settings: where those of a filter for access are, by its name."""
-    # UuidRequestIdConfig would otherwise write its tracing decision into a caller's own request id.
-    identity = {
+    """Build the HTTP manager. find_settings: returns where Envoy reads the settings of a filter for access, by name."""
+    # Without this, Envoy would write its tracing decision into a caller's own request id.
+    request_ids = {
         "@type": f"{TYPE}.extensions.request_id.uuid.v3.UuidRequestIdConfig",
         "pack_trace_reason": False,
-        # Nor draw by it: a caller's may be no UUID, and would never be traced.
+        # Envoy must not sample by it either: an id that is no UUID would never be traced.
         "use_request_id_for_trace_sampling": False,
     }
     return {
@@ -179,42 +232,45 @@ def _manager(
         "generate_request_id": True,
         "preserve_external_request_id": True,
         "always_set_request_id_in_response": True,
-        "request_id_extension": {"typed_config": identity},
-        # A path that climbs out of its recommender's must not be matched as if it did not.
+        "request_id_extension": {"typed_config": request_ids},
+        # So a path with `..` cannot leave its recommender's paths after it was matched.
         "normalize_path": True,
-        # The connection's own, or what so many proxies in front say; never what a client says.
+        # The client's address is the connection's, or the one that trusted proxies report; never what a client says.
         "use_remote_address": True,
         "xff_num_trusted_hops": trusted_hops,
         "skip_xff_append": True,
-        **build_request_limits(limits, MADE_HERE),
-        **({"tracing": build_tracing(spans)} if spans else {}),
+        **build_request_limits(limits, GATEWAY_HEADERS),
+        **({"tracing": build_tracing(tracing)} if tracing else {}),
         "access_log": [log],
         "local_reply_config": {"mappers": build_error_mapping(limits)},
         "rds": {"route_config_name": ROUTES, "config_source": routes},
         "http_filters": [
-            _health_check(),
-            *build_http_filters(settings),
-            _buffer(limits),
-            _filter("router", "router.v3.Router"),
+            _build_health_check(),
+            *build_http_filters(find_settings),
+            _build_buffer(limits),
+            _build_filter("router", "router.v3.Router"),
         ],
     }
 
 
-def _health_check() -> Json:
+def _build_health_check() -> Json:
+    """Answer `READY` without a predictor."""
     path = {"name": ":path", "string_match": {"exact": READY}}
-    return _filter("health_check", "health_check.v3.HealthCheck", pass_through_mode=False, headers=[path])
+    return _build_filter("health_check", "health_check.v3.HealthCheck", pass_through_mode=False, headers=[path])
 
 
-def _buffer(limits: Limits) -> Json:
-    return _filter("buffer", "buffer.v3.Buffer", max_request_bytes=limits.body)
+def _build_buffer(limits: Limits) -> Json:
+    """Hold a request back until its body is whole, and bound the body."""
+    return _build_filter("buffer", "buffer.v3.Buffer", max_request_bytes=limits.body)
 
 
-def _filter(name: str, kind: str, **settings: object) -> Json:
+def _build_filter(name: str, kind: str, **settings: object) -> Json:
     config = {"@type": f"{TYPE}.extensions.filters.http.{kind}", **settings}
     return {"name": f"envoy.filters.http.{name}", "typed_config": config}
 
 
-def _access_log(log: Json, shoppers: Shoppers) -> Json:
+def _build_access_log(log: Json, shoppers: ShopperLogging) -> Json:
+    """Write one JSON line for each request that is no health check."""
     line: Json = {
         "time": "%START_TIME%",
         "method": "%REQ(:METHOD)%",
@@ -238,7 +294,7 @@ def _access_log(log: Json, shoppers: Shoppers) -> Json:
         "request_id": "%REQ(X-REQUEST-ID)%",
     }
     if shoppers != "plain":
-        # Of a path what comes after it may name anybody.
+        # The query of a path may name a shopper, so the log leaves it out.
         line["path"] = "%PATH(NQ:ORIG)%"
     if shoppers == "none":
         del line["shopper"]
@@ -249,11 +305,11 @@ def _access_log(log: Json, shoppers: Shoppers) -> Json:
     }
 
 
-def _file(path: Path) -> Json:
+def _build_file_source(path: Path) -> Json:
     return {"path_config_source": {"path": str(path)}, "resource_api_version": "V3"}
 
 
-def _service() -> Json:
+def _build_xds_source() -> Json:
     source = {
         "api_type": "REST",
         "transport_api_version": "V3",
@@ -261,5 +317,5 @@ def _service() -> Json:
         "refresh_delay": POLL,
         "request_timeout": "2s",
     }
-    # Waits for its first answer, rather than listen without routes.
+    # Envoy waits for the first answer, rather than listen without routes.
     return {"api_config_source": source, "resource_api_version": "V3", "initial_fetch_timeout": _FOREVER}

@@ -29,7 +29,7 @@ from endcap.errors import UserError
 from endcap_serving.gateway import bootstrap, envoy_tls, envoy_tracing
 from endcap_serving.gateway.access.settings import add_access_options, format_options
 from endcap_serving.gateway.admin import AdminClient, get_default_socket, make_private_folder
-from endcap_serving.gateway.pseudonyms import KEY, Pseudonyms, Shoppers, start_rewriting, write_all
+from endcap_serving.gateway.pseudonyms import KEY, Pseudonyms, ShopperLogging, start_rewriting, write_all
 from endcap_serving.gateway.xds_process import XdsProcess
 from endcap_serving.json_log import CANNOT_RUN, log_fields_of, log_json_lines
 from endcap_serving.parent_death import with_parent_death
@@ -68,11 +68,11 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     upstream = "a folder with ca.crt, tls.crt and tls.key: whom to trust, and what to show, where predictors speak TLS"
     parser.add_argument("--upstream-tls", type=Path, metavar="DIR", help=upstream)
     parser.add_argument(
-        "--secrets", type=Path, default=envoy_tls.PLACE, metavar="DIR", help="kept for Envoy's own files"
+        "--secrets", type=Path, default=envoy_tls.SDS_FOLDER, metavar="DIR", help="kept for Envoy's own files"
     )
     parser.add_argument(
         "--log-shoppers",
-        choices=get_args(Shoppers),
+        choices=get_args(ShopperLogging),
         default="plain",
         help=f"in the access log; pseudonyms have the key in ${KEY}, or one of this process alone [plain]",
     )
@@ -99,7 +99,7 @@ def build_configuration(arguments: argparse.Namespace) -> bootstrap.Json:
         str(arguments.admin),
         arguments.metrics_port,
         trusted_hops=arguments.trusted_hops,
-        spans=envoy_tracing.read_environment(),
+        tracing=envoy_tracing.read_environment(),
         shoppers=arguments.log_shoppers,
         tls=tls,
     )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from endcap_serving.gateway.access.cross_origin import METADATA as REFUSED
+from endcap_serving.gateway.access.cross_origin import REFUSAL_METADATA
 from endcap_serving.gateway.access.script import FILTER
 from endcap_serving.gateway.clusters import Json
 from endcap_serving.gateway.limits import Limits
-from endcap_serving.gateway.unknown_paths import METADATA
+from endcap_serving.gateway.unknown_paths import UNKNOWN_PATH_METADATA
 
 _RECOMMENDER = {"recommender": "%ROUTE_NAME%"}
 """A route is named by the recommender that it leads to (routes.py)."""
-_SERVED = {key: f"%METADATA(ROUTE:{METADATA}:{key})%" for key in ("served", "count", "paths")}
+_SERVED = {key: f"%METADATA(ROUTE:{UNKNOWN_PATH_METADATA}:{key})%" for key in ("served", "count", "paths")}
 """What the route that leads nowhere says of the others (unknown_paths.py)."""
 
 
@@ -45,7 +45,7 @@ def _document(field: str) -> Json:
     return {"error": "%LOCAL_REPLY_BODY%", "code": f"%{field % 'code'}%", "fields": f"%{field % 'fields'}%"}
 
 
-_REFUSED = _document(f"METADATA(ROUTE:{REFUSED}:%s)")
+_REFUSED = _document(f"METADATA(ROUTE:{REFUSAL_METADATA}:%s)")
 _BY_SCRIPT: Json = {
     "metadata_filter": {
         "matcher": {"filter": FILTER, "path": [{"key": "code"}], "value": {"present_match": True}},

@@ -17,7 +17,7 @@ from endcap_serving.names import AUTHORITY, CERTIFICATE, PRIVATE_KEY, TYPE
 
 Json = dict[str, Any]
 
-PLACE = Path("/tmp/endcap-tls")  # noqa: S108 (the pod's own)
+SDS_FOLDER = Path("/tmp/endcap-tls")  # noqa: S108 (the pod's own)
 """Where the files of SDS lie, in Envoy's container."""
 Side = Literal["server", "client"]
 """Of a certificate: Envoy shows it to its clients, or to those whom it asks."""
@@ -26,7 +26,7 @@ _SESSIONS = 8
 """Kept for each cluster, so that a new connection to a predictor is a resumed one."""
 
 
-def write_secrets(folder: Path, side: Side, place: Path = PLACE, *, authority: Path | None = None) -> None:
+def write_secrets(folder: Path, side: Side, place: Path = SDS_FOLDER, *, authority: Path | None = None) -> None:
     """Write the files of SDS for the certificates in `folder`. authority: another folder with the `ca.crt` of whom to
     trust. Raises UserError where a file is not there."""
     place.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def write_secrets(folder: Path, side: Side, place: Path = PLACE, *, authority: P
     _write(place, f"{side}-authority", {"validation_context": validation})
 
 
-def build_server_socket(place: Path = PLACE, *, clients: bool) -> Json:
+def build_server_socket(place: Path = SDS_FOLDER, *, clients: bool) -> Json:
     """Of a filter chain. clients: who has no certificate of the authority is not let in."""
     context: Json = {
         "tls_certificate_sds_secret_configs": [_secret(place, "server-certificate")],
@@ -59,7 +59,7 @@ def build_server_socket(place: Path = PLACE, *, clients: bool) -> Json:
     return {"name": "envoy.transport_sockets.tls", "typed_config": config}
 
 
-def build_client_socket(host: str, place: Path = PLACE) -> Json:
+def build_client_socket(host: str, place: Path = SDS_FOLDER) -> Json:
     """Of a cluster: its server must have a certificate of the authority for `host`, and is shown the client's own."""
     named = {"san_type": "DNS", "matcher": {"exact": host}}
     validation = {

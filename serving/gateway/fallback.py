@@ -60,7 +60,7 @@ def make_list_app(lists: Lists) -> Callable[[Scope, Receive, Send], Awaitable[No
             return
         client = scope.get("client")
         if client is None or client[0] not in ("127.0.0.1", "::1"):
-            status, headers, body = _refused(refuse_remote())
+            status, headers, body = _refused(make_remote_error())
         else:
             request_headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
             try:
@@ -220,7 +220,7 @@ def _wants_binary(request: InferenceRequest) -> bool:
     return any((output.parameters or {}).get("binary_data") for output in request.outputs or ())
 
 
-def refuse_remote() -> RefusedError:
+def make_remote_error() -> RefusedError:
     return RefusedError(403, "only the Envoy of this machine is answered", code="gateway.not-local")
 
 
@@ -247,7 +247,7 @@ async def _read(receive: Receive) -> bytes:
     parts: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(_LIMITS.request_within):
+        async with asyncio.timeout(_LIMITS.request_timeout):
             while True:
                 message = await receive()
                 parts.append(message.get("body", b""))
@@ -265,7 +265,7 @@ async def _read(receive: Receive) -> bytes:
     except TimeoutError:
         raise RefusedError(
             408,
-            f"the body has not come within {_LIMITS.request_within:g} s; send it without a pause",
+            f"the body has not come within {_LIMITS.request_timeout:g} s; send it without a pause",
             code="gateway.request-late",
             headers={"connection": "close"},
         ) from None

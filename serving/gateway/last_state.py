@@ -1,4 +1,4 @@
-"""The last state that the xDS service knew, in a file that outlives it: who answers, what is listed if nobody."""
+"""The last state of the xDS service, in a file that outlives it: who answers, and the lists for when nobody does."""
 
 from __future__ import annotations
 
@@ -14,39 +14,63 @@ from endcap_serving.gateway.routes import GatewaySettings, Split, Upstream
 
 @dataclass(frozen=True)
 class LastState:
+    """What the xDS service keeps.
+
+    Parameters
+    ----------
+    splits
+        The split of each recommender, by name.
+    in_use
+        All upstreams that an Envoy may still send requests to.
+    """
+
     splits: Mapping[str, Split]
-    """Who answers, by recommender."""
     in_use: list[Upstream]
-    """All that an Envoy may still send requests to."""
 
 
 def write_last_state(file: Path, state: LastState) -> None:
-    """In one step: a reader finds the state before or this one. Raises OSError."""
+    """Write the state in one step: a reader meets the state before or this one. Raises OSError."""
     draft = file.with_name(f".{file.name}")
     draft.write_text(json.dumps(asdict(state), indent=1))
     draft.replace(file)
 
 
 def read_last_state(file: Path) -> LastState | None:
-    """What was written; None where nothing was. Raises IntegrityError where it cannot be read."""
+    """Read the state.
+
+    Parameters
+    ----------
+    file
+        The file that `write_last_state` wrote.
+
+    Returns
+    -------
+    LastState or None
+        None if there is no file.
+
+    Raises
+    ------
+    IntegrityError
+        If the file cannot be read, or does not hold a state.
+    """
     try:
         document = json.loads(file.read_text())
-        splits = {name: _split(**split) for name, split in document["splits"].items()}
+        splits = {name: _read_split(**split) for name, split in document["splits"].items()}
         return LastState(splits, [Upstream(**upstream) for upstream in document["in_use"]])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(
-            f"the last state in {file} cannot be read ({error!r}); it is written again",
+            f"the last state in {file} cannot be read ({error!r}); the next change of routes writes it again",
             code="gateway.state-unreadable",
             file=str(file),
             reason=repr(error),
         ) from None
 
 
-def _split(terms: Any, **document: Any) -> Split:
-    parts = {
+def _read_split(terms: Any, **document: Any) -> Split:
+    upstreams = {
         name: Upstream(**document.pop(name)) if document[name] else document.pop(name)
         for name in ("stable", "canary", "shadow")
     }
-    return Split(**parts, **document, terms=GatewaySettings.from_json(terms))
+    return Split(**upstreams, **document, terms=GatewaySettings.from_json(terms))

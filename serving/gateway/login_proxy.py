@@ -44,7 +44,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--users", type=Path, metavar="DIR", help="a file each, named by the user, with the password")
     parser.add_argument("--open", action="append", default=[], metavar="PATH", help="needs no login; may be repeated")
     parser.add_argument(
-        "--secrets", type=Path, default=envoy_tls.PLACE, metavar="DIR", help="kept for Envoy's own files"
+        "--secrets", type=Path, default=envoy_tls.SDS_FOLDER, metavar="DIR", help="kept for Envoy's own files"
     )
     return parser.parse_args(words)
 

@@ -1,12 +1,8 @@
-"""What Envoy is told again and again: who gets which predictor, and what becomes of a request that fails.
+"""Envoy's routes: which predictor answers a request, and what Envoy answers itself.
 
-Plain functions from values to Envoy's v3 API as JSON, the same on a laptop (files that Envoy watches) and in a cluster
-(the xDS service that Envoy polls). Where predictors are is in clusters.py, what never changes while a gateway runs in
-bootstrap.py.
-
-A ranking changes nothing, so asking twice is safe whatever became of the first try: at worst a ranking that nobody saw
-is in a predictor's log, under the same ranking id, and only impressions count. What the intake takes is written down,
-so it is sent again only where nothing of it was sent.
+Plain functions turn values into Envoy's v3 API as JSON. They serve a laptop (files that Envoy watches) and a cluster
+(the xDS service that Envoy polls) alike. clusters.py says where the predictors are, route_retries.py what follows a
+failure, and bootstrap.py holds what never changes while a gateway runs.
 """
 
 from __future__ import annotations
@@ -18,16 +14,17 @@ from dataclasses import dataclass
 from endcap.deploy.gateway_settings import DEFAULT_SETTINGS, GatewaySettings
 from endcap_serving.gateway.access.access import Access
 from endcap_serving.gateway.access.cross_origin import build_other_hosts, build_refusal, build_refusal_routes
-from endcap_serving.gateway.access.filters import NEVER_ON, enable_filters
+from endcap_serving.gateway.access.filters import CREDENTIAL_HEADERS, enable_filters
 from endcap_serving.gateway.access.script import FILTER
 from endcap_serving.gateway.clusters import (
     TYPE,
     Json,
     Upstream,
-    bound_connect_timeout,
     build_clusters,
+    format_seconds,
     name_with_fallback,
 )
+from endcap_serving.gateway.route_retries import build_intake_retries, build_ranking_retries, derive_connect_timeout
 from endcap_serving.gateway.unknown_paths import build_unknown_path_route
 from endcap_serving.names import FALLBACK, ROUTES, SCOPE_HEADER, SHOPPER_HEADER, VARIANT_HEADER, VARIANTS
 
@@ -50,26 +47,38 @@ __all__ = [
 ]  # fmt: skip
 
 TOTAL_WEIGHT = 10_000
-"""Shares are kept to a hundredth of a percent."""
+"""The sum of the variants' weights. A share is kept to a hundredth of a percent."""
 ROUTES_URL = f"{TYPE}.config.route.v3.RouteConfiguration"
-_MOST_TRIES = 2
-"""With predictors, where a name stands for several of them."""
-_FOR_THE_LIST = 0.1
-"""Of a request's time: what is left for the list server when the predictors have used theirs."""
-_HEDGE = 0.75
-"""Of a request's time: without a list the first predictor may use all of it, and another is asked as well by then."""
-_USUAL_ACCESS = Access()
+_DEFAULT_ACCESS = Access()
 _INTAKE_TIMEOUT = 10.0
-"""Seconds: an event is acknowledged when it is on the disk, which may be a slow one."""
+"""Seconds. The intake answers when an event is on its disk, which may be slow."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Who answers: `canary`, if any, answers `share` (0 to 1) of the shoppers, chosen by their hash with `salt`.
+    """Which predictors answer a recommender's shoppers, and with which shares.
 
-    Without `stable` the canary answers everyone if that is its share; otherwise nobody answers but the list, because a
-    version that is still on trial is not given more than its share. `shadow`, if any, is sent copies of `shadow_share`
-    of the requests, drawn by chance, and nobody sees its answers.
+    Parameters
+    ----------
+    stable
+        The predictors of the champion. Without them the canary answers everyone if its share is 1. If its share is
+        less, only the list answers, because a version on trial never gets more than its share.
+    canary
+        The predictors of the challenger, if any.
+    share
+        The canary's share of the shoppers, from 0 to 1. A hash of the shopper's id and `salt` decides who meets it.
+    salt
+        It differs between rollouts, so that each one meets other shoppers.
+    shadow
+        Predictors that get copies of requests. Nobody sees their answers.
+    shadow_share
+        The share of the requests that the shadow gets, from 0 to 1, drawn by chance.
+    terms
+        The recommender's settings for the gateway: its timeout and its lists.
+
+    Notes
+    -----
+    The xDS service stores a split under these field names (last_state.py), so they must not change.
     """
 
     stable: Upstream | None
@@ -81,125 +90,157 @@ class Split:
     terms: GatewaySettings = DEFAULT_SETTINGS
 
     @property
-    def weight(self) -> int:
-        """Of `TOTAL_WEIGHT`: what the canary gets."""
+    def canary_weight(self) -> int:
+        """The part of `TOTAL_WEIGHT` that the canary gets."""
         return round(self.share * TOTAL_WEIGHT) if self.canary else 0
 
     @property
-    def copied(self) -> int:
-        """Of `TOTAL_WEIGHT`: what the shadow gets."""
+    def shadow_weight(self) -> int:
+        """The part of `TOTAL_WEIGHT` that is copied to the shadow."""
         return round(self.shadow_share * TOTAL_WEIGHT) if self.shadow else 0
 
     @property
     def upstreams(self) -> list[Upstream]:
-        return [version_upstream for version_upstream in (self.stable, self.canary, self.shadow) if version_upstream]
+        """All predictors of the split: stable, canary, shadow."""
+        return [upstream for upstream in (self.stable, self.canary, self.shadow) if upstream]
 
 
 def list_upstreams(splits: Iterable[Split]) -> list[Upstream]:
-    """All that splits name, each once, in their order."""
-    return list(dict.fromkeys(version_upstream for split in splits for version_upstream in split.upstreams))
+    """List the upstreams of several splits, each once, in their order."""
+    return list(dict.fromkeys(upstream for split in splits for upstream in split.upstreams))
 
 
 def build_routes(
-    splits: Mapping[str, Split], intake: Upstream | None = None, access: Access = _USUAL_ACCESS
+    splits: Mapping[str, Split], intake: Upstream | None = None, access: Access = _DEFAULT_ACCESS
 ) -> list[Json]:
-    """The resource that shares shoppers out, by recommender, and sends what happened to the intake, if there is one.
+    """Build Envoy's route configuration.
 
-    Who sends the header is shared out by its hash, who does not gets stable. A recommender has the paths of KServe's
-    V1 and V2 protocols that are its own, and with its name in front all of them. Where there is no other
-    recommender, it has all of them without its name too. access: who may do what; with keys or tokens the filters of
-    access/filters.py decide by what a route says that it needs, otherwise all may do the same.
+    Parameters
+    ----------
+    splits
+        The split of each recommender, by name.
+    intake
+        The service that takes events, if any.
+    access
+        Who may do what. If the policy has keys or tokens, the filters of access/filters.py decide each request by the
+        scope that its route names. Otherwise everyone has the anonymous scopes.
+
+    Returns
+    -------
+    list of dict
+        One ``RouteConfiguration``.
+
+    Notes
+    -----
+    A request with the shopper header is shared out by the header's hash; one without it meets the stable version. A
+    recommender owns its paths of KServe's V1 and V2 protocols, and all paths with its name in front. If it is the only
+    recommender, it owns the paths without a name as well.
     """
-    own = [route for name, split in splits.items() for route in _recommender(name, split, alone=len(splits) == 1)]
-    guarded = [_needs(route, "rank", access, recommender=route["name"]) for route in own]
-    events = [_needs(_intake(intake), "events", access)] if intake else []
-    # Who may not ask is not told whom one could ask.
-    nothing = build_unknown_path_route(
+    ranking_routes = [
+        _require_scope(route, "rank", access, recommender=route["name"])
+        for name, split in splits.items()
+        for route in _build_recommender_routes(name, split, is_only=len(splits) == 1)
+    ]
+    event_routes = [_require_scope(_build_intake_route(intake), "events", access)] if intake else []
+    # A client that may not ask must not learn the recommenders' names.
+    unknown_path = build_unknown_path_route(
         sorted(splits), intake=intake is not None, names_recommenders="rank" in access.policy.anonymous
     )
     host = {
         "name": "endcap",
         "domains": list(dict.fromkeys(access.hosts)) or ["*"],
-        "routes": [*build_refusal_routes(access), *events, *guarded, nothing],
+        "routes": [*build_refusal_routes(access), *event_routes, *ranking_routes, unknown_path],
         "typed_per_filter_config": enable_filters(access),
-        "request_headers_to_remove": list(NEVER_ON),
+        "request_headers_to_remove": list(CREDENTIAL_HEADERS),
     }
-    if not access.policy.asks:
-        host["request_headers_to_add"] = [_header(SCOPE_HEADER, ",".join(access.policy.anonymous))]
+    if not access.policy.has_credentials:
+        host["request_headers_to_add"] = [_set_header(SCOPE_HEADER, ",".join(access.policy.anonymous))]
     resource = {
         "@type": ROUTES_URL,
         "name": ROUTES,
         "virtual_hosts": [host, *([build_other_hosts(access)] if access.hosts else [])],
         "ignore_port_in_host_matching": True,
-        # A route may name a cluster that Envoy has not warmed yet; whoever writes both takes care of their order.
+        # A route may name a cluster that Envoy has not warmed yet. Whoever writes both sees to their order.
         "validate_clusters": False,
     }
     return [resource]
 
 
 def build_response(resources: list[Json], version: str) -> Json:
-    """A discovery response: the whole of one kind of resource."""
+    """Build a discovery response: all resources of one kind, and their version."""
     return {"version_info": version, "resources": resources}
 
 
-def _needs(route: Json, scope: str, access: Access, **metadata: str) -> Json:
-    """The route for who has the scope; where nobody has keys and it is not everyone's, one that refuses."""
-    if access.policy.asks:
+def _require_scope(route: Json, scope: str, access: Access, **metadata: str) -> Json:
+    """Let only clients with the scope use a route. If no client can have the scope, the route refuses all requests."""
+    if access.policy.has_credentials:
         return {**route, "metadata": {"filter_metadata": {FILTER: {"needs": scope, **metadata}}}}
     if scope in access.policy.anonymous:
         return route
-    text = f"this needs the scope {scope}, which nobody has here; write an access policy with keys (docs/access.md)"
-    refused = build_refusal(403, text, code="gateway.scope-missing", fields={"needs": scope, **metadata})
-    return {"name": route["name"], "match": route["match"], **refused}
+    text = f"this needs the scope {scope}, which no client has here; write an access policy with keys (docs/access.md)"
+    refusal = build_refusal(403, text, code="gateway.scope-missing", fields={"needs": scope, **metadata})
+    return {"name": route["name"], "match": route["match"], **refusal}
 
 
-def _intake(intake: Upstream) -> Json:
+def _build_intake_route(intake: Upstream) -> Json:
     action = {
         "cluster": intake.name,
-        "timeout": _seconds(_INTAKE_TIMEOUT),
-        "retry_policy": {**_ANOTHER, "retry_on": "connect-failure,refused-stream", "num_retries": 2},
+        "timeout": format_seconds(_INTAKE_TIMEOUT),
+        **build_intake_retries(),
         "hash_policy": [
             {"header": {"header_name": SHOPPER_HEADER}, "terminal": True},
             {"connection_properties": {"source_ip": True}},
         ],
-        **_host(intake),
+        **_rewrite_host(intake),
     }
     match = {"safe_regex": {"regex": "/v1/(events|impressions|orders)"}}
     return {"name": intake.name, "match": match, "route": action}
 
 
-def _recommender(name: str, split: Split, *, alone: bool) -> list[Json]:
-    """Routes of one recommender; `alone`: the paths that name no recommender are its too."""
-    own = f"(/{name})?/(v1/models/{name}(:predict)?|v2/models/{name}(/.*)?)"
-    common = f"(/{name}){'?' if alone else ''}/(v1/models|v2/models|v2/health/(live|ready))"
-    match = {"safe_regex": {"regex": f"{own}|{common}"}}
+def _build_recommender_routes(name: str, split: Split, *, is_only: bool) -> list[Json]:
+    """Build one recommender's routes. is_only: it owns the paths that name no recommender as well."""
+    own_paths = f"(/{name})?/(v1/models/{name}(:predict)?|v2/models/{name}(/.*)?)"
+    common_paths = f"(/{name}){'?' if is_only else ''}/(v1/models|v2/models|v2/health/(live|ready))"
+    match = {"safe_regex": {"regex": f"{own_paths}|{common_paths}"}}
     rewrite = {"regex_rewrite": {"pattern": {"regex": f"^/{name}(/v[12]/.*)$"}, "substitution": r"\1"}}
-    everyone, variant = (split.stable, "stable") if split.stable else (split.canary, "canary")
-    if everyone is None or (split.stable is None and split.weight < TOTAL_WEIGHT):
+    default, variant = (split.stable, "stable") if split.stable else (split.canary, "canary")
+    if default is None or (split.stable is None and split.canary_weight < TOTAL_WEIGHT):
         if split.terms.offers_list:
-            listed = {**rewrite, "cluster": FALLBACK, "timeout": _seconds(split.terms.timeout)}
-            return [{"name": name, "match": match, "route": listed}]
-        return [{"name": name, "match": match, "direct_response": _answer(503, f"no predictor of {name} is ready")}]
-    action = {**_patience(split), **rewrite, **_copies(split)}
+            action = {**rewrite, "cluster": FALLBACK, "timeout": format_seconds(split.terms.timeout)}
+            return [{"name": name, "match": match, "route": action}]
+        answer = _build_direct_response(503, f"no predictor of {name} is ready")
+        return [{"name": name, "match": match, "direct_response": answer}]
+    replicated = any(upstream.may_have_replicas for upstream in (split.stable, split.canary) if upstream)
+    action = {**build_ranking_retries(split.terms, replicated=replicated), **rewrite, **_build_mirror(split)}
     route = {"name": name, "match": match, "route": action}
-    by_hash = [_weighted(route, split.stable, split.canary, split)] if split.stable and split.canary else []
-    target = {"cluster": _target(everyone, split), **_host(everyone)}
-    rest = {**route, "route": {**action, **target}, **_names(variant)}
-    return [*(by_hash if split.weight else []), rest]
+    weighted = (
+        [_build_weighted_route(route, split.stable, split.canary, split)] if split.stable and split.canary else []
+    )
+    target = {"cluster": _name_cluster(default, split), **_rewrite_host(default)}
+    default_route = {**route, "route": {**action, **target}, **_label_variant(variant)}
+    return [*(weighted if split.canary_weight else []), default_route]
 
 
-def _weighted(route: Json, stable: Upstream, canary: Upstream, split: Split) -> Json:
-    """The route for the shoppers who can be told apart: `weight` of `TOTAL_WEIGHT` hashes meet the canary.
+def _build_weighted_route(route: Json, stable: Upstream, canary: Upstream, split: Split) -> Json:
+    """Build the route for requests with a shopper: the canary gets `canary_weight` of `TOTAL_WEIGHT` hashes.
 
     Envoy lays the weighted clusters side by side on 0 … 9,999 and picks the one that the header's hash, modulo 10,000,
-    falls into. With the canary first, a larger share keeps every shopper of the smaller one. The salt goes in front of
-    the header before it is hashed, so that each rollout meets other shoppers.
+    falls into. The canary comes first, so a larger share keeps every shopper of the smaller one. The salt goes in front
+    of the header before it is hashed, so each rollout meets other shoppers.
     """
-    weighted = [
-        {"name": _target(canary, split), "weight": split.weight, **_names("canary"), **_host(canary)},
-        {"name": _target(stable, split), "weight": TOTAL_WEIGHT - split.weight, **_names("stable"), **_host(stable)},
+    clusters = [
+        {
+            "name": _name_cluster(upstream, split),
+            "weight": weight,
+            **_label_variant(variant),
+            **_rewrite_host(upstream),
+        }
+        for variant, upstream, weight in (
+            ("canary", canary, split.canary_weight),
+            ("stable", stable, TOTAL_WEIGHT - split.canary_weight),
+        )
     ]
-    salted = {
+    salted_header = {
         "header": {
             "header_name": SHOPPER_HEADER,
             "regex_rewrite": {
@@ -214,105 +255,56 @@ def _weighted(route: Json, stable: Upstream, canary: Upstream, split: Split) -> 
         "match": {**route["match"], "headers": [header]},
         "route": {
             **route["route"],
-            "weighted_clusters": {"clusters": weighted, "use_hash_policy": True},
-            "hash_policy": [salted],
+            "weighted_clusters": {"clusters": clusters, "use_hash_policy": True},
+            "hash_policy": [salted_header],
         },
     }
 
 
-def _target(upstream: Upstream, split: Split) -> str:
+def _name_cluster(upstream: Upstream, split: Split) -> str:
+    """Return the cluster that a route to these predictors names: with the list server behind them, if there is one."""
     return name_with_fallback(upstream) if split.terms.offers_list else upstream.name
 
 
-def derive_connect_timeout(timeout: float) -> float:
-    """Seconds that a connection to a predictor gets where a request has `timeout`: the same with and without a list."""
-    return bound_connect_timeout(timeout * (1 - _FOR_THE_LIST) / _MOST_TRIES)
-
-
-def _patience(split: Split) -> Json:
-    """How long, and what follows a try that fails: one more with another predictor, where there may be one; the list.
-
-    A request's time is for all of it. Where a list waits at the end the tries before it share most of the time;
-    otherwise the first may use it all, and where there is another predictor, that one is asked as well when most of it
-    is over: the first answer is taken. Without another predictor and without a list only a broken connection is
-    followed by another.
-    """
-    timeout, listed = split.terms.timeout, split.terms.offers_list
-    tries = (
-        _MOST_TRIES
-        if any(version_upstream.many for version_upstream in (split.stable, split.canary) if version_upstream)
-        else 1
-    )
-    policy: Json = {**_ANOTHER, "retry_on": "connect-failure,refused-stream,reset", "num_retries": 1}
-    hedge: Json = {}
-    if tries > 1 or listed:
-        # Of answers 502, 503 (it has too much to do, or is about to end) and 504.
-        policy["retry_on"] += ",gateway-error"
-        policy["num_retries"] = tries - 1 + listed
-    if listed:
-        policy["per_try_timeout"] = _seconds(timeout * (1 - _FOR_THE_LIST) / tries)
-        policy["retry_priority"] = _next_cluster(after=tries)
-    elif tries > 1:
-        policy["per_try_timeout"] = _seconds(timeout * _HEDGE)
-        hedge = {"hedge_policy": {"hedge_on_per_try_timeout": True}}
-    return {"timeout": _seconds(timeout), "retry_policy": policy, **hedge}
-
-
-def _copies(split: Split) -> Json:
-    if not split.shadow or not split.copied:
+def _build_mirror(split: Split) -> Json:
+    """Copy a share of the requests to the shadow."""
+    if not split.shadow or not split.shadow_weight:
         return {}
-    share = {"numerator": split.copied, "denominator": "TEN_THOUSAND"}
+    share = {"numerator": split.shadow_weight, "denominator": "TEN_THOUSAND"}
     mirror = {
         "cluster": split.shadow.name,
         "runtime_fraction": {"default_value": share},
         "disable_shadow_host_suffix_append": True,
-        "request_headers_mutations": [{"append": _header(VARIANT_HEADER, "shadow")}],
-        # Otherwise the one of who answers.
-        **_host(split.shadow),
-        # Its span would look like a part of the shopper's request.
+        "request_headers_mutations": [{"append": _set_header(VARIANT_HEADER, "shadow")}],
+        # Otherwise the copy would carry the Host header of the predictor that answers.
+        **_rewrite_host(split.shadow),
+        # The shadow's span would look like a part of the shopper's request.
         "trace_sampled": False,
     }
     return {"request_mirror_policies": [mirror]}
 
 
-def _next_cluster(after: int) -> Json:
-    """After so many tries with the predictors, what comes behind them in their cluster."""
-    kind = f"{TYPE}.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
-    config = {"@type": kind, "update_frequency": after}
-    return {"name": "envoy.retry_priorities.previous_priorities", "typed_config": config}
-
-
-_ANOTHER: Json = {
-    "retry_host_predicate": [
-        {
-            "name": "envoy.retry_host_predicates.previous_hosts",
-            "typed_config": {"@type": f"{TYPE}.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
-        }
-    ],
-    # Each is a draw; when all have met the one that failed, it is asked again. Of two, that is one in a million.
-    "host_selection_retry_max_attempts": 20,
-    "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.050s"},
-}
-
-
-def _host(upstream: Upstream) -> Json:
+def _rewrite_host(upstream: Upstream) -> Json:
+    """Send the upstream's own Host header, if it has one."""
     return {"host_rewrite_literal": upstream.host_header} if upstream.host_header else {}
 
 
-def _answer(status: int, error: str) -> Json:
+def _build_direct_response(status: int, error: str) -> Json:
+    """Build an answer that Envoy gives itself."""
     return {"status": status, "body": {"inline_string": error}}
 
 
-def _names(variant: str) -> Json:
-    # The predictor is told as well: a canary that is promoted becomes the stable one without a restart. The list server
-    # says itself what its answer is.
-    response_header = _header(VARIANT_HEADER, variant, "ADD_IF_ABSENT")
-    return {"request_headers_to_add": [_header(VARIANT_HEADER, variant)], "response_headers_to_add": [response_header]}
+def _label_variant(variant: str) -> Json:
+    """Name the variant to the predictor and to the client."""
+    # A canary that is promoted becomes the stable version without a restart, so each request tells the predictor which
+    # variant it is. The list server names its variant itself.
+    response_header = _set_header(VARIANT_HEADER, variant, "ADD_IF_ABSENT")
+    return {
+        "request_headers_to_add": [_set_header(VARIANT_HEADER, variant)],
+        "response_headers_to_add": [response_header],
+    }
 
 
-def _header(key: str, value: str, action: str = "OVERWRITE_IF_EXISTS_OR_ADD") -> Json:
+def _set_header(key: str, value: str, action: str = "OVERWRITE_IF_EXISTS_OR_ADD") -> Json:
+    """Build Envoy's ``HeaderValueOption``."""
     return {"header": {"key": key, "value": value}, "append_action": action}
-
-
-def _seconds(count: float) -> str:
-    return f"{count:.3f}s"

@@ -18,28 +18,35 @@ if TYPE_CHECKING:
     from endcap_serving.gateway.xds_service import XdsService
 
 log = logging.getLogger("endcap.xds")
-ANEW = 60.0
-"""Seconds after which all is listed again: a connection that died without a word misleads for so long at most."""
+RELIST_INTERVAL = 60.0
+"""Seconds after which all services are listed again. A dead connection can hide changes for so long at most."""
 PAUSE = 1.0
-"""Seconds after a failure."""
+"""Seconds to wait after a failure."""
 
 
 def watch_services(cluster: Cluster, namespace: str, service: XdsService, tls: bool = False) -> None:
-    """Tell the service of every change; while the API server is away or refuses, it keeps what it was told.
+    """Give the xDS service every change of the InferenceServices. This function does not return.
 
-    tls: whether Envoy has certificates for predictors that speak TLS.
+    Parameters
+    ----------
+    cluster, namespace
+        Where the InferenceServices are.
+    service
+        The xDS service. While the API server is away or refuses, it keeps the splits that it has.
+    tls
+        Whether Envoy has certificates for predictors that speak TLS.
     """
     last_code = ""
     while True:
         try:
-            for services in watch(cluster, INFERENCE_SERVICE, namespace, labels=SELECTOR, seconds=ANEW):
+            for services in watch(cluster, INFERENCE_SERVICE, namespace, labels=SELECTOR, seconds=RELIST_INTERVAL):
                 last_code = ""
-                service.tell(read_splits(services, service.splits, tls=tls))
-        except Exception as caught:  # The thread is all that follows the cluster: nothing may end it.
+                service.set_splits(read_splits(services, service.splits, tls=tls))
+        except Exception as caught:  # Only this thread follows the cluster, so nothing may end it.
             error = wrap_error(caught)
-            # Its words hold how long it was asked, which differs.
+            # The message says how long the call took, which differs each time. So codes are compared.
             if error.code != last_code:
                 last_code = error.code
-                log.error("InferenceServices cannot be watched, going on as before", extra=log_fields_of(error))
+                log.error("InferenceServices cannot be watched; the routes stay", extra=log_fields_of(error))
             service.fall_back(str(error))
             time.sleep(PAUSE)

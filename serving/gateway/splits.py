@@ -1,4 +1,4 @@
-"""From InferenceServices to who is sent where: what they say of their variants, as the gateway's upstreams."""
+"""Read InferenceServices into splits: which predictors answer each recommender's shoppers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from endcap.deploy.variants import Shadow, Variant, Variants, read_shadow, read_variants
 from endcap.errors import EndcapError
-from endcap_serving.gateway.clusters import CONNECT
+from endcap_serving.gateway.clusters import CONNECT_TIMEOUT
 from endcap_serving.gateway.routes import Split, Upstream, derive_connect_timeout
 from endcap_serving.json_log import log_fields_of
 
@@ -19,10 +19,26 @@ log = logging.getLogger("endcap.xds")
 def read_splits(
     services: Iterable[Mapping[str, Any]], before: Mapping[str, Split], *, tls: bool = False
 ) -> dict[str, Split]:
-    """Who answers each recommender's shoppers, in the order of their names. before: who did until now.
+    """Read the split of each recommender.
 
-    One that says nothing that can be read keeps what it had: it must not end the others. So does one whose predictors
-    speak TLS, where the gateway has no certificates (tls).
+    Parameters
+    ----------
+    services
+        The InferenceServices of a namespace, shadows among them.
+    before
+        The splits until now.
+    tls
+        Whether the gateway has certificates for predictors that speak TLS.
+
+    Returns
+    -------
+    dict
+        The splits by recommender, sorted by name.
+
+    Notes
+    -----
+    A recommender keeps the split that it had if its service cannot be read, or if its predictors speak TLS and the
+    gateway has no certificates. It must not stop the others. The log says so.
     """
     splits: dict[str, Split] = {}
     shadows: list[Shadow] = []
@@ -35,64 +51,80 @@ def read_splits(
                 splits[name] = build_split(variants, before.get(name))
             _check_tls(name, splits.get(name), tls)
         except _NoCertificatesError as error:
-            log.error("an InferenceService cannot be reached", extra=log_fields_of(error))
-            splits = _kept(splits, name, before)
+            log.error("an InferenceService cannot be reached; its split stays", extra=log_fields_of(error))
+            splits = _keep_split(splits, name, before)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            own = EndcapError(repr(error), code="gateway.service-unreadable", recommender=name)
-            log.error("an InferenceService cannot be read", extra=log_fields_of(own))
-            splits = _kept(splits, name, before)
+            unreadable = EndcapError(repr(error), code="gateway.service-unreadable", recommender=name)
+            log.error("an InferenceService cannot be read; its split stays", extra=log_fields_of(unreadable))
+            splits = _keep_split(splits, name, before)
     for shadow in shadows:
         name = shadow.recommender
         if name in splits and shadow.variant.ready and shadow.share > 0 and (tls or not shadow.variant.address.tls):
-            upstream = replace(_upstream(name, shadow.variant, CONNECT), kind="shadow")
+            upstream = replace(_make_upstream(name, shadow.variant, CONNECT_TIMEOUT), kind="shadow")
             splits[name] = replace(splits[name], shadow=upstream, shadow_share=shadow.share)
     return dict(sorted(splits.items()))
 
 
 class _NoCertificatesError(EndcapError):
-    """Predictors speak TLS, and the gateway has nothing to know them by."""
+    """Predictors speak TLS, but the gateway has no certificates to check them by."""
 
 
 def _check_tls(name: str, split: Split | None, tls: bool) -> None:
+    """Raise _NoCertificatesError if the gateway cannot speak TLS with the predictors of a split."""
     if split is not None and not tls and any(upstream.tls for upstream in split.upstreams):
         raise _NoCertificatesError(
-            f"the predictors of {name} speak TLS, and the gateway has no certificates: set the chart's tls.predictors",
+            f"the predictors of {name} speak TLS, but the gateway has no certificates; set the chart's tls.predictors",
             code="gateway.no-certificates",
             recommender=name,
         )
 
 
-def _kept(splits: dict[str, Split], name: str, before: Mapping[str, Split]) -> dict[str, Split]:
-    kept_splits = {other: split for other, split in splits.items() if other != name}
-    return {**kept_splits, name: remove_shadow(before[name])} if name in before else kept_splits
+def _keep_split(splits: dict[str, Split], name: str, before: Mapping[str, Split]) -> dict[str, Split]:
+    """Give a recommender the split that it had, without a shadow."""
+    other_splits = {other: split for other, split in splits.items() if other != name}
+    return {**other_splits, name: remove_shadow(before[name])} if name in before else other_splits
 
 
 def remove_shadow(split: Split) -> Split:
-    """The same, with copies to nobody."""
+    """Return the split without its shadow, so that no request is copied."""
     return replace(split, shadow=None, shadow_share=0.0)
 
 
 def build_split(variants: Variants, before: Split | None) -> Split:
-    """A canary that is not ready gets nobody; where nobody is said to be reached, stable goes on as before."""
+    """Make a recommender's split from the variants that its InferenceService names.
+
+    Parameters
+    ----------
+    variants
+        The stable version, the canary and its share. Either version may have no address.
+    before
+        The split until now; None: there was none.
+
+    Returns
+    -------
+    Split
+        A canary that is not ready gets no shoppers. If neither version has an address, the stable one of `before` goes
+        on.
+    """
     connect = derive_connect_timeout(variants.terms.timeout)
-    stable = _upstream(variants.recommender, variants.stable, connect) if variants.stable else None
+    stable = _make_upstream(variants.recommender, variants.stable, connect) if variants.stable else None
     ready = variants.canary if variants.canary and variants.canary.ready else None
-    canary = _upstream(variants.recommender, ready, connect) if ready else None
+    canary = _make_upstream(variants.recommender, ready, connect) if ready else None
     if stable is None and canary is None and before is not None:
         return Split(before.stable, salt=variants.salt, terms=variants.terms)
-    # In Knative mode the stable version has no address any more once the canary has everything.
+    # In Knative mode the stable version loses its address as soon as the canary gets all shoppers.
     share = 1.0 if stable is None and canary else variants.share
     return Split(stable, canary, share if canary else 0.0, variants.salt, terms=variants.terms)
 
 
-def _upstream(recommender: str, variant: Variant, connect: float) -> Upstream:
+def _make_upstream(recommender: str, variant: Variant, connect: float) -> Upstream:
     address = variant.address
-    # The name says it all, so that another address is another cluster, as is less time for a connection.
+    # The name holds every value, so that another address or another connection timeout makes another cluster.
     name = f"{recommender}/{address.host}:{address.port}"
     if address.authority not in ("", address.host):
         name += f"/{address.authority}"
     if address.tls:
         name += "/tls"
-    if connect != CONNECT:
+    if connect != CONNECT_TIMEOUT:
         name += f"/{1000 * connect:.0f}ms"
     return Upstream(name, address.port, address.host, address.authority, tls=address.tls, connect=connect)

@@ -1,4 +1,4 @@
-"""What a path that leads nowhere is answered with: what is served here, and under which paths."""
+"""The answer to an unknown path: 404, with the recommenders that are served here and their paths."""
 
 from __future__ import annotations
 
@@ -7,16 +7,29 @@ from collections.abc import Sequence
 from endcap_serving.gateway.clusters import Json
 from endcap_serving.names import MODEL_PATHS, MOST_LISTED
 
-METADATA = "endcap.nowhere"
-"""Of the route; the error's `fields` are filled out of it (envoy_replies.py)."""
-OF_SEVERAL = tuple(path.replace(" /", " /NAME/") for path in MODEL_PATHS)
-EVENTS = "POST /v1/events, /v1/impressions, /v1/orders"
+UNKNOWN_PATH_METADATA = "endcap.nowhere"
+"""The name of the route's metadata. The error's `fields` come from it (envoy_replies.py)."""
+_NAMED_PATHS = tuple(path.replace(" /", " /NAME/") for path in MODEL_PATHS)
+"""The paths that gateways of several recommenders have as well."""
+_INTAKE_PATHS = "POST /v1/events, /v1/impressions, /v1/orders"
 
 
 def build_unknown_path_route(recommenders: Sequence[str], *, intake: bool, names_recommenders: bool = True) -> Json:
-    """The route that takes what no other route has taken: 404. recommenders: all that are served.
+    """Build the last route, which answers every request that no other route takes.
 
-    names_recommenders: whether the answer names them; whoever asks may not be meant to know.
+    Parameters
+    ----------
+    recommenders
+        The names of all recommenders that are served.
+    intake
+        Whether there is an intake.
+    names_recommenders
+        Whether the answer may name the recommenders. Not everyone who asks may know them.
+
+    Returns
+    -------
+    dict
+        Envoy's ``Route``.
     """
     if not names_recommenders:
         answer = {"status": 404, "body": {"inline_string": "nothing is served under this path"}}
@@ -24,24 +37,24 @@ def build_unknown_path_route(recommenders: Sequence[str], *, intake: bool, names
             "name": "nothing",
             "match": {"prefix": "/"},
             "direct_response": answer,
-            **_fields([], 0, [*MODEL_PATHS]),
+            **_build_metadata([], 0, [*MODEL_PATHS]),
         }
     listed = list(recommenders[:MOST_LISTED])
-    paths = [*MODEL_PATHS, *(OF_SEVERAL if len(recommenders) > 1 else ()), *((EVENTS,) if intake else ())]
+    paths = [*MODEL_PATHS, *(_NAMED_PATHS if len(recommenders) > 1 else ()), *((_INTAKE_PATHS,) if intake else ())]
     return {
         "name": "nothing",
         "match": {"prefix": "/"},
-        "direct_response": {"status": 404, "body": {"inline_string": _text(listed, len(recommenders))}},
-        **_fields(listed, len(recommenders), paths),
+        "direct_response": {"status": 404, "body": {"inline_string": _write_error(listed, len(recommenders))}},
+        **_build_metadata(listed, len(recommenders), paths),
     }
 
 
-def _fields(served: Sequence[str], count: int, paths: Sequence[str]) -> Json:
+def _build_metadata(served: Sequence[str], count: int, paths: Sequence[str]) -> Json:
     fields = {"served": list(served), "count": count, "paths": list(paths)}
-    return {"metadata": {"filter_metadata": {METADATA: fields}}}
+    return {"metadata": {"filter_metadata": {UNKNOWN_PATH_METADATA: fields}}}
 
 
-def _text(listed: Sequence[str], count: int) -> str:
+def _write_error(listed: Sequence[str], count: int) -> str:
     if not listed:
         return "nothing is served here yet; `endcap deploy` of a recommender changes that"
     more = f" and {count - len(listed):,} more" if count > len(listed) else ""

@@ -17,7 +17,7 @@ from pathlib import Path
 from endcap.errors import UserError
 from endcap_serving.gateway.access.policy import RANKINGS
 from endcap_serving.gateway.access.settings import AccessSettings, add_access_options
-from endcap_serving.gateway.envoy_tls import PLACE
+from endcap_serving.gateway.envoy_tls import SDS_FOLDER
 from endcap_serving.gateway.routes import Upstream
 from endcap_serving.gateway.xds_service import XdsService, make_xds_app
 from endcap_serving.http_protocol import BoundedProtocol
@@ -38,7 +38,9 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--intake", type=parse_intake, metavar="HOST:PORT", help="who takes events; left out: nobody")
     parser.add_argument("--intake-tls", action="store_true", help="the intake is spoken to by TLS")
     parser.add_argument("--upstream-tls", action="store_true", help="Envoy has certificates for who speaks TLS")
-    parser.add_argument("--secrets", type=Path, default=PLACE, metavar="DIR", help="where they are, as Envoy is told")
+    parser.add_argument(
+        "--secrets", type=Path, default=SDS_FOLDER, metavar="DIR", help="where they are, as Envoy is told"
+    )
     add_access_options(parser)
     return parser.parse_args(words)
 

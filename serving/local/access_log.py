@@ -8,14 +8,14 @@ import threading
 from pathlib import Path
 
 from endcap_serving.gateway.admin import AdminClient
-from endcap_serving.gateway.pseudonyms import Pseudonyms, Shoppers, start_rewriting, write_all
+from endcap_serving.gateway.pseudonyms import Pseudonyms, ShopperLogging, start_rewriting, write_all
 from endcap_serving.local.process import open_private
 
 
 class AccessLog:
     """Of one Envoy. `input`: what Envoy's standard output is to be; None: Envoy writes the file itself."""
 
-    def __init__(self, file: Path, shoppers: Shoppers) -> None:
+    def __init__(self, file: Path, shoppers: ShopperLogging) -> None:
         """Raises UserError where the key of the pseudonyms is none."""
         self.file = file
         self.input: int | None = None

@@ -17,7 +17,7 @@ from endcap_serving.gateway.access.policy import EVERYTHING
 from endcap_serving.gateway.admin import SOCKET, AdminClient
 from endcap_serving.gateway.limits import Limits
 from endcap_serving.gateway.routes import Json, Split, Upstream
-from endcap_serving.local.access_log import AccessLog, Shoppers
+from endcap_serving.local.access_log import AccessLog, ShopperLogging
 from endcap_serving.local.process import Process, end_processes
 from endcap_serving.local.watched_files import WatchedFiles, write_private_file
 from endcap_serving.watchdog import Watchdog, make_http_check
@@ -44,7 +44,7 @@ class EnvoyProcess:
         fallback_port: int = 0,
         intake: Upstream | None = None,
         limits: Limits | None = None,
-        shoppers: Shoppers = "plain",
+        shoppers: ShopperLogging = "plain",
         access: Access = _ALL,
     ) -> None:
         """Raises EndcapError where it does not start, OSError where its files cannot be written."""
@@ -64,7 +64,7 @@ class EnvoyProcess:
             port,
             fallback_port=fallback_port,
             limits=limits or Limits(),
-            spans=envoy_tracing.read_environment(),
+            tracing=envoy_tracing.read_environment(),
             shoppers=shoppers,
         )
         write_private_file(folder / "bootstrap.json", json.dumps(settings, indent=1))

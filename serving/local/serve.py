@@ -20,7 +20,7 @@ from endcap.errors import UserError
 from endcap.store import Store
 from endcap_serving.errors import wrap_error
 from endcap_serving.gateway.access.settings import make_local_settings, parse_access
-from endcap_serving.gateway.pseudonyms import Shoppers
+from endcap_serving.gateway.pseudonyms import ShopperLogging
 from endcap_serving.local.events import Listener, ServingStarted, ServingStopped
 from endcap_serving.local.supervisor import DRAIN_LEAST, TICK, Supervisor
 
@@ -34,7 +34,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8080,
     listener: Listener = print,
-    shoppers: Shoppers = "plain",
+    shoppers: ShopperLogging = "plain",
     access: Path | None = None,
     origins: Sequence[str] = (),
     host_names: Sequence[str] = (),
@@ -82,7 +82,7 @@ def serving(
     host: str = "127.0.0.1",
     port: int = 0,
     listener: Listener = print,
-    shoppers: Shoppers = "plain",
+    shoppers: ShopperLogging = "plain",
 ) -> Iterator[str]:
     """The same for the length of a block: ``with serving(store, name) as address``. Errors as in `serve`."""
     stop, started = threading.Event(), threading.Event()

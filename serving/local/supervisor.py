@@ -10,7 +10,7 @@ from endcap.errors import EndcapError
 from endcap.store import Store
 from endcap_serving.gateway import fallback
 from endcap_serving.gateway.access.settings import AccessSettings, make_local_settings, require_access
-from endcap_serving.gateway.pseudonyms import Shoppers
+from endcap_serving.gateway.pseudonyms import ShopperLogging
 from endcap_serving.gateway.routes import Split, Upstream
 from endcap_serving.local.desired_state import DesiredState
 from endcap_serving.local.envoy_process import EnvoyProcess
@@ -52,7 +52,7 @@ class Supervisor:
         host: str,
         port: int,
         listener: Listener,
-        shoppers: Shoppers = "plain",
+        shoppers: ShopperLogging = "plain",
         rotation: RotationSettings | None = None,
         settings: AccessSettings | None = None,
     ) -> None:

@@ -114,5 +114,5 @@ def test_the_guides_policy_and_key_are_right() -> None:
 
 
 def test_a_client_without_a_key_may_stand_there_and_a_policy_with_one_asks() -> None:
-    assert not policy(anonymous=["rank"]).asks
-    assert policy(clients=[client("web")]).asks
+    assert not policy(anonymous=["rank"]).has_credentials
+    assert policy(clients=[client("web")]).has_credentials

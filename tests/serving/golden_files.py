@@ -54,7 +54,7 @@ def files() -> dict[str, Json]:
             8080,
             "/tmp/endcap/admin.sock",
             shoppers="none",
-            spans=EnvoyTracing("http://collector.example.com:4318/v1/traces", sampled=10.0),
+            tracing=EnvoyTracing("http://collector.example.com:4318/v1/traces", sampled=10.0),
         ),
         "stable": told({"shoes": Split(STABLE, terms=REFUSED)}),
         "stable-and-list": told({"shoes": Split(STABLE, terms=LISTED)}),

@@ -338,7 +338,7 @@ def test_a_wrong_request_is_told_so_by_the_list_server_too(body: bytes, code: st
 def test_the_list_server_waits_for_nobody_and_keeps_no_large_body(monkeypatch: pytest.MonkeyPatch) -> None:
     bounds = http_protocol.BoundedProtocol.bounds
     monkeypatch.setattr(http_protocol.BoundedProtocol, "bounds", replace(bounds, seconds=0.3))
-    monkeypatch.setattr(fallback, "_LIMITS", Limits(body=1000, request_within=0.3))
+    monkeypatch.setattr(fallback, "_LIMITS", Limits(body=1000, request_timeout=0.3))
     lists = fallback.ListServer(lambda: {"shoes": LISTED})
     head = f"POST {PREDICT} HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n".encode()
 

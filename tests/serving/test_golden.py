@@ -36,8 +36,8 @@ def test_envoy_takes_it_as_valid(name: str, tmp_path: Path) -> None:
 
 
 def test_envoy_takes_a_receiver_of_spans_with_tls(tmp_path: Path) -> None:
-    spans = EnvoyTracing("https://collector.example.com/v1/traces")
-    validate(bootstrap.build_xds_bootstrap(18000, "0.0.0.0", 8080, "admin.sock", spans=spans), tmp_path)
+    tracing = EnvoyTracing("https://collector.example.com/v1/traces")
+    validate(bootstrap.build_xds_bootstrap(18000, "0.0.0.0", 8080, "admin.sock", tracing=tracing), tmp_path)
 
 
 def validate(config: Json, folder: Path) -> None:

@@ -23,7 +23,9 @@ from endcap_serving.local.process import end_processes
 from tests.serving.backends import Backend
 
 PREDICT = "/v1/models/shoes:predict"
-QUICK = Limits(body=4096, headers_within=0.5, request_within=1.0, idle=0.6, headers_kb=8, headers=40, connections=20)
+QUICK = Limits(
+    body=4096, headers_timeout=0.5, request_timeout=1.0, idle_timeout=0.6, headers_kb=8, headers=40, connections=20
+)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from endcap.errors import UserError
-from endcap_serving.gateway.pseudonyms import KEY, Pseudonyms, Shoppers
+from endcap_serving.gateway.pseudonyms import KEY, Pseudonyms, ShopperLogging
 from endcap_serving.gateway.routes import SHOPPER_HEADER, Split, Upstream
 from endcap_serving.local import log_rotation
 from endcap_serving.local.envoy_process import EnvoyProcess
@@ -46,7 +46,7 @@ def lines_of(file: Path, count: int) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("shoppers", ["plain", "pseudonym", "none"])
 def test_the_access_log_says_of_shoppers_what_it_may_and_is_rotated(
-    tmp_path: Path, stable: Upstream, shoppers: Shoppers, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, stable: Upstream, shoppers: ShopperLogging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_rotation, "LOOK", 0.0)
     monkeypatch.setenv(KEY, "a key of 16 chars")
@@ -60,7 +60,7 @@ def test_the_access_log_says_of_shoppers_what_it_may_and_is_rotated(
             assert httpx.post(envoy.address + PATH, json={}, headers=headers).status_code == 200
         line, again = lines_of(log, 2)
         assert line.get("shopper") == again.get("shopper")
-        pseudonym = Pseudonyms(b"a key of 16 chars").of(SHOPPER)
+        pseudonym = Pseudonyms(b"a key of 16 chars").make_pseudonym(SHOPPER)
         assert line.get("shopper") == {"plain": SHOPPER, "pseudonym": pseudonym, "none": None}[shoppers]
         assert ("zoe-7" in line["path"]) == (shoppers == "plain")
 

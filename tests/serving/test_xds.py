@@ -384,7 +384,7 @@ def admin_page(gate: Gateway, path: str) -> str:
 
 def test_only_the_pod_itself_is_told(tmp_path: Path) -> None:
     service = xds_service.XdsService(tmp_path / "state.json")
-    service.tell({"shoes": Split(Upstream("a", 80))})
+    service.set_splits({"shoes": Split(Upstream("a", 80))})
     assert post(service, "127.0.0.1", b"{}").status_code == 200
     for sender, body, status, code in (
         ("10.1.2.3", b"{}", 403, "gateway.not-local"),

@@ -40,15 +40,15 @@ class FakeEnvoy:
         self.routed: set[str] = set()
         self.clusters_version = self.routes_version = ""
 
-    def ask_clusters(self, announcer: DiscoveryResponder, lost: bool = False) -> None:
-        answer = announcer.clusters(self.clusters_version)
+    def ask_clusters(self, responder: DiscoveryResponder, lost: bool = False) -> None:
+        answer = responder.answer_clusters(self.clusters_version)
         if answer and not lost:
             self.clusters = {one["name"] for one in answer["resources"]}
             self.predictors = {name for name in self.clusters if not name.endswith("+fallback")}
             self.clusters_version = answer["version_info"]
 
-    def ask_routes(self, announcer: DiscoveryResponder, lost: bool = False) -> None:
-        answer = announcer.routes(self.routes_version)
+    def ask_routes(self, responder: DiscoveryResponder, lost: bool = False) -> None:
+        answer = responder.answer_routes(self.routes_version)
         if answer and not lost:
             self.routed = named(answer["resources"])
             self.routes_version = answer["version_info"]
@@ -71,7 +71,7 @@ class Place:
     def __init__(self) -> None:
         self.now = 0.0
         self.envoy = FakeEnvoy()
-        self.announcer = DiscoveryResponder(clock=self.clock, intake=INTAKE, access=lambda: EVERYONE)
+        self.responder = DiscoveryResponder(clock=self.clock, intake=INTAKE, access=lambda: EVERYONE)
         self.kept: list[Upstream] = []
 
     def clock(self) -> float:
@@ -81,24 +81,24 @@ class Place:
         """Something that happens; its name."""
         what = random.choice(["state", "state", "settle", "settle", "clusters", "routes", "time", "envoy", "service"])
         if what == "state":
-            self.announcer.splits = random.choice(STATES)
-            self.kept = self.announcer.in_use
-        elif what == "settle" and self.announcer.splits is not None:
-            settle(self.envoy, self.announcer)
+            self.responder.splits = random.choice(STATES)
+            self.kept = self.responder.in_use
+        elif what == "settle" and self.responder.splits is not None:
+            settle(self.envoy, self.responder)
         elif what == "clusters":
-            self.envoy.ask_clusters(self.announcer, lost=random.random() < 0.3)
+            self.envoy.ask_clusters(self.responder, lost=random.random() < 0.3)
         # An Envoy that starts asks for routes when it has clusters.
         elif what == "routes" and self.envoy.clusters_version:
-            self.envoy.ask_routes(self.announcer, lost=random.random() < 0.3)
+            self.envoy.ask_routes(self.responder, lost=random.random() < 0.3)
         elif what == "time":
             self.now += random.choice([1.0, LINGER])
         elif what == "envoy":
             self.envoy = FakeEnvoy()
         elif what == "service":
-            before = self.announcer.splits
-            self.announcer = DiscoveryResponder(self.kept, clock=self.clock, intake=INTAKE, access=lambda: EVERYONE)
-            self.announcer.splits = random.choice([before, *STATES]) if before is not None else None
-            self.kept = self.announcer.in_use
+            before = self.responder.splits
+            self.responder = DiscoveryResponder(self.kept, clock=self.clock, intake=INTAKE, access=lambda: EVERYONE)
+            self.responder.splits = random.choice([before, *STATES]) if before is not None else None
+            self.kept = self.responder.in_use
         return what
 
 
@@ -111,8 +111,8 @@ def test_no_route_ever_names_a_cluster_that_envoy_lacks(seed: int) -> None:
             steps.append(place.step(random))
             # The list server's own cluster is there from the start.
             assert place.envoy.routed <= {*place.envoy.clusters, "fallback"}, steps
-        if (splits := place.announcer.splits) is not None:
-            settle(place.envoy, place.announcer)
+        if (splits := place.responder.splits) is not None:
+            settle(place.envoy, place.responder)
             wanted = {name for split in splits.values() for name in names(split)}
             assert place.envoy.routed - {"fallback"} == {*wanted, "intake"}
 
@@ -123,52 +123,52 @@ def names(split: Split) -> set[str]:
     return {one.name if one.kind == "shadow" else one.name + listed for one in split.upstreams}
 
 
-def settle(envoy: FakeEnvoy, announcer: DiscoveryResponder) -> None:
+def settle(envoy: FakeEnvoy, responder: DiscoveryResponder) -> None:
     for _ in range(2):
-        envoy.ask_clusters(announcer)
-    envoy.ask_routes(announcer)
+        envoy.ask_clusters(responder)
+    envoy.ask_routes(responder)
 
 
 def test_a_cluster_goes_a_minute_after_its_last_route() -> None:
     now = 0.0
-    envoy, announcer = FakeEnvoy(), DiscoveryResponder(clock=lambda: now)
-    announcer.splits = STATES[1]
+    envoy, responder = FakeEnvoy(), DiscoveryResponder(clock=lambda: now)
+    responder.splits = STATES[1]
     for _ in range(2):
-        envoy.ask_clusters(announcer)
-        envoy.ask_routes(announcer)
+        envoy.ask_clusters(responder)
+        envoy.ask_routes(responder)
     assert (envoy.predictors, envoy.routed) == ({"a", "b"}, {"a", "b"})
-    announcer.splits = STATES[0]
+    responder.splits = STATES[0]
     now = LINGER + 1
-    envoy.ask_clusters(announcer)
+    envoy.ask_clusters(responder)
     assert envoy.predictors == {"a", "b"}
-    envoy.ask_routes(announcer)
-    envoy.ask_clusters(announcer)
-    envoy.ask_routes(announcer)
+    envoy.ask_routes(responder)
+    envoy.ask_clusters(responder)
+    envoy.ask_routes(responder)
     assert (envoy.predictors, envoy.routed) == ({"a", "b"}, {"a"})
     now = 2 * LINGER + 2
-    envoy.ask_clusters(announcer)
+    envoy.ask_clusters(responder)
     assert envoy.predictors == {"a"}
 
 
 def test_what_envoy_holds_is_not_told_again() -> None:
-    announcer = DiscoveryResponder()
-    assert announcer.clusters("") is None
-    assert announcer.routes("") is None
-    announcer.splits = STATES[1]
-    clusters = announcer.clusters("")
+    responder = DiscoveryResponder()
+    assert responder.answer_clusters("") is None
+    assert responder.answer_routes("") is None
+    responder.splits = STATES[1]
+    clusters = responder.answer_clusters("")
     assert clusters is not None
-    assert announcer.routes("") is None, "clusters come first"
-    assert announcer.clusters(clusters["version_info"]) is None
-    routes = announcer.routes("")
+    assert responder.answer_routes("") is None, "clusters come first"
+    assert responder.answer_clusters(clusters["version_info"]) is None
+    routes = responder.answer_routes("")
     assert routes is not None
-    assert announcer.routes(routes["version_info"]) is None
+    assert responder.answer_routes(routes["version_info"]) is None
 
 
 def test_what_envoy_does_not_take_is_noticed() -> None:
-    announcer = DiscoveryResponder()
-    announcer.splits = STATES[0]
-    clusters = announcer.clusters("")
+    responder = DiscoveryResponder()
+    responder.splits = STATES[0]
+    clusters = responder.answer_clusters("")
     assert clusters is not None
-    assert announcer.refused == ""
-    announcer.clusters("")
-    assert announcer.refused == clusters["version_info"]
+    assert responder.refused_version == ""
+    responder.answer_clusters("")
+    assert responder.refused_version == clusters["version_info"]

@@ -11,7 +11,7 @@ from endcap_serving.gateway.access.access import Access
 from endcap_serving.gateway.access.filters import disable_filters
 from endcap_serving.gateway.clusters import TYPE, Json
 
-METADATA = "endcap.refused"
+REFUSAL_METADATA = "endcap.refused"
 """Of a route: the code and the fields of the refusal (envoy_replies.py)."""
 
 
@@ -57,7 +57,7 @@ def build_refusal(status: int, text: str, *, code: str, fields: Json | None = No
     """What a route answers in place of sending on; to be merged into it."""
     return {
         "direct_response": {"status": status, "body": {"inline_string": text}},
-        "metadata": {"filter_metadata": {METADATA: {"code": code, "fields": fields or {}}}},
+        "metadata": {"filter_metadata": {REFUSAL_METADATA: {"code": code, "fields": fields or {}}}},
         "typed_per_filter_config": {**disable_filters(), **_NOT_BUFFERED},
     }
 

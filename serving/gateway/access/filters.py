@@ -20,9 +20,9 @@ CORS = "envoy.filters.http.cors"
 RATES = "envoy.filters.http.local_ratelimit"
 EXTENSIONS = (JWT, FILTER, RATES)
 """The filters whose settings are discovered, each a resource of its own."""
-MADE_HERE = (SCOPE_HEADER, CLIENT_HEADER)
+GATEWAY_HEADERS = (SCOPE_HEADER, CLIENT_HEADER)
 """Headers that only the gateway sets: those of clients are dropped before anything else is done."""
-NEVER_ON = (KEY_HEADER, "authorization", "origin")
+CREDENTIAL_HEADERS = (KEY_HEADER, "authorization", "origin")
 """Headers that go no further than the gateway."""
 _HTTP = f"{TYPE}.extensions.filters.http"
 _FILTER_CONFIG = f"{TYPE}.config.route.v3.FilterConfig"
@@ -76,7 +76,7 @@ def enable_filters(access: Access) -> Json:
         }
     if access.policy.issuers:
         on[JWT] = _ON
-    if access.policy.asks:
+    if access.policy.has_credentials:
         on[FILTER] = _ON
     if access.limited:
         on[RATES] = _ON

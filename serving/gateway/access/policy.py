@@ -137,7 +137,7 @@ class Policy(_PolicyPart):
         return self
 
     @property
-    def asks(self) -> bool:
+    def has_credentials(self) -> bool:
         """Whether anybody has a key or a token: without, all are anonymous."""
         return bool(self.clients or self.issuers)
 

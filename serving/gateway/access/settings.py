@@ -49,7 +49,7 @@ class AccessSettings:
         """Why the newest policy is not followed; None where it is."""
         return self._source.error
 
-    def health(self) -> dict[str, Any]:
+    def describe_health(self) -> dict[str, Any]:
         """For a health page: whether a policy is known, and the code of why the newest is not followed."""
         known = self._source.policy is not None
         error = self._source.error
