@@ -24,6 +24,7 @@ from endcap.spec.gate import Condition, Gate, GateOrList
 from endcap.spec.model import ClassPath, CustomSpec, ModelSpec, PopularitySpec, RecentPopularitySpec
 from endcap.spec.pipeline import Pipeline
 from endcap.spec.preprocessing import PreprocessorSpec
+from endcap.spec.rollout import RolloutSpec
 from endcap.spec.search import SearchSpec
 from endcap.spec.serving import ServingSpec
 from endcap.spec.side_features import expand_blends
@@ -67,6 +68,8 @@ class Recommender(Strict):
     """Fit the judged model on the whole training part, and the winner on all data, with the number of epochs found."""
     approval: Literal["gate", "person"] = "gate"
     serving: ServingSpec = ServingSpec()
+    rollout: RolloutSpec | None = None
+    """How shoppers decide on a new version. Left out: it gets serving.canary.share, until a person promotes it."""
     batch: BatchSpec = BatchSpec()
     pipeline: Pipeline = Pipeline()
 

@@ -129,6 +129,23 @@ RECOMMENDER: dict[str, Any] = {
             "mode": "auto",
         },
     },
+    "rollout": {
+        "promote": "no_harm",
+        "margin": 0.02,
+        "promote_by": "top",
+        "metrics": [
+            {"kind": "ctr", "name": "top", "first": 3, "budget": 0.6, "types": ["view"], "window": "1h"},
+            {"kind": "revenue", "budget": 0.4},
+        ],
+        "guardrails": [{"kind": "errors", "limit": 0.01, "times": 2.0}, {"kind": "latency", "quantile": 0.95}],
+        "first_share": 0.02,
+        "steps": [{"share": 0.1, "worst": -0.5}, {"share": 0.4, "worst": -0.2}],
+        "longest": "5d",
+        "look_every": "5m",
+        "shadow": "1h",
+        "baseline_share": 0.1,
+        "guard": {"previous_share": 0.01, "on_breach": "rollback"},
+    },
     "batch": {"k": 10, "keep": "3d"},
     "pipeline": {
         "image": "i",
@@ -208,6 +225,8 @@ ATTRIBUTES = (
     "shop:items.sources[0].layout shop:items.columns.category shop:items.columns.price shop:items.categorical* "
     "shop:items.numeric*"
 )
+METRIC_KINDS = "rollout.metrics[0].kind rollout.metrics[1].kind"
+METRIC_NAMES = f"{METRIC_KINDS} rollout.metrics[0].name rollout.metrics[1].name"
 BETWEEN_KEYS = [
     wrong("shop", "events/sources/0/layout", "retailrocket", "sessions.by"),
     wrong("shop", "events/sources/1/simulated", {}, reads="events.sources[1].path"),
@@ -251,6 +270,27 @@ BETWEEN_KEYS = [
     wrong("recommender", "gate/conditions/0/against", "vsknn", reads=NAMES),
     wrong("recommender", "gate/conditions/1/metric", "hr@7", reads="evaluation.cutoffs*"),
     wrong("recommender", "gate/conditions/1/min", 0.1, "gate.conditions[1]"),
+    wrong("recommender", "rollout/promote", "superior", "rollout.margin"),
+    wrong("recommender", "rollout/promote_by", "bottom", reads=METRIC_NAMES),
+    wrong("recommender", "rollout/metrics/1/name", "top", reads=f"{METRIC_KINDS} rollout.metrics[0].name"),
+    wrong("recommender", "rollout/metrics/1/budget", 0.5, reads=f"rollout.metrics[0].budget {METRIC_KINDS}"),
+    wrong("recommender", "rollout/metrics/0/window", "0s", reads="rollout.metrics[0].kind"),
+    wrong(
+        "recommender",
+        "rollout/guardrails/1/name",
+        "errors",
+        reads="rollout.guardrails[0].kind rollout.guardrails[1].kind",
+    ),
+    wrong("recommender", "rollout/steps/0/share", 0.01, reads="rollout.first_share"),
+    wrong("recommender", "rollout/steps/1/worst", -0.6, reads="rollout.steps[0].worst"),
+    wrong("recommender", "rollout/steps/1/share", 0.95, "rollout.baseline_share", reads="rollout.steps[0].share"),
+    wrong("recommender", "rollout/look_every", "6d", reads="rollout.longest"),
+    wrong(
+        "recommender",
+        "rollout/longest",
+        "30m",
+        reads=f"{METRIC_NAMES} rollout.promote_by rollout.metrics[0].window",
+    ),
     wrong("recommender", "serving/k", 200, "serving.max_k"),
     wrong("recommender", "serving/kubernetes/replicas/min", 3, "serving.kubernetes.replicas.max"),
     wrong("recommender", "serving/kubernetes/canary/nodeSelector", {}, reads="serving.kubernetes.nodeSelector"),
