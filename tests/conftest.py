@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from endcap.registry.versions import Registry, get_default_uri
+from endcap.registry.factory import get_default_uri
+from endcap.registry.versions import Registry
 from endcap.store import Store, open_store
 
 ROOT = Path(__file__).parents[1]

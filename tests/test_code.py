@@ -25,7 +25,7 @@ from endcap.store.code import EXCLUDED_CODE, read_installed_source
 from endcap.store.code_closure import CodeClosure, ModuleSource, find_closure
 from endcap.training import refit, train
 from endcap.training.recipes import fit_recipe
-from tests.batch.given import Registered
+from tests.batch.given import FakeRegistry
 from tests.events.shops import make_shop, write_csv
 from tests.features.logs import event, recommender, shop, snapshot
 
@@ -224,7 +224,7 @@ def test_no_step_starts_what_its_key_does_not_see() -> None:
 
 @pytest.mark.slow
 def test_all_that_a_step_runs_is_in_its_key(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    registered = Registered()
+    registered = FakeRegistry()
     for place in ("endcap.evaluation.judge", "endcap.batch.served_versions"):
         monkeypatch.setattr(sys.modules[place], "open_registry", lambda uri, store: registered)
     monkeypatch.setattr(sys.modules["endcap.evaluation.judge"], "log_verdict", lambda *arguments, **named: "run")

@@ -72,7 +72,7 @@ def test_a_line_break_inside_is_refused_by_the_variables_name(monkeypatch: pytes
 def test_mlflow_is_shown_a_token_without_the_line_break_that_its_secret_has(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", f"{PLANTED}\r\n")
     with _server() as (address, headers):
-        assert open_registry(address, BUCKET).names() == []
+        assert open_registry(address, BUCKET).list_names() == []
     assert {of_request["Authorization"] for of_request in headers} == {f"Bearer {PLANTED}"}
 
 
@@ -238,7 +238,7 @@ def test_a_registrys_server_that_is_away_is_named_without_credentials(
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PLANTED)
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
     with disable_retries():
-        error = error_of(lambda: open_registry(address.format(port=_closed()), BUCKET).names())
+        error = error_of(lambda: open_registry(address.format(port=_closed()), BUCKET).list_names())
     assert isinstance(error, TransientError)
     assert PLANTED not in "".join(capfd.readouterr())
 

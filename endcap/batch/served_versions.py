@@ -25,9 +25,9 @@ def find_served_versions(
     name = settings.name
     registry = open_registry(registry_uri, store)
     if version is not None:
-        registered = registry.version(name, version)
+        registered = registry.get_version(name, version)
         return [Target(version=registered.version, package=registered.package)]
-    champion = registry.champion(name)
+    champion = registry.find_champion(name)
     if champion is None:
         raise NotFoundError(
             f"{name} has no champion in {registry.uri}: `endcap run` of its spec trains the first one; or name a "

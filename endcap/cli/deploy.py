@@ -109,7 +109,7 @@ def _change_shadow(name: str, version: str | None, share: float | None, store: S
         return set_shadow(name, None, None, store)
     if version is None:
         return set_shadow_share(name, cast(float, share), store)
-    candidate = open_existing_registry(registry, store).version(name, version)
+    candidate = open_existing_registry(registry, store).get_version(name, version)
     if candidate.state == "rejected":
         raise UserError(
             f"version {version} was rejected by {candidate.by} ({candidate.why}), so it cannot be a shadow",
@@ -177,7 +177,7 @@ def _render(state: Deployment, store: Store, folder: Path) -> str:
 
 def _deploy_version(recommender: str, version: str, store: Store, registry: str) -> None:
     """Deploy a version with the spec in its package."""
-    registered = open_existing_registry(registry, store).version(recommender, version)
+    registered = open_existing_registry(registry, store).get_version(recommender, version)
     if registered.state == "pending":
         raise UserError(
             f"version {version} waits for approval. Approve it: "

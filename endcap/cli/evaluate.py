@@ -91,7 +91,7 @@ def _open_project(
     try:
         file = find_spec(spec)
     except NotFoundError:
-        named = NamedVersion.of(spec)
+        named = NamedVersion.parse(spec)
         if named is None:
             raise
     else:

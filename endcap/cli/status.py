@@ -98,10 +98,10 @@ def list_statuses(store: Store, registry: Registry | None) -> Iterator[Status]:
     runs = list_runs(store, limit=RUNS)
     names = set(list_deployed(store))
     names |= {run.recommender for run in runs if run.recommender}
-    names |= set(registry.names() if registry else [])
+    names |= set(registry.list_names() if registry else [])
     for name in sorted(names):
         state = find_state(name, store)
-        versions = registry.versions(name) if registry else []
+        versions = registry.list_versions(name) if registry else []
         yield Status(
             recommender=name,
             served=[] if state is None else list(_find_served(state, store)),

@@ -37,13 +37,13 @@ def choose_version(recommender: str, version: str | None, store: Store, registry
     from endcap.registry import find_registry
 
     known = find_registry(registry, store)
-    versions = [] if known is None else known.versions(recommender)
+    versions = [] if known is None else known.list_versions(recommender)
     if known is None or not versions:
         raise _make_unknown_error(
-            recommender, store.root, [*list_deployed(store), *([] if known is None else known.names())]
+            recommender, store.root, [*list_deployed(store), *([] if known is None else known.list_names())]
         )
     if version is not None:
-        registered = known.version(recommender, version)
+        registered = known.get_version(recommender, version)
         return VersionChoice(registered.version, registered.package, None, f"{registered.state}, not deployed")
     for registered in versions:
         if "champion" in registered.aliases:

@@ -112,7 +112,7 @@ class VersionHistory:
 
 def read_version_history(recommender: str, registry: Registry | None, store: Store) -> VersionHistory:
     """What was judged of one recommender. registry: None where there is none."""
-    versions = registry.versions(recommender) if registry else []
+    versions = registry.list_versions(recommender) if registry else []
     registered = {get_content_key(version.tags["verdict"]) for version in versions if version.tags.get("verdict")}
     addresses = store.list(STEPS["evaluate"].folder(recommender))
     unregistered = [Figures.of(address, store) for address in addresses if get_content_key(address) not in registered]
@@ -126,7 +126,7 @@ def read_version_history(recommender: str, registry: Registry | None, store: Sto
 def list_recommenders(registry: Registry | None, store: Store) -> list[str]:
     """Recommenders that have versions, or were run."""
     known = {run.recommender for run in list_runs(store, limit=RUNS) if run.recommender}
-    return sorted(known | set(registry.names() if registry else []))
+    return sorted(known | set(registry.list_names() if registry else []))
 
 
 def explain_tries(tries: Iterable[Figures]) -> list[str]:

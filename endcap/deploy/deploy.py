@@ -57,12 +57,13 @@ def deploy(
     nobody can promote, approve, reject or deploy a version of the recommender meanwhile.
     """
     registry = open_registry(registry_uri, store)
-    candidate, champion, terms = registry.version(recommender.name, version), registry.champion(recommender.name), None
+    candidate, champion = registry.get_version(recommender.name, version), registry.find_champion(recommender.name)
+    terms = None
     if champion is not None and candidate.state == "approved":
         # This may download a package, so it runs before the lock, which would keep others from decisions.
         terms = make_settings(recommender, champion.package, store)
     with registry.hold_decisions(recommender.name) as hold:
-        candidate = registry.version(recommender.name, version)
+        candidate = registry.get_version(recommender.name, version)
         if candidate.state == "pending":
             return previous_state(recommender.name, store)
         if candidate.state == "rejected":
@@ -75,7 +76,7 @@ def deploy(
                 by=candidate.by,
                 why=candidate.why,
             )
-        before, champion = champion, registry.champion(recommender.name)
+        before, champion = champion, registry.find_champion(recommender.name)
         if champion is None:
             raise UserError(
                 f"{candidate.name} has no champion. To make this version the champion: "

@@ -86,7 +86,7 @@ def judge(
     rules = read_shop_rules(shop, progress)
     files = digest_given_files(settings.evaluation) + ([] if rules is None else [rules.version])
     question = fingerprint(settings.key(), get_content_key(dataset), get_content_key(trained), code, *files)
-    version = registry.champion(settings.name)
+    version = registry.find_champion(settings.name)
     if version is not None and (earlier := _find_verdict(version, question, store)):
         return earlier
     champion = None if version is None else Champion.of(version, recommender, dataset, store)

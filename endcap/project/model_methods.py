@@ -142,7 +142,7 @@ class ModelMethods(ProjectBase):
         from endcap.registry import open_registry
         from endcap.training import fit_version
 
-        registered = open_registry(self.registry or None, self.store).version(self.recommender.name, version)
+        registered = open_registry(self.registry or None, self.store).get_version(self.recommender.name, version)
         with self._show_step("train") as progress:
             return fit_version(registered, self.recommender, dataset, self.store, progress=progress)
 

@@ -132,7 +132,7 @@ class ReadMethods(ProjectBase):
         """
         from endcap.registry import open_registry
 
-        return Versions(open_registry(self.registry or None, self.store).versions(self.recommender.name))
+        return Versions(open_registry(self.registry or None, self.store).list_versions(self.recommender.name))
 
     def experiments(self) -> pd.DataFrame:
         """List the runs of the recommender's experiment in MLflow, newest first.
@@ -156,9 +156,9 @@ class ReadMethods(ProjectBase):
         True
         """
         from endcap.registry import open_registry
-        from endcap.registry.experiments import experiment_frame
+        from endcap.registry.experiments import read_experiment_table
 
-        return experiment_frame(open_registry(self.registry or None, self.store), self.recommender.name)
+        return read_experiment_table(open_registry(self.registry or None, self.store), self.recommender.name)
 
     def runs(self, limit: int = 20) -> Runs:
         """List the recommender's runs of pipelines, newest first.
@@ -288,7 +288,7 @@ class ReadMethods(ProjectBase):
             address = self._resolve_input("package", package)
         else:
             registry, name = open_registry(self.registry or None, self.store), self.recommender.name
-            registered = registry.version(name, version) if version else registry.champion(name)
+            registered = registry.get_version(name, version) if version else registry.find_champion(name)
             if registered is None:
                 raise NotFoundError(
                     f"{name} has no champion, and this project has made no package; call project.refit() first",

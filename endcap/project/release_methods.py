@@ -45,7 +45,7 @@ class ReleaseMethods(ProjectBase):
         with self._show_step("register") as progress:
             version = register(self.recommender, taken, judged, self.store, registry, run=self._run, progress=progress)
         self._remember("version", version)
-        registered = open_registry(registry, self.store).version(name, version)
+        registered = open_registry(registry, self.store).get_version(name, version)
         return Registered(registered, describe_version(name, version, self.store, registry))
 
     def deploy(self, version: Registered | str | None = None, *, namespace: str = "") -> Deployed:

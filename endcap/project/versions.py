@@ -24,14 +24,22 @@ _NAMED = re.compile(r"([a-z0-9][-a-z0-9]*)(?:/([0-9]+)|@(champion|challenger))")
 
 @dataclass(frozen=True)
 class NamedVersion:
-    """`name/3`, or `name@champion`. which: a number, `champion` or `challenger`."""
+    """A version as a person names it: ``name/3`` or ``name@champion``.
+
+    Attributes
+    ----------
+    recommender
+        The recommender's name.
+    which
+        The version's number, ``champion`` or ``challenger``.
+    """
 
     recommender: str
     which: str
 
     @classmethod
-    def of(cls, text: str) -> NamedVersion | None:
-        """None where the text is none."""
+    def parse(cls, text: str) -> NamedVersion | None:
+        """Parse such a name; None if the text has another form."""
         match = _NAMED.fullmatch(text)
         return None if match is None else cls(match[1], match[2] or match[3])
 
@@ -45,11 +53,31 @@ def open_version(
     spec: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[Project, Version]:
-    """A project with the recommender of a version's package, and the version.
+    """Open a project with the recommender's spec from a version's package.
 
-    spec: the recommender's file, whose shop counts. None: the shop of the run that registered the version, or where
-    that is not recorded that of the spec of the recommender's name. Raises NotFoundError where there is no such
-    version, or nothing tells its shop; IntegrityError for a package that is damaged.
+    Parameters
+    ----------
+    named
+        The version.
+    store, registry, online
+        The addresses. None: as the environment variables say, or the defaults.
+    spec
+        The recommender's spec file, whose shop the project gets. None: the shop of the run that registered the version.
+        If no such run is recorded, the shop of the spec with the recommender's name.
+    progress
+        Called with each line of progress. None: a bar.
+
+    Returns
+    -------
+    tuple of Project and Version
+        The project and the version.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such version, or nothing says which shop it belongs to.
+    IntegrityError
+        The package is damaged.
     """
     from endcap.registry.package import read_recommender
 
@@ -74,17 +102,17 @@ def _find_version(named: NamedVersion, store: Store, registry_uri: str) -> Versi
 
     registry = open_registry(registry_uri or None, store)
     if named.which.isdecimal():
-        return registry.version(named.recommender, named.which)
-    find = registry.champion if named.which == "champion" else registry.challenger
+        return registry.get_version(named.recommender, named.which)
+    find = registry.find_champion if named.which == "champion" else registry.find_challenger
     version = find(named.recommender)
     if version is None:
-        known = [known_version.version for known_version in registry.versions(named.recommender)]
+        numbers = [listed.version for listed in registry.list_versions(named.recommender)]
         raise NotFoundError(
-            f"{named.recommender} has no {named.which}; its versions: {', '.join(known) or 'none'}",
+            f"{named.recommender} has no {named.which}; its versions: {', '.join(numbers) or 'none'}",
             code="project.no-such-alias",
             recommender=named.recommender,
             alias=named.which,
-            known=known,
+            known=numbers,
         )
     return version
 
@@ -102,8 +130,8 @@ def _find_shop(version: Version, store: Store, spec: Path | None) -> Shop:
         return load(find_spec(version.name)).shop
     except NotFoundError as error:
         raise NotFoundError(
-            f"{version.name} version {version.version} was registered by no run that is recorded here, so nothing "
-            "tells where its shop's data are; name its spec by --spec",
+            f"{version.name} version {version.version}: this store has no record of the run that registered it, so it "
+            "is not known where the shop's data are; name the recommender's spec by --spec",
             code="project.shop-not-recorded",
             recommender=version.name,
             version=version.version,

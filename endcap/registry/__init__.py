@@ -1,9 +1,11 @@
 """The registry in MLflow: versions of packages, their states and their aliases."""
 
 from endcap.registry.address import REGISTRY, check_address, resolve_registry_url
+from endcap.registry.factory import check_registry, find_registry, get_default_uri, open_registry
 from endcap.registry.register import describe_version, register
 from endcap.registry.verdict_log import log_verdict
-from endcap.registry.versions import Registry, Version, check_registry, find_registry, get_default_uri, open_registry
+from endcap.registry.version_records import Version
+from endcap.registry.versions import Registry
 
 __all__ = [
     "REGISTRY",

@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable, Mapping
 
 from endcap.errors import UserError
+from endcap.registry.factory import open_registry
 from endcap.registry.package import IMAGE
 from endcap.registry.verdict_log import link_version
-from endcap.registry.versions import DIGEST_TAG, open_registry
+from endcap.registry.version_records import DIGEST_TAG
 from endcap.runs.code import find_commit
 from endcap.spec.recommender import Recommender
 from endcap.store import Store, digest_manifest, fingerprint
@@ -104,7 +105,7 @@ def register(
     by_gate = recommender.approval == "gate"
     why = "; ".join(condition["text"] for condition in facts["conditions"]) or "the gate has no conditions"
     registry, logged = open_registry(registry_uri, store), facts.get("mlflow_run")
-    version = registry.add(
+    version = registry.add_version(
         recommender.name,
         package,
         "approved" if by_gate else "pending",
@@ -119,7 +120,7 @@ def register(
 
 def describe_version(name: str, version: str, store: Store, registry_uri: str | None = None) -> str:
     """Describe a version in one line: its state, who decided, and its aliases. Raises NotFoundError."""
-    version_record = open_registry(registry_uri, store).version(name, version)
+    version_record = open_registry(registry_uri, store).get_version(name, version)
     if version_record.state == "pending":
         return f"{name} version {version}, pending: `endcap registry approve {name} {version}` lets it go on"
     aliases = f", {' and '.join(version_record.aliases)}" if version_record.aliases else ""

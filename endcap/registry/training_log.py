@@ -12,8 +12,9 @@ from typing import Any, Literal
 from endcap.errors import EndcapError, NotFoundError, TransientError
 from endcap.progress import Notice
 from endcap.registry.background_writer import BackgroundWriter
+from endcap.registry.factory import open_registry
 from endcap.registry.training_runs import TrainingFacts, TrainingRun, name_epoch_metrics, to_epoch_ms
-from endcap.registry.versions import Registry, open_registry
+from endcap.registry.versions import Registry
 from endcap.retries import disable_retries
 from endcap.spec.model import ModelSpec
 from endcap.spec.settings import ViewSettings

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from endcap.registry.experiments import ensure_experiment, ensure_run
 from endcap.registry.versions import Registry
 from endcap.runs.code import describe_code
 from endcap.spec.settings import ViewSettings
@@ -83,8 +84,9 @@ class TrainingRun:
         self._known: dict[str, set[int]] = {}
         """Steps of metrics that an earlier attempt wrote."""
         where = f"tags.{TRAINED_TAG} = '{training.trained}' and tags.part = 'training'"
-        run, self.new = registry.run(
-            registry.experiment(training.settings.name),
+        run, self.new = ensure_run(
+            registry,
+            ensure_experiment(registry, training.settings.name),
             where,
             start_time=begun,
             tags=training.tags(),

@@ -8,7 +8,8 @@ from typing import Any
 
 from endcap.registry.training_log import log_missing
 from endcap.registry.training_runs import make_metric_name
-from endcap.registry.versions import Registry, Version
+from endcap.registry.version_records import Version
+from endcap.registry.versions import Registry
 from endcap.spec.settings import JudgeSettings
 from endcap.store import Store
 

@@ -40,7 +40,7 @@ def fit_champion(
     """
     try:
         known = find_registry(registry, store)
-        version = None if known is None else known.champion(recommender.name)
+        version = None if known is None else known.find_champion(recommender.name)
     except (EndcapError, OSError) as error:
         progress(
             f"warning: the registry does not say which version is the champion, so its recipe is not fitted: {error}"

@@ -9,7 +9,7 @@ import pytest
 
 from endcap.batch import served_versions
 from endcap.store import Store, open_store
-from tests.batch.given import Registered, log, of, package
+from tests.batch.given import FakeRegistry, log, of, package
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ def little(tmp_path_factory: pytest.TempPathFactory) -> Little:
 
 
 @pytest.fixture
-def registry(monkeypatch: pytest.MonkeyPatch) -> Registered:
+def registry(monkeypatch: pytest.MonkeyPatch) -> FakeRegistry:
     """MLflow's first use costs ten seconds; what is asked of it here has tests of its own."""
-    known = Registered()
+    known = FakeRegistry()
 
-    def opened(uri: str | None, store: Any) -> Registered:
+    def opened(uri: str | None, store: Any) -> FakeRegistry:
         return known
 
     monkeypatch.setattr(served_versions, "open_registry", opened)

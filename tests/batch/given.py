@@ -66,17 +66,17 @@ def package(store: Store, spec: Recommender, dataset: str, key: str = "one") -> 
 
 
 @dataclass
-class Registered:
-    """A registry as far as it is asked here. versions: packages by number; the first one is the champion."""
+class FakeRegistry:
+    """A registry that answers what batch asks. versions: packages by number; the first one is the champion."""
 
     versions: dict[str, str] = field(default_factory=dict)
     uri: str = "sqlite:///registry.db"
 
-    def champion(self, name: str) -> Target | None:
+    def find_champion(self, name: str) -> Target | None:
         number = next(iter(self.versions), None)
-        return None if number is None else self.version(name, number)
+        return None if number is None else self.get_version(name, number)
 
-    def version(self, name: str, number: str) -> Target:
+    def get_version(self, name: str, number: str) -> Target:
         if number not in self.versions:
             raise NotFoundError(
                 f"{name} has no version {number} in {self.uri}; there are: {', '.join(self.versions)}",

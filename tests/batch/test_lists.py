@@ -17,7 +17,7 @@ from endcap.registry.package import load_package
 from endcap.store import Store, fingerprint_code, open_store
 from tests.batch import stand_ins
 from tests.batch.conftest import Little
-from tests.batch.given import NOW, Registered, kept, log, made, of, package, rows
+from tests.batch.given import NOW, FakeRegistry, kept, log, made, of, package, rows
 from tests.features.logs import DAY, event, sessions, shop, snapshot, table
 from tests.refusals import refused
 
@@ -57,7 +57,7 @@ def week_later(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, str, st
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_list_is_the_ranking_of_the_customers_recent_events(
-    week_later: tuple[Store, str, str], registry: Registered, name: str
+    week_later: tuple[Store, str, str], registry: FakeRegistry, name: str
 ) -> None:
     store, first, second = week_later
     spec = of(name, MODELS[name], exclude=EXCLUDE[name], serving={"recent_events": 7})
@@ -93,7 +93,7 @@ SEARCHES = [("", 100)]
     ],
 )
 def test_a_customers_events_count_from_the_gap_on_by_which_the_model_learnt(
-    store: Store, registry: Registered, trained: str | None, dataset: str | None, expected: str
+    store: Store, registry: FakeRegistry, trained: str | None, dataset: str | None, expected: str
 ) -> None:
     others = [event(f"s{n}", item, 1000 * n + at, f"c{n}") for n in range(1, 4) for at, item in enumerate("abcdexyz")]
     its = [event("s", item, at * 60_000, "c0") for item, at in MINUTES]
@@ -110,7 +110,7 @@ def test_a_customers_events_count_from_the_gap_on_by_which_the_model_learnt(
 
 
 def test_what_the_rules_forbid_is_in_no_list_nor_what_a_customer_owns_in_that_customers(
-    store: Store, registry: Registered, tmp_path: Path
+    store: Store, registry: FakeRegistry, tmp_path: Path
 ) -> None:
     (tmp_path / "never.csv").write_text("item\na\nx\nnot-known\n")
     blacklist = {"sources": [{"path": str(tmp_path / "never.csv")}]}
@@ -142,7 +142,9 @@ def test_what_the_rules_forbid_is_in_no_list_nor_what_a_customer_owns_in_that_cu
     assert any(None in row["scores"] for row in lists.values())
 
 
-def test_lists_are_made_anew_only_where_something_changed(little: Little, registry: Registered, tmp_path: Path) -> None:
+def test_lists_are_made_anew_only_where_something_changed(
+    little: Little, registry: FakeRegistry, tmp_path: Path
+) -> None:
     blacklist = tmp_path / "never.csv"
     blacklist.write_text("item\na\n")
     its = shop(rules={"blacklist": {"sources": [{"path": str(blacklist)}]}})
@@ -155,7 +157,7 @@ def test_lists_are_made_anew_only_where_something_changed(little: Little, regist
     assert kept(little.store, "anew") == []
 
 
-def test_customers_that_a_file_names(little: Little, registry: Registered, tmp_path: Path) -> None:
+def test_customers_that_a_file_names(little: Little, registry: FakeRegistry, tmp_path: Path) -> None:
     spec, lines = of("named"), list[str]()
     registry.versions["1"] = little.package
     (tmp_path / "some.csv").write_text("customer\nc3\nnobody\nc0\nc3\n")
@@ -172,7 +174,7 @@ def test_customers_that_a_file_names(little: Little, registry: Registered, tmp_p
         made(spec, little.store, customers=str(tmp_path / "wrong.csv"))
 
 
-def test_only_customers_active_before_the_logs_end(little: Little, registry: Registered) -> None:
+def test_only_customers_active_before_the_logs_end(little: Little, registry: FakeRegistry) -> None:
     # A session begins every 100 s, the last one's customer is c11.
     registry.versions["1"] = little.package
     found = made(of("active", batch={"active_within": "250s"}), little.store)
@@ -180,14 +182,14 @@ def test_only_customers_active_before_the_logs_end(little: Little, registry: Reg
     assert len(rows(little.store, made(of("active"), little.store).address)) == 12
 
 
-def test_a_log_without_customers_is_told(store: Store, registry: Registered) -> None:
+def test_a_log_without_customers_is_told(store: Store, registry: FakeRegistry) -> None:
     dataset = build(shop(), snapshot(store, sessions("abc bca cab")), store)
     registry.versions["1"] = package(store, of("nobody"), dataset)
     with refused(DataError, "batch.no-customers", dataset=dataset):
         made(of("nobody"), store)
 
 
-def test_versions_that_serve_have_lists_and_no_others(store: Store, registry: Registered) -> None:
+def test_versions_that_serve_have_lists_and_no_others(store: Store, registry: FakeRegistry) -> None:
     spec = of("served")
     with refused(NotFoundError, "batch.no-champion", recommender=spec.name):
         find_served_versions(spec, store, None, None)
@@ -203,7 +205,7 @@ def test_versions_that_serve_have_lists_and_no_others(store: Store, registry: Re
     assert [one.version for one in find_served_versions(spec, store, None, None)] == ["3", "4"]
 
 
-def test_a_package_of_another_format_is_refused(little: Little, registry: Registered) -> None:
+def test_a_package_of_another_format_is_refused(little: Little, registry: FakeRegistry) -> None:
     store, place = little.store, little.store.fetch(little.package)
     with store.publish("packages/other", "format") as draft:
         shutil.copytree(place, draft.path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.json"))
@@ -216,7 +218,7 @@ def test_a_package_of_another_format_is_refused(little: Little, registry: Regist
 
 
 def test_the_code_of_a_packages_own_class_counts_whatever_the_spec_names_since(
-    store: Store, registry: Registered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = Path(stand_ins.__file__).read_text(encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)

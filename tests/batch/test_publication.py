@@ -17,7 +17,7 @@ from endcap.ranking import PrecomputedList, ShopperContext
 from endcap.registry.package import load_package
 from endcap.spec import Recommender
 from tests.batch.conftest import Little
-from tests.batch.given import NOW, Registered, made, of, package, rows
+from tests.batch.given import NOW, FakeRegistry, made, of, package, rows
 from tests.refusals import refused
 
 SPEC = of("published")
@@ -30,7 +30,7 @@ def online(tmp_path: Path) -> OnlineStore:
     return open_online(f"sqlite://{tmp_path}/online.sqlite", shop="shop", timeout=5.0)
 
 
-def test_lists_are_published_and_rolled_back(little: Little, registry: Registered, online: OnlineStore) -> None:
+def test_lists_are_published_and_rolled_back(little: Little, registry: FakeRegistry, online: OnlineStore) -> None:
     registry.versions["1"], store = little.package, little.store
     target = [Target(version="1", package=registry.versions["1"])]
     first = made(SPEC, store)
@@ -64,7 +64,7 @@ def test_lists_are_published_and_rolled_back(little: Little, registry: Registere
 
 
 def test_a_request_for_the_published_list_has_its_answer_with_fallbacks_marked(
-    little: Little, registry: Registered, online: OnlineStore
+    little: Little, registry: FakeRegistry, online: OnlineStore
 ) -> None:
     store = little.store
     spec = of("answered", {"name": "sequential-rules"})
@@ -84,7 +84,7 @@ def test_a_request_for_the_published_list_has_its_answer_with_fallbacks_marked(
     ]
 
 
-def test_what_was_never_published_is_no_way_back(little: Little, registry: Registered, online: OnlineStore) -> None:
+def test_what_was_never_published_is_no_way_back(little: Little, registry: FakeRegistry, online: OnlineStore) -> None:
     registry.versions["1"], store = little.package, little.store
     publish_lists(SPEC, [made(SPEC, store)], store, online)
     online.write(TABLE, "half", {"c3": b"{}"})
@@ -93,7 +93,7 @@ def test_what_was_never_published_is_no_way_back(little: Little, registry: Regis
 
 
 def test_without_the_online_store_the_lists_stay_and_it_is_said_what_to_do(
-    little: Little, registry: Registered
+    little: Little, registry: FakeRegistry
 ) -> None:
     registry.versions["1"], store = little.package, little.store
     found = made(SPEC, store)
@@ -118,7 +118,7 @@ def files_of(folder: Path, spec: Recommender) -> Path:
 
 
 def test_the_command_makes_publishes_and_rolls_back(
-    little: Little, registry: Registered, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    little: Little, registry: FakeRegistry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     registry.versions["1"], store = little.package, little.store
     spec, place = str(files_of(tmp_path, of("by-command"))), store.root.removeprefix("file://")

@@ -13,7 +13,7 @@ import pytest
 
 from endcap.store import CHECKPOINT
 from tests.batch.conftest import Little
-from tests.batch.given import Registered, bytes_of, kept, made, of, package, rows
+from tests.batch.given import FakeRegistry, bytes_of, kept, made, of, package, rows
 
 SLOW = {"name": "custom", "class": "tests.batch.stand_ins:Slow"}
 KILLED = """
@@ -29,7 +29,9 @@ made(of("killed"), open_store(sys.argv[1]), progress=tell)
 """
 
 
-def test_a_killed_run_goes_on_after_its_last_whole_part_to_the_same_bytes(little: Little, registry: Registered) -> None:
+def test_a_killed_run_goes_on_after_its_last_whole_part_to_the_same_bytes(
+    little: Little, registry: FakeRegistry
+) -> None:
     registry.versions["1"] = little.package
     store, lines = little.store, list[str]()
     command = [sys.executable, "-c", KILLED, store.root, little.package]
@@ -49,7 +51,7 @@ def test_a_killed_run_goes_on_after_its_last_whole_part_to_the_same_bytes(little
     assert made(of("killed"), store, progress=lines.append) == found
 
 
-def test_a_part_that_was_cut_short_is_made_anew(little: Little, registry: Registered) -> None:
+def test_a_part_that_was_cut_short_is_made_anew(little: Little, registry: FakeRegistry) -> None:
     registry.versions["1"] = little.package
     store, lines = little.store, list[str]()
 
@@ -68,7 +70,7 @@ def test_a_part_that_was_cut_short_is_made_anew(little: Little, registry: Regist
 
 @pytest.mark.slow
 def test_workers_share_the_parts_and_one_that_is_killed_has_its_part_made_by_another(
-    little: Little, registry: Registered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    little: Little, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = of("shared", SLOW, classes=[SLOW["class"]], batch={"workers": 2, "partition_size": 4})
     alone = of("alone", SLOW, classes=[SLOW["class"]], batch={"partition_size": 4})

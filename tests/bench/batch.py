@@ -145,4 +145,4 @@ def a_version(store: Store, spec: Recommender, customers: int, dataset: str) -> 
             lineage={"dataset": dataset},
         )
     registry = open_registry(None, store)
-    return registry.add("bench", draft.address, "approved", "a measurement", {}).version
+    return registry.add_version("bench", draft.address, "approved", "a measurement", {}).version

@@ -69,7 +69,7 @@ def attempts(stage: Stage) -> Iterator[Registered]:
                 for at, process in enumerate(several):
                     _write(process, json.dumps([name, packages[at % len(packages)], verdict]))
                 said = tuple(json.loads(_line(process)) for process in several)
-                versions = Registry(uri, store).versions(name)
+                versions = Registry(uri, store).list_versions(name)
                 aliases = tuple(tuple(sorted(version.aliases)) for version in versions)
                 kind = "one package" if alone else "first packages"
                 yield Registered(number, kind, len(packages), aliases, said)

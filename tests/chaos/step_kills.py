@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from endcap.registry.versions import open_registry
+from endcap.registry.factory import open_registry
 from endcap.steps import list_steps
 from endcap.store import open_store
 from tests.chaos.attack import Attack, Seen, Stage
@@ -117,7 +117,7 @@ def _kill(stage: Stage, number: int, store: str) -> Killed:
 def _ended(stage: Stage, number: int, store: str, status: int) -> Ended:
     there, expected = _files(stage.folder / store), _files(stage.folder / "undisturbed")
     differing = sorted(name for name in there.keys() | expected.keys() if there.get(name) != expected.get(name))
-    versions = open_registry(None, open_store(str(stage.folder / store))).versions("corner")
+    versions = open_registry(None, open_store(str(stage.folder / store))).list_versions("corner")
     aliases = tuple(tuple(version.aliases) for version in versions)
     return Ended(number, "whole run", status, tuple(differing), len(expected), aliases, temporary(stage.folder / store))
 

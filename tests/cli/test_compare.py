@@ -12,7 +12,7 @@ import pytest
 import endcap
 from endcap.cli.main import main
 from endcap.cli.models import ModelChoice, split_parts
-from endcap.registry.versions import get_default_uri
+from endcap.registry.factory import get_default_uri
 from endcap.store import open_store
 from tests.cli.said import code_of, error_in
 from tests.events.shops import write_csv

@@ -45,7 +45,7 @@ def lived_in(tmp_path: Path, empty_registry: Path, monkeypatch: pytest.MonkeyPat
     for number in (1, 2):
         with store.publish("packages/toys", f"p{number}") as draft:
             draft.path.joinpath("x").touch()
-        registry.add("toys", f"packages/toys/p{number}", "approved", "", {})
+        registry.add_version("toys", f"packages/toys/p{number}", "approved", "", {})
     begin_run(store, "toys-7", Start(recommender="toys"))
     logs = find_logs_folder(store) / "toys-7"
     logs.mkdir()

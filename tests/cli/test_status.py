@@ -19,13 +19,13 @@ from endcap.store import Store
 UNTIL = datetime(2026, 3, 10, tzinfo=UTC)
 
 
-class Registered:
+class FakeRegistry:
     """A registry of toys: 1 champion, 2 rejected, 3 challenger, 4 approved, 5 waiting for a person; and of hats."""
 
-    def names(self) -> list[str]:
+    def list_names(self) -> list[str]:
         return ["hats", "toys"]
 
-    def versions(self, name: str) -> list[Version]:
+    def list_versions(self, name: str) -> list[Version]:
         states = {"1": "approved", "2": "rejected", "3": "approved", "4": "approved", "5": "pending", "6": "rejected"}
         aliases = {"1": ["champion"], "3": ["challenger"]}
         return [
@@ -62,12 +62,12 @@ def of(store: Store, registry: Any) -> dict[str, Status]:
 
 
 def test_every_recommender_that_is_deployed_registered_or_run_is_there(deployed: Store) -> None:
-    assert list(of(deployed, Registered())) == ["hats", "shoes", "toys"]
+    assert list(of(deployed, FakeRegistry())) == ["hats", "shoes", "toys"]
     assert list(of(deployed, None)) == ["shoes", "toys"]
 
 
 def test_what_serves_is_told_with_share_time_and_data(deployed: Store) -> None:
-    toys = of(deployed, Registered())["toys"]
+    toys = of(deployed, FakeRegistry())["toys"]
     served = {one.role: (one.version, one.share, one.until, one.snapshot) for one in toys.served}
     assert served == {
         "stable": ("1", 0.9, UNTIL, "file:///snapshot"),
@@ -81,7 +81,7 @@ def test_what_serves_is_told_with_share_time_and_data(deployed: Store) -> None:
 
 
 def test_what_is_newer_and_not_rejected_waits(deployed: Store) -> None:
-    found = of(deployed, Registered())
+    found = of(deployed, FakeRegistry())
     assert [(one.version, one.state) for one in found["toys"].waiting] == [("4", "approved"), ("5", "pending")]
     assert [one.version for one in found["hats"].waiting] == ["1"]
 

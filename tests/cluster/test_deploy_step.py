@@ -61,7 +61,7 @@ def version(
         with store.publish("packages/shoes", "one") as draft:
             (draft.path / "info.json").write_text("{}")
         registry = Registry(f"sqlite:///{tmp_path_factory.mktemp('registry')}/mlflow.db")
-        registry.add("shoes", draft.address, "approved", "a test", {})
+        registry.add_version("shoes", draft.address, "approved", "a test", {})
         spec = Recommender.model_validate(
             {
                 "apiVersion": "endcap/v2",

@@ -354,7 +354,7 @@ def test_the_pipelines_deploy_step_runs_with_the_right_to_inference_services_onl
     store = open_store(str(tmp_path / "store"))
     registry = Registry(get_default_uri(store))
     for version in "12":
-        registry.add("shoes", f"s3://endcap/packages/shoes/{version}", "approved", "a test", {})
+        registry.add_version("shoes", f"s3://endcap/packages/shoes/{version}", "approved", "a test", {})
     document = recommender(mode="Standard", **SMALL).model_dump(mode="json")
     document["serving"]["fallback"] = "refuse"  # there are no packages to make a list of popular items of
     with pytest.raises(Exception, match=r"runner may not patch inferenceservices\.serving\.kserve\.io in namespace"):

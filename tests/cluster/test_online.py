@@ -125,7 +125,7 @@ def shop(object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory) ->
         dataset = log(store)
         made = package(store, loaded.recommender, dataset)
         registry = Registry(f"sqlite:///{folder}/mlflow.db")
-        registry.add("shoes", made, "approved", "a test", {})
+        registry.add_version("shoes", made, "approved", "a test", {})
         yield Shop(loaded, store, dataset, made, registry.uri)
 
 

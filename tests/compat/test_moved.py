@@ -19,7 +19,7 @@ from endcap.client import Client
 from endcap.deploy import deploy, read_state, set_share
 from endcap.errors import IntegrityError
 from endcap.registry import Registry, get_default_uri, open_registry, register
-from endcap.registry.versions import DIGEST_TAG
+from endcap.registry.version_records import DIGEST_TAG
 from endcap.report import find_report, publish_report
 from endcap.runs import list_runs
 from endcap.spec import Recommender
@@ -68,7 +68,7 @@ def addresses(value: object) -> set[str]:
 def test_a_moved_store_goes_on(folder: Path, tmp_path: Path) -> None:
     first = store_in(folder)
     spec: Recommender = load(folder / "next.yaml").recommender
-    known = open_registry(None, first).versions("next")
+    known = open_registry(None, first).list_versions("next")
     # What the list must not show came after release 0.1.0: its state gets that with the next deployment.
     deploy(spec, "2", first)
     state = set_share("next", 0.5, first)
@@ -92,10 +92,10 @@ def test_a_moved_store_goes_on(folder: Path, tmp_path: Path) -> None:
 
     # The same package is the same version; what a run leaves in MLflow lies beside the registry.
     registry = open_registry(None, second)
-    verdict = registry.version("next", "2").tags["verdict"]
+    verdict = registry.get_version("next", "2").tags["verdict"]
     assert register(spec, f"{old}/{packages[1]}", verdict, second) == "2"
-    assert len(registry.versions("next")) == len(known)
-    assert DIGEST_TAG in registry.version("next", "2").tags
+    assert len(registry.list_versions("next")) == len(known)
+    assert DIGEST_TAG in registry.get_version("next", "2").tags
     dataset = dataset_of(second, second.list("recommendations/next")[0])
     lines: list[str] = []
     publish_report("next", verdict, second, progress=lines.append)
@@ -114,7 +114,7 @@ def test_a_moved_store_goes_on(folder: Path, tmp_path: Path) -> None:
     assert found.startswith(third.root)
     registry = open_registry(None, third)
     assert [file.path for file in registry.client.list_artifacts(run)] == ["report.html"]
-    assert registry.version("next", "2").package.startswith(third.root)
+    assert registry.get_version("next", "2").package.startswith(third.root)
     assert third.fetch(dataset, verify=True).is_dir()
     with serving(third, "next", port=0, listener=lambda event: None) as address, Client(address, "next") as client:
         answers = {client.rank(shopper=f"shopper-{number}", items=[], k=3).model_version for number in range(20)}
@@ -141,7 +141,7 @@ def test_versions_of_two_copies_in_one_registry(store: Store, empty_registry: Pa
         return register(spec, f"packages/demo/{key}", draft.address, store, uri)
 
     def packages(store: Store) -> list[str]:
-        return [one.package for one in Registry(uri, store).versions("demo")]
+        return [one.package for one in Registry(uri, store).list_versions("demo")]
 
     assert add(store, "k1", "one") == "1"
     shutil.copytree(store.root.removeprefix("file://"), copy)

@@ -74,7 +74,7 @@ def store_of(folder: Path) -> Store:
 
 
 def versions(folder: Path, name: str) -> list[tuple[str, list[str], str]]:
-    registered = open_registry(None, store_of(folder)).versions(name)
+    registered = open_registry(None, store_of(folder)).list_versions(name)
     return [(version.version, version.aliases, version.state) for version in registered]
 
 
@@ -103,7 +103,7 @@ def test_versions_are_listed_with_their_aliases_and_packages_answer(unpacked: Pa
     assert versions(unpacked, "again") == [("1", ["champion"], "approved")]
     for name in ("next", "again"):
         registry = open_registry(None, store)
-        for version in registry.versions(name):
+        for version in registry.list_versions(name):
             registered = registry.client.get_model_version(name, version.version).source
             assert registered.startswith(MADE_AT)
             assert version.package == store.resolve(registered)

@@ -54,7 +54,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     registry = Registry(get_default_uri(open_store(str(tmp_path_factory.mktemp("registry")))))
     for version in range(1, 6):
         state = "pending" if version >= 4 else "approved"
-        registry.add("shoes", f"packages/shoes/{version}", state, "a test", {})
+        registry.add_version("shoes", f"packages/shoes/{version}", state, "a test", {})
     registry.reject("shoes", "5", by="ann", why="too slow")
     return registry
 
@@ -206,7 +206,7 @@ def test_the_state_has_the_time_and_the_list_that_the_gateway_goes_by(registry: 
     with store.publish("packages/hats", "1") as draft:
         Vocabulary(ids).save(draft.path / VOCABULARY)
         package = draft.address
-    registry.add("hats", package, "approved", "a test", {})
+    registry.add_version("hats", package, "approved", "a test", {})
     listed = {**SHOES.model_dump(mode="json"), "name": "hats", "serving": {"k": 12, "timeout": "800ms"}}
     deploy(Recommender.model_validate(listed), "1", store, registry.uri)
     assert read_state("hats", store).terms == GatewaySettings(0.8, 12, tuple(ids[:POPULAR]))
@@ -269,7 +269,7 @@ def test_a_shadow_keeps_its_share_where_nobody_says_another(registry: Registry, 
 def test_a_deployment_goes_by_the_registry_as_it_is_when_the_state_is_written(registry: Registry, store: Store) -> None:
     boots = SHOES.model_copy(update={"name": "boots"})
     for version in "12":
-        registry.add("boots", f"packages/boots/{version}", "approved", "a test", {})
+        registry.add_version("boots", f"packages/boots/{version}", "approved", "a test", {})
     deploying = threading.Thread(target=deploy, args=(boots, "1", store, registry.uri))
     with store.hold("decisions/boots"):
         deploying.start()

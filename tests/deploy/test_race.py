@@ -57,7 +57,7 @@ def test_none_of_400_changes_at_once_is_lost_in_a_folder(store: Store) -> None:
 def test_deployments_among_the_changes_are_lost_no_more_than_these(shop_store: Store) -> None:
     registry = Registry(get_default_uri(shop_store), shop_store)
     for version in range(1, 6):
-        registry.add(RECOMMENDER.name, f"packages/raced/{version}", "approved", "a race", {})
+        registry.add_version(RECOMMENDER.name, f"packages/raced/{version}", "approved", "a race", {})
     before = deploy(RECOMMENDER, "2", shop_store)
     assert before is not None
     answers = race(shop_store.root, seed=2, count=40, registry=registry.uri)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from endcap.online import name_feature_table, open_online
-from endcap.registry.versions import open_registry
+from endcap.registry.factory import open_registry
 from endcap.store import open_store
 
 pytestmark = pytest.mark.slow
@@ -185,19 +185,19 @@ def test_a_step_ends_with_its_runner(orphaned: Path) -> None:
 def test_a_failed_gate_registers_nothing_says_why_and_ends_well(folder: Path) -> None:
     """In the store in which a run was killed: that hinders no later one."""
     registry = open_registry(None, open_store(str(folder / ".endcap" / "store")))
-    before = registry.versions("corner")
+    before = registry.list_versions("corner")
     failed = endcap(folder, "run", "corner.yaml", "--set", "gate.0.min=0.99", "--set", "model.last_events=3")
     assert failed.returncode == 0, failed.stdout + failed.stderr
     assert "mrr@20" in failed.stdout
     assert "0.99" in failed.stdout
     assert "not run: the gate did not pass" in failed.stdout
-    assert registry.versions("corner") == before != []
+    assert registry.list_versions("corner") == before != []
 
 
 @pytest.mark.usefixtures("first")
 def test_without_the_evidence_a_run_registers_nothing_and_has_an_exit_code_of_its_own(folder: Path) -> None:
     registry = open_registry(None, open_store(str(folder / ".endcap" / "store")))
-    before = registry.versions("corner")
+    before = registry.list_versions("corner")
     undecided = endcap(
         folder, "run", "corner.yaml", "--set", "gate.evidence.min_sessions=100000", "--set", "model.last_events=4"
     )
@@ -206,7 +206,7 @@ def test_without_the_evidence_a_run_registers_nothing_and_has_an_exit_code_of_it
     assert steps == STEPS[:4]
     assert undecided.stdout.count("not run: the gate is undecided") == 3
     assert "? undecided: the test has" in undecided.stdout
-    assert registry.versions("corner") == before != []
+    assert registry.list_versions("corner") == before != []
     (run, *_) = _runs(folder)
     assert (run["state"], run["gate"]) == ("succeeded", "undecided")
     assert "evaluate: gate und" in endcap(folder, "runs", "corner").stdout

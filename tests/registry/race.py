@@ -77,7 +77,7 @@ class Racers:
             process.communicate()
 
     def _versions(self, name: str) -> tuple[Versions, bool]:
-        known = self._registry.versions(name)
+        known = self._registry.list_versions(name)
         listed = {
             version.package: (version.state, tuple(version.aliases), "settled" in version.tags) for version in known
         }
@@ -168,9 +168,9 @@ def _worker(store_url: str, registry_uri: str) -> None:
 
 def _do(act: Act, registry: Registry) -> None:
     if act.kind in ("register", "wait"):
-        registry.add(act.name, act.package, "approved" if act.kind == "register" else "pending", "a race", {})
+        registry.add_version(act.name, act.package, "approved" if act.kind == "register" else "pending", "a race", {})
         return
-    version = next(known.version for known in registry.versions(act.name) if known.package == act.package)
+    version = next(known.version for known in registry.list_versions(act.name) if known.package == act.package)
     if act.kind == "promote":
         registry.promote(act.name, version)
     elif act.kind == "approve":

@@ -21,6 +21,7 @@ from endcap.errors import EndcapError, IntegrityError, TransientError, UserError
 from endcap.features import build
 from endcap.progress import Notice
 from endcap.registry import Registry, connection, get_default_uri
+from endcap.registry.experiments import ensure_experiment, ensure_run
 from endcap.retries import RetryLimits, send_wait_lines
 from endcap.store import Store
 from endcap.training import train
@@ -104,16 +105,16 @@ def test_answers_that_no_other_attempt_mends_are_told_at_once(way: Proxy, case: 
     way.faults += faults
     registry, shown, begun = Registry(way.endpoint), list[str](), time.monotonic()
     with send_wait_lines(shown.append), refused(UserError, f"registry.{code}", registry=way.endpoint, **fields):
-        registry.names()
+        registry.list_names()
     assert time.monotonic() - begun < AT_ONCE
     assert shown == []
 
 
 def test_a_name_that_the_server_does_not_answer_to_is_told_with_the_option(mlflow: str) -> None:
-    assert Registry(mlflow).names() == []
+    assert Registry(mlflow).list_names() == []
     host = mlflow.removeprefix("http://").replace("127.0.0.1", "localhost")
     with refused(UserError, "registry.host-refused", host=host, variable="MLFLOW_SERVER_ALLOWED_HOSTS") as caught:
-        Registry(f"http://{host}").names()
+        Registry(f"http://{host}").list_names()
     assert f"--allowed-hosts {host}" in str(caught.value)
 
 
@@ -121,15 +122,15 @@ def test_a_certificate_of_another_name_and_a_file_that_is_not_there_are_told_at_
     mlflow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with refused(UserError, "registry.no-tls"):
-        Registry(mlflow.replace("http:", "https:")).names()
+        Registry(mlflow.replace("http:", "https:")).list_names()
     pair = Authority(tmp_path).issue("mlflow", "mlflow", hosts=("mlflow.example.com",))
     with proxy(mlflow, (pair.certificate, pair.key)) as secure:
         monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(tmp_path / "ca.crt"))
         with refused(UserError, "registry.no-tls", registry=secure.endpoint):
-            Registry(secure.endpoint).names()
+            Registry(secure.endpoint).list_names()
         monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(tmp_path / "none.crt"))
         with refused(UserError, "registry.certificates-not-found", registry=secure.endpoint):
-            Registry(secure.endpoint).names()
+            Registry(secure.endpoint).list_names()
 
 
 def test_a_port_that_speaks_another_language_is_told_at_once() -> None:
@@ -143,14 +144,14 @@ def test_a_port_that_speaks_another_language_is_told_at_once() -> None:
 
         threading.Thread(target=greet, daemon=True).start()
         with refused(UserError, "registry.no-api", status=0):
-            Registry(f"http://127.0.0.1:{other.getsockname()[1]}").names()
+            Registry(f"http://127.0.0.1:{other.getsockname()[1]}").list_names()
 
 
 def test_a_server_that_is_busy_is_asked_again_and_the_waiting_is_shown(way: Proxy, patience: RetryLimits) -> None:
     way.faults.append(Fault(ALL, "answer", 2, status=503))
     registry, shown = Registry(way.endpoint), list[str]()
     with send_wait_lines(shown.append):
-        assert registry.names() == []
+        assert registry.list_names() == []
     notice, end = shown
     assert isinstance(notice, Notice)
     assert notice.fields == {"reason": "it answers 503", "limit": 1.5}
@@ -167,7 +168,7 @@ def test_nobody_listening_is_waited_for_as_long_as_is_said(patience: RetryLimits
             send_wait_lines(shown.append),
             refused(TransientError, "registry.unreachable", reason="connection refused"),
         ):
-            registry.names()
+            registry.list_names()
     assert patience.total - patience.most < time.monotonic() - begun < patience.total + AT_ONCE
     assert len(shown) == 1
 
@@ -178,16 +179,16 @@ def test_what_was_made_although_the_answer_was_lost_is_there_once(way: Proxy, pa
         way.faults.append(Fault(f"POST .*/{call}", "answer", 1, status=503))  # nothing was done
         way.faults.append(Fault(f"POST .*/{call}", "lose", 1))
     way.faults.append(Fault("POST .*/runs/log-batch", "lose", 1))
-    experiment = registry.experiment("lost")
-    run, new = registry.run(experiment, "tags.x = 'y'", tags={"x": "y"})
-    version = registry.add("lost", "s3://bucket/packages/lost/1", "approved", "a test", {})
+    experiment = ensure_experiment(registry, "lost")
+    run, new = ensure_run(registry, experiment, "tags.x = 'y'", tags={"x": "y"})
+    version = registry.add_version("lost", "s3://bucket/packages/lost/1", "approved", "a test", {})
     registry.client.log_batch(run.info.run_id, metrics=[Metric("loss", 1.0, 1, 1)], params=[Param("a", "b")])
     assert way.done
     assert len(registry.client.get_metric_history(run.info.run_id, "loss")) == 1
     assert not new  # it was met by looking again
     assert (version.version, version.aliases) == ("1", ["champion"])
     assert len(registry.client.search_runs([experiment])) == 1
-    assert [one.version for one in registry.versions("lost")] == ["1"]
+    assert [one.version for one in registry.list_versions("lost")] == ["1"]
 
 
 @pytest.fixture
@@ -295,7 +296,7 @@ def test_what_sqlite_says_is_told_with_its_remedy(shop_store: Store, tmp_path: P
     with sqlite3.connect(file) as database:
         database.execute("UPDATE alembic_version SET version_num = 'cafe00000000'")
     with refused(UserError, "registry.other-schema"):
-        Registry(get_default_uri(shop_store)).names()
+        Registry(get_default_uri(shop_store)).list_names()
 
 
 @pytest.mark.parametrize(

@@ -35,11 +35,11 @@ def by_person(recommender: Recommender) -> Recommender:
 
 def test_the_first_version_becomes_champion_the_next_challenger(shop_store: Store, recommender: Recommender) -> None:
     registry = Registry(get_default_uri(shop_store))
-    assert registry.versions("demo") == []
-    assert registry.champion("demo") is None
+    assert registry.list_versions("demo") == []
+    assert registry.find_champion("demo") is None
     assert [add(shop_store, recommender, key) for key in ("one", "two", "three")] == ["1", "2", "3"]
-    assert [version.aliases for version in registry.versions("demo")] == [["champion"], [], ["challenger"]]
-    champion = registry.champion("demo")
+    assert [version.aliases for version in registry.list_versions("demo")] == [["champion"], [], ["challenger"]]
+    champion = registry.find_champion("demo")
     assert champion is not None
     assert champion.package == shop_store.find("packages/demo", "one")
     assert (champion.state, champion.by) == ("approved", "gate")
@@ -54,8 +54,8 @@ def test_all_recommenders_are_listed_a_line_a_version(shop_store: Store, recomme
     assert CliRunner().invoke(list_versions, ["--store", shop_store.root, "--json"]).output == "[]\n"
     registry = Registry(get_default_uri(shop_store))
     for name in ("toys", "shoes", "toys"):
-        registry.add(name, f"packages/{name}/{len(registry.versions(name))}", "approved", "a test", {})
-    assert registry.names() == ["shoes", "toys"]
+        registry.add_version(name, f"packages/{name}/{len(registry.list_versions(name))}", "approved", "a test", {})
+    assert registry.list_names() == ["shoes", "toys"]
     listed = json.loads(CliRunner().invoke(list_versions, ["--store", shop_store.root, "--json"]).output)
     versions = [(one["recommender"], [version["version"] for version in one["versions"]]) for one in listed]
     assert versions == [("shoes", ["1"]), ("toys", ["1", "2"])]
@@ -92,7 +92,7 @@ def test_the_image_is_in_the_lineage(
     monkeypatch.setenv("ENDCAP_IMAGE", image)
     monkeypatch.setenv("ENDCAP_COMMIT", "c0ffee")
     add(shop_store, recommender, "one")
-    (version,) = Registry(get_default_uri(shop_store)).versions("demo")
+    (version,) = Registry(get_default_uri(shop_store)).list_versions("demo")
     assert (version.tags["image"], version.tags["commit"]) == (image, "c0ffee")
     assert "train_image" not in version.tags
     listed = CliRunner().invoke(list_versions, ["demo", "--store", shop_store.root])
@@ -115,7 +115,7 @@ def test_the_images_that_trained_and_refitted_are_in_the_lineage_of_a_later_regi
     assert refit(recommender, dataset, train(recommender, dataset, shop_store), verdict, shop_store) == package
     said: list[str] = []
     register(recommender, package, verdict, shop_store, progress=said.append)
-    (version,) = Registry(get_default_uri(shop_store)).versions("demo")
+    (version,) = Registry(get_default_uri(shop_store)).list_versions("demo")
     images = {name: version.tags[name] for name in ("train_image", "refit_image", "image")}
     assert images == {
         "train_image": "registry.example.com/gpu:7",
@@ -135,7 +135,7 @@ def test_the_same_package_is_the_same_version_and_later_decisions_stand(
         add(shop_store, recommender, key)
     registry.promote("demo", "3")
     assert add(shop_store, recommender, "two") == "2"
-    assert [version.aliases for version in registry.versions("demo")] == [[], [], ["champion"]]
+    assert [version.aliases for version in registry.list_versions("demo")] == [[], [], ["champion"]]
 
 
 def test_a_failed_gate_registers_nothing_and_says_why(shop_store: Store, recommender: Recommender) -> None:
@@ -143,7 +143,7 @@ def test_a_failed_gate_registers_nothing_and_says_why(shop_store: Store, recomme
     failed = ["mrr@20 0.3 is at least 0.2"]
     with refused(UserError, "registry.gate-failed", package=package, conditions=failed):
         register(recommender, package, judged(shop_store, passed=False), shop_store)
-    assert Registry(get_default_uri(shop_store)).versions("demo") == []
+    assert Registry(get_default_uri(shop_store)).list_versions("demo") == []
 
 
 def test_what_is_undecided_is_not_registered_and_what_is_missing_is_said(
@@ -153,14 +153,14 @@ def test_what_is_undecided_is_not_registered_and_what_is_missing_is_said(
     verdict = judged(shop_store, lacking=["the test has 3 sessions"])
     with refused(UserError, "registry.gate-undecided", package=package, lacking=["the test has 3 sessions"]):
         register(recommender, package, verdict, shop_store)
-    assert Registry(get_default_uri(shop_store)).versions("demo") == []
+    assert Registry(get_default_uri(shop_store)).list_versions("demo") == []
 
 
 def test_a_person_approves_or_rejects_what_waits(shop_store: Store, recommender: Recommender) -> None:
     registry = Registry(get_default_uri(shop_store))
     for key in ("one", "two", "three"):
         add(shop_store, by_person(recommender), key)
-    assert [(one.state, one.aliases) for one in registry.versions("demo")] == [("pending", [])] * 3
+    assert [(one.state, one.aliases) for one in registry.list_versions("demo")] == [("pending", [])] * 3
     assert "endcap registry approve demo 1" in describe_version("demo", "1", shop_store)
     with refused(UserError, "registry.not-approved", recommender="demo", version="1", found="pending"):
         registry.promote("demo", "1")
@@ -181,7 +181,7 @@ def test_promoting_a_challenger_leaves_no_challenger(shop_store: Store, recommen
     for key in ("one", "two"):
         add(shop_store, recommender, key)
     assert registry.promote("demo", "2").aliases == ["champion"]
-    assert registry.challenger("demo") is None
+    assert registry.find_challenger("demo") is None
 
 
 KILLED = """
@@ -198,7 +198,7 @@ register(Recommender.model_validate_json(spec), package, verdict, open_store(sto
 """
 
 
-@pytest.mark.parametrize("moment", ["_create_name", "_settle"])
+@pytest.mark.parametrize("moment", ["_ensure_name", "_settle"])
 def test_a_kill_before_or_after_the_acknowledgement_is_made_good(
     shop_store: Store, recommender: Recommender, moment: str
 ) -> None:
@@ -207,7 +207,7 @@ def test_a_kill_before_or_after_the_acknowledgement_is_made_good(
     ended = subprocess.run([sys.executable, "-c", KILLED, *words], check=False)
     assert ended.returncode == -signal.SIGKILL
     assert register(recommender, package, verdict, shop_store) == "1"
-    (version,) = Registry(get_default_uri(shop_store)).versions("demo")
+    (version,) = Registry(get_default_uri(shop_store)).list_versions("demo")
     assert version.aliases == ["champion"]
 
 
@@ -240,7 +240,7 @@ def test_two_first_uses_at_once_do_not_disturb_each_other(store: Store, recommen
     assert sorted(out.strip() for out, _ in ended) == ["1", "2"]
     told = [line for _, err in ended for line in err.splitlines()]
     assert [line for line in told if not line.startswith(Notice.MARK)] == []
-    aliases = [version.aliases for version in Registry(get_default_uri(store)).versions("demo")]
+    aliases = [version.aliases for version in Registry(get_default_uri(store)).list_versions("demo")]
     assert aliases == [["champion"], ["challenger"]]
 
 
@@ -257,4 +257,4 @@ def test_a_store_whose_path_no_registrys_address_can_hold_is_refused(tmp_path: P
 
 def test_a_name_that_no_recommender_can_have_is_refused(shop_store: Store) -> None:
     with refused(UserError, "registry.refuses", registry=get_default_uri(shop_store)):
-        Registry(get_default_uri(shop_store)).versions("it's")
+        Registry(get_default_uri(shop_store)).list_versions("it's")

@@ -84,18 +84,18 @@ def test_the_registry_comes_in_by_the_keys_of_the_stores_secret(
         # So that what the connection sets goes with the test.
         monkeypatch.setenv(name, "")
     with refused(UserError, "registry.no-tls"):
-        Registry(mlflow.address).names()
+        Registry(mlflow.address).list_names()
     (tmp_path / "mlflow-ca.crt").write_bytes(mlflow.authority.certificate.read_bytes())
     monkeypatch.setenv(MOUNT, str(tmp_path))
     with refused(UserError, "registry.unauthorized"):
-        Registry(mlflow.address).names()
+        Registry(mlflow.address).list_names()
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "pipelines")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "s3cret pass\n")
     registry = Registry(mlflow.address)
-    assert registry.names() == []
+    assert registry.list_names() == []
     renewed = mlflow.authority.issue("mlflow-again", "mlflow", hosts=("127.0.0.1",))
     mlflow.mounted.put(renewed, mlflow.authority)
-    assert registry.names() == []
+    assert registry.list_names() == []
 
 
 def test_nobody_is_let_in_where_the_secret_names_nobody(tmp_path: Path) -> None:

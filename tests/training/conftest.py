@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from endcap.registry.versions import get_default_uri
+from endcap.registry.factory import get_default_uri
 from endcap.store import Store
 
 

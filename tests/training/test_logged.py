@@ -16,6 +16,7 @@ from endcap.evaluation import judge
 from endcap.features import build
 from endcap.progress import Notice
 from endcap.registry import Registry, get_default_uri, register
+from endcap.registry.experiments import ensure_experiment
 from endcap.registry.training_log import log_missing
 from endcap.spec.settings import JudgeSettings
 from endcap.store import Store, get_content_key
@@ -35,7 +36,7 @@ def dataset(store: Store) -> str:
 
 def runs(store: Store, uri: str = "") -> list[Any]:
     registry = Registry(uri or get_default_uri(store))
-    return list(registry.client.search_runs([registry.experiment("test")]))
+    return list(registry.client.search_runs([ensure_experiment(registry, "test")]))
 
 
 def series(store: Store, run: Any, metric: str) -> list[tuple[int, float]]:

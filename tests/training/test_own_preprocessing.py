@@ -109,7 +109,7 @@ def test_all_steps_prepare_alike_and_evaluation_asks_for_what_really_came_next(s
         seen += 1
     assert seen > 20
     # The champion has seen the test; its recipe is judged, with its own preprocessing.
-    assert open_registry(None, store).champion("test").version == version  # type: ignore[union-attr]
+    assert open_registry(None, store).find_champion("test").version == version  # type: ignore[union-attr]
     other = spec(preprocessing=[], classes=[])
     trained = train(other, data, store)
     assert fit_champion(other, data, store)

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from endcap.progress import Advance
-from endcap.registry.versions import open_registry
+from endcap.registry.experiments import ensure_experiment
+from endcap.registry.factory import open_registry
 from endcap.store import Store
 from endcap.training import describe, train
 from tests.conftest import ROOT
@@ -128,7 +129,7 @@ def test_a_killed_search_goes_on_with_another_budget_and_leaves_no_ray_behind(st
 
 def _runs(store: Store) -> list[Any]:
     registry = open_registry(None, store)
-    return list(registry.client.search_runs([registry.experiment("test")], "tags.part != ''"))
+    return list(registry.client.search_runs([ensure_experiment(registry, "test")], "tags.part != ''"))
 
 
 def _number(line: str) -> str:

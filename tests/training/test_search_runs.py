@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from endcap.ray_driver.failures import describe_loss
-from endcap.registry.versions import Registry, get_default_uri
+from endcap.registry.factory import get_default_uri
+from endcap.registry.versions import Registry
 from endcap.spec import Recommender
 from endcap.store import Store
 from endcap.training.search.mlflow_runs import SearchRuns

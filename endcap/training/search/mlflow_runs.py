@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 from endcap.errors import EndcapError
 from endcap.registry.background_writer import BackgroundWriter
+from endcap.registry.experiments import ensure_experiment
+from endcap.registry.factory import open_registry
 from endcap.registry.training_runs import MAX_BATCH, name_epoch_metrics
-from endcap.registry.versions import Registry, open_registry
+from endcap.registry.versions import Registry
 from endcap.spec.settings import TrainSettings
 from endcap.store import Store
 from endcap.training.search.record import SearchRecord, Trial
@@ -106,7 +108,7 @@ class SearchRuns:
     def _open(self) -> None:
         registry = self._registry = open_registry(self._uri, self._store)
         name = self._settings.name
-        self._experiment = registry.experiment(name)
+        self._experiment = ensure_experiment(registry, name)
         known = self._find_runs(registry.client, "search")
         named = {"search_key": self._key, "part": "search", "dataset": self._dataset}
         if above := self._above():
