@@ -19,7 +19,8 @@ class EffectEvidence:
     effect
         The relative difference, such as -0.2 for 20 % less; 0 where nothing was met yet.
     lower, upper
-        One-sided bounds that hold at every look together, each with the metric's part of the error budget.
+        One-sided bounds that hold at every look together. The one against harm has the metric's part of the error
+        budget; the other has the error that a promotion may have (`judge_effect`).
         ``-inf`` and ``inf`` where nothing is known.
     better
         Whether more of the metric is better. Bounds and effect are those of the metric itself.

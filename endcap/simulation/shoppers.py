@@ -1,0 +1,190 @@
+"""Shoppers who come back, click and buy by known tastes: a shop where the true effect of any ranking is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Floats = NDArray[np.float64]
+_Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ShopperHabits:
+    """How the shoppers of a simulated shop behave.
+
+    Attributes
+    ----------
+    people, visits_per_day
+        How many people there are, and how many of them come on a day, each once.
+    rankings
+        How many rankings a visit sees.
+    click_rate
+        The mean probability that a ranking is clicked.
+    correlation
+        Of the clicks of one shopper: the variance of shoppers' tastes, divided by rate (1 - rate).
+    places
+        How far the click rate of the two kinds of pages lies from the mean, as a part of it.
+    daily_swing, weekly_swing
+        How far the rates swing around their mean within a day and within a week, as a part of it.
+    sales, sale_lift
+        The days with a sale, and what it adds to the rates, as a part of them.
+    buy_rate
+        The probability that a visit buys; None: a tenth of the expected clicks of a visit. It follows the taste.
+    order_value, order_spread
+        Mean of an order's value, and the standard deviation of its logarithm: 1.2 is heavy-tailed.
+    history
+        How many rankings of each shopper the champion has learned from.
+    """
+
+    people: int = 300_000
+    visits_per_day: int = 100_000
+    rankings: int = 3
+    click_rate: float = 0.1
+    correlation: float = 0.1
+    places: float = 0.5
+    daily_swing: float = 0.1
+    weekly_swing: float = 0.0
+    sales: Sequence[int] = ()
+    sale_lift: float = 0.5
+    buy_rate: float | None = None
+    order_value: float = 40.0
+    order_spread: float = 1.2
+    history: int = 30
+
+    @property
+    def buyers_per_visit(self) -> float:
+        """The mean probability that a visit buys."""
+        return 0.1 * self.click_rate * self.rankings if self.buy_rate is None else self.buy_rate
+
+
+@dataclass(frozen=True)
+class ShopperVisits:
+    """The visits of a day, in their order, with what happens in either arm.
+
+    Attributes
+    ----------
+    shopper
+        int64 [n]: the shoppers' numbers.
+    time
+        float64 [n]: days since the start.
+    exposures
+        float64 [n]: rankings that were seen.
+    score
+        float64 [n]: the clicks per ranking that the champion's model expects.
+    clicks, buyers, revenue
+        float64 [2, n]: what happens with the champion's ranking, and with the other arm's. The same chance decides in
+        both, so that equal arms have equal rows.
+    """
+
+    shopper: _Ints
+    time: _Floats
+    exposures: _Floats
+    score: _Floats
+    clicks: _Floats
+    buyers: _Floats
+    revenue: _Floats
+
+    def join(self, other: Self) -> Self:
+        """Return these visits and those of another table, in the order of time."""
+        order = np.argsort(np.concatenate([self.time, other.time]), kind="stable")
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in self.__dataclass_fields__}
+        return type(self)(**{name: np.concatenate(pair, axis=-1)[..., order] for name, pair in pairs.items()})
+
+
+class SimulatedShoppers:
+    """The shoppers of a simulated shop.
+
+    Parameters
+    ----------
+    habits
+        How they behave.
+    effect
+        What the other arm changes, as a part of the probabilities of clicks and purchases: -0.2 is 20 % less.
+    seed
+        The same seed gives the same shoppers and visits.
+
+    Notes
+    -----
+    Tastes are Beta-distributed with the mean rate and the variance ``correlation * rate * (1 - rate)``. A ranking is
+    clicked if a uniform number lies below taste times place times swing, times 1 + effect in the other arm.
+    """
+
+    def __init__(self, habits: ShopperHabits, *, effect: float = 0.0, seed: int = 0) -> None:
+        self.habits = habits
+        self.effect = effect
+        self._rng = np.random.default_rng(seed)
+        size = (1 - habits.correlation) / habits.correlation
+        first, second = habits.click_rate * size, (1 - habits.click_rate) * size
+        taste = self._rng.beta(first, second, habits.people)
+        past = self._rng.binomial(habits.history, taste)
+        self._taste = taste.astype(np.float32)
+        self._known = ((first + past) / (size + habits.history)).astype(np.float32)
+        self.place_on_range = self._rng.random(habits.people)
+        """float64 [people]: where the hash puts each shopper, 0 to 1. A share p has those below p."""
+
+    def draw_day(self, day: int) -> ShopperVisits:
+        """Draw the visits of the next day; `day` counts from 0 and decides about swings and sales."""
+        habits, rng = self.habits, self._rng
+        count, rankings = habits.visits_per_day, habits.rankings
+        shopper = rng.permutation(habits.people)[:count]
+        time = day + (np.arange(count) + 0.5) / count
+        swing = (1 + habits.daily_swing * np.sin(2 * np.pi * time)) * (
+            1 + habits.weekly_swing * np.sin(2 * np.pi * time / 7)
+        )
+        if day in habits.sales:
+            swing *= 1 + habits.sale_lift
+        level = swing.astype(np.float32)
+        taste = self._taste[shopper]
+        # A visit sees rankings on pages of two kinds: a bit for each ranking.
+        pages = rng.integers(0, 2**rankings, count, dtype=np.uint8)
+        clicks = np.zeros((2, count), np.float32)
+        for number in range(rankings):
+            page = 1 + np.float32(habits.places) * (2 * ((pages >> number) & 1).astype(np.float32) - 1)
+            chance = taste * level * page
+            chance_of_all = rng.random(count, dtype=np.float32)
+            clicks[0] += chance_of_all < chance
+            if self.effect:
+                clicks[1] += chance_of_all < chance * np.float32(1 + self.effect)
+        chance = taste * level * np.float32(habits.buyers_per_visit / habits.click_rate)
+        chance_of_all = rng.random(count, dtype=np.float32)
+        buyers = np.zeros((2, count))
+        buyers[0] = chance_of_all < chance
+        buyers[1] = chance_of_all < chance * np.float32(1 + self.effect)
+        if not self.effect:
+            clicks[1] = clicks[0]
+        orders = np.flatnonzero(buyers.any(axis=0))
+        value = np.zeros(count)
+        spread = habits.order_spread
+        value[orders] = habits.order_value * rng.lognormal(-(spread**2) / 2, spread, len(orders))
+        ones = np.bitwise_count(pages) if rankings <= 8 else pages
+        page = 1 + habits.places * (2 * ones / rankings - 1)
+        return ShopperVisits(
+            shopper=shopper,
+            time=time,
+            exposures=np.full(count, float(rankings)),
+            score=self._known[shopper] * page,
+            clicks=clicks.astype(np.float64),
+            buyers=buyers,
+            revenue=buyers * value,
+        )
+
+    def draw_bot(self, day: int, rankings: int) -> ShopperVisits:
+        """Draw a bot's day: one more shopper, whose number is `people`, clicks on half of so many rankings in visits
+        as long as people's."""
+        count = rankings // self.habits.rankings
+        clicks = np.tile(self._rng.binomial(self.habits.rankings, 0.5, count).astype(np.float64), (2, 1))
+        nothing = np.zeros((2, count))
+        return ShopperVisits(
+            shopper=np.full(count, self.habits.people),
+            time=day + (np.arange(count) + 0.25) / count,
+            exposures=np.full(count, float(self.habits.rankings)),
+            score=np.full(count, 0.5),
+            clicks=clicks,
+            buyers=nothing,
+            revenue=nothing,
+        )
