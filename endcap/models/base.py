@@ -25,7 +25,7 @@ from endcap.spec.recommender import Exclude
 @rename_fields(found="settings")
 @dataclass(frozen=True)
 class Fitting:
-    """How a fit is done, beside its data and the model's own parameters."""
+    """How a model is fitted, beside its data and its own parameters."""
 
     seed: int = 0
     settings: Mapping[str, Any] | None = None
@@ -82,7 +82,7 @@ class ModelState:
 class Model(ABC):
     """A recommender over item indices 0 … n_items-1, which are in vocabulary order: most popular first.
 
-    Ties in score go to the smaller index, in `recommend` and in evaluation alike.
+    Of two items with equal scores the smaller index comes first, in `recommend` and in evaluation alike.
     """
 
     name: ClassVar[str]
@@ -98,49 +98,101 @@ class Model(ABC):
 
     @abstractmethod
     def __init__(self, parameters: Any) -> None:
-        """`parameters`: the model's own class in `endcap.spec.model`."""
+        """Make a model that is not fitted yet.
+
+        Parameters
+        ----------
+        parameters
+            The parameters, of the class `Parameters`; for Endcap's own models their class in `endcap.spec.model`.
+        """
 
     @abstractmethod
     def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
-        """Learn from sessions. Fitting twice with the same arguments gives the same model."""
+        """Learn from sessions. Two fits with the same arguments give the same model.
+
+        Parameters
+        ----------
+        train
+            Sessions to learn from.
+        n_items
+            Items of the vocabulary.
+        fitting
+            How the fit is done.
+
+        Returns
+        -------
+        FitReport
+            What the fit chose, and its history.
+        """
 
     def fit_stream(self, train: SessionStream, n_items: int, fitting: Fitting) -> FitReport:
-        """Learn from sessions that are read in batches: what steps call in place of `fit` where `streams` is set.
+        """Learn from sessions that are read in batches. Steps call it in place of `fit` if `streams` is True.
 
         `train.epoch(3)` is the fourth pass, shuffled in another order; the same seed gives the same batches.
+
+        Parameters
+        ----------
+        train
+            Sessions to learn from.
+        n_items
+            Items of the vocabulary.
+        fitting
+            How the fit is done.
         """
         raise NotImplementedError(f"{type(self).__name__} sets `streams` and has no `fit_stream`")
 
     @abstractmethod
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
-        """Scores of every item after each session, float32 [n, n_items]; -inf where the model has no opinion.
+        """Return the scores of every item after each session.
 
-        Sessions may be empty (no events): a session model then has no opinion on anything.
+        Parameters
+        ----------
+        sessions
+            n sessions. They may be empty (no events): a session model has no opinion on any item then.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32 [n, n_items]; -inf where the model has no opinion.
         """
 
     def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
-        """Return scores of some items after each session: for session i float32 [len(items[i])], in that order.
+        """Return the scores of some items after each session.
 
-        The same as `score` says of them, to rounding. A model that can score few items for less than all overrides it.
+        They equal those of `score`, except for rounding. A model that can score a few items faster than all overrides
+        it.
+
+        Parameters
+        ----------
+        sessions
+            n sessions.
+        items
+            n arrays of item indices.
+
+        Returns
+        -------
+        list of numpy.ndarray
+            For session i float32 [len(items[i])], in that order.
         """
         scores = self.score(sessions)
         return [scores[row, indices] for row, indices in enumerate(items)]
 
     def prepare(self) -> None:
-        """Make ready what costs memory and makes answers quick; whoever serves calls it once, before the first one."""
+        """Prepare for quick answers, at the cost of memory. A server calls it once, before the first answer."""
         for member in self.members().values():
             member.prepare()
 
     def score_prefixes(self, sessions: Sessions) -> NDArray[np.float32]:
-        """Scores after every proper prefix of each session: float32 [p, n_items], in the order of `Sessions.prefixes`.
+        """Return the scores after every proper prefix of each session: float32 [p, n_items], in the order of
+        `Sessions.prefixes`.
 
-        The same as `score` of those prefixes, to rounding. A model that reads a session event by event overrides it
-        with one pass over the sessions. Callers see to it that the prefixes are no more than what fits into memory.
+        They equal the scores of `score` after those prefixes, except for rounding. A model that reads a session event
+        by event overrides it with one pass over the sessions. Callers pass no more prefixes than fit into memory.
         """
         return self.score(sessions.prefixes()[0])
 
     def members(self) -> Mapping[str, Model]:
-        """Fitted models that this one is made of, by label; they are shown beside it."""
+        """Return the fitted models that this model consists of, by label; reports show them beside it."""
         return {}
 
     def get_state(self) -> ModelState:
@@ -180,9 +232,10 @@ class Model(ABC):
 
     @property
     def known_customers(self) -> NDArray[np.int32]:
-        """Customers that the model knows something of, by their index in the dataset, ascending: int32 [c].
+        """The customers that the model knows, by their index in the dataset, ascending: int32 [c].
 
-        None where it does not ask who a session's customer is; all others are to it as unknown as customer -1.
+        It is empty for a model that ignores the session's customer. To the model all other customers are as unknown as
+        customer -1.
         """
         known = [member.known_customers for member in self.members().values()]
         return np.unique(np.concatenate([np.zeros(0, dtype=np.int32), *known]))
@@ -196,10 +249,25 @@ class Model(ABC):
         candidates: NDArray[np.int32] | None = None,
         forbidden: NDArray[np.bool_] | None = None,
     ) -> RankedItems:
-        """The k best items after each session.
+        """Return the k best items after each session.
 
-        exclude: which of the session's own items are left out. candidates: int32 [c], only these are ranked.
-        forbidden: bool [n, n_items], further items left out. Items without a score are not recommended.
+        Parameters
+        ----------
+        sessions
+            n sessions.
+        k
+            Items of a ranking.
+        exclude
+            Which of the session's own items are left out.
+        candidates
+            int32 [c], the only items that are ranked; None: all.
+        forbidden
+            bool [n, n_items], further items that are left out; None: none.
+
+        Returns
+        -------
+        RankedItems
+            Items without a score are not recommended.
         """
         scores = self.score(sessions)
         mask_excluded(scores, sessions, exclude)
@@ -217,7 +285,17 @@ def score_non_empty(
     items: Sequence[NDArray[np.int32]],
     score: Callable[[Sessions, Sequence[NDArray[np.int32]]], list[NDArray[np.float32]]],
 ) -> list[NDArray[np.float32]]:
-    """Return `Model.score_items` of a model that has no opinion after an empty session: `score` gets the others."""
+    """Return `Model.score_items` of a model that has no opinion after an empty session.
+
+    Parameters
+    ----------
+    sessions
+        n sessions.
+    items
+        n arrays of item indices.
+    score
+        Returns the scores of items after sessions that are not empty.
+    """
     rows = np.flatnonzero(sessions.lengths)
     if len(rows) == len(sessions):
         return score(sessions, items)

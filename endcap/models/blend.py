@@ -1,4 +1,4 @@
-"""Several models as one: a log-linear pool of their opinions, weighed on the validation part."""
+"""Several models as one: a logarithmic pool of their opinions, with weights that are chosen on the validation part."""
 
 from __future__ import annotations
 
@@ -28,12 +28,22 @@ _LOOKED_AT = 200
 
 
 class Blend(Model):
-    """score(i) = sum over members of weight * log(p(i) + floor), p being the member's scores made into probabilities.
+    """A logarithmic pool of models: score(i) = sum over members of weight * log(p(i) + floor).
 
-    It is a logarithmic pool (Genest and Zidek, 1986, "Combining probability distributions"), and `choose_weights` finds
-    its weights. The floor is `FLOOR` of a uniform share, so that a member without an opinion on an item does not veto
-    it. The blend has no opinion on an item where no member has one. A member of weight 0 is not kept: it is neither
-    saved nor loaded, nor fitted where the weights are known before. A member that stands alone scores as it is.
+    Parameters
+    ----------
+    parameters
+        The members' specs, by label.
+    members
+        Fitted members, by label; None: all are made, to be fitted.
+
+    Notes
+    -----
+    p are the member's scores as probabilities (`Scale`). The pool is that of Genest and Zidek, 1986, "Combining
+    probability distributions"; `choose_weights` finds its weights. The floor is `FLOOR` of a uniform share, so that a
+    member without an opinion on an item does not veto it. The blend has no opinion on an item if no member has one. A
+    member of weight 0 is dropped: it is neither saved nor loaded, nor fitted if the weights are known before. A member
+    that stands alone keeps its scores.
     """
 
     name = "blend"
@@ -41,7 +51,6 @@ class Blend(Model):
     needs_validation = True
 
     def __init__(self, parameters: BlendSpec, members: Mapping[str, Model] | None = None) -> None:
-        """members: fitted ones, by label; None: all are made, to be fitted."""
         self.parameters = parameters
         self.n_items = 0
         models = {label: make(spec) for label, spec in parameters.members.items()} if members is None else members
@@ -50,25 +59,32 @@ class Blend(Model):
         self._scales = {label: Scale() for label in parameters.members}
 
     def members(self) -> Mapping[str, Model]:
-        """The models that count, by their labels: before the fit all of them."""
+        """Return the members with a weight, by label; before the fit all members."""
         return dict(self._members)
 
     @property
     def weights(self) -> Mapping[str, float]:
-        """What each member's opinion counts, 0 for those that are not kept."""
+        """The weight of each member, 0 for a dropped one."""
         return dict(self._weights)
 
     def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
-        """Fit each member, then their weights; with `found` these are known, and only who has one is fitted.
+        """Fit each member, then the weights. If `fitting.settings` has the weights, only members with a weight are
+        fitted.
 
-        Where the weights are not known, a member whose training diverges, or whose scores are no numbers, is left out
-        with a warning, and FitReport.settings names it under `left_out` with the fault's code. Raises DivergedError
-        where no member is left, or where one diverges whose weight is known: without it this would be another model.
+        If the weights are not known, a member is left out with a warning if its training diverges or its scores are no
+        numbers. FitReport.settings then names it under `left_out` with the error's code.
+
+        Raises
+        ------
+        DivergedError
+            No member is left. Or a member diverges whose weight is known: without it this would be another model.
         """
         self.n_items = n_items
         settings = dict(fitting.settings or {})
         if "weights" in settings:
-            self._take(settings["weights"], {label: Scale(**scale) for label, scale in settings["scales"].items()})
+            self._set_weights(
+                settings["weights"], {label: Scale(**scale) for label, scale in settings["scales"].items()}
+            )
         reports, left_out = self._fit_members(train, fitting, settings)
         known = {} if "weights" in settings else self._weigh(fitting)
         if left_out:
@@ -86,12 +102,12 @@ class Blend(Model):
     def _fit_members(
         self, train: Sessions, fitting: Fitting, settings: Mapping[str, Any]
     ) -> tuple[dict[str, FitReport], dict[str, dict[str, str]]]:
-        """The reports of those that were fitted, and why others were left out."""
+        """Return the reports of the fitted members, and why others were left out."""
         reports, left_out = {}, {}
         for label, member in list(self._members.items()):
             fitting.progress(f"{label}:")
             try:
-                reports[label] = member.fit(train, self.n_items, self._member_s(fitting, label, settings))
+                reports[label] = member.fit(train, self.n_items, self._make_member_fitting(fitting, label, settings))
                 _refuse_unusable(label, member, reports[label], fitting.validation)
             except DivergedError as error:
                 if "weights" in settings or len(self._members) == 1:
@@ -102,8 +118,8 @@ class Blend(Model):
                 self._weights[label] = 0.0
         return reports, left_out
 
-    def _member_s(self, fitting: Fitting, label: str, settings: Mapping[str, Any]) -> Fitting:
-        """How a member is fitted: in a folder of its own, with what was found out about it, as if it were alone."""
+    def _make_member_fitting(self, fitting: Fitting, label: str, settings: Mapping[str, Any]) -> Fitting:
+        """Return how a member is fitted: in a folder of its own, with its own settings, as if it were alone."""
         workspace = None
         if fitting.workspace is not None:
             workspace = fitting.workspace / label
@@ -113,45 +129,45 @@ class Blend(Model):
         codes = {name: values for name, values in fitting.item_features.items() if name in attributes}
 
         def observe(row: Mapping[str, float]) -> bool:
-            return fitting.observe(_labelled(label, row))
+            return fitting.observe(_label_row(label, row))
 
         return dataclasses.replace(fitting, settings=own, workspace=workspace, observe=observe, item_features=codes)
 
     def _weigh(self, fitting: Fitting) -> dict[str, Any]:
-        """Find the weights; what they were found by, for FitReport.settings."""
+        """Find the weights; return what they were chosen by, for FitReport.settings."""
         if fitting.validation is None or not len(fitting.validation):
             fitting.progress("warning: no validation sessions to weigh the members by: all count the same")
             self._weights |= dict.fromkeys(self._members, 1.0 / len(self._members))
             return {}
-        weighed = choose_weights(self._members, fitting.validation, fitting.seed, self._pooled_as)
-        self._take(weighed.weights, weighed.scales)
+        weighed = choose_weights(self._members, fitting.validation, fitting.seed, self._make_pool)
+        self._set_weights(weighed.weights, weighed.scales)
         for line in weighed.lines():
             fitting.progress(line)
         return {"validation": weighed.to_json()}
 
-    def _pooled_as(self, scales: Mapping[str, Scale], weights: Mapping[str, float]) -> Self:
-        """These members with other weights."""
+    def _make_pool(self, scales: Mapping[str, Scale], weights: Mapping[str, float]) -> Self:
+        """Return these members with other weights."""
         other = copy.copy(self)
-        other._take(weights, scales)
+        other._set_weights(weights, scales)
         return other
 
-    def _take(self, weights: Mapping[str, float], scales: Mapping[str, Scale]) -> None:
-        """Count members so, and keep only those that count."""
+    def _set_weights(self, weights: Mapping[str, float], scales: Mapping[str, Scale]) -> None:
+        """Set scales and weights, and keep only members with a weight."""
         self._weights, self._scales = {**self._weights, **weights}, {**self._scales, **scales}
         self._members = {label: member for label, member in self._members.items() if self._weights[label] > 0}
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
-        return self._pooled(len(sessions), lambda member: member.score(sessions))
+        return self._pool(len(sessions), lambda member: member.score(sessions))
 
     def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
-        """See `Model.score_items`. A member's probabilities add up over the catalogue, so each scores all of it."""
-        if alone := self._alone():
+        """See `Model.score_items`. Probabilities add up over the catalogue, so each member scores all items."""
+        if alone := self._find_single_member():
             return alone.score_items(sessions, items)
         totals = [np.zeros(len(indices), dtype=np.float32) for indices in items]
         opinions = [np.zeros(len(indices), dtype=np.bool_) for indices in items]
         for label, member in self._members.items():
             scores = member.score(sessions)
-            logs = self._scales[label].log_of_some(scores, items)
+            logs = self._scales[label].compute_some_logs(scores, items)
             for row, indices in enumerate(items):
                 totals[row] += np.float32(self._weights[label]) * logs[row]
                 opinions[row] |= np.isfinite(scores[row, indices])
@@ -160,13 +176,13 @@ class Blend(Model):
         return totals
 
     def score_prefixes(self, sessions: Sessions) -> NDArray[np.float32]:
-        """See `Model.score_prefixes`: each member in its own way."""
+        """See `Model.score_prefixes`: each member scores in its own way."""
         prefixes = int(np.maximum(sessions.lengths - 1, 0).sum())
-        return self._pooled(prefixes, lambda member: member.score_prefixes(sessions))
+        return self._pool(prefixes, lambda member: member.score_prefixes(sessions))
 
-    def _pooled(self, rows: int, score: Callable[[Model], NDArray[np.float32]]) -> NDArray[np.float32]:
-        """The pool of what the members answer: float32 [rows, n_items]."""
-        if alone := self._alone():
+    def _pool(self, rows: int, score: Callable[[Model], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return the pool of the members' scores: float32 [rows, n_items]."""
+        if alone := self._find_single_member():
             return score(alone)
         total = np.zeros((rows, self.n_items), dtype=np.float32)
         opinion = np.zeros(total.shape, dtype=np.bool_)
@@ -175,8 +191,8 @@ class Blend(Model):
         total[~opinion] = -np.inf
         return total
 
-    def _alone(self) -> Model | None:
-        """The member that answers as it is."""
+    def _find_single_member(self) -> Model | None:
+        """Return the member that stands alone; None if members are pooled."""
         return next((member for label, member in self._members.items() if self._scales[label].kind == "alone"), None)
 
     def get_state(self) -> ModelState:
@@ -184,7 +200,7 @@ class Blend(Model):
         return ModelState(settings={"weights": self._weights, "scales": scales})
 
     def save(self, folder: Path) -> None:
-        """See `Model.save`: each member has a folder of its own, too."""
+        """See `Model.save`: each member has a folder of its own."""
         super().save(folder)
         for label, member in self._members.items():
             (folder / label).mkdir()
@@ -198,12 +214,12 @@ class Blend(Model):
         members = {label: load(folder / label) for label, weight in weights.items() if weight > 0}
         model = cls(BlendSpec.model_validate(description["parameters"]), members)
         model.n_items = description["n_items"]
-        model._take(weights, {label: Scale(**scale) for label, scale in description["scales"].items()})
+        model._set_weights(weights, {label: Scale(**scale) for label, scale in description["scales"].items()})
         return model
 
 
 def _refuse_unusable(label: str, member: Model, report: FitReport, validation: Validation | None) -> None:
-    """Raise DivergedError where a member's validation or scores are no numbers."""
+    """Raise DivergedError if a member's validation or scores are no numbers."""
     measured = [row["validation"] for row in report.history if "validation" in row]
     nowhere = bool(measured) and bool(np.isnan(measured).all())
     if not nowhere and validation is not None:
@@ -218,14 +234,14 @@ def _refuse_unusable(label: str, member: Model, report: FitReport, validation: V
         )
 
 
-def _labelled(label: str, row: Mapping[str, float]) -> dict[str, float]:
+def _label_row(label: str, row: Mapping[str, float]) -> dict[str, float]:
     return {name if name == "epoch" else f"{label}/{name}": value for name, value in row.items()}
 
 
 def score_side_by_side(reports: Mapping[str, FitReport]) -> list[Mapping[str, float]]:
-    """The members' histories by epoch: each quantity is named `label/quantity`."""
+    """Return the members' histories as one, by epoch; each quantity is named `label/quantity`."""
     rows: dict[float, dict[str, float]] = {}
     for label, report in reports.items():
         for row in report.history:
-            rows.setdefault(row["epoch"], {}).update(_labelled(label, row))
+            rows.setdefault(row["epoch"], {}).update(_label_row(label, row))
     return [rows[epoch] for epoch in sorted(rows)]

@@ -1,4 +1,4 @@
-"""The weights of a blend's members: by next_ndcg@20 in validation, over the whole catalogue."""
+"""The weights of a blend's members: chosen by next_ndcg@20 on the validation part, over the whole catalogue."""
 
 from __future__ import annotations
 
@@ -29,11 +29,23 @@ _HALVES = (0, 1)
 
 @dataclass(frozen=True)
 class BlendWeights:
-    """What members are worth together, by next_ndcg@20 on validation.
+    """The weights of a blend's members, and what they were chosen by: next_ndcg@20 on validation.
 
-    weights: by label, their sum 1, 0 for who is not needed. scales: by label. way: how they were chosen. members: each
-    member's value alone. value: that of these weights. crossed: that of weights chosen on one half of the sessions, on
-    the other half, both ways; of the best member where it stands alone.
+    Attributes
+    ----------
+    weights
+        By label; their sum is 1, and a member that is not needed has 0.
+    scales
+        By label.
+    way
+        How the weights were chosen: `searched`, `likeliest`, `equal` or `alone`.
+    members
+        The value of each member alone, by label.
+    value
+        The value of these weights.
+    crossed
+        The value, on each half of the sessions, of weights that were chosen on the other half; of the best member if it
+        stands alone.
     """
 
     weights: Mapping[str, float]
@@ -44,11 +56,11 @@ class BlendWeights:
     crossed: float
 
     def to_json(self) -> dict[str, Any]:
-        """For FitReport.settings: what the choice was made by."""
+        """Return what the choice was made by, for FitReport.settings."""
         return {"way": self.way, "next_ndcg@20": self.value, "crossed": self.crossed, "members": dict(self.members)}
 
     def lines(self) -> list[str]:
-        """For progress."""
+        """Return lines for progress."""
         weighed = ", ".join(f"{label} {weight:.3f}" for label, weight in self.weights.items())
         alone = ", ".join(f"{label} {value:.4f}" for label, value in self.members.items())
         return [f"weights ({self.way}): {weighed}", f"validation next_ndcg@20: blend {self.value:.4f}, {alone}"]
@@ -57,12 +69,27 @@ class BlendWeights:
 def choose_weights(members: Members, validation: Validation, seed: int, pooled: Pooled) -> BlendWeights:
     """Choose the weights under which the pool's next_ndcg@20 is largest, or the best member alone.
 
-    A search for the largest next_ndcg@20 begins at the weights under which what came next is likeliest, at equal ones
-    and at each member alone. It is judged by halves of the validation sessions, drawn by the seed: weights chosen on
-    one half are measured on the other. Its weights are taken where both this and their value on the whole part reach
-    the best member's. Else the likeliest weights are judged so, which lean less on the few that are listed, then equal
-    ones; where none is confirmed, the best member stands alone.
-    Scores are read in blocks: in memory are 256 MB of samples, a block of all members' scores (64 MiB, several times),
+    Parameters
+    ----------
+    members
+        Fitted models, by label.
+    validation
+        What the weights are judged on.
+    seed
+        Seed of the halves.
+    pooled
+        Makes the members one model, by scales and weights.
+
+    Notes
+    -----
+    A search for the largest next_ndcg@20 begins at three kinds of weights: those under which the targets are likeliest
+    (`fit_weights`), equal weights, and each member alone. It is judged by halves of the validation sessions, drawn by
+    the seed: weights that are chosen on one half are measured on the other half. Its weights are taken if both this
+    value and their value on the whole part reach the best member's. Otherwise the likeliest weights are judged in the
+    same way, which depend less on the few targets that are listed, and then equal weights. If none passes, the best
+    member stands alone.
+
+    Scores are read in blocks. In memory are 256 MB of samples, a block of all members' scores (64 MiB, several times),
     and what `PooledRanks` keeps.
     """
     drawn = np.random.default_rng(seed)
@@ -75,8 +102,11 @@ def choose_weights(members: Members, validation: Validation, seed: int, pooled: 
 
 @dataclass
 class _ValidationHalf:
-    """Half the sessions. counts: float64 [p], what each prediction counts among those of both halves. alone: int64
-    [members, p], ranks by each member."""
+    """Half the sessions.
+
+    counts: float64 [p], what each prediction counts among those of both halves. alone: int64 [members, p], ranks by
+    each member.
+    """
 
     validation: Validation
     counts: Weights
@@ -86,7 +116,7 @@ class _ValidationHalf:
 
     @classmethod
     def read(cls, members: Members, scales: Scales, validation: Validation, kept: NDArray[np.bool_]) -> Self:
-        """Have the members score the histories of some predictions."""
+        """Let the members score the histories of some predictions."""
         own, n_items = validation.take(kept), _count_items(members)
         pooled = PooledRanks(len(members), len(own), n_items)
         alone = np.zeros((len(members), len(own)), dtype=np.int64)
@@ -109,7 +139,7 @@ class _ValidationHalf:
         return cls(own, own.weights / max(float(validation.weights.sum()), 1.0), pooled, alone)
 
     def value(self, weights: Weights) -> float:
-        """This half's part of next_ndcg@20; a rank that is not known counts 0."""
+        """Return this half's part of next_ndcg@20; a rank that is not known counts 0."""
         key = tuple(weights.tolist())
         if key not in self.known:
             chosen = np.flatnonzero(weights)
@@ -117,8 +147,8 @@ class _ValidationHalf:
             self.known[key] = float(self.counts @ _compute_gains(ranks))
         return self.known[key]
 
-    def missing(self, weights: Weights, model: Callable[[], Model]) -> float:
-        """What ranks that are not known would add to the value, found by scoring their histories once more."""
+    def measure_missing(self, weights: Weights, model: Callable[[], Model]) -> float:
+        """Return what unknown ranks would add to the value; it scores their histories again."""
         unknown = self.pooled.ranks(weights.tolist())[1]
         if not unknown.any() or np.count_nonzero(weights) < 2:
             return 0.0
@@ -136,51 +166,57 @@ class _WeightChoice:
     pooled: Pooled
 
     def choose(self) -> BlendWeights:
-        """The weights of the first way that halves confirm, or the best member alone."""
-        alone = [self._value(each, _HALVES) for each in np.eye(len(self.members))]
+        """Return the weights of the first way that passes, or the best member alone."""
+        alone = [self._measure(each, _HALVES) for each in np.eye(len(self.members))]
         best = int(np.argmax(alone))
         chosen, name, value, crossed = np.eye(len(alone))[best], "alone", alone[best], alone[best]
-        for label, way in {"searched": self._searched, "likeliest": self._likely, "equal": self._equal}.items():
-            across = sum(self._exact(self._by(way, (half,)), (1 - half,)) for half in _HALVES)
-            weights = self._by(way, _HALVES)
-            whole = self._exact(weights, _HALVES)
+        for label, way in {
+            "searched": self._search_weights,
+            "likeliest": self._get_likeliest_weights,
+            "equal": self._make_equal_weights,
+        }.items():
+            across = sum(self._measure_exactly(self._choose_by(way, (half,)), (1 - half,)) for half in _HALVES)
+            weights = self._choose_by(way, _HALVES)
+            whole = self._measure_exactly(weights, _HALVES)
             if np.count_nonzero(weights) > 1 and min(whole, across) >= alone[best]:
                 chosen, name, value, crossed = weights, label, whole, across
                 break
         scales = {**self.scales, **({list(self.members)[best]: Scale("alone")} if name == "alone" else {})}
-        return BlendWeights(self._labelled(chosen), scales, name, self._labelled(alone), value, crossed)
+        return BlendWeights(self._label_values(chosen), scales, name, self._label_values(alone), value, crossed)
 
-    def _by(self, way: Way, halves: Sequence[int]) -> Weights:
-        """The weights that a way chooses by some halves, less those that add nothing there."""
-        return drop_idle(lambda weights: self._value(weights, halves), way(halves))
+    def _choose_by(self, way: Way, halves: Sequence[int]) -> Weights:
+        """Return the weights that a way chooses by some halves, without those that add nothing there."""
+        return drop_idle(lambda weights: self._measure(weights, halves), way(halves))
 
-    def _equal(self, halves: Sequence[int]) -> Weights:
+    def _make_equal_weights(self, halves: Sequence[int]) -> Weights:
         return np.full(len(self.members), 1.0 / len(self.members))
 
-    def _likely(self, halves: Sequence[int]) -> Weights:
+    def _get_likeliest_weights(self, halves: Sequence[int]) -> Weights:
         return self.likeliest[tuple(halves)]
 
-    def _searched(self, halves: Sequence[int]) -> Weights:
-        starts = [self._likely(halves), self._equal(halves), *np.eye(len(self.members))]
-        return climb(lambda weights: self._value(weights, halves), starts)
+    def _search_weights(self, halves: Sequence[int]) -> Weights:
+        starts = [self._get_likeliest_weights(halves), self._make_equal_weights(halves), *np.eye(len(self.members))]
+        return climb(lambda weights: self._measure(weights, halves), starts)
 
-    def _value(self, weights: Weights, halves: Sequence[int]) -> float:
+    def _measure(self, weights: Weights, halves: Sequence[int]) -> float:
         return sum(self.halves[half].value(weights) for half in halves)
 
-    def _exact(self, weights: Weights, halves: Sequence[int]) -> float:
+    def _measure_exactly(self, weights: Weights, halves: Sequence[int]) -> float:
         def model() -> Model:
-            return self.pooled(self.scales, self._labelled(weights))
+            return self.pooled(self.scales, self._label_values(weights))
 
-        return self._value(weights, halves) + sum(self.halves[half].missing(weights, model) for half in halves)
+        return self._measure(weights, halves) + sum(
+            self.halves[half].measure_missing(weights, model) for half in halves
+        )
 
-    def _labelled(self, values: Weights | Sequence[float]) -> dict[str, float]:
+    def _label_values(self, values: Weights | Sequence[float]) -> dict[str, float]:
         return {label: float(value) for label, value in zip(self.members, values, strict=True)}
 
 
 def _fit_on_sample(
     members: Members, validation: Validation, half: Ints
 ) -> tuple[Scales, Mapping[tuple[int, ...], Weights]]:
-    """The members' scales, and the likeliest weights of each half and of both, on a sample of the predictions."""
+    """Fit the members' scales, and the likeliest weights of each half and of both, on a sample of the predictions."""
     n_items = _count_items(members)
     most = min(_SAMPLE, max(1, _SAMPLED_SCORES // (n_items * len(members))))
     sample = np.arange(0, len(validation), -(-len(validation) // most))
@@ -204,7 +240,7 @@ def _fit_on_sample(
 
 
 def _expand_logs(validation: Validation, places: Ints, logs: Sequence[Floats], first: int) -> list[Floats]:
-    """Members' logarithms for each prediction, float32 [b, items]: less the others of its moment, which are none."""
+    """Return members' logarithms for each prediction, float32 [b, items], without the other targets of its moment."""
     row = validation.row[places]
     begin, end = np.searchsorted(validation.row, row), np.searchsorted(validation.row, row, side="right")
     sizes = end - begin

@@ -1,4 +1,4 @@
-"""Event features and item attributes as whole numbers that a network has an embedding for each of."""
+"""Event features and item attributes as whole numbers, each of which has an embedding in a network."""
 
 from __future__ import annotations
 
@@ -16,8 +16,21 @@ _MOST_BUCKETS = 1000
 
 
 def count_buckets(train: Sessions, names: Sequence[str]) -> dict[str, int]:
-    """How many buckets each feature has in training. Raises UserError where a feature is missing or not bucketed."""
-    counts = {name: int(_whole(train, name).max(initial=0)) + 1 for name in names}
+    """Return the number of buckets of each feature in training.
+
+    Parameters
+    ----------
+    train
+        Training sessions.
+    names
+        Event features.
+
+    Raises
+    ------
+    UserError
+        A feature is missing, or has more than 1,000 buckets.
+    """
+    counts = {name: int(_read_feature(train, name).max(initial=0)) + 1 for name in names}
     for name, count in counts.items():
         if count > _MOST_BUCKETS:
             raise UserError(
@@ -32,21 +45,46 @@ def count_buckets(train: Sessions, names: Sequence[str]) -> dict[str, int]:
 
 
 def assign_buckets(sessions: Sessions, counts: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:
-    """Each feature's bucket of each event: int64 [e]; values that training did not reach go to its last bucket."""
-    return {name: np.clip(_whole(sessions, name), 0, count - 1) for name, count in counts.items()}
+    """Return each feature's bucket of each event: int64 [e] by feature.
+
+    Values above those of training go to the last bucket.
+
+    Parameters
+    ----------
+    sessions
+        Sessions of e events.
+    counts
+        What `count_buckets` returned.
+    """
+    return {name: np.clip(_read_feature(sessions, name), 0, count - 1) for name, count in counts.items()}
 
 
-def silence_unmet(weights: Mapping[str, Tensor], train: Sessions, counts: Mapping[str, int]) -> None:
-    """Make the embeddings of buckets that training has no event of nothing, in place; no step changes them.
+def zero_unseen_buckets(weights: Mapping[str, Tensor], train: Sessions, counts: Mapping[str, int]) -> None:
+    """Set the embeddings of buckets without a training event to 0, in place. No step changes them.
 
-    An event that does not say its type, where all of training did, would else be told apart by a random row.
+    Otherwise an event without a type, where all training events have one, would be told apart by a random row.
+
+    Parameters
+    ----------
+    weights
+        Tensors by name, ``feature.<name>`` [buckets, width] among them.
+    train
+        Training sessions.
+    counts
+        What `count_buckets` returned.
     """
     for name, values in assign_buckets(train, counts).items():
         weights[f"feature.{name}"][np.bincount(values, minlength=counts[name]) == 0] = 0
 
 
 def check_item_codes(fitting: Fitting, name: str) -> NDArray[np.int64]:
-    """An attribute's code of each item: int64 [n_items], -1 unknown. Raises UserError where items do not have it."""
+    """Return an attribute's code of each item: int64 [n_items], -1 where an item has none.
+
+    Raises
+    ------
+    UserError
+        The items do not have the attribute.
+    """
     if name not in fitting.item_features:
         names = list(fitting.item_features)
         raise UserError(
@@ -59,7 +97,7 @@ def check_item_codes(fitting: Fitting, name: str) -> NDArray[np.int64]:
     return fitting.item_features[name]
 
 
-def _whole(sessions: Sessions, name: str) -> NDArray[np.int64]:
+def _read_feature(sessions: Sessions, name: str) -> NDArray[np.int64]:
     if name not in sessions.features:
         declared = list(sessions.features)
         raise UserError(

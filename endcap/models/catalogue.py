@@ -1,4 +1,4 @@
-"""Which models there are: made from a spec, loaded from a folder."""
+"""The models that exist: made from a spec, or loaded from a folder."""
 
 from __future__ import annotations
 
@@ -40,11 +40,22 @@ _listed: ContextVar[frozenset[str] | None] = ContextVar("_listed", default=None)
 
 
 def make(spec: ModelSpec, preprocessing: Sequence[PreprocessorSpec] = ()) -> Model:
-    """A model with these parameters, behind these steps where there are any; not fitted yet.
+    """Make a model that is not fitted yet.
 
-    A custom spec's class is imported: a recommender's check has seen it on the list. (A spec out of a model's files
-    has passed no such check: while one is loaded, `load`'s list counts.) Raises UserError, SpecError where the class
-    is not listed, not here, is no model, or does not take its parameters.
+    Parameters
+    ----------
+    spec
+        The model's parameters. The class of a custom spec is imported: a recommender's check has seen it on the list.
+        While a model is loaded, the classes that `load` allows count instead.
+    preprocessing
+        Steps that sessions pass through before the model; none: the model is returned as it is.
+
+    Raises
+    ------
+    UserError
+        The class is not listed, is not installed here, or is no model.
+    SpecError
+        The class does not take its parameters.
     """
     if preprocessing:
         behind: Any = _find_class("preprocessed")
@@ -58,11 +69,22 @@ def make(spec: ModelSpec, preprocessing: Sequence[PreprocessorSpec] = ()) -> Mod
 
 
 def load(folder: Path, classes: Collection[str] | None = None) -> Model:
-    """The fitted model that `Model.save` wrote into a folder.
+    """Load the fitted model that `Model.save` wrote into a folder.
 
-    classes: those of one's own that may be imported, as the recommender lists them; None: none, or within the load of
-    a blend what that was given. Raises IntegrityError where there is no model, UserError where its class is not on the
-    list or not here.
+    Parameters
+    ----------
+    folder
+        The model's folder.
+    classes
+        Your own classes that may be imported, as the recommender lists them; None: none, or while a blend is loaded the
+        classes of that call.
+
+    Raises
+    ------
+    IntegrityError
+        There is no model, or its files are damaged.
+    UserError
+        Its class is not listed, or not installed here.
     """
     if classes is not None or _listed.get() is None:
         token = _listed.set(frozenset(classes or ()))
@@ -95,7 +117,7 @@ def load(folder: Path, classes: Collection[str] | None = None) -> Model:
 
 
 def list_allowed_classes() -> frozenset[str]:
-    """Classes of one's own that may be imported while a model is loaded."""
+    """Return your own classes that may be imported while a model is loaded."""
     return _listed.get() or frozenset()
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of an unfinished fit: one file, replaced in one step."""
+"""Checkpoints of an unfinished fit: one file that is replaced in one step."""
 
 from __future__ import annotations
 
@@ -17,9 +17,18 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def write(workspace: Path, fit: str, state: Mapping[str, Any], groups: Mapping[str, Arrays]) -> None:
-    """Write `state` (JSON) and groups of arrays. `fit`: fingerprint of the fit's arguments.
+    """Write a checkpoint. A kill at any moment leaves the checkpoint before or this one.
 
-    A kill at any moment leaves the checkpoint before or this one: everything is in one file, renamed into place.
+    Parameters
+    ----------
+    workspace
+        Folder of the checkpoint.
+    fit
+        Fingerprint of the fit's arguments.
+    state
+        JSON.
+    groups
+        Groups of arrays, by name.
     """
     from safetensors.numpy import save
 
@@ -40,7 +49,20 @@ def write(workspace: Path, fit: str, state: Mapping[str, Any], groups: Mapping[s
 
 
 def read(workspace: Path, fit: str) -> tuple[dict[str, Any], dict[str, Arrays]] | None:
-    """What the last `write` of the same fit wrote, or None: no checkpoint, or one of another fit."""
+    """Return the state and the groups of arrays that `write` wrote for the same fit.
+
+    Parameters
+    ----------
+    workspace
+        Folder of the checkpoint.
+    fit
+        Fingerprint of the fit's arguments.
+
+    Returns
+    -------
+    tuple or None
+        None: there is no checkpoint, or it is of another fit.
+    """
     from safetensors import SafetensorError, safe_open
 
     groups: dict[str, Arrays] = {}

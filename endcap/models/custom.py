@@ -1,4 +1,4 @@
-"""Models of one's own: a class outside Endcap, named by its import path in a recommender's spec."""
+"""Your own models: classes outside Endcap, which a recommender's spec names by their import paths."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from endcap.store.code import read_installed_source
 
 
 def find_model_class(path: str) -> type[Model]:
-    """The model class of a path. Raises UserError: not there, no model, or named by another path than its own."""
+    """Return the model class of an import path.
+
+    Raises
+    ------
+    UserError
+        There is no such class, it is no complete model, or its own path is another one.
+    """
     kind: type[Model] = load_custom_class(path, Model, "model", "docs/own-model.md")  # type: ignore[type-abstract]
     missing = []
     if kind.save is Model.save and kind.get_state is Model.get_state:
@@ -30,15 +36,18 @@ def find_model_class(path: str) -> type[Model]:
 
 
 def make_own(spec: CustomSpec) -> Model:
-    """A model of the class with these parameters. Raises UserError, SpecError."""
+    """Make a model of a class of your own. Raises UserError and SpecError, see `make`."""
     kind = find_model_class(spec.path)
     return kind(parse_parameters(spec.path, kind, spec.parameters))
 
 
 def find_own_modules(*specs: ModelSpec | PreprocessorSpec) -> list[str]:
-    """The modules that hold the classes of one's own among these, for fingerprints.
+    """Return the modules of your own classes among these specs, for fingerprints.
 
-    Raises UserError where one is not installed here.
+    Raises
+    ------
+    UserError
+        A module is not installed here.
     """
     steps = [spec.path for spec in specs if isinstance(spec, PreprocessorSpec)]
     models = [

@@ -1,4 +1,4 @@
-"""What customers or sessions had, as rows of a binary matrix: how user-to-item models see a log."""
+"""The items of customers or sessions as rows of a binary matrix, as user-to-item models read a log."""
 
 from __future__ import annotations
 
@@ -18,8 +18,14 @@ from endcap.spec.model import History
 class CustomerItems:
     """The distinct items of each customer that a model remembers, in compressed rows.
 
-    customers: int32 [c], indices of the dataset's customers, ascending. Customer number r of them had
-    items[starts[r]:starts[r+1]]: int32, ascending; starts: int64 [c+1].
+    Attributes
+    ----------
+    customers
+        int32 [c], indices of the dataset's customers, ascending.
+    starts
+        int64 [c+1]: customer number r had items[starts[r]:starts[r+1]].
+    items
+        int32, ascending for each customer.
     """
 
     customers: NDArray[np.int32]
@@ -27,20 +33,21 @@ class CustomerItems:
     items: NDArray[np.int32]
 
     @classmethod
-    def none(cls) -> Self:
-        """Nobody's."""
+    def make_empty(cls) -> Self:
+        """Return the items of no customer."""
         return cls(np.zeros(0, np.int32), np.zeros(1, np.int64), np.zeros(0, np.int32))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """For the model's file; `of_arrays` takes them back."""
+        """Return arrays for the model's file; `from_arrays` takes them."""
         return {"customers": self.customers, "history_starts": self.starts, "history_items": self.items}
 
     @classmethod
-    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """Return the object that `arrays` wrote."""
         return cls(arrays["customers"], arrays["history_starts"], arrays["history_items"])
 
     def select_rows(self, sessions: Sessions, n_items: int) -> csr_array:
-        """The rows to score: each session's items and what its customer had, as ones, float32 [n, n_items]."""
+        """Return the rows to score: a one for each item of a session and of its customer, float32 [n, n_items]."""
         known, place = find_sorted(self.customers, sessions.customers)
         counts = self.starts[place[known] + 1] - self.starts[place[known]]
         begins = np.repeat(self.starts[place[known]] - np.cumsum(counts) + counts, counts)
@@ -50,13 +57,25 @@ class CustomerItems:
 
 
 def read_rows(train: Sessions, n_items: int, history: History) -> tuple[csr_array, CustomerItems]:
-    """The rows to learn from, float32 ones [rows, n_items], and what is remembered of customers.
+    """Return the rows to learn from, and what is remembered of customers.
 
-    session: a row is a session, and nothing is remembered. customer: a row is all that a customer had; a session
-    whose customer is unknown is a row of its own.
+    Parameters
+    ----------
+    train
+        Training sessions.
+    n_items
+        Items of the vocabulary.
+    history
+        `session`: a row is a session, and nothing is remembered. `customer`: a row is all that a customer had; a
+        session of an unknown customer is a row of its own.
+
+    Returns
+    -------
+    tuple
+        Ones, float32 [rows, n_items]; and the customers' items.
     """
     if history == "session":
-        return build_binary_rows(train.session_of_event, train.items, len(train), n_items), CustomerItems.none()
+        return build_binary_rows(train.session_of_event, train.items, len(train), n_items), CustomerItems.make_empty()
     customers, owner = number_owners(train)
     rows = build_binary_rows(owner[train.session_of_event], train.items, int(owner.max(initial=-1)) + 1, n_items)
     known = rows[: len(customers)]
@@ -64,9 +83,9 @@ def read_rows(train: Sessions, n_items: int, history: History) -> tuple[csr_arra
 
 
 def number_owners(train: Sessions) -> tuple[NDArray[np.int32], Ints]:
-    """Whose each session is: the customers that occur, ascending, and each session's number among them: int64 [n].
+    """Return the customers that occur, ascending, and the number of each session's owner among them: int64 [n].
 
-    Sessions of unknown customers are numbered after them, each as an owner of its own.
+    A session of an unknown customer is an owner of its own, numbered after the customers.
     """
     known = train.customers >= 0
     customers, number = np.unique(train.customers[known], return_inverse=True)
@@ -77,7 +96,20 @@ def number_owners(train: Sessions) -> tuple[NDArray[np.int32], Ints]:
 
 
 def find_sorted(ascending: NDArray[np.int32], values: NDArray[np.int32]) -> tuple[NDArray[np.bool_], Ints]:
-    """Which of `wanted` occur in `ascending`, and where each stands (anywhere, if it does not)."""
+    """Find values in a sorted array.
+
+    Parameters
+    ----------
+    ascending
+        Distinct values, ascending.
+    values
+        [n], the values to find.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        bool [n], whether each value occurs; and int64 [n], its position (any position if it does not occur).
+    """
     if not len(ascending):
         return np.zeros(len(values), dtype=np.bool_), np.zeros(len(values), dtype=np.int64)
     place = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
@@ -85,7 +117,20 @@ def find_sorted(ascending: NDArray[np.int32], values: NDArray[np.int32]) -> tupl
 
 
 def build_binary_rows(rows: Ints, items: NDArray[np.int32], n_rows: int, n_items: int) -> csr_array:
-    """A one wherever (row, item) occurs, however often: float32 [n_rows, n_items], columns of a row ascending."""
+    """Return a matrix with a one for each pair (row, item), however often it occurs.
+
+    Parameters
+    ----------
+    rows, items
+        [e] each, the pairs.
+    n_rows, n_items
+        Sizes of the matrix.
+
+    Returns
+    -------
+    scipy.sparse.csr_array
+        float32 [n_rows, n_items], the columns of a row ascending.
+    """
     pairs = np.unique(rows * np.int64(max(n_items, 1)) + items)
     row, item = np.divmod(pairs, max(n_items, 1))
     starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=n_rows))])
@@ -93,7 +138,7 @@ def build_binary_rows(rows: Ints, items: NDArray[np.int32], n_rows: int, n_items
 
 
 def pick_scores(rows: csr_array, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
-    """rows[i, items[i]], 0 where nothing is stored: of row i float32 [len(items[i])]."""
+    """Return rows[i, items[i]], 0 where nothing is stored: float32 [len(items[i])] for each row i."""
     picked = []
     for begin, end, indices in zip(rows.indptr[:-1], rows.indptr[1:], items, strict=True):
         # Of memory that is asked for as nought only what is touched is made.

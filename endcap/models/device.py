@@ -1,4 +1,4 @@
-"""Where a model computes."""
+"""Finds out which device a model computes on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from endcap.models.preprocessed import unwrap
 
 
 def find_device(model: Model) -> str:
-    """`cpu`, or `cuda` and the GPU's name. A blend is on a GPU where one of its members is."""
+    """Return `cpu`, or `cuda` and the GPU's name. A blend is on a GPU if one of its members is."""
     for part in (model, *model.members().values()):
         single = unwrap(part)
         # Of torch, which a model without a network need not have imported.

@@ -31,13 +31,15 @@ Matrix = NDArray[np.float64]
 
 
 class EASE(Model):
-    """An item's score is the sum of its weights from the items that the session, or its customer, had.
+    """An item's score is the sum of its weights from the items of the session, and of its customer.
 
-    The weights B minimise |X - XB|² + lambda |B|² with a diagonal of zeros, where X has a one where a row (a session,
-    or a customer's whole history: `history`) holds an item: B = -P / diag(P) by column, off the diagonal, with
-    P = (XᵀX + lambda I)⁻¹ (equation 8 of the paper). With `history: customer` the model remembers customers' rows and
-    scores from what the customer had and the session together; a stranger's session counts alone. It has no opinion
-    where there is neither, nor on items unseen in training.
+    Notes
+    -----
+    The weights B minimise |X - XB|² + lambda |B|² with a diagonal of zeros. X has a one where a row (a session, or a
+    customer's whole history: `history`) holds an item. B = -P / diag(P) by column, off the diagonal, with P = (XᵀX +
+    lambda I)⁻¹ (Steck, 2019, equation 8). With `history: customer` the model remembers customers' rows and scores by
+    the items of the customer and the session together; a stranger's session counts alone. It has no opinion if there
+    are none of these, nor on items that training does not have.
     """
 
     name = "ease"
@@ -48,16 +50,19 @@ class EASE(Model):
         self.n_items = 0
         self.weights: NDArray[np.float32] | csr_array = np.zeros((0, 0), dtype=np.float32)
         self.known_items = np.zeros(0, dtype=np.bool_)
-        self.histories = CustomerItems.none()
+        self.histories = CustomerItems.make_empty()
 
     @property
     def known_customers(self) -> NDArray[np.int32]:
         return self.histories.customers
 
     def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
-        """Learn; see `Model.fit`. The same fit in the same workspace is not done again where it is dear.
+        """Learn; see `Model.fit`. A large catalogue's fit is kept in the workspace and not repeated there.
 
-        Raises DataError for a catalogue that is too large.
+        Raises
+        ------
+        DataError
+            The catalogue is too large.
         """
         if n_items > MOST_ITEMS:
             raise DataError(
@@ -75,7 +80,7 @@ class EASE(Model):
             return FitReport()
         fit = fit_fingerprint(self.parameters.model_dump(mode="json"), train, n_items, fitting)
         if kept := checkpoint.read(fitting.workspace, fit):
-            self._take(kept[1][self.name])
+            self._set_arrays(kept[1][self.name])
             return FitReport()
         self._solve(train)
         if fitting.keeps:
@@ -85,11 +90,11 @@ class EASE(Model):
     def _solve(self, train: Sessions) -> None:
         n_items = self.n_items
         rows, self.histories = read_rows(train, n_items, self.parameters.history)
-        gram = _gram(rows)
+        gram = _compute_gram(rows)
         self.known_items = gram.diagonal() > 0
         gram[np.diag_indices(n_items)] += self.parameters.regularisation
-        inverse = _inverse(gram)
-        self.weights = _weights(inverse) if n_items <= MOST_DENSE else _strongest(inverse, KEPT)
+        inverse = _invert(gram)
+        self.weights = _compute_weights(inverse) if n_items <= MOST_DENSE else _keep_strongest(inverse, KEPT)
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
         rows = self.histories.select_rows(sessions, self.n_items)
@@ -100,7 +105,7 @@ class EASE(Model):
         return scores
 
     def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
-        """See `Model.score_items`; of a catalogue whose weights are all kept every item is scored."""
+        """See `Model.score_items`. If all weights are kept, every item is scored."""
         if isinstance(self.weights, np.ndarray):
             return super().score_items(sessions, items)
         rows = self.histories.select_rows(sessions, self.n_items)
@@ -113,7 +118,7 @@ class EASE(Model):
         return ModelState(self._arrays())
 
     def set_state(self, state: ModelState) -> None:
-        self._take(state.arrays)
+        self._set_arrays(state.arrays)
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         arrays = {"seen": self.known_items.astype(np.uint8), **self.histories.arrays()}
@@ -121,25 +126,25 @@ class EASE(Model):
             return {**arrays, "weights": self.weights}
         return arrays | {part: getattr(self.weights, part) for part in ("data", "indices", "indptr")}
 
-    def _take(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Be what `_arrays` gave."""
+    def _set_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take what `_arrays` returned."""
         self.known_items = arrays["seen"].astype(np.bool_)
-        self.histories = CustomerItems.of_arrays(arrays)
-        self.weights = arrays["weights"] if "weights" in arrays else _sparse(arrays, self.n_items)
+        self.histories = CustomerItems.from_arrays(arrays)
+        self.weights = arrays["weights"] if "weights" in arrays else _build_sparse(arrays, self.n_items)
 
 
-def _gram(rows: csr_array) -> Matrix:
-    """XᵀX, float64 [items, items], of float32 ones: exact while an item has fewer than 2^24 rows."""
+def _compute_gram(rows: csr_array) -> Matrix:
+    """Return XᵀX, float64 [items, items], of float32 ones: exact while an item has fewer than 2^24 rows."""
     n_items = rows.shape[1]
     gram = np.empty((n_items, n_items))
     columns = rows.T.tocsr()
-    for begin, end in _blocks(n_items):
+    for begin, end in _list_blocks(n_items):
         gram[begin:end] = (columns[begin:end] @ rows).toarray()
     return gram
 
 
-def _inverse(gram: Matrix) -> Matrix:
-    """The inverse of a symmetric positive definite matrix, in its own memory."""
+def _invert(gram: Matrix) -> Matrix:
+    """Return the inverse of a symmetric positive definite matrix, in the matrix's own memory."""
     if not len(gram):
         return gram
     # Of a symmetric matrix the transpose is the same, in the order of memory that LAPACK works in.
@@ -147,15 +152,15 @@ def _inverse(gram: Matrix) -> Matrix:
     inverse, failed = lapack.dpotri(factor, lower=1, overwrite_c=1)
     if failed:
         raise ArithmeticError(f"dpotri: {failed}; a matrix with a ridge above 0 has an inverse")
-    for begin, end in _blocks(len(inverse)):
+    for begin, end in _list_blocks(len(inverse)):
         inverse[:begin, begin:end] = inverse[begin:end, :begin].T
         corner = np.tril(inverse[begin:end, begin:end])
         inverse[begin:end, begin:end] = corner + np.tril(corner, -1).T
     return np.asarray(inverse)
 
 
-def _weights(inverse: Matrix, begin: int = 0, end: int | None = None) -> NDArray[np.float32]:
-    """Columns begin:end of B: float32 [items, end - begin]."""
+def _compute_weights(inverse: Matrix, begin: int = 0, end: int | None = None) -> NDArray[np.float32]:
+    """Return columns begin:end of B: float32 [items, end - begin]."""
     ends = len(inverse) if end is None else end
     columns = np.arange(begin, ends)
     weights = inverse[:, begin:ends] / -inverse[columns, columns]
@@ -163,12 +168,12 @@ def _weights(inverse: Matrix, begin: int = 0, end: int | None = None) -> NDArray
     return weights.astype(np.float32)
 
 
-def _strongest(inverse: Matrix, count: int) -> csr_array:
-    """B with each column's `count` entries of largest size."""
+def _keep_strongest(inverse: Matrix, count: int) -> csr_array:
+    """Return B with the `count` entries of largest size of each column."""
     n_items = len(inverse)
     sources, targets, kept = [], [], []
-    for begin, end in _blocks(n_items):
-        weights = _weights(inverse, begin, end)
+    for begin, end in _list_blocks(n_items):
+        weights = _compute_weights(inverse, begin, end)
         best = np.argpartition(-np.abs(weights), count, axis=0)[:count]
         sources.append(best.T.ravel().astype(np.int32))
         targets.append(np.repeat(np.arange(begin, end, dtype=np.int32), count))
@@ -179,10 +184,10 @@ def _strongest(inverse: Matrix, count: int) -> csr_array:
     return matrix
 
 
-def _sparse(arrays: Mapping[str, NDArray[Any]], n_items: int) -> csr_array:
+def _build_sparse(arrays: Mapping[str, NDArray[Any]], n_items: int) -> csr_array:
     return csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=(n_items, n_items))
 
 
-def _blocks(n_items: int) -> list[tuple[int, int]]:
+def _list_blocks(n_items: int) -> list[tuple[int, int]]:
     step = max(1, _BLOCK_NUMBERS // max(n_items, 1))
     return [(begin, min(begin + step, n_items)) for begin in range(0, n_items, step)]

@@ -1,4 +1,4 @@
-"""Fits that go in epochs: when to stop, which epoch to keep, and how one that was killed goes on."""
+"""Fits that run in epochs: when to stop, which epoch to keep, and how a killed fit continues."""
 
 from __future__ import annotations
 
@@ -22,21 +22,35 @@ from endcap.store import fingerprint
 
 
 class Learner(Protocol):
-    """What learns an epoch at a time. Everything random in an epoch comes from the seed and the epoch's number."""
+    """Learns an epoch at a time. All that is random in an epoch comes from the seed and the epoch's number."""
 
     def epoch(self, number: int) -> float:
-        """Train one epoch (from 0); its mean loss."""
+        """Train one epoch (from 0) and return its mean loss."""
 
     def weights(self) -> Arrays:
-        """A copy of the network's weights, by name."""
+        """Return a copy of the network's weights, by name."""
 
     def state(self) -> Arrays:
-        """What else the next epoch depends on, such as the optimiser's moments."""
+        """Return all else that the next epoch depends on, such as the optimiser's moments."""
 
 
 @dataclass
 class EpochProgress:
-    """How far a fit is. epoch: how many are done; best: the best of them (from 1); weights: the network's after it."""
+    """How far a fit is.
+
+    Attributes
+    ----------
+    epoch
+        Epochs that are done.
+    best
+        The best epoch, from 1; 0: none yet.
+    best_validation
+        Its validation.
+    history
+        A row for each epoch.
+    weights
+        The network's weights after the best epoch, by name.
+    """
 
     epoch: int = 0
     best: int = 0
@@ -45,27 +59,31 @@ class EpochProgress:
     weights: Arrays = field(default_factory=dict)
 
     def add(self, row: dict[str, float], seconds: float, learner: Learner) -> None:
+        """Add an epoch's row; keep the learner's weights if the epoch is the best."""
         self.epoch += 1
         self.history.append({**row, "seconds": round(seconds, 3)})
         if row.get("validation", -math.inf) > self.best_validation:
             self.best, self.best_validation, self.weights = self.epoch, row["validation"], learner.weights()
 
     def done(self, limit: int, patience: int | None) -> bool:
+        """Return whether the fit has `limit` epochs, or no better one for `patience` epochs (None: no such limit)."""
         return self.epoch >= limit or (patience is not None and self.epoch - self.best >= patience)
 
     def line(self, limit: int) -> str:
+        """Return the last epoch's line of progress."""
         row = self.history[-1]
         measured = "".join(f"  {name} {row[name]:.4f}" for name in row if name not in ("epoch", "loss", "seconds"))
         return f"epoch {self.epoch}/{limit}  loss {row['loss']:.4f}{measured}  {row['seconds']:.1f} s"
 
     def state(self) -> dict[str, Any]:
+        """Return the JSON that a checkpoint keeps."""
         best_validation = self.best_validation
         return {"epoch": self.epoch, "best": self.best, "best_validation": best_validation, "history": self.history}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a killed fit left: how far it was, the network's weights then, and the learner's state."""
+    """The state of a killed fit: its progress, the network's weights at that time, and the learner's state."""
 
     progress: EpochProgress
     weights: Arrays
@@ -73,7 +91,7 @@ class Checkpoint:
 
 
 def read_checkpoint(fitting: Fitting, fit: str) -> Checkpoint | None:
-    """The checkpoint of the same fit in its workspace, if there is one. fit: `fit_fingerprint`."""
+    """Read the checkpoint of the same fit from its workspace; None if there is none. fit: see `fit_fingerprint`."""
     kept = checkpoint.read(fitting.workspace, fit) if fitting.workspace is not None else None
     if kept is None:
         return None
@@ -84,7 +102,7 @@ def read_checkpoint(fitting: Fitting, fit: str) -> Checkpoint | None:
 
 
 def measure_validation(model: Model, validation: Validation) -> dict[str, float]:
-    """What a fit is steered by: next_ndcg@20 as `validation`."""
+    """Return the measure that a fit is steered by: next_ndcg@20 as `validation`."""
     return {"validation": validation.measure(model)}
 
 
@@ -101,9 +119,29 @@ def run_epochs(
 ) -> FitReport:
     """Run as many epochs as `fitting.settings` says, or until the validation stops rising, `max_epochs` at most.
 
-    measure: what each epoch's row of the history has of the validation part, `validation` among it. With validation
-    `progress.weights` are the best epoch's afterwards, which the model is to take. Raises DivergedError where the loss
-    is no number any more.
+    With validation, `progress.weights` are the best epoch's afterwards, and the model should take them.
+
+    Parameters
+    ----------
+    model
+        The model that is validated.
+    learner
+        Trains the model's network.
+    progress
+        How far the fit is already; changed in place.
+    fitting
+        How the fit is done.
+    fit
+        See `fit_fingerprint`.
+    max_epochs, patience
+        Limits of the epochs in all, and of those without a better validation.
+    measure
+        Returns an epoch's measures on the validation part, `validation` among them.
+
+    Raises
+    ------
+    DivergedError
+        The loss is no finite number.
     """
     limit = max_epochs if fitting.settings is None else int(fitting.settings.get("epochs", max_epochs))
     validation = fitting.validation if fitting.settings is None else None
@@ -131,7 +169,7 @@ def run_epochs(
 
 
 def fit_fingerprint(parameters: Mapping[str, Any], train: Sessions, n_items: int, fitting: Fitting) -> str:
-    """What a checkpoint belongs to: a model's parameters, its data, and how its end is found."""
+    """Return the fingerprint of what a fit depends on: a model's parameters, its data, and how its end is found."""
     digest = hashlib.sha256()
     events = (train.features[name] for name in sorted(train.features))
     items = (fitting.item_features[name] for name in sorted(fitting.item_features))

@@ -74,11 +74,11 @@ def _check_array(key: str, array: ArrayShape, arrays: Arrays, sizes: dict[str, i
         raise ModelFileError(f"{key} holds {present}, {allowed} are allowed")
 
 
-def _popularity(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
+def _expect_popularity(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
     return {"counts": ArrayShape("number", (n,))}
 
 
-def _sequential_rules(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
+def _expect_sequential_rules(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
     return {
         "starts": ArrayShape("whole", (n + 1,), starts="followers"),
         "followers": ArrayShape("whole", ("rules",), below=n),
@@ -86,7 +86,7 @@ def _sequential_rules(description: Json, arrays: Arrays, n: int) -> dict[str, Ar
     }
 
 
-def _histories(n: int) -> dict[str, ArrayShape]:
+def _expect_histories(n: int) -> dict[str, ArrayShape]:
     return {
         "customers": ArrayShape("whole", ("customers",), below=_LARGEST),
         "history_starts": ArrayShape("whole", ("starts",), starts="history_items"),
@@ -105,7 +105,7 @@ def _check_ascending(customers: NDArray[Any]) -> None:
         raise ModelFileError("customers do not ascend")
 
 
-def _rows(n: int, data: str, indices: str, starts: str) -> dict[str, ArrayShape]:
+def _expect_rows(n: int, data: str, indices: str, starts: str) -> dict[str, ArrayShape]:
     """Of a sparse matrix."""
     return {
         starts: ArrayShape("whole", (n + 1,), starts=indices),
@@ -114,18 +114,22 @@ def _rows(n: int, data: str, indices: str, starts: str) -> dict[str, ArrayShape]
     }
 
 
-def _item_knn(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
+def _expect_item_knn(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
     _check_histories(arrays)
-    return {**_rows(n, "similarities", "neighbours", "neighbour_starts"), **_histories(n)}
+    return {**_expect_rows(n, "similarities", "neighbours", "neighbour_starts"), **_expect_histories(n)}
 
 
-def _ease(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
+def _expect_ease(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
     _check_histories(arrays)
-    weights = {"weights": ArrayShape("float", (n, n))} if "weights" in arrays else _rows(n, "data", "indices", "indptr")
-    return {"seen": ArrayShape("any", (n,)), **weights, **_histories(n)}
+    weights = (
+        {"weights": ArrayShape("float", (n, n))}
+        if "weights" in arrays
+        else _expect_rows(n, "data", "indices", "indptr")
+    )
+    return {"seen": ArrayShape("any", (n,)), **weights, **_expect_histories(n)}
 
 
-def _vsknn(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
+def _expect_vsknn(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
     sessions = description["n_sessions"]
     most = min(_MOST_SESSIONS, len(arrays["holders"]) + _SPARE_SESSIONS)
     if isinstance(sessions, bool) or not isinstance(sessions, int) or not 0 <= sessions <= most:
@@ -136,13 +140,13 @@ def _vsknn(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
     }
 
 
-def _neumf(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
+def _expect_neumf(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
     from endcap.neural.factors import FactorsShape
 
     spec = NeuMFSpec.model_validate(description["parameters"])
     shape = FactorsShape(spec.variant, spec.width, tuple(spec.layers))
     _check_ascending(arrays["customers"])
-    dense = sum(_product(size) for size in shape.weights().values())
+    dense = sum(_multiply(size) for size in shape.weights().values())
     return {
         "users": ArrayShape("float", ("customers", shape.embedding)),
         "items": ArrayShape("float", (n, shape.embedding)),
@@ -153,7 +157,7 @@ def _neumf(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
     }
 
 
-def _gru4rec(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
+def _expect_gru4rec(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
     from endcap.neural.gru import EVENT, ITEM, GRUShape
 
     codes = {name.removeprefix(_CODES): name for name in arrays if name.startswith(_CODES)}
@@ -167,43 +171,43 @@ def _gru4rec(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]
     return expected
 
 
-def _sasrec(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
+def _expect_sasrec(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
     from endcap.neural.attention import AttentionShape
 
     spec = SASRecSpec.model_validate(description["parameters"])
-    of_events, of_items = (_counts(description[name]) for name in ("features", "item_features"))
+    of_events, of_items = (_read_counts(description[name]) for name in ("features", "item_features"))
     shape = AttentionShape(n, spec.width, spec.blocks, spec.heads, spec.last_events, of_events, of_items)
     expected = {name: ArrayShape("float", size) for name, size in shape.weights().items()}
     codes = {f"{_CODES}{name}": ArrayShape("whole", (n,), size + 1, at_least=-1) for name, size in of_items.items()}
     return expected | codes
 
 
-def _blend(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
+def _expect_blend(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
     weights, scales = dict(description["weights"]), dict(description["scales"])
     for label, weight in weights.items():
         if fault := find_name_fault(label) or ("names a folder in a folder" if "/" in label else ""):
             raise ModelFileError(f"the member {label!r:.100} {fault}")
-        _number(weight, f"the weight of {label}")
+        _check_number(weight, f"the weight of {label}")
     for label, scale in scales.items():
         if dict(scale).get("kind", "logits") not in ("logits", "votes", "alone"):
             raise ModelFileError(f"the scale of {label} is of an unknown kind")
-        _number(dict(scale).get("temperature", 1.0), f"the temperature of {label}")
+        _check_number(dict(scale).get("temperature", 1.0), f"the temperature of {label}")
     return {}
 
 
-def _number(value: Any, what: str) -> None:
+def _check_number(value: Any, what: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
         raise ModelFileError(f"{what} is {value!r:.50}, a number is expected")
 
 
-def _counts(document: Any) -> dict[str, int]:
+def _read_counts(document: Any) -> dict[str, int]:
     counts = dict(document)
     if any(isinstance(size, bool) or not isinstance(size, int) or size < 0 for size in counts.values()):
         raise ModelFileError("the features do not tell how many codes they have")
     return counts
 
 
-def _product(size: tuple[int, ...]) -> int:
+def _multiply(size: tuple[int, ...]) -> int:
     total = 1
     for length in size:
         total *= length
@@ -216,14 +220,14 @@ def _check_no_others(arrays: Arrays, expected: Mapping[str, ArrayShape]) -> None
 
 
 _ARRAYS: dict[str, Callable[[Json, Arrays, int], dict[str, ArrayShape]]] = {
-    "popularity": _popularity,
-    "recent-popularity": _popularity,
-    "sequential-rules": _sequential_rules,
-    "vsknn": _vsknn,
-    "ease": _ease,
-    "item-knn": _item_knn,
-    "gru4rec": _gru4rec,
-    "neumf": _neumf,
-    "sasrec": _sasrec,
-    "blend": _blend,
+    "popularity": _expect_popularity,
+    "recent-popularity": _expect_popularity,
+    "sequential-rules": _expect_sequential_rules,
+    "vsknn": _expect_vsknn,
+    "ease": _expect_ease,
+    "item-knn": _expect_item_knn,
+    "gru4rec": _expect_gru4rec,
+    "neumf": _expect_neumf,
+    "sasrec": _expect_sasrec,
+    "blend": _expect_blend,
 }

@@ -70,10 +70,10 @@ def describe(folder: Path) -> dict[str, Any]:
         raise IntegrityError(
             f"{file} describes no model: {reason}", code="models.damaged", path=str(file), reason=reason
         )
-    return _with_new_names(description)
+    return _migrate_names(description)
 
 
-def _with_new_names(description: dict[str, Any]) -> dict[str, Any]:
+def _migrate_names(description: dict[str, Any]) -> dict[str, Any]:
     """Return the description with this release's names of parameters, which an earlier release may have written."""
     if description["name"] == CUSTOM or not isinstance(description["parameters"], dict):
         return description

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from endcap.features.sessions import Sessions
 from endcap.models import epochs
 from endcap.models.base import FitReport, Fitting, Model, ModelState, score_non_empty
-from endcap.models.bucketing import assign_buckets, check_item_codes, count_buckets, silence_unmet
+from endcap.models.bucketing import assign_buckets, check_item_codes, count_buckets, zero_unseen_buckets
 from endcap.neural.gru import GRUNetwork, GRUShape
 from endcap.neural.gru_states import GRUStates
 from endcap.neural.gru_training import GRUSettings, GRUTrainer
@@ -36,7 +36,7 @@ class GRU4Rec(Model):
         self.parameters, self.exchange = parameters, exchange
         self.n_items = 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.network = GRUNetwork.drawn(GRUShape(0, parameters.width), np.zeros(0, dtype=np.bool_), {}, 0)
+        self.network = GRUNetwork.draw(GRUShape(0, parameters.width), np.zeros(0, dtype=np.bool_), {}, 0)
         self._states: GRUStates | None = None
 
     def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
@@ -48,9 +48,11 @@ class GRU4Rec(Model):
         fit = epochs.fit_fingerprint(spec.model_dump(mode="json"), train, n_items, fitting)
         kept = epochs.read_checkpoint(fitting, fit)
         self.network = (
-            self._drawn(train, fitting) if kept is None else GRUNetwork.from_arrays(kept.weights, self.device)
+            self._draw_network(train, fitting) if kept is None else GRUNetwork.from_arrays(kept.weights, self.device)
         )
-        trainer = GRUTrainer(self.network, self._sequences(train), _settings(spec), fitting.seed, self.exchange)
+        trainer = GRUTrainer(
+            self.network, self._make_sequences(train), _make_settings(spec), fitting.seed, self.exchange
+        )
         if kept is not None:
             trainer.restore(kept.state)
         learner = _GRULearner(self, trainer)
@@ -61,7 +63,7 @@ class GRU4Rec(Model):
         self.network = GRUNetwork.from_arrays(progress.weights or learner.weights(), self.device)
         return report
 
-    def _drawn(self, train: Sessions, fitting: Fitting) -> GRUNetwork:
+    def _draw_network(self, train: Sessions, fitting: Fitting) -> GRUNetwork:
         spec = self.parameters
         # Its embeddings begin with that of unknown.
         codes = {name: check_item_codes(fitting, name) + 1 for name in spec.item_features}
@@ -73,8 +75,8 @@ class GRU4Rec(Model):
             {name: int(values.max(initial=0)) + 1 for name, values in codes.items()},
         )
         known = np.bincount(train.items, minlength=self.n_items) > 0
-        network = GRUNetwork.drawn(shape, known, codes, fitting.seed)
-        silence_unmet(network.weights, train, shape.event_codes)
+        network = GRUNetwork.draw(shape, known, codes, fitting.seed)
+        zero_unseen_buckets(network.weights, train, shape.event_codes)
         return network.to(self.device)
 
     def prepare(self) -> None:
@@ -85,17 +87,19 @@ class GRU4Rec(Model):
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
         filled = np.flatnonzero(sessions.lengths)
         if len(filled) == len(sessions) > 0:
-            return self.network.scores(self._at_end(sessions))
+            return self.network.scores(self._compute_last_states(sessions))
         scores = np.full((len(sessions), self.n_items), -np.inf, dtype=np.float32)
         if len(filled):
-            scores[filled] = self.network.scores(self._at_end(sessions.take(filled)))
+            scores[filled] = self.network.scores(self._compute_last_states(sessions.take(filled)))
         return scores
 
     def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
         """See `Model.score_items`: products with the asked items alone."""
         network = self.network
         return score_non_empty(
-            sessions, items, lambda some, indices: score_some(self._at_end(some), network.output, network.bias, indices)
+            sessions,
+            items,
+            lambda some, indices: score_some(self._compute_last_states(some), network.output, network.bias, indices),
         )
 
     def score_prefixes(self, sessions: Sessions) -> NDArray[np.float32]:
@@ -104,18 +108,18 @@ class GRU4Rec(Model):
         counts = np.maximum(sessions.lengths - 1, 0)
         number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         ends = torch.from_numpy(np.repeat(sessions.offsets[:-1], counts) + number)
-        after = self.network.hidden(self._sequences(sessions))[ends]
+        after = self.network.hidden(self._make_sequences(sessions))[ends]
         beyond = np.flatnonzero(number >= longest)
         if len(beyond):
             prefixes, _, _ = sessions.take(counts > longest).prefixes()
-            after[torch.from_numpy(beyond)] = self._at_end(prefixes.take(prefixes.lengths > longest))
+            after[torch.from_numpy(beyond)] = self._compute_last_states(prefixes.take(prefixes.lengths > longest))
         return self.network.scores(after)
 
-    def _at_end(self, sessions: Sessions) -> torch.Tensor:
+    def _compute_last_states(self, sessions: Sessions) -> torch.Tensor:
         """The hidden state after sessions that are not empty: [n, width]."""
-        recent = self._sequences(sessions.last(self.parameters.last_events))
+        recent = self._make_sequences(sessions.last(self.parameters.last_events))
         if self._states is not None and len(recent) <= FEW:
-            return torch.from_numpy(self._states.at_end(recent))
+            return torch.from_numpy(self._states.compute_last_states(recent))
         return self.network.hidden(recent)[torch.from_numpy(recent.offsets[1:] - 1)]
 
     def get_state(self) -> ModelState:
@@ -124,7 +128,7 @@ class GRU4Rec(Model):
     def set_state(self, state: ModelState) -> None:
         self.network = GRUNetwork.from_arrays(state.arrays, self.device)
 
-    def _sequences(self, sessions: Sessions) -> Sequences:
+    def _make_sequences(self, sessions: Sessions) -> Sequences:
         return Sequences(sessions.items, sessions.offsets, assign_buckets(sessions, self.network.shape.event_codes))
 
 
@@ -143,7 +147,7 @@ class _GRULearner:
         return self.trainer.network().arrays()
 
 
-def _settings(spec: GRU4RecSpec) -> GRUSettings:
+def _make_settings(spec: GRU4RecSpec) -> GRUSettings:
     same = set(GRUSettings.__dataclass_fields__) & set(GRU4RecSpec.model_fields)
     values = {name: getattr(spec, name) for name in same}
     return GRUSettings(**values, batch=spec.batch_size, max_events=spec.last_events)

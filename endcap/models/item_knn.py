@@ -36,9 +36,9 @@ class ItemKNN(Model):
 
     def __init__(self, parameters: ItemKNNSpec) -> None:
         self.parameters = parameters
-        self._adopt(0, csr_array(np.zeros((0, 0), dtype=np.float32)), CustomerItems.none())
+        self._set_index(0, csr_array(np.zeros((0, 0), dtype=np.float32)), CustomerItems.make_empty())
 
-    def _adopt(self, n_items: int, similarity: csr_array, histories: CustomerItems) -> None:
+    def _set_index(self, n_items: int, similarity: csr_array, histories: CustomerItems) -> None:
         self.n_items, self.similarity, self.histories = n_items, similarity, histories
 
     @property
@@ -47,10 +47,10 @@ class ItemKNN(Model):
 
     def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
         rows, histories = read_rows(train, n_items, self.parameters.history)
-        self._adopt(n_items, self._neighbours(rows).T.tocsr(), histories)
+        self._set_index(n_items, self._find_neighbours(rows).T.tocsr(), histories)
         return FitReport()
 
-    def _neighbours(self, rows: csr_array) -> csr_array:
+    def _find_neighbours(self, rows: csr_array) -> csr_array:
         """Each item's most similar, of rows of ones [rows, items]: float32 [items, neighbours' items]."""
         n_items = rows.shape[1]
         columns = rows.T.tocsr()
@@ -63,7 +63,7 @@ class ItemKNN(Model):
             item, other = together.row + begin, together.col
             cosine = together.data / (np.sqrt(held[item] * np.float64(1) * held[other]) + self.parameters.shrink)
             apart = item != other
-            best = _first_of_each(item[apart], -cosine[apart], other[apart], self.parameters.neighbours)
+            best = _select_first(item[apart], -cosine[apart], other[apart], self.parameters.neighbours)
             chosen = np.flatnonzero(apart)[best]
             counts.append(np.bincount(together.row[chosen], minlength=end - begin))
             kept.append((other[chosen].astype(np.int32), cosine[chosen].astype(np.float32)))
@@ -94,10 +94,10 @@ class ItemKNN(Model):
     def set_state(self, state: ModelState) -> None:
         arrays, size = state.arrays, self.n_items
         parts = (arrays["similarities"], arrays["neighbours"], arrays["neighbour_starts"])
-        self._adopt(size, csr_array(parts, shape=(size, size)), CustomerItems.of_arrays(arrays))
+        self._set_index(size, csr_array(parts, shape=(size, size)), CustomerItems.from_arrays(arrays))
 
 
-def _first_of_each(group: Ints, order: NDArray[np.float64], tie: Ints, count: int) -> Ints:
+def _select_first(group: Ints, order: NDArray[np.float64], tie: Ints, count: int) -> Ints:
     """Positions of each group's `count` entries of least `order`, by group and order: int64."""
     ranked = np.lexsort((tie, order, group))
     groups = group[ranked]

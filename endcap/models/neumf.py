@@ -42,9 +42,9 @@ class NeuMF(Model):
         self.parameters = parameters
         self.shape = FactorsShape(parameters.variant, parameters.width, tuple(parameters.layers))
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._adopt(0, Factors.drawn(self.shape, 0, 0, 0, self.device), np.zeros(0, np.int32), np.zeros(0))
+        self._set_network(0, Factors.draw(self.shape, 0, 0, 0, self.device), np.zeros(0, np.int32), np.zeros(0))
 
-    def _adopt(self, n_items: int, network: Factors, customers: NDArray[np.int32], events: NDArray[Any]) -> None:
+    def _set_network(self, n_items: int, network: Factors, customers: NDArray[np.int32], events: NDArray[Any]) -> None:
         """Take a network whose first users are `customers`; events: [n_items], 0 of items unseen in training."""
         self.n_items, self.network, self.customers, self.known_items = n_items, network, customers, events > 0
         self.typical = np.zeros((n_items, self.shape.embedding), dtype=np.float32)
@@ -64,10 +64,10 @@ class NeuMF(Model):
         customers, owner = number_owners(train)
         owner_of_event = owner[train.session_of_event]
         users = int(owner.max(initial=-1)) + 1
-        network = Factors.drawn(self.shape, users, n_items, fitting.seed, self.device)
-        self._adopt(n_items, network, customers, np.bincount(train.items, minlength=n_items))
+        network = Factors.draw(self.shape, users, n_items, fitting.seed, self.device)
+        self._set_network(n_items, network, customers, np.bincount(train.items, minlength=n_items))
         pairs = Pairs(owner_of_event, train.items.astype(np.int64), n_items)
-        trainer = FactorsTrainer(network, pairs, self._training(), fitting.seed)
+        trainer = FactorsTrainer(network, pairs, self._make_settings(), fitting.seed)
         learner = _FactorsLearner(
             self, trainer, build_binary_rows(owner_of_event, train.items, users, n_items).T.tocsr()
         )
@@ -79,17 +79,17 @@ class NeuMF(Model):
         limits = {"max_epochs": spec.max_epochs, "patience": spec.patience}
         report = epochs.run_epochs(self, learner, progress, fitting, fit, **limits, measure=_measure_validation)
         # Only now without the embeddings of sessions, which were for learning.
-        self.network = Factors.of_arrays(self.shape, progress.weights or network.arrays(), self.device)
+        self.network = Factors.from_arrays(self.shape, progress.weights or network.arrays(), self.device)
         self.typical = learner.typical()
         self.network.users = self.network.users[: len(customers)].clone()
         return report
 
-    def _training(self) -> FactorsTraining:
+    def _make_settings(self) -> FactorsTraining:
         spec = self.parameters
         return FactorsTraining(spec.batch_size, spec.negatives, spec.learning_rate, spec.weight_decay, spec.dropout)
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
-        users, heard = self._users(sessions)
+        users, heard = self._compute_users(sessions)
         scores = self.network.scores(users)
         scores[:, ~self.known_items] = -np.inf
         scores[~heard] = -np.inf
@@ -97,13 +97,13 @@ class NeuMF(Model):
 
     def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
         """See `Model.score_items`."""
-        users, heard = self._users(sessions)
-        scores = self.network.scores_of_some(users, items)
+        users, heard = self._compute_users(sessions)
+        scores = self.network.score_some(users, items)
         for values, indices, opinion in zip(scores, items, heard, strict=True):
             values[~(self.known_items[indices] & opinion)] = -np.inf
         return scores
 
-    def _users(self, sessions: Sessions) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def _compute_users(self, sessions: Sessions) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Each session's user embedding, float32 [n, e], and whether there is one: bool [n]."""
         rows = build_binary_rows(sessions.session_of_event, sessions.items, len(sessions), self.n_items)
         count = rows @ self.known_items.astype(np.float32)
@@ -119,8 +119,8 @@ class NeuMF(Model):
 
     def set_state(self, state: ModelState) -> None:
         arrays = state.arrays
-        network = Factors.of_arrays(self.shape, arrays, self.device)
-        self._adopt(self.n_items, network, arrays["customers"], arrays["seen"])
+        network = Factors.from_arrays(self.shape, arrays, self.device)
+        self._set_network(self.n_items, network, arrays["customers"], arrays["seen"])
         self.typical = arrays["typical"]
 
 

@@ -37,13 +37,13 @@ class Scale:
     kind: Literal["logits", "votes", "alone"] = "logits"
     temperature: float = 1.0
 
-    def probabilities(self, scores: Floats) -> Floats:
+    def compute_probabilities(self, scores: Floats) -> Floats:
         """Rows of [n, items] that add up to 1; 0 where there is no opinion, in a row without any everywhere."""
-        shares, sums = self._shares(scores)
+        shares, sums = self._compute_shares(scores)
         shares /= sums
         return shares
 
-    def _shares(self, scores: Floats) -> tuple[Floats, Floats]:
+    def _compute_shares(self, scores: Floats) -> tuple[Floats, Floats]:
         """What probabilities are before they are made to add up to 1, and what to divide them by: [n, 1]."""
         with np.errstate(divide="ignore", invalid="ignore"):
             logits = np.float32(self.temperature) * (np.log(scores) if self.kind == "votes" else scores)
@@ -54,7 +54,7 @@ class Scale:
 
     def logs(self, scores: Floats) -> Floats:
         """log(p + floor) of every item of [n, items]."""
-        shares = self.probabilities(scores)
+        shares = self.compute_probabilities(scores)
         shares += np.float32(FLOOR / max(1, scores.shape[1]))
         return np.log(shares, out=shares)
 
@@ -63,9 +63,9 @@ class Scale:
         opinion |= np.isfinite(scores)
         total += np.float32(weight) * self.logs(scores)
 
-    def log_of_some(self, scores: Floats, items: Sequence[NDArray[np.int32]]) -> list[Floats]:
+    def compute_some_logs(self, scores: Floats, items: Sequence[NDArray[np.int32]]) -> list[Floats]:
         """log(p + floor) of items[i] in row i of scores [n, items]: float32 [len(items[i])] each."""
-        shares, sums = self._shares(scores)
+        shares, sums = self._compute_shares(scores)
         floor = np.float32(FLOOR / max(1, scores.shape[1]))
         return [np.log(row[indices] / total + floor) for row, total, indices in zip(shares, sums, items, strict=True)]
 
@@ -77,13 +77,13 @@ def fit_scale(scores: Floats, targets: NDArray[np.int32], weights: NDArray[np.fl
     """
     finite = scores[np.isfinite(scores)]
     spread = max(float(np.std(finite, dtype=np.float64)), 1e-6) if len(finite) else 1.0
-    best = [_best_of([Scale("logits", float(t / spread)) for t in _TEMPERATURES], scores, targets, weights)]
+    best = [_find_likeliest([Scale("logits", float(t / spread)) for t in _TEMPERATURES], scores, targets, weights)]
     if (finite > 0).all():
-        best.append(_best_of([Scale("votes", float(t)) for t in _VOTE_TEMPERATURES], scores, targets, weights))
+        best.append(_find_likeliest([Scale("votes", float(t)) for t in _VOTE_TEMPERATURES], scores, targets, weights))
     return max(best, key=lambda option: option[0])[1]
 
 
-def _best_of(
+def _find_likeliest(
     options: Sequence[Scale], scores: Floats, targets: NDArray[np.int32], weights: NDArray[np.float64]
 ) -> tuple[float, Scale]:
     """The likeliest of scales in the order of their temperatures: likelihoods rise to it and fall after it."""
@@ -95,15 +95,17 @@ def _best_of(
             places = range(max(0, top - stride), min(len(options), top + stride + 1), stride)
         for place in places:
             if place not in known:
-                known[place] = _likelihood(options[place], scores, targets, weights)
+                known[place] = _compute_likelihood(options[place], scores, targets, weights)
     top = max(known, key=lambda place: known[place])
     return known[top], options[top]
 
 
-def _likelihood(scale: Scale, scores: Floats, targets: NDArray[np.int32], weights: NDArray[np.float64]) -> float:
+def _compute_likelihood(
+    scale: Scale, scores: Floats, targets: NDArray[np.int32], weights: NDArray[np.float64]
+) -> float:
     floor, total = FLOOR / scores.shape[1], 0.0
-    for part in _parts(len(targets), scores.shape[1]):
-        shares = scale.probabilities(scores[part])[np.arange(len(targets[part])), targets[part]]
+    for part in _split_rows(len(targets), scores.shape[1]):
+        shares = scale.compute_probabilities(scores[part])[np.arange(len(targets[part])), targets[part]]
         total += float((weights[part] * np.log((shares + floor) / (1 + FLOOR))).sum())
     return total
 
@@ -131,7 +133,7 @@ def fit_weights(
 
     def loss(tried: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         value, slope = -float(counted @ (tried @ own)), -(own @ counted)
-        for part in _parts(len(targets), barred.shape[1]):
+        for part in _split_rows(len(targets), barred.shape[1]):
             sums = np.zeros(barred[part].shape, dtype=np.float32)
             for weight, each in zip(tried, logs, strict=True):
                 sums += np.float32(weight) * each[part]
@@ -150,7 +152,7 @@ def fit_weights(
     return weights_found / weights_found.sum() if weights_found.sum() > 0 else start
 
 
-def _parts(rows: int, width: int) -> Iterator[slice]:
+def _split_rows(rows: int, width: int) -> Iterator[slice]:
     size = max(1, _SCORES_AT_ONCE // max(1, width))
     for begin in range(0, rows, size):
         yield slice(begin, begin + size)

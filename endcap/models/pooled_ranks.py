@@ -62,13 +62,13 @@ class PooledRanks:
         """
         rows = np.arange(len(targets))
         own = np.stack([each[rows, targets] for each in logs])
-        live = np.isfinite(own).any(axis=0) & (self._always_above(targets, logs, own) < CUTOFF)
+        live = np.isfinite(own).any(axis=0) & (self._count_always_above(targets, logs, own) < CUTOFF)
         if not live.any():
             return
         targets, own = targets[live], own[:, live]
         taken = [each[live] for each in logs]
-        candidates, bound = self._candidates(taken, floor)
-        row, item = np.nonzero(self._once(candidates, targets))
+        candidates, bound = self._find_candidates(taken, floor)
+        row, item = np.nonzero(self._mark_distinct(candidates, targets))
         item = candidates[row, item]
         kept_logs = np.stack([each[row, item] for each in taken])
         before = item < targets[row]
@@ -87,7 +87,7 @@ class PooledRanks:
         )
         self._blocks.append(block)
 
-    def _always_above(self, targets: NDArray[np.int32], logs: Sequence[Floats], own: Floats) -> Ints:
+    def _count_always_above(self, targets: NDArray[np.int32], logs: Sequence[Floats], own: Floats) -> Ints:
         """How many items stand before what came next by whatever weights: int64 [b]."""
         equal_too = np.ones(logs[0].shape, dtype=np.bool_)
         clearly = np.ones(logs[0].shape, dtype=np.bool_)
@@ -98,7 +98,7 @@ class PooledRanks:
         counts: Ints = np.count_nonzero(equal_too | clearly, axis=1)
         return counts
 
-    def _candidates(self, logs: Sequence[Floats], floor: np.float32) -> tuple[Ints, Floats]:
+    def _find_candidates(self, logs: Sequence[Floats], floor: np.float32) -> tuple[Ints, Floats]:
         """Each member's best of each row, -1 for none: int64 [b, c]; and what all others stay below, [members, b]."""
         listed, bounds = [], []
         for each in logs:
@@ -110,7 +110,7 @@ class PooledRanks:
         return np.concatenate(listed, axis=1), np.full_like(bound, -np.inf) if self.best == self.n_items else bound
 
     @staticmethod
-    def _once(candidates: Ints, targets: NDArray[np.int32]) -> Bools:
+    def _mark_distinct(candidates: Ints, targets: NDArray[np.int32]) -> Bools:
         """Which candidates to take, sorting them in place: each once, none that is what came next."""
         candidates.sort(axis=1)
         taken: Bools = (candidates != NONE) & (candidates != targets[:, None])

@@ -26,10 +26,10 @@ class Popularity(Model):
 
     def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
         self.n_items = n_items
-        self.counts = np.bincount(self.counted(train), minlength=n_items).astype(np.int64)
+        self.counts = np.bincount(self.select_events(train), minlength=n_items).astype(np.int64)
         return FitReport()
 
-    def counted(self, train: Sessions) -> NDArray[np.int32]:
+    def select_events(self, train: Sessions) -> NDArray[np.int32]:
         """The items of the events that count: int32 [events]."""
         return train.items
 

@@ -42,10 +42,10 @@ class Preprocessed(Model):
         """Fit the steps, then the model on what they leave; sessions left empty teach it nothing and are taken out."""
         training = Training(train, n_items, fitting.items, fitting.seed)
         left = self.preprocessing.fit(training, fitting.progress)
-        validation = self._transformed(fitting.validation)
+        validation = self._transform_validation(fitting.validation)
         return self.inner.fit(left.take(left.lengths > 0), n_items, replace(fitting, validation=validation))
 
-    def _transformed(self, validation: Validation | None) -> Validation | None:
+    def _transform_validation(self, validation: Validation | None) -> Validation | None:
         """Validation as the inner model sees it: what came next, and what is excluded, stays as it was."""
         if validation is None:
             return None

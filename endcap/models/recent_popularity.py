@@ -18,6 +18,6 @@ class RecentPopularity(Popularity):
     name = "recent-popularity"
     specification = RecentPopularitySpec
 
-    def counted(self, train: Sessions) -> NDArray[np.int32]:
+    def select_events(self, train: Sessions) -> NDArray[np.int32]:
         window = self.parameters.window // timedelta(milliseconds=1)
         return train.items[train.times > train.times.max() - window] if len(train.items) else train.items

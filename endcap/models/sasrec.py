@@ -13,7 +13,7 @@ from endcap.errors import UserError
 from endcap.features.sessions import Sessions
 from endcap.models import epochs
 from endcap.models.base import FitReport, Fitting, Model, ModelState, score_non_empty
-from endcap.models.bucketing import assign_buckets, check_item_codes, count_buckets, silence_unmet
+from endcap.models.bucketing import assign_buckets, check_item_codes, count_buckets, zero_unseen_buckets
 from endcap.neural.attention import AttentionNetwork, AttentionShape
 from endcap.neural.attention_training import AttentionTrainer, AttentionTraining
 from endcap.neural.products import score_some
@@ -42,7 +42,9 @@ class SASRec(Model):
             )
         self.parameters = parameters
         self.n_items = 0
-        self.network = AttentionNetwork.drawn(self._shape({}, {}), np.zeros(0, dtype=np.int64), {}, 0, _device())
+        self.network = AttentionNetwork.draw(
+            self._make_shape({}, {}), np.zeros(0, dtype=np.int64), {}, 0, _choose_device()
+        )
 
     def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
         """Learn; see `Model.fit`. On a CPU the same arguments give the same weights, killed in between or not.
@@ -52,46 +54,50 @@ class SASRec(Model):
         spec, self.n_items = self.parameters, n_items
         codes = {name: check_item_codes(fitting, name) for name in spec.item_features}
         sizes = {name: int(values.max(initial=-1)) + 1 for name, values in codes.items()}
-        shape = self._shape(count_buckets(train, spec.features), sizes)
+        shape = self._make_shape(count_buckets(train, spec.features), sizes)
         fit = epochs.fit_fingerprint(spec.model_dump(mode="json"), train, n_items, fitting)
         kept = epochs.read_checkpoint(fitting, fit)
         if kept is None:
             counts = np.bincount(train.items, minlength=n_items)
-            self.network = AttentionNetwork.drawn(shape, counts, codes, fitting.seed, _device())
-            silence_unmet(self.network.weights, train, shape.features)
+            self.network = AttentionNetwork.draw(shape, counts, codes, fitting.seed, _choose_device())
+            zero_unseen_buckets(self.network.weights, train, shape.features)
         else:
-            self.network = AttentionNetwork.from_arrays(shape, kept.weights, codes, _device())
-        trainer = AttentionTrainer(self.network, self._sequences(train), _training(spec), fitting.seed)
+            self.network = AttentionNetwork.from_arrays(shape, kept.weights, codes, _choose_device())
+        trainer = AttentionTrainer(self.network, self._make_sequences(train), _make_settings(spec), fitting.seed)
         if kept is not None:
-            trainer.adam.take_up(kept.state)
+            trainer.adam.restore(kept.state)
         progress = epochs.EpochProgress() if kept is None else kept.progress
         report = epochs.run_epochs(
             self, _AttentionLearner(trainer), progress, fitting, fit, max_epochs=spec.max_epochs, patience=spec.patience
         )
-        self.network = AttentionNetwork.from_arrays(shape, progress.weights or self.network.arrays(), codes, _device())
+        self.network = AttentionNetwork.from_arrays(
+            shape, progress.weights or self.network.arrays(), codes, _choose_device()
+        )
         return report
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
         filled = np.flatnonzero(sessions.lengths)
         if len(filled) == len(sessions) > 0:
-            return self.network.scores(self._known_at_end(sessions))
+            return self.network.scores(self._compute_last_states(sessions))
         scores = np.full((len(sessions), self.n_items), -np.inf, dtype=np.float32)
         if len(filled):
-            scores[filled] = self.network.scores(self._known_at_end(sessions.take(filled)))
+            scores[filled] = self.network.scores(self._compute_last_states(sessions.take(filled)))
         return scores
 
     def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
         """See `Model.score_items`: products with the asked items alone."""
         table, bias = self.network.items, self.network.bias
         return score_non_empty(
-            sessions, items, lambda some, indices: score_some(self._known_at_end(some), table, bias, indices)
+            sessions, items, lambda some, indices: score_some(self._compute_last_states(some), table, bias, indices)
         )
 
     def score_prefixes(self, sessions: Sessions) -> NDArray[np.float32]:
         """See `Model.score_prefixes`: one pass over each session, but for prefixes of more than last_events events."""
         longest = self.parameters.last_events
         counts = np.maximum(sessions.lengths - 1, 0)
-        known = self.network.known(self._sequences(_beginnings(sessions, np.minimum(counts, longest))))
+        known = self.network.compute_states(
+            self._make_sequences(_take_first_events(sessions, np.minimum(counts, longest)))
+        )
         beyond = np.flatnonzero(counts > longest)
         if not len(beyond):
             return self.network.scores(known)
@@ -99,12 +105,12 @@ class SASRec(Model):
         prefixes, _, _ = sessions.take(beyond).prefixes()
         every = known.new_empty(len(ends), known.shape[1])
         every[torch.from_numpy(ends <= longest)] = known
-        every[torch.from_numpy(ends > longest)] = self._known_at_end(prefixes.take(prefixes.lengths > longest))
+        every[torch.from_numpy(ends > longest)] = self._compute_last_states(prefixes.take(prefixes.lengths > longest))
         return self.network.scores(every)
 
-    def _known_at_end(self, sessions: Sessions) -> Tensor:
+    def _compute_last_states(self, sessions: Sessions) -> Tensor:
         """What the network knows after sessions that are not empty: [n, width]."""
-        return self.network.known_at_end(self._sequences(sessions.last(self.parameters.last_events)))
+        return self.network.compute_last_states(self._make_sequences(sessions.last(self.parameters.last_events)))
 
     def get_state(self) -> ModelState:
         shape = self.network.shape
@@ -113,17 +119,20 @@ class SASRec(Model):
         return ModelState(self.network.arrays() | codes, sizes)
 
     def set_state(self, state: ModelState) -> None:
-        shape, arrays = self._shape(state.settings["features"], state.settings["item_features"]), dict(state.arrays)
+        shape, arrays = (
+            self._make_shape(state.settings["features"], state.settings["item_features"]),
+            dict(state.arrays),
+        )
         codes = {name: arrays.pop(f"{_CODES}{name}") for name in shape.item_features}
-        self.network = AttentionNetwork.from_arrays(shape, arrays, codes, _device())
+        self.network = AttentionNetwork.from_arrays(shape, arrays, codes, _choose_device())
 
-    def _shape(self, features: dict[str, int], item_features: dict[str, int]) -> AttentionShape:
+    def _make_shape(self, features: dict[str, int], item_features: dict[str, int]) -> AttentionShape:
         spec = self.parameters
         return AttentionShape(
             self.n_items, spec.width, spec.blocks, spec.heads, spec.last_events, features, item_features
         )
 
-    def _sequences(self, sessions: Sessions) -> Sequences:
+    def _make_sequences(self, sessions: Sessions) -> Sequences:
         return Sequences(sessions.items, sessions.offsets, assign_buckets(sessions, self.network.shape.features))
 
 
@@ -134,7 +143,7 @@ class _AttentionLearner:
         self.state = trainer.adam.arrays
 
 
-def _beginnings(sessions: Sessions, lengths: Ints) -> Sessions:
+def _take_first_events(sessions: Sessions, lengths: Ints) -> Sessions:
     """Each session's first events, so many of them."""
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     events = np.arange(offsets[-1]) + np.repeat(sessions.offsets[:-1] - offsets[:-1], lengths)
@@ -142,7 +151,7 @@ def _beginnings(sessions: Sessions, lengths: Ints) -> Sessions:
     return Sessions(sessions.items[events], sessions.times[events], offsets, sessions.customers, features)
 
 
-def _training(spec: SASRecSpec) -> AttentionTraining:
+def _make_settings(spec: SASRecSpec) -> AttentionTraining:
     return AttentionTraining(
         batch=spec.batch_size,
         negatives=spec.negatives,
@@ -154,6 +163,6 @@ def _training(spec: SASRecSpec) -> AttentionTraining:
     )
 
 
-def _device() -> torch.device:
+def _choose_device() -> torch.device:
     """A GPU where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

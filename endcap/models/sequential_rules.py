@@ -66,7 +66,7 @@ class SequentialRules(Model):
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
         scores = np.zeros((len(sessions), self.n_items), dtype=np.float32)
-        for begin, end, rows, followers, strengths in self._rules(sessions):
+        for begin, end, rows, followers, strengths in self._list_rules(sessions):
             np.add.at(scores[begin:end].reshape(-1), rows * self.n_items + followers, strengths)
         scores[scores == 0] = -np.inf
         return scores
@@ -74,7 +74,7 @@ class SequentialRules(Model):
     def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
         """See `Model.score_items`."""
         scores = []
-        for begin, end, rows, followers, strengths in self._rules(sessions):
+        for begin, end, rows, followers, strengths in self._list_rules(sessions):
             edges = np.searchsorted(rows, np.arange(end - begin + 1))
             for indices, first, stop in zip(items[begin:end], edges[:-1], edges[1:], strict=True):
                 # Of memory that is asked for as nought only what is touched is made.
@@ -85,7 +85,9 @@ class SequentialRules(Model):
                 scores.append(values)
         return scores
 
-    def _rules(self, sessions: Sessions) -> Iterator[tuple[int, int, Ints, NDArray[np.int32], NDArray[np.float32]]]:
+    def _list_rules(
+        self, sessions: Sessions
+    ) -> Iterator[tuple[int, int, Ints, NDArray[np.int32], NDArray[np.float32]]]:
         """Runs of sessions begin:end, with all rules that add to their scores: (begin, end, sessions less begin,
         ascending, items that the rules lead to, what they add)."""
         last = sessions.last(self.parameters.last_events)

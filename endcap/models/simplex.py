@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 Weights = NDArray[np.float64]
 _STEPS = (0.25, 0.125, 0.0625)
-_BEGUN = 2
+_MOST_STARTS = 2
 """How many of the starts the search goes on from."""
 
 
@@ -20,7 +20,7 @@ def climb(value: Callable[[Weights], float], starts: Sequence[Weights]) -> Weigh
     it off; where no step is better, shares get smaller.
     """
     order = sorted(range(len(starts)), key=lambda place: -value(starts[place]))
-    ends = [drop_idle(value, _climb_from(value, starts[place])) for place in order[:_BEGUN]]
+    ends = [drop_idle(value, _climb_from(value, starts[place])) for place in order[:_MOST_STARTS]]
     return max(ends, key=value)
 
 

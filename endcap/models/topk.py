@@ -31,13 +31,13 @@ def find_best(scores: Scores, k: int) -> Places:
     size = max(1, SCORES_AT_ONCE // max(1, scores.shape[1]))
     for start in range(0, len(scores), size):
         part = scores[start : start + size]
-        border = _border(part, k)
+        border = _find_border(part, k)
         owner, places = np.divmod(np.flatnonzero(part >= border[:, None]), part.shape[1])
-        order[start : start + size] = _ordered(part, owner, places, k)
+        order[start : start + size] = _order_places(part, owner, places, k)
     return order
 
 
-def _border(scores: Scores, k: int) -> Scores:
+def _find_border(scores: Scores, k: int) -> Scores:
     """A finite value for each row that its k largest finite values reach: float32 [n]."""
     rows, width = scores.shape
     lanes = min(MOST_LANES, int((width / max(k, 1)) ** 0.5))
@@ -51,11 +51,11 @@ def _border(scores: Scores, k: int) -> Scores:
     return np.maximum(border, np.finfo(np.float32).min)
 
 
-def _ordered(scores: Scores, owner: Places, places: Places, k: int) -> Places:
+def _order_places(scores: Scores, owner: Places, places: Places, k: int) -> Places:
     """The k largest of some places of each row, best first, padded with -1. owner, places: [c], rows ascending."""
     counts = np.bincount(owner, minlength=len(scores))
     keys = np.full((len(scores), max(k, int(counts.max(initial=0)))), _LEAST)
-    keys[owner, np.arange(len(owner)) - (np.cumsum(counts) - counts)[owner]] = _keys(scores[owner, places], places)
+    keys[owner, np.arange(len(owner)) - (np.cumsum(counts) - counts)[owner]] = _make_keys(scores[owner, places], places)
     place = keys.shape[1] - k
     last = np.sort(np.partition(keys, place, axis=1)[:, place:] if 0 < place < keys.shape[1] else keys, axis=1)
     last = last[:, last.shape[1] - k :][:, ::-1]
@@ -63,7 +63,7 @@ def _ordered(scores: Scores, owner: Places, places: Places, k: int) -> Places:
     return ordered
 
 
-def _keys(values: Scores, places: Places) -> Places:
+def _make_keys(values: Scores, places: Places) -> Places:
     """Integers in the order of the values, equal ones in the reverse order of their places: int64, like `values`."""
     # Adding 0 makes -0 plain 0. Of negative floats, whose bits ascend as they fall, the bits below the sign are turned.
     bits = (values + np.float32(0)).view(np.int32)

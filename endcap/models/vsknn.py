@@ -38,7 +38,7 @@ class VSKNN(Model):
 
     def __init__(self, parameters: VSKNNSpec) -> None:
         self.parameters = parameters
-        self._adopt(0, {"holder_starts": np.zeros(1, np.int64), "holders": np.zeros(0, np.int32)}, 0)
+        self._set_index(0, {"holder_starts": np.zeros(1, np.int64), "holders": np.zeros(0, np.int32)}, 0)
 
     def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
         filled = np.flatnonzero(train.lengths)
@@ -48,11 +48,11 @@ class VSKNN(Model):
         # Sorted distinct pairs (item, session): the events of one item lie together, its most recent sessions first.
         pairs = np.unique(train.items * np.int64(len(filled)) + number[train.session_of_event])
         items, sessions = np.divmod(pairs, max(len(filled), 1))
-        starts = _starts(items, n_items)
-        self._adopt(n_items, {"holder_starts": starts, "holders": sessions.astype(np.int32)}, len(filled))
+        starts = _compute_starts(items, n_items)
+        self._set_index(n_items, {"holder_starts": starts, "holders": sessions.astype(np.int32)}, len(filled))
         return FitReport()
 
-    def _adopt(self, n_items: int, arrays: Mapping[str, NDArray[Any]], n_sessions: int) -> None:
+    def _set_index(self, n_items: int, arrays: Mapping[str, NDArray[Any]], n_sessions: int) -> None:
         """Take the index of holders and derive the rest from it."""
         self.n_items, self.n_sessions = n_items, n_sessions
         self.holder_starts, self.holders = arrays["holder_starts"], arrays["holders"]
@@ -65,16 +65,16 @@ class VSKNN(Model):
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
         scores = np.full((len(sessions), self.n_items), -np.inf, dtype=np.float32)
-        for first, end, rows, held, votes in self._votes(sessions):
+        for first, end, rows, held, votes in self._list_votes(sessions):
             total = np.bincount(rows * self.n_items + held, votes, minlength=(end - first) * self.n_items)
             voted = np.flatnonzero(total > 0)
             scores[first:end].reshape(-1)[voted] = total[voted]
-        return np.divide(scores, self._lengths(sessions)[:, None], out=scores)
+        return np.divide(scores, self._count_used_events(sessions)[:, None], out=scores)
 
     def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
         """See `Model.score_items`: votes for other items are passed over, so that the catalogue's size is no matter."""
         scores = []
-        for first, end, rows, held, votes in self._votes(sessions):
+        for first, end, rows, held, votes in self._list_votes(sessions):
             starts = np.searchsorted(rows, np.arange(end - first + 1))
             for indices, begin, stop in zip(items[first:end], starts[:-1], starts[1:], strict=True):
                 listed, place = np.unique(indices, return_inverse=True)
@@ -82,25 +82,29 @@ class VSKNN(Model):
                 matches = np.flatnonzero(np.append(listed, -1)[position] == held[begin:stop])
                 total = np.bincount(position[matches], votes[begin:stop][matches], minlength=len(listed))
                 scores.append(np.where(total > 0, total, -np.inf).astype(np.float32)[place])
-        return [values / length for values, length in zip(scores, self._lengths(sessions), strict=True)]
+        return [values / length for values, length in zip(scores, self._count_used_events(sessions), strict=True)]
 
-    def _lengths(self, sessions: Sessions) -> NDArray[np.float32]:
+    def _count_used_events(self, sessions: Sessions) -> NDArray[np.float32]:
         """The weights j stand for j/n: divided at the end, where rounding can no longer break a tie of sessions."""
         return np.clip(sessions.lengths, 1, self.parameters.last_events).astype(np.float32)
 
-    def _votes(self, sessions: Sessions) -> Iterator[tuple[int, int, Ints, NDArray[np.int32], NDArray[np.float64]]]:
+    def _list_votes(
+        self, sessions: Sessions
+    ) -> Iterator[tuple[int, int, Ints, NDArray[np.int32], NDArray[np.float64]]]:
         """Runs of sessions first:end, with all votes for items: (first, end, sessions less first, items, votes)."""
         rows, items, places = find_latest_places(sessions.last(self.parameters.last_events))
         counts = np.minimum(self.holder_starts[items + 1] - self.holder_starts[items], self.parameters.sample)
         visits = np.bincount(rows, counts, minlength=len(sessions))
         for first, end in split_runs(visits / _CHUNK_VISITS + self.n_items / _CHUNK_SCORES):
             part = slice(*np.searchsorted(rows, (first, end)))
-            row, session, strength = self._voters(rows[part] - first, items[part], places[part], counts[part])
+            row, session, strength = self._find_voters(rows[part] - first, items[part], places[part], counts[part])
             votes = self.held_starts[session + 1] - self.held_starts[session]
             held = self.held[expand_ranges(self.held_starts[session], votes)]
             yield first, end, np.repeat(row, votes), held, np.repeat(strength, votes) * self.boost[held]
 
-    def _voters(self, rows: Ints, items: Ints, places: Ints, counts: Ints) -> tuple[Ints, Ints, NDArray[np.float64]]:
+    def _find_voters(
+        self, rows: Ints, items: Ints, places: Ints, counts: Ints
+    ) -> tuple[Ints, Ints, NDArray[np.float64]]:
         """The k nearest sessions of each row: their rows, their numbers, and n * similarity * decay."""
         width = max(self.n_sessions, 1)
         visits = np.repeat(rows, counts) * width + self.holders[expand_ranges(self.holder_starts[items], counts)]
@@ -148,9 +152,9 @@ class VSKNN(Model):
         return ModelState(arrays, {"n_sessions": self.n_sessions})
 
     def set_state(self, state: ModelState) -> None:
-        self._adopt(self.n_items, state.arrays, state.settings["n_sessions"])
+        self._set_index(self.n_items, state.arrays, state.settings["n_sessions"])
 
 
-def _starts(rows: NDArray[Any], size: int) -> Ints:
+def _compute_starts(rows: NDArray[Any], size: int) -> Ints:
     """Offsets of compressed rows: int64 [size + 1], from the row of each entry, in any order."""
     return np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=size))]).astype(np.int64)

@@ -1,9 +1,9 @@
 """The network of SASRec: causal self-attention over a session (Kang and McAuley, 2018).
 
-Differences from the paper: LayerNorm comes before each part of a block, not after it; and positions are counted back
-from each event that something is predicted after, as a learned addition to the attention by distance (Shaw et al.,
-2018; Raffel et al., 2020, section 2.1), rather than learned for places of the whole sequence. So what is said after a
-prefix does not depend on what follows it, nor on where a long session was cut.
+The network differs from the paper in two ways. LayerNorm comes before each part of a block, not after it. And positions
+are counted back from each event that something is predicted after: a learned number for each distance is added to the
+attention (Shaw et al., 2018; Raffel et al., 2020, section 2.1), where the paper learns positions of the whole sequence.
+So the scores after a prefix depend neither on what follows it nor on where a long session was cut.
 """
 
 from __future__ import annotations
@@ -28,7 +28,30 @@ _SCORED_EVENTS = 8192  # of sessions that are encoded together
 
 @dataclass(frozen=True)
 class AttentionShape:
-    """Sizes of the network. features: buckets of each event feature; item_features: codes of each item attribute."""
+    """Sizes of the network.
+
+    Attributes
+    ----------
+    n_items
+        Items of the catalogue.
+    width
+        Size of the embeddings and of the states.
+    blocks
+        Number of attention blocks.
+    heads
+        Attention heads of a block; they divide the width.
+    max_events
+        Events of the longest session.
+    features
+        Number of buckets of each event feature, by name.
+    item_features
+        Number of codes of each item attribute, by name.
+
+    Raises
+    ------
+    ValueError
+        The heads do not divide the width.
+    """
 
     n_items: int
     width: int = 64
@@ -44,11 +67,11 @@ class AttentionShape:
 
     @property
     def dropped(self) -> int:
-        """Places of dropout: the inputs, and what each block's attention and layers add."""
+        """The number of places of dropout: one for the inputs, and two a block, for what attention and layers add."""
         return 1 + 2 * self.blocks
 
     def weights(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each weight, by name."""
+        """Return the shape of each weight, by name."""
         width = self.width
         block = {
             "before_attention.scale": (width,),
@@ -77,13 +100,24 @@ class AttentionShape:
 
 
 class AttentionNetwork:
-    """Weights by name, each float32.
+    """The weights of the network, by name, each float32.
 
-    items: [n_items, width], embeddings, the same for items of a session and for those that are scored. bias:
-    [n_items], added to an item's logit (-inf: never seen in training). block.<i>.*: see `_block`; distance: [heads,
-    max_events], added to the attention by how many events lie between. feature.<name>: [buckets, width] and
-    item_feature.<name>: [codes + 1, width] (the last: no code), added to the embeddings of a session's items.
-    codes: int64 [n_items] of each item feature, -1 where an item has none.
+    Parameters
+    ----------
+    shape
+        Sizes.
+    weights
+        A tensor for each name of `AttentionShape.weights`.
+    codes
+        int64 [n_items] by item attribute, -1 where an item has none.
+
+    Notes
+    -----
+    ``items`` [n_items, width]: embeddings, the same for items of a session and for items that are scored. ``bias``
+    [n_items]: added to an item's logit, -inf for an item that training does not have. ``block.<i>.*``: see
+    `_apply_block`; ``distance`` [heads, max_events] is added to the attention by the number of events between two.
+    ``feature.<name>`` [buckets, width] and ``item_feature.<name>`` [codes + 1, width] (the last row: no code) are added
+    to the embeddings of a session's items.
     """
 
     def __init__(self, shape: AttentionShape, weights: Mapping[str, Tensor], codes: Mapping[str, Ints]) -> None:
@@ -98,18 +132,38 @@ class AttentionNetwork:
 
     @property
     def items(self) -> Tensor:
+        """The item embeddings: float32 [n_items, width]."""
         return self.weights["items"]
 
     @property
     def bias(self) -> Tensor:
+        """The items' biases: float32 [n_items]."""
         return self.weights["bias"]
 
     @classmethod
-    def drawn(
+    def draw(
         cls, shape: AttentionShape, counts: Ints, codes: Mapping[str, Ints], seed: int, device: torch.device
     ) -> AttentionNetwork:
-        """Tables normal with standard deviation 1/sqrt(width), matrices uniform (Glorot and Bengio, 2010), scales 1,
-        the rest 0, from a generator of their own. counts: int64 [n_items], training events of each item."""
+        """Return a network with random weights, drawn by a generator of its own.
+
+        Parameters
+        ----------
+        shape
+            Sizes.
+        counts
+            int64 [n_items], training events of each item.
+        codes
+            int64 [n_items] by item attribute, -1 where an item has none.
+        seed
+            Seed of the generator.
+        device
+            Where the weights are put.
+
+        Notes
+        -----
+        Tables are normal with standard deviation 1/sqrt(width), matrices uniform (Glorot and Bengio, 2010), scales 1
+        and all other weights 0.
+        """
         generator = torch.Generator().manual_seed(seed)
         weights = {}
         for name, size in shape.weights().items():
@@ -133,45 +187,82 @@ class AttentionNetwork:
         codes: Mapping[str, Ints],
         device: torch.device,
     ) -> AttentionNetwork:
-        """The network whose `arrays` these are."""
+        """Return the network that `arrays` wrote.
+
+        Parameters
+        ----------
+        shape
+            Sizes.
+        arrays
+            What `arrays` returned.
+        codes
+            int64 [n_items] by item attribute, -1 where an item has none.
+        device
+            Where the weights are put.
+        """
         # In one order always: what an optimiser keeps of the dense weights is one vector.
         return cls(shape, {name: torch.from_numpy(arrays[name]).to(device) for name in shape.weights()}, codes)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """A copy of all weights, by name."""
+        """Return a copy of all weights, by name."""
         return {name: values.detach().cpu().numpy().copy() for name, values in self.weights.items()}
 
     def dense(self) -> dict[str, Tensor]:
-        """The weights that every step changes: all but those with a row an item."""
+        """Return the weights that every step changes: all that do not have a row for each item."""
         return {name: values for name, values in self.weights.items() if name not in ("items", "bias")}
 
     def inputs(self, embedded: Tensor, items: Tensor, buckets: Mapping[str, Tensor]) -> Tensor:
-        """What goes into the first block: [..., width], from item embeddings [..., width], the items int64 [...] and
-        each event feature's bucket int64 [...]."""
+        """Return what goes into the first block.
+
+        Parameters
+        ----------
+        embedded
+            float32 [..., width], item embeddings.
+        items
+            int64 [...], the items.
+        buckets
+            int64 [...] by event feature.
+
+        Returns
+        -------
+        Tensor
+            [..., width].
+        """
         for name, values in buckets.items():
-            embedded = embedded + _rows(self.weights[f"feature.{name}"], values)
+            embedded = embedded + _select_rows(self.weights[f"feature.{name}"], values)
         for name, codes in self.codes.items():
-            embedded = embedded + _rows(self.weights[f"item_feature.{name}"], codes[items])
+            embedded = embedded + _select_rows(self.weights[f"item_feature.{name}"], codes[items])
         return embedded
 
     def encode(self, inputs: Tensor, segments: Tensor | None = None, dropout: Tensor | None = None) -> Tensor:
-        """What is known after each event: [r, l, width], from inputs [r, l, width].
+        """Return the state after each event.
 
-        segments: int64 [r, l]; an event sees the events up to itself that are of its segment. None: of its row.
-        dropout: [dropped, r, l, width], what to multiply by the inputs, and by what each part of each block adds.
+        Parameters
+        ----------
+        inputs
+            [r, l, width], what `inputs` returned.
+        segments
+            int64 [r, l]; an event attends to the events of its segment up to itself. None: a row is one segment.
+        dropout
+            [dropped, r, l, width], factors of the inputs and of what each part of each block adds; None: no dropout.
+
+        Returns
+        -------
+        Tensor
+            [r, l, width].
         """
         length = inputs.shape[1]
         sees = self._causal[:length, :length]
         if segments is not None:
             sees = sees & (segments[:, :, None] == segments[:, None, :])[:, None]
         dropped = (None,) * self.shape.dropped if dropout is None else dropout.unbind(0)
-        known = _times(inputs, dropped[0])
+        known = _multiply(inputs, dropped[0])
         for number in range(self.shape.blocks):
-            known = self._block(f"block.{number}.", known, sees, *dropped[1 + 2 * number : 3 + 2 * number])
-        return self._norm("last", known)
+            known = self._apply_block(f"block.{number}.", known, sees, *dropped[1 + 2 * number : 3 + 2 * number])
+        return self._normalise("last", known)
 
-    def known(self, sessions: Sequences) -> Tensor:
-        """What is known after each event of sessions of at most max_events events: [e, width].
+    def compute_states(self, sessions: Sequences) -> Tensor:
+        """Return the state after each event of sessions of at most max_events events: [e, width].
 
         Sessions of one length go through together, so that none is padded.
         """
@@ -184,57 +275,78 @@ class AttentionNetwork:
                 for begin in range(0, len(alike), max(1, _SCORED_EVENTS // length)):
                     some = alike[begin : begin + max(1, _SCORED_EVENTS // length)]
                     events = sessions.offsets[some, None] + np.arange(length)
-                    known[torch.from_numpy(events).to(self.device)] = self.encode(self._read(sessions, events))
+                    known[torch.from_numpy(events).to(self.device)] = self.encode(self._read_inputs(sessions, events))
         return known
 
-    def known_at_end(self, sessions: Sequences) -> Tensor:
-        """What is known after the last event of sessions of 1 to max_events events: [n, width].
+    def compute_last_states(self, sessions: Sequences) -> Tensor:
+        """Return the state after the last event of sessions of 1 to max_events events: [n, width].
 
-        A few of them go through together, padded behind: what an event knows does not depend on those after it.
+        A few sessions go through together, padded at their ends: the state after an event does not depend on later
+        events.
         """
         if not 0 < len(sessions) <= FEW:
-            return self.known(sessions)[torch.from_numpy(sessions.offsets[1:] - 1)]
+            return self.compute_states(sessions)[torch.from_numpy(sessions.offsets[1:] - 1)]
         lengths, begins = sessions.lengths[:, None], sessions.offsets[:-1, None]
         events = begins + np.minimum(np.arange(int(lengths.max())), lengths - 1)
         with torch.inference_mode(), limit_threads(events.size * 3 * self.shape.width**2):
-            known = self.encode(self._read(sessions, events))
+            known = self.encode(self._read_inputs(sessions, events))
             return known[torch.arange(len(known)), torch.from_numpy(lengths[:, 0] - 1)]
 
-    def _read(self, sessions: Sequences, events: Ints) -> Tensor:
-        """What goes in of some events, int64 [r, l]: [r, l, width]."""
+    def _read_inputs(self, sessions: Sequences, events: Ints) -> Tensor:
+        """Return the inputs of some events, int64 [r, l]: [r, l, width]."""
         items = torch.from_numpy(sessions.items[events].astype(np.int64)).to(self.device)
         buckets = {name: torch.from_numpy(values[events]).to(self.device) for name, values in sessions.codes.items()}
         return self.inputs(self.items[items], items, buckets)
 
     def scores(self, known: Tensor) -> NDArray[np.float32]:
-        """Logits of every item: [n, n_items], from [n, width]."""
+        """Return the logits of every item: [n, n_items], from states [n, width]."""
         return score_all(known, self.items, self.bias)
 
-    def _block(self, block: str, known: Tensor, sees: Tensor, first: Tensor | None, second: Tensor | None) -> Tensor:
-        """Attention, then two layers event by event; each adds to what is known."""
+    def _apply_block(
+        self, block: str, known: Tensor, sees: Tensor, first: Tensor | None, second: Tensor | None
+    ) -> Tensor:
+        """Apply attention, then two layers event by event; each adds to the state."""
         weights, (rows, length, width) = self.weights, known.shape
         heads = self.shape.heads
         taken = linear(
-            self._norm(f"{block}before_attention", known), weights[f"{block}attend"], weights[f"{block}attend_bias"]
+            self._normalise(f"{block}before_attention", known),
+            weights[f"{block}attend"],
+            weights[f"{block}attend_bias"],
         )
         query, key, value = taken.view(rows, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
-        mask = torch.where(sees, by_distance(weights[f"{block}distance"], length), -math.inf).to(query.dtype)
+        mask = torch.where(sees, lay_out_distances(weights[f"{block}distance"], length), -math.inf).to(query.dtype)
         attended = scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).reshape(known.shape)
-        known = known + _times(linear(attended, weights[f"{block}gather"], weights[f"{block}gather_bias"]), first)
+        known = known + _multiply(linear(attended, weights[f"{block}gather"], weights[f"{block}gather_bias"]), first)
         risen = gelu(
-            linear(self._norm(f"{block}before_layers", known), weights[f"{block}rise"], weights[f"{block}rise_bias"])
+            linear(
+                self._normalise(f"{block}before_layers", known), weights[f"{block}rise"], weights[f"{block}rise_bias"]
+            )
         )
-        return known + _times(linear(risen, weights[f"{block}fall"], weights[f"{block}fall_bias"]), second)
+        return known + _multiply(linear(risen, weights[f"{block}fall"], weights[f"{block}fall_bias"]), second)
 
-    def _norm(self, name: str, known: Tensor) -> Tensor:
+    def _normalise(self, name: str, known: Tensor) -> Tensor:
         return layer_norm(known, known.shape[-1:], self.weights[f"{name}.scale"], self.weights[f"{name}.shift"])
 
 
-def by_distance(values: Tensor, length: int) -> Tensor:
-    """[h, length, length] with values[:, i - j] at row i and column j <= i, from [h, at least length].
+def lay_out_distances(values: Tensor, length: int) -> Tensor:
+    """Lay numbers by distance out as a square, as attention needs them.
 
-    A repeated row, read one entry shorter than it is, is shifted by one from line to line: unlike an index, this has a
-    gradient that is quick and the same every time.
+    Parameters
+    ----------
+    values
+        [h, at least length], a number for each distance.
+    length
+        Events.
+
+    Returns
+    -------
+    Tensor
+        [h, length, length] with values[:, i - j] at row i and column j <= i.
+
+    Notes
+    -----
+    A repeated row that is read one entry shorter than it is shifts by one from line to line. Unlike an index, this has
+    a gradient that is quick and the same every time.
     """
     heads = len(values)
     row = torch.cat([values[:, :1], values.new_zeros(heads, length), values[:, 1:length].flip(1)], dim=1)
@@ -242,10 +354,10 @@ def by_distance(values: Tensor, length: int) -> Tensor:
     return shifted[:, :, :length]
 
 
-def _rows(table: Tensor, index: Tensor) -> Tensor:
-    """[..., width], from [n, width] and int64 [...]; its gradient asks no size of the device."""
+def _select_rows(table: Tensor, index: Tensor) -> Tensor:
+    """Return [..., width], from [n, width] and int64 [...]; the gradient asks no size of the device."""
     return table.index_select(0, index.reshape(-1)).view(*index.shape, -1)
 
 
-def _times(values: Tensor, by: Tensor | None) -> Tensor:
+def _multiply(values: Tensor, by: Tensor | None) -> Tensor:
     return values if by is None else values * by

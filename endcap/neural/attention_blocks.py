@@ -1,4 +1,4 @@
-"""What the steps of SASRec are made of, laid out for a block of steps at once."""
+"""The tensors that the steps of SASRec need, laid out for a block of steps at once."""
 
 from __future__ import annotations
 
@@ -21,11 +21,22 @@ _BLOCK_NUMBERS = 8_000_000
 
 @dataclass(frozen=True)
 class AttentionBatch:
-    """One step, or with one more dimension in front a block of them.
+    """One step, or with one more dimension in front a block of steps.
 
-    items, targets: int64 [r, w], the catalogue's size under padding. segments: int64 [r, w] as `Rows` has them.
-    negatives: int64 [n]. dropout: float32 [d, r, w, width], what to multiply by at each of the network's d places
-    (empty without). codes: int64 [r, w], by event feature.
+    Attributes
+    ----------
+    items
+        int64 [r, w], the items of r rows of w events, the catalogue's size under padding.
+    targets
+        int64 [r, w], the items that follow, the catalogue's size under padding.
+    segments
+        int64 [r, w], see `PackedRows`.
+    negatives
+        int64 [n].
+    dropout
+        float32 [d, r, w, width], the factors at each of the network's d places of dropout; empty without dropout.
+    codes
+        int64 [r, w] by event feature.
     """
 
     items: Tensor
@@ -39,22 +50,50 @@ class AttentionBatch:
         return len(self.items)
 
     def tensors(self) -> list[Tensor]:
+        """Return all tensors, always in the same order."""
         return [self.items, self.targets, self.segments, self.negatives, self.dropout, *self.codes.values()]
 
     def like(self, tensors: Sequence[Tensor]) -> AttentionBatch:
-        """A batch of other tensors, in the order of `tensors()`."""
+        """Return a batch of other tensors, given in the order of `tensors`."""
         items, targets, segments, negatives, dropout, *codes = tensors
         return AttentionBatch(items, targets, segments, negatives, dropout, dict(zip(self.codes, codes, strict=True)))
 
     def steps(self) -> Iterator[AttentionBatch]:
-        """A block's steps, as views."""
+        """Yield a block's steps, as views."""
         return map(self.like, zip(*(values.unbind(0) for values in self.tensors()), strict=True))
 
 
 class AttentionBlocks:
-    """The blocks of an epoch. Everything random in it comes from (seed, epoch).
+    """Lays the epochs of SASRec out in blocks. All that is random in an epoch comes from the seed and the epoch's
+    number.
 
-    width: of a row. rows: of a step. targets: events of an epoch that follow another.
+    Parameters
+    ----------
+    sessions
+        The training sessions, with a code of each event for each event feature.
+    n_items
+        Items of the catalogue.
+    negatives
+        Draws a step's negatives.
+    batch
+        Pieces of sessions in a step, on average.
+    longest
+        Events of the longest piece.
+    dropout
+        Share of numbers that are dropped.
+    dropped
+        The number of places of dropout, and the width of the network.
+    device
+        Where the tensors are put.
+
+    Attributes
+    ----------
+    width
+        Events of a row.
+    rows
+        Rows of a step.
+    targets
+        Events of an epoch that follow another event.
     """
 
     def __init__(
@@ -69,7 +108,6 @@ class AttentionBlocks:
         dropped: tuple[int, int],
         device: torch.device,
     ) -> None:
-        """batch: pieces a step, on average. dropped: (places of dropout, width of the network)."""
         self.negatives, self.dropout, self.dropped = negatives, dropout, dropped
         self.n_items, self.device = n_items, device
         self.pieces = SequencePieces.of(sessions.offsets, longest)
@@ -82,12 +120,13 @@ class AttentionBlocks:
             name: torch.from_numpy(values).to(device) for name, values in sessions.codes.items()
         }
 
-    def steps_of_a_block(self) -> int:
+    def count_block_steps(self) -> int:
+        """Return how many steps a block has at most: about 32 MB of its largest tensor."""
         places, width = self.dropped
         return int(np.clip(_BLOCK_NUMBERS // (self.rows * self.width * places * width), 1, _MOST_STEPS))
 
     def epoch(self, seed: int, number: int) -> Iterator[AttentionBatch]:
-        """The blocks of an epoch (from 0): every piece once, in an order of its own."""
+        """Yield the blocks of an epoch (from 0), with every piece once, in an order of the epoch's own."""
         rng = np.random.Generator(np.random.SFC64([seed, number]))
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
         rows = pack_rows(self.pieces, self.width, self.rows, rng)
@@ -95,11 +134,11 @@ class AttentionBlocks:
         events, segments = (
             torch.from_numpy(values).view(shape).to(self.device) for values in (rows.events, rows.segments)
         )
-        size = self.steps_of_a_block()
+        size = self.count_block_steps()
         for begin in range(0, len(events), size):
-            yield self._block(events[begin : begin + size], segments[begin : begin + size], rng, generator)
+            yield self._make_block(events[begin : begin + size], segments[begin : begin + size], rng, generator)
 
-    def _block(
+    def _make_block(
         self, events: Tensor, segments: Tensor, rng: np.random.Generator, generator: torch.Generator
     ) -> AttentionBatch:
         padding = segments == PADDING
@@ -109,11 +148,11 @@ class AttentionBlocks:
             self.items[following].masked_fill_(padding, self.n_items),
             segments,
             self.negatives.draw(self.device, len(events), rng, generator),
-            self._dropout(len(events), rng, generator),
+            self._draw_dropout(len(events), rng, generator),
             {name: values[events] for name, values in self.codes.items()},
         )
 
-    def _dropout(self, steps: int, rng: np.random.Generator, generator: torch.Generator) -> Tensor:
+    def _draw_dropout(self, steps: int, rng: np.random.Generator, generator: torch.Generator) -> Tensor:
         """0 at the given rate, else 1 / (1 - rate)."""
         if self.dropout == 0.0:
             return torch.empty(steps, 0, device=self.device)

@@ -1,4 +1,4 @@
-"""How SASRec learns: every event of a session is asked what follows it, against negatives that a step's targets share.
+"""How SASRec is trained: each event of a session predicts the next one, against negatives that a step's targets share.
 
 Every step has the same shapes and asks nothing of the device, so that a GPU replays it as one CUDA graph.
 """
@@ -30,7 +30,25 @@ _TABLE_SHARE = 4  # from so many times as many items as a step touches on, rows 
 
 @dataclass(frozen=True)
 class AttentionTraining:
-    """batch: sessions a step, on average. dropout: of the inputs and of what each part of a block adds."""
+    """Settings of the training of SASRec.
+
+    Attributes
+    ----------
+    batch
+        Sessions of a step, on average.
+    negatives
+        Negatives of a step, which its targets share.
+    negatives_alpha
+        Exponent of the popularity by which negatives are drawn.
+    loss
+        `cross-entropy` (`sampled_softmax`) or `gbce` (`calibrated_bce`).
+    calibration
+        t of gBCE, 0 to 1.
+    learning_rate
+        Step size of Adam.
+    dropout
+        Share of the inputs, and of what each part of a block adds, that is dropped.
+    """
 
     batch: int = 128
     negatives: int = 512
@@ -42,34 +60,79 @@ class AttentionTraining:
 
 
 def sampled_softmax(own: Tensor, rivals: Tensor) -> Tensor:
-    """Cross-entropy of each target: [t], from its score [t] and those of its competitors [t, n].
+    """Compute the sampled cross-entropy of each target.
 
-    Where the log of how often it is drawn was taken off each competitor's score, and -inf stands at the target
-    itself, exp of own and others is an unbiased estimate of the softmax's sum over all items: the logQ correction
-    (Bengio and Senécal, 2008), without the target, which is always there.
+    Parameters
+    ----------
+    own
+        [t], the targets' scores.
+    rivals
+        [t, n], the scores of each target's negatives; -inf where a negative is the target itself.
+
+    Returns
+    -------
+    Tensor
+        [t].
+
+    Notes
+    -----
+    If the log of how often a negative is drawn was subtracted from its score, exp of own and rivals is an unbiased
+    estimate of the softmax's sum over all items: the logQ correction (Bengio and Senécal, 2008), without the target,
+    which is always in the sum.
     """
     return torch.logaddexp(own, torch.logsumexp(rivals, dim=1)) - own
 
 
 def calibrated_bce(own: Tensor, rivals: Tensor, beta: float) -> Tensor:
-    """gBCE of each target: [t] (Petrov and Macdonald, 2023, equation 10), -inf for no competitor."""
+    """Compute gBCE of each target (Petrov and Macdonald, 2023, equation 10).
+
+    Parameters
+    ----------
+    own
+        [t], the targets' scores.
+    rivals
+        [t, n], the scores of each target's negatives; -inf for one that does not count.
+    beta
+        See `compute_calibration_power`.
+
+    Returns
+    -------
+    Tensor
+        [t].
+    """
     return softplus(rivals).sum(dim=1) - beta * logsigmoid(own)
 
 
 def compute_calibration_power(share: float, calibration: float) -> float:
-    """beta of gBCE (equation 15), from the share of all items that a target competes with and t."""
+    """Compute beta of gBCE (Petrov and Macdonald, 2023, equation 15).
+
+    Parameters
+    ----------
+    share
+        Share of all items that a target competes with.
+    calibration
+        t of the paper, 0 to 1.
+    """
     return share * (calibration * (1 - 1 / share) + 1 / share)
 
 
 class AttentionAdam:
-    """Adam over the network's weights, whose memory it takes over: the network's become views of it.
+    """Adam over the network's weights. It takes their memory over: the network's weights become views of it.
 
-    An item's embedding and bias are one row. Where a step touches few of the rows they are a table that it reads and
-    writes only those of; else they are dense like the rest.
+    An item's embedding and bias are one row. If a step touches few rows, the rows are a table of which a step reads and
+    writes only some. Otherwise they are dense like all other weights.
+
+    Parameters
+    ----------
+    network
+        Its weights are trained.
+    rate
+        Learning rate.
+    touched
+        Number of rows that a step names, repetitions included.
     """
 
     def __init__(self, network: AttentionNetwork, rate: float, touched: int) -> None:
-        """touched: how many rows a step names, repetitions counted."""
         n_items, width = network.items.shape
         rule = Adam(rate, betas=(0.9, 0.98))
         rows = torch.cat([network.items, network.bias[:, None]], dim=1)
@@ -96,14 +159,14 @@ class AttentionAdam:
         network.weights["items"], network.weights["bias"] = rows[:, :-1], rows[:, -1]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """What is kept beside the weights, by name; as it stands, not always a copy."""
+        """Return the optimiser's state beside the weights, by name; some arrays are views, not copies."""
         state = {"dense": self.dense.state, "steps": self.dense.steps}
         if self.table is not None:
             state["table"] = self.table.memory[:, 1:]
         return {name: values.contiguous().cpu().numpy() for name, values in state.items()}
 
-    def take_up(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from what `arrays` gave."""
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Continue from what `arrays` returned."""
         self.dense.state.copy_(torch.from_numpy(arrays["dense"]))
         self.dense.steps.copy_(torch.from_numpy(arrays["steps"]))
         if self.table is not None:
@@ -111,8 +174,10 @@ class AttentionAdam:
             self.table.steps.copy_(self.dense.steps)
 
     def fetch(self, ids: Tensor) -> Tensor:
-        """Rows of embedding and bias: [m, width + 1], of ids int64 [m], of which the catalogue's size is padding.
-        The loss's gradient by `leaves` is what `update` takes."""
+        """Return rows of embedding and bias, [m, width + 1], of ids int64 [m]; the catalogue's size is padding.
+
+        `update` takes the loss's gradient by `leaves`.
+        """
         if self.table is None:
             return self._rows.index_select(0, ids)
         self._fetched = self.table.memory[:, 0].index_select(0, ids).requires_grad_()
@@ -120,11 +185,11 @@ class AttentionAdam:
 
     @property
     def leaves(self) -> list[Tensor]:
-        """What the loss is derived by."""
+        """The tensors that the loss is derived by."""
         return [*self._leaves, self._rows if self.table is None else self._fetched]
 
     def update(self, ids: Tensor, gradients: Sequence[Tensor]) -> None:
-        """One step. ids: as last fetched. gradients: of `leaves`."""
+        """Make one step. ids: as fetched last. gradients: the loss's, by `leaves`."""
         with torch.no_grad():
             *dense, rows = gradients
             if self.table is None:
@@ -138,13 +203,22 @@ class AttentionAdam:
 
 
 class AttentionTrainer:
-    """Runs epochs. Each draws everything random from (seed, epoch), so that it can begin at any of them.
+    """Trains SASRec epoch by epoch. Each epoch draws everything random from the seed and its number, so that training
+    can begin at any epoch.
 
-    Where a step touches on a small part of the item table, Adam reads and writes those rows alone.
+    Parameters
+    ----------
+    network
+        The network to train, on the device to train on.
+    sessions
+        Training sessions, with a code of each event for each event feature of the network.
+    settings
+        Settings of the training.
+    seed
+        Seed of all that is random.
     """
 
     def __init__(self, network: AttentionNetwork, sessions: Sequences, settings: AttentionTraining, seed: int) -> None:
-        """sessions: with a code of each event by the name of each event feature of the network."""
         self.network, self.settings, self.seed = network, settings, seed
         shape, self.device = network.shape, network.device
         events = np.bincount(sessions.items, minlength=shape.n_items)
@@ -166,14 +240,14 @@ class AttentionTrainer:
         share = min(1.0, negatives.count / max(1, shape.n_items - 1))
         self.beta = compute_calibration_power(share, settings.calibration) if share else 1.0
         self.total = torch.zeros((), device=self.device)
-        most = self.blocks.steps_of_a_block()
+        most = self.blocks.count_block_steps()
         self.run = (
             ReplayedSteps(self.step, graph=True, most=most) if self.device.type == "cuda" else EagerSteps(self.step)
         )
         self.work = positions * shape.width * max(negatives.count, 4 * shape.width)
 
     def epoch(self, number: int) -> float:
-        """Train one epoch (from 0); its mean loss for an event. 0 where no event follows another."""
+        """Train one epoch (from 0) and return its mean loss for an event; 0 where no event follows another."""
         if not self.blocks.targets:
             return 0.0
         self.total.zero_()
@@ -183,13 +257,13 @@ class AttentionTrainer:
         return float(self.total) / self.blocks.targets
 
     def step(self, batch: AttentionBatch) -> None:
-        """Learn from one step, and add its targets' losses to the total."""
+        """Train one step, and add its targets' losses to the total."""
         count = batch.items.numel()
         targets = batch.targets.view(-1)
         ids = torch.cat([batch.items.view(-1), targets, batch.negatives])
         fetched = self.adam.fetch(ids)
         coming, own, rivals = fetched[:count], fetched[count : 2 * count], fetched[2 * count :]
-        known, scores = self._scores(batch, coming[:, :-1], rivals[:, :-1])
+        known, scores = self._compute_scores(batch, coming[:, :-1], rivals[:, :-1])
         scores = scores + rivals[:, -1]
         own_score = (known * own[:, :-1]).sum(dim=1) + own[:, -1]
         itself = targets[:, None] == batch.negatives
@@ -203,8 +277,8 @@ class AttentionTrainer:
         self.adam.update(ids, torch.autograd.grad(loss / count, self.adam.leaves))
         self.total += loss.detach()
 
-    def _scores(self, batch: AttentionBatch, coming: Tensor, rivals: Tensor) -> tuple[Tensor, Tensor]:
-        """What is known after each event, [events, width], and the negatives' scores without bias, [events, n]."""
+    def _compute_scores(self, batch: AttentionBatch, coming: Tensor, rivals: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the state after each event, [events, width], and the negatives' scores without bias, [events, n]."""
         # Nothing is used twice, so there is nothing to cache; a CUDA graph must not hold on to what was.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda", cache_enabled=False):
             inputs = batch.items.clamp(max=self.network.shape.n_items - 1)

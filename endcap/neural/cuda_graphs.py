@@ -1,4 +1,4 @@
-"""Running the steps of a block: one by one, or on a GPU as one CUDA graph that is replayed."""
+"""Runs the steps of a block: one by one, or on a GPU as one CUDA graph that is replayed."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from torch import Tensor
 
 
 class StepBlock(Protocol):
-    """Tensors with a row a step."""
+    """Tensors that have a row for each step."""
 
     def __len__(self) -> int: ...
 
     def tensors(self) -> list[Tensor]:
-        """All of them, in an order that is always the same."""
+        """Return all tensors, always in the same order."""
 
     def like(self, tensors: Sequence[Tensor]) -> Self:
-        """The same kind of thing from other tensors."""
+        """Return a block or step of other tensors, given in the order of `tensors`."""
 
     def steps(self) -> Iterator[Self]:
-        """The steps, as views."""
+        """Yield the steps, as views."""
 
 
 B = TypeVar("B", bound=StepBlock)
 
 
 class EagerSteps(Generic[B]):
-    """Takes a block's steps one by one."""
+    """Runs a block's steps one by one. step: trains one step."""
 
     def __init__(self, step: Callable[[B], None]) -> None:
         self.step = step
@@ -39,11 +39,22 @@ class EagerSteps(Generic[B]):
 
 
 class ReplayedSteps(Generic[B]):
-    """Takes them from fixed memory, where a counter on the device says which is next: no step needs the host.
+    """Runs steps on fixed memory, where a counter on the device says which step is next, so that no step needs the
+    host.
 
-    With `graph` (CUDA only) the step is captured once as a CUDA graph and replayed. The first block is run step by
-    step: it makes the libraries and the memory ready. Every block's tensors must have the shapes of the first one's,
-    but for their number of steps, which may be smaller, or up to `most`.
+    Parameters
+    ----------
+    step
+        Trains one step.
+    graph
+        Whether the step is captured once as a CUDA graph and replayed (CUDA only). The first block runs step by step,
+        which makes the libraries and the memory ready.
+    most
+        Steps of the longest block, where the first block may be shorter.
+
+    Notes
+    -----
+    All blocks' tensors have the shapes of the first block's, except for the number of steps.
     """
 
     def __init__(self, step: Callable[[B], None], *, graph: bool, most: int = 0) -> None:

@@ -21,7 +21,17 @@ _SCORED_NUMBERS = 8_000_000  # of the widest layer, worked on at a time
 
 @dataclass(frozen=True)
 class FactorsShape:
-    """variant: gmf, mlp or neumf, both fused. width: of each embedding. layers: sizes of the MLP's hidden layers."""
+    """Sizes of the network.
+
+    Attributes
+    ----------
+    variant
+        `gmf`, `mlp`, or `neumf`, which fuses both.
+    width
+        Size of each part of an embedding: GMF's and the MLP's.
+    layers
+        Sizes of the MLP's hidden layers.
+    """
 
     variant: Literal["gmf", "mlp", "neumf"] = "neumf"
     width: int = 32
@@ -29,21 +39,21 @@ class FactorsShape:
 
     @property
     def product(self) -> int:
-        """Numbers of an embedding that GMF multiplies; the MLP reads those after them."""
+        """How many numbers of an embedding GMF multiplies; the MLP reads the numbers after them."""
         return 0 if self.variant == "mlp" else self.width
 
     @property
     def read(self) -> int:
-        """Numbers of an embedding that the MLP reads."""
+        """How many numbers of an embedding the MLP reads."""
         return 0 if self.variant == "gmf" else self.width
 
     @property
     def embedding(self) -> int:
-        """Numbers of an embedding in all."""
+        """Size of a whole embedding."""
         return self.product + self.read
 
     def weights(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each dense weight, by name."""
+        """Return the shape of each dense weight, by name."""
         shapes: dict[str, tuple[int, ...]] = {}
         if self.read:
             # The first layer reads user and item side by side: its matrix falls into one for each.
@@ -56,9 +66,22 @@ class FactorsShape:
 
 
 class Factors:
-    """users: float32 [u, e] and items: float32 [n, e], embeddings; dense: the other weights, one vector.
+    """The network of neural collaborative filtering.
 
-    A pair's logit is out · [p * q, MLP(p', q')] + bias (equation 12 of the paper), p and q being the first `product`
+    Parameters
+    ----------
+    shape
+        Sizes.
+    users
+        float32 [u, e], the users' embeddings.
+    items
+        float32 [n, e], the items' embeddings.
+    dense
+        float32 [p], all other weights as one vector.
+
+    Notes
+    -----
+    A pair's logit is out · [p * q, MLP(p', q')] + bias (He et al., 2017, equation 12). p and q are the first `product`
     numbers of the two embeddings, p' and q' the others.
     """
 
@@ -67,9 +90,12 @@ class Factors:
         self.device = items.device
 
     @classmethod
-    def drawn(cls, shape: FactorsShape, users: int, items: int, seed: int, device: torch.device) -> Factors:
-        """Embeddings normal with standard deviation 0.01 (section 4.1 of the paper), matrices uniform (Glorot and
-        Bengio, 2010), biases 0, from a generator of their own."""
+    def draw(cls, shape: FactorsShape, users: int, items: int, seed: int, device: torch.device) -> Factors:
+        """Return a network with random weights, drawn by a generator of its own.
+
+        Embeddings are normal with standard deviation 0.01 (section 4.1 of the paper), matrices uniform (Glorot and
+        Bengio, 2010), biases 0.
+        """
         generator = torch.Generator().manual_seed(seed)
         tables = [torch.empty(rows, shape.embedding).normal_(0, 0.01, generator=generator) for rows in (users, items)]
         parts = []
@@ -81,18 +107,18 @@ class Factors:
         return cls(shape, tables[0].to(device), tables[1].to(device), torch.cat(parts).to(device))
 
     @classmethod
-    def of_arrays(cls, shape: FactorsShape, arrays: Mapping[str, NDArray[Any]], device: torch.device) -> Factors:
-        """The network whose `arrays` these are."""
+    def from_arrays(cls, shape: FactorsShape, arrays: Mapping[str, NDArray[Any]], device: torch.device) -> Factors:
+        """Return the network that `arrays` wrote."""
         users, items, dense = (torch.from_numpy(arrays[name]).to(device) for name in ("users", "items", "dense"))
         return cls(shape, users, items, dense)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """A copy of all weights, by name."""
+        """Return a copy of all weights, by name."""
         named = {"users": self.users, "items": self.items, "dense": self.dense}
         return {name: values.detach().cpu().numpy().copy() for name, values in named.items()}
 
     def parts(self, dense: Tensor) -> dict[str, Tensor]:
-        """The dense weights by name, views of one vector."""
+        """Return the dense weights by name, as views of one vector."""
         shapes = self.shape.weights()
         pieces = torch.split(dense, [math.prod(size) for size in shapes.values()])
         return {name: piece.view(size) for (name, size), piece in zip(shapes.items(), pieces, strict=True)}
@@ -100,9 +126,23 @@ class Factors:
     def logits(
         self, users: Tensor, items: Tensor, parts: Mapping[str, Tensor], noise: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        """users: [r, e]; items: [r, c, e], or [1, c, e] for the same with every user. Returns [r, c].
+        """Compute the logits of pairs.
 
-        noise: what the MLP's hidden layers are multiplied by, by layer (dropout).
+        Parameters
+        ----------
+        users
+            [r, e], embeddings.
+        items
+            [r, c, e], embeddings of c items for each user; or [1, c, e], the same items for all users.
+        parts
+            What `parts` returned.
+        noise
+            Factors of dropout of the MLP's hidden layers, by the layer's number; None: no dropout.
+
+        Returns
+        -------
+        Tensor
+            [r, c].
         """
         shape = self.shape
         logits = parts["out.bias"].expand(len(users), items.shape[1])
@@ -122,7 +162,7 @@ class Factors:
         return logits
 
     def scores(self, users: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits of every item for user embeddings float32 [r, e]: float32 [r, n]."""
+        """Return the logits of every item for user embeddings float32 [r, e]: float32 [r, n]."""
         scores = np.empty((len(users), len(self.items)), dtype=np.float32)
         widest = max((1, *(self.shape.layers if self.shape.read else ())))
         columns = max(1, min(len(self.items), _SCORED_NUMBERS // widest))
@@ -136,10 +176,16 @@ class Factors:
                     scores[begin : begin + rows, left : left + columns] = part.cpu().numpy()
         return scores
 
-    def scores_of_some(
-        self, users: NDArray[np.float32], items: Sequence[NDArray[np.int32]]
-    ) -> list[NDArray[np.float32]]:
-        """Logits of items[i] for user embedding i: float32 [len(items[i])] each."""
+    def score_some(self, users: NDArray[np.float32], items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+        """Return the logits of items[i] for user embedding i: float32 [len(items[i])] each.
+
+        Parameters
+        ----------
+        users
+            float32 [r, e], embeddings.
+        items
+            r arrays of item indices.
+        """
         counts = [len(indices) for indices in items]
         pairs = np.concatenate([np.zeros(0, np.int32), *items]).astype(np.int64)
         widest = max((1, *(self.shape.layers if self.shape.read else ())))

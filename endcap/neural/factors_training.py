@@ -1,4 +1,4 @@
-"""How neural collaborative filtering learns: what users had against items that they have none of."""
+"""How neural collaborative filtering is trained: items that users had against items that they did not have."""
 
 from __future__ import annotations
 
@@ -24,7 +24,21 @@ _ROUNDS = 50  # of drawing again what a user has
 
 @dataclass(frozen=True)
 class FactorsTraining:
-    """batch: pairs of user and item a step, those of negatives included. negatives: of each pair that is true."""
+    """Settings of the training of NeuMF.
+
+    Attributes
+    ----------
+    batch
+        Pairs of user and item in a step, negatives included.
+    negatives
+        Negatives of each true pair.
+    learning_rate
+        Step size of Adam.
+    weight_decay
+        L2 regularisation of the weights.
+    dropout
+        Share of the hidden layers' numbers that is dropped.
+    """
 
     batch: int = 1024
     negatives: int = 4
@@ -34,10 +48,24 @@ class FactorsTraining:
 
 
 class Pairs:
-    """What users had, each once. users, items: int64 [p], by user and item."""
+    """The distinct pairs of user and item, ordered by user and item.
+
+    Parameters
+    ----------
+    users, items
+        int64 [e] each, in any order and with repetitions.
+    n_items
+        Items of the catalogue.
+
+    Attributes
+    ----------
+    users, items
+        int64 [p] each.
+    known
+        int64, the items that any user had, ascending.
+    """
 
     def __init__(self, users: Ints, items: Ints, n_items: int) -> None:
-        """users, items: [e], in any order and as often as they come."""
         self.n_items = max(n_items, 1)
         self._keys = np.unique(users * self.n_items + items)
         self.users, self.items = np.divmod(self._keys, self.n_items)
@@ -47,16 +75,28 @@ class Pairs:
         return len(self._keys)
 
     def contains(self, users: Ints, items: Ints) -> NDArray[np.bool_]:
-        """Whether a user had an item."""
+        """Return whether a user had an item, for each pair of int64 [e]: bool [e]."""
         keys = users * self.n_items + items
         place = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         same: NDArray[np.bool_] = self._keys[place] == keys
         return same
 
     def negatives(self, users: Ints, count: int, rng: np.random.Generator) -> Ints:
-        """For each user `count` items that it has none of, evenly among the items that anyone had: int64 [r, count].
+        """Draw items that a user did not have, uniformly among the items that any user had.
 
-        -1 where fifty draws gave none: the user has nearly all.
+        Parameters
+        ----------
+        users
+            int64 [r].
+        count
+            Items for each user.
+        rng
+            Draws.
+
+        Returns
+        -------
+        numpy.ndarray
+            int64 [r, count]; -1 where fifty draws gave none, because the user has nearly all items.
         """
         owner = np.repeat(users, count)
         drawn = self.known[rng.integers(len(self.known), size=len(owner))]
@@ -71,10 +111,22 @@ class Pairs:
 
 
 class FactorsTrainer:
-    """Runs epochs. Each draws everything random from (seed, epoch), so that it can begin at any of them.
+    """Trains the network epoch by epoch. Each epoch draws everything random from the seed and its number, so that
+    training can begin at any epoch.
 
-    A step is a fixed number of true pairs, each with its negatives; the last step's missing ones have no weight, nor
-    has a negative that was not found. Of the embeddings Adam reads and writes the rows of a step alone.
+    A step is a fixed number of true pairs, each with its negatives. Pairs that the last step lacks have no weight, nor
+    has a negative that was not found. Adam reads and writes only the embeddings of a step.
+
+    Parameters
+    ----------
+    network
+        The network to train, on the device to train on.
+    pairs
+        Pairs of user and item in training.
+    settings
+        Settings of the training.
+    seed
+        Seed of all that is random.
     """
 
     def __init__(self, network: Factors, pairs: Pairs, settings: FactorsTraining, seed: int) -> None:
@@ -83,20 +135,20 @@ class FactorsTrainer:
         self.users, self.items = TableOptimiser(network.users, rule), TableOptimiser(network.items, rule)
         self.dense = DenseOptimiser(network.dense.clone(), rule)
         self.rows = max(1, settings.batch // (1 + settings.negatives))
-        self._share()
+        self._share_weights()
         self._scratch = {"users": Scratch(network.device), "items": Scratch(network.device)}
         self._places = {
             name: torch.zeros(table.padding + 1, dtype=torch.int64, device=network.device)
             for name, table in (("users", self.users), ("items", self.items))
         }
 
-    def _share(self) -> None:
-        """The network scores by the very weights that are learnt."""
+    def _share_weights(self) -> None:
+        """Let the network score by the very memory that is trained."""
         network = self.network
         network.users, network.items, network.dense = self.users.values, self.items.values, self.dense.values
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """All that a later epoch depends on, by name."""
+        """Return all that a later epoch depends on, by name."""
         kept = {
             "users": self.users.memory,
             "items": self.items.memory,
@@ -107,7 +159,7 @@ class FactorsTrainer:
         return {name: values.cpu().numpy().copy() for name, values in kept.items()}
 
     def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
-        """Go on from what `arrays` gave."""
+        """Continue from what `arrays` returned."""
         self.users.memory.copy_(torch.from_numpy(arrays["users"]))
         self.items.memory.copy_(torch.from_numpy(arrays["items"]))
         self.dense.values.copy_(torch.from_numpy(arrays["dense"]))
@@ -116,7 +168,7 @@ class FactorsTrainer:
             part.steps.copy_(torch.from_numpy(arrays["steps"]))
 
     def epoch(self, number: int) -> float:
-        """Train one epoch (from 0); its mean loss for a pair. 0 where nobody had anything."""
+        """Train one epoch (from 0) and return its mean loss for a pair; 0 where no user had an item."""
         if not len(self.pairs):
             return 0.0
         rng = np.random.default_rng([self.seed, number])
@@ -124,13 +176,15 @@ class FactorsTrainer:
         total = torch.zeros((), device=self.network.device)
         weight = 0.0
         with limit_threads(self.settings.batch * self.network.shape.embedding * max(self.network.shape.layers)):
-            for users, items, weights, sum_of_weights in self._steps(rng):
-                total += self._step(users, items, weights, noise)
+            for users, items, weights, sum_of_weights in self._lay_out_steps(rng):
+                total += self._train_step(users, items, weights, noise)
                 weight += sum_of_weights
         return float(total) * self.rows * (1 + self.settings.negatives) / weight
 
-    def _steps(self, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor, float]]:
-        """users: int64 [r], items: int64 [r, 1 + negatives], the true one first; weights: float32 of the same shape."""
+    def _lay_out_steps(self, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor, float]]:
+        """Yield steps: users int64 [r], items int64 [r, 1 + negatives] with the true one first, float32 weights, their
+        sum.
+        """
         order = rng.permutation(len(self.pairs))
         width = 1 + self.settings.negatives
         size = max(1, _BLOCK_DRAWS // (width * self.rows)) * self.rows
@@ -150,14 +204,16 @@ class FactorsTrainer:
                 part = slice(step * self.rows, (step + 1) * self.rows)
                 yield laid[0][part], laid[1][part], laid[2][part], of_step
 
-    def _step(self, users: Tensor, items: Tensor, weights: Tensor, generator: torch.Generator) -> Tensor:
+    def _train_step(self, users: Tensor, items: Tensor, weights: Tensor, generator: torch.Generator) -> Tensor:
         """Learn from one step; the sum of its losses by the number of its places."""
         flat = items.reshape(-1)
         user_rows = self.users.memory[users, 0].requires_grad_()
         item_rows = self.items.memory[flat, 0].requires_grad_()
         dense = self.dense.values.detach().requires_grad_()
         parts = self.network.parts(dense)
-        logits = self.network.logits(user_rows, item_rows.view(*items.shape, -1), parts, self._noise(items, generator))
+        logits = self.network.logits(
+            user_rows, item_rows.view(*items.shape, -1), parts, self._draw_noise(items, generator)
+        )
         truth = torch.zeros_like(logits)
         truth[:, 0] = 1.0
         loss = binary_cross_entropy_with_logits(logits, truth, weights)
@@ -174,8 +230,8 @@ class FactorsTrainer:
         table.fetch(rows, before)
         table.update(rows, total, before, scratch)
 
-    def _noise(self, items: Tensor, generator: torch.Generator) -> dict[str, Tensor] | None:
-        """What the hidden layers are multiplied by: nought, or what makes up for the noughts."""
+    def _draw_noise(self, items: Tensor, generator: torch.Generator) -> dict[str, Tensor] | None:
+        """Draw the factors of the hidden layers' dropout; None without dropout."""
         rate = self.settings.dropout
         if not rate or not self.network.shape.read:
             return None

@@ -22,8 +22,19 @@ EVENT, ITEM = "feature.", "item-feature."
 
 @dataclass(frozen=True)
 class GRUShape:
-    """n_items: the catalogue. width: of the hidden state and the embeddings. separate: whether items are scored by a
-    table of their own. event_codes, item_codes: how many codes each feature of events and of items has."""
+    """Sizes of the network.
+
+    Attributes
+    ----------
+    n_items
+        Items of the catalogue.
+    width
+        Size of the hidden state and of the embeddings.
+    separate
+        Whether a table of its own scores the items.
+    event_codes, item_codes
+        Number of codes of each event feature and of each item feature, by name.
+    """
 
     n_items: int
     width: int
@@ -32,7 +43,7 @@ class GRUShape:
     item_codes: Mapping[str, int] = field(default_factory=dict)
 
     def dense(self) -> dict[str, tuple[int, ...]]:
-        """The shapes of the weights that every step changes; the GRU's are as in `torch.gru_cell`."""
+        """Return the shapes of the weights that every step changes, by name; the GRU's are as in `torch.gru_cell`."""
         wide = 3 * self.width
         return {
             "gru.input": (wide, self.width),
@@ -45,12 +56,21 @@ class GRUShape:
 
 
 class GRUNetwork:
-    """Weights by name, each float32, and the codes of the items' features.
+    """The weights of the network, by name, each float32, and the codes of the items' features.
 
-    items: [n_items, width], embeddings of what goes in; also of what comes out, unless there is `output`, of the same
-    shape. bias: [n_items], added to an item's score (-inf: never seen in training). gru.*: as in `torch.gru_cell`.
-    feature.<name>: [codes, width] of an event's feature; item-feature.<name>: of an item's; both are added to the
-    embedding that goes in. codes: by item feature, int64 [n_items].
+    Parameters
+    ----------
+    weights
+        Tensors by name, see the notes.
+    codes
+        int64 [n_items] by item feature.
+
+    Notes
+    -----
+    ``items`` [n_items, width]: embeddings of the items that go in; they also score items, unless there is ``output`` of
+    the same shape. ``bias`` [n_items]: added to an item's score, -inf for an item that training does not have.
+    ``gru.*``: as in `torch.gru_cell`. ``feature.<name>`` [codes, width] of an event feature and ``item-feature.<name>``
+    of an item feature are added to the embedding that goes in.
     """
 
     def __init__(self, weights: Mapping[str, Tensor], codes: Mapping[str, Tensor]) -> None:
@@ -61,9 +81,24 @@ class GRUNetwork:
         self.features = [name.removeprefix(EVENT) for name in self.weights if name.startswith(EVENT)]
 
     @classmethod
-    def drawn(cls, shape: GRUShape, known: NDArray[np.bool_], codes: Mapping[str, Ints], seed: int) -> GRUNetwork:
-        """Weights from a generator of their own, on the CPU: uniform, of variance 2 / (rows + columns) (Glorot and
-        Bengio, 2010), where a gate counts as a matrix of its own; biases 0. known: [n_items], seen in training."""
+    def draw(cls, shape: GRUShape, known: NDArray[np.bool_], codes: Mapping[str, Ints], seed: int) -> GRUNetwork:
+        """Return a network with random weights, drawn by a generator of its own.
+
+        Parameters
+        ----------
+        shape
+            Sizes.
+        known
+            bool [n_items], whether an item is in training; others get a bias of -inf.
+        codes
+            int64 [n_items] by item feature.
+        seed
+            Seed of the generator.
+
+        Notes
+        -----
+        Matrices and tables are uniform (Glorot and Bengio, 2010), each gate's matrix as one of its own; biases are 0.
+        """
         generator = torch.Generator().manual_seed(seed)
         weights: dict[str, Tensor] = {}
         tables = dict.fromkeys(["items", "output"] if shape.separate else ["items"], (shape.n_items, shape.width))
@@ -78,7 +113,7 @@ class GRUNetwork:
 
     @functools.cached_property
     def shape(self) -> GRUShape:
-        """Of the weights, whose sizes stay."""
+        """The sizes of the weights."""
         sizes = {name: len(values) for name, values in self.weights.items()}
         return GRUShape(
             len(self.items),
@@ -90,27 +125,30 @@ class GRUNetwork:
 
     @property
     def device(self) -> torch.device:
+        """The device that the weights are on."""
         return self.items.device
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """A copy of all weights and codes, by name; `from_arrays` takes it."""
+        """Return a copy of all weights and codes, by name; `from_arrays` takes it."""
         weights = {name: values.detach().cpu().numpy().copy() for name, values in self.weights.items()}
         return weights | {f"codes.{name}": values.cpu().numpy() for name, values in self.codes.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], device: torch.device) -> GRUNetwork:
+        """Return the network that `arrays` wrote, on a device."""
         tensors = {name: torch.from_numpy(values).to(device) for name, values in arrays.items()}
         codes = {name.removeprefix("codes."): v for name, v in tensors.items() if name.startswith("codes.")}
         return cls({name: v for name, v in tensors.items() if not name.startswith("codes.")}, codes)
 
     def to(self, device: torch.device) -> GRUNetwork:
+        """Return the network on a device."""
         return GRUNetwork(
             {name: values.to(device) for name, values in self.weights.items()},
             {name: values.to(device) for name, values in self.codes.items()},
         )
 
     def hidden(self, sessions: Sequences) -> Tensor:
-        """The hidden state after each event: [e, width], in the order of the events."""
+        """Return the hidden state after each event: [e, width], in the order of the events."""
         order, starts = lay_out_lanes(sessions.lengths)
         events = torch.from_numpy(order).to(self.device)
         items = torch.from_numpy(sessions.items.astype(np.int64)).to(self.device)[events]
@@ -130,5 +168,5 @@ class GRUNetwork:
         return after
 
     def scores(self, hidden: Tensor) -> NDArray[np.float32]:
-        """Scores of every item in each state [n, width]: float32 [n, n_items]."""
+        """Return the scores of every item for hidden states [n, width]: float32 [n, n_items]."""
         return score_all(hidden, self.output, self.bias)

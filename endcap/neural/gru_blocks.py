@@ -1,7 +1,6 @@
-"""What the steps of GRU4Rec are made of, laid out for a block of steps at once.
+"""The tensors that the steps of GRU4Rec need, laid out for a block of steps at once.
 
-Each block is tensors with a row a step, so that a step is given views of them and does no work of its own to get them,
-on a CPU as on a GPU.
+A block's tensors have a row for each step. A step gets views of them, which costs it no work, on a CPU as on a GPU.
 """
 
 from __future__ import annotations
@@ -30,15 +29,37 @@ _COUNTED = 6
 
 @dataclass(frozen=True)
 class GRUBatch:
-    """One step, or with one more dimension in front a block of them. L lanes (this worker's), C columns (competitors),
-    M rows (items whose embeddings the step reads and changes; the columns are the first C of them).
+    """One step, or with one more dimension in front a block of steps.
 
-    rows: int64 [M]. offset: float32 [1, C], added to scores: the sampling's correction, the log of how often a column
-    was drawn, NEVER where it is none. own: float32 [L], to be added to the target's. aims: int64 [L], where the target
-    stands in the scores, flattened. entering: int64 [L], which row goes in. inputs: int64 [all lanes], the items that
-    go in. targets: int64 [L, 1]. kept: float32 [L, 1], 0 where a session begins. scale: float32 [L, 1], 1 / all lanes,
-    0 where the lane has ended. coming, going: float32 [L, width], dropout of the embedding and of the hidden state
-    (empty without); the state goes on to the next step, too, as dropout has left it. codes: int64 [L], by feature.
+    L is the number of this worker's lanes, C of columns (competitors), M of rows: items whose embeddings the step reads
+    and changes. The columns are the first C rows.
+
+    Attributes
+    ----------
+    rows
+        int64 [M].
+    offset
+        float32 [1, C], added to scores: the correction for the sampling, plus the log of how often a column was drawn;
+        `NEVER` if it was not drawn.
+    own
+        float32 [L], added to the target's score.
+    aims
+        int64 [L], positions of the targets in the flattened scores.
+    entering
+        int64 [L], the row of each item that goes in.
+    inputs
+        int64 [all lanes], the items that go in.
+    targets
+        int64 [L, 1].
+    kept
+        float32 [L, 1], 0 where a session begins, else 1.
+    scale
+        float32 [L, 1], 1 / all lanes, 0 for a lane that has ended.
+    coming, going
+        float32 [L, width], factors of dropout of the embedding and of the hidden state; empty without dropout. The next
+        step, too, gets the hidden state as dropout has left it.
+    codes
+        int64 [L] by feature.
     """
 
     rows: Tensor
@@ -58,23 +79,39 @@ class GRUBatch:
         return len(self.rows)
 
     def tensors(self) -> list[Tensor]:
+        """Return all tensors, always in the same order."""
         return [*(getattr(self, entry.name) for entry in fields(self) if entry.name != "codes"), *self.codes.values()]
 
     def like(self, tensors: Sequence[Tensor]) -> GRUBatch:
-        """A batch of other tensors, in the order of `tensors()`."""
+        """Return a batch of other tensors, given in the order of `tensors`."""
         plain = len(fields(self)) - 1
         codes = dict(zip(self.codes, tensors[plain:], strict=True))
         return GRUBatch(*tensors[:plain], codes)  # type: ignore[call-arg, arg-type]
 
     def steps(self) -> Iterator[GRUBatch]:
-        """A block's steps, as views."""
+        """Yield a block's steps, as views."""
         return map(self.like, zip(*(values.unbind(0) for values in self.tensors()), strict=True))
 
 
 @dataclass(frozen=True)
 class GRUBlockSettings:
-    """lanes: sessions side by side, over all workers. width: of the network. separate: whether what goes in has a table
-    of its own. logq: how much of the sampling's bias is taken off, of 1. longest: events of a piece."""
+    """Settings of `GRUBlocks`.
+
+    Attributes
+    ----------
+    lanes
+        Sessions side by side, over all workers.
+    width
+        Width of the network.
+    separate
+        Whether a table of its own scores the items.
+    logq
+        Share of the sampling's bias that is corrected, from 0 to 1.
+    dropout_embedding, dropout_hidden
+        Share of the embedding's and the hidden state's numbers that is dropped.
+    longest
+        Events of the longest piece of a session.
+    """
 
     lanes: int
     width: int
@@ -86,7 +123,33 @@ class GRUBlockSettings:
 
 
 class GRUBlocks:
-    """The blocks of an epoch. Everything random in it comes from (seed, epoch)."""
+    """Lays the epochs of GRU4Rec out in blocks. All that is random in an epoch comes from the seed and the epoch's
+    number.
+
+    Parameters
+    ----------
+    train
+        Training sessions, with a code of each event for each event feature.
+    item_codes
+        int64 [n_items] by item feature.
+    n_items
+        Items of the catalogue.
+    negatives
+        Draws a step's negatives.
+    settings
+        See `GRUBlockSettings`.
+    exchange
+        Which share of the lanes is this worker's.
+    device
+        Where the tensors are put.
+
+    Attributes
+    ----------
+    transitions
+        Events of an epoch that follow another event.
+    counted
+        Whether a column stands for all draws of an item (see `_count_columns`).
+    """
 
     def __init__(
         self,
@@ -119,7 +182,8 @@ class GRUBlocks:
             f"item-feature.{name}": torch.from_numpy(values).to(device) for name, values in item_codes.items()
         }
 
-    def steps_of_a_block(self) -> int:
+    def count_block_steps(self) -> int:
+        """Return how many steps a block has at most."""
         lanes, settings = self.lanes, self.settings
         most = _BLOCK_NUMBERS // max(lanes * settings.width, self.negatives.count + 2 * lanes)
         if self.counted:
@@ -127,23 +191,23 @@ class GRUBlocks:
         return int(np.clip(most, 1, _MOST_STEPS))
 
     def epoch(self, seed: int, number: int) -> Iterator[GRUBatch]:
-        """The blocks of an epoch (from 0): every transition once, in an order of its own."""
+        """Yield the blocks of an epoch (from 0), with every transition once, in an order of the epoch's own."""
         rng = np.random.Generator(np.random.SFC64([seed, number]))
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
         order = torch.randperm(len(self.pieces.lengths), device=self.device, generator=generator)
         lanes = Lanes.of(self._first[order], self._lengths[order], self.lanes)
         events, fresh, active = lanes.events, lanes.fresh, lanes.active
-        size = self.steps_of_a_block()
+        size = self.count_block_steps()
         for begin in range(0, len(lanes), size):
             rows = slice(begin, min(begin + size, len(lanes)))
-            yield self._block(events[rows], fresh[rows], active[rows], rng, generator)
+            yield self._make_block(events[rows], fresh[rows], active[rows], rng, generator)
 
-    def _block(
+    def _make_block(
         self, events: Tensor, fresh: Tensor, active: Tensor, rng: np.random.Generator, generator: torch.Generator
     ) -> GRUBatch:
         steps = len(events)
         inputs, targets = self.items[events], self.items[(events + 1).clamp_(max=len(self.items) - 1)]
-        compete = self._counted if self.counted else self._drawn
+        compete = self._count_columns if self.counted else self._draw_columns
         rows, offset, own, aims, entering = compete(inputs, targets, active, rng, generator)
         codes = {name: values[events[:, self.own_lanes]] for name, values in self.event_codes.items()}
         codes |= {name: values[inputs[:, self.own_lanes]] for name, values in self.item_codes.items()}
@@ -157,15 +221,15 @@ class GRUBlocks:
             targets[:, self.own_lanes, None],
             (~fresh[:, self.own_lanes, None]).float(),
             active[:, self.own_lanes, None].float() / self.lanes,
-            self._dropout(steps, self.settings.dropout_embedding, rng, generator),
-            self._dropout(steps, self.settings.dropout_hidden, rng, generator),
+            self._draw_dropout(steps, self.settings.dropout_embedding, rng, generator),
+            self._draw_dropout(steps, self.settings.dropout_hidden, rng, generator),
             codes,
         )
 
-    def _drawn(
+    def _draw_columns(
         self, inputs: Tensor, targets: Tensor, active: Tensor, rng: np.random.Generator, generator: torch.Generator
     ) -> tuple[Tensor, ...]:
-        """Columns as they were drawn: all lanes' targets, then the negatives; an item may stand in several."""
+        """Make the columns as drawn: all lanes' targets, then the negatives; an item may be in several columns."""
         steps, lanes = inputs.shape
         drawn = self.negatives.draw(self.device, steps, rng, generator)
         columns = torch.cat([targets, drawn], 1)
@@ -178,10 +242,10 @@ class GRUBlocks:
         entering = lane + columns.shape[1]
         return rows, offset, own, aims.expand(steps, -1), entering.expand(steps, -1)
 
-    def _counted(
+    def _count_columns(
         self, inputs: Tensor, targets: Tensor, active: Tensor, rng: np.random.Generator, generator: torch.Generator
     ) -> tuple[Tensor, ...]:
-        """A column an item, ascending; what only goes in is a column that never competes."""
+        """Make one column for each item, ascending; an item that only goes in gets a column that never competes."""
         steps, lanes = inputs.shape
         aimed, ended = targets.numpy(), ~active.numpy()
         step = np.arange(steps)[:, None]
@@ -218,8 +282,8 @@ class GRUBlocks:
             torch.from_numpy(column[coming][:, own_lanes]).long(),
         )
 
-    def _dropout(self, steps: int, rate: float, rng: np.random.Generator, generator: torch.Generator) -> Tensor:
-        """What to multiply by: 0 at the given rate, else 1 / (1 - rate)."""
+    def _draw_dropout(self, steps: int, rate: float, rng: np.random.Generator, generator: torch.Generator) -> Tensor:
+        """Draw the factors of dropout: 0 at the given rate, else 1 / (1 - rate)."""
         if rate == 0.0:
             return torch.empty(steps, 0, device=self.device)
         shape = (steps, self.lanes, self.settings.width)

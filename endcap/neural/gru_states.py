@@ -1,9 +1,9 @@
-"""The state of a GRU after a few short sessions, on one thread: what serving asks for.
+"""The state of a GRU after a few short sessions, on one thread, as serving needs it.
 
 A step of one session multiplies 3 * width * width numbers, which takes less time than PyTorch needs to start its
-operations. NumPy starts them in a fraction of that, what goes in is multiplied for the whole catalogue beforehand where
-there is memory for it, and a step is ten operations on memory that is kept. And a session that was asked about before
-its last event costs that event's step alone.
+operations. NumPy starts them in a fraction of that time. Where memory allows, the inputs are multiplied for the whole
+catalogue beforehand, and a step is ten operations on memory that is kept. States of recent sessions are remembered: a
+session that comes back with one more event costs one step.
 """
 
 from __future__ import annotations
@@ -31,14 +31,23 @@ _ORDER = [2, 0, 1]
 
 
 class GRUStates:
-    """Hidden states by the weights of a network on the CPU, as they are when this is made.
+    """Hidden states by the weights that a network on the CPU has when this object is made.
 
-    The sigmoid of v is (1 + tanh(v/2)) / 2. So the weights of both gates are halved here, and so are those of what
-    reset lets through, as reset comes doubled.
+    Parameters
+    ----------
+    network
+        The network.
+    table_bytes
+        Most bytes of the table of all items' inputs; a larger table is not made.
+
+    Notes
+    -----
+    The sigmoid of v is (1 + tanh(v/2)) / 2. So the weights of both gates are halved here, and so are the weights of the
+    part that the reset gate lets through, since the reset gate comes doubled.
     """
 
     def __init__(self, network: GRUNetwork, table_bytes: int = TABLE_BYTES) -> None:
-        weights = {name: _array(values) for name, values in network.weights.items()}
+        weights = {name: _to_array(values) for name, values in network.weights.items()}
         self.width = width = network.width
         scale = np.array([1, 0.5, 0.5], dtype=np.float32)[:, None]
         # Of the hidden state come reset, update and what reset lets through of the candidate, in this order.
@@ -58,28 +67,28 @@ class GRUStates:
         self._key_bytes = 4 * (1 + len(self._features))
         self._recent = RecentStates(KEPT_BYTES // (4 * width + _ENTRY_BYTES))
         small = 3 * self._items.nbytes <= table_bytes
-        self._table = self._multiplied(np.arange(len(self._items))) if small else None
+        self._table = self._multiply_inputs(np.arange(len(self._items))) if small else None
 
-    def at_end(self, sessions: Sequences) -> Floats:
-        """The hidden state after the last event of each session: float32 [n, width]. None of them may be empty."""
+    def compute_last_states(self, sessions: Sequences) -> Floats:
+        """Return the hidden state after the last event of each session: float32 [n, width]. No session may be empty."""
         after = np.zeros((len(sessions), self.width), dtype=np.float32)
-        ahead, keys = sessions.lengths, self._keys(sessions)
+        ahead, keys = sessions.lengths, self._make_keys(sessions)
         for row, key in enumerate(keys):
-            matched, state = self._recent.longest(key, self._key_bytes)
+            matched, state = self._recent.find_longest(key, self._key_bytes)
             if state is not None:
                 after[row], ahead[row] = state, ahead[row] - matched
         order = np.argsort(-ahead, kind="stable")[: np.count_nonzero(ahead)]
         if len(order):
-            events, running = _to_one_end(ahead[order], sessions.offsets[1:][order])
+            events, running = _align_ends(ahead[order], sessions.offsets[1:][order])
             state = after[order]
-            self._run(self._coming(sessions, events), running, state)
+            self._run(self._read_inputs(sessions, events), running, state)
             after[order] = state
             for row, values in zip(order.tolist(), state, strict=True):
                 self._recent.keep(keys[row], values.copy())
         return after
 
-    def _keys(self, sessions: Sequences) -> list[bytes]:
-        """All that a session's state depends on, event after event."""
+    def _make_keys(self, sessions: Sequences) -> list[bytes]:
+        """Return all that each session's state depends on, event after event, as bytes."""
         events = np.empty((len(sessions.items), 1 + len(self._features)), dtype=np.int32)
         events[:, 0] = sessions.items
         for column, name in enumerate(self._features, start=1):
@@ -88,21 +97,21 @@ class GRUStates:
         ends = (sessions.offsets * size).tolist()
         return [written[begin:end] for begin, end in pairwise(ends)]
 
-    def _multiplied(self, items: NDArray[np.integer]) -> Floats:
-        """What items bring into the GRU, with the biases: [3, e, width], candidate, reset, update."""
+    def _multiply_inputs(self, items: NDArray[np.integer]) -> Floats:
+        """Return what items add to the GRU, biases included: [3, e, width], candidate, reset, update."""
         coming: Floats = np.matmul(self._items[items], self._input)
         coming += self._bias
         for codes, feature in self._item_features:
             coming += feature[:, codes[items]]
         return coming
 
-    def _coming(self, sessions: Sequences, events: Ints) -> Floats:
-        """What events bring: [4, e, width]; the last of the four is what reset lets through of an empty state."""
+    def _read_inputs(self, sessions: Sequences, events: Ints) -> Floats:
+        """Return what events add: [4, e, width]; the last of the four is what reset lets through of an empty state."""
         coming = np.empty((4, len(events), self.width), dtype=np.float32)
         coming[3] = self._let_through
         items = sessions.items[events]
         if self._table is None:
-            coming[:3] = self._multiplied(items)
+            coming[:3] = self._multiply_inputs(items)
         else:
             # Clipping, which no item needs, saves a copy in the memory given.
             np.take(self._table, items, axis=1, out=coming[:3], mode="clip")
@@ -111,7 +120,10 @@ class GRUStates:
         return coming
 
     def _run(self, coming: Floats, running: list[int], state: Floats) -> None:
-        """Take sessions to their common end. state: [n, width], changed in place; running: how many each step has."""
+        """Take sessions to their common end.
+
+        state: [n, width], changed in place. running: the number of sessions in each step.
+        """
         width, kept = self.width, np.empty(3 * state.size, dtype=np.float32)
         add, multiply, tanh = np.add, np.multiply, np.tanh
         end = count = 0
@@ -140,10 +152,11 @@ class GRUStates:
 
 
 class RecentStates:
-    """States by what led to them: the last `size` of them, and up to as many before these.
+    """Remembers the last `size` states by what led to them, and up to as many before these.
 
-    Two dictionaries, of which the older is let go of when the younger is full, need neither an order nor a lock: each
-    reading and writing of one is whole, and of two threads that find one full the slower only forgets a little more.
+    There are two dictionaries. The older one is dropped when the younger one is full. So they need neither an order nor
+    a lock: each read and write of a dictionary is atomic, and if two threads find it full, the slower one only forgets
+    a few states more.
     """
 
     def __init__(self, size: int) -> None:
@@ -151,8 +164,21 @@ class RecentStates:
         self._young: dict[bytes, Floats] = {}
         self._old: dict[bytes, Floats] = {}
 
-    def longest(self, key: bytes, step: int) -> tuple[int, Floats | None]:
-        """How many events of `step` bytes the longest known beginning of a key has, and its state; 0 and None."""
+    def find_longest(self, key: bytes, step: int) -> tuple[int, Floats | None]:
+        """Find the longest beginning of a key whose state is known.
+
+        Parameters
+        ----------
+        key
+            All events of a session, as bytes.
+        step
+            Bytes of an event.
+
+        Returns
+        -------
+        tuple
+            The number of its events, and the state float32 [width]; 0 and None if no beginning is known.
+        """
         young, old = self._young, self._old
         for size in range(len(key), 0, -step):
             start = key[:size]
@@ -164,17 +190,17 @@ class RecentStates:
         return 0, None
 
     def keep(self, key: bytes, state: Floats) -> None:
-        """Know a state, which nobody may change afterwards."""
+        """Remember a state by its key. No one may change the state afterwards."""
         if len(self._young) >= self.size:
             self._old, self._young = self._young, {}
         self._young[key] = state
 
 
-def _to_one_end(lengths: Ints, ends: Ints) -> tuple[Ints, list[int]]:
-    """Sessions side by side that begin when they must so that all end together, the longest first.
+def _align_ends(lengths: Ints, ends: Ints) -> tuple[Ints, list[int]]:
+    """Lay sessions out side by side so that all end together, the longest first.
 
-    lengths: int64 [n], falling; ends: int64 [n], where each session's events end in the flat arrays. Returns the events
-    step after step, int64 [e], and how many of each step there are.
+    lengths: int64 [n], falling. ends: int64 [n], where each session's events end in the flat arrays. Returns the events
+    step after step, int64 [e], and the number of sessions in each step.
     """
     if len(lengths) == 1:
         return np.arange(ends[0] - lengths[0], ends[0]), [1] * int(lengths[0])
@@ -183,6 +209,6 @@ def _to_one_end(lengths: Ints, ends: Ints) -> tuple[Ints, list[int]]:
     return (ends - left)[runs], runs.sum(axis=1).tolist()
 
 
-def _array(values: Tensor) -> Floats:
+def _to_array(values: Tensor) -> Floats:
     array: Floats = values.numpy()
     return array

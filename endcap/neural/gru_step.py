@@ -1,7 +1,7 @@
-"""One training step of GRU4Rec, its gradients written out on memory that is kept.
+"""One training step of GRU4Rec, with gradients written out on memory that is kept.
 
-The steps are small, so what bounds them is the number of operations more than their size: autograd would double it. A
-test holds the gradients equal to autograd's.
+The steps are small, so that the number of operations limits them more than their size. Autograd would double that
+number. A test compares the gradients with autograd's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,15 @@ _ALIGNED = 16
 
 
 class GRUWeights:
-    """The network's weights as the optimiser keeps them. `network()` is a view of them, not a copy."""
+    """The network's weights as the optimiser keeps them.
+
+    Parameters
+    ----------
+    network
+        The weights to begin with; they are copied.
+    rule
+        How gradients change the weights.
+    """
 
     def __init__(self, network: GRUNetwork, rule: UpdateRule) -> None:
         self.shape, self.codes = network.shape, network.codes
@@ -39,7 +47,7 @@ class GRUWeights:
         self.views = self.split(self.dense.values)
 
     def split(self, vector: Tensor) -> dict[str, Tensor]:
-        """Views of a vector of all dense weights, by name."""
+        """Return views of a vector of all dense weights, by name."""
         views, begin = {}, 0
         for name, size in self.shape.dense().items():
             count = torch.Size(size).numel()
@@ -48,6 +56,7 @@ class GRUWeights:
         return views
 
     def network(self) -> GRUNetwork:
+        """Return the network as a view of these weights, not a copy."""
         width = self.shape.width
         output = self.scored.values[:, :width]
         items = {"items": output} if self.entering is None else {"items": self.entering.values, "output": output}
@@ -55,7 +64,7 @@ class GRUWeights:
         return GRUNetwork({**items, "bias": bias, **self.views}, self.codes)
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that training changes, by name: what a checkpoint holds."""
+        """Return all that training changes, by name, for a checkpoint."""
         tables = {"scored": self.scored} | ({} if self.entering is None else {"entering": self.entering})
         return {
             "dense": self.dense.values,
@@ -68,22 +77,52 @@ class GRUWeights:
 
 @dataclass(frozen=True)
 class Gradients:
-    """Of one step. dense: [p], all dense weights. scored: [M, row], of the rows Batch.rows. entering: [lanes, width],
-    of the rows Batch.inputs, or None where both uses share a table."""
+    """The gradients of one step.
+
+    Attributes
+    ----------
+    dense
+        [p], of all dense weights.
+    scored
+        [M, row], of the rows `GRUBatch.rows`.
+    entering
+        [lanes, width], of the rows `GRUBatch.inputs`; None if both uses share a table.
+    """
 
     dense: Tensor
     scored: Tensor
     entering: Tensor | None
 
     def tensors(self) -> list[Tensor]:
+        """Return all gradients, always in the same order."""
         return [self.dense, self.scored] + ([] if self.entering is None else [self.entering])
 
 
 class GRUStep:
-    """Takes batches: the loss, the gradients, their exchange, the update. Keeps the hidden state of the lanes.
+    """Takes batches: computes the loss and the gradients, adds these up over the workers, and updates the weights. It
+    keeps the hidden state of the lanes.
 
-    precision: of matrix products, torch.float32 or torch.bfloat16; all else is float32. total: float64 scalar, the sum
-    of the steps' losses since `begin`.
+    Parameters
+    ----------
+    weights
+        The weights to train.
+    loss
+        The loss.
+    lanes
+        Sessions side by side, over all workers.
+    own_lanes
+        Which of all lanes are this worker's.
+    exchange
+        Adds gradients up over the workers.
+    repeated
+        Whether a batch's columns may name an item twice.
+    precision
+        Type of matrix products, torch.float32 or torch.bfloat16; all else is float32.
+
+    Attributes
+    ----------
+    total
+        float64 scalar, the sum of the steps' losses since `begin`.
     """
 
     def __init__(
@@ -97,7 +136,6 @@ class GRUStep:
         repeated: bool,
         precision: torch.dtype = torch.float32,
     ) -> None:
-        """mine: which of all lanes are this worker's. repeated: whether a batch's columns may name an item twice."""
         self.weights, self.loss, self.exchange, self.repeated, self.precision = (
             weights,
             loss,
@@ -118,24 +156,24 @@ class GRUStep:
         )
 
     def begin(self) -> None:
-        """Forget the lanes' sessions and the loss: an epoch begins."""
+        """Begin an epoch: forget the lanes' sessions and the loss."""
         self.hidden.zero_()
         self.total.zero_()
 
     def __call__(self, batch: GRUBatch) -> None:
-        """One step."""
+        """Train one step."""
         gradients = self.gradients(batch)
         self.exchange.sum(*gradients.tensors())
         self.update(batch, gradients)
 
     def update(self, batch: GRUBatch, gradients: Gradients) -> None:
-        """Change the weights by the gradients of a batch, summed over the workers."""
+        """Change the weights by a batch's gradients, which are summed over the workers."""
         weights, scored = self.weights, self.weights.scored
         weights.dense.update(gradients.dense)
         rows, gradient = batch.rows, gradients.scored
         if self.repeated:
             rows, gradient = combine(rows, gradient, self._place, scored.padding)
-        scored.update(rows, gradient, self._fetched(batch), self.scratch)
+        scored.update(rows, gradient, self._get_fetched_rows(batch), self.scratch)
         if weights.entering is not None and gradients.entering is not None:
             table = weights.entering
             before = self.scratch("entering.rows", len(batch.inputs), 1 + table.rule.parts, self.width)
@@ -143,25 +181,25 @@ class GRUStep:
             table.update(inputs, by_inputs, before, self.scratch)
 
     def gradients(self, batch: GRUBatch) -> Gradients:
-        """The gradients of a batch by the weights as they are; the hidden state goes on."""
+        """Return the gradients of a batch by the present weights, and advance the hidden state."""
         width, weights, scratch = self.width, self.weights, self.scratch
         lanes, columns = len(self.hidden), batch.offset.shape[1]
-        rows = self._fetched(batch)
+        rows = self._get_fetched_rows(batch)
         weights.scored.fetch(batch.rows, rows)
-        items = self._operand("items", rows[:columns, 0, :width])
+        items = self._to_operand("items", rows[:columns, 0, :width])
         self.hidden.mul_(batch.kept)
-        coming = self._coming(batch, rows)
+        coming = self._gather_inputs(batch, rows)
         gates = self._forward(coming)
         going = scratch("going", lanes, width)
         torch.mul(gates.after, batch.going, out=going) if batch.going.numel() else going.copy_(gates.after)
 
         scores, by_scores = scratch("scores", lanes, columns), scratch("by_scores", lanes, columns)
-        offset = self._offset(batch)
+        offset = self._compute_offset(batch)
         bias = rows[:columns, 0, width]
-        going_ = self._operand("going", going)
+        going_ = self._to_operand("going", going)
         if self.loss.offset_in_scores and not self.repeated:
             bias = torch.add(bias, batch.offset[0], out=scratch("bias", columns))
-        self._product(going_, items.T, scores, bias)
+        self._multiply(going_, items.T, scores, bias)
         if self.loss.offset_in_scores:
             if self.repeated:
                 scores.add_(offset)
@@ -169,24 +207,24 @@ class GRUStep:
         self.total.add_(self.loss(scores, offset, batch.aims, batch.scale, by_scores, scratch))
 
         by_rows = scratch("by_rows", len(batch.rows), rows.shape[2])
-        by_scores_ = self._operand("by_scores", by_scores)
-        self._product(by_scores_.T, going_, by_rows[:columns, :width])
+        by_scores_ = self._to_operand("by_scores", by_scores)
+        self._multiply(by_scores_.T, going_, by_rows[:columns, :width])
         torch.sum(by_scores, 0, out=by_rows[:columns, width])
         by_rows[columns:].zero_()
         by_after = scratch("by_after", lanes, width)
-        self._product(by_scores_, items, by_after)
+        self._multiply(by_scores_, items, by_after)
         if batch.going.numel():
             by_after.mul_(batch.going)
         by_coming = self._backward(coming, gates, by_after)
         self.hidden.copy_(going)
-        return Gradients(self.gradient, by_rows, self._enter(batch, by_coming, by_rows))
+        return Gradients(self.gradient, by_rows, self._spread_input_gradient(batch, by_coming, by_rows))
 
-    def _fetched(self, batch: GRUBatch) -> Tensor:
+    def _get_fetched_rows(self, batch: GRUBatch) -> Tensor:
         table = self.weights.scored
         return self.scratch("rows", len(batch.rows), *table.memory.shape[1:])
 
-    def _offset(self, batch: GRUBatch) -> Tensor:
-        """What is added to scores: [1, C], or [lanes, C] where a lane's target may stand in other columns too."""
+    def _compute_offset(self, batch: GRUBatch) -> Tensor:
+        """Return what is added to scores: [1, C], or [lanes, C] if a lane's target may be in other columns too."""
         if not self.repeated:
             return batch.offset
         lanes, columns = len(self.hidden), batch.offset.shape[1]
@@ -198,8 +236,8 @@ class GRUStep:
         offset.view(-1).index_copy_(0, batch.aims, own[:, 0])
         return offset
 
-    def _coming(self, batch: GRUBatch, rows: Tensor) -> Tensor:
-        """What goes into the GRU: [lanes, width]."""
+    def _gather_inputs(self, batch: GRUBatch, rows: Tensor) -> Tensor:
+        """Return what goes into the GRU: [lanes, width]."""
         lanes, width, table = len(self.hidden), self.width, self.weights.entering
         coming = self.scratch("coming", lanes, width)
         if table is None:
@@ -218,17 +256,17 @@ class GRUStep:
         width, weights, scratch, lanes = self.width, self.weights.views, self.scratch, len(self.hidden)
         by_input, by_hidden = scratch("by_input", lanes, 3 * width), scratch("by_hidden", lanes, 3 * width)
         gates = _Gates(
-            self._operand("w.input", weights["gru.input"]),
-            self._operand("w.hidden", weights["gru.hidden"]),
-            self._operand("coming", coming),
-            self._operand("hidden", self.hidden),
+            self._to_operand("w.input", weights["gru.input"]),
+            self._to_operand("w.hidden", weights["gru.hidden"]),
+            self._to_operand("coming", coming),
+            self._to_operand("hidden", self.hidden),
             scratch("gate", lanes, 2 * width),
             by_hidden[:, 2 * width :],
             scratch("new", lanes, width),
             scratch("after", lanes, width),
         )
-        self._product(gates.coming, gates.input.T, by_input, weights["gru.input_bias"])
-        self._product(gates.hidden, gates.hidden_weights.T, by_hidden, weights["gru.hidden_bias"])
+        self._multiply(gates.coming, gates.input.T, by_input, weights["gru.input_bias"])
+        self._multiply(gates.hidden, gates.hidden_weights.T, by_hidden, weights["gru.hidden_bias"])
         torch.add(by_input[:, : 2 * width], by_hidden[:, : 2 * width], out=gates.gate).sigmoid_()
         reset, update = gates.gate[:, :width], gates.gate[:, width:]
         torch.addcmul(by_input[:, 2 * width :], reset, gates.recalled, out=gates.new).tanh_()
@@ -236,7 +274,8 @@ class GRUStep:
         return gates
 
     def _backward(self, coming: Tensor, gates: _Gates, by_after: Tensor) -> Tensor:
-        """The gradient by what came in, from that by the next hidden state; the GRU's weights' on the way.
+        """Return the gradient by the inputs, from the gradient by the next hidden state; also compute those of the
+        GRU's weights.
 
         It does not go back into the sessions' past: a step learns from its own loss alone.
         """
@@ -258,19 +297,19 @@ class GRUStep:
         by_hidden[:, : 2 * width].copy_(by_input[:, : 2 * width])
         torch.mul(by_new, reset, out=by_hidden[:, 2 * width :])
         into = self.by_name
-        d_input, d_hidden = self._operand("d.input", by_input), self._operand("d.hidden", by_hidden)
-        self._product(d_input.T, gates.coming, into["gru.input"])
-        self._product(d_hidden.T, gates.hidden, into["gru.hidden"])
+        d_input, d_hidden = self._to_operand("d.input", by_input), self._to_operand("d.hidden", by_hidden)
+        self._multiply(d_input.T, gates.coming, into["gru.input"])
+        self._multiply(d_hidden.T, gates.hidden, into["gru.hidden"])
         torch.sum(by_input, 0, out=into["gru.input_bias"])
         torch.sum(by_hidden, 0, out=into["gru.hidden_bias"])
         # As wide as a row of scored items, so that it can be added to one; beyond the width it stays nought.
         whole = scratch("by_coming", lanes, self.weights.scored.memory.shape[2])
         by_coming = whole[:, :width]
-        self._product(d_input, gates.input, by_coming)
+        self._multiply(d_input, gates.input, by_coming)
         return whole
 
-    def _enter(self, batch: GRUBatch, whole: Tensor, by_rows: Tensor) -> Tensor | None:
-        """Hand on the gradient by what came in, as wide as a row: to features, and to the items."""
+    def _spread_input_gradient(self, batch: GRUBatch, whole: Tensor, by_rows: Tensor) -> Tensor | None:
+        """Add the gradient by the inputs, as wide as a row, to the gradients of features and items."""
         by_coming = whole[:, : self.width]
         if batch.coming.numel():
             by_coming.mul_(batch.coming)
@@ -283,14 +322,14 @@ class GRUStep:
         by_entering[self.own_lanes] = by_coming
         return by_entering
 
-    def _operand(self, name: str, values: Tensor) -> Tensor:
-        """Values as they go into matrix products."""
+    def _to_operand(self, name: str, values: Tensor) -> Tensor:
+        """Return values in the precision of matrix products."""
         if self.precision == torch.float32:
             return values
         return self.scratch(f"as.{name}", *values.shape, dtype=self.precision).copy_(values)
 
-    def _product(self, left: Tensor, right: Tensor, out: Tensor, bias: Tensor | None = None) -> None:
-        """out = left right + bias, float32."""
+    def _multiply(self, left: Tensor, right: Tensor, out: Tensor, bias: Tensor | None = None) -> None:
+        """Write left · right + bias to `out`, float32."""
         if self.precision == torch.float32:
             torch.mm(left, right, out=out) if bias is None else torch.addmm(bias, left, right, out=out)
             return
@@ -303,8 +342,9 @@ class GRUStep:
 
 @dataclass(frozen=True)
 class _Gates:
-    """A step of the GRU. gate: [lanes, 2 width], reset and update; recalled: what reset lets through; new: candidate;
-    after: the next hidden state. The others: operands of the products."""
+    """A step of the GRU. gate: [lanes, 2 width], reset and update. recalled: what reset lets through. new: candidate.
+    after: the next hidden state. The others are operands of the products.
+    """
 
     input: Tensor
     hidden_weights: Tensor

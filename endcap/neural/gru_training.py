@@ -1,4 +1,4 @@
-"""How GRU4Rec learns: its settings, and epochs of session-parallel steps."""
+"""How GRU4Rec is trained: its settings, and epochs of session-parallel steps."""
 
 from __future__ import annotations
 
@@ -26,12 +26,36 @@ _WIDE = 256
 
 @dataclass(frozen=True)
 class GRUSettings:
-    """How GRU4Rec is trained; the names are those of its spec.
+    """Settings of the training of GRU4Rec; their names are those of the spec.
 
-    dropout_hidden: of the hidden state, for its step's scores and for the next step alike, as the authors have it: on
-    RSC15 the next step's part is worth more than a point of HR@20 and of MRR@20 with cross-entropy at 0.4.
-    bpr_elu: parameter of the elu on bpr-max's scores, 0 without. precision: of matrix products; auto: bfloat16 where
-    the device multiplies it much faster.
+    Attributes
+    ----------
+    loss
+        `cross-entropy` or `bpr-max`, see `endcap.neural.losses`.
+    batch
+        Sessions side by side.
+    negatives
+        Negatives of a step, which its sessions share.
+    negatives_alpha
+        Exponent of the popularity by which negatives are drawn.
+    logq
+        Share of the sampling's bias that cross-entropy corrects, from 0 to 1.
+    bpr_penalty
+        Weight of the penalty of bpr-max.
+    bpr_elu
+        Parameter of the elu on the scores of bpr-max; 0: no elu.
+    learning_rate, momentum
+        Of Adagrad.
+    dropout_embedding
+        Share of the embedding's numbers that is dropped.
+    dropout_hidden
+        Share of the hidden state's numbers that is dropped, for the scores of the step and for the next step alike, as
+        in the authors' code. On RSC15 the next step's part is worth more than a point of HR@20 and of MRR@20 with
+        cross-entropy at 0.4.
+    max_events
+        Events of the longest piece of a session.
+    precision
+        Type of matrix products; `auto`: bfloat16 where the device multiplies it much faster.
     """
 
     loss: Literal["cross-entropy", "bpr-max"] = "cross-entropy"
@@ -49,11 +73,32 @@ class GRUSettings:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def loss_function(self) -> Loss:
+        """Return the loss that these settings name."""
         return CrossEntropy() if self.loss == "cross-entropy" else BPRMax(self.bpr_penalty, self.bpr_elu)
 
 
 class GRUTrainer:
-    """Runs epochs. Each draws everything random from (seed, epoch), so that it can begin at any of them."""
+    """Trains GRU4Rec epoch by epoch. Each epoch draws everything random from the seed and its number, so that training
+    can begin at any epoch.
+
+    Parameters
+    ----------
+    network
+        The network to train, on the device to train on.
+    train
+        Training sessions, with a code of each event for each event feature of the network.
+    settings
+        Settings of the training.
+    seed
+        Seed of all that is random.
+    exchange
+        Adds gradients up over workers; None: there is one worker.
+
+    Raises
+    ------
+    ValueError
+        The workers cannot share the lanes evenly.
+    """
 
     def __init__(
         self,
@@ -63,8 +108,6 @@ class GRUTrainer:
         seed: int,
         exchange: Exchange | None = None,
     ) -> None:
-        """network: where training starts from, on the device to train on. Raises ValueError where the lanes cannot be
-        shared out evenly among the workers."""
         self.settings, self.seed, self.exchange = settings, seed, exchange or SingleWorker()
         device, shape = network.device, network.shape
         self.weights = GRUWeights(network, Adagrad(settings.learning_rate, settings.momentum))
@@ -97,7 +140,7 @@ class GRUTrainer:
             self.blocks.own_lanes,
             self.exchange,
             repeated=not self.blocks.counted,
-            precision=_precision(settings.precision, device, shape.width),
+            precision=_choose_precision(settings.precision, device, shape.width),
         )
         # What workers exchange within a step is not captured: NCCL in a CUDA graph has not been tried here.
         alone = self.exchange.world == 1
@@ -106,7 +149,7 @@ class GRUTrainer:
         self.work = lanes * shape.width * max(columns, 3 * shape.width)
 
     def epoch(self, number: int) -> float:
-        """Train one epoch (from 0); its mean loss for an event. 0 where no event follows another."""
+        """Train one epoch (from 0) and return its mean loss for an event; 0 where no event follows another."""
         if not self.blocks.transitions:
             return 0.0
         self.step.begin()
@@ -117,20 +160,20 @@ class GRUTrainer:
         return float(self.step.total) * self.blocks.lanes / self.blocks.transitions
 
     def network(self) -> GRUNetwork:
-        """The network as it stands: a view of what is trained, not a copy."""
+        """Return the network in its present state, as a view of the trained memory, not a copy."""
         return self.weights.network()
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """All that the next epochs depend on, by name; on a CPU views, not copies."""
+        """Return all that the next epochs depend on, by name; on a CPU these are views, not copies."""
         return {name: values.cpu().numpy() for name, values in self.weights.state().items()}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` returned."""
         for name, values in self.weights.state().items():
             values.copy_(torch.from_numpy(state[name]))
 
 
-def _precision(precision: str, device: torch.device, width: int) -> torch.dtype:
+def _choose_precision(precision: str, device: torch.device, width: int) -> torch.dtype:
     if precision != "auto":
         return torch.bfloat16 if precision == "bfloat16" else torch.float32
     if device.type == "cpu":

@@ -1,9 +1,9 @@
 """Losses over sampled competitors, each with its gradient written out.
 
-Row i of `scores` [b, m] holds lane i's scores of m competitors; its target is one of them, at the flat position
-aims[i] (i * m + column). A competitor column may stand for an item drawn several times: the log of how often comes in
-by `offset`. Columns that are no competitors of a lane have NEVER there. A loss writes the gradient by `scores` and
-returns the sum of the lanes' losses, each times its `scale` [b, 1] (0 for a lane that is not active).
+Row i of `scores` [b, m] holds lane i's scores of m competitors. Its target is one of them, at the flat position aims[i]
+(i * m + column). A column may stand for an item that was drawn several times: `offset` holds the log of how often. It
+holds `NEVER` for a column that is no competitor of a lane. A loss writes the gradient by `scores` and returns the sum
+of the lanes' losses, each multiplied by its `scale` [b, 1] (0 for a lane that is not active).
 """
 
 from __future__ import annotations
@@ -21,19 +21,48 @@ _TINY = 1e-37
 
 
 class Loss(Protocol):
-    """How a step's scores are judged. `offset_in_scores`: whether the offset is added to the scores beforehand."""
+    """A loss of a step's scores.
+
+    Attributes
+    ----------
+    offset_in_scores
+        Whether the caller adds the offset to the scores beforehand.
+    """
 
     offset_in_scores: bool
 
     def __call__(
         self, scores: Tensor, offset: Tensor, aims: Tensor, scale: Tensor, gradient: Tensor, scratch: Scratch
     ) -> Tensor:
-        """Write the gradient [b, m] and return the loss, a scalar. `scores` may be overwritten."""
+        """Write the gradient and return the loss.
+
+        Parameters
+        ----------
+        scores
+            float32 [b, m]; may be overwritten.
+        offset
+            float32 [1 or b, m], see the module.
+        aims
+            int64 [b], flat positions of the targets.
+        scale
+            float32 [b, 1], the factor of each lane's loss.
+        gradient
+            float32 [b, m], written.
+        scratch
+            Memory for results in between.
+
+        Returns
+        -------
+        Tensor
+            A scalar.
+        """
 
 
 class CrossEntropy:
     """Softmax cross-entropy: -log softmax(scores)[target]. The offset is part of the scores.
 
+    Notes
+    -----
     With `offset` = log(how often drawn) - log(how often expected), this estimates the softmax over all items: the logQ
     correction (Bengio and Senécal, 2008).
     """
@@ -52,11 +81,22 @@ class CrossEntropy:
 
 
 class BPRMax:
-    """BPR-max (Hidasi and Karatzoglou, 2018, equations 9 and 10): with s_j the softmax of the negatives' scores,
+    """BPR-max (Hidasi and Karatzoglou, 2018, equations 9 and 10).
+
+    Parameters
+    ----------
+    penalty
+        Weight of the penalty, see the notes.
+    elu
+        Parameter of the elu that scores pass through first; 0: none.
+
+    Notes
+    -----
+    With s_j the softmax of the negatives' scores, the loss of a target is
 
         -log Σ_j s_j sigmoid(o_target - o_j) + penalty Σ_j s_j o_j²
 
-    on scores o that first pass through elu where `elu` > 0. The target is no negative of its own.
+    The target is no negative of its own.
     """
 
     offset_in_scores = False

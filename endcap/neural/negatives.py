@@ -1,4 +1,4 @@
-"""Negatives: items drawn by popularity^alpha, for many steps at once."""
+"""Negatives: items that are drawn by popularity^alpha, for many steps at once."""
 
 from __future__ import annotations
 
@@ -14,17 +14,30 @@ _BINS = 4  # of the guide, for each item
 
 
 class NegativeSampler:
-    """Draws `count` items a step by (training events)^alpha, with repetition, among the items with an event.
+    """Draws a step's negatives by (training events)^alpha, with repetition, among the items that have an event.
 
+    Parameters
+    ----------
+    events
+        [n_items], training events of each item.
+    alpha
+        Exponent of the popularity.
+    count
+        Negatives of a step.
+
+    Attributes
+    ----------
+    expected
+        float64 [n_items], how often an item is among the negatives of a step, on average.
+
+    Notes
+    -----
     The draws are stratified: the j-th falls into the j-th of `count` equal shares of the distribution. An item is
-    expected exactly as often as in independent draws, but how often it comes varies less. Where there are no more items
-    than draws, every item comes once.
-
-    expected: float64 [n_items], how often an item is among the negatives of a step, on average.
+    expected exactly as often as in independent draws, but its number varies less. If there are no more items than
+    draws, every item comes once.
     """
 
     def __init__(self, events: NDArray[Any], alpha: float, count: int) -> None:
-        """events: [n_items], training events of each item."""
         self.known = np.flatnonzero(events).astype(np.int64)
         self.all = count >= len(self.known)
         self.count = len(self.known) if self.all else count
@@ -40,7 +53,7 @@ class NegativeSampler:
         self.expected[self.known] = 1.0 if self.all else count * share
 
     def block(self, steps: int, rng: np.random.Generator) -> Ints:
-        """The negatives of some steps, each row ascending: int64 [steps, count]."""
+        """Draw the negatives of several steps, each row ascending: int64 [steps, count]."""
         if self.all:
             return np.broadcast_to(self.known, (steps, self.count))
         shares = rng.random((steps, self.count))
@@ -53,9 +66,9 @@ class NegativeSampler:
         return self.known[positions]
 
     def counts(self, steps: int, rng: np.random.Generator) -> NDArray[np.int32]:
-        """How often each item is among the negatives of some steps: int32 [steps, n_items].
+        """Draw how often each item is among the negatives of several steps: int32 [steps, n_items].
 
-        Faster than `block` where the catalogue is not many times as large as the draws.
+        It is faster than `block` unless the catalogue is many times as large as the draws.
         """
         counts = np.zeros((steps, len(self.expected)), dtype=np.int32)
         if self.all:
@@ -71,7 +84,17 @@ class NegativeSampler:
         return counts
 
     def draw(self, device: torch.device, steps: int, rng: np.random.Generator, generator: torch.Generator) -> Tensor:
-        """The same as `block` on a device; drawn there by `generator` unless that is a CPU: int64 [steps, count]."""
+        """Draw what `block` draws, on a device: int64 [steps, count].
+
+        Parameters
+        ----------
+        device
+            Where the result is put.
+        steps
+            Number of steps.
+        rng, generator
+            `rng` draws on a CPU, `generator` on any other device.
+        """
         if device.type == "cpu":
             return torch.from_numpy(np.ascontiguousarray(self.block(steps, rng)))
         known = torch.from_numpy(self.known).to(device)

@@ -1,6 +1,6 @@
 """Optimisers over dense weights and over the touched rows of large tables.
 
-A table keeps what the optimiser knows of a row beside the row: they are fetched and written back together.
+A table keeps the optimiser's numbers for a row beside the row: both are fetched and written back together.
 """
 
 from __future__ import annotations
@@ -15,23 +15,50 @@ from endcap.neural.scratch import Scratch
 
 
 class UpdateRule(Protocol):
-    """How a gradient changes weights. parts: how many numbers it keeps for a weight."""
+    """How a gradient changes weights.
+
+    Attributes
+    ----------
+    parts
+        Numbers that the rule keeps for each weight.
+    """
 
     @property
     def parts(self) -> int: ...
 
     def dense(self, values: Tensor, state: Tensor, gradient: Tensor, steps: Tensor, spare: Tensor) -> None:
-        """Change values [p] and state [parts, p] in place. steps: how many came before, and this one (a scalar).
-        gradient and spare [p] may be overwritten."""
+        """Change values [p] and state [parts, p] in place.
+
+        Parameters
+        ----------
+        values, state
+            Weights, and the rule's numbers for them.
+        gradient, spare
+            [p]; both may be overwritten.
+        steps
+            A scalar: the number of steps, this one included.
+        """
 
     def rows(self, rows: Tensor, gradient: Tensor, steps: Tensor, spare: Tensor) -> None:
-        """Change rows [m, 1 + parts, w] in place. gradient and spare [m, w] may be overwritten."""
+        """Change rows [m, 1 + parts, w] in place.
+
+        Parameters
+        ----------
+        rows
+            Weights, and the rule's numbers for them.
+        gradient, spare
+            [m, w]; both may be overwritten.
+        steps
+            A scalar: the number of steps, this one included.
+        """
 
 
 @dataclass(frozen=True)
 class Adagrad:
-    """Adagrad (Duchi et al., 2011), with momentum on its steps as GRU4Rec has it. A row that a step does not touch
-    keeps its momentum unchanged."""
+    """Adagrad (Duchi et al., 2011), with momentum on its steps as in GRU4Rec.
+
+    A row that a step does not touch keeps its momentum unchanged.
+    """
 
     rate: float
     momentum: float = 0.0
@@ -61,7 +88,7 @@ class Adagrad:
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam (Kingma and Ba, 2015). A table's rows are moved only in the steps that touch them ("lazy")."""
+    """Adam (Kingma and Ba, 2015). Only steps that touch a table's row move it ("lazy")."""
 
     rate: float
     betas: tuple[float, float] = (0.9, 0.999)
@@ -93,9 +120,19 @@ class Adam:
 
 
 class DenseOptimiser:
-    """Dense weights as one vector, so that a step is a few operations however many weights there are.
+    """Optimises dense weights as one vector, so that a step is a few operations however many weights there are.
 
-    values: float32 [p]. state: float32 [parts, p].
+    Parameters
+    ----------
+    values
+        float32 [p], the weights; changed in place.
+    rule
+        How a gradient changes them.
+
+    Attributes
+    ----------
+    state
+        float32 [parts, p], the rule's numbers.
     """
 
     def __init__(self, values: Tensor, rule: UpdateRule) -> None:
@@ -105,20 +142,29 @@ class DenseOptimiser:
         self._spare = torch.empty_like(values)
 
     def update(self, gradient: Tensor) -> None:
-        """One step. gradient: [p], overwritten."""
+        """Make one step. gradient: [p], overwritten."""
         self.steps.add_(1)
         self.rule.dense(self.values, self.state, gradient, self.steps, self._spare)
 
 
 class TableOptimiser:
-    """A table with a row an item, of which a step reads and writes only some.
+    """Optimises a table with a row for each item, of which a step reads and writes only some rows.
 
-    memory: float32 [n + 1, 1 + parts, w], weights and what the rule keeps beside them. The last row is padding: it may
-    be named any number of times where fewer rows than usual are touched, and it is nought throughout.
+    Parameters
+    ----------
+    values
+        float32 [n, w], the weights to begin with; copied.
+    rule
+        How a gradient changes them.
+
+    Attributes
+    ----------
+    memory
+        float32 [n + 1, 1 + parts, w], the weights and the rule's numbers beside them. The last row is padding: a step
+        that touches fewer rows than usual names it any number of times. It is always 0.
     """
 
     def __init__(self, values: Tensor, rule: UpdateRule) -> None:
-        """values: [n, w]; copied."""
         self.rule = rule
         self.padding, width = values.shape
         self.memory = values.new_zeros(self.padding + 1, 1 + rule.parts, width)
@@ -133,13 +179,22 @@ class TableOptimiser:
         return self.memory[: self.padding, 0]
 
     def fetch(self, ids: Tensor, out: Tensor) -> None:
-        """Rows and what is kept beside them: ids int64 [m] into [m, 1 + parts, w]."""
+        """Copy rows and the rule's numbers: of ids int64 [m] into `out` [m, 1 + parts, w]."""
         torch.index_select(self._flat, 0, ids, out=out.view(len(ids), -1))
 
     def update(self, ids: Tensor, gradient: Tensor, rows: Tensor, scratch: Scratch) -> None:
-        """One step. ids: int64 [m], distinct but for the padding. gradient: [m, w]. rows: what `fetch` gave.
+        """Make one step.
 
-        gradient and rows are overwritten.
+        Parameters
+        ----------
+        ids
+            int64 [m], distinct except for the padding.
+        gradient
+            [m, w]; overwritten.
+        rows
+            What `fetch` wrote; overwritten.
+        scratch
+            Memory for results in between.
         """
         self.steps.add_(1)
         self.rule.rows(rows, gradient, self.steps, scratch("table.spare", *gradient.shape))
@@ -152,10 +207,27 @@ class TableOptimiser:
 
 
 def combine(ids: Tensor, gradient: Tensor, place: Tensor, padding: int) -> tuple[Tensor, Tensor]:
-    """Make ids distinct: equal rows' gradients are added up at one of them, the others become padding and nought.
+    """Make ids distinct: one of equal ids gets the sum of their gradients, the others become padding with gradient 0.
 
-    ids: int64 [m]; gradient: [m, w]; place: int64 [n + 1], any content, overwritten. Every shape is fixed, nothing is
-    sorted and no size is asked of the device, so that a CUDA graph may hold it.
+    Parameters
+    ----------
+    ids
+        int64 [m].
+    gradient
+        [m, w].
+    place
+        int64 [n + 1] with any content; overwritten.
+    padding
+        The id of the padding.
+
+    Returns
+    -------
+    tuple of Tensor
+        The ids [m] and their gradients [m, w].
+
+    Notes
+    -----
+    Every shape is fixed, nothing is sorted and no size is asked of the device, so that a CUDA graph may hold it.
     """
     own = torch.arange(len(ids), device=ids.device)
     place.index_copy_(0, ids, own)

@@ -1,4 +1,4 @@
-"""Sequences of any lengths in rows of one width: what self-attention is trained on, nearly without padding."""
+"""Packs sequences of any length into rows of one width, nearly without padding, for self-attention."""
 
 from __future__ import annotations
 
@@ -13,8 +13,15 @@ PADDING = -1
 
 @dataclass(frozen=True)
 class PackedRows:
-    """Pieces side by side in rows of one width. events: int64 [r, w], positions in the flat arrays, 0 under padding.
-    segments: int64 [r, w], which of its row's pieces an entry is of, `PADDING` where it is of none."""
+    """Pieces side by side in rows of one width.
+
+    Attributes
+    ----------
+    events
+        int64 [r, w], positions in the flat arrays, 0 under padding.
+    segments
+        int64 [r, w], the number of an entry's piece in its row; `PADDING` for an entry without a piece.
+    """
 
     events: Ints
     segments: Ints
@@ -24,16 +31,30 @@ class PackedRows:
 
 
 def pack_rows(pieces: SequencePieces, width: int, multiple: int, rng: np.random.Generator) -> PackedRows:
-    """All pieces in random order, each whole in one row; rows of padding make their number a multiple.
+    """Pack all pieces in random order, each whole in one row.
 
-    Raises ValueError where a piece is longer than the width.
+    Parameters
+    ----------
+    pieces
+        The pieces.
+    width
+        Events of a row.
+    multiple
+        Rows of padding make the number of rows a multiple of this.
+    rng
+        Draws the order.
+
+    Raises
+    ------
+    ValueError
+        A piece is longer than the width.
     """
     if pieces.lengths.max(initial=0) > width:
         raise ValueError(f"a piece of {pieces.lengths.max()} events does not fit into rows of {width}")
     order = rng.permutation(len(pieces.first))
     lengths = pieces.lengths[order]
     begin = np.cumsum(lengths) - lengths
-    heads = _row_heads(begin, lengths, width)
+    heads = _find_row_heads(begin, lengths, width)
     row = np.repeat(np.arange(len(heads)), np.diff(np.append(heads, len(order))))
     count = -(-len(heads) // multiple) * multiple
     events = np.zeros((count, width), dtype=np.int64)
@@ -46,8 +67,8 @@ def pack_rows(pieces: SequencePieces, width: int, multiple: int, rng: np.random.
     return PackedRows(events, segments)
 
 
-def _row_heads(begin: Ints, lengths: Ints, width: int) -> Ints:
-    """The first piece of each row, where a row takes pieces in their order while they fit."""
+def _find_row_heads(begin: Ints, lengths: Ints, width: int) -> Ints:
+    """Return the first piece of each row, if each row takes pieces in their order while they fit."""
     following = np.searchsorted(begin + lengths, begin + width, side="right").tolist()
     heads, piece = [], 0
     while piece < len(following):

@@ -1,12 +1,13 @@
-"""Training one network with several workers.
+"""Training of one network by several workers.
 
-Every worker has the same data, seed and weights, and lays out the same steps; it computes the gradients of its own
-lanes of each step only. `Exchange.sum` then adds the gradients up over the workers, and each of them makes the same
-update: after every step all have the same weights, equal to those of one worker with all lanes but for the order in
-which floats are added. The rows of a step are the same ones everywhere, so nothing but gradients is exchanged.
+Every worker has the same data, seed and weights, and lays out the same steps. It computes only the gradients of its own
+lanes of each step. Then `Exchange.sum` adds the gradients up over the workers, and each worker makes the same update.
+After every step all workers have the same weights. They equal the weights of one worker with all lanes, except for the
+order in which floats are added. The rows of a step are the same on all workers, so that they exchange nothing but
+gradients.
 
-To bring workers of one's own: start them, give each the `AllReduce` of its process group (or anything else that is an
-`Exchange`), let them call the same fit, and keep what the first one, `rank` 0, returns.
+To bring your own workers: start them, give each the `AllReduce` of its process group (or any other `Exchange`), let all
+call the same fit, and keep what the first worker, `rank` 0, returns.
 """
 
 from __future__ import annotations
@@ -18,7 +19,15 @@ from torch import Tensor
 
 
 class Exchange(Protocol):
-    """How workers add up. rank: which one this is, from 0; world: how many there are."""
+    """How workers add up.
+
+    Attributes
+    ----------
+    rank
+        The number of this worker, from 0.
+    world
+        The number of workers.
+    """
 
     @property
     def rank(self) -> int: ...
@@ -31,16 +40,22 @@ class Exchange(Protocol):
 
 
 class SingleWorker:
-    """One worker."""
+    """The exchange of one worker alone."""
 
     rank, world = 0, 1
 
     def sum(self, *tensors: Tensor) -> None:
-        """Nothing to add."""
+        """Do nothing: there is nothing to add."""
 
 
 class AllReduce:
-    """Over a process group of torch.distributed (gloo on CPUs, nccl on GPUs); the default group if none is given."""
+    """The exchange over a process group of torch.distributed: gloo on CPUs, nccl on GPUs.
+
+    Parameters
+    ----------
+    group
+        The process group; None: the default group.
+    """
 
     def __init__(self, group: torch.distributed.ProcessGroup | None = None) -> None:
         self.group = group

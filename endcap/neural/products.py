@@ -1,4 +1,4 @@
-"""Scores as products of what is known after sessions with the items' embeddings: of all items, or of some."""
+"""Scores as products of the states after sessions with the items' embeddings: of all items, or of some."""
 
 from __future__ import annotations
 
@@ -20,7 +20,22 @@ _ITEMS_AT_ONCE = 1024
 
 
 def score_all(known: Tensor, table: Tensor, bias: Tensor) -> Floats:
-    """known · table + bias: float32 [n, n_items], from [n, width], [n_items, width] and [n_items]."""
+    """Compute the scores of all items: known · table + bias.
+
+    Parameters
+    ----------
+    known
+        [n, width], the states.
+    table
+        [n_items, width], the items' embeddings.
+    bias
+        [n_items].
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 [n, n_items].
+    """
     work = known.numel() * len(table)
     if len(known) <= FEW and known.device.type == "cpu":
         return _score_few(known.numpy(), table.numpy(), bias.numpy(), torch.get_num_threads() if work >= HEAVY else 1)
@@ -30,8 +45,11 @@ def score_all(known: Tensor, table: Tensor, bias: Tensor) -> Floats:
 
 
 def _score_few(known: Floats, table: Floats, bias: Floats, threads: int) -> Floats:
-    """The table is what takes time to read: so it is the left side of a product, which reads it once however few
-    sessions there are, and is shared out among threads."""
+    """Score all items after a few sessions.
+
+    Reading the table takes most of the time. So it is the left side of a product, which reads it once however few
+    sessions there are, and threads share it.
+    """
     scores = np.empty((len(known), len(table)), dtype=np.float32)
     turned = np.ascontiguousarray(known.T)
     # Of one session, whose scores need no turning, a product may be as long as it likes.
@@ -51,7 +69,24 @@ def _score_few(known: Floats, table: Floats, bias: Floats, threads: int) -> Floa
 
 
 def score_some(known: Tensor, table: Tensor, bias: Tensor, items: Sequence[NDArray[np.int32]]) -> list[Floats]:
-    """known · table + bias of items[i] after session i: float32 [len(items[i])] each; else as `scores_of_all`."""
+    """Compute the scores of items[i] after session i: known · table + bias.
+
+    Parameters
+    ----------
+    known
+        [n, width], the states.
+    table
+        [n_items, width], the items' embeddings.
+    bias
+        [n_items].
+    items
+        n arrays of item indices.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        float32 [len(items[i])] each.
+    """
     if table.device.type == "cpu":
         # Of few numbers NumPy is done before PyTorch has begun.
         states, rows, added = known.numpy(), table.numpy(), bias.numpy()

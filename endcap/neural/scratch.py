@@ -1,4 +1,4 @@
-"""Memory that a step writes into again and again."""
+"""Memory that steps overwrite again and again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Scratch:
-    """Tensors by name, kept from step to step: asked for in another shape, a name's memory grows at most once.
+    """Tensors by name that are kept from step to step.
 
     A step that allocates nothing has no page to fault in on a CPU, and fixed addresses for a CUDA graph.
     """
@@ -18,7 +18,10 @@ class Scratch:
         self._views: dict[tuple[str, tuple[int, ...]], Tensor] = {}
 
     def __call__(self, name: str, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """The tensor of that name in this shape; what it holds is whatever was last written there."""
+        """Return the tensor of a name in a shape; it holds what was written there last.
+
+        A name's memory grows if it is asked for in a larger shape. `dtype` counts the first time.
+        """
         view = self._views.get((name, shape))
         if view is None:
             size = 1

@@ -16,9 +16,16 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Sequences:
-    """`n` sessions of `e` events in compressed rows: session i holds events offsets[i]:offsets[i+1].
+    """n sessions of e events in compressed rows: session i has events offsets[i]:offsets[i+1].
 
-    items: int32 [e], 0 … n_items-1. offsets: int64 [n+1]. codes: by feature name, int64 [e], 0 … size-1.
+    Attributes
+    ----------
+    items
+        int32 [e], 0 … n_items-1.
+    offsets
+        int64 [n+1].
+    codes
+        int64 [e] by feature name, 0 … size-1.
     """
 
     items: NDArray[np.int32]
@@ -30,11 +37,12 @@ class Sequences:
 
     @property
     def lengths(self) -> Ints:
+        """Events of each session: int64 [n]."""
         return self.offsets[1:] - self.offsets[:-1]
 
     @property
     def targets(self) -> NDArray[np.int32]:
-        """Every item that follows another of its session."""
+        """Every item that follows another of its session: int32."""
         followed = np.ones(len(self.items), dtype=np.bool_)
         followed[self.offsets[:-1][self.lengths > 0]] = False
         return self.items[followed]
@@ -42,9 +50,14 @@ class Sequences:
 
 @dataclass(frozen=True)
 class SequencePieces:
-    """What is trained on: runs of events that are each followed by another event of their session.
+    """The pieces that training reads: runs of events that are each followed by another event of their session.
 
-    first: int64 [p], position of a piece's first event. lengths: int64 [p], at least 1.
+    Attributes
+    ----------
+    first
+        int64 [p], position of a piece's first event.
+    lengths
+        int64 [p], at least 1.
     """
 
     first: Ints
@@ -52,7 +65,15 @@ class SequencePieces:
 
     @classmethod
     def of(cls, offsets: Ints, longest: int) -> SequencePieces:
-        """Every event but each session's last; sessions with more than `longest` of them in several pieces."""
+        """Cut sessions into pieces: every event except each session's last.
+
+        Parameters
+        ----------
+        offsets
+            int64 [n+1], as in `Sequences`.
+        longest
+            Events of the longest piece; longer sessions become several pieces.
+        """
         transitions = np.maximum(np.diff(offsets) - 1, 0)
         counts = -(-transitions // longest)
         session = np.repeat(np.arange(len(transitions)), counts)
@@ -63,10 +84,18 @@ class SequencePieces:
 
 @dataclass(frozen=True)
 class Lanes:
-    """An epoch: step t takes row t, one event a lane. On a lane an event follows the one above it, or a piece begins.
+    """An epoch as a table: step t takes row t, with one event in each lane.
 
-    events: int64 [steps, lanes], positions in the flat arrays (0 where not active). fresh: bool [steps, lanes], whether
-    the hidden state is forgotten before the event. active: bool [steps, lanes].
+    In a lane an event follows the event above it, or a piece begins.
+
+    Attributes
+    ----------
+    events
+        int64 [steps, lanes], positions in the flat arrays; 0 where not active.
+    fresh
+        bool [steps, lanes], whether the hidden state is forgotten before the event.
+    active
+        bool [steps, lanes].
     """
 
     events: Tensor
@@ -75,10 +104,19 @@ class Lanes:
 
     @classmethod
     def of(cls, first: Tensor, lengths: Tensor, lanes: int) -> Lanes:
-        """Pieces (see `Pieces`, int64 [p] each) in the order given, one after the other, cut into `lanes` equal runs.
+        """Lay pieces out one after the other, and cut them into `lanes` equal runs.
 
-        A piece that a cut falls into goes on at another lane's top without its beginning: at most `lanes` of them, and
-        for that every step has the same size and none runs with a few lanes only.
+        Parameters
+        ----------
+        first, lengths
+            int64 [p] each, see `SequencePieces`, in the order of training.
+        lanes
+            Number of lanes.
+
+        Notes
+        -----
+        A piece that a cut divides continues at another lane's top without its beginning. There are at most `lanes` such
+        pieces. In return every step has the same size, and no step runs with a few lanes only.
         """
         begin = torch.cumsum(lengths, 0) - lengths
         total = int(lengths.sum())
@@ -97,10 +135,18 @@ class Lanes:
 
 
 def lay_out_lanes(lengths: Ints) -> tuple[Ints, Ints]:
-    """Sessions advancing together, the longest first, so that those still running are always the first ones.
+    """Lay sessions out so that they advance together, the longest first: running sessions are always the first ones.
 
-    Returns (positions of events in the flat arrays, step after step: int64 [e]; starts int64 [steps + 1]: step t is
-    positions[starts[t]:starts[t+1]]).
+    Parameters
+    ----------
+    lengths
+        int64 [n], events of each session.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Positions of events in the flat arrays, step after step: int64 [e]. And starts int64 [steps + 1]: step t is
+        positions[starts[t]:starts[t+1]].
     """
     total = int(lengths.sum())
     rank = np.empty(len(lengths), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""How many threads an operation is worth."""
+"""Chooses the number of threads by the size of an operation."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ HEAVY = 10**8
 
 @contextlib.contextmanager
 def limit_threads(work: int) -> Iterator[None]:
-    """PyTorch on one thread while `work`, the multiplications of one operation, is small.
+    """Keep PyTorch on one thread in the block if `work`, the multiplications of one operation, is small.
 
-    Threads of small operations mostly wait for each other; where another process wants the cores too, such operations
-    were seen to take ten times as long.
+    Threads of small operations mostly wait for each other. If another process needs the cores too, such operations took
+    up to ten times as long.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(before if work >= HEAVY else 1)

@@ -101,7 +101,7 @@ def fit_recipe(
     if not reach.leaked:
         return None
     progress(f"fitting the recipe of version {version}: {reach}")
-    model = _fitted(recipe, view, dataset, store, key, work, progress)
+    model = _fit_model(recipe, view, dataset, store, key, work, progress)
     with store.publish(get_recipe_kind(recipe.settings.name), key) as draft:
         (draft.path / MODEL).mkdir()
         model.save(draft.path / MODEL)
@@ -117,7 +117,9 @@ def fit_recipe(
     return draft.address
 
 
-def _fitted(recipe: Recipe, view: View, dataset: str, store: Store, key: str, work: Path, progress: Progress) -> Model:
+def _fit_model(
+    recipe: Recipe, view: View, dataset: str, store: Store, key: str, work: Path, progress: Progress
+) -> Model:
     # Without a refit a model that was watched by the validation part was fitted on what lies before it.
     watched = make(recipe.model).needs_validation
     part: Part = "training" if recipe.settings.refit or not watched else "train"

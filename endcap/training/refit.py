@@ -32,7 +32,7 @@ from endcap.training.train import MODEL, VOCABULARY, Progress, read_facts
 if TYPE_CHECKING:
     from endcap.spec.recommender import Recommender
 
-FIT = "endcap.training.refit:_winner"
+FIT = "endcap.training.refit:_fit_winner"
 """The entry of the fit alone: code that only packs fits nothing anew."""
 ITEMS, CUSTOMERS = "items.parquet", "customers.parquet"
 
@@ -68,11 +68,11 @@ def refit(
             verdict=verdict,
         )
     settings = RefitSettings.of(recommender)
-    winner = _winner(settings, dataset, trained, store, progress)
+    winner = _fit_winner(settings, dataset, trained, store, progress)
     kind = STEPS["refit"].folder(settings.name)
     inputs = [get_content_key(address) for address in (dataset, trained, winner)]
-    code = fingerprint_code(STEPS["refit"].entry, *_own_code(settings))
-    rules = house_rules(store, verdict)
+    code = fingerprint_code(STEPS["refit"].entry, *_find_own_code(settings))
+    rules = read_house_rules(store, verdict)
     key = fingerprint(inputs, recommender.model_dump(mode="json"), code, *([] if rules is None else [rules.version]))
     address = store.find(kind, key)
     if address:
@@ -84,23 +84,23 @@ def refit(
     return draft.address
 
 
-def house_rules(store: Store, verdict: str) -> Catalogue | None:
+def read_house_rules(store: Store, verdict: str) -> Catalogue | None:
     """The shop's rules that a verdict was found by, with the blacklist, without items; None where the shop has none."""
     file = store.fetch(verdict) / RULES
     with report_malformed("verdicts", verdict):
         return Catalogue.from_json(read_json(file)) if file.exists() else None
 
 
-def _winner(settings: RefitSettings, dataset: str, trained: str, store: Store, progress: Progress) -> str:
+def _fit_winner(settings: RefitSettings, dataset: str, trained: str, store: Store, progress: Progress) -> str:
     """The address of the model to pack, its vocabulary and its items: fitted on all data, or the judged one itself."""
     kind = f"refitted/{settings.name}"
     inputs = [get_content_key(address) for address in (dataset, trained)]
-    key = fingerprint(inputs, settings.key(), fingerprint_code(FIT, *_own_code(settings)))
+    key = fingerprint(inputs, settings.key(), fingerprint_code(FIT, *_find_own_code(settings)))
     with store.workspace(kind, key, progress) as work:
         address = store.find(kind, key)
         if address:
             return address
-        fit = _fitted_on_all if settings.refit else _as_judged
+        fit = _fit_on_all if settings.refit else _load_judged
         winner = fit(settings, dataset, trained, store, key, work, progress)
         with store.publish(kind, key) as draft:
             (draft.path / MODEL).mkdir()
@@ -129,12 +129,12 @@ class _FinalFit:
     device: str | None
 
 
-def _fitted_on_all(
+def _fit_on_all(
     settings: RefitSettings, dataset: str, trained: str, store: Store, key: str, work: Path, progress: Progress
 ) -> _FinalFit:
     whole = FullData.of(store.fetch(dataset), settings)
     facts = read_facts(store, trained)
-    spec = _listed(facts["model"], settings)
+    spec = _parse_model(facts["model"], settings)
     progress(f"fitting {spec.name} on all {whole.count:,} sessions")
     if settings.workers > 1:
         with DistributedFitter(settings, dataset, store, key, work / "workers", progress) as workers:
@@ -156,7 +156,7 @@ def _fitted_on_all(
     return _FinalFit(model, whole.vocabulary, whole.items, whole.last, device)
 
 
-def _as_judged(
+def _load_judged(
     settings: RefitSettings, dataset: str, trained: str, store: Store, key: str, work: Path, progress: Progress
 ) -> _FinalFit:
     judged, view = store.fetch(trained, verify=True), open_model_view(store.fetch(dataset), settings)
@@ -166,11 +166,11 @@ def _as_judged(
     return _FinalFit(model, Vocabulary.load(judged / VOCABULARY), view.items, get_last_time(sessions), device)
 
 
-def _own_code(settings: RefitSettings) -> list[str]:
+def _find_own_code(settings: RefitSettings) -> list[str]:
     return find_own_modules(settings.model, *settings.preprocessing)
 
 
-def _listed(model: dict[str, Any], settings: RefitSettings) -> ModelSpec:
+def _parse_model(model: dict[str, Any], settings: RefitSettings) -> ModelSpec:
     """The spec that the train step noted, whose classes must be those that this recommender lists."""
     return RefitSettings.model_validate({**settings.model_dump(mode="json"), "model": model}).model
 

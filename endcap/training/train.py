@@ -198,10 +198,10 @@ def _learn(settings: TrainSettings, searched: SearchResult, view: View, fit: Fit
 def describe(facts: Mapping[str, Any]) -> str:
     """One line on a trained model's facts: what was fitted, and what a search found. Raises IntegrityError."""
     with report_malformed("trained", "the trained model"):
-        return _described(facts)
+        return _describe(facts)
 
 
-def _described(facts: Mapping[str, Any]) -> str:
+def _describe(facts: Mapping[str, Any]) -> str:
     epochs = f", {facts['found']['epochs']} epochs" if "epochs" in facts["found"] else ""
     searched = facts.get("search") or {}
     trials = [trial for part in searched.get("members", {"": searched}).values() for trial in part.get("trials", [])]

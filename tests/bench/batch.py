@@ -128,12 +128,12 @@ def a_version(store: Store, spec: Recommender, customers: int, dataset: str) -> 
     ids = [f"i{number}" for number in range(ITEMS)]
     known = None
     if spec.model.name == "neumf":
-        network = Factors.drawn(model.shape, customers, ITEMS, 1, model.device)
+        network = Factors.draw(model.shape, customers, ITEMS, 1, model.device)
         model._adopt(ITEMS, network, np.arange(customers, dtype=np.int32), np.ones(ITEMS))
         known = pa.array([f"c{number}" for number in range(customers)])
     else:
         model.n_items = ITEMS
-        model.network = GRUNetwork.drawn(GRUShape(ITEMS, WIDTH), np.ones(ITEMS, dtype=np.bool_), {}, 1)
+        model.network = GRUNetwork.draw(GRUShape(ITEMS, WIDTH), np.ones(ITEMS, dtype=np.bool_), {}, 1)
     with store.publish("packages/bench", spec.model.name) as draft:
         write_package(
             draft.path,

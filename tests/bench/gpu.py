@@ -110,7 +110,7 @@ def sessions(items: int, events: int, seed: int) -> Sequences:
 
 def trainer(size: Size, settings: GRUSettings, device: torch.device, train: Sequences) -> GRUTrainer:
     known = np.bincount(train.items, minlength=size.items) > 0
-    network = GRUNetwork.drawn(GRUShape(size.items, size.width), known, {}, 1).to(device)
+    network = GRUNetwork.draw(GRUShape(size.items, size.width), known, {}, 1).to(device)
     return GRUTrainer(network, train, settings, seed=1)
 
 

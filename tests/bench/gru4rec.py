@@ -62,7 +62,7 @@ def _compared(
     train, test = (_read(f"yoochoose-clicks-100k_{part}.txt.xz") for part in ("train_full", "test"))
     index = {item: code for code, item in enumerate(train["ItemId"].value_counts().index)}
     ours, asked = _sequences(train, index), _sequences(test[test["ItemId"].isin(index.keys())], index)
-    network = GRUNetwork.drawn(GRUShape(len(index), width), np.ones(len(index), dtype=np.bool_), {}, 1)
+    network = GRUNetwork.draw(GRUShape(len(index), width), np.ones(len(index), dtype=np.bool_), {}, 1)
     trainer = GRUTrainer(network, ours, settings, seed=1)
     rates: tuple[list[float], list[float]] = ([], [])
 

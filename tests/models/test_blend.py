@@ -163,7 +163,7 @@ def test_a_dear_member_without_epochs_is_taken_from_its_fit_alone(
     place.mkdir()
     alone = make(spec)
     alone.fit(checkerboard(), N_ITEMS, Fitting(seed=3, validation=seen, workspace=place))
-    monkeypatch.setattr(ease, "_inverse", lambda _: pytest.fail("it is fitted again"))
+    monkeypatch.setattr(ease, "_invert", lambda _: pytest.fail("it is fitted again"))
     fitting = Fitting(seed=3, validation=seen, workspace=tmp_path)
     _, report = weighed(BlendSpec(members={"ease": spec, "all": PopularitySpec()}), fitting)
     assert report.settings["validation"]["members"]["ease"] == pytest.approx(seen.measure(alone))
@@ -199,6 +199,6 @@ def test_what_one_member_has_no_opinion_on_the_others_decide() -> None:
 @pytest.mark.parametrize("kind", ["logits", "votes"])
 def test_probabilities_add_up_to_one_or_are_nought(kind: str) -> None:
     scores = np.array([[1.0, 2.0, -np.inf], [-np.inf] * 3], dtype=np.float32)
-    shares = Scale(kind, 1.0).probabilities(scores)  # type: ignore[arg-type]
+    shares = Scale(kind, 1.0).compute_probabilities(scores)  # type: ignore[arg-type]
     expected = {"logits": [1 / (1 + np.e), np.e / (1 + np.e), 0], "votes": [1 / 3, 2 / 3, 0]}[kind]
     np.testing.assert_allclose(shares, [expected, [0, 0, 0]], rtol=1e-6)

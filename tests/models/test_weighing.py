@@ -96,8 +96,8 @@ def pool(tables: Mapping[str, Scores]) -> Blend:
 
 def weighed(tables: Mapping[str, Scores], validation: Validation, seed: int = 0) -> tuple[Blend, BlendWeights]:
     blend = pool(tables)
-    weighing = choose_weights(blend.members(), validation, seed, blend._pooled_as)
-    return blend._pooled_as(weighing.scales, weighing.weights), weighing
+    weighing = choose_weights(blend.members(), validation, seed, blend._make_pool)
+    return blend._make_pool(weighing.scales, weighing.weights), weighing
 
 
 KINDS = list(hostile(0, np.zeros((2, 2), dtype=np.float32)))
@@ -171,7 +171,7 @@ def test_ranks_from_ballots_are_those_of_the_pool(exclude: Any, most: int, monke
         weights = rng.dirichlet(np.full(len(tables), 0.5)) * rng.integers(0, 2, len(tables))
         if not weights.any():
             continue
-        expected = validation.ranks(pool(tables)._pooled_as(scales, dict(zip(tables, weights, strict=True))))
+        expected = validation.ranks(pool(tables)._make_pool(scales, dict(zip(tables, weights, strict=True))))
         ranks, missing = ballots.ranks(weights.tolist())
         np.testing.assert_array_equal(ranks, np.where((expected <= 20) & ~missing, expected, 0))
         unknown += int(missing.sum())

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy, logsigmoid, softplus
 
 from endcap.neural import attention_training
-from endcap.neural.attention import AttentionNetwork, AttentionShape, by_distance
+from endcap.neural.attention import AttentionNetwork, AttentionShape, lay_out_distances
 from endcap.neural.attention_training import (
     AttentionTrainer,
     AttentionTraining,
@@ -35,7 +35,7 @@ def sequences(count: int, longest: int, seed: int = 1, n_items: int = 12) -> Seq
 
 
 def network(shape: AttentionShape = SHAPE, seed: int = 3) -> AttentionNetwork:
-    drawn = AttentionNetwork.drawn(shape, np.ones(shape.n_items, dtype=np.int64), {}, seed, CPU)
+    drawn = AttentionNetwork.draw(shape, np.ones(shape.n_items, dtype=np.int64), {}, seed, CPU)
     for name, values in drawn.weights.items():
         if name.endswith("distance"):
             values.normal_(generator=torch.Generator().manual_seed(seed))
@@ -70,7 +70,7 @@ def test_short_sessions_share_rows_nearly_without_padding() -> None:
 def test_a_value_by_distance_stands_along_each_diagonal() -> None:
     values = torch.randn(2, 9)
     for length in (1, 4, 9):
-        square = by_distance(values, length)
+        square = lay_out_distances(values, length)
         for row in range(length):
             assert torch.equal(square[:, row, : row + 1], values[:, : row + 1].flip(1))
 
@@ -113,7 +113,7 @@ def test_it_learns_what_follows_what(settings: AttentionTraining) -> None:
     losses = [trainer.epoch(number) for number in range(8)]
     assert losses[-1] < losses[0] / 3
     asked = Sequences(np.arange(12, dtype=np.int32), np.arange(13))
-    scores = trainer.network.scores(trainer.network.known(asked))
+    scores = trainer.network.scores(trainer.network.compute_states(asked))
     assert (scores.argmax(1) == (np.arange(12) + 1) % 12).all()
 
 
@@ -132,7 +132,7 @@ def test_rows_alone_learn_as_the_whole_table_does(monkeypatch: pytest.MonkeyPatc
 def test_steps_from_fixed_memory_are_the_same_steps() -> None:
     # What a CUDA graph replays: every shape is the first step's, and no step asks the device for anything.
     one, other = (AttentionTrainer(network(), sequences(150, 8), SETTINGS, 1) for _ in range(2))
-    other.run = ReplayedSteps(other.step, graph=False, most=other.blocks.steps_of_a_block())
+    other.run = ReplayedSteps(other.step, graph=False, most=other.blocks.count_block_steps())
     assert [one.epoch(number) for number in range(2)] == [other.epoch(number) for number in range(2)]
 
 
@@ -143,7 +143,7 @@ def test_a_million_items_and_sessions_of_one_event_and_of_a_thousand() -> None:
     sessions = Sequences(items, np.concatenate([[0], np.cumsum(lengths)]))
     shape = AttentionShape(1_000_000, width=4, blocks=1, max_events=20)
     counts = np.bincount(items, minlength=shape.n_items)
-    trainer = AttentionTrainer(AttentionNetwork.drawn(shape, counts, {}, 1, CPU), sessions, SETTINGS, 1)
+    trainer = AttentionTrainer(AttentionNetwork.draw(shape, counts, {}, 1, CPU), sessions, SETTINGS, 1)
     before = trainer.network.items.clone()
     assert np.isfinite(trainer.epoch(0))
     touched = (trainer.network.items != before).any(1).numpy()

@@ -41,7 +41,7 @@ def trainer(settings: GRUSettings = SETTINGS, *, separate: bool = False, counted
     shape = GRUShape(N_ITEMS, WIDTH, separate, {"hour": 4}, {"category": 3})
     train = sequences()
     known = np.bincount(train.items, minlength=N_ITEMS) > 0
-    made = GRUTrainer(GRUNetwork.drawn(shape, known, ITEM_CODES, seed=1), train, settings, seed=2)
+    made = GRUTrainer(GRUNetwork.draw(shape, known, ITEM_CODES, seed=1), train, settings, seed=2)
     assert made.blocks.counted
     if not counted:
         made.blocks.counted = False
@@ -161,7 +161,7 @@ def trained(file: str | Path, exchange: Exchange) -> None:
     arrays = {}
     for separate in (False, True):
         shape = GRUShape(N_ITEMS, WIDTH, separate, {"hour": 4}, {"category": 3})
-        network = GRUNetwork.drawn(shape, np.ones(N_ITEMS, dtype=np.bool_), ITEM_CODES, seed=1)
+        network = GRUNetwork.draw(shape, np.ones(N_ITEMS, dtype=np.bool_), ITEM_CODES, seed=1)
         made = GRUTrainer(network, sequences(), SETTINGS, 2, exchange)
         arrays[f"{separate}.loss"] = np.array([made.epoch(number) for number in range(2)])
         arrays |= {f"{separate}.{name}": values for name, values in made.network().arrays().items()}
@@ -188,7 +188,7 @@ def test_lanes_must_be_shared_out_evenly() -> None:
 
         def sum(self, *tensors: Tensor) -> None: ...
 
-    network = GRUNetwork.drawn(GRUShape(N_ITEMS, WIDTH), np.ones(N_ITEMS, dtype=np.bool_), {}, 1)
+    network = GRUNetwork.draw(GRUShape(N_ITEMS, WIDTH), np.ones(N_ITEMS, dtype=np.bool_), {}, 1)
     plain = Sequences(sequences().items, sequences().offsets)
     with pytest.raises(ValueError, match="8 sessions side by side cannot be shared out among 3 workers"):
         GRUTrainer(network, plain, dataclasses.replace(SETTINGS, batch=8), 1, Three())

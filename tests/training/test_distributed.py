@@ -96,7 +96,7 @@ def test_after_each_step_all_workers_have_the_same_weights_and_only_rows_were_ex
     most = []
 
     def run(exchange: Counted) -> None:
-        network = GRUNetwork.drawn(GRUShape(n_items, width), np.ones(n_items, dtype=np.bool_), {}, 1)
+        network = GRUNetwork.draw(GRUShape(n_items, width), np.ones(n_items, dtype=np.bool_), {}, 1)
         trainer = GRUTrainer(network, log, settings, 1, exchange)
         step = trainer.run.step
 

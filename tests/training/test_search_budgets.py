@@ -61,7 +61,7 @@ class _NoRuns:
 
     def begin(self) -> None: ...
 
-    def ended(self, label: str, trial: Trial) -> None: ...
+    def write_trial(self, label: str, trial: Trial) -> None: ...
 
     def abandon(self, status: str) -> None: ...
 
@@ -310,20 +310,20 @@ def test_on_a_loaded_machine_fewer_run_at_once_and_none_begins_that_could_not_en
     own, events = agenda(SLEEPER, clock)
     assert [number_of(own.next()), number_of(own.next()), own.next()] == [1, 2, "wait"]
     clock.now = 30.0
-    own.row(1, row(1, 0.1, waited=0.55), 1, 0.1)
-    own.row(2, row(1, 0.2, waited=0.55), 1, 0.2)
+    own.add_epoch(1, row(1, 0.1, waited=0.55), 1, 0.1)
+    own.add_epoch(2, row(1, 0.2, waited=0.55), 1, 0.2)
     assert {"event": "pace", "at_once": 1} in events
-    own.ended(2, {"state": "complete", "value": 0.2})
+    own.end_trial(2, {"state": "complete", "value": 0.2})
     assert own.next() == "wait", "another would only slow the first"
     clock.now = 71.0
-    own.ended(1, {"state": "complete", "value": 0.3})
+    own.end_trial(1, {"state": "complete", "value": 0.3})
     assert own.next() == "done", "the first epochs took 30 s, and 29 s are left"
     assert events[-1] == {"event": "finishing", "numbers": []}
     quiet, _ = agenda(SLEEPER, Clock())
     quiet.next(), quiet.next()
-    quiet.row(1, row(1, 0.1, waited=0.05), 1, 0.1)
-    quiet.row(2, row(1, 0.1, waited=None), 1, 0.1)
-    quiet.ended(2, {"state": "complete", "value": 0.1})
+    quiet.add_epoch(1, row(1, 0.1, waited=0.05), 1, 0.1)
+    quiet.add_epoch(2, row(1, 0.1, waited=None), 1, 0.1)
+    quiet.end_trial(2, {"state": "complete", "value": 0.1})
     assert number_of(quiet.next()) == 3
 
 
@@ -331,13 +331,13 @@ def test_known_good_starts_may_be_stopped_where_time_is_short() -> None:
     clock = Clock()
     own, _ = agenda(SLEEPER, clock, points=[{"x": number / 10} for number in range(1, 5)])
     own.next(), own.next()
-    assert own.spares(4)
+    assert own.is_spared(4)
     for epoch in (1, 2):
         clock.now += 4.0
-        own.row(1, row(epoch, 0.1 * epoch), epoch, 0.1 * epoch)
+        own.add_epoch(1, row(epoch, 0.1 * epoch), epoch, 0.1 * epoch)
     # Four starts of ten epochs, two at once, are 80 s.
-    assert own.spares(1)
-    assert not own.spares(4)
+    assert own.is_spared(1)
+    assert not own.is_spared(4)
 
 
 def test_when_the_time_is_up_the_model_as_written_and_its_best_rival_alone_go_on() -> None:
@@ -346,21 +346,21 @@ def test_when_the_time_is_up_the_model_as_written_and_its_best_rival_alone_go_on
     for _ in range(3):
         own.next()
     for number, value in ((1, 0.1), (2, 0.2), (3, 0.3)):
-        own.row(number, row(1, value), 1, value)
+        own.add_epoch(number, row(1, value), 1, value)
     clock.now = 100.5
-    own.look()
+    own.check_time()
     assert [event for event in events if event["event"] == "ended"] == [{"event": "ended", "number": 2, "state": "cut"}]
     assert events[-1] == {"event": "finishing", "numbers": [1, 3]}
     assert own.was_cut(2)
     assert not own.was_cut(3)
-    assert own.spares(3)
-    own.ended(3, {"state": "complete", "value": 0.4})
+    assert own.is_spared(3)
+    own.end_trial(3, {"state": "complete", "value": 0.4})
     assert own.next() == "wait"
     clock.now = 149.0
-    own.look()
+    own.check_time()
     assert not own.over
     clock.now = 151.0
-    own.look()
+    own.check_time()
     assert own.over
     assert own.was_cut(1)
 
@@ -379,14 +379,14 @@ def test_a_model_as_written_without_an_epoch_goes_on_up_to_its_first_but_not_for
         own, _ = agenda(SLEEPER, clock, finish=20.0)
         own.next(), own.next()
         for clock.now in (100.0, 121.0):
-            own.look()
+            own.check_time()
         assert own.was_cut(2)
         assert not own.over
         if ends:
-            own.row(1, row(1, 0.1), 1, 0.1)
+            own.add_epoch(1, row(1, 0.1), 1, 0.1)
         else:
             clock.now = 221.0
-        own.look()
+        own.check_time()
         assert own.over
         assert own.was_cut(1)
 
@@ -425,11 +425,11 @@ def test_more_items_and_events_cost_more(name: str) -> None:
 
 def test_the_pace_rises_again_when_cores_are_free() -> None:
     pace = Throughput(2, 100.0, Clock())
-    pace.started(1, 1.0), pace.started(2, 1.0)
-    pace.row(1, 0.5), pace.row(2, 0.5)
+    pace.start_trial(1, 1.0), pace.start_trial(2, 1.0)
+    pace.end_epoch(1, 0.5), pace.end_epoch(2, 0.5)
     assert pace.at_once == 1
-    pace.ended(2, complete=True)
-    pace.row(1, 0.02)
+    pace.end_trial(2, complete=True)
+    pace.end_epoch(1, 0.02)
     assert pace.at_once == 2
 
 
@@ -499,7 +499,7 @@ def test_how_long_threads_ran_and_waited_for_cores_is_read_of_the_kernel(tmp_pat
 
 def test_what_goes_on_when_the_time_is_up() -> None:
     def part(*trials: Trial) -> list[int]:
-        return ModelTrials({trial.number: trial for trial in trials}).unfinished()
+        return ModelTrials({trial.number: trial for trial in trials}).list_unfinished()
 
     assert part() == [1]
     assert part(Trial(1, {}, "complete", 0.5), Trial(2, {}, "running", 0.4)) == []

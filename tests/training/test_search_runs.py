@@ -39,7 +39,7 @@ def test_each_search_has_runs_of_its_own_that_tell_its_last_attempt(
         runs = SearchRuns(spec, store, None, of.identity, "file:///dataset", lambda line: None)
         runs.begin()
         for trial in of.parts[""].ended:
-            runs.ended("", trial)
+            runs.write_trial("", trial)
         return runs
 
     def states() -> list[tuple[str, str, str]]:

@@ -109,7 +109,7 @@ def test_the_n_th_suggestion_comes_from_the_seed_and_what_is_known() -> None:
             values = sampler.suggest(number)
             assert values is not None
             done.append(Trial(number, values, "complete", -abs(values["size"] - 20)))
-            sampler.ended(number, "complete", done[-1].value)
+            sampler.end_trial(number, "complete", done[-1].value)
         return done
 
     def fresh(seed: int = 1) -> Sampler:
@@ -120,7 +120,7 @@ def test_the_n_th_suggestion_comes_from_the_seed_and_what_is_known() -> None:
     assert [trial.parameters for trial in tried(6, fresh(2))] != [trial.parameters for trial in whole[:5]]
     killed = fresh()
     for trial in whole[:12]:
-        killed.known(trial)
+        killed.add_known(trial)
     assert [trial.parameters for trial in tried(25, killed, 13)] == [trial.parameters for trial in whole[12:]]
     assert all(SPACE[name].holds(value) for trial in whole for name, value in trial.parameters.items())
     shares_of = compute_importances(SPACE, BASE, whole)

@@ -54,7 +54,7 @@ class Threads:
         trials = TrialQueue(job, lambda event: self._events.put(json.loads(json.dumps(event))))
         while True:
             with self._alone:
-                trials.look()
+                trials.check_time()
                 chosen = trials.next()
             if trials.over or chosen == "done":
                 break
@@ -64,7 +64,7 @@ class Threads:
             number, values = chosen
             threading.Thread(target=self._try, args=(job, trials, number, values), daemon=True).start()
         with self._alone:
-            trials.look()
+            trials.check_time()
         self._events.put({"event": "over"})
 
     def _try(self, job: SearchJob, trials: TrialQueue, number: int, values: dict[str, Any]) -> None:
@@ -77,9 +77,9 @@ class Threads:
                     return False
                 if "row" in what:
                     best = max(best, what["row"]["validation"])
-                    trials.row(number, what, int(what["row"]["epoch"]), best)
+                    trials.add_epoch(number, what, int(what["row"]["epoch"]), best)
                 else:
-                    trials.ended(number, what)
+                    trials.end_trial(number, what)
             return True
 
         run(job.task, number, values, report)

@@ -61,7 +61,7 @@ class DistributedFitter:
         self._spec, self._work, self._tell, self._observe = settings.training, work, progress, observe
         self._gpu = settings.training.gpu
         """GPUs of a worker: none where one machine sees none and may go on, since all exchange gradients in one way."""
-        self._held = contextlib.ExitStack()
+        self._stack = contextlib.ExitStack()
         self._process: RayProcess | None = None
 
     def __enter__(self) -> Self:
@@ -70,7 +70,7 @@ class DistributedFitter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._held.__exit__(kind, error, trace)
+        self._stack.__exit__(kind, error, trace)
 
     def fit(self, model: ModelSpec, part: Part, fit_settings: Mapping[str, Any] | None) -> FittedModel:
         """Fit on a part: with what an earlier fit chose, or where that is None watched by the validation part.
@@ -82,7 +82,7 @@ class DistributedFitter:
         job = self._describe_job(model, part, fit_settings)
         address = self._store.find(artifact_kind(self._settings.name), job.key)
         if address is None:
-            process = self._started()
+            process = self._start_ray()
             address = self._run(
                 process, dataclasses.replace(job, gpu=self._gpu), "train" if fit_settings is None else "final"
             )
@@ -118,7 +118,7 @@ class DistributedFitter:
             max_failures=spec.max_failures,
         )
 
-    def _started(self) -> RayProcess:
+    def _start_ray(self) -> RayProcess:
         """Ray, with room for all workers."""
         if self._process is not None:
             return self._process
@@ -128,8 +128,8 @@ class DistributedFitter:
         if is_without_gpus(spec):
             self._gpu = 0
         needs = spec.model_copy(update={"gpu": self._gpu})
-        address = self._held.enter_context(provide_address(self._settings, spec, self._key, _LIVES, self._tell))
-        process = self._held.enter_context(RayProcess(_DRIVER, self._work, address, cpus, needs))
+        address = self._stack.enter_context(provide_address(self._settings, spec, self._key, _LIVES, self._tell))
+        process = self._stack.enter_context(RayProcess(_DRIVER, self._work, address, cpus, needs))
         ready = process.wait_event()
         for lack in ready.get("lacks", []):
             self._tell(Notice(lack["words"], **lack["fields"]))

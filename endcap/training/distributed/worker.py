@@ -66,8 +66,8 @@ class _Worker:
         for inner in (unwrap(model), *unwrap(model).members().values()):
             if hasattr(inner, "exchange"):
                 inner.exchange = AllReduce()
-        sessions, n_items, fields_of_items = self._data()
-        with self._workspace() as place:
+        sessions, n_items, fields_of_items = self._read_data()
+        with self._open_workspace() as place:
             fitting = Fitting(
                 seed=self._settings.seed,
                 settings=self._job.fit_settings,
@@ -95,26 +95,26 @@ class _Worker:
             self._tell({"event": "row", "row": dict(row)})
         return True
 
-    def _data(self) -> tuple[Sessions, int, dict[str, Any]]:
+    def _read_data(self) -> tuple[Sessions, int, dict[str, Any]]:
         """The sessions of the job's part, how many items there are, and what else a `Fitting` is to have."""
         settings, folder = self._settings, self._store.fetch(self._job.dataset)
         if self._job.part == "everything":
             vocabulary, sessions = read_refit_sessions(folder, settings)
             items = build_item_table(folder, vocabulary, sessions)
-            return sessions, len(vocabulary), self._of_items(items)
+            return sessions, len(vocabulary), self._select_item_fields(items)
         view = open_view(folder, settings)
         sessions = view.train if self._job.part == "train" else view.training
-        fields_of_items = self._of_items(view.items)
+        fields_of_items = self._select_item_fields(view.items)
         if self._job.fit_settings is None:
             measured = draw_validation(view, settings.exclude, settings.seed)
-            fields_of_items["validation"] = measured and BroadcastValidation.by(measured, self._group)
+            fields_of_items["validation"] = measured and BroadcastValidation.wrap(measured, self._group)
         return sessions, len(view.vocabulary), fields_of_items
 
-    def _of_items(self, items: pa.Table) -> dict[str, Any]:
+    def _select_item_fields(self, items: pa.Table) -> dict[str, Any]:
         return {"item_features": encode_item_features(items, self._settings.model), "items": select_attributes(items)}
 
     @contextlib.contextmanager
-    def _workspace(self) -> Iterator[Path]:
+    def _open_workspace(self) -> Iterator[Path]:
         """Where a checkpoint is found, the same one by all workers: rank 0 has it from the store, others from it."""
         with contextlib.ExitStack() as held:
             if self._rank == 0:
@@ -140,7 +140,7 @@ class BroadcastValidation(Validation):
     group: dist.ProcessGroup | None = None
 
     @classmethod
-    def by(cls, validation: Validation, group: dist.ProcessGroup | None) -> BroadcastValidation:
+    def wrap(cls, validation: Validation, group: dist.ProcessGroup | None) -> BroadcastValidation:
         """The same, told to a group."""
         return cls(**{entry.name: getattr(validation, entry.name) for entry in fields(validation)}, group=group)
 

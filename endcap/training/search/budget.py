@@ -25,14 +25,14 @@ class Budget:
     @property
     def left(self) -> float:
         """For trying."""
-        return _usable(self._search.time_budget) - (self._record.seconds - self._record.finish_seconds)
+        return _subtract_reserve(self._search.time_budget) - (self._record.seconds - self._record.finish_seconds)
 
     @property
     def finish_left(self) -> float:
         """For finishing."""
-        return _usable(get_finish_time(self._search)) - self._record.finish_seconds
+        return _subtract_reserve(get_finish_time(self._search)) - self._record.finish_seconds
 
 
-def _usable(time: timedelta) -> float:
+def _subtract_reserve(time: timedelta) -> float:
     seconds = time.total_seconds()
     return seconds - min(_RESERVE, _RESERVE_SHARE * seconds)

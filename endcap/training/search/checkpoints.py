@@ -23,7 +23,7 @@ def workspace(task: Task, store: Store, number: int, values: Values) -> Iterator
     """A trial's folder: what is left of it when the block ends is there again at the next entry. After an error it is
     empty, since nobody goes on from there."""
     if task.folder is not None:
-        work = _folder(task.folder, number, values)
+        work = _get_folder(task.folder, number, values)
         try:
             yield work
         except Exception:
@@ -31,7 +31,7 @@ def workspace(task: Task, store: Store, number: int, values: Values) -> Iterator
             raise
         return
     failure: Exception | None = None
-    with contextlib.suppress(_KeptError), store.workspace(*_place(task, number, values)) as work:
+    with contextlib.suppress(_KeptError), store.workspace(*_locate_workspace(task, number, values)) as work:
         try:
             yield work
         except Exception as error:
@@ -57,26 +57,29 @@ def prune(task: Task, store: Store, part: ModelTrials, gone: set[tuple[str, int,
 def copy(task: Task, store: Store, trial: Trial, target: Path) -> bool:
     """Copy a trial's checkpoints, for a fit with the same arguments; whether there are any."""
     if task.folder is not None:
-        return _copied(_folder(task.folder, trial.number, trial.parameters), target)
+        return _copy_checkpoints(_get_folder(task.folder, trial.number, trial.parameters), target)
     copied = False
-    with contextlib.suppress(_KeptError), store.workspace(*_place(task, trial.number, trial.parameters)) as work:
-        copied = _copied(work, target)
+    with (
+        contextlib.suppress(_KeptError),
+        store.workspace(*_locate_workspace(task, trial.number, trial.parameters)) as work,
+    ):
+        copied = _copy_checkpoints(work, target)
         raise _KeptError
     return copied
 
 
 def _remove(task: Task, store: Store, trial: Trial) -> None:
     if task.folder is not None:
-        shutil.rmtree(_folder(task.folder, trial.number, trial.parameters), ignore_errors=True)
+        shutil.rmtree(_get_folder(task.folder, trial.number, trial.parameters), ignore_errors=True)
         return
     with (
         contextlib.suppress(EndcapError),  # it costs room alone
-        store.workspace(*_place(task, trial.number, trial.parameters)),
+        store.workspace(*_locate_workspace(task, trial.number, trial.parameters)),
     ):
         pass
 
 
-def _copied(source: Path, target: Path) -> bool:
+def _copy_checkpoints(source: Path, target: Path) -> bool:
     files = sorted(source.rglob(CHECKPOINT)) if source.is_dir() else []
     for file in files:
         place = target / file.relative_to(source)
@@ -87,9 +90,9 @@ def _copied(source: Path, target: Path) -> bool:
     return bool(files)
 
 
-def _folder(folder: str, number: int, values: Values) -> Path:
+def _get_folder(folder: str, number: int, values: Values) -> Path:
     return Path(folder) / f"{number}-{fingerprint(values)}"
 
 
-def _place(task: Task, number: int, values: Values) -> tuple[str, str]:
+def _locate_workspace(task: Task, number: int, values: Values) -> tuple[str, str]:
     return f"trials/{task.name}", fingerprint(task.key, task.label, number, values)

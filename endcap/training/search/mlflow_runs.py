@@ -51,7 +51,7 @@ class SearchRuns:
         """Make or find the search's run, and the trials that are written."""
         self._writer.submit(self._open)
 
-    def ended(self, label: str, trial: Trial) -> None:
+    def write_trial(self, label: str, trial: Trial) -> None:
         """Write a trial that has ended. Raises what an earlier writing met, such as UserError for a wrong address."""
         self._writer.check()
         kept = copy.deepcopy(trial)

@@ -14,7 +14,7 @@ from endcap.training.search.job import SearchJob
 from endcap.training.search.mlflow_runs import SearchRuns
 from endcap.training.search.record import WRITTEN, ModelTrials, SearchRecord
 
-_TOLD_EVERY = 5.0
+_LINE_EVERY = 5.0
 """Seconds between two lines of how the search stands."""
 _OVERDUE = 20.0
 """Seconds after a job's time in which Ray has to end it, where there is another."""
@@ -44,7 +44,7 @@ class JobMonitor:
         tell: Callable[[str], None],
     ) -> None:
         self._process, self._own, self._part, self._job = process, own, part, job
-        self._kept, self._tell = kept, tell
+        self._hooks, self._tell = kept, tell
         self._begun = self._last_line = time.monotonic()
         self._running: set[int] = set()
 
@@ -56,11 +56,11 @@ class JobMonitor:
         self._process.begin(self._job)
         job = self._job
         limit = job.seconds + max(job.finish, job.first_epoch) + _OVERDUE
-        while self._took < limit and not (is_last and self._is_up()):
+        while self._elapsed < limit and not (is_last and self._is_up()):
             event = self._process.next_event(0.5)
-            if time.monotonic() - self._last_line > _TOLD_EVERY:
+            if time.monotonic() - self._last_line > _LINE_EVERY:
                 self._last_line = time.monotonic()
-                self._tell(self._standing())
+                self._tell(self._describe_standing())
             if event is None:
                 continue
             if event["event"] == "over":
@@ -72,15 +72,15 @@ class JobMonitor:
         """Whether the time is up, and nothing is waited for beyond it."""
         written = self._part.written
         waits = WRITTEN in self._running and written is not None and written.value is None
-        return not waits and self._took >= self._job.seconds + self._job.finish
+        return not waits and self._elapsed >= self._job.seconds + self._job.finish
 
     @property
-    def _took(self) -> float:
+    def _elapsed(self) -> float:
         return time.monotonic() - self._begun
 
-    def _standing(self) -> str:
+    def _describe_standing(self) -> str:
         whole = self._job.seconds + (self._job.finish if self._part.finishing else 0.0)
-        return messages.describe_progress(self._own, self._part, self._running, self._took, whole)
+        return messages.describe_progress(self._own, self._part, self._running, self._elapsed, whole)
 
     def _take(self, event: dict[str, Any]) -> None:
         if event["event"] == "finishing":
@@ -92,7 +92,7 @@ class JobMonitor:
 
     def _note(self, event: dict[str, Any]) -> None:
         """What became of a trial."""
-        trial, record = self._part.take(event), self._kept.record
+        trial, record = self._part.take(event), self._hooks.record
         if event["event"] != "ended":
             self._running.add(event["number"])
             record.save_soon()
@@ -100,24 +100,24 @@ class JobMonitor:
         self._running.discard(event["number"])
         record.save()
         if trial is not None:
-            self._kept.runs.ended(self._own.label, trial)
-            left = max(0.0, self._job.seconds - self._took)
+            self._hooks.runs.write_trial(self._own.label, trial)
+            left = max(0.0, self._job.seconds - self._elapsed)
             self._tell(messages.describe_end(self._own, trial, self._part, left))
-            self._kept.prune(self._part)
+            self._hooks.prune(self._part)
         if not self._own.label and len(self._part.of("failed")) > self._job.most_failed:
-            self._kept.refuse(self._part)
+            self._hooks.refuse(self._part)
 
     def _finish(self, numbers: list[int]) -> None:
         """Nothing more is tried; these trials go on."""
         self._part.finishing = numbers
         if not numbers:
             return
-        self._kept.record.begin_finish()
-        self._kept.record.save()
+        self._hooks.record.begin_finish()
+        self._hooks.record.save()
         if self._part.best is None and self._own.label:
             self._tell(
                 f"warning: no trial of {self._own.label} ended an epoch in its share of the time; it is gone on with "
                 "as the spec has it"
             )
-        left = self._job.seconds + self._job.finish - self._took
+        left = self._job.seconds + self._job.finish - self._elapsed
         self._tell(messages.describe_finishing(self._own.label, self._part, numbers, left))

@@ -58,16 +58,16 @@ def settle(searched: SearchResult, fit: Callable[[ModelSpec], FittedModel]) -> S
     except DivergedError:
         if rival.number == WRITTEN:
             raise
-        return _taken(searched, rival)
+        return _take_trial(searched, rival)
     value = max(row["validation"] for row in report.history)
     own = {"state": "complete", "value": value, "epochs": len(report.history)}
     facts = {**searched.facts, "as_written": own, "best": WRITTEN}
     if rival.number != WRITTEN and rival.value is not None and rival.value > value:
-        return _taken(replace(searched, facts=facts), rival)
+        return _take_trial(replace(searched, facts=facts), rival)
     return SearchResult(searched.spec, report.settings, facts, list(report.history), resumed=True)
 
 
-def _taken(searched: SearchResult, trial: Trial) -> SearchResult:
+def _take_trial(searched: SearchResult, trial: Trial) -> SearchResult:
     assert not isinstance(searched.spec, BlendSpec)
     spec = change_parameters(searched.spec, trial.parameters)
     return SearchResult(spec, trial.outcome(), {**searched.facts, "best": trial.number}, list(trial.history))
@@ -87,7 +87,7 @@ def build_result(
     be used, with the reasons; where a single member is left, the model is that one."""
     specs = {label: change_parameters(members[label], trial.parameters) for label, trial in winners.items()}
     if not isinstance(model, BlendSpec):
-        return _single(specs[""], winners[""], parts[""], facts, resumed=resumed)
+        return _build_single_result(specs[""], winners[""], parts[""], facts, resumed=resumed)
     used = {label: specs.get(label, member) for label, member in model.members.items() if label not in left_out}
     if len(used) > 1:
         document = model.model_dump(mode="json", by_alias=True)
@@ -96,10 +96,12 @@ def build_result(
     ((label, spec),) = used.items()
     if label not in winners:
         return SearchResult(spec, None, facts)
-    return _single(spec, winners[label], parts[label], facts, resumed=False)
+    return _build_single_result(spec, winners[label], parts[label], facts, resumed=False)
 
 
-def _single(spec: SingleSpec, trial: Trial, part: ModelTrials, facts: dict[str, Any], *, resumed: bool) -> SearchResult:
+def _build_single_result(
+    spec: SingleSpec, trial: Trial, part: ModelTrials, facts: dict[str, Any], *, resumed: bool
+) -> SearchResult:
     if trial.number == WRITTEN and trial.state == "cut":
         return SearchResult(spec, None, facts, rival=part.best)
     return SearchResult(spec, trial.outcome(), facts, list(trial.history), resumed)

@@ -135,7 +135,7 @@ class ModelTrials:
         """The trial of the model as the spec has it; None: it was not begun."""
         return self.trials.get(WRITTEN)
 
-    def unfinished(self) -> list[int]:
+    def list_unfinished(self) -> list[int]:
         """What is to go on to its own end when the time is up: the model as the spec has it, then its best rival.
 
         A rival goes on that is ahead, or while the model as the spec has it is not at its end either; where none has a

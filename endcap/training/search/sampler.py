@@ -36,17 +36,17 @@ class Sampler:
         self._random = min(10, max(3, trials // _RANDOM_SHARE))
         self._pending: dict[int, Any] = {}
         self._tried: set[str] = set()
-        with _quiet():
+        with _silence_optuna():
             import optuna
 
-            self._distributions = {name: _distribution(domain) for name, domain in domains.items()}
+            self._distributions = {name: _make_distribution(domain) for name, domain in domains.items()}
             self._study = optuna.create_study(direction="maximize")
 
     def suggest(self, number: int) -> Values | None:
         """A setting that was not tried yet, for the trial of this number; None: there is none left."""
         import optuna
 
-        with _quiet():
+        with _silence_optuna():
             for attempt in range(_TRIES):
                 seed = int(np.random.default_rng([self._seed, number, attempt]).integers(2**31))
                 # Where the estimator repeats itself, chance finds what is left.
@@ -58,8 +58,8 @@ class Sampler:
                     else optuna.samplers.RandomSampler(seed=seed)
                 )
                 trial = self._study.ask(self._distributions)
-                values = {name: _value(self._domains[name], trial.params[name]) for name in self._domains}
-                if self._new(values):
+                values = {name: _decode(self._domains[name], trial.params[name]) for name in self._domains}
+                if self._add_setting(values):
                     self._pending[number] = trial
                     return values
                 self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
@@ -67,41 +67,41 @@ class Sampler:
 
     def add_point(self, number: int, values: Values) -> None:
         """A setting that is tried without having been suggested. Of one outside the domains nothing is learnt."""
-        self._new(values)
+        self._add_setting(values)
         full = {**self._base, **values}
         if all(domain.holds(full[name]) for name, domain in self._domains.items()):
-            with _quiet():
-                self._study.enqueue_trial({name: _coded(self._domains[name], full[name]) for name in self._domains})
+            with _silence_optuna():
+                self._study.enqueue_trial({name: _encode(self._domains[name], full[name]) for name in self._domains})
                 self._pending[number] = self._study.ask(self._distributions)
 
-    def known(self, trial: Trial) -> None:
+    def add_known(self, trial: Trial) -> None:
         """The outcome of a trial of an earlier attempt."""
         self.add_point(trial.number, trial.parameters)
         for row in trial.history:
             if "validation" in row:
-                self.reached(trial.number, int(row["epoch"]), row["validation"])
-        self.ended(trial.number, trial.state, trial.value)
+                self.report_epoch(trial.number, int(row["epoch"]), row["validation"])
+        self.end_trial(trial.number, trial.state, trial.value)
 
-    def reached(self, number: int, epoch: int, value: float) -> None:
+    def report_epoch(self, number: int, epoch: int, value: float) -> None:
         """A running trial's value after an epoch."""
         if number in self._pending and np.isfinite(value):
-            with _quiet():
+            with _silence_optuna():
                 self._pending[number].report(value, epoch)
 
-    def ended(self, number: int, state: str, value: float | None) -> None:
+    def end_trial(self, number: int, state: str, value: float | None) -> None:
         """The outcome of a trial. What was stopped ranks below all that ran to their end, the later the better."""
         import optuna
 
         states = optuna.trial.TrialState
         trial = self._pending.pop(number, None)
         if trial is not None:
-            with _quiet():
+            with _silence_optuna():
                 if state == "complete" and value is not None:
                     self._study.tell(trial, value)
                 else:
                     self._study.tell(trial, state=states.PRUNED if state in ("pruned", "cut") else states.FAIL)
 
-    def _new(self, values: Values) -> bool:
+    def _add_setting(self, values: Values) -> bool:
         text = json.dumps({**self._base, **values}, sort_keys=True)
         if text in self._tried:
             return False
@@ -121,47 +121,47 @@ def compute_importances(domains: Mapping[str, Domain], base: Values, trials: Seq
     ]
     if len(usable) < MIN_IMPORTANCE_TRIALS or len({trial.value for trial, _ in usable}) < 2:
         return {}
-    with _quiet():
+    with _silence_optuna():
         import optuna
 
-        distributions = {name: _distribution(domain) for name, domain in domains.items()}
+        distributions = {name: _make_distribution(domain) for name, domain in domains.items()}
         study = optuna.create_study(direction="maximize")
         for trial, values in usable:
-            coded = {name: _coded(domain, values[name]) for name, domain in domains.items()}
+            coded = {name: _encode(domain, values[name]) for name, domain in domains.items()}
             study.add_trial(optuna.trial.create_trial(value=trial.value, params=coded, distributions=distributions))
         evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=_TOP)
         importances = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return {name: round(float(share), 4) for name, share in importances.items()}
 
 
-def _distribution(domain: Domain) -> Any:
+def _make_distribution(domain: Domain) -> Any:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if isinstance(domain, Between):
         if domain.integer:
             return IntDistribution(int(domain.low), int(domain.high), log=domain.log)
         return FloatDistribution(domain.low, domain.high, log=domain.log)
-    return CategoricalDistribution([_text(value) for value in domain.values])
+    return CategoricalDistribution([_to_text(value) for value in domain.values])
 
 
-def _value(domain: Domain, coded: Any) -> Any:
+def _decode(domain: Domain, coded: Any) -> Any:
     return coded if isinstance(domain, Between) else json.loads(coded)
 
 
-def _coded(domain: Domain, value: Any) -> Any:
+def _encode(domain: Domain, value: Any) -> Any:
     if isinstance(domain, Between):
         return int(value) if domain.integer else float(value)
     # 64 and 64.0 are equal, and only one of them is among the texts.
-    return _text(next(value_of_domain for value_of_domain in domain.values if value_of_domain == value))
+    return _to_text(next(value_of_domain for value_of_domain in domain.values if value_of_domain == value))
 
 
-def _text(value: Any) -> str:
+def _to_text(value: Any) -> str:
     """Values may be lists, which Optuna's categories may not."""
     return json.dumps(value, sort_keys=True)
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_optuna() -> Iterator[None]:
     """Optuna tells of each trial, and warns of what is experimental in it."""
     import optuna
 

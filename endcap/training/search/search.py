@@ -153,7 +153,7 @@ class _Search:
         self._budget = Budget(self._spec, self._record)
         self._runs = SearchRuns(settings, store, registry_uri, self._record.identity, dataset, progress, above)
         self._left_out: dict[str, str] = {}
-        self._gone: set[tuple[str, int, int]] = set()
+        self._removed: set[tuple[str, int, int]] = set()
         """Trials whose checkpoints were removed."""
 
     def run(self, tried: Path) -> SearchResult:
@@ -163,29 +163,29 @@ class _Search:
             if not all(part.over for part in self._record.parts.values()):
                 self._try_all()
             self._record.stop_clock()
-            self._look_at_members()
+            self._check_members()
         except BaseException as error:
             self._record.save()
             self._runs.abandon("FAILED" if isinstance(error, Exception) else "KILLED")
             raise
         share_trials(self._store, self._settings.name, self._shared, self._record.parts)
-        return self._chosen(tried)
+        return self._choose(tried)
 
     def clear(self) -> None:
         """What is kept of trials elsewhere is not needed any more; here it goes with the workspace."""
-        if self._elsewhere:
+        if self._is_elsewhere:
             for label, part in self._record.parts.items():
-                checkpoints.prune(self._task(label), self._store, part, self._gone, every=True)
+                checkpoints.prune(self._make_task(label), self._store, part, self._removed, every=True)
 
     def _try_all(self) -> None:
-        self._told_beginning()
+        self._report_beginning()
         with (
             self._provide_ray() as address,
-            RayProcess(_DRIVER, self._work, address, self._cpus(), self._spec, self._spec.nice) as process,
+            RayProcess(_DRIVER, self._work, address, self._count_cpus(), self._spec, self._spec.nice) as process,
         ):
             # While Ray starts: it makes the models, and for that imports what they need.
             shared = allocate_trials(self._members, self._spec.trials)
-            concurrency = self._concurrency(process)
+            concurrency = self._await_concurrency(process)
             for place, own in enumerate(shared):
                 part = self._record.parts[own.label]
                 if not part.over:
@@ -206,54 +206,54 @@ class _Search:
         # One that was finishing when it was killed has had its time for trying.
         seconds = 0.0 if part.finishing else max(0.0, self._budget.left * of_rest)
         finish = max(0.0, self._budget.finish_left * of_rest)
-        if (seconds > 0 and len(part.ended) < own.trials) or (finish > 0 and part.unfinished()):
-            self._told_cost(own, seconds)
-            points = self._points(own.label)
+        if (seconds > 0 and len(part.ended) < own.trials) or (finish > 0 and part.list_unfinished()):
+            self._warn_of_cost(own, seconds)
+            points = self._list_points(own.label)
             job = SearchJob(
-                task=self._task(own.label),
+                task=self._make_task(own.label),
                 seconds=seconds,
                 finish=finish,
                 first_epoch=_FIRST_EPOCH if finish > 0 else 0.0,
                 trials=own.trials,
                 known=part.ended,
-                first=self._first(own, part),
+                first=self._list_first_trials(own, part),
                 written=points[0],
                 spared=len(points),
                 most_failed=self._spec.max_failed_share * own.trials,
                 concurrency=concurrency,
                 size=self._size,
-                memory=None if self._elsewhere else read_memory_limit(),
+                memory=None if self._is_elsewhere else read_memory_limit(),
             )
-            JobMonitor(process, own, part, job, self._kept(own.label), self._tell).follow(is_last=of_rest == 1)
+            JobMonitor(process, own, part, job, self._make_hooks(own.label), self._tell).follow(is_last=of_rest == 1)
         part.end()
         if part.finishing:
             self._tell(messages.describe_finished(own.label, part, self._record.end_finish()))
         self._record.save()
         for trial in part.of("cut"):
-            self._runs.ended(own.label, trial)
+            self._runs.write_trial(own.label, trial)
         self._prune(own.label, part)
         if isinstance(self._settings.model, BlendSpec):
-            self._look_at(own.label, part)
+            self._check_member(own.label, part)
 
-    def _first(self, own: TrialShare, part: ModelTrials) -> list[Trial]:
+    def _list_first_trials(self, own: TrialShare, part: ModelTrials) -> list[Trial]:
         """What is tried before anything is sampled: trials that were cut off, the model as it is, known settings."""
-        points = enumerate(self._points(own.label), WRITTEN)
+        points = enumerate(self._list_points(own.label), WRITTEN)
         fresh = [Trial(number, point) for number, point in points if number not in part.trials]
         return [*part.of("running"), *fresh][: max(0, own.trials - len(part.ended))]
 
-    def _points(self, label: str) -> list[Values]:
+    def _list_points(self, label: str) -> list[Values]:
         """The model as it is, and known settings."""
         own = dump_parameters(self._members[label])
         base = {name: own.get(name) for name in self._domains[label]}
         known = list_starts(label, self._members[label], self._spec)
         return list({repr(point): point for point in [base, *({**base, **start} for start in known)]}.values())
 
-    def _task(self, label: str) -> Task:
-        folder = None if self._elsewhere else str(self._work / "fits" / (label or "model"))
+    def _make_task(self, label: str) -> Task:
+        folder = None if self._is_elsewhere else str(self._work / "fits" / (label or "model"))
         document = self._settings.model_dump_json(by_alias=True)
         return Task(self._store.root, self._dataset, document, self._settings.name, self._shared, label, folder)
 
-    def _kept(self, label: str) -> TrialHooks:
+    def _make_hooks(self, label: str) -> TrialHooks:
         prune, refuse_failures = functools.partial(self._prune, label), functools.partial(self._refuse, label)
         return TrialHooks(self._record, self._runs, prune, refuse_failures)
 
@@ -261,9 +261,9 @@ class _Search:
         refuse_failures(label, part, self._spec, self._record)
 
     def _prune(self, label: str, part: ModelTrials) -> None:
-        checkpoints.prune(self._task(label), self._store, part, self._gone)
+        checkpoints.prune(self._make_task(label), self._store, part, self._removed)
 
-    def _concurrency(self, process: RayProcess) -> int:
+    def _await_concurrency(self, process: RayProcess) -> int:
         """Trials at once, when Ray is there: the time counts from then."""
         self._tell("starting Ray")
         end = time.monotonic() + _RAY_WITHIN
@@ -276,22 +276,24 @@ class _Search:
                 if event["GPU"] and not self._spec.gpu:
                     self._tell(f"warning: search.gpu is 0, so that trials leave {event['GPU']:g} GPUs unused")
                 limit = int(event["limit"])
-                return min(self._spec.concurrency or (limit if self._elsewhere else self._here()), limit)
+                return min(
+                    self._spec.concurrency or (limit if self._is_elsewhere else self._count_trials_here()), limit
+                )
         process.kill()
         return 1
 
-    def _cpus(self) -> int:
+    def _count_cpus(self) -> int:
         """Cores for a Ray of one's own: it starts a process for each before there is anything to do."""
-        return math.ceil((self._spec.concurrency or self._here()) * self._spec.cpu)
+        return math.ceil((self._spec.concurrency or self._count_trials_here()) * self._spec.cpu)
 
-    def _here(self) -> int:
+    def _count_trials_here(self) -> int:
         return count_trials_here(self._spec, read_cpu_limit(), read_memory_limit())
 
     @property
-    def _elsewhere(self) -> bool:
+    def _is_elsewhere(self) -> bool:
         return self._spec.address is not None or self._spec.cluster is not None
 
-    def _look_at_members(self) -> None:
+    def _check_members(self) -> None:
         """Raise where there is no model: the only one's trials gave none, or no member is left."""
         model, parts = self._settings.model, self._record.parts
         if not isinstance(model, BlendSpec):
@@ -299,18 +301,18 @@ class _Search:
             return
         for label, part in parts.items():
             if label not in self._left_out:
-                self._look_at(label, part)
+                self._check_member(label, part)
         if self._left_out.keys() == model.members.keys():
             label = next(iter(self._left_out))
             self._refuse(label, parts[label])
 
-    def _look_at(self, label: str, part: ModelTrials) -> None:
+    def _check_member(self, label: str, part: ModelTrials) -> None:
         """Leave a member out where none of its trials has a value, and say so."""
         if part.best is None:
             why = self._left_out[label] = summarise_reasons(part) or "none of its trials ended an epoch in time"
             self._tell(Notice(f"{label} is left out of the blend: {why}", member=label, reason=why))
 
-    def _chosen(self, tried: Path) -> SearchResult:
+    def _choose(self, tried: Path) -> SearchResult:
         parts = self._record.parts
         winners_by_label = {label: choose_winner(part, self._spec) for label, part in parts.items()}
         winners = {label: trial for label, trial in winners_by_label.items() if trial is not None}
@@ -322,20 +324,20 @@ class _Search:
         whole = describe_search(self._spec, self._record, self._left_out, self._shared, run)
         model = self._settings.model
         own = {"members": facts, **whole} if isinstance(model, BlendSpec) else {**facts[""], **whole}
-        resumed = [self._resumed(tried, label, trial) for label, trial in winners.items()]
+        resumed = [self._resume_winner(tried, label, trial) for label, trial in winners.items()]
         return build_result(model, self._members, winners, parts, self._left_out, own, resumed=all(resumed))
 
-    def _resumed(self, tried: Path, label: str, best: Trial) -> bool:
+    def _resume_winner(self, tried: Path, label: str, best: Trial) -> bool:
         """Put the checkpoints of a winner where it is fitted on `train`, if it is; whether it came to its end, so that
         the fit ends at once."""
         is_whole = isinstance(self._settings.model, BlendSpec) or not self._settings.refit
         is_fitted = is_whole or (best.number == WRITTEN and best.state == "cut")
         if self._settings.workers > 1 or not is_fitted:
             return False
-        copied = checkpoints.copy(self._task(label), self._store, best, tried / label)
+        copied = checkpoints.copy(self._make_task(label), self._store, best, tried / label)
         return copied and best.state == "complete"
 
-    def _told_beginning(self) -> None:
+    def _report_beginning(self) -> None:
         searched = ", ".join(
             f"{label}.{name}" if label else name for label, own in self._domains.items() for name in own
         )
@@ -347,7 +349,7 @@ class _Search:
             note = f", {inherited} of them inherited" if inherited else ""
             self._tell(f"going on after {len(known)} trials{note}, {self._record.seconds:.0f} s into the time")
 
-    def _told_cost(self, own: TrialShare, seconds: float) -> None:
+    def _warn_of_cost(self, own: TrialShare, seconds: float) -> None:
         """Say so where a law lets expect that not even one trial ends in time."""
         cost = estimate_cost(self._members[own.label], self._size)
         if cost.seconds is not None and cost.seconds > seconds:

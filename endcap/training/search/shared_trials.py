@@ -17,7 +17,7 @@ from endcap.store.schemas import report_malformed
 from endcap.training.search.record import ModelTrials, Trial
 
 KIND = "searches"
-TRIALS = ("endcap.training.search.trial:run", "endcap.training.search.record:Record")
+TRIALS = ("endcap.training.search.trial:run", "endcap.training.search.record:SearchRecord")
 """The entries of what a trial's outcome, and what is kept of it, depend on."""
 BUDGET = {"trials", "time_budget", "overtime", "concurrency", "cpu", "nice", "max_failed_share", "address", "cluster"}
 """Settings of a search that change no trial's outcome: only which trials there are, and where they run."""
@@ -32,8 +32,8 @@ def fingerprint_trials(settings: TrainSettings, dataset: str) -> str:
 
 def inherit_trials(store: Store, name: str, key: str, parts: Mapping[str, ModelTrials]) -> None:
     """Give the parts of a new search what earlier ones tried. name: of the recommender."""
-    document = store.read_document(_document(name, key)) or {}
-    with report_malformed(KIND, _document(name, key)):
+    document = store.read_document(_name_document(name, key)) or {}
+    with report_malformed(KIND, _name_document(name, key)):
         for label, trials in document.get("members", {}).items():
             if label in parts:
                 parts[label].inherit(Trial.from_json(trial) for trial in trials)
@@ -50,8 +50,8 @@ def share_trials(store: Store, name: str, key: str, parts: Mapping[str, ModelTri
             members[label] = [trial for _, trial in sorted({**known, **own}.items())]
         return {"members": members}
 
-    store.update_document(_document(name, key), merged)
+    store.update_document(_name_document(name, key), merged)
 
 
-def _document(name: str, key: str) -> str:
+def _name_document(name: str, key: str) -> str:
     return f"{KIND}/{name}/{key}"

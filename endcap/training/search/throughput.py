@@ -45,11 +45,11 @@ class Throughput:
         """Seconds until the time is up."""
         return max(0.0, self._end - self._clock())
 
-    def started(self, number: int, work: float) -> None:
+    def start_trial(self, number: int, work: float) -> None:
         """A trial begins. work: see `costs.Cost`."""
         self._running[number] = _RunningTrial(work, self._clock())
 
-    def row(self, number: int, waited: float | None) -> None:
+    def end_epoch(self, number: int, waited: float | None) -> None:
         """A trial ended an epoch, of which it waited this share of the time for a core; None: not known."""
         run = self._running.get(number)
         if run is None:
@@ -63,7 +63,7 @@ class Throughput:
         run.core = None if waited is None else 1.0 - waited
         self._adapt()
 
-    def ended(self, number: int, *, complete: bool) -> None:
+    def end_trial(self, number: int, *, complete: bool) -> None:
         """A trial ended; complete: by itself, and well."""
         run = self._running.pop(number, None)
         if run is None or not complete:
@@ -73,15 +73,15 @@ class Throughput:
         else:
             self._first.append((self._clock() - run.begun) / run.work)
 
-    def first_epoch(self, work: float) -> float:
+    def estimate_first_epoch(self, work: float) -> float:
         """Seconds to the end of a trial's first epoch: as measured, or at least what those without one have run for."""
         if self._first:
             return median(self._first) * work
         return max(((self._clock() - run.begun) / run.work * work for run in self._running.values()), default=0.0)
 
-    def in_time(self, work: float) -> bool:
+    def ends_in_time(self, work: float) -> bool:
         """Whether a trial that began now would end an epoch."""
-        return self.first_epoch(work) <= self.left
+        return self.estimate_first_epoch(work) <= self.left
 
     def is_short(self, starts: int) -> bool:
         """Whether so many trials, run to their ends, would take most of the time."""

@@ -43,9 +43,9 @@ def run(task: Task, number: int, values: Values, report: Report) -> None:
 
 
 def _fit_trial(task: Task, number: int, values: Values, report: Report) -> dict[str, Any]:
-    store, settings, view = _opened(task.store, task.dataset, task.settings)
+    store, settings, view = _open_data(task.store, task.dataset, task.settings)
     spec = change_parameters(list_members(settings.model)[task.label], values)
-    going, waits = True, _Waits()
+    going, waits = True, _CoreWaits()
 
     def observe(row: Mapping[str, float]) -> bool:
         nonlocal going
@@ -63,14 +63,14 @@ def _fit_trial(task: Task, number: int, values: Values, report: Report) -> dict[
             preprocessing=settings.preprocessing,
         )
     history = [{name: float(value) for name, value in row.items()} for row in learned.report.history]
-    value = _value(history, learned.model, view, settings)
+    value = _find_value(history, learned.model, view, settings)
     if value is None or not math.isfinite(value):
         return {"state": "failed", "error": f"its validation next_ndcg@20 is {value}", "history": history}
     settings_found = dict(learned.report.settings)
     return {"state": "complete" if going else "pruned", "value": value, "found": settings_found, "history": history}
 
 
-class _Waits:
+class _CoreWaits:
     """How much of the time since it was last asked the process was ready to run and had no core."""
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class _Waits:
         return round(waited / max(seconds, ran + waited, 1e-9), 4)
 
 
-def _value(history: list[dict[str, float]], model: Any, view: View, settings: TrainSettings) -> float | None:
+def _find_value(history: list[dict[str, float]], model: Any, view: View, settings: TrainSettings) -> float | None:
     grades = [row["validation"] for row in history if math.isfinite(row.get("validation", math.nan))]
     if grades:
         return max(grades)
@@ -94,7 +94,7 @@ def _value(history: list[dict[str, float]], model: Any, view: View, settings: Tr
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(store: str, dataset: str, settings: str) -> tuple[Store, TrainSettings, View]:
+def _open_data(store: str, dataset: str, settings: str) -> tuple[Store, TrainSettings, View]:
     """Once a worker process: it runs one trial after the other."""
     opened, parsed = open_store(store), TrainSettings.model_validate_json(settings)
     return opened, parsed, hide_test_sessions(open_model_view(opened.fetch(dataset), parsed))

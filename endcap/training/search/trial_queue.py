@@ -49,7 +49,7 @@ class TrialQueue:
         begun = [trial for trial in job.first if trial.value is not None]
         self._part = ModelTrials({trial.number: trial for trial in [*job.known, *begun]})
         for known in job.known:
-            self._sampler.known(known)
+            self._sampler.add_known(known)
         numbers = [trial.number for trial in [*job.first, *job.known]]
         self._number = max(numbers, default=0) + 1
         self._candidate: tuple[int, Values] | None = None
@@ -61,7 +61,7 @@ class TrialQueue:
         self._finishing: list[int] | None = None
         """None until nothing more is tried."""
         self._queue: list[int] = []
-        self._were_cut: set[int] = set()
+        self._cut_numbers: set[int] = set()
 
     def next(self) -> Next:
         """The next trial, which counts as begun; wait: none for now, and one that runs will end; done: nothing is
@@ -70,58 +70,58 @@ class TrialQueue:
             if self._finishing is None and self._pace.left <= 0:
                 self._begin_finish()
             if self._finishing is not None:
-                return self._next_to_finish()
+                return self._choose_next_to_finish()
             if len(self._part.of("failed")) > self._job.most_failed:
                 self._begin_finish()
                 continue
             if len(self._running) >= self._pace.at_once:
                 return "wait"
-            candidate = self._candidate = self._candidate or self._chosen()
+            candidate = self._candidate = self._candidate or self._choose_candidate()
             if candidate is None:
                 if self._running:
                     return "wait"
                 self._begin_finish()
                 continue
             number, values = candidate
-            if self._skips(number, values):
+            if self._skip_if_too_large(number, values):
                 self._candidate = None
                 continue
-            cost = self._cost(values)
-            if self._running and not (self._has_room(cost) and self._pace.in_time(cost.work)):
+            cost = self._estimate_cost(values)
+            if self._running and not (self._has_room(cost) and self._pace.ends_in_time(cost.work)):
                 return "wait"
-            if number != WRITTEN and not self._pace.in_time(cost.work):
+            if number != WRITTEN and not self._pace.ends_in_time(cost.work):
                 self._begin_finish()
                 continue
             self._candidate = None
             return self._start(number, values)
 
-    def row(self, number: int, what: dict[str, Any], epoch: int | None = None, best: float | None = None) -> None:
+    def add_epoch(self, number: int, what: dict[str, Any], epoch: int | None = None, best: float | None = None) -> None:
         """A trial ended an epoch. what: its report (`trial.run`); best: of its epochs up to this one."""
         if number not in self._running:
             return
         if epoch is not None and best is not None:
-            self._sampler.reached(number, epoch, best)
+            self._sampler.report_epoch(number, epoch, best)
         before = self._pace.at_once
-        self._pace.row(number, what.get("waited"))
+        self._pace.end_epoch(number, what.get("waited"))
         self._emit({"event": "row", "number": number, "row": what["row"]})
         if self._pace.at_once != before:
             self._emit({"event": "pace", "at_once": self._pace.at_once})
 
-    def ended(self, number: int, what: dict[str, Any]) -> None:
+    def end_trial(self, number: int, what: dict[str, Any]) -> None:
         """A trial ended. what: its state and what goes with it."""
         if self._running.pop(number, None) is None:
             return
-        self._pace.ended(number, complete=what["state"] == "complete")
-        self._sampler.ended(number, what["state"], what.get("value"))
+        self._pace.end_trial(number, complete=what["state"] == "complete")
+        self._sampler.end_trial(number, what["state"], what.get("value"))
         self._emit({"event": "ended", "number": number, **what})
 
-    def spares(self, number: int) -> bool:
+    def is_spared(self, number: int) -> bool:
         """Whether a trial is not to be stopped for falling behind."""
         if self._finishing is not None or number == WRITTEN:
             return True
         return number <= self._job.spared and not self._pace.is_short(self._job.spared)
 
-    def look(self) -> None:
+    def check_time(self) -> None:
         """What the time asks for: called again and again while trials run."""
         if self._finishing is None and self._pace.left <= 0:
             self._begin_finish()
@@ -132,7 +132,7 @@ class TrialQueue:
 
     def was_cut(self, number: int) -> bool:
         """Whether a trial was running when its time was up, and is to be ended."""
-        return number in self._were_cut
+        return number in self._cut_numbers
 
     @property
     def over(self) -> bool:
@@ -146,7 +146,7 @@ class TrialQueue:
         written = self._part.written
         return WRITTEN in self._running and (written is None or written.value is None)
 
-    def _chosen(self) -> tuple[int, Values] | None:
+    def _choose_candidate(self) -> tuple[int, Values] | None:
         if self._first:
             trial = self._first.pop(0)
             self._sampler.add_point(trial.number, trial.parameters)
@@ -159,48 +159,50 @@ class TrialQueue:
         return number, values
 
     def _start(self, number: int, values: Values) -> tuple[int, Values]:
-        cost = self._cost(values)
+        cost = self._estimate_cost(values)
         self._running[number] = estimate_process_bytes(self._job.size, cost)
-        self._pace.started(number, cost.work)
+        self._pace.start_trial(number, cost.work)
         self._emit({"event": "started", "number": number, "parameters": values})
         return number, values
 
     def _begin_finish(self) -> None:
         """Nothing more is tried: what is not to be finished is cut."""
-        self._finishing = self._part.unfinished() if self._job.finish > 0 else []
+        self._finishing = self._part.list_unfinished() if self._job.finish > 0 else []
         self._cut([number for number in self._running if number not in self._finishing])
         self._queue = [number for number in self._finishing if number not in self._running]
         self._emit({"event": "finishing", "numbers": self._finishing})
 
-    def _next_to_finish(self) -> Next:
+    def _choose_next_to_finish(self) -> Next:
         if not self._queue or self.over:
             return "wait" if self._running else "done"
         number = self._queue[0]
         known: Trial | None = self._part.trials.get(number)
         values = self._job.written if known is None else known.parameters
-        if self._running and (len(self._running) >= self._pace.at_once or not self._has_room(self._cost(values))):
+        if self._running and (
+            len(self._running) >= self._pace.at_once or not self._has_room(self._estimate_cost(values))
+        ):
             return "wait"
         self._queue.pop(0)
-        if self._skips(number, values):
-            return self._next_to_finish()
+        if self._skip_if_too_large(number, values):
+            return self._choose_next_to_finish()
         return self._start(number, values)
 
     def _cut(self, numbers: list[int]) -> None:
         for number in numbers:
-            self._were_cut.add(number)
-            self.ended(number, {"state": "cut"})
+            self._cut_numbers.add(number)
+            self.end_trial(number, {"state": "cut"})
 
-    def _cost(self, values: Values) -> TrialCost:
+    def _estimate_cost(self, values: Values) -> TrialCost:
         return estimate_cost(change_parameters(self._member, values), self._job.size)
 
-    def _skips(self, number: int, values: Values) -> bool:
+    def _skip_if_too_large(self, number: int, values: Values) -> bool:
         """Whether a trial cannot fit into memory; it has then ended."""
-        memory, cost = self._job.memory, self._cost(values)
+        memory, cost = self._job.memory, self._estimate_cost(values)
         if memory is None or cost.bytes <= memory:
             return False
         reason = f"its fit takes about {format_bytes(cost.bytes)} of memory, and there are {format_bytes(memory)} here"
         self._start(number, values)
-        self.ended(number, {"state": "skipped", "error": reason})
+        self.end_trial(number, {"state": "skipped", "error": reason})
         return True
 
     def _has_room(self, cost: TrialCost) -> bool:

@@ -118,20 +118,20 @@ class _Searcher(_Unkept, Searcher):
         what = unflatten(result).get("what", {})
         number = self._numbers[trial_id]
         if "row" in what:
-            self._queue.row(number, what, result.get("epoch"), result.get("best"))
+            self._queue.add_epoch(number, what, result.get("epoch"), result.get("best"))
         elif "state" in what:
-            self._queue.ended(number, what)
+            self._queue.end_trial(number, what)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if result:
             self.on_trial_result(trial_id, result)
         # Of one whose worker died `died` is called as well, which knows why.
         if not error:
-            self._queue.ended(self._numbers[trial_id], {"state": "pruned"})
+            self._queue.end_trial(self._numbers[trial_id], {"state": "pruned"})
 
-    def died(self, trial_id: str, reason: str) -> None:
+    def fail_trial(self, trial_id: str, reason: str) -> None:
         """The worker of a trial died, and it is not tried again."""
-        self._queue.ended(self._numbers[trial_id], {"state": "failed", "error": reason})
+        self._queue.end_trial(self._numbers[trial_id], {"state": "failed", "error": reason})
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: see `_Unkept`."""
@@ -177,10 +177,10 @@ class _Watch(_Unkept, tune.Callback):
         self._running.append(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._searcher.died(trial.trial_id, _reason(trial))
+        self._searcher.fail_trial(trial.trial_id, _explain_death(trial))
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        self._queue.look()
+        self._queue.check_time()
         for trial in [running for running in self._running if self._queue.was_cut(running.config["number"])]:
             self._running.remove(trial)
             actor = trial.temporary_state.ray_actor
@@ -190,7 +190,7 @@ class _Watch(_Unkept, tune.Callback):
                 ray.kill(actor)
 
 
-def _reason(trial: Any) -> str:
+def _explain_death(trial: Any) -> str:
     # `get_error` is the text of all its failures, and of any death that speaks of memory.
     why = describe_loss(trial.get_pickled_error() or trial.get_error())
     return f"{why}; fewer trials at once (search.concurrency) leave each more" if "out of memory" in why else why
@@ -209,7 +209,7 @@ class _Halving(_Unkept, tune.schedulers.ASHAScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> Any:
         decided = super().on_trial_result(tune_controller, trial, result)
-        return self.CONTINUE if self._queue.spares(trial.config["number"]) else decided
+        return self.CONTINUE if self._queue.is_spared(trial.config["number"]) else decided
 
 
 def _make_scheduler(search: SearchSpec, job: SearchJob, queue: TrialQueue) -> Any:
