@@ -1,7 +1,7 @@
-"""What the files of each model hold: the shapes, types and bounds that its code relies on.
+"""What the files of each model hold: the shapes, types and bounds that the model's code relies on.
 
-Indices of a stored model are looked up without a check where that would cost time with each request, in compiled code
-too. So they are checked here, once, before a model takes them.
+A model looks its stored indices up without a check if a check would cost time with each request, also in compiled code.
+So they are checked here, once, before a model takes them.
 """
 
 from __future__ import annotations
@@ -28,13 +28,26 @@ _SPARE_SESSIONS = 10_000_000
 
 
 class ModelFileError(ValueError):
-    """What is wrong with a model's files."""
+    """A model's files are wrong."""
 
 
 @dataclass(frozen=True)
 class ArrayShape:
-    """dims: sizes, or names of sizes that are the same wherever they stand. below: the values are 0 … below-1. starts:
-    the array that these are the starts of the parts of, from 0 to its end."""
+    """What an array has to be like.
+
+    Attributes
+    ----------
+    kind
+        A key of `KINDS`.
+    dims
+        Sizes, or names of sizes; a name stands for the same size wherever it occurs.
+    below
+        The values are 0 … below-1; None: any.
+    starts
+        The name of an array: these values are the starts of its parts, from 0 to its end. Empty: they are not.
+    at_least
+        The smallest value, in place of 0.
+    """
 
     kind: str
     dims: tuple[int | str, ...]
@@ -44,9 +57,23 @@ class ArrayShape:
 
 
 def check(name: str, description: Json, arrays: Arrays) -> None:
-    """Raises ValueError (WrongError and what the specs raise), KeyError or TypeError where a model could not work.
+    """Check the files of one of Endcap's own models.
 
-    name: of one of Endcap's own models. description: of `model.json`; arrays: of its tensors.
+    Parameters
+    ----------
+    name
+        The model's name.
+    description
+        The content of `model.json`.
+    arrays
+        The model's tensors, by name.
+
+    Raises
+    ------
+    ValueError
+        The model could not work with them: a `ModelFileError`, or an error of the spec.
+    KeyError, TypeError
+        Something is missing, or of another type.
     """
     n_items = description["n_items"]
     if isinstance(n_items, bool) or not isinstance(n_items, int) or n_items < 0:
@@ -106,7 +133,7 @@ def _check_ascending(customers: NDArray[Any]) -> None:
 
 
 def _expect_rows(n: int, data: str, indices: str, starts: str) -> dict[str, ArrayShape]:
-    """Of a sparse matrix."""
+    """Return what a sparse matrix's arrays have to be like."""
     return {
         starts: ArrayShape("whole", (n + 1,), starts=indices),
         indices: ArrayShape("whole", ("pairs",), below=n),

@@ -1,4 +1,4 @@
-"""How models lie on disk: `model.json` and `tensors.safetensors`. Reading them runs no code."""
+"""A model's files: `model.json` and `tensors.safetensors`. Reading them runs no code."""
 
 from __future__ import annotations
 
@@ -34,7 +34,17 @@ _MAPPED_BYTES = 2**20
 
 
 def write(folder: Path, description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Write a model's description (with its `name`) and arrays into an existing folder."""
+    """Write a model's files into an existing folder.
+
+    Parameters
+    ----------
+    folder
+        The model's folder.
+    description
+        JSON, with the model's `name`.
+    tensors
+        Arrays, by name.
+    """
     from safetensors.numpy import save_file
 
     # Renamed into place: a model may still read the file that was there, from the memory that it is mapped to.
@@ -45,9 +55,12 @@ def write(folder: Path, description: Mapping[str, Any], tensors: Mapping[str, ND
 
 
 def description(model: Any) -> dict[str, Any]:
-    """Return what `model.json` says of every model: `load` finds the class again by it.
+    """Return what `model.json` says of every model; `load` finds the class by it.
 
-    The model has `parameters` and `n_items`.
+    Parameters
+    ----------
+    model
+        A model with `parameters` and `n_items`.
     """
     own = {} if model.specification else {"class": get_class_path(type(model))}
     return {
@@ -59,7 +72,13 @@ def description(model: Any) -> dict[str, Any]:
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """The description that `write` wrote. Raises IntegrityError where it is missing or no model's."""
+    """Return the description that `write` wrote.
+
+    Raises
+    ------
+    IntegrityError
+        It is missing, or describes no model.
+    """
     file = folder / DESCRIPTION
     try:
         description = read_json(file)
@@ -81,10 +100,15 @@ def _migrate_names(description: dict[str, Any]) -> dict[str, Any]:
 
 
 def tensors(folder: Path) -> dict[str, NDArray[Any]]:
-    """The arrays that `write` wrote. Raises IntegrityError where they are missing or damaged.
+    """Return the arrays that `write` wrote.
 
-    Large ones are the file's own pages: read when they are first looked at, in memory that processes share. Whoever
-    writes into them gets pages of its own, the file stays as it is.
+    Large arrays are the file's own pages: they are read when they are first used, in memory that processes share.
+    Writing into an array copies its pages, and the file stays as it is.
+
+    Raises
+    ------
+    IntegrityError
+        The arrays are missing or damaged.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -111,7 +135,15 @@ def tensors(folder: Path) -> dict[str, NDArray[Any]]:
 
 
 def make_damaged_error(file: Path, error: Exception) -> IntegrityError:
-    """The error of a model whose files cannot be what a model was written as."""
+    """Return the error of a model with damaged files.
+
+    Parameters
+    ----------
+    file
+        The damaged file or folder.
+    error
+        What went wrong while it was read.
+    """
     return IntegrityError(
         f"{file} is missing or damaged ({error}); train the model again",
         code="models.damaged",

@@ -1,4 +1,4 @@
-"""How a model of a spec learns from a view: on the part before the validation first, then on all that it may see."""
+"""Fits a spec's model on a view: first on the part before the validation, then on all that it may see."""
 
 from __future__ import annotations
 
@@ -36,8 +36,17 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class FittedModel:
-    """A fitted model and what its fit found out. device: where it was fitted, as `find_device` has it; None: not known,
-    of workers of an earlier release."""
+    """A fitted model.
+
+    Attributes
+    ----------
+    model
+        The model.
+    report
+        What its fit chose, and its history.
+    device
+        Where it was fitted, see `find_device`; None: not known, because workers of an earlier release fitted it.
+    """
 
     model: Model
     report: FitReport
@@ -55,7 +64,27 @@ def fit_watched(
     observe: Callable[[Mapping[str, float]], bool] = lambda row: True,
     preprocessing: Sequence[PreprocessorSpec] = (),
 ) -> FittedModel:
-    """Fit on `view.train`, watched by `view.validation` where there is one; it has seen nothing of the validation."""
+    """Fit on `view.train`, watched by `view.validation` if there is one; the model learns nothing of the validation.
+
+    Parameters
+    ----------
+    spec
+        The model.
+    view
+        The recommender's view of its dataset.
+    exclude
+        Which of a session's own items a ranking leaves out.
+    seed
+        Seed of the fit.
+    workspace
+        Folder for checkpoints; None: none are kept.
+    progress
+        Takes lines for people.
+    observe
+        Takes each epoch's row; False ends the fit after it.
+    preprocessing
+        Steps that sessions pass through before the model.
+    """
     model = make(spec, preprocessing)
     fitting = Fitting(
         seed=seed,
@@ -83,7 +112,31 @@ def fit_with_settings(
     observe: Callable[[Mapping[str, float]], bool] = lambda row: True,
     preprocessing: Sequence[PreprocessorSpec] = (),
 ) -> Model:
-    """Fit on sessions with what an earlier fit found out. items: their table, whose attributes the model may name."""
+    """Fit on sessions with the settings that an earlier fit chose.
+
+    Parameters
+    ----------
+    spec
+        The model.
+    sessions
+        Sessions to learn from.
+    n_items
+        Items of the vocabulary.
+    settings
+        `FitReport.settings` of the earlier fit.
+    items
+        The table of items, whose attributes the model may name; None: there is none.
+    seed
+        Seed of the fit.
+    workspace
+        Folder for checkpoints; None: none are kept.
+    progress
+        Takes lines for people.
+    observe
+        Takes each epoch's row; False ends the fit after it.
+    preprocessing
+        Steps that sessions pass through before the model.
+    """
     model = make(spec, preprocessing)
     fitting = Fitting(
         seed=seed,
@@ -99,15 +152,33 @@ def fit_with_settings(
 
 
 def open_model_view(dataset: Path, settings: ViewSettings) -> View:
-    """The recommender's view; of a model that streams, what it learns from is not in memory.
+    """Open the recommender's view. If its model streams, the training sessions are not in memory.
 
-    Raises UserError where such a model stands behind preprocessing, and what `open_view` raises.
+    Parameters
+    ----------
+    dataset
+        Folder of the dataset.
+    settings
+        The recommender's settings.
+
+    Raises
+    ------
+    UserError
+        A model that streams has preprocessing. Also what `open_view` raises.
     """
     return open_streamed_view(dataset, settings) if _is_streamed(settings) else open_view(dataset, settings)
 
 
 def get_part(view: View, part: Literal["train", "training"]) -> Sessions | SessionStream:
-    """What a model learns from."""
+    """Return the sessions of a part that a model learns from.
+
+    Parameters
+    ----------
+    view
+        The recommender's view.
+    part
+        `train`: the sessions before the validation. `training`: the whole training part.
+    """
     if view.streams is not None:
         return view.streams[part]
     return view.train if part == "train" else view.training
@@ -115,7 +186,19 @@ def get_part(view: View, part: Literal["train", "training"]) -> Sessions | Sessi
 
 @dataclass(frozen=True)
 class FullData:
-    """All that a winner is fitted on, with its own vocabulary. last: time of its last event, epoch ms."""
+    """All data that a winner is fitted on, with a vocabulary of its own.
+
+    Attributes
+    ----------
+    sessions
+        All sessions; a stream if the model streams.
+    vocabulary
+        Their items.
+    items
+        The table of items, in the vocabulary's order.
+    last
+        Time of the last event, epoch ms.
+    """
 
     sessions: Sessions | SessionStream
     vocabulary: Vocabulary
@@ -124,7 +207,15 @@ class FullData:
 
     @classmethod
     def of(cls, dataset: Path, settings: ViewSettings) -> FullData:
-        """Of the dataset in a folder; a stream where the model streams."""
+        """Read all data of a dataset.
+
+        Parameters
+        ----------
+        dataset
+            Folder of the dataset.
+        settings
+            The recommender's settings.
+        """
         if _is_streamed(settings):
             stream = stream_sessions(dataset, settings, "everything", seed=settings.seed)
             return cls(stream, stream.vocabulary, stream.items, stream.last)
@@ -133,12 +224,12 @@ class FullData:
 
     @property
     def count(self) -> int:
-        """How many sessions."""
+        """Number of sessions."""
         return self.sessions.sessions if isinstance(self.sessions, SessionStream) else len(self.sessions)
 
 
 def get_last_time(sessions: Sessions | SessionStream) -> int:
-    """The time of the last event, epoch ms."""
+    """Return the time of the last event, epoch ms."""
     return sessions.last if isinstance(sessions, SessionStream) else int(sessions.times.max())
 
 
@@ -161,7 +252,17 @@ def _fit(model: Model, sessions: Sessions | SessionStream, n_items: int, fitting
 
 
 def draw_validation(view: View, exclude: Exclude, seed: int) -> Validation | None:
-    """The view's validation part, drawn from by the seed where it is very large; None where it is empty."""
+    """Return the view's validation part, or whole sessions drawn from it if it is very large; None if it is empty.
+
+    Parameters
+    ----------
+    view
+        The recommender's view.
+    exclude
+        Which of a session's own items a ranking leaves out.
+    seed
+        Seed of the drawing.
+    """
     if not len(view.validation):
         return None
     predictions = view.predictions("validation")

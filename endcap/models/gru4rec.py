@@ -22,10 +22,16 @@ from endcap.spec.neural import GRU4RecSpec
 
 
 class GRU4Rec(Model):
-    """See `GRUNetwork` for the weights and `GRUTrainer` for how they are learnt. Never opines on items unseen in
-    training.
+    """A recurrent network over the session; see `GRUNetwork` for the weights and `GRUTrainer` for the training.
 
-    exchange: with whom the gradients are added up where several workers fit one model (`endcap.neural.parallel`).
+    It has no opinion on items that training does not have.
+
+    Parameters
+    ----------
+    parameters
+        The model's spec.
+    exchange
+        Adds gradients up if several workers fit one model (`endcap.neural.parallel`); None: there is one worker.
     """
 
     name = "gru4rec"
@@ -40,9 +46,15 @@ class GRU4Rec(Model):
         self._states: GRUStates | None = None
 
     def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
-        """Learn; see `Model.fit`. On a CPU the same arguments give the same weights, killed in between or not.
+        """Learn; see `Model.fit`. On a CPU the same arguments give the same weights, also if the fit was killed and
+        continued.
 
-        Raises UserError where a feature is not there, DivergedError where the loss is no number any more.
+        Raises
+        ------
+        UserError
+            A feature is missing.
+        DivergedError
+            The loss is no finite number.
         """
         spec, self.n_items, self._states = self.parameters, n_items, None
         fit = epochs.fit_fingerprint(spec.model_dump(mode="json"), train, n_items, fitting)
@@ -80,7 +92,7 @@ class GRU4Rec(Model):
         return network.to(self.device)
 
     def prepare(self) -> None:
-        """See `GRUStates`; a GPU answers as it is."""
+        """Prepare the tables of `GRUStates`; a GPU needs none."""
         if self.device.type == "cpu":
             self._states = GRUStates(self.network)
 
@@ -94,7 +106,7 @@ class GRU4Rec(Model):
         return scores
 
     def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
-        """See `Model.score_items`: products with the asked items alone."""
+        """See `Model.score_items`: it multiplies only with these items."""
         network = self.network
         return score_non_empty(
             sessions,
@@ -103,7 +115,7 @@ class GRU4Rec(Model):
         )
 
     def score_prefixes(self, sessions: Sessions) -> NDArray[np.float32]:
-        """See `Model.score_prefixes`: one pass over each session, but for prefixes of more than last_events events."""
+        """See `Model.score_prefixes`: one pass over each session; only prefixes beyond last_events are read again."""
         longest = self.parameters.last_events
         counts = np.maximum(sessions.lengths - 1, 0)
         number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -116,7 +128,7 @@ class GRU4Rec(Model):
         return self.network.scores(after)
 
     def _compute_last_states(self, sessions: Sessions) -> torch.Tensor:
-        """The hidden state after sessions that are not empty: [n, width]."""
+        """Return the hidden state after sessions that are not empty: [n, width]."""
         recent = self._make_sequences(sessions.last(self.parameters.last_events))
         if self._states is not None and len(recent) <= FEW:
             return torch.from_numpy(self._states.compute_last_states(recent))
@@ -133,7 +145,7 @@ class GRU4Rec(Model):
 
 
 class _GRULearner:
-    """Lets the model that is validated be the network as it is trained."""
+    """Makes the network that is being trained the model's, so that it can be validated."""
 
     def __init__(self, model: GRU4Rec, trainer: GRUTrainer) -> None:
         self.model, self.trainer, self.state = model, trainer, trainer.state

@@ -19,16 +19,21 @@ _BLOCK_PAIRS = 10_000_000  # of items seen together, counted at a time
 
 
 class ItemKNN(Model):
-    """An item's score is the sum of its similarities to the items that the session, or its customer, had.
+    """An item's score is the sum of its similarities to the items of the session, and of its customer.
 
-    Of rows that hold an item (sessions, or customers' whole histories: `history`), c_i hold item i and c_ij both i and
-    j; they are similar by c_ij / (sqrt(c_i c_j) + shrink). An item is scored by its own most similar `neighbours` alone
-    (ties: the smaller index), as in section 3.2 of the paper: kept for each item of the history instead, as by
-    Deshpande and Karypis (2004), popular items are neighbours of most and take the lists. With `history: customer` the
-    model remembers customers' rows and scores from what the customer had and the session together; a stranger's session
-    counts alone. It has no opinion on items that have none of these as a neighbour.
+    Attributes
+    ----------
+    similarity
+        float32 [items had, items scored], sparse: a number for each neighbour of each scored item.
 
-    similarity: float32 [items had, items scored], a number for each neighbour of each scored item.
+    Notes
+    -----
+    Of the rows (sessions, or customers' whole histories: `history`), c_i hold item i and c_ij hold both i and j. The
+    two are similar by c_ij / (sqrt(c_i c_j) + shrink). Only an item's own most similar `neighbours` score it (ties: the
+    smaller index), as in section 3.2 of Sarwar et al., 2001. If they were kept for each item of the history instead, as
+    by Deshpande and Karypis (2004), popular items would be neighbours of most items and fill the rankings. With
+    `history: customer` the model remembers customers' rows and scores by the items of the customer and the session
+    together; a stranger's session counts alone. It has no opinion on items without any of these as a neighbour.
     """
 
     name = "item-knn"
@@ -51,7 +56,7 @@ class ItemKNN(Model):
         return FitReport()
 
     def _find_neighbours(self, rows: csr_array) -> csr_array:
-        """Each item's most similar, of rows of ones [rows, items]: float32 [items, neighbours' items]."""
+        """Return each item's neighbours, from rows of ones [rows, items]: float32 [items, neighbours' items]."""
         n_items = rows.shape[1]
         columns = rows.T.tocsr()
         held = np.diff(columns.indptr)
@@ -98,7 +103,7 @@ class ItemKNN(Model):
 
 
 def _select_first(group: Ints, order: NDArray[np.float64], tie: Ints, count: int) -> Ints:
-    """Positions of each group's `count` entries of least `order`, by group and order: int64."""
+    """Return positions of each group's `count` entries of least `order`, by group and order: int64."""
     ranked = np.lexsort((tie, order, group))
     groups = group[ranked]
     place = np.arange(len(groups)) - np.searchsorted(groups, groups)

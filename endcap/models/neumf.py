@@ -25,13 +25,13 @@ TRACKED_CUTOFF = 10
 
 
 class NeuMF(Model):
-    """See `Factors` for the weights and `FactorsTrainer` for how they are learnt.
+    """Neural collaborative filtering; see `Factors` for the weights and `FactorsTrainer` for the training.
 
-    While it learns, every customer has an embedding, and so has each session of an unknown customer. Customers'
-    embeddings are kept, and score for their customers whatever the session holds. A customer that was not there has
-    the mean embedding of those who had the items of the session: each item stands for the mean of all who had it, and
-    the session for the mean of its items. So it has no opinion only where neither the customer nor an item of the
-    session was in training, nor on items unseen in training.
+    While the model learns, every customer has an embedding, and so has each session of an unknown customer. Customers'
+    embeddings are kept, and score for their customers whatever the session holds. For a customer who was not in
+    training, each item of the session counts as the mean embedding of all users who had it, and the session as the mean
+    of its items. So the model has no opinion if neither the customer nor an item of the session was in training, nor on
+    items that training does not have.
     """
 
     name = "neumf"
@@ -45,7 +45,9 @@ class NeuMF(Model):
         self._set_network(0, Factors.draw(self.shape, 0, 0, 0, self.device), np.zeros(0, np.int32), np.zeros(0))
 
     def _set_network(self, n_items: int, network: Factors, customers: NDArray[np.int32], events: NDArray[Any]) -> None:
-        """Take a network whose first users are `customers`; events: [n_items], 0 of items unseen in training."""
+        """Set the network, whose first users are `customers`. events: [n_items], 0 for items that training does not
+        have.
+        """
         self.n_items, self.network, self.customers, self.known_items = n_items, network, customers, events > 0
         self.typical = np.zeros((n_items, self.shape.embedding), dtype=np.float32)
 
@@ -54,11 +56,16 @@ class NeuMF(Model):
         return self.customers
 
     def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
-        """Learn; see `Model.fit`. On a CPU the same arguments give the same weights, killed in between or not.
+        """Learn; see `Model.fit`. On a CPU the same arguments give the same weights, also if the fit was killed and
+        continued.
 
-        The history has, of each epoch, the loss, and with a validation part next_ndcg@20 (`validation`), hr@10 and
+        The history has each epoch's loss, and with a validation part next_ndcg@20 (`validation`), hr@10 and
         next_ndcg@10.
-        Raises DivergedError where the loss is no number any more.
+
+        Raises
+        ------
+        DivergedError
+            The loss is no finite number.
         """
         spec = self.parameters
         customers, owner = number_owners(train)
@@ -104,7 +111,7 @@ class NeuMF(Model):
         return scores
 
     def _compute_users(self, sessions: Sessions) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Each session's user embedding, float32 [n, e], and whether there is one: bool [n]."""
+        """Return each session's user embedding, float32 [n, e], and whether there is one: bool [n]."""
         rows = build_binary_rows(sessions.session_of_event, sessions.items, len(sessions), self.n_items)
         count = rows @ self.known_items.astype(np.float32)
         users = (rows @ self.typical) / np.maximum(count, 1)[:, None]
@@ -125,7 +132,7 @@ class NeuMF(Model):
 
 
 class _FactorsLearner:
-    """A trainer as `epochs.run_epochs` runs it. had: ones [n_items, users], who had which item."""
+    """A trainer as `epochs.run_epochs` runs it. customer_rows: ones [n_items, users], which user had which item."""
 
     def __init__(self, model: NeuMF, trainer: FactorsTrainer, customer_rows: csr_array) -> None:
         self.model, self.trainer, self.customer_rows = model, trainer, customer_rows
@@ -142,13 +149,13 @@ class _FactorsLearner:
         return self.trainer.arrays()
 
     def typical(self) -> NDArray[np.float32]:
-        """The mean embedding of those who had an item: float32 [n_items, e], 0 where nobody had."""
+        """Return the mean embedding of the users who had an item: float32 [n_items, e], 0 if none had it."""
         total = self.customer_rows @ self.model.network.users.cpu().numpy()
         return np.asarray(total / np.maximum(np.diff(self.customer_rows.indptr), 1)[:, None], dtype=np.float32)
 
 
 def _measure_validation(model: Model, validation: Validation) -> dict[str, float]:
-    """What is tracked while it learns, on the validation part, among all items."""
+    """Return the measures that are tracked on the validation part, among all items."""
     ranks = validation.ranks(model)
     weights = validation.weights
     listed = weights[(ranks > 0) & (ranks <= TRACKED_CUTOFF)].sum()

@@ -1,4 +1,4 @@
-"""Scores made into probabilities, and the scales and weights of a pool under which what came next is likeliest."""
+"""Scores as probabilities, and the scales and weights of a pool under which the targets are likeliest."""
 
 from __future__ import annotations
 
@@ -22,29 +22,36 @@ _SCORES_AT_ONCE = 1_000_000
 
 
 def compute_floor(n_items: int) -> np.float32:
-    """What the logarithm of a member's probability is for an item that it has no opinion on."""
+    """Return the logarithm of a member's probability for an item that the member has no opinion on."""
     return np.float32(np.log(np.float32(FLOOR / max(1, n_items))))
 
 
 @dataclass(frozen=True)
 class Scale:
-    """p(i) is proportional to exp(temperature * score), or, for a model that votes, to score ** temperature.
+    """How a member's scores become probabilities p.
 
-    logits: scores of any sign whose differences matter; votes: scores above 0 whose ratios matter. alone: of a member
-    that no other is pooled with; its scores stay as they are, since tiny probabilities would be told apart no more.
+    Attributes
+    ----------
+    kind
+        `logits`: scores of any sign whose differences matter; p(i) is proportional to exp(temperature * score).
+        `votes`: scores above 0 whose ratios matter; p(i) is proportional to score ** temperature. `alone`: no other
+        member is pooled with this one, and its scores stay as they are, since tiny probabilities could not be told
+        apart any more.
+    temperature
+        See kind.
     """
 
     kind: Literal["logits", "votes", "alone"] = "logits"
     temperature: float = 1.0
 
     def compute_probabilities(self, scores: Floats) -> Floats:
-        """Rows of [n, items] that add up to 1; 0 where there is no opinion, in a row without any everywhere."""
+        """Return rows of [n, items] with sum 1; 0 where there is no opinion, and everywhere in a row without any."""
         shares, sums = self._compute_shares(scores)
         shares /= sums
         return shares
 
     def _compute_shares(self, scores: Floats) -> tuple[Floats, Floats]:
-        """What probabilities are before they are made to add up to 1, and what to divide them by: [n, 1]."""
+        """Return probabilities before their division, and what to divide them by: [n, 1]."""
         with np.errstate(divide="ignore", invalid="ignore"):
             logits = np.float32(self.temperature) * (np.log(scores) if self.kind == "votes" else scores)
         logits[~np.isfinite(logits)] = -np.inf
@@ -53,27 +60,46 @@ class Scale:
         return shares, np.maximum(shares.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
     def logs(self, scores: Floats) -> Floats:
-        """log(p + floor) of every item of [n, items]."""
+        """Return log(p + floor) of every item: [n, items]."""
         shares = self.compute_probabilities(scores)
         shares += np.float32(FLOOR / max(1, scores.shape[1]))
         return np.log(shares, out=shares)
 
     def add_log(self, total: Floats, opinion: NDArray[np.bool_], scores: Floats, weight: float) -> None:
-        """Add weight * log(p + floor) to `total` in place, and mark in `opinion` what there is one on."""
+        """Add weight * log(p + floor) to `total` in place, and mark in `opinion` the items with an opinion.
+
+        Parameters
+        ----------
+        total
+            float32 [n, items].
+        opinion
+            bool [n, items].
+        scores
+            float32 [n, items].
+        weight
+            The member's weight.
+        """
         opinion |= np.isfinite(scores)
         total += np.float32(weight) * self.logs(scores)
 
     def compute_some_logs(self, scores: Floats, items: Sequence[NDArray[np.int32]]) -> list[Floats]:
-        """log(p + floor) of items[i] in row i of scores [n, items]: float32 [len(items[i])] each."""
+        """Return log(p + floor) of items[i] in row i of scores [n, items]: float32 [len(items[i])] each."""
         shares, sums = self._compute_shares(scores)
         floor = np.float32(FLOOR / max(1, scores.shape[1]))
         return [np.log(row[indices] / total + floor) for row, total, indices in zip(shares, sums, items, strict=True)]
 
 
 def fit_scale(scores: Floats, targets: NDArray[np.int32], weights: NDArray[np.float64]) -> Scale:
-    """The scale of a member under which what came next is likeliest.
+    """Find the scale of a member under which the targets are likeliest.
 
-    scores: [n, items]. wanted: int32 [n], what came next. weights: float64 [n], what each row counts.
+    Parameters
+    ----------
+    scores
+        float32 [n, items].
+    targets
+        int32 [n], the items that came next.
+    weights
+        float64 [n], what each row counts.
     """
     finite = scores[np.isfinite(scores)]
     spread = max(float(np.std(finite, dtype=np.float64)), 1e-6) if len(finite) else 1.0
@@ -86,7 +112,9 @@ def fit_scale(scores: Floats, targets: NDArray[np.int32], weights: NDArray[np.fl
 def _find_likeliest(
     options: Sequence[Scale], scores: Floats, targets: NDArray[np.int32], weights: NDArray[np.float64]
 ) -> tuple[float, Scale]:
-    """The likeliest of scales in the order of their temperatures: likelihoods rise to it and fall after it."""
+    """Return the likeliest scale and its likelihood; in the order of temperatures likelihoods rise to it and fall after
+    it.
+    """
     known: dict[int, float] = {}
     places = range(0, len(options), _STRIDES[0])
     for stride in _STRIDES:
@@ -116,10 +144,27 @@ def fit_weights(
     targets: NDArray[np.int32],
     weights: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """The members' weights under which what came next is likeliest among all items: float64 [members], their sum 1.
+    """Find the members' weights under which the targets are likeliest among all items.
 
-    logs: of each member log(p + floor), float32 [n, items]. barred: bool [n, items], items that are not to be listed.
-    wanted: int32 [n]. weights: float64 [n], what each row counts. The negative log-likelihood is convex in them.
+    Parameters
+    ----------
+    logs
+        log(p + floor) of each member, float32 [n, items].
+    barred
+        bool [n, items], items that may not be listed.
+    targets
+        int32 [n], the items that came next.
+    weights
+        float64 [n], what each row counts.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 [members], their sum 1.
+
+    Notes
+    -----
+    The negative log-likelihood is convex in the weights.
     """
     from scipy.optimize import minimize
 

@@ -1,4 +1,4 @@
-"""What members say of predictions, kept so that the ranks of a pool of them are found quickly, for any weights."""
+"""Members' scores of predictions, kept so that the ranks of a pool are found quickly for any weights."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _MARGIN = np.float32(1e-3)
 
 @dataclass(frozen=True)
 class _RankBlock:
-    """Of `a` predictions that some weights may list, with `c` candidates in all.
+    """Some predictions whose targets some weights may list, with `c` candidates in all.
 
-    place: int64 [a], among all predictions. own: float32 [members, a], of what came next; own_known: whether it was an
-    opinion. bound: float32 [members, a], which no item reaches that is no candidate. row: int64 [c], the prediction of
-    each candidate, ascending; logs, known: [members, c]; before: whether it goes first where both are equal.
+    place: int64 [a], among all predictions. own: float32 [members, a], of the targets; own_known: whether it was an
+    opinion. bound: float32 [members, a], which no other item reaches. row: int64 [c], the prediction of each candidate,
+    ascending; logs, known: [members, c]; before: whether it goes first if both are equal.
     """
 
     place: Ints
@@ -39,13 +39,24 @@ class _RankBlock:
 
 
 class PooledRanks:
-    """Members' logarithms of probabilities for the items that can stand before what came next.
+    """Members' logarithms of probabilities for the items that can stand before a prediction's target.
 
-    An item that every member puts below what came next never stands before it, and a prediction with `CUTOFF` items
-    that every member puts above is never listed: neither is kept. Of what is left each member's best are kept, as many
-    as fit into 256 MiB for all predictions (20 at least). An item that is not kept is none of any member's best; so
-    ranks are exact wherever what came next is above the weighed sum of the members' last kept ones, or has `CUTOFF`
-    items above it. Only where neither holds the rank is not known.
+    Parameters
+    ----------
+    members
+        Number of members.
+    predictions
+        Number of predictions.
+    n_items
+        Items of the vocabulary.
+
+    Notes
+    -----
+    An item that every member puts below the target never stands before it. A target with `CUTOFF` items that every
+    member puts above it is never listed. Neither is kept. Of all others each member's best items are kept, as many as
+    fit into 256 MiB for all predictions (20 at least). An item that is not kept is not among any member's best. So a
+    rank is exact if the target is above the weighted sum of the members' last kept items, or has `CUTOFF` items above
+    it. Otherwise the rank is not known.
     """
 
     def __init__(self, members: int, predictions: int, n_items: int) -> None:
@@ -55,10 +66,18 @@ class PooledRanks:
         self._blocks: list[_RankBlock] = []
 
     def add(self, place: Ints, targets: NDArray[np.int32], logs: Sequence[Floats], floor: np.float32) -> None:
-        """Keep what is needed of some predictions, at these places of them all.
+        """Keep what some predictions need.
 
-        logs: of each member float32 [b, items], -inf where it has no opinion or the item is not to be listed. floor:
-        what counts in its place.
+        Parameters
+        ----------
+        place
+            int64 [b], their positions among all predictions.
+        targets
+            int32 [b].
+        logs
+            float32 [b, items] of each member; -inf if it has no opinion or the item may not be listed.
+        floor
+            What counts in place of -inf.
         """
         rows = np.arange(len(targets))
         own = np.stack([each[rows, targets] for each in logs])
@@ -88,7 +107,7 @@ class PooledRanks:
         self._blocks.append(block)
 
     def _count_always_above(self, targets: NDArray[np.int32], logs: Sequence[Floats], own: Floats) -> Ints:
-        """How many items stand before what came next by whatever weights: int64 [b]."""
+        """Return how many items stand before the target by whatever weights: int64 [b]."""
         equal_too = np.ones(logs[0].shape, dtype=np.bool_)
         clearly = np.ones(logs[0].shape, dtype=np.bool_)
         for each, threshold in zip(logs, own, strict=True):
@@ -99,7 +118,9 @@ class PooledRanks:
         return counts
 
     def _find_candidates(self, logs: Sequence[Floats], floor: np.float32) -> tuple[Ints, Floats]:
-        """Each member's best of each row, -1 for none: int64 [b, c]; and what all others stay below, [members, b]."""
+        """Return each member's best items of each row, -1 for none: int64 [b, c]; and a bound of all others, [members,
+        b].
+        """
         listed, bounds = [], []
         for each in logs:
             places = find_best(each, self.best)
@@ -111,17 +132,21 @@ class PooledRanks:
 
     @staticmethod
     def _mark_distinct(candidates: Ints, targets: NDArray[np.int32]) -> Bools:
-        """Which candidates to take, sorting them in place: each once, none that is what came next."""
+        """Mark which candidates to take, and sort them in place: each item once, and never the target."""
         candidates.sort(axis=1)
         taken: Bools = (candidates != NONE) & (candidates != targets[:, None])
         taken[:, 1:] &= candidates[:, 1:] != candidates[:, :-1]
         return taken
 
     def ranks(self, weights: Sequence[float]) -> tuple[Ints, Bools]:
-        """The rank of what came next under weights, 0 where it is not among the first `CUTOFF`: int64 [p]; and where
-        it is not known (taken as 0): bool [p].
+        """Return the rank of each target under weights, and whether it is unknown.
 
         The sums are made as `Blend.score` makes them, float by float.
+
+        Returns
+        -------
+        tuple of numpy.ndarray
+            int64 [p], 0 if the target is not among the first `CUTOFF`, or its rank is unknown; and bool [p].
         """
         ranks, unknown = np.zeros(self.predictions, dtype=np.int64), np.zeros(self.predictions, dtype=np.bool_)
         counted = [(number, np.float32(weight)) for number, weight in enumerate(weights) if weight > 0]

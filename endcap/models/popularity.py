@@ -1,4 +1,4 @@
-"""Items by how many training events they have."""
+"""Items by their number of training events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from endcap.spec.model import PopularitySpec
 
 
 class Popularity(Model):
-    """The same ranking for everyone. Items without events come last, in vocabulary order."""
+    """The same ranking for all sessions. Items without events come last, in vocabulary order."""
 
     name = "popularity"
     specification: ClassVar[Any] = PopularitySpec
@@ -30,7 +30,7 @@ class Popularity(Model):
         return FitReport()
 
     def select_events(self, train: Sessions) -> NDArray[np.int32]:
-        """The items of the events that count: int32 [events]."""
+        """Return the items of the events that count: int32 [events]."""
         return train.items
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""A model behind preprocessing: all that it is fitted on and asked about passes through the same steps."""
+"""A model behind preprocessing: all sessions that it learns from or scores pass through the same steps."""
 
 from __future__ import annotations
 
@@ -22,10 +22,17 @@ MODEL, STEPS = "model", "preprocessing"
 
 
 class Preprocessed(Model):
-    """score(s) = inner.score(transform(s)).
+    """A model behind preprocessing: score(s) = inner.score(transform(s)).
 
-    Whoever fits, judges or serves a model holds this one in its place, so that offline and online cannot differ. What
-    the caller does with a session beside asking for scores, such as leaving its items out, is of the session as it was.
+    Training, evaluation and serving hold this object in place of the model, so that offline and online cannot differ.
+    All else that a caller does with a session, such as leaving its items out, uses the session as it was.
+
+    Parameters
+    ----------
+    preprocessing
+        The steps.
+    inner
+        The model.
     """
 
     name = NAME
@@ -35,18 +42,18 @@ class Preprocessed(Model):
 
     @property
     def n_items(self) -> int:  # type: ignore[override]
-        """Size of the vocabulary, which is the inner model's."""
+        """Size of the inner model's vocabulary."""
         return self.inner.n_items
 
     def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
-        """Fit the steps, then the model on what they leave; sessions left empty teach it nothing and are taken out."""
+        """Fit the steps, then the model on the sessions that they return; sessions that they empty are left out."""
         training = Training(train, n_items, fitting.items, fitting.seed)
         left = self.preprocessing.fit(training, fitting.progress)
         validation = self._transform_validation(fitting.validation)
         return self.inner.fit(left.take(left.lengths > 0), n_items, replace(fitting, validation=validation))
 
     def _transform_validation(self, validation: Validation | None) -> Validation | None:
-        """Validation as the inner model sees it: what came next, and what is excluded, stays as it was."""
+        """Return the validation as the inner model reads it; targets and excluded items stay as they were."""
         if validation is None:
             return None
         return replace(
@@ -65,12 +72,12 @@ class Preprocessed(Model):
         self.inner.prepare()
 
     def members(self) -> Mapping[str, Model]:
-        """Those of the inner model, each behind the same steps."""
+        """Return the inner model's members, each behind the same steps."""
         return {label: Preprocessed(self.preprocessing, member) for label, member in self.inner.members().items()}
 
     @property
     def known_customers(self) -> NDArray[np.int32]:
-        """Those of the inner model and of the steps."""
+        """The customers that the inner model or the steps know."""
         return np.union1d(self.inner.known_customers, self.preprocessing.known_customers).astype(np.int32)
 
     def save(self, folder: Path) -> None:
@@ -85,5 +92,5 @@ class Preprocessed(Model):
 
 
 def unwrap(model: Model) -> Model:
-    """The model without its preprocessing."""
+    """Return the model without its preprocessing."""
     return model.inner if isinstance(model, Preprocessed) else model

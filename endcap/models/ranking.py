@@ -50,7 +50,15 @@ def mask_excluded(scores: NDArray[np.float32], sessions: Sessions, exclude: Excl
 
 
 def top(scores: NDArray[np.float32], k: int) -> RankedItems:
-    """Rank the k largest finite scores of each row of [n, m]; of equal scores the smaller index comes first."""
+    """Rank the k largest finite scores of each row.
+
+    Parameters
+    ----------
+    scores
+        float32 [n, m].
+    k
+        Items of a ranking. Of two items with equal scores the smaller index comes first.
+    """
     order = find_best(scores, k)
     highest = np.where(order == NO_ITEM, -np.inf, np.take_along_axis(scores, order, axis=1)).astype(np.float32)
     pad = ((0, 0), (0, k - order.shape[1]))

@@ -1,4 +1,4 @@
-"""Items by how many events they have in the training data's last days."""
+"""Items by their number of events in the last days of the training data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from endcap.spec.model import RecentPopularitySpec
 
 
 class RecentPopularity(Popularity):
-    """The same ranking for everyone. Items without recent events come last, in vocabulary order (by all events)."""
+    """The same ranking for all sessions. Items without recent events come last, in vocabulary order (by all events)."""
 
     name = "recent-popularity"
     specification = RecentPopularitySpec

@@ -1,4 +1,4 @@
-"""Rows of sessions: their distinct items, the entries of some of them, and runs of them that fit into memory."""
+"""Rows of sessions: their distinct items, the entries of some rows, and runs of rows that fit into memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from endcap.features.sessions import Ints, Sessions
 
 
 def find_latest_places(sessions: Sessions) -> tuple[Ints, Ints, Ints]:
-    """Each session's distinct items: (session, item, place of its latest event from 1), by session."""
+    """Return each session's distinct items as (session, item, place of its latest event from 1), by session: int64
+    each.
+    """
     owner = sessions.session_of_event
     place = np.arange(len(owner)) - sessions.offsets[:-1][owner] + 1
     span = int(sessions.items.max(initial=0)) + 1
@@ -20,12 +22,18 @@ def find_latest_places(sessions: Sessions) -> tuple[Ints, Ints, Ints]:
 
 
 def expand_ranges(starts: Ints, counts: Ints) -> Ints:
-    """start, start + 1, … start + count - 1 of each, one after the other."""
+    """Return start, start + 1, … start + count - 1 of each range, one after the other.
+
+    Parameters
+    ----------
+    starts, counts
+        int64 [n] each.
+    """
     return np.arange(counts.sum()) + np.repeat(starts - np.cumsum(counts) + counts, counts)
 
 
 def split_runs(loads: NDArray[np.float64]) -> list[tuple[int, int]]:
-    """Cut rows into runs, first and last + 1, of a load of about 1 each; a row with more is a run alone."""
+    """Split rows into runs (first, last + 1) with a load of about 1 each; a row with a larger load is a run alone."""
     if not len(loads):
         return []
     edges = np.flatnonzero(np.diff(np.floor(np.cumsum(loads)), append=np.inf)) + 1

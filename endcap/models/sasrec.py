@@ -24,8 +24,10 @@ _CODES = "codes."
 
 
 class SASRec(Model):
-    """See `AttentionNetwork` for the weights and `AttentionTrainer` for how they are learnt. Never opines on items
-    unseen in training."""
+    """Self-attention over the session; see `AttentionNetwork` for the weights and `AttentionTrainer` for the training.
+
+    It has no opinion on items that training does not have.
+    """
 
     name = "sasrec"
     specification = SASRecSpec
@@ -47,9 +49,15 @@ class SASRec(Model):
         )
 
     def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
-        """Learn; see `Model.fit`. On a CPU the same arguments give the same weights, killed in between or not.
+        """Learn; see `Model.fit`. On a CPU the same arguments give the same weights, also if the fit was killed and
+        continued.
 
-        Raises UserError where a feature is not there, DivergedError where the loss is no number any more.
+        Raises
+        ------
+        UserError
+            A feature is missing.
+        DivergedError
+            The loss is no finite number.
         """
         spec, self.n_items = self.parameters, n_items
         codes = {name: check_item_codes(fitting, name) for name in spec.item_features}
@@ -85,14 +93,14 @@ class SASRec(Model):
         return scores
 
     def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
-        """See `Model.score_items`: products with the asked items alone."""
+        """See `Model.score_items`: it multiplies only with these items."""
         table, bias = self.network.items, self.network.bias
         return score_non_empty(
             sessions, items, lambda some, indices: score_some(self._compute_last_states(some), table, bias, indices)
         )
 
     def score_prefixes(self, sessions: Sessions) -> NDArray[np.float32]:
-        """See `Model.score_prefixes`: one pass over each session, but for prefixes of more than last_events events."""
+        """See `Model.score_prefixes`: one pass over each session; only prefixes beyond last_events are read again."""
         longest = self.parameters.last_events
         counts = np.maximum(sessions.lengths - 1, 0)
         known = self.network.compute_states(
@@ -109,7 +117,7 @@ class SASRec(Model):
         return self.network.scores(every)
 
     def _compute_last_states(self, sessions: Sessions) -> Tensor:
-        """What the network knows after sessions that are not empty: [n, width]."""
+        """Return the network's state after sessions that are not empty: [n, width]."""
         return self.network.compute_last_states(self._make_sequences(sessions.last(self.parameters.last_events)))
 
     def get_state(self) -> ModelState:
@@ -144,7 +152,7 @@ class _AttentionLearner:
 
 
 def _take_first_events(sessions: Sessions, lengths: Ints) -> Sessions:
-    """Each session's first events, so many of them."""
+    """Return each session's first events, `lengths` of them."""
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     events = np.arange(offsets[-1]) + np.repeat(sessions.offsets[:-1] - offsets[:-1], lengths)
     features = {name: values[events] for name, values in sessions.features.items()}
@@ -164,5 +172,5 @@ def _make_settings(spec: SASRecSpec) -> AttentionTraining:
 
 
 def _choose_device() -> torch.device:
-    """A GPU where there is one."""
+    """Return a GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

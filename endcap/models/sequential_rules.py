@@ -22,18 +22,23 @@ PUBLISHED = {"last_events": 1, "decay": 1.0, "norm": "none"}
 class SequentialRules(Model):
     """An item's score is the sum of the rules to it from the items of the session's last events.
 
+    Attributes
+    ----------
+    starts, followers, weights
+        The rules in compressed rows: those of item a are starts[a]:starts[a+1] of the other two.
+
+    Notes
+    -----
     The rule a -> b weighs the sum of 1/gap over all places where b stands `gap` <= `steps` events after a (SR with
     linear weights: Ludewig and Jannach, 2018, "Evaluation of session-based recommendation algorithms", section 3.1).
-    With `norm: sqrt` it is divided by sqrt(c_a + c_b), where c are an item's training events: sums grow with how often
-    both items occur, so that popular ones win by that alone, and shares of all occurrences would put the rarest first.
-    (Deshpande and Karypis, 2004, section 4.1.2, lie between the two by powers of c_b; this form did best on the
-    validation parts of five logs.)
+    With `norm: sqrt` it is divided by sqrt(c_a + c_b), where c is an item's number of training events. The sums grow
+    with the number of events of both items, so that popular items would win by that alone; shares of all events would
+    put the rarest items first. (Deshpande and Karypis, 2004, section 4.1.2, lie between the two, by powers of c_b. This
+    form did best on the validation parts of five logs.)
 
-    Of the last `last_events` events the j-th from the end weighs decay^(j-1); a repeated item has its latest weight.
+    Of the last `last_events` events, the j-th from the end weighs decay^(j-1); a repeated item has its latest weight.
     `last_events: 1, norm: none` are the published rules, of the last event alone. An item that no rule leads to has no
     score.
-
-    Rules in compressed rows: those of item a are starts[a]:starts[a+1] of `followers` and `weights`.
     """
 
     name = "sequential-rules"
@@ -88,8 +93,10 @@ class SequentialRules(Model):
     def _list_rules(
         self, sessions: Sessions
     ) -> Iterator[tuple[int, int, Ints, NDArray[np.int32], NDArray[np.float32]]]:
-        """Runs of sessions begin:end, with all rules that add to their scores: (begin, end, sessions less begin,
-        ascending, items that the rules lead to, what they add)."""
+        """Yield runs of sessions begin:end with all rules that add to their scores.
+
+        A run is (begin, end, sessions less begin, ascending, items that the rules lead to, what the rules add).
+        """
         last = sessions.last(self.parameters.last_events)
         rows, items, places = find_latest_places(last)
         recency = np.float32(self.parameters.decay) ** (last.lengths[rows] - places).astype(np.float32)

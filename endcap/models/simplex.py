@@ -1,4 +1,4 @@
-"""A search for the largest value of a function of weights that add up to 1, which need not be smooth or convex."""
+"""A search for the largest value of a function of weights with sum 1, which need not be smooth or convex."""
 
 from __future__ import annotations
 
@@ -14,10 +14,17 @@ _MOST_STARTS = 2
 
 
 def climb(value: Callable[[Weights], float], starts: Sequence[Weights]) -> Weights:
-    """The best weights that a pattern search finds: float64 [n], of no less value than any start.
+    """Return the best weights that a pattern search finds: float64 [n], of no less value than any start.
 
-    It goes on from the best starts, of equal ones the first. A step moves a share of the whole to one weight or takes
-    it off; where no step is better, shares get smaller.
+    The search continues from the best starts (of equal ones the first). A step moves a share of the whole to one
+    weight, or takes it off. If no step is better, shares get smaller.
+
+    Parameters
+    ----------
+    value
+        The function, of weights float64 [n].
+    starts
+        Weights to start from.
     """
     order = sorted(range(len(starts)), key=lambda place: -value(starts[place]))
     ends = [drop_idle(value, _climb_from(value, starts[place])) for place in order[:_MOST_STARTS]]
@@ -35,7 +42,15 @@ def _climb_from(value: Callable[[Weights], float], weights: Weights) -> Weights:
 
 
 def drop_idle(value: Callable[[Weights], float], weights: Weights) -> Weights:
-    """The weights less those that the value is no less without, the smallest first."""
+    """Set weights to 0 without which the value is no less, the smallest first, and scale the others to sum 1.
+
+    Parameters
+    ----------
+    value
+        The function, of weights float64 [n].
+    weights
+        float64 [n].
+    """
     for place in np.argsort(weights, kind="stable"):
         fewer = _decrease(weights, int(place), 1.0)
         if value(fewer) >= value(weights):
@@ -50,7 +65,7 @@ def _increase(weights: Weights, place: int, step: float) -> Weights:
 
 
 def _decrease(weights: Weights, place: int, step: float) -> Weights:
-    """Weights less a share of one's; as they are where nothing would be left."""
+    """Return weights less a share of one weight; the weights as they are if nothing would be left."""
     moved = weights.copy()
     moved[place] = max(0.0, moved[place] - step)
     return moved / moved.sum() if moved.sum() > 0 else weights

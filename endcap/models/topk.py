@@ -1,8 +1,8 @@
-"""The best of each row of scores, exactly and quickly: ties go to the smaller index.
+"""The best items of each row of scores, found exactly and quickly; of equal scores the smaller index comes first.
 
 A catalogue is large and a list short. So each row is laid out in lanes, and one quick pass takes the maximum of each
-column over the lanes. At least k values of the row reach the k-th largest of those maxima, and few more do: only these
-are put in order, by integers that hold a score and an index, so that no two are equal.
+column over the lanes. At least k values of the row reach the k-th largest maximum, and few more do. Only these are put
+in order, as integers that hold a score and an index, so that no two are equal.
 """
 
 from __future__ import annotations
@@ -21,9 +21,19 @@ _LEAST = np.iinfo(np.int64).min
 
 
 def find_best(scores: Scores, k: int) -> Places:
-    """Where the k largest of each row of [n, m] stand, best first: int64 [n, min(k, m)].
+    """Return the positions of the k largest scores of each row, best first.
 
-    -1 where a row holds no more values above -inf; NaN counts as -inf.
+    Parameters
+    ----------
+    scores
+        float32 [n, m]; NaN counts as -inf.
+    k
+        Positions for each row.
+
+    Returns
+    -------
+    numpy.ndarray
+        int64 [n, min(k, m)]; -1 if a row has no more scores above -inf.
     """
     scores = np.ascontiguousarray(scores, dtype=np.float32)
     k = min(k, scores.shape[1])
@@ -38,7 +48,7 @@ def find_best(scores: Scores, k: int) -> Places:
 
 
 def _find_border(scores: Scores, k: int) -> Scores:
-    """A finite value for each row that its k largest finite values reach: float32 [n]."""
+    """Return a finite value for each row that its k largest finite values reach: float32 [n]."""
     rows, width = scores.shape
     lanes = min(MOST_LANES, int((width / max(k, 1)) ** 0.5))
     if lanes > 1:
@@ -52,7 +62,7 @@ def _find_border(scores: Scores, k: int) -> Scores:
 
 
 def _order_places(scores: Scores, owner: Places, places: Places, k: int) -> Places:
-    """The k largest of some places of each row, best first, padded with -1. owner, places: [c], rows ascending."""
+    """Return the k largest of some places of each row, best first, padded with -1. owner (ascending), places: [c]."""
     counts = np.bincount(owner, minlength=len(scores))
     keys = np.full((len(scores), max(k, int(counts.max(initial=0)))), _LEAST)
     keys[owner, np.arange(len(owner)) - (np.cumsum(counts) - counts)[owner]] = _make_keys(scores[owner, places], places)
@@ -64,7 +74,9 @@ def _order_places(scores: Scores, owner: Places, places: Places, k: int) -> Plac
 
 
 def _make_keys(values: Scores, places: Places) -> Places:
-    """Integers in the order of the values, equal ones in the reverse order of their places: int64, like `values`."""
+    """Return integers in the order of the values, equal ones in the reverse order of their places: int64, like
+    `values`.
+    """
     # Adding 0 makes -0 plain 0. Of negative floats, whose bits ascend as they fall, the bits below the sign are turned.
     bits = (values + np.float32(0)).view(np.int32)
     ascending = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits).astype(np.int64)

@@ -1,4 +1,4 @@
-"""The validation part as a model sees it while it learns: one number, larger is better."""
+"""The validation part as a model is measured on it while it learns: one number, larger is better."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SCORE_BYTES = 64 * 2**20
 
 
 class Scorer(Protocol):
-    """What validation asks of a model."""
+    """The part of a model that validation uses."""
 
     n_items: int
 
@@ -30,25 +30,25 @@ class Scorer(Protocol):
 @rename_fields(asked="queries", wanted="targets")
 @dataclass(frozen=True)
 class Validation:
-    """Sessions that are ranked after, and the items that came next: p targets after q queries.
+    """Queries, and the items that came next: p targets after q queries.
 
     Attributes
     ----------
     queries
-        q sessions, as the model sees them.
+        q sessions, as the model reads them.
     targets
         int32 [p], the items that came next.
     exclude
         Which items of a query are left out, as the recommender says it.
     histories
-        The q sessions before preprocessing; None where there is none.
+        The q sessions before preprocessing; None if there is none.
     row
-        int64 [p], ascending: the query of each target; empty: one each, in their order. Targets of one query are of one
-        moment: none is ranked against another.
+        int64 [p], ascending: the query of each target; empty: one target for each query, in order. Targets of one query
+        are of one moment: none is ranked against another.
     weights
         float64 [p], what each target counts; empty: 1.
     session
-        int64 [p], ascending: the validation session of each target; empty: one each.
+        int64 [p], ascending: the validation session of each target; empty: one for each.
     """
 
     queries: Sessions
@@ -115,9 +115,16 @@ class Validation:
             yield np.arange(begin, end), slice(int(first), int(last))
 
     def mask(self, scores: NDArray[np.float32], rows: Ints) -> None:
-        """Set the scores of what is excluded after some queries to -inf, in place: float32 [len(rows), items].
+        """Set the scores of excluded items after some queries to -inf, in place.
 
         The items are those of the session before preprocessing.
+
+        Parameters
+        ----------
+        scores
+            float32 [len(rows), items].
+        rows
+            int64, the queries.
         """
         if self.exclude != "none":
             histories = self.queries if self.histories is None else self.histories
@@ -125,10 +132,21 @@ class Validation:
 
 
 def compute_ndcg(ranks: Ints, weights: NDArray[np.float64] | None = None, cutoff: int = CUTOFF) -> float:
-    """NDCG at a cutoff of one item, of ranks from 1, 0 where there is none: the weighted mean of 1 / log2(1 + rank).
+    """Compute NDCG at a cutoff with one relevant item: the weighted mean of 1 / log2(1 + rank).
 
-    MRR all but ignores whether an item is 10th or not listed, the hit rate whether it is first or 20th: settings that
-    are chosen by one of them lose the other. This lies between.
+    Parameters
+    ----------
+    ranks
+        int64 [p], from 1; 0: not listed.
+    weights
+        float64 [p]; None: all count the same.
+    cutoff
+        Larger ranks count 0.
+
+    Notes
+    -----
+    MRR hardly depends on whether an item is 10th or not listed, the hit rate not on whether it is first or 20th.
+    Settings that one of them chooses do badly by the other. NDCG lies between.
     """
     counted = np.ones(len(ranks)) if weights is None else weights
     listed = (ranks > 0) & (ranks <= cutoff)
@@ -137,9 +155,21 @@ def compute_ndcg(ranks: Ints, weights: NDArray[np.float64] | None = None, cutoff
 
 
 def rank_within(scores: NDArray[np.float32], row: Ints, targets: NDArray[np.int32]) -> Ints:
-    """The rank of each target in its row of [q, items], as if the other targets of that row were not there.
+    """Rank each target in its row as if the other targets of that row were not there.
 
-    row: int64 [p], ascending. Ties to the smaller index; 0 where an item's score is -inf.
+    Parameters
+    ----------
+    scores
+        float32 [q, items].
+    row
+        int64 [p], ascending: the row of each target.
+    targets
+        int32 [p].
+
+    Returns
+    -------
+    numpy.ndarray
+        int64 [p], from 1; 0 if the target's score is -inf. Of equal scores the smaller index comes first.
     """
     alone = len(row) == 0 or bool((np.diff(row) > 0).all())
     if alone and len(row) == len(scores):
@@ -160,7 +190,9 @@ def rank_within(scores: NDArray[np.float32], row: Ints, targets: NDArray[np.int3
 
 
 def rank_targets(scores: NDArray[np.float32], targets: NDArray[np.int32]) -> Ints:
-    """The rank of one item of each row of [n, items], ties to the smaller index; 0 where its score is -inf."""
+    """Rank one item of each row of [n, items]: int64 [n], 0 if its score is -inf; of equal scores the smaller index
+    first.
+    """
     own = scores[np.arange(len(targets)), targets][:, None]
     better = np.count_nonzero(scores > own, axis=1)
     # Ties are rare: rows without one need no second look.

@@ -19,18 +19,24 @@ _CHUNK_SCORES = 4_000_000
 
 
 class VSKNN(Model):
-    """Sessions that share items with the asked one vote for what they hold.
+    """Sessions that share items with the query vote for their items (V-SKNN; Ludewig and Jannach, 2018).
 
-    Of the asked session's last L events, the j-th of n weighs j/n; an item that is repeated, its latest weight.
-    Looked at are, for each of these items, the m most recent training sessions (by last event; of equal times the
-    later in order) that hold it. A session's similarity is the sum of the weights of the items that it holds; the k
-    most similar vote (ties: the more recent). An item's score is the sum, over the voters that hold it, of
-    similarity * max(0, 1 - d/10) * (1 + idf_weight * idf / 12): d is how many events before the asked session's end
-    the latest shared item stands, and idf = ln(sessions / sessions with the item).
+    Attributes
+    ----------
+    holder_starts, holders
+        Item i is held by sessions holders[holder_starts[i]:holder_starts[i+1]], ascending: the most recent first.
+        Training sessions are numbered from the most recent, 0, on.
+    held_starts, held
+        Session s holds the distinct items held[held_starts[s]:held_starts[s+1]].
 
-    Training sessions are numbered from the most recent, 0, on. Both ways in compressed rows: item i is held by
-    holders[holder_starts[i]:holder_starts[i+1]] (ascending: the most recent first), and session s holds the distinct
-    items held[held_starts[s]:held_starts[s+1]].
+    Notes
+    -----
+    Of the query's last L events, the j-th of n weighs j/n; a repeated item has its latest weight. For each of these
+    items the m most recent training sessions that hold it are candidates (by last event; of equal times the later in
+    order). A session's similarity is the sum of the weights of the items that it holds. The k most similar sessions
+    vote (ties: the more recent). An item's score is the sum, over the voters that hold it, of similarity * max(0, 1 -
+    d/10) * (1 + idf_weight * idf / 12): d is how many events before the query's end the latest shared item stands, and
+    idf = ln(sessions / sessions with the item).
     """
 
     name = "vsknn"
@@ -53,7 +59,7 @@ class VSKNN(Model):
         return FitReport()
 
     def _set_index(self, n_items: int, arrays: Mapping[str, NDArray[Any]], n_sessions: int) -> None:
-        """Take the index of holders and derive the rest from it."""
+        """Set the index of holders, and derive all else from it."""
         self.n_items, self.n_sessions = n_items, n_sessions
         self.holder_starts, self.holders = arrays["holder_starts"], arrays["holders"]
         counts = np.diff(self.holder_starts)
@@ -72,7 +78,7 @@ class VSKNN(Model):
         return np.divide(scores, self._count_used_events(sessions)[:, None], out=scores)
 
     def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
-        """See `Model.score_items`: votes for other items are passed over, so that the catalogue's size is no matter."""
+        """See `Model.score_items`: votes for other items are skipped, so that the catalogue's size does not matter."""
         scores = []
         for first, end, rows, held, votes in self._list_votes(sessions):
             starts = np.searchsorted(rows, np.arange(end - first + 1))
@@ -85,13 +91,15 @@ class VSKNN(Model):
         return [values / length for values, length in zip(scores, self._count_used_events(sessions), strict=True)]
 
     def _count_used_events(self, sessions: Sessions) -> NDArray[np.float32]:
-        """The weights j stand for j/n: divided at the end, where rounding can no longer break a tie of sessions."""
+        """Return n of each session. Weights j stand for j/n: the division comes last, when it can break no tie of
+        sessions.
+        """
         return np.clip(sessions.lengths, 1, self.parameters.last_events).astype(np.float32)
 
     def _list_votes(
         self, sessions: Sessions
     ) -> Iterator[tuple[int, int, Ints, NDArray[np.int32], NDArray[np.float64]]]:
-        """Runs of sessions first:end, with all votes for items: (first, end, sessions less first, items, votes)."""
+        """Yield runs of sessions first:end with all votes: (first, end, sessions less first, items, votes)."""
         rows, items, places = find_latest_places(sessions.last(self.parameters.last_events))
         counts = np.minimum(self.holder_starts[items + 1] - self.holder_starts[items], self.parameters.sample)
         visits = np.bincount(rows, counts, minlength=len(sessions))
@@ -105,7 +113,7 @@ class VSKNN(Model):
     def _find_voters(
         self, rows: Ints, items: Ints, places: Ints, counts: Ints
     ) -> tuple[Ints, Ints, NDArray[np.float64]]:
-        """The k nearest sessions of each row: their rows, their numbers, and n * similarity * decay."""
+        """Return the k nearest sessions of each row: their rows, their numbers, and n * similarity * decay."""
         width = max(self.n_sessions, 1)
         visits = np.repeat(rows, counts) * width + self.holders[expand_ranges(self.holder_starts[items], counts)]
         # One number sorts many times as fast as an order of two.
@@ -133,7 +141,7 @@ class VSKNN(Model):
     def _add_unsampled(
         self, voters: Ints, similarity: Ints, latest: Ints, rows: Ints, items: Ints, places: Ints, counts: Ints
     ) -> None:
-        """Add, in place, the items that a found session holds though it is not among the item's m most recent."""
+        """Add, in place, items that a voter holds though it is not among the item's m most recent sessions."""
         width = max(self.n_sessions, 1)
         first, end = self.holder_starts[items] + counts, self.holder_starts[items + 1]
         cut = np.flatnonzero(end > first)
@@ -156,5 +164,5 @@ class VSKNN(Model):
 
 
 def _compute_starts(rows: NDArray[Any], size: int) -> Ints:
-    """Offsets of compressed rows: int64 [size + 1], from the row of each entry, in any order."""
+    """Return the offsets of compressed rows, int64 [size + 1], from the row of each entry, in any order."""
     return np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=size))]).astype(np.int64)
