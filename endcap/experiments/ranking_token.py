@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from endcap.errors import UserError
-from endcap.experiments.splits import TrafficSplit
+from endcap.experiments.splits import TrafficSplit, encode_shopper
 from endcap.secrets import read_variable
 
 Answerer = Literal["model", "fallback", "batch", "popularity"]
@@ -35,6 +35,7 @@ _FORMAT = 1
 _LAYOUT = struct.Struct(">BBB Q 6s 3s 3s 3s 10s 6s")
 """Format, arm, answerer, time, salt id, three weights, shopper, nonce. The version's name and the checksum follow."""
 _CHECKSUM = 8
+_NONCE = 6
 _PSEUDONYM = 10
 NOBODY = bytes(_PSEUDONYM)
 """In the place of a shopper's pseudonym: the request named no shopper."""
@@ -61,7 +62,7 @@ class RankingToken:
     time
         When the ranking was made: milliseconds since 1970, UTC.
     nonce
-        6 bytes that tell apart rankings of one shopper and moment.
+        6 bytes that are the same for all tries of one request.
     """
 
     version: str
@@ -126,7 +127,7 @@ class TokenSigner:
         split: TrafficSplit | None = None,
         shopper: str | None = None,
         time: int,
-        nonce: bytes | None = None,
+        request: str = "",
     ) -> str:
         """Write a token, to which a full stop and the ranking's number are to be added.
 
@@ -136,8 +137,9 @@ class TokenSigner:
             As in `RankingToken`.
         shopper
             The shopper's id; None if the request names nobody.
-        nonce
-            6 bytes; None: random ones.
+        request
+            The id of the HTTP request. The token holds a short hash of it, so a second try of a request, and the copy
+            that a shadow gets, have the same nonce. Empty: the nonce is random.
 
         Returns
         -------
@@ -153,7 +155,7 @@ class TokenSigner:
             bytes.fromhex(split.salt_id if split else _NO_SALT),
             *(weight.to_bytes(3, "big") for weight in weights),
             bytes.fromhex(self.name_shopper(shopper)) if shopper else NOBODY,
-            nonce or os.urandom(6),
+            hash_request(request) if request else os.urandom(_NONCE),
         )
         content = head + version[:LONGEST_VERSION].encode()
         return base64.urlsafe_b64encode(content + _checksum(content, self._keys[0])).rstrip(b"=").decode()
@@ -186,8 +188,9 @@ class TokenSigner:
 
     @staticmethod
     def _pseudonym(shopper: str, key: bytes) -> str:
-        text = shopper.encode("utf-8", "surrogatepass")
-        return hashlib.blake2b(text, digest_size=_PSEUDONYM, key=key, person=b"endcap-shopper").hexdigest()
+        return hashlib.blake2b(
+            encode_shopper(shopper), digest_size=_PSEUDONYM, key=key, person=b"endcap-shopper"
+        ).hexdigest()
 
 
 def _parse(content: bytes) -> RankingToken | TokenFault:
@@ -208,6 +211,11 @@ def _parse(content: bytes) -> RankingToken | TokenFault:
     except (IndexError, ValueError):
         # Only whoever has the key can write such a token.
         return "damaged"
+
+
+def hash_request(request: str) -> bytes:
+    """Return the nonce of a request's id: 6 bytes."""
+    return hashlib.blake2b(request.encode(), digest_size=_NONCE, person=b"endcap-nonce").digest()
 
 
 def _derive(key: bytes, recommender: str) -> bytes:

@@ -121,7 +121,16 @@ def hash_salt(salt: str) -> str:
 
 def hash_shopper(shopper: str, salt: str) -> int:
     """Return a shopper's place on the hash range: 0 to `TOTAL_WEIGHT` - 1."""
-    return xxhash.xxh64_intdigest(f"{salt}/{shopper}".encode("utf-8", "surrogatepass")) % TOTAL_WEIGHT
+    return xxhash.xxh64_intdigest(salt.encode() + b"/" + encode_shopper(shopper)) % TOTAL_WEIGHT
+
+
+def encode_shopper(shopper: str) -> bytes:
+    """Return a shopper's id as the bytes of a header. Bytes that were no UTF-8 come back as they were read."""
+    try:
+        return shopper.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        # JSON may hold half of a surrogate pair, which no header has.
+        return shopper.encode("utf-8", "surrogatepass")
 
 
 def weigh_share(share: float) -> int:

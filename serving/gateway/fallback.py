@@ -13,13 +13,17 @@ import asyncio
 import re
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from functools import lru_cache
 from itertools import islice
 from typing import Any, cast
 
 from endcap.deploy.gateway_settings import GatewaySettings
 from endcap.errors import RequestError
+from endcap.experiments.ranking_token import ARM_NAMES, TokenArm, TokenSigner
+from endcap.experiments.splits import TrafficSplit
 from endcap.fallback_reasons import NO_PREDICTOR
 from endcap.ranking import Answer
 from endcap.ranking.request import parse_instance
@@ -37,7 +41,15 @@ from endcap_serving.kserve_bodies import (
     write_v1,
     write_v2,
 )
-from endcap_serving.names import FALLBACK, RANKING_HEADER, REQUEST_ID, VARIANT_HEADER, VERSION_HEADER
+from endcap_serving.names import (
+    FALLBACK,
+    RANKING_HEADER,
+    REQUEST_ID,
+    SHOPPER_HEADER,
+    SPLIT_HEADER,
+    VARIANT_HEADER,
+    VERSION_HEADER,
+)
 from endcap_serving.request_ids import read_request_id
 
 _LIMITS = Limits()
@@ -106,13 +118,14 @@ def answer_from_list(
             instances = read_v2_instances(tensors)
         else:
             instances = read_v1_instances(document)
-        rankings = [_ranking(tensor, number, terms, request_id) for number, tensor in enumerate(instances)]
+        token = _write_token(match[1], headers, request_id)
+        rankings = [_ranking(tensor, number, terms, request_id, token) for number, tensor in enumerate(instances)]
     except (RefusedError, RequestError) as error:
         if given_id:
             reply_headers[REQUEST_ID] = given_id
         refusal = error if isinstance(error, RefusedError) else refuse_with(error, 400)
         return refusal.status, {**reply_headers, **refusal.headers}, encode_error(refusal)
-    reply_headers |= {REQUEST_ID: request_id, RANKING_HEADER: f"{request_id}.0"}
+    reply_headers |= {REQUEST_ID: request_id, RANKING_HEADER: f"{token}.0"}
     return 200, reply_headers, write_v2(rankings, match[1], FALLBACK, identity) if v2 else write_v1(rankings)
 
 
@@ -188,7 +201,27 @@ _ANY_SIZE = ServingSpec.model_construct(max_events=10**9, max_candidates=10**9, 
 _ATTRIBUTES = _AnyValues()
 
 
-def _ranking(instance: object, number: int, terms: GatewaySettings, request_id: str) -> bytes:
+@lru_cache(maxsize=1024)
+def _open_signer(recommender: str) -> TokenSigner:
+    return TokenSigner.from_environment(recommender)
+
+
+def _write_token(recommender: str, headers: Mapping[str, str], request_id: str) -> str:
+    """The token of a list. It counts for the arm that the gateway chose before it came here."""
+    arm: TokenArm = next((name for name in ARM_NAMES if name == headers.get(VARIANT_HEADER)), "none")
+    shopper = headers.get(SHOPPER_HEADER)
+    return _open_signer(recommender).write(
+        "",
+        arm,
+        "fallback",
+        split=TrafficSplit.from_text(headers.get(SPLIT_HEADER, "")),
+        shopper=None if shopper is None else shopper.encode("latin-1").decode("utf-8", "surrogateescape"),
+        time=time.time_ns() // 1_000_000,
+        request=request_id,
+    )
+
+
+def _ranking(instance: object, number: int, terms: GatewaySettings, request_id: str, token: str) -> bytes:
     """One ranking as JSON, in the predictor's shape. Raises RequestError."""
     request = parse_instance(instance, number, _ANY_SIZE, _ATTRIBUTES)
     popular = terms.on(request.surface)
@@ -207,7 +240,7 @@ def _ranking(instance: object, number: int, terms: GatewaySettings, request_id: 
         "model_version": FALLBACK,
         "variant": FALLBACK,
         "request_id": request_id,
-        "ranking_id": f"{request_id}.{number}",
+        "ranking_id": f"{token}.{number}",
         **({"surface": request.surface} if request.surface is not None else {}),
     }
     reason = NO_PREDICTOR if shown else None

@@ -95,6 +95,7 @@ def serve(options: argparse.Namespace, listener: socket.socket, secure: socket.s
     # Proof that it answers as it did when it was judged.
     package.check()
     # After the package, because KServe's import takes seconds that a damaged package need not wait for.
+    from endcap.experiments.ranking_token import TokenSigner
     from endcap.registry.online_features import get_shop_name, open_online_features
     from endcap_serving.predictor.engine import Engine, ServedVersion, UnreadableKeys
     from endcap_serving.predictor.metrics import Metrics
@@ -115,7 +116,8 @@ def serve(options: argparse.Namespace, listener: socket.socket, secure: socket.s
     online_features = (
         open_online_features(store, package, options.version, options.online_timeout, *observers) if store else None
     )
-    served = ServedVersion(options.model_name, options.version, options.variant, differs, options.scope_from)
+    signer = TokenSigner.from_environment(options.model_name)
+    served = ServedVersion(options.model_name, options.version, options.variant, differs, options.scope_from, signer)
     engine = Engine(served, package.ranker, metrics, online_features)
     refresh = None
     if store is not None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from endcap_serving.http_errors import RefusedError, encode_error
-from endcap_serving.names import REQUEST_ID, SCOPE_HEADER, VARIANT_HEADER, VARIANTS
+from endcap_serving.names import REQUEST_ID, SCOPE_HEADER, SHOPPER_HEADER, SPLIT_HEADER, VARIANT_HEADER, VARIANTS
 from endcap_serving.request_ids import read_request_id
 
 MAX_BODY = 16 * 2**20
@@ -29,7 +29,10 @@ _TRACE = ("traceparent", "tracestate")
 _BINARY, _LENGTH, _TYPE = b"inference-header-content-length", b"content-length", b"content-type"
 _ID, _VARIANT = REQUEST_ID.encode(), VARIANT_HEADER.encode()
 _SCOPE, _ORIGIN = SCOPE_HEADER.encode(), b"origin"
-_READ = frozenset([_ID, _VARIANT, _BINARY, _LENGTH, _TYPE, _SCOPE, _ORIGIN, *(name.encode() for name in _TRACE)])
+_SHOPPER, _SPLIT = SHOPPER_HEADER.encode(), SPLIT_HEADER.encode()
+_READ = frozenset(
+    [_ID, _VARIANT, _BINARY, _LENGTH, _TYPE, _SCOPE, _ORIGIN, _SHOPPER, _SPLIT, *(name.encode() for name in _TRACE)]
+)
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -46,7 +49,8 @@ class RequestHead:
     """The headers of a request that count.
 
     id: the client's, or a new one. json_length: of a V2 request with binary tensors, as the client wrote it.
-    declares_json: by its content type. of_page: a web page has sent the request.
+    declares_json: by its content type. of_page: a web page has sent the request. shopper: as the client names him or
+    her. split: the shares of the moment, as the gateway says them.
     """
 
     id: str
@@ -58,6 +62,8 @@ class RequestHead:
     trace: dict[str, str]
     scope: str | None
     of_page: bool
+    shopper: str | None = None
+    split: str = ""
 
 
 @dataclass(slots=True)
@@ -91,6 +97,8 @@ def read_head(scope: Scope) -> RequestHead:
         trace={name: headers[name.encode()].decode("latin-1") for name in _TRACE if name.encode() in headers},
         scope=headers[_SCOPE].decode("latin-1") if _SCOPE in headers else None,
         of_page=_ORIGIN in headers,
+        shopper=headers[_SHOPPER].decode("utf-8", "surrogateescape") if _SHOPPER in headers else None,
+        split=headers.get(_SPLIT, b"").decode("latin-1"),
     )
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from endcap.errors import OnlineStoreError
+from endcap.experiments.ranking_token import ARM_NAMES, TokenArm, TokenSigner
+from endcap.experiments.splits import TrafficSplit
 from endcap.online import KeyFault, make_unreadable_error
 from endcap.ranking import Answer, Ranker, RankRequest
 from endcap.registry.online_features import OnlineFeatures, answer_without_store, needs_store
@@ -21,19 +24,23 @@ from endcap_serving.predictor.scopes import NOBODY
 
 ONLINE_STORE = "online-store"
 """What a degraded ranking was made without."""
+ARM_OF: Mapping[str, TokenArm] = {name: name for name in ARM_NAMES}
+"""Variants are named as arms are."""
 log = logging.getLogger("endcap.predictor")
 
 
 @dataclass(frozen=True)
 class ServedVersion:
     """What is served, as every answer tells it. mismatches: by library, with which version the package was made and
-    which is here, where they differ. scope_from: whose word counts about what a caller may (scopes.py)."""
+    which is here, where they differ. scope_from: whose word counts about what a caller may (scopes.py). signer: writes
+    the ids of rankings; None: one without a key."""
 
     name: str
     version: str
     variant: str
     mismatches: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     scope_from: str = NOBODY
+    signer: TokenSigner | None = None
 
 
 class RankedAnswer(NamedTuple):
@@ -68,6 +75,7 @@ class Engine:
         self.ranker = ranker
         metrics.surfaces.know(ranker.rulebook.surfaces)
         self._metrics = metrics
+        self._signer = served.signer or TokenSigner(served.name)
         self._lookups = lookups
         self._without_store = LogLimiter(log, logging.WARNING, "rankings are made without the online store")
         self.admission = Admission(ranker.serving.max_wait.total_seconds())
@@ -79,14 +87,26 @@ class Engine:
         """One answer a request, to be awaited on the event loop."""
         return self.batcher.submit(requests)
 
+    def write_token(self, call: str, variant: str, shopper: str | None, split: str) -> str:
+        """The token of a request's rankings. call: the id of the HTTP request; split: its header's value."""
+        return self._signer.write(
+            self.served.version,
+            ARM_OF.get(variant, "none"),
+            "model",
+            split=TrafficSplit.from_text(split),
+            shopper=shopper,
+            time=time.time_ns() // 1_000_000,
+            request=call,
+        )
+
     def written(
-        self, ranked: Sequence[RankedAnswer], surfaces: Sequence[str | None], call: str, variant: str
+        self, ranked: Sequence[RankedAnswer], surfaces: Sequence[str | None], call: str, variant: str, token: str
     ) -> list[bytes]:
         """Answers as JSON, each with what tells it from all others. call: the id of the HTTP request."""
         common = {"model_version": self.served.version, "variant": variant, "request_id": call}
         texts = []
         for number, ((answer, degraded), surface) in enumerate(zip(ranked, surfaces, strict=True)):
-            extra: dict[str, object] = {**common, "ranking_id": format_ranking_id(call, number)}
+            extra: dict[str, object] = {**common, "ranking_id": format_ranking_id(token, number)}
             if surface is not None:
                 extra["surface"] = surface
             if degraded:
@@ -119,5 +139,5 @@ def _asks_owned(ranker: Ranker) -> bool:
     return ranker.rulebook.rules.owned is not None
 
 
-def format_ranking_id(call: str, number: int) -> str:
-    return f"{call}.{number}"
+def format_ranking_id(token: str, number: int) -> str:
+    return f"{token}.{number}"

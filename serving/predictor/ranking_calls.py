@@ -100,11 +100,14 @@ class RankingCalls:
         self._admit(engine)
         ranked = await engine.rank(allowed)
         surfaces = [request.surface for request in requests]
+        # The gateway says for which variant it asks. Otherwise it is the one that this process was started as.
+        variant = head.variant or engine.served.variant
+        token = engine.write_token(head.id, variant, head.shopper, head.split)
         if len(ranked) < MANY:
-            reply = _write(engine, write, head, ranked, surfaces)
+            reply = _write(engine, write, head.id, variant, token, ranked, surfaces)
         else:
-            reply = await loop.run_in_executor(None, _write, engine, write, head, ranked, surfaces)
-        reply.headers |= _answer_headers(engine, head.id, ranked)
+            reply = await loop.run_in_executor(None, _write, engine, write, head.id, variant, token, ranked, surfaces)
+        reply.headers |= _answer_headers(engine, head.id, token, ranked)
         reply.surfaces = surfaces
         return reply
 
@@ -156,18 +159,22 @@ def _parse(engine: Engine, read: Reader, body: bytes, head: RequestHead) -> tupl
 
 
 def _write(
-    engine: Engine, write: Writer, head: RequestHead, ranked: Sequence[RankedAnswer], surfaces: Sequence[str | None]
+    engine: Engine,
+    write: Writer,
+    call_id: str,
+    variant: str,
+    token: str,
+    ranked: Sequence[RankedAnswer],
+    surfaces: Sequence[str | None],
 ) -> Reply:
-    # The gateway says for which variant it asks. Otherwise it is the one that this process was started as.
-    texts = engine.written(ranked, surfaces, head.id, head.variant or engine.served.variant)
-    return write(texts, engine.served, head.id)
+    return write(engine.written(ranked, surfaces, call_id, variant, token), engine.served, call_id)
 
 
-def _answer_headers(engine: Engine, call_id: str, ranked: Sequence[RankedAnswer]) -> dict[str, str]:
+def _answer_headers(engine: Engine, call_id: str, token: str, ranked: Sequence[RankedAnswer]) -> dict[str, str]:
     headers = {
         REQUEST_ID: call_id,
         VERSION_HEADER: engine.served.version,
-        RANKING_HEADER: format_ranking_id(call_id, 0),
+        RANKING_HEADER: format_ranking_id(token, 0),
     }
     if any(ranking.degraded for ranking in ranked):
         headers[DEGRADED_HEADER] = ONLINE_STORE

@@ -18,6 +18,7 @@ from endcap.experiments.ranking_token import (
     RankingToken,
     TokenArm,
     TokenSigner,
+    hash_request,
 )
 from endcap.experiments.splits import TrafficSplit, hash_salt
 from tests.refusals import refused
@@ -43,11 +44,11 @@ def make_token(signer: TokenSigner = SIGNER, shopper: str | None = "anna", versi
 def test_what_is_written_is_read(
     version: str, arm: TokenArm, answerer: Answerer, shopper: str | None, time: int
 ) -> None:
-    text = SIGNER.write(version, arm, answerer, split=SPLIT, shopper=shopper, time=time, nonce=b"123456") + ".12"
+    text = SIGNER.write(version, arm, answerer, split=SPLIT, shopper=shopper, time=time, request="r-1") + ".12"
     assert re.fullmatch(r"[A-Za-z0-9_-]+\.12", text) is not None
     assert len(text) <= 200
     pseudonym = SIGNER.name_shopper(shopper) if shopper else None
-    assert SIGNER.read(text) == RankingToken(version, arm, answerer, SPLIT, pseudonym, time, b"123456")
+    assert SIGNER.read(text) == RankingToken(version, arm, answerer, SPLIT, pseudonym, time, hash_request("r-1"))
 
 
 def test_the_longest_version_leaves_room_for_the_longest_number() -> None:
