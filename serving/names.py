@@ -19,7 +19,7 @@ SPLIT_HEADER = "x-endcap-split"
 RANKING_HEADER = "x-endcap-ranking-id"
 DEGRADED_HEADER = "x-endcap-degraded"
 REQUEST_ID = "x-request-id"
-VARIANTS = ("stable", "canary", "shadow")
+VARIANTS = ("stable", "canary", "previous", "baseline", "shadow")
 """Of a predictor."""
 FALLBACK = "fallback"
 """In the place of a variant and of a version where none answers, and the name of the list server's cluster."""

@@ -12,7 +12,7 @@ from endcap import __version__, ids
 from endcap.fallback_reasons import REASONS
 from endcap.ranking.request import RankRequest
 from endcap_serving.gateway.routes import SHOPPER_HEADER, VARIANT_HEADER
-from endcap_serving.intake.records import MOST_LINES, MOST_POSITION
+from endcap_serving.intake.records import ATTRIBUTION, MOST_LINES, MOST_POSITION
 from endcap_serving.names import KEY_HEADER
 
 Json = dict[str, Any]
@@ -20,7 +20,7 @@ INTAKE = ("events", "impressions", "orders")
 _NAME = r"^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$"
 _HEADERS = {
     "x-request-id": "The request's own id, or a new one.",
-    VARIANT_HEADER: "Who answered: stable, canary or fallback.",
+    VARIANT_HEADER: "Who answered: stable, canary, previous, baseline or fallback.",
     "x-endcap-version": "The model's version.",
     "x-endcap-ranking-id": "Of the first ranking.",
     "x-endcap-degraded": "Parts of the service that were away, such as online-store.",
@@ -213,9 +213,12 @@ _ANSWERS: Json = {
             "description": "Why items are fallbacks. Only where some are.",
         },
         model_version={"type": ["string", "null"]},
-        variant={"enum": ["stable", "canary", "fallback"]},
+        variant={"enum": ["stable", "canary", "previous", "baseline", "fallback"]},
         request_id={"type": "string"},
-        ranking_id={"type": "string", "description": "Goes back with impressions."},
+        ranking_id={
+            "type": "string",
+            "description": "Goes back with impressions; tells Endcap who answered.",
+        },
         surface={"type": "string"},
         removed=_list(
             _object(["rule"], rule={"type": "string"}, item={"type": "string"}, items=_COUNT),
@@ -242,18 +245,19 @@ _KINDS: Json = {
         **_record(
             ["id"],
             **dict.fromkeys(("id", "item", "customer", "session", "type", "surface", "ranking_id"), _TEXT),
+            **dict.fromkeys(ATTRIBUTION, _TEXT),
         ),
         "anyOf": [{"required": ["item"]}, {"required": ["type"]}],
         "description": "Without `item` it is activity, such as a search, which keeps the customer's visit alive.",
     },
     "ImpressionRecord": _record(
         ["id", "ranking_id", "item", "position"],
-        **dict.fromkeys(("id", "ranking_id", "item", "customer", "session", "surface"), _TEXT),
+        **dict.fromkeys(("id", "ranking_id", "item", "customer", "session", "surface", *ATTRIBUTION), _TEXT),
         position={"type": "integer", "minimum": 0, "maximum": MOST_POSITION, "description": "From 0, the first."},
     ),
     "OrderRecord": _record(
         ["id", "customer", "items"],
-        **dict.fromkeys(("id", "customer", "session"), _TEXT),
+        **dict.fromkeys(("id", "customer", "session", *ATTRIBUTION), _TEXT),
         items=_list(
             _strict(
                 ["item"],

@@ -69,8 +69,7 @@ def read_last_state(file: Path) -> LastState | None:
 
 
 def _read_split(terms: Any, **document: Any) -> Split:
-    upstreams = {
-        name: Upstream(**document.pop(name)) if document[name] else document.pop(name)
-        for name in ("stable", "canary", "shadow")
-    }
+    # An earlier release knew fewer arms.
+    stored = {name: document.pop(name, None) for name in ("stable", "canary", "previous", "baseline", "shadow")}
+    upstreams = {name: Upstream(**upstream) if upstream else None for name, upstream in stored.items()}
     return Split(**upstreams, **document, terms=GatewaySettings.from_json(terms))

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from endcap.deploy.gateway_settings import DEFAULT_SETTINGS, GatewaySettings
+from endcap.experiments.splits import ARMS, TOTAL_WEIGHT, Arm, TrafficSplit, hash_salt, weigh_share
 from endcap_serving.gateway.access.access import Access
 from endcap_serving.gateway.access.cross_origin import build_other_hosts, build_refusal, build_refusal_routes
 from endcap_serving.gateway.access.filters import CREDENTIAL_HEADERS, enable_filters
@@ -26,7 +27,15 @@ from endcap_serving.gateway.clusters import (
 )
 from endcap_serving.gateway.route_retries import build_intake_retries, build_ranking_retries, derive_connect_timeout
 from endcap_serving.gateway.unknown_paths import build_unknown_path_route
-from endcap_serving.names import FALLBACK, ROUTES, SCOPE_HEADER, SHOPPER_HEADER, VARIANT_HEADER, VARIANTS
+from endcap_serving.names import (
+    FALLBACK,
+    ROUTES,
+    SCOPE_HEADER,
+    SHOPPER_HEADER,
+    SPLIT_HEADER,
+    VARIANT_HEADER,
+    VARIANTS,
+)
 
 __all__ = [
     "ROUTES",
@@ -46,8 +55,6 @@ __all__ = [
     "list_upstreams",
 ]  # fmt: skip
 
-TOTAL_WEIGHT = 10_000
-"""The sum of the variants' weights. A share is kept to a hundredth of a percent."""
 ROUTES_URL = f"{TYPE}.config.route.v3.RouteConfiguration"
 _DEFAULT_ACCESS = Access()
 _INTAKE_TIMEOUT = 10.0
@@ -75,6 +82,10 @@ class Split:
         The share of the requests that the shadow gets, from 0 to 1, drawn by chance.
     terms
         The recommender's settings for the gateway: its timeout and its lists.
+    previous, previous_share
+        The predictors of the version before the stable one, which go on for a few shoppers, to compare with.
+    baseline, baseline_share
+        Predictors of popularity, which show what personalisation brings.
 
     Notes
     -----
@@ -88,21 +99,43 @@ class Split:
     shadow: Upstream | None = None
     shadow_share: float = 0.0
     terms: GatewaySettings = DEFAULT_SETTINGS
+    previous: Upstream | None = None
+    previous_share: float = 0.0
+    baseline: Upstream | None = None
+    baseline_share: float = 0.0
 
     @property
-    def canary_weight(self) -> int:
-        """The part of `TOTAL_WEIGHT` that the canary gets."""
-        return round(self.share * TOTAL_WEIGHT) if self.canary else 0
+    def weights(self) -> TrafficSplit:
+        """The weights of the arms. An arm without predictors gets nothing."""
+        return TrafficSplit(
+            hash_salt(self.clean_salt),
+            canary=weigh_share(self.share) if self.canary else 0,
+            previous=weigh_share(self.previous_share) if self.previous else 0,
+            baseline=weigh_share(self.baseline_share) if self.baseline else 0,
+        )
+
+    @property
+    def clean_salt(self) -> str:
+        """The salt as it goes in front of the shopper: letters, digits and hyphens."""
+        return re.sub("[^0-9A-Za-z]", "-", self.salt)
 
     @property
     def shadow_weight(self) -> int:
         """The part of `TOTAL_WEIGHT` that is copied to the shadow."""
-        return round(self.shadow_share * TOTAL_WEIGHT) if self.shadow else 0
+        return weigh_share(self.shadow_share) if self.shadow else 0
+
+    @property
+    def arms(self) -> list[tuple[Arm, Upstream]]:
+        """The arms that have predictors and a weight, in their order on the hash range."""
+        weights = self.weights
+        predictors: dict[Arm, Upstream | None] = {arm: getattr(self, arm) for arm in ARMS}
+        return [(arm, upstream) for arm, upstream in predictors.items() if upstream and weights.weigh(arm)]
 
     @property
     def upstreams(self) -> list[Upstream]:
-        """All predictors of the split: stable, canary, shadow."""
-        return [upstream for upstream in (self.stable, self.canary, self.shadow) if upstream]
+        """All predictors of the split: those of the arms, and the shadow's."""
+        all_upstreams = (self.stable, self.canary, self.previous, self.baseline, self.shadow)
+        return [upstream for upstream in all_upstreams if upstream]
 
 
 def list_upstreams(splits: Iterable[Split]) -> list[Upstream]:
@@ -204,49 +237,44 @@ def _build_recommender_routes(name: str, split: Split, *, is_only: bool) -> list
     match = {"safe_regex": {"regex": f"{own_paths}|{common_paths}"}}
     rewrite = {"regex_rewrite": {"pattern": {"regex": f"^/{name}(/v[12]/.*)$"}, "substitution": r"\1"}}
     default, variant = (split.stable, "stable") if split.stable else (split.canary, "canary")
-    if default is None or (split.stable is None and split.canary_weight < TOTAL_WEIGHT):
+    if default is None or (split.stable is None and split.weights.canary < TOTAL_WEIGHT):
         if split.terms.offers_list:
             action = {**rewrite, "cluster": FALLBACK, "timeout": format_seconds(split.terms.timeout)}
             return [{"name": name, "match": match, "route": action}]
         answer = _build_direct_response(503, f"no predictor of {name} is ready")
         return [{"name": name, "match": match, "direct_response": answer}]
-    replicated = any(upstream.may_have_replicas for upstream in (split.stable, split.canary) if upstream)
+    replicated = any(upstream.may_have_replicas for upstream in split.upstreams if upstream is not split.shadow)
     action = {**build_ranking_retries(split.terms, replicated=replicated), **rewrite, **_build_mirror(split)}
     route = {"name": name, "match": match, "route": action}
-    weighted = (
-        [_build_weighted_route(route, split.stable, split.canary, split)] if split.stable and split.canary else []
-    )
+    is_shared = split.stable is not None and any(arm != "stable" for arm, _ in split.arms)
+    weighted = [_build_weighted_route(route, split)] if is_shared else []
     target = {"cluster": _name_cluster(default, split), **_rewrite_host(default)}
-    default_route = {**route, "route": {**action, **target}, **_label_variant(variant)}
-    return [*(weighted if split.canary_weight else []), default_route]
+    labels = _label_variant(variant)
+    labels["request_headers_to_add"] += _label_split(split)
+    return [*weighted, {**route, "route": {**action, **target}, **labels}]
 
 
-def _build_weighted_route(route: Json, stable: Upstream, canary: Upstream, split: Split) -> Json:
-    """Build the route for requests with a shopper: the canary gets `canary_weight` of `TOTAL_WEIGHT` hashes.
+def _build_weighted_route(route: Json, split: Split) -> Json:
+    """Build the route for requests with a shopper: each arm gets its weight of the hashes.
 
-    Envoy lays the weighted clusters side by side on 0 … 9,999 and picks the one that the header's hash, modulo 10,000,
-    falls into. The canary comes first, so a larger share keeps every shopper of the smaller one. The salt goes in front
-    of the header before it is hashed, so each rollout meets other shoppers.
+    Envoy lays the weighted clusters side by side on 0 … 999,999 and picks the one that the header's hash, modulo
+    1,000,000, falls into. The order of `ARMS` keeps every shopper of a smaller share in the larger one. The salt goes
+    in front of the header before it is hashed, so each rollout meets other shoppers.
     """
+    weights = split.weights
     clusters = [
         {
             "name": _name_cluster(upstream, split),
-            "weight": weight,
-            **_label_variant(variant),
+            "weight": weights.weigh(arm),
+            **_label_variant(arm),
             **_rewrite_host(upstream),
         }
-        for variant, upstream, weight in (
-            ("canary", canary, split.canary_weight),
-            ("stable", stable, TOTAL_WEIGHT - split.canary_weight),
-        )
+        for arm, upstream in split.arms
     ]
     salted_header = {
         "header": {
             "header_name": SHOPPER_HEADER,
-            "regex_rewrite": {
-                "pattern": {"regex": "^(.*)$"},
-                "substitution": rf"{re.sub('[^0-9A-Za-z]', '-', split.salt)}/\1",
-            },
+            "regex_rewrite": {"pattern": {"regex": "^(.*)$"}, "substitution": rf"{split.clean_salt}/\1"},
         }
     }
     header = {"name": SHOPPER_HEADER, "string_match": {"safe_regex": {"regex": ".+"}}}
@@ -258,6 +286,7 @@ def _build_weighted_route(route: Json, stable: Upstream, canary: Upstream, split
             "weighted_clusters": {"clusters": clusters, "use_hash_policy": True},
             "hash_policy": [salted_header],
         },
+        "request_headers_to_add": _label_split(split),
     }
 
 
@@ -270,7 +299,7 @@ def _build_mirror(split: Split) -> Json:
     """Copy a share of the requests to the shadow."""
     if not split.shadow or not split.shadow_weight:
         return {}
-    share = {"numerator": split.shadow_weight, "denominator": "TEN_THOUSAND"}
+    share = {"numerator": split.shadow_weight, "denominator": "MILLION"}
     mirror = {
         "cluster": split.shadow.name,
         "runtime_fraction": {"default_value": share},
@@ -303,6 +332,11 @@ def _label_variant(variant: str) -> Json:
         "request_headers_to_add": [_set_header(VARIANT_HEADER, variant)],
         "response_headers_to_add": [response_header],
     }
+
+
+def _label_split(split: Split) -> list[Json]:
+    """Tell the predictors, and the list server, the weights by which the arm was chosen."""
+    return [_set_header(SPLIT_HEADER, split.weights.to_text())]
 
 
 def _set_header(key: str, value: str, action: str = "OVERWRITE_IF_EXISTS_OR_ADD") -> Json:

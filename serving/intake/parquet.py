@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import json
 
-from endcap_serving.intake.records import NAMES
+from endcap_serving.intake.records import ATTRIBUTION, NAMES
 from endcap_serving.intake.segments import Frame
 
 EVENTS, IMPRESSIONS, ORDERS = NAMES
@@ -23,7 +23,7 @@ _TEXT = pa.string()
 _BLOCK = 16 << 20
 """More than the longest line of an order, which Arrow wants to find within a block."""
 
-_COMMON = [("request_id", _TEXT), ("received", TIME)]
+_COMMON = [("request_id", _TEXT), ("received", TIME), *((name, _TEXT) for name in ATTRIBUTION)]
 _LINE = pa.struct([("item", _TEXT), ("quantity", pa.int64()), ("price", pa.float64())])
 _STORED = {
     EVENTS: [
@@ -126,7 +126,8 @@ def _purchases(lines: pa.Table) -> pa.Table:
     """Lines of orders as events; an event's id is its order's with the line behind it."""
     count = len(lines)
     known_columns = {
-        name: lines.column(name) for name in ("item", "time", "customer", "session", "request_id", "received")
+        name: lines.column(name)
+        for name in ("item", "time", "customer", "session", "request_id", "received", *ATTRIBUTION)
     }
     known_columns["id"] = pc.binary_join_element_wise(lines.column("id"), lines.column("line").cast(_TEXT), "#")
     known_columns |= {"order": lines.column("id"), "type": pa.array([PURCHASE] * count, _TEXT)}

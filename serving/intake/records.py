@@ -25,10 +25,15 @@ EARLIEST_MS = 631_152_000_000
 TIMES = "epoch milliseconds as an integer, or ISO 8601 text with a zone, such as 2026-01-31T12:00:00Z"
 ITEMS = f"{ids.ALLOWED}; or nothing, where `type` says what happened without one, such as a search"
 LINE = '{"item": id, "quantity"?: 1, "price"?: 9.95}'
-_OPTIONAL = ("customer", "session", "surface", "ranking_id", "type")
+ATTRIBUTION = ("shopper", "variant", "model_version")
+"""Optional keys of every record: the value of the shopper header, and which version answered. `ranking_id` says the
+same in a form that cannot be forged where a key is set."""
+_OPTIONAL = ("customer", "session", "surface", "ranking_id", "type", *ATTRIBUTION)
+_OF_IMPRESSION = ("surface", "customer", "session", *ATTRIBUTION)
+_OF_ORDER = ("session", *ATTRIBUTION)
 _EVENT = {"id", "item", "time", *_OPTIONAL}
-_IMPRESSION = {"id", "ranking_id", "item", "position", "time", "surface", "customer", "session"}
-_ORDER = {"id", "customer", "session", "items", "time"}
+_IMPRESSION = {"id", "ranking_id", "item", "position", "time", *_OF_IMPRESSION}
+_ORDER = {"id", "customer", "items", "time", *_OF_ORDER}
 _LINE = {"item", "quantity", "price"}
 
 
@@ -75,7 +80,7 @@ def read_impression(record: Any, now: int) -> Json:
     _known(record, _IMPRESSION, "an impression")
     for key in ("id", "ranking_id", "item"):
         _needed(record, key)
-    for key in ("surface", "customer", "session"):
+    for key in _OF_IMPRESSION:
         if record.get(key) is not None:
             _needed(record, key)
     position = record.get("position")
@@ -90,8 +95,9 @@ def read_order(record: Any, now: int) -> Json:
     _known(record, _ORDER, "an order")
     for key in ("id", "customer"):
         _needed(record, key)
-    if record.get("session") is not None:
-        _needed(record, "session")
+    for key in _OF_ORDER:
+        if record.get(key) is not None:
+            _needed(record, key)
     lines = record.get("items")
     if type(lines) is not list or not 1 <= len(lines) <= MOST_LINES:
         shown_value = f"{len(lines):,} lines" if type(lines) is list else found_in(record, "items")

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.serving.shoppers import met_canary
+from tests.serving.shoppers import meet_arms
 
 SHOPPERS = 100_000
 POINTS = 0.3
@@ -16,17 +16,18 @@ POINTS = 0.3
 def measure() -> list[dict[str, Any]]:
     shares = (0.1, 0.3)
     with tempfile.TemporaryDirectory() as folder:
-        met = met_canary(Path(folder), shares, SHOPPERS)
+        arms = meet_arms(Path(folder), [{"share": share} for share in shares], SHOPPERS)
+    met = [{shopper for shopper, arm in enumerate(answers) if arm == "canary"} for answers in arms]
     results: list[dict[str, Any]] = [
         {
             "name": f"gateway: off a weight of {share:.0%}, {SHOPPERS:,} shoppers",
-            "value": abs(100 * len(found) / SHOPPERS - 100 * share),
+            "value": abs(100 * len(canary) / SHOPPERS - 100 * share),
             "unit": "points",
             "floor": POINTS,
             "lower_is_better": True,
             "how": "a request for each shopper through Envoy; hashes are the same in every run",
         }
-        for share, found in zip(shares, met, strict=True)
+        for share, canary in zip(shares, met, strict=True)
     ]
     kept = {
         "name": "gateway: shoppers of 10% who are still in at 30%",

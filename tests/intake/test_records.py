@@ -25,6 +25,7 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ("events", {"item": "x" * 256, "customer": 'Zoë "O\u00a0Neil" 店'}),
     ("events", {"time": NOW + DAY}),
     ("events", {"item": None, "type": "search"}),
+    *((kind, {"shopper": "anon-7", "variant": "canary", "model_version": "3"}) for kind in WHOLE),
     ("impressions", {"position": 1_000_000, "surface": "brand", "session": "s"}),
     ("orders", {"items": [{"item": "p1", "quantity": 2, "price": 9.95}, {"item": "p2", "price": 0}]}),
 ]
@@ -49,6 +50,7 @@ BAD: list[tuple[str, Any, str, str, str | None]] = [
     ("impressions", {"position": 1.0}, "wrong-value", "position", "1.0"),
     ("impressions", {"position": None}, "wrong-value", "position", "nothing"),
     ("impressions", {"type": "view"}, "unknown-key", "type", None),
+    *((kind, {"shopper": 7}, "wrong-value", "shopper", "7") for kind in WHOLE),
     ("orders", {"customer": None}, "wrong-value", "customer", "nothing"),
     ("orders", {"items": []}, "wrong-value", "items", "0 lines"),
     ("orders", {"items": {"item": "p1"}}, "wrong-value", "items", "an object"),

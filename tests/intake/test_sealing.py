@@ -72,7 +72,7 @@ ORDERS = [
         "session": "s1",
         "items": [{"item": "p1", "price": 5}, {"item": "p2", "quantity": 3}],
     },
-    {"id": "o2", "customer": "c2", "items": [{"item": "p9"}]},
+    {"id": "o2", "customer": "c2", "items": [{"item": "p9"}], "shopper": "anon-7", "variant": "canary"},
 ]
 
 
@@ -88,6 +88,8 @@ def test_columns_and_rows(tmp_path: Path) -> None:
     assert events.column("type").to_pylist() == ["view", "cart", None, "purchase", "purchase", "purchase"]
     assert events.column("order").to_pylist() == [None, None, None, "o1", "o1", "o2"]
     assert events.column("customer").to_pylist() == [None, "c1", "c1", "c1", "c1", "c2"]
+    assert events.column("shopper").to_pylist() == [*[None] * 5, "anon-7"]
+    assert events.column("variant").to_pylist() == [*[None] * 5, "canary"]
     assert events.column("time").cast(pa.int64()).to_pylist()[:3] == [NOW - 5000, NOW - 4000, 1_583_020_799_123]
     lines = sealed(tmp_path / "out", "orders").to_pylist()
     wanted = ("id", "line", "item", "quantity", "price", "session")

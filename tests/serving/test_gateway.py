@@ -97,6 +97,18 @@ def test_who_names_no_shopper_gets_stable(
     assert seen == {"stable"}
 
 
+def test_predictors_are_told_the_split_by_the_gateway_alone(
+    envoy: EnvoyProcess, client: httpx.Client, stable: Upstream, canary: Upstream
+) -> None:
+    told = {"x-endcap-split": "000000000000-1-2-3", "x-endcap-variant": "shadow"}
+    for share, shopper in ((0.0, {}), (0.3, {}), (0.3, {SHOPPER_HEADER: "anna"}), (1.0, {SHOPPER_HEADER: "anna"})):
+        split = Split(stable, canary, share, "5a17")
+        envoy.apply(split)
+        seen = client.post(PREDICT, json={}, headers={**told, **shopper}).json()["headers"]
+        assert seen["x-endcap-split"] == split.weights.to_text()
+        assert seen["x-endcap-variant"] == (split.weights.choose("anna", "5a17") if shopper else "stable")
+
+
 def test_changes_drop_no_request(envoy: EnvoyProcess, stable: Upstream, canary: Upstream) -> None:
     """Four clients ask without a pause while shares change and a slow predictor is replaced under them."""
     stop = threading.Event()

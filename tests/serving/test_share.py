@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
-from tests.serving.shoppers import met_canary
+from endcap.experiments.splits import TrafficSplit, hash_salt
+from tests.serving.shoppers import SALT, meet_arms
 
 SHOPPERS = 10_000
+SPLITS = (
+    {"share": 0.1},
+    {"share": 0.3},
+    {"share": 0.3, "previous_share": 0.02, "baseline_share": 0.05},
+    {"share": 0.000_5, "baseline_share": 0.999_5},
+)
 
 
-def test_the_share_that_shoppers_see_is_the_weight_and_a_larger_one_keeps_them(tmp_path: Path) -> None:
-    tenth, third = met_canary(tmp_path, (0.1, 0.3), SHOPPERS)
+def test_envoy_shares_shoppers_out_by_weights_that_can_be_computed_again(tmp_path: Path) -> None:
+    arms = meet_arms(tmp_path, SPLITS, SHOPPERS)
+    tenth, third, four_arms, _ = ({number for number, arm in enumerate(met) if arm == "canary"} for met in arms)
     # Three standard deviations of a binomial at 10,000 shoppers. The hashes are the same in every run.
     assert abs(len(tenth) / SHOPPERS - 0.1) < 0.009
     assert abs(len(third) / SHOPPERS - 0.3) < 0.0138
     assert tenth < third
+    assert four_arms == third
+    assert {arm for arm, count in Counter(arms[2]).items() if count > 100} == {
+        "stable",
+        "canary",
+        "previous",
+        "baseline",
+    }
+    for shares, met in zip(SPLITS, arms, strict=True):
+        weights = {name.removesuffix("_share").replace("share", "canary"): share for name, share in shares.items()}
+        split = TrafficSplit(hash_salt(SALT), **{arm: round(share * 1_000_000) for arm, share in weights.items()})
+        assert met == [split.choose(f"c{number}", SALT) for number in range(SHOPPERS)]

@@ -14,13 +14,22 @@ from endcap_serving.gateway.access.access import Access
 from endcap_serving.gateway.access.policy import Issuer, Rate
 from endcap_serving.gateway.access.script import FAILED, FILTER, JWT, build_payload, write_script
 from endcap_serving.gateway.clusters import CLUSTERS_URL, TYPE, Json, build_address, build_http_options
-from endcap_serving.names import CLIENT_HEADER, KEY_HEADER, REQUEST_ID, SCOPE_HEADER, SHOPPER_HEADER, SURFACE_HEADER
+from endcap_serving.names import (
+    CLIENT_HEADER,
+    KEY_HEADER,
+    REQUEST_ID,
+    SCOPE_HEADER,
+    SHOPPER_HEADER,
+    SPLIT_HEADER,
+    SURFACE_HEADER,
+    VARIANT_HEADER,
+)
 
 CORS = "envoy.filters.http.cors"
 RATES = "envoy.filters.http.local_ratelimit"
 EXTENSIONS = (JWT, FILTER, RATES)
 """The filters whose settings are discovered, each a resource of its own."""
-GATEWAY_HEADERS = (SCOPE_HEADER, CLIENT_HEADER)
+GATEWAY_HEADERS = (SCOPE_HEADER, CLIENT_HEADER, VARIANT_HEADER, SPLIT_HEADER)
 """Headers that only the gateway sets: those of clients are dropped before anything else is done."""
 CREDENTIAL_HEADERS = (KEY_HEADER, "authorization", "origin")
 """Headers that go no further than the gateway."""
