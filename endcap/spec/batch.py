@@ -1,4 +1,4 @@
-"""Recommendations made ahead of time, for every customer."""
+"""Lists of recommendations that are made ahead of time, one for each customer."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from endcap.spec.base import Duration, Strict
 
 
 class BatchSpec(Strict):
-    """What `endcap recommend` makes, independent of training."""
+    """How `endcap recommend` makes lists. Training does not depend on it."""
 
     k: Annotated[int, Field(ge=1, le=10_000)] = 200
-    """Items for each customer."""
+    """The number of items in a customer's list."""
     active_within: Duration | None = None
-    """Only customers with an event in so long before the log's end; left out: every customer."""
+    """Makes lists only for customers who did something in this time before the end of the log. Left out: for all
+    customers."""
     partition_size: Annotated[int, Field(ge=1)] = 20_000
-    """Customers of each part that is written; a run that was broken off goes on after the last whole part."""
+    """The number of customers in each part that is written. An interrupted run goes on after the last complete part."""
     workers: Annotated[int, Field(ge=1)] = 1
-    """Processes that share the parts, through Ray where there is more than one."""
+    """The number of processes that share the parts. With more than one, Ray runs them."""
     keep: Duration = Field(default="7d", validate_default=True)
-    """How long the lists are kept in the online store."""
+    """How long the online store keeps the lists."""

@@ -9,25 +9,28 @@ from typing import Literal
 from endcap.spec.base import Mistake, Name, Strict, check, find_repeats, select_known
 
 LIMITED = {"repeat": 2, "hour": 24, "weekday": 7}
-"""How many integer values from 0 kinds of event features have, where they are not without limit."""
+"""The number of values of each kind that has a limit. Values are integers from 0."""
 
 
 class EventFeature(Strict):
-    """An event-level feature; each kind is declared once, in `endcap.features.event_features`."""
+    """A feature of an event, which models may use."""
 
     name: Name
+    """The feature's name, by which models list it."""
     kind: Literal["position", "gap", "repeat", "hour", "weekday", "type"]
-    """position in the session (from 0), seconds since the session's previous event (0 for the first),
-    whether the item was seen before in the session, hour of the day and day of the week (Monday 0), both UTC,
-    the event's type (its place in `types` from 1; 0 where it is none of them or not said)."""
+    """What the feature measures. `position`: the event's place in the session, from 0. `gap`: the seconds since the
+    session's previous event, 0 for the first. `repeat`: 1 if the item occurred earlier in the session, else 0. `hour`
+    and `weekday`: the hour of the day and the day of the week (Monday is 0), in UTC. `type`: the place of the event's
+    type in `types`, from 1; 0 if the event has none of these types."""
     buckets: list[float] | None = None
-    """Ascending edges: the value becomes the number of edges that it reaches."""
+    """Ascending limits of buckets. The feature's value becomes the number of limits that it reaches. Left out: the
+    value stays as it is."""
     types: list[str] | None = None
-    """Of the kind `type`, which types are told apart; left out: those of `events.types`."""
+    """The event types that the kind `type` distinguishes. Left out: `events.types`."""
 
     @property
     def values(self) -> int | None:
-        """How many integer values from 0 there are; None where they are not bucketed and without limit."""
+        """The number of values, which are integers from 0; None if the feature has no limit and no buckets."""
         if self.kind == "type":
             return len(self.types or []) + 1
         return LIMITED.get(self.kind) if self.buckets is None else len(self.buckets) + 1
@@ -39,26 +42,29 @@ class EventFeature(Strict):
             yield Mistake(("types",), str(self.types), allowed, code="conflict")
 
     @check
-    def _kind_has_an_order(self) -> Iterator[Mistake]:
+    def _kind_has_buckets(self) -> Iterator[Mistake]:
         if self.buckets is not None and self.kind == "type":
-            allowed = "nothing: types have no order to cut"
+            allowed = "nothing: types have no order, so they have no buckets"
             yield Mistake(("buckets",), str(self.buckets), allowed, code="conflict")
 
     @check
     def _types_differ(self) -> Iterator[Mistake]:
         if self.types is not None and (not self.types or find_repeats(self.types)):
-            yield Mistake(("types",), str(self.types), "one type or more, each once", code="not-allowed")
+            yield Mistake(("types",), str(self.types), "a list of at least one type, each once", code="not-allowed")
 
     @check
     def _edges_ascend(self) -> Iterator[Mistake]:
         edges = self.buckets
         if edges is not None and (not edges or any(b <= a for a, b in itertools.pairwise(edges))):
-            allowed = "one number or more, each larger than the one before"
+            allowed = "a list of at least one number, each larger than the one before"
             yield Mistake(("buckets",), str(edges), allowed, code="not-allowed")
 
 
 class Features(Strict):
+    """Features that models may use besides the items."""
+
     events: list[EventFeature] = []
+    """Features of events."""
 
     @check
     def _names_differ(self) -> Iterator[Mistake]:
@@ -67,8 +73,8 @@ class Features(Strict):
             yield Mistake(("events", number, "name"), f"{names[number]!r} again", "each name once", code="duplicate")
 
     @check
-    def _one_tells_types_apart(self) -> Iterator[Mistake]:
+    def _one_feature_has_the_types(self) -> Iterator[Mistake]:
         kinds = select_known([feature.kind for feature in self.events])
         for number in [number for number, kind in kinds.items() if kind == "type"][1:]:
-            allowed = "one feature of the kind 'type': it tells all types apart"
+            allowed = "one feature of the kind 'type', which distinguishes all types"
             yield Mistake(("events", number, "kind"), "'type' again", allowed, code="duplicate")

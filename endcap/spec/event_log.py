@@ -18,46 +18,60 @@ MISSING = (
     "NULL", "Null", "null", "None", "none", "NaN", "nan", "NA", "N/A", "n/a", "#N/A", "<NA>", "\\N", "(null)", "(none)",
     "(not set)", "undefined",
 )  # fmt: skip
-"""Words that data bases, pandas, spreadsheets and scripts write where there is no value."""
+"""What databases, pandas, spreadsheets and scripts write where a value is missing."""
 
 
 class EventSource(SourceSpec):
+    """Files of events, or a simulated log."""
+
     layout: Layout = "columns"
-    """A published layout that is read as it is; `columns`: by the shop's column mapping."""
+    """The layout of the files. `columns`: `events.columns` names the columns. The others are published layouts, which
+    Endcap reads without a column mapping."""
     type: Annotated[str, Field(min_length=1)] | None = None
-    """The type of all events of this source, whatever the column of types or the layout says."""
+    """Gives every event of this source this type. Left out: the column of types or the layout gives the type."""
     part: Literal["train", "test"] = "train"
-    """`test`: sessions kept apart for `split: {by: given}`; they are never filtered."""
+    """`test` marks sessions that are only for testing (`split: {by: given}`). Filters do not apply to them."""
 
 
 Columns = str | Annotated[list[str], Field(min_length=1)]
-"""A column, or several whose values together are the id."""
+"""One column, or several columns whose values together form the id."""
 
 
 class EventColumns(Strict):
-    """Which column of the source holds what.
+    """The names of the source's columns.
 
-    A name may be a path into nested values: `properties.product_id`, `items[].item_id` (an event for each element),
-    `event_params[key=ga_session_id].value.int_value` (of the element whose `key` is that), or several with ` | `
-    between, of which the first counts that has a value. A column that is literally so named comes first.
+    A name may be a path into nested values. `properties.product_id` reads a key of an object. `items[].item_id` makes
+    one event of each element of a list. `event_params[key=ga_session_id].value.int_value` reads the element whose `key`
+    has that value. Several names with ` | ` between them are alternatives: the first that has a value counts. If a
+    column has exactly this name, Endcap reads that column and no path.
     """
 
     item: str = "item"
+    """The column of the item's id."""
     time: str = "time"
+    """The column of the event's time. `events.time` says how times are written."""
     session: Columns | None = None
-    """The visit. Visits of different customers are different sessions, whatever their ids."""
+    """The column of the session's id. If two customers have the same session id, they have two sessions. Left out: the
+    log has no session ids; `sessions.by: gap` makes the sessions."""
     customer: Columns | None = None
+    """The column of the customer's id. Left out: events have no customers."""
     type: str | None = None
+    """The column of the event's type, such as view or purchase. Left out: events have no types, or each source gives
+    one."""
 
 
 class TimeRule(Strict):
+    """How the time of an event is written."""
+
     unit: Literal["s", "ms", "us", "ns", "iso"] = "iso"
-    """Epoch seconds, milliseconds, microseconds or nanoseconds, or ISO 8601 text."""
+    """`s`, `ms`, `us` and `ns`: a number since 1970-01-01 UTC, in seconds, milliseconds, microseconds or nanoseconds.
+    `iso`: ISO 8601 text."""
     format: Annotated[list[str], Field(min_length=1)] | str | None = None
-    """How texts say a time that are not ISO 8601, in strptime's letters: `%m/%d/%Y %H:%M`. Of several, the first that
-    fits counts, and nothing else is read. `%z` is an offset or Z, `%Z` one of Z, UTC and GMT."""
+    """The format of times that are not ISO 8601, in strptime's letters, such as `%m/%d/%Y %H:%M`. If this is a list,
+    Endcap uses the first format that fits; a time that fits none is bad. `%z` reads an offset or Z, `%Z` reads Z, UTC
+    or GMT. Left out: texts are ISO 8601."""
     zone: str = "UTC"
-    """Zone of texts that name none, as in the IANA data base."""
+    """The time zone of texts that do not name one, by its name in the IANA database, such as Europe/Zurich."""
 
     @field_validator("format")
     @classmethod
@@ -88,7 +102,7 @@ class TimeRule(Strict):
             ZoneInfo(zone)
         except (KeyError, ValueError, OSError):
             allowed, hint = (
-                "a zone of the IANA data base, such as UTC or Europe/Zurich",
+                "a zone of the IANA database, such as UTC or Europe/Zurich",
                 suggest(zone, available_timezones()),
             )
             raise make_mistakes_error([Mistake((), repr(zone), allowed, hint, code="unknown-name")]) from None
@@ -96,24 +110,32 @@ class TimeRule(Strict):
 
 
 class Events(Strict):
+    """The shop's event log."""
+
     sources: Annotated[list[EventSource], Field(min_length=1)]
+    """Where the events come from. Endcap reads all sources."""
     columns: EventColumns = EventColumns()
+    """The columns of the sources whose layout is `columns`."""
     time: TimeRule = TimeRule()
+    """How those sources write times."""
     types: list[str] | None = None
-    """Event types to keep; left out: all."""
+    """The event types to train on. Endcap leaves out and counts events of other types. Left out: all types."""
     returns: Conditions = {}
-    """What takes an order back, such as `{quantity: {below: 0}, invoice: {prefix: C}}`: a row that fits one of these
-    conditions is left out, and counted."""
+    """Marks rows that take an order back, such as `{quantity: {below: 0}, invoice: {prefix: C}}`. Endcap leaves out and
+    counts each row that fits at least one of the conditions."""
     null_values: list[str] = list(MISSING)
-    """Words that stand for no value in the columns of session, customer, type and time."""
+    """The texts that mean a missing value in the columns of session, customer, type and time."""
     null_item_values: list[str] = []
-    """The same for items. None by default, for such a word may be an item's id."""
+    """The texts that mean a missing value in the column of items. By default there are none, because an item may have
+    such an id."""
     float_ids: Literal["refuse", "whole"] = "refuse"
-    """Ids such as 123.0: bad rows, or (`whole`) read as 123. Ids such as 1.2E+08, which lost digits, are always bad."""
+    """What Endcap does with an id such as 123.0. `refuse`: the row is bad. `whole`: it reads 123. A row whose id lost
+    digits, such as 1.2E+08, is always bad."""
     drop_duplicates: bool = False
-    """Rows equal in session, customer, item, time and type count once. Many logs repeat real events: off by default."""
+    """Counts rows as one event if they have the same session, customer, item, time and type. Off by default, because
+    shoppers do repeat events."""
     max_bad_share: Share = 0.01
-    """The run stops when a larger share of rows is bad, out of those that no rule leaves out."""
+    """The largest share of bad rows, 0 to 1, among the rows that no condition leaves out. With more, the run stops."""
 
     @check
     def _types_are_said(self) -> Iterator[Mistake]:

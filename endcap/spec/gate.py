@@ -1,4 +1,4 @@
-"""The gate: what a verdict needs at least to decide anything, and the conditions that it decides by."""
+"""The gate: how much evidence it needs, and its conditions."""
 
 from __future__ import annotations
 
@@ -20,21 +20,27 @@ Metric = Annotated[
     Allowed(f"a metric and its cutoff, such as mrr@20 (metrics: {', '.join(METRICS)}), or {P90_MS}"),
 ]
 MARGIN = 0.05
-"""What a challenger may be worse than the champion by default, as a share of the champion's value."""
+"""How much worse than the champion a challenger may be by default, as a share of the champion's value."""
 
 
 class Condition(Strict):
-    """A line of the gate: a metric, or how it compares with another model's, is at least `min` or at most `max`."""
+    """A condition of the gate: a metric, or its comparison with another model's, is at least `min` or at most `max`."""
 
     metric: Metric
+    """The metric and its cutoff, such as mrr@20; or p90_ms, the 90th percentile of a ranking's time in milliseconds."""
     against: str | None = None
-    """`champion`, `best-baseline`, or the name of a baseline; left out: the metric itself."""
+    """The other model: `champion`, `best-baseline`, or the name of a baseline. Left out: the condition is on the metric
+    alone."""
     compare: Literal["difference", "ratio", "relative"] = "difference"
-    """By the difference from the other's value, by the ratio to it, or by the difference as a share of it."""
+    """How the metric is compared with the other model's value: by the `difference` from it, by the `ratio` to it, or by
+    the difference as a share of it (`relative`)."""
     bound: Literal["estimate", "lower"] = "estimate"
-    """What is held against `min`: the estimate, or the lower end of its interval (with `max`: the upper end)."""
+    """What must keep to the limit. `estimate`: the value itself. `lower`: the lower end of its interval if `min` is
+    given, the upper end if `max` is given."""
     min: float | None = None
+    """The lowest value that passes. Give either `min` or `max`."""
     max: float | None = None
+    """The highest value that passes."""
 
     @check
     def _has_one_limit(self) -> Iterator[Mistake]:
@@ -45,13 +51,13 @@ class Condition(Strict):
 
 
 class Evidence(Strict):
-    """What a verdict needs at least; with less the gate is undecided, and nothing is registered."""
+    """The least evidence that the gate needs. With less, it is undecided, and nothing is registered."""
 
     min_sessions: Annotated[int, Field(ge=1)] = 100
-    """Test sessions."""
+    """The fewest test sessions."""
     max_half_width: Annotated[float, Field(gt=0.0)] = 0.1
-    """Half the width of the interval that decides a condition, as a share of the other model's value (of the metric's
-    own where there is no other). An interval that lies on one side of the limit decides at any width."""
+    """The largest half-width of a condition's interval, as a share of the other model's value, or of the metric's own
+    value if there is no other model. If the whole interval lies on one side of the limit, its width does not matter."""
 
 
 class _ListFormAllowed:
@@ -68,6 +74,7 @@ class Gate(Strict):
     """What decides whether a model is registered."""
 
     evidence: Evidence = Evidence()
+    """The least evidence that the gate needs."""
     conditions: list[Condition] = Field(
         default=[
             Condition(metric="mrr@20", against="best-baseline", min=0.0),
@@ -75,8 +82,8 @@ class Gate(Strict):
         ],
         validate_default=True,
     )
-    """All must hold; an empty list lets every model pass, on any evidence. Left out: no worse than the best baseline,
-    and not worse than the champion by more than a twentieth of its value."""
+    """The conditions, which must all hold. With an empty list every model passes, on any evidence. Left out: mrr@20 is
+    at least the best baseline's, and at most a twentieth of the champion's value below the champion's."""
 
 
 def _write_out(value: Any) -> Any:

@@ -38,8 +38,8 @@ ItemLayout = Literal[
 
 
 WITHOUT = {"session": ("retailrocket", "segment"), "customer": ("yoochoose-clicks", "yoochoose-buys", "otto")}
-"""Layouts that have no such column."""
+"""The layouts that have no session column, and those that have no customer column."""
 
 
 PRICED = ("rees46", "ga4", "segment", "snowplow")
-"""Item layouts with a price; all have a category."""
+"""The item layouts that have a price. Every item layout has a category."""

@@ -1,4 +1,4 @@
-"""The recommender: what is made of a shop's data."""
+"""The recommender's file: which model is made of a shop's data, how it is judged, and how it is served."""
 
 from __future__ import annotations
 
@@ -38,40 +38,54 @@ Exclude = Literal["none", "last", "seen"]
 
 
 class Recommender(Strict):
-    """What is made of a shop's data."""
+    """A recommender: a model for a shop's data, and how it is trained, judged and served."""
 
     apiVersion: ApiVersion
+    """The version of the file's format."""
     kind: Literal["Recommender"]
+    """What the file describes."""
     name: Name
+    """The recommender's name, in the registry, in addresses of the service and in the store."""
     shop: str
-    """The shop's name (`shops/<name>.yaml` beside this file) or the path of its file."""
+    """The shop: its name, if its file is `shops/<name>.yaml` beside this file, or the path of its file."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
+    """The seed of all random numbers."""
     split: Annotated[TimeSplit | GivenSplit | LeaveOneOutSplit, Field(discriminator="by")] = TimeSplit()
+    """How sessions are split into a training, a validation and a test part."""
     classes: list[ClassPath] = []
-    """Classes of your own that models (`name: custom`) and preprocessors may be, by import path: nothing else is
-    imported."""
+    """The import paths of your own classes, such as acme.markov:Markov. Custom models (`name: custom`) and
+    preprocessors must be in this list. Endcap imports no other class."""
     preprocessing: list[PreprocessorSpec] = []
-    """Steps of your own that change the sessions that the model sees, in training and in serving, in this order."""
+    """Your own preprocessors, which change the sessions that the model sees, in training and in serving. They run in
+    this order."""
     model: ModelSpec
+    """The model to train."""
     search: SearchSpec | None = None
-    """Left out: the model is trained as it is."""
+    """How to search for better parameters of the model. Left out: the model keeps the parameters given here."""
     training: TrainingSpec = TrainingSpec()
-    """Left out: by one process."""
+    """Where the model is trained. Left out: in one process."""
     baselines: list[ModelSpec] = [PopularitySpec(), RecentPopularitySpec()]
-    """What the model is compared with; an empty list: with popularity all the same."""
+    """The simple models that the model is compared with. If the list is empty, it is compared with popularity."""
     exclude: Exclude = "none"
-    """Which items of the session are never recommended: none, the last, or all seen."""
+    """Which items of a session are never recommended to it: `none`, the `last` one, or all that it has `seen`."""
     evaluation: Evaluation = Evaluation()
+    """How models are evaluated on the test part."""
     gate: GateOrList = Field(default=Gate(), validate_default=True)
-    """What decides whether a model is registered; a plain list is its conditions."""
+    """What decides whether a model is registered. A list stands for `conditions`."""
     refit: bool = True
-    """Fit the judged model on the whole training part, and the winner on all data, with the number of epochs found."""
+    """Fits models again, with the number of epochs that training found: the model to judge on the whole training part,
+    and the winner on all data."""
     approval: Literal["gate", "person"] = "gate"
+    """Who approves a version. `gate`: it is approved when the gate passes. `person`: it waits for
+    `endcap registry approve`."""
     serving: ServingSpec = ServingSpec()
+    """How rankings are served."""
     rollout: RolloutSpec | None = None
     """How shoppers decide on a new version. Left out: it gets serving.canary.share, until a person promotes it."""
     batch: BatchSpec = BatchSpec()
+    """How `endcap recommend` makes lists ahead of time."""
     pipeline: Pipeline = Pipeline()
+    """How the pipelines run in a cluster."""
 
     @check
     def _classes_are_listed(self) -> Iterator[Mistake]:
@@ -79,7 +93,7 @@ class Recommender(Strict):
         return check_listed({**steps, **list_class_paths(self.models)}, self.classes)
 
     @check
-    def _search_is_of_the_model(self) -> Iterator[Mistake]:
+    def _search_fits_the_model(self) -> Iterator[Mistake]:
         if self.search is not None:
             yield from prefix_keys(("search",), check_search(self.search, self.model))
 
@@ -99,22 +113,24 @@ class Recommender(Strict):
     def _protocol_fits_the_split(self) -> Iterator[Mistake]:
         if isinstance(self.split, LeaveOneOutSplit) and self.evaluation.protocol in ("every-prefix", "basket"):
             protocol = repr(self.evaluation.protocol)
-            actual = f"{protocol}, and split.by is 'leave-one-out', which trains on all but each session's last moment"
+            actual = (
+                f"{protocol}, and split.by is 'leave-one-out', which trains on all moments of a session but the last"
+            )
             yield Mistake(("evaluation", "protocol"), actual, "'leave-one-out'", code="conflict")
 
     @check
     def _gate_names_known_models(self) -> Iterator[Mistake]:
         return collect_mistakes(
-            self._against(number, condition) for number, condition in select_known(self.gate.conditions).items()
+            self._check_against(number, condition) for number, condition in select_known(self.gate.conditions).items()
         )
 
     @check
     def _gate_names_known_cutoffs(self) -> Iterator[Mistake]:
         return collect_mistakes(
-            self._cutoff(number, condition) for number, condition in select_known(self.gate.conditions).items()
+            self._check_cutoff(number, condition) for number, condition in select_known(self.gate.conditions).items()
         )
 
-    def _against(self, number: int, condition: Condition) -> Iterator[Mistake]:
+    def _check_against(self, number: int, condition: Condition) -> Iterator[Mistake]:
         if condition.against is None:
             return
         names = ["champion", "best-baseline", *(baseline.name for baseline in list_compared(self.baselines))]
@@ -122,7 +138,7 @@ class Recommender(Strict):
             against, allowed = repr(condition.against), ", ".join(names)
             yield Mistake(("gate", "conditions", number, "against"), against, allowed, code="unknown-name")
 
-    def _cutoff(self, number: int, condition: Condition) -> Iterator[Mistake]:
+    def _check_cutoff(self, number: int, condition: Condition) -> Iterator[Mistake]:
         cutoff = condition.metric.partition("@")[2]
         if cutoff and int(cutoff) not in self.evaluation.cutoffs:
             cutoffs = ", ".join(str(cutoff) for cutoff in self.evaluation.cutoffs)
@@ -144,29 +160,29 @@ class Recommender(Strict):
 
     @property
     def protocol(self) -> Protocol:
-        """What is predicted of a test session."""
+        """What models predict in a test session."""
         if self.evaluation.protocol is not None:
             return self.evaluation.protocol
         return "leave-one-out" if isinstance(self.split, LeaveOneOutSplit) else "every-prefix"
 
     @property
     def order(self) -> Order:
-        """What order events of one time have."""
+        """The order of events that have the same time."""
         return self.evaluation.order
 
     @property
     def basket(self) -> Basket | None:
-        """The form of the protocol `basket`; None where that is not the protocol."""
+        """What models predict if the protocol is `basket`; None for other protocols."""
         return self.evaluation.basket or "complete" if self.protocol == "basket" else None
 
     @property
     def compared(self) -> list[ModelSpec]:
-        """The baselines, or popularity where the list is empty: no figure is shown without something beside it."""
+        """The baselines; popularity if the list is empty, so that there is always something to compare with."""
         return list_compared(self.baselines)
 
 
 def list_models(model: ModelSpec, baselines: list[ModelSpec]) -> dict[Key, ModelSpec]:
-    """The specs of a model and of baselines, by their keys."""
+    """List the specs of a model and of its baselines, by their keys. Values that are wrong are left out."""
     models: dict[Key, ModelSpec] = {("model",): model}
     return select_known(
         models | {("baselines", number): baseline for number, baseline in select_known(baselines).items()}
@@ -174,17 +190,17 @@ def list_models(model: ModelSpec, baselines: list[ModelSpec]) -> dict[Key, Model
 
 
 def list_compared(baselines: list[ModelSpec]) -> list[ModelSpec]:
-    """Baselines, or popularity where there are none."""
+    """Return the baselines; popularity if there are none."""
     return baselines if baselines is UNKNOWN else baselines or [PopularitySpec()]
 
 
 def list_class_paths(models: Mapping[Key, ModelSpec]) -> dict[Key, str]:
-    """The import paths of the custom models among these, by the models' keys."""
+    """List the import paths of the custom models, by the models' keys. Members of blends count too."""
     return {key: model.path for key, model in expand_blends(models).items() if isinstance(model, CustomSpec)}
 
 
 def check_listed(paths: Mapping[Key, str], classes: list[str]) -> Iterator[Mistake]:
-    """What is imported is what the recommender's own list names, and nothing that a model's name slips in."""
+    """Find the classes that the list `classes` does not name. So a model alone cannot make Endcap import code."""
     return collect_mistakes(_check_path(key, path, classes) for key, path in select_known(paths).items())
 
 

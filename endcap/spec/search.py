@@ -1,4 +1,4 @@
-"""The search: how a model's settings are found."""
+"""The search for a model's parameters."""
 
 from __future__ import annotations
 
@@ -13,73 +13,87 @@ from endcap.spec.space import Domain
 
 
 class RayCluster(Strict):
-    """A Ray cluster of the search's own, through KubeRay: made when it begins, removed however it ends."""
+    """A Ray cluster that KubeRay makes for the step, and removes when the step ends."""
 
     namespace: Name | None = None
-    """Left out: the step's own, where its pod owns the cluster, so that it goes with it."""
+    """The namespace of the Ray cluster. Left out: the step's namespace. Then the step's pod owns the cluster, and
+    Kubernetes removes both together."""
     workers: Annotated[int, Field(ge=1)] = 2
+    """The number of worker pods."""
     head: Pod = Pod()
+    """What the head pod gets."""
     worker: Pod = Pod()
-    """What a worker's pod gets; its GPUs are shared by trials as `search.gpu` says."""
+    """What each worker pod gets. Trials share its GPUs; see `search.gpu`."""
     image: str | None = None
-    """Left out: the image of the step."""
+    """The image of all pods. Left out: the step's image."""
     ready_within: Duration = Field(default="15m", validate_default=True)
+    """The longest time that the step waits for the Ray cluster. Then the step fails."""
 
 
 class SearchSpec(Strict):
-    """Trials of the model's parameters on the training part, judged on the validation part."""
+    """A search for the model's parameters. Its trials are fitted on the training part and compared on the validation
+    part."""
 
     trials: Annotated[int, Field(ge=1)] = 40
-    """At most so many. The first is the model as the spec has it, then settings known to be good, then samples. With 1
-    nothing is searched."""
+    """The most trials. The first one has the model's parameters as the spec gives them. Then come parameters that are
+    known to be good, then random ones. With 1 there is no search."""
     time_budget: Duration = Field(default="30m", validate_default=True)
-    """When it is used up, nothing more is tried."""
+    """How long the search may take. Then no trial starts, and running trials stop; see `overtime`."""
     overtime: Duration | None = None
-    """How long, after the time budget, the model as the spec has it and its best rival may go on to their own ends;
-    left out: as long as the time budget; 0s: not at all."""
+    """How long two trials may go on after the time budget: the one with the spec's own parameters, and the best other
+    one. Left out: as long as the time budget. 0s: they stop with the others."""
     concurrency: Annotated[int, Field(ge=1)] | None = None
-    """Trials at the same time; left out: as many as the cores, the GPUs by `gpu`, and in the step itself its
-    memory, a GiB each, allow."""
+    """The number of trials at the same time. Left out: as many as the cores and the GPUs allow (see `cpu` and `gpu`),
+    and in the step itself its memory, at 1 GiB for each trial."""
     cpu: Annotated[float, Field(gt=0)] = 1.0
-    """Cores of a trial."""
+    """The cores of a trial."""
     gpu: Annotated[float, Field(ge=0)] = 0.0
-    """GPUs of a trial; 0.5: two trials share one."""
+    """The GPUs of a trial. With 0.5, two trials share one GPU."""
     space: dict[str, Domain] = {}
-    """Domains in place of the model's own, by parameter; of a blend by member and parameter, as in `gru4rec.width`."""
+    """The values to try, by parameter, in place of the model's own domains. In a blend, a key names the member and the
+    parameter, such as `gru4rec.width`."""
     fixed: list[str] = []
-    """Parameters that stay as the model has them."""
+    """The parameters that the search does not change."""
     scheduler: Literal["asha", "none"] = "asha"
-    """asha: of the sampled settings, those that fall behind others at the same epoch are stopped."""
+    """`asha` stops a trial with random parameters early, if at some epoch it is worse than other trials were. `none`
+    lets all trials end."""
     min_epochs: Annotated[int, Field(ge=1)] = 4
-    """Epochs that a trial runs before it may be stopped."""
+    """The number of epochs that `asha` lets every trial run."""
     max_failed_share: Share = 0.5
-    """When a larger share of a model's trials has failed, its search ends: the step fails, or of a blend the member is
-    left out, unless it has a trial that did not."""
+    """The largest share of a model's trials that may fail, 0 to 1. With more, the model's search ends, and the step
+    fails. In a blend, the search ends for this member: it keeps its best trial, and without one it is left out."""
     nice: Annotated[int, Field(ge=0, le=19)] = 0
-    """By how much trials give way to other processes of their machine: 0 not at all, 19 wherever they can."""
+    """How far trials give way to other processes on their machine, from 0 (not at all) to 19 (wherever they can)."""
     address: str | None = None
-    """Of a Ray cluster that is there, such as ray://head:10001; left out: on this machine, or `cluster`."""
+    """The address of an existing Ray cluster, such as ray://head:10001. Left out: trials run on this machine, or in
+    `cluster`."""
     cluster: RayCluster | None = None
+    """A Ray cluster to make for the search. Left out: none is made."""
 
     @check
-    def _domains_are_of_parameters(self) -> Iterator[Mistake]:
+    def _keys_name_parameters(self) -> Iterator[Mistake]:
         for name in self.space:
             if not all(name.split(".")):
                 yield Mistake(("space", name), repr(name), "parameter, or member.parameter", code="not-allowed")
 
     @check
-    def _not_both(self) -> Iterator[Mistake]:
+    def _parameters_are_searched_or_fixed(self) -> Iterator[Mistake]:
         for number, name in select_known(self.fixed).items():
             if name in self.space:
                 actual = f"{name!r}, which has a domain in space"
-                yield Mistake(("fixed", number), actual, "one of the two", code="conflict")
+                yield Mistake(
+                    ("fixed", number),
+                    actual,
+                    "either a domain in search.space, or a name in search.fixed",
+                    code="conflict",
+                )
 
     @check
-    def _one_place(self) -> Iterator[Mistake]:
+    def _ray_runs_in_one_place(self) -> Iterator[Mistake]:
         return check_one_place(self.cluster, self.address)
 
 
 def check_one_place(cluster: RayCluster | None, address: str | None) -> Iterator[Mistake]:
-    """What is wrong where Ray is to run in a cluster of its own and at an address."""
+    """Find a cluster of its own beside an address: Ray runs in one of them."""
     if cluster is not None and address:
-        yield Mistake(("cluster",), "a cluster of its own and an address", "one of the two", code="conflict")
+        yield Mistake(("cluster",), "a cluster to make, and an address", "either cluster or address", code="conflict")

@@ -12,31 +12,40 @@ from endcap.spec.kubernetes import KubernetesServingSpec
 
 
 class Canary(Strict):
+    """How the challenger is served."""
+
     share: Share = 0.1
-    """The challenger's share of shoppers when it is deployed."""
+    """The share of shoppers, 0 to 1, that a new challenger gets when it is deployed."""
 
 
 class ServingSpec(Strict):
+    """How rankings are served."""
+
     k: Annotated[int, Field(ge=1)] = 20
-    """Items in an answer when the request does not say."""
+    """The number of items in a ranking, if the request does not give `k`."""
     max_k: Annotated[int, Field(ge=1)] = Field(default=1000, validate_default=True)
-    """Most items that a request may ask for."""
+    """The largest `k` that a request may give. A larger one is refused."""
     max_events: Annotated[int, Field(ge=1)] = 10_000
-    """Largest number of events in one request."""
+    """The most events that a request may have. A request with more is refused."""
     max_candidates: Annotated[int, Field(ge=1)] = 10_000
+    """The most candidates that a request may have. A request with more is refused."""
     recent_events: Annotated[int, Field(ge=1, le=1000)] = 50
-    """Of the online store: how many of a customer's or a session's last events are ranked for."""
+    """How many of the last events of a customer or a session the predictor reads from the online store."""
     max_wait: Duration = Field(default="100ms", validate_default=True)
-    """A request that would wait longer for its turn is answered 503 at once, with Retry-After."""
+    """The longest time that a request may wait in the predictor. If it would wait longer, the predictor at once answers
+    503 with Retry-After."""
     timeout: Duration = Field(default="2s", validate_default=True)
-    """The gateway gives a request up after so long."""
+    """The longest time that the gateway waits for an answer."""
     fallback: Literal["popular", "refuse"] = "popular"
-    """Where no variant answers: the gateway lists the most popular items, marked as fallback, or answers 503."""
+    """What the gateway does if no predictor answers. `popular`: it answers with the most popular items, marked as
+    fallbacks. `refuse`: it answers 503."""
     canary: Canary = Canary()
+    """How the challenger is served."""
     kubernetes: KubernetesServingSpec = KubernetesServingSpec()
+    """The predictor's pods in a cluster."""
 
     @check
-    def _k_may_be_asked_for(self) -> Iterator[Mistake]:
+    def _k_is_not_above_max_k(self) -> Iterator[Mistake]:
         if self.k > self.max_k:
             actual = f"{self.max_k}, and serving.k is {self.k}"
             yield Mistake(("max_k",), actual, "at least serving.k", code="conflict")

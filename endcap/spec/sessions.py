@@ -10,16 +10,21 @@ from endcap.spec.base import Duration, Strict
 
 
 class SessionsSpec(Strict):
+    """How events become sessions."""
+
     by: Literal["given", "gap"] = "given"
-    """`given`: the session column; `gap`: a customer's events, cut where nothing happened for `gap`, also nothing of a
-    type that is not kept."""
+    """`given`: the session column says which events belong together. `gap`: a customer's events form a session until
+    the customer does nothing for as long as `gap`. Events of types that are not kept count as doing something."""
     gap: Duration = Field(default="30m", validate_default=True)
+    """The pause that ends a session, if `by` is `gap`."""
 
 
 class Filters(Strict):
-    """Applied again and again until nothing more falls out (to a fixed point)."""
+    """The smallest sessions, items and customers to keep. Endcap repeats the filters until nothing more is removed."""
 
     min_session_events: Annotated[int, Field(ge=1)] = 2
+    """The fewest events of a session."""
     min_item_events: Annotated[int, Field(ge=1)] = 1
+    """The fewest events of an item."""
     min_customer_events: Annotated[int, Field(ge=1)] = 1
-    """Events without a customer are not judged by this."""
+    """The fewest events of a customer. Events without a customer stay."""

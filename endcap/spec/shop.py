@@ -1,4 +1,4 @@
-"""The shop: what the data is. All recommenders of a shop share it."""
+"""The shop's file: what the data are. All recommenders of a shop share it."""
 
 from __future__ import annotations
 
@@ -18,26 +18,35 @@ from endcap.spec_renames import ApiVersion
 
 
 class Shop(Strict):
-    """What a shop's data is."""
+    """A shop's data: the event log, the tables beside it, and the rules on what may be shown."""
 
     apiVersion: ApiVersion
+    """The version of the file's format."""
     kind: Literal["Shop"]
+    """What the file describes."""
     name: Name
+    """The shop's name. Its snapshots and datasets are stored under it."""
     events: Events
+    """The event log."""
     items: Items | None = None
+    """The item table. Left out: nothing is known of the items but their events."""
     customers: Customers | None = None
+    """The customer table. Left out: nothing is known of the customers but their events."""
     sessions: SessionsSpec = Field(default=SessionsSpec(), validate_default=True)
+    """How events become sessions."""
     filters: Filters = Filters()
+    """The smallest sessions, items and customers to keep."""
     window: Duration | None = None
-    """Look-back window that ends at the run's logical date; left out: everything before that date."""
+    """How far back from the run's logical date events count, such as 90d. Left out: all events before that date."""
     features: Features = Features()
+    """Features that models may use."""
     rules: Rules = Rules()
-    """What may be shown to whom, whatever a model thinks of it."""
+    """Which items may be shown to whom. Rules apply to every model."""
 
     @property
     def kept_types(self) -> list[str] | None:
-        """Types of the events that a snapshot keeps: those trained on, and those that make an item a customer's; None:
-        all."""
+        """The types of the events that a snapshot keeps: those to train on, and those by which a customer owns an item.
+        None: all types."""
         if self.events.types is None or self.rules.owned is None:
             return self.events.types
         return [*self.events.types, *(name for name in self.rules.owned.types if name not in self.events.types)]
@@ -45,7 +54,7 @@ class Shop(Strict):
     @field_validator("features")
     @classmethod
     def _fill_in_types(cls, features: Features, info: ValidationInfo) -> Features:
-        """A feature of the kind `type` says itself which types it tells apart, wherever it is carried."""
+        """Write the types into the feature of the kind `type`, so that it can be used without the shop."""
         events = info.data.get("events")
         types = None if events is None else events.types
         named = [
@@ -66,45 +75,45 @@ class Shop(Strict):
     @check
     def _sessions_have_their_column(self) -> Iterator[Mistake]:
         by = self.sessions.by
-        column, other = ("session", "gap") if by == "given" else ("customer", "given")
+        column, alternative = ("session", "gap") if by == "given" else ("customer", "given")
         layouts = [source.layout for source in self.events.sources]
         if lacking := [layout for layout in select_known(layouts).values() if layout in WITHOUT[column]]:
             actual = f"{by!r}, and the layout {lacking[0]} has no {column}s"
-            yield Mistake(("sessions", "by"), actual, repr(other), code="conflict")
+            yield Mistake(("sessions", "by"), actual, repr(alternative), code="conflict")
         elif "columns" in select_known(layouts).values() and not getattr(self.events.columns, column):
             actual = f"{by!r}, and no events.columns.{column}"
-            allowed = f"{by!r} with events.columns.{column} named, or {other!r}"
+            allowed = f"{by!r} with events.columns.{column} named, or {alternative!r}"
             yield Mistake(("sessions", "by"), actual, allowed, code="conflict")
 
     @check
-    def _rules_speak_of_known_attributes(self) -> Iterator[Mistake]:
+    def _rules_name_known_attributes(self) -> Iterator[Mistake]:
         texts = "a categorical attribute"
         return collect_mistakes(
-            self._attribute(("rules", "attributes", number, "attribute"), rule.attribute, texts, numeric=False)
+            self._check_attribute(("rules", "attributes", number, "attribute"), rule.attribute, texts, numeric=False)
             for number, rule in select_known(self.rules.attributes).items()
         )
 
     @check
-    def _stock_is_a_known_number(self) -> Iterator[Mistake]:
+    def _stock_is_a_numeric_attribute(self) -> Iterator[Mistake]:
         if (stock := self.rules.stock) is not None:
             key = ("rules", "stock", "attribute")
-            yield from self._attribute(key, stock.attribute, "a numeric attribute", numeric=True)
+            yield from self._check_attribute(key, stock.attribute, "a numeric attribute", numeric=True)
 
-    def _attribute(self, key: tuple[str | int, ...], name: str, kind: str, *, numeric: bool) -> Iterator[Mistake]:
+    def _check_attribute(self, key: tuple[str | int, ...], name: str, kind: str, *, numeric: bool) -> Iterator[Mistake]:
         items = self.items
         attributes, numbers = (items.attributes, items.numbers) if items is not None else ([], [])
         names = numbers if numeric else [attribute for attribute in attributes if attribute not in numbers]
         if name not in names:
-            without = "none" if items is not None else "none, the shop has no `items`"
-            allowed = f"{kind} of the shop's items: {', '.join(names) or without}"
+            no_names = "none" if items is not None else "none, because the shop has no `items`"
+            allowed = f"{kind} of the shop's items: {', '.join(names) or no_names}"
             yield Mistake(key, repr(name), allowed, suggest(name, names), code="unknown-name")
 
     @check
-    def _what_is_owned_has_a_type(self) -> Iterator[Mistake]:
+    def _owned_items_have_event_types(self) -> Iterator[Mistake]:
         if self.rules.owned is None:
             return
         sources = self.events.sources
         typed = self.events.columns.type or any(source.type for source in sources)
         if not typed and {source.layout for source in sources} == {"columns"}:
-            allowed = "such a rule where events have types: name events.columns.type"
+            allowed = "this rule only if events have types: name events.columns.type"
             yield Mistake(("rules", "owned", "types"), str(self.rules.owned.types), allowed, code="conflict")
