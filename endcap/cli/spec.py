@@ -60,13 +60,13 @@ def show(spec: Path, env: str | None, sets: tuple[str, ...], as_json: bool) -> N
     documents = dump_specs(load(spec, env=env, sets=sets))
     places = resolve(spec, env)
     if as_json:
-        named = {name: {"value": value, "from": origin} for name, (value, origin) in places.named().items()}
-        print_json({**documents, "places": named})
+        values = {name: {"value": value, "from": origin} for name, (value, origin) in places.list_values().items()}
+        print_json({**documents, "places": values})
         return
     click.echo(yaml.safe_dump_all([documents["shop"], documents["recommender"]], sort_keys=False).rstrip())
     where = f" (environment {places.env} of {format_path(places.file)})" if places.env and places.file else ""
     click.echo(f"\n# Places{where}:")
-    for name, (value, origin) in places.named().items():
+    for name, (value, origin) in places.list_values().items():
         click.echo(f"#   {name:<18} {value}  ({origin})")
 
 

@@ -32,38 +32,39 @@ _Texts = Annotated[list[str], Field(min_length=1), WithJsonSchema(_SEVERAL)]
 
 
 class RowCondition(Strict):
-    """What a column's value must be; of several keys all must hold. A missing value fits `present: false` alone.
+    """A condition on a column's value. If it has several keys, all must hold. A missing value fits only
+    `present: false`.
 
-    Where min, max, above or below are given, a value that is no number makes its row a bad one.
+    With min, max, above or below, a value that is no number makes the row bad.
     """
 
     among: _Texts | None = None
-    """One of these texts, letter by letter: 5 is not 5.0."""
+    """The value is one of these texts, character by character: 5 is not 5.0."""
     not_among: _Texts | None = None
-    """None of these texts."""
+    """The value is none of these texts."""
     prefix: Annotated[str, Field(min_length=1)] | None = None
-    """A text that begins so."""
+    """The value begins with this text."""
     min: float | None = None
-    """A number of at least this."""
+    """The value is at least this number."""
     max: float | None = None
-    """A number of at most this."""
+    """The value is at most this number."""
     above: float | None = None
-    """A number greater than this."""
+    """The value is greater than this number."""
     below: float | None = None
-    """A number less than this."""
+    """The value is less than this number."""
     present: bool | None = None
-    """Whether there is a value at all."""
+    """`true`: there is a value. `false`: there is none."""
 
     @check
     def _texts_are_values(self) -> Iterator[Mistake]:
         for key, texts in (("among", self.among), ("not_among", self.not_among)):
             for place, value in select_known(texts or []).items():
                 if not value:
-                    allowed = "texts that are not empty; of a missing value, {present: false}"
+                    allowed = "texts that are not empty; {present: false} means a missing value"
                     yield Mistake((key, place), "''", allowed, code="not-allowed")
 
     @check
-    def _alone_where_absent(self) -> Iterator[Mistake]:
+    def _absent_values_have_no_bounds(self) -> Iterator[Mistake]:
         bounds = [name for name, value in self if value is not None and name != "present"]
         if self.present is False and bounds:
             yield Mistake(("present",), f"false, and {', '.join(bounds)}", "false alone", code="conflict")
@@ -71,7 +72,7 @@ class RowCondition(Strict):
     @check
     def _bounds_leave_room(self) -> Iterator[Mistake]:
         bounds = {name: value for name, value in self if value is not None and name in ("min", "above", "max", "below")}
-        # The bound that takes more counts; of two equal ones that is the one that takes the number itself too.
+        # The stricter bound counts. Of two equal bounds, that is the one that excludes the number itself.
         least, over, lower = max((bounds.get(name, -math.inf), name == "above", name) for name in ("min", "above"))
         most, under, upper = min((bounds.get(name, math.inf), name != "below", name) for name in ("max", "below"))
         if least > most or (least == most and (over or not under)):
@@ -80,7 +81,7 @@ class RowCondition(Strict):
 
 
 def _as_condition(value: Any) -> Any:
-    """A value or a list of values stands for `among`."""
+    """Write out the short form: a value or a list of values stands for `among`."""
     if isinstance(value, dict):
         if all(bound is None for bound in value.values()):
             raise make_mistakes_error([Mistake((), "no condition", _WORDS, code="missing")])
@@ -94,11 +95,11 @@ def _as_condition(value: Any) -> Any:
 
 
 def _as_texts(values: list[Any], at: tuple[str, ...] | None = None) -> list[Any]:
-    """at: where in the condition the list stands; None: there is no list, but one value."""
-    # YAML's 1.50 is the number 1.5: the log's own text is gone, and what is written in its place need not be equal.
+    """Convert values to texts. at: the list's place in the condition; None for a single value."""
+    # YAML reads 1.50 as the number 1.5. The text is lost, and the text of the number may not be in the log.
     for number, value in enumerate(values):
         if isinstance(value, float):
-            allowed = "text; write it in quotes, letter by letter as in the log"
+            allowed = "text; write it in quotes, exactly as in the log"
             raise make_mistakes_error(
                 [Mistake(() if at is None else (*at, number), str(value), allowed, code="wrong-type")]
             )
@@ -106,4 +107,4 @@ def _as_texts(values: list[Any], at: tuple[str, ...] | None = None) -> list[Any]
 
 
 Conditions = dict[str, Annotated[RowCondition, BeforeValidator(_as_condition), _Short, Allowed(_WORDS)]]
-"""Conditions by the column (or path) that they are about."""
+"""Conditions, by the name or path of the column."""

@@ -1,8 +1,8 @@
-"""Where things are in each environment: `environments.yaml`, and how it joins options and variables.
+"""Where the store, the registry and other services are in each environment.
 
-One file beside the specs says for each environment where the store, the registry, the online store, Kubeflow Pipelines
-and the served models are. `resolve` puts these places together: what was given (a command-line option, an argument)
-wins over the environment variable, that over the environment's entry in the file, that over the built-in default.
+The file `environments.yaml` beside the specs has the places of each environment: the store, the registry, the online
+store, Kubeflow Pipelines and the served models. `resolve` finds each place in this order: a command-line option or an
+argument, an environment variable, the environment's entry in the file, the default.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from endcap.spec_renames import ApiVersion
 FILE_VARIABLE = "ENDCAP_ENVIRONMENTS"
 """The environment variable that names another file."""
 DEFAULT = "default"
-"""The environment that counts where none is chosen, if the file has it."""
+"""The environment that counts if nobody chooses one and the file has it."""
 
 VARIABLES: dict[str, tuple[str, ...]] = {
     "store": ("ENDCAP_STORE",),
@@ -51,20 +51,20 @@ VARIABLES: dict[str, tuple[str, ...]] = {
     "serving_namespace": ("ENDCAP_NAMESPACE",),
     "serving_context": (),
 }
-"""The environment variables of each place; the first that is set counts."""
+"""The environment variables of each place. The first that is set counts."""
 DEFAULTS: dict[str, str] = {"store": ".endcap/store", "registry": "", "online": ""}
-"""What stands where nothing names a place; the others are None: whoever uses them decides."""
+"""The defaults of places. A place without a default is None, and its user decides."""
 
 
 class KFPPlace(Strict):
-    """Kubeflow Pipelines."""
+    """How to reach Kubeflow Pipelines."""
 
     host: str | None = None
-    """Address of its API; left out: reached by the kubeconfig."""
+    """The address of its API. Left out: Endcap reaches it through the kubeconfig."""
     namespace: str | None = None
-    """Namespace that Kubeflow Pipelines is installed in; left out: kubeflow."""
+    """The namespace in which Kubeflow Pipelines is installed. Left out: kubeflow."""
     user_namespace: str | None = None
-    """Your namespace, where Kubeflow Pipelines serves several users."""
+    """Your namespace, if Kubeflow Pipelines serves several users."""
     context: str | None = None
     """The kubeconfig's context; left out: the current one."""
 
@@ -73,40 +73,43 @@ class ServingPlace(Strict):
     """The cluster that serves the models."""
 
     namespace: str | None = None
-    """Namespace of the InferenceServices."""
+    """The namespace of the InferenceServices. Left out: the spec's."""
     context: str | None = None
     """The kubeconfig's context; left out: the current one."""
 
 
 class Environment(Strict):
-    """Where things are in one environment."""
+    """The places of one environment."""
 
     store: str | None = None
-    """Artifacts: a folder, relative to this file, or s3://bucket/prefix."""
+    """The store of artifacts: a folder, relative to this file, or s3://bucket/prefix."""
     registry: str | None = None
-    """MLflow's address; left out: a data base in the store, where that is a folder."""
+    """MLflow's address. Left out: a database in the store, if the store is a folder."""
     online: str | None = None
-    """The online store: redis://HOST:PORT, rediss://HOST:PORT or sqlite:///PATH; none: without."""
+    """The online store: redis://HOST:PORT, rediss://HOST:PORT or sqlite:///PATH. `none`: there is none. Left out: a
+    file in the store, if the store is a folder."""
     kfp: KFPPlace = KFPPlace()
-    """Kubeflow Pipelines."""
+    """How to reach Kubeflow Pipelines."""
     serving: ServingPlace = ServingPlace()
     """The cluster that serves the models."""
 
 
 class Environments(Strict):
-    """Where things are in each environment. No secrets stand here: they come from variables."""
+    """The file of environments. It holds no secrets: write ${NAME} for a variable that has the secret."""
 
     layered: ClassVar[bool] = False
 
     apiVersion: ApiVersion
+    """The version of the file's format."""
     kind: Literal["Environments"]
+    """What the file describes."""
     environments: dict[Name, Environment]
-    """Environments by name. The one called `default` counts where none is chosen."""
+    """The places of each environment, by its name. The environment `default` counts if nobody chooses one."""
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where the store, the registry and the others are, and where each of these was said.
+    """Where the store, the registry and the other services are, and where each place comes from.
 
     Attributes
     ----------
@@ -117,15 +120,15 @@ class Places:
     online
         The online store's address; empty: the store's own; ``none``: without.
     kfp_host, kfp_namespace, kfp_user_namespace, kfp_context
-        How Kubeflow Pipelines is reached, and whose namespace there counts; None: the client's default.
+        How to reach Kubeflow Pipelines, and which namespaces count; None: the client's default.
     serving_namespace, serving_context
         Where models are served; None: the spec's namespace, the kubeconfig's current context.
     env
-        The environment of the file that counts; None: none does.
+        The environment of the file that counts; None if none does.
     file
-        The file of environments; None: there is none.
+        The file of environments; None if there is none.
     origins
-        Where each place was said: ``given``, a variable's name, ``file:line``, or ``default``.
+        Where each place comes from: ``given``, a variable's name, ``file:line``, or ``default``.
     """
 
     store: str
@@ -141,8 +144,8 @@ class Places:
     file: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
 
-    def named(self) -> dict[str, tuple[str, str]]:
-        """Each place that has a value, without passwords, and where it was said."""
+    def list_values(self) -> dict[str, tuple[str, str]]:
+        """Return each place that has a value, without passwords, and where it comes from."""
         return {
             name: (redact(value), self.origins[name])
             for name in VARIABLES
@@ -150,7 +153,7 @@ class Places:
         }
 
     def __repr__(self) -> str:
-        # Variables may bring passwords in, which have no place in a log or a notebook.
+        # Variables may hold passwords, which must not get into a log or a notebook.
         values = (
             f"{place.name}={redact(getattr(self, place.name) or '')!r}"
             for place in fields(self)
@@ -166,24 +169,30 @@ def resolve(
     *,
     variables: Mapping[str, str] | None = None,
 ) -> Places:
-    """Where things are.
+    """Find where the store, the registry and the other services are.
 
     Parameters
     ----------
     spec
-        The recommender's file, beside which the file of environments is looked for. None: in ``pipelines/specs``.
+        The recommender's file. The file of environments lies beside it; with None, in ``pipelines/specs``.
     env
-        The environment. An overlay of specs may have the name too, or alone: then nothing comes from the file.
-        ``endcap.spec.load`` refuses a name that neither has; with ``spec=None`` this function does.
-    given
-        Places by name, such as ``{"store": "s3://shop/store"}``. None stands for a place that is not given.
+        The environment. If only an overlay of the specs has this name, nothing comes from the file. If neither has it,
+        ``endcap.spec.load`` refuses the name; with ``spec=None`` this function does.
+    overrides
+        Places that win over all others, such as ``{"store": "s3://shop/store"}``. None stands for a place that is not
+        given.
     variables
-        Environment variables; None: those of this process.
+        The environment variables; None: those of this process.
+
+    Returns
+    -------
+    Places
+        Each place, and where it comes from.
 
     Raises
     ------
     SpecError
-        Every mistake in the file; an unknown environment, where `spec` is None.
+        The file has mistakes; the error has all of them. Or `spec` is None and nothing has this environment.
     NotFoundError
         ``ENDCAP_ENVIRONMENTS`` names no file (`spec.no-environments`).
     UserError
@@ -214,7 +223,25 @@ def resolve(
 
 
 def find_file(spec: str | Path | None, variables: Mapping[str, str] | None = None) -> Path | None:
-    """The file of environments: ENDCAP_ENVIRONMENTS, else beside the spec; without a spec in ``pipelines/specs``."""
+    """Find the file of environments.
+
+    Parameters
+    ----------
+    spec
+        The recommender's file. None: the file is looked for in ``pipelines/specs``.
+    variables
+        The environment variables; None: those of this process. ENDCAP_ENVIRONMENTS wins over `spec`.
+
+    Returns
+    -------
+    Path or None
+        The file; None if there is none.
+
+    Raises
+    ------
+    NotFoundError
+        ENDCAP_ENVIRONMENTS names no file.
+    """
     variables = os.environ if variables is None else variables
     if named := variables.get(FILE_VARIABLE):
         file = make_absolute(Path(named).expanduser())
@@ -230,18 +257,18 @@ def find_file(spec: str | Path | None, variables: Mapping[str, str] | None = Non
 
 
 def list_environments(file: Path | None) -> list[str]:
-    """Names of the environments of a file. Raises SpecError with every mistake in it."""
+    """List the names of a file's environments. Raises SpecError with every mistake in the file."""
     return [] if file is None else sorted(_list_entries(_validate(file)))
 
 
 def _validate(file: Path) -> YamlNode:
-    """The document of a file in which nothing is wrong. Raises SpecError."""
+    """Read a file and check it. Raises SpecError with every mistake in it."""
     document, problems = read_document(file)
     if document is not None:
         document, outdated = migrate_node(drop_nulls(document), "Environments")
         problems += outdated
         problems += _find_secrets(document, ())
-        # A value that looks like a secret is not shown in any other problem.
+        # No other problem may show a value that looks like a secret.
         secret = {problem.key for problem in problems}
         problems += [problem for problem in list_problems(document, Environments) if problem.key not in secret]
     if problems or document is None:
@@ -259,7 +286,7 @@ def _find_secrets(node: YamlNode, key: Key) -> list[Problem]:
     if kind is None:
         return []
     allowed = "a value without secrets, or ${NAME} in its place"
-    hint = "This file is checked in: keep the secret in a variable."
+    hint = "Others read this file: keep the secret in a variable."
     return [Problem(node.place, format_key(key), kind, allowed, hint, code="not-allowed")]
 
 
@@ -269,14 +296,15 @@ def _list_entries(document: YamlNode | None) -> dict[str, YamlNode]:
 
 
 def _expand_variables(entry: YamlNode, env: str, variables: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Values of an environment by place, and where each stands. Raises SpecError for variables that are not set."""
+    """Return an environment's values by place, each with its place in the file. Raises SpecError for unset
+    variables."""
     problems: list[Problem] = []
     values = {}
     for name in VARIABLES:
         key = _build_key(name)
         node = entry.at(key)
         if isinstance(node.value, dict):
-            continue  # the last node on the way there: the value itself is left out
+            continue  # `at` gave a node above the key: the value is left out
         text = expand(node, format_key(("environments", env, *key)), problems, variables)
         if name == "store" and "://" not in text:
             text = str(make_absolute((node.file or Path()).parent / Path(text).expanduser()))
@@ -287,9 +315,9 @@ def _expand_variables(entry: YamlNode, env: str, variables: Mapping[str, str]) -
 
 
 def _build_key(name: str) -> tuple[str, ...]:
-    """Where a place stands in an environment's entry: `kfp_host` is `kfp.host`."""
-    group, _, rest = name.partition("_")
-    return (group, rest) if rest else (group,)
+    """Return the key of a place in an environment's entry: `kfp_host` is at `kfp.host`."""
+    group, _, field_name = name.partition("_")
+    return (group, field_name) if field_name else (group,)
 
 
 def _check_known(env: str, document: YamlNode | None) -> None:

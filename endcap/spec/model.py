@@ -1,4 +1,4 @@
-"""A model's name and parameters."""
+"""The models and their parameters."""
 
 from __future__ import annotations
 
@@ -20,38 +20,46 @@ ClassPath = Annotated[
 
 
 class PopularitySpec(Strict):
-    """Items by how many training events they have."""
+    """Ranks items by the number of their training events."""
 
     name: Literal["popularity"] = "popularity"
+    """The model's name."""
 
     space: ClassVar[Space] = {}
     starts: ClassVar[list[dict[str, Any]]] = []
 
 
 class RecentPopularitySpec(Strict):
-    """Popularity of the last `window` before the training data's end."""
+    """Ranks items by the number of their events in the last `window` of the training data."""
 
     name: Literal["recent-popularity"] = "recent-popularity"
+    """The model's name."""
     window: Duration = Field(default="7d", validate_default=True)
+    """How far back events count."""
 
     space: ClassVar[Space] = {"window": choice("1d", "3d", "7d", "14d", "28d")}
     starts: ClassVar[list[dict[str, Any]]] = []
 
 
 class SequentialRulesSpec(Strict):
-    """a -> b gains 1/gap for each b at most `steps` after a in a session; the rules of the session's last items rank.
+    """Ranks items by which items followed the session's last ones in training.
 
-    `last_events: 1, norm: none` are the published rules (Ludewig and Jannach, 2018).
+    In training, a rule a -> b gains 1/gap each time that b follows a within `steps` events of a session. The score of
+    an item is the sum of the rules from the session's last items to it. With `last_events: 1` and `norm: none` the
+    rules are the published ones (Ludewig and Jannach, 2018).
     """
 
     name: Literal["sequential-rules"] = "sequential-rules"
+    """The model's name."""
     steps: Positive = 10
+    """How many events after an item another item makes a rule."""
     last_events: Positive = 5
-    """Of how many of the session's last events the rules are added up; an item that is repeated counts once."""
+    """How many of the session's last events count. A repeated item counts once."""
     decay: Annotated[float, Field(gt=0.0, le=1.0)] = 0.6
-    """What the rules of each event weigh by those of the next one: the last event's 1, those before it 0.6, 0.36, …"""
+    """The weight of an event's rules relative to the next event's. With 0.6 the last event weighs 1, the one before it
+    0.6, then 0.36."""
     norm: Literal["none", "sqrt"] = "sqrt"
-    """sqrt: a -> b is divided by the square root of how many training events a and b have together."""
+    """`sqrt` divides each rule by the square root of the number of training events of both items. `none` does not."""
 
     space: ClassVar[Space] = {
         "steps": choice(2, 5, 10, 20),
@@ -63,17 +71,19 @@ class SequentialRulesSpec(Strict):
 
 
 class VSKNNSpec(Strict):
-    """Session neighbours, weighted by recency within the session (Ludewig and Jannach, 2018)."""
+    """Ranks the items of the most similar training sessions. Recent items of the session weigh more (Ludewig and
+    Jannach, 2018)."""
 
     name: Literal["vsknn"] = "vsknn"
+    """The model's name."""
     sample: Positive = 1000
-    """Most recent sessions looked at, for each distinct item of the session (m)."""
+    """How many of the most recent sessions with an item are compared, for each item of the session (the paper's m)."""
     neighbours: Positive = 100
-    """Most similar sessions that vote (k)."""
+    """How many of the most similar sessions count (the paper's k)."""
     last_events: Positive = 10
     """How many of the session's last items count."""
     idf_weight: Annotated[float, Field(ge=0.0)] = 5.0
-    """5 reproduces the published weighting (1 + 5 idf / 12)."""
+    """How much rare items weigh: the weight is 1 + `idf_weight` * idf / 12. The paper has 5."""
 
     space: ClassVar[Space] = {
         "sample": between(100, 5000, log=True, integer=True),
@@ -85,27 +95,30 @@ class VSKNNSpec(Strict):
 
 
 class EASESpec(Strict):
-    """Linear item-to-item weights in closed form (Steck, 2019)."""
+    """A linear model of items by items, solved in closed form (Steck, 2019)."""
 
     name: Literal["ease"] = "ease"
+    """The model's name."""
     regularisation: Annotated[float, Field(gt=0.0)] = 200.0
-    """Lambda, the ridge on the item-to-item weights."""
+    """The strength of the ridge penalty (the paper's lambda)."""
     history: History = "session"
-    """A row of the matrix: a session, or all that a customer had."""
+    """What a row of the training matrix holds: the items of a `session`, or all items of a `customer`."""
 
     space: ClassVar[Space] = {"regularisation": between(10.0, 3000.0, log=True)}
     starts: ClassVar[list[dict[str, Any]]] = [{"regularisation": 100.0}, {"regularisation": 500.0}]
 
 
 class ItemKNNSpec(Strict):
-    """Items that go together with those of the session or the customer, by cosine (Sarwar et al., 2001)."""
+    """Ranks items by their cosine similarity to the items of the session or the customer (Sarwar et al., 2001)."""
 
     name: Literal["item-knn"] = "item-knn"
+    """The model's name."""
     neighbours: Positive = 100
-    """Most similar items that an item is scored by."""
+    """How many of the most similar items count for an item's score."""
     shrink: Annotated[float, Field(ge=0.0)] = 10.0
-    """Added to the denominator of the cosine: pairs that were seen together seldom count less."""
+    """Added to the cosine's denominator. With a larger value, pairs of items with few common sessions count less."""
     history: History = "session"
+    """Which items belong together: those of a `session`, or those of a `customer`."""
 
     space: ClassVar[Space] = {
         "neighbours": between(10, 500, log=True, integer=True),
@@ -115,13 +128,16 @@ class ItemKNNSpec(Strict):
 
 
 class CustomSpec(Strict):
-    """A class of your own, by its import path; it must be on the recommender's list `classes`."""
+    """Your own model. The recommender's list `classes` must name its class."""
 
     model_config = ConfigDict(serialize_by_alias=True)
 
     name: Literal["custom"] = "custom"
+    """The model's name."""
     path: ClassPath = Field(alias="class")
+    """The import path of the class, such as acme.markov:Markov."""
     parameters: dict[str, Any] = {}
+    """The parameters of the class."""
 
     space: ClassVar[Space] = {}
     starts: ClassVar[list[dict[str, Any]]] = []
@@ -140,25 +156,26 @@ _Single = (
     | CustomSpec
 )
 SingleSpec = Annotated[_Single, Field(discriminator="name")]
-"""A model that is not made of others."""
+"""A model that is not a blend."""
 
 
 class BlendSpec(Strict):
-    """Several models as one: their opinions weighed by what the validation part shows them to be worth."""
+    """Combines several models. The validation part decides their weights."""
 
     name: Literal["blend"] = "blend"
+    """The model's name."""
     members: dict[Name, SingleSpec] = Field(
         default={"gru4rec": {"name": "gru4rec"}, "vsknn": {"name": "vsknn"}}, validate_default=True
     )
-    """Models by a label each."""
+    """The models to combine, by labels that you choose."""
 
     space: ClassVar[Space] = {}
     starts: ClassVar[list[dict[str, Any]]] = []
 
     @check
-    def _two_at_least(self) -> Iterator[Mistake]:
+    def _has_two_members(self) -> Iterator[Mistake]:
         if len(self.members) < 2:
-            yield Mistake(("members",), f"{len(self.members)} members", "two models or more", code="not-allowed")
+            yield Mistake(("members",), f"{len(self.members)} members", "at least two models", code="not-allowed")
 
 
 ModelSpec = Annotated[_Single | BlendSpec, Field(discriminator="name")]

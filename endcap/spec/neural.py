@@ -1,4 +1,4 @@
-"""Parameters of the models that learn in epochs."""
+"""The parameters of the neural models, which are trained in epochs."""
 
 from __future__ import annotations
 
@@ -16,43 +16,51 @@ LearningRate = Annotated[float, Field(gt=0.0)]
 
 
 class GRU4RecSpec(Strict):
-    """A GRU over the session, on session-parallel batches (Hidasi et al., 2016; Hidasi and Karatzoglou, 2018)."""
+    """A recurrent network (GRU) over the session, trained on session-parallel batches (Hidasi et al., 2016; Hidasi and
+    Karatzoglou, 2018)."""
 
     name: Literal["gru4rec"] = "gru4rec"
+    """The model's name."""
     loss: Literal["cross-entropy", "bpr-max"] = "bpr-max"
-    """cross-entropy: softmax over sampled items; bpr-max: pairwise, against the strongest of them."""
+    """The loss. `cross-entropy`: a softmax over sampled items. `bpr-max`: pairs of the target and the sampled items,
+    where those with high scores weigh most."""
     width: Positive = 100
-    """Size of the hidden state and of the item embeddings."""
+    """The size of the hidden state and of the item embeddings."""
     output_embedding: Literal["shared", "separate"] = "shared"
-    """Whether the table that items are scored by is the one that the session is read by."""
+    """`shared`: one table of embeddings for the session's items and for the items to score. `separate`: two tables."""
     batch_size: Positive = 48
-    """Sessions trained side by side."""
+    """The number of sessions in a batch."""
     negatives: Positive = 2048
-    """Sampled items that each target competes with, beside the batch's other targets; as many as the catalogue has
-    items or more: every item competes."""
+    """The number of sampled items that each target competes with, besides the other targets of the batch. If the
+    catalogue has no more items than this, the target competes with all of them."""
     negatives_alpha: Power = 0.2
-    """Negatives are drawn by popularity to this power: 0 uniform, 1 by popularity."""
+    """The power of popularity by which negatives are drawn: 0 draws uniformly, 1 by popularity."""
     logq: Power = 1.0
-    """How much of the sampling's bias is taken off the logits of cross-entropy: 1 all, 0 none."""
+    """How much of the sampling bias cross-entropy subtracts from the logits: 1 all, 0 none."""
     bpr_penalty: Annotated[float, Field(ge=0.0)] = 1.0
-    """Weight of bpr-max's penalty on the scores of negatives."""
+    """The weight of the penalty of bpr-max on the scores of negatives."""
     bpr_elu: Annotated[float, Field(ge=0.0)] = 0.5
-    """Parameter of the elu that scores pass through in bpr-max; 0: none."""
+    """The parameter of the ELU that bpr-max applies to scores. 0: bpr-max applies none."""
     learning_rate: LearningRate = 0.05
-    """Of Adagrad."""
+    """The learning rate of Adagrad."""
     momentum: Rate = 0.0
-    """Of Adagrad's steps."""
+    """The momentum of Adagrad's steps."""
     dropout_embedding: Rate = 0.6
+    """The share of the item embeddings that dropout removes."""
     dropout_hidden: Rate = 0.2
+    """The share of the hidden state that dropout removes."""
     max_epochs: Positive = 20
+    """The most epochs."""
     patience: Positive = 3
-    """Epochs without a better validation next_ndcg@20 before training stops."""
+    """Training stops after this number of epochs without a better next_ndcg@20 on the validation part."""
     last_events: Positive = 50
-    """Of a longer session the last events count when it is scored."""
+    """How many of a session's last events count when items are scored."""
     features: list[str] = []
-    """Bucketed event-level features of the shop, each added as an embedding to the item's."""
+    """The names of the shop's event features to use. The model adds an embedding of each to the item's. A feature needs
+    buckets or a limited number of values."""
     item_features: list[str] = []
-    """Attributes of the item table, each added as an embedding to the item's: category, price (in bands) and others."""
+    """The names of the item table's attributes to use, such as category and price. The model adds an embedding of each
+    to the item's; numbers become bands."""
 
     space: ClassVar[Space] = {
         "loss": choice("bpr-max", "cross-entropy"),
@@ -105,32 +113,40 @@ class GRU4RecSpec(Strict):
 
 
 class SASRecSpec(Strict):
-    """Causal self-attention over the session (Kang and McAuley, 2018; gSASRec: Petrov and Macdonald, 2023)."""
+    """A transformer over the session (Kang and McAuley, 2018; gSASRec: Petrov and Macdonald, 2023)."""
 
     name: Literal["sasrec"] = "sasrec"
+    """The model's name."""
     width: Positive = 64
+    """The size of the hidden state and of the item embeddings."""
     blocks: Positive = 1
+    """The number of transformer blocks."""
     heads: Positive = 1
-    """Divides the width."""
+    """The number of attention heads. `width` must be a multiple of it."""
     last_events: Positive = 50
-    """Of a longer session the last events count."""
+    """How many of a session's last events count."""
     batch_size: Positive = 128
-    """Sessions a step, on average; short ones share a row."""
+    """The average number of sessions in a batch. Short sessions share a row."""
     negatives: Positive = 512
-    """Items that every target of a step competes with."""
+    """The number of sampled items that all targets of a batch compete with."""
     negatives_alpha: Power = 0.5
-    """Negatives are drawn by popularity to this power: 0 uniform (as gSASRec has it), 1 by popularity."""
+    """The power of popularity by which negatives are drawn: 0 draws uniformly, as in gSASRec, 1 by popularity."""
     loss: Literal["cross-entropy", "gbce"] = "cross-entropy"
+    """The loss. `cross-entropy`: a softmax over sampled items. `gbce`: gSASRec's generalised binary cross-entropy."""
     calibration: Power = 0.75
-    """Of gbce: 0 is binary cross-entropy, 1 makes up for all that sampling overstates (t of gSASRec)."""
+    """How far gbce corrects the overconfidence that sampling causes: 0 not at all, 1 fully (the paper's t)."""
     learning_rate: LearningRate = 0.008
-    """Of Adam."""
+    """The learning rate of Adam."""
     dropout: Rate = 0.3
-    """Of what goes in, and of what each part of a block adds."""
+    """The share that dropout removes, from the embeddings and from the output of each part of a block."""
     max_epochs: Positive = 30
+    """The most epochs."""
     patience: Positive = 3
+    """Training stops after this number of epochs without a better next_ndcg@20 on the validation part."""
     features: list[str] = []
+    """The names of the shop's event features to use; see `gru4rec`."""
     item_features: list[str] = []
+    """The names of the item table's attributes to use; see `gru4rec`."""
 
     space: ClassVar[Space] = {
         "width": choice(32, 64, 128),
@@ -149,22 +165,27 @@ class NeuMFSpec(Strict):
     """Neural collaborative filtering of customers and items (He et al., 2017)."""
 
     name: Literal["neumf"] = "neumf"
+    """The model's name."""
     variant: Literal["gmf", "mlp", "neumf"] = "neumf"
-    """gmf: the product of embeddings; mlp: layers over both; neumf: the two fused."""
+    """`gmf`: the product of both embeddings. `mlp`: layers over both embeddings. `neumf`: both combined."""
     width: Positive = 32
-    """Of each embedding."""
+    """The size of each embedding."""
     layers: Annotated[list[Positive], Field(min_length=1)] = [64, 32, 16]
+    """The sizes of the hidden layers."""
     batch_size: Positive = 2048
-    """Pairs of customer and item a step, those of negatives included."""
+    """The number of pairs of customer and item in a batch, with the negatives."""
     negatives: Positive = 8
-    """Items drawn for each that the customer had, of which the customer has none."""
+    """The number of negatives for each item of a customer: items without an event of this customer."""
     learning_rate: LearningRate = 0.003
-    """Of Adam."""
+    """The learning rate of Adam."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    """The weight decay of Adam."""
     dropout: Rate = 0.0
-    """Of the hidden layers."""
+    """The share of the hidden layers that dropout removes."""
     max_epochs: Positive = 30
+    """The most epochs."""
     patience: Positive = 3
+    """Training stops after this number of epochs without a better next_ndcg@20 on the validation part."""
 
     space: ClassVar[Space] = {
         "variant": choice("gmf", "mlp", "neumf"),

@@ -30,61 +30,74 @@ FunctionPath = Annotated[
 
 
 class StepRetries(Strict):
-    """A failed pod is tried again, after a wait that grows."""
+    """How a failed pod is started again. Each wait is longer than the one before."""
 
     count: Annotated[int, Field(ge=0, le=20)] = 2
+    """How many times the pod is started again."""
     backoff: Duration = Field(default="30s", validate_default=True)
-    """Before the first retry."""
+    """The wait before the first retry."""
     factor: Annotated[float, Field(ge=1.0)] = 2.0
+    """How many times longer each wait is than the one before."""
     max_backoff: Duration = Field(default="10m", validate_default=True)
-    """Longest wait."""
+    """The longest wait."""
 
 
 class SecretKey(Strict):
-    """A key of a Secret as an environment variable."""
+    """A key of a Secret that a step gets as an environment variable."""
 
     secret: Name
+    """The Secret's name."""
     key: str
+    """The key in the Secret."""
     env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    """The environment variable's name."""
 
 
 class StepSpec(Pod):
-    """How a step runs in a cluster; with `after`, a step of your own."""
+    """How a step runs in a cluster. A step of your own also has `after`, and `function` or `image`."""
 
     enabled: bool = True
-    """False switches it off: `register` or `deploy` (and with `register` also `deploy`), or a step of your own."""
+    """Whether the step runs. `register`, `deploy` and your own steps can be switched off. Without `register`, `deploy`
+    must be off too."""
     sharedMemory: Quantity | None = None
-    """Size of /dev/shm, which data loaders and collectives need."""
+    """The size of /dev/shm, which PyTorch needs to move data between processes, such as 2Gi. Left out: the container
+    engine's default."""
     secrets: list[SecretKey] = []
+    """Keys of Secrets that the step gets as environment variables."""
     retries: StepRetries = StepRetries()
-    """Left out: as these defaults say, and none for `deploy`, which waits and asks again itself."""
+    """How a failed pod is started again. Left out: `deploy` is not started again, because it repeats requests itself;
+    the others have the defaults."""
     deadline: Duration | None = None
-    """The step is ended when it has run so long."""
+    """The longest time that the step may run. Then it is ended. Left out: no limit."""
     after: str | None = None
-    """A step of your own runs after this one, and before those that follow it."""
+    """The step after which your own step runs. It runs before the steps that follow that one."""
     function: FunctionPath | None = None
-    """What it runs: a function that the image can import, called with the run's addresses by name."""
+    """What your own step runs: a function that the image can import, such as my_shop.checks:prices. Its arguments are
+    the run's addresses, by name."""
     image: str | None = None
-    """What it runs: a container, given the run's addresses as environment variables. With `function`: the image that
-    has it. For a built-in step: another image than the run's."""
+    """What your own step runs: a container, which gets the run's addresses as environment variables. With `function`:
+    the image that has the function. For a built-in step: an image in place of the run's."""
     command: list[str] = []
-    """Of a container: KFP does not start the image's own. The image needs the program `env`."""
+    """The command of your own container, because KFP does not start the image's own. The image needs the program
+    `env`."""
     arguments: dict[str, str | int | float | bool] = {}
-    """Given to a function by name, to a container as `--name=value`."""
+    """Arguments of your own step: a function gets them by name, a container as `--name=value`."""
 
 
 class Pipeline(Strict):
     """How the pipelines run on Kubeflow Pipelines."""
 
     image: str | None = None
-    """Of every step; left out: the image of this release of Endcap."""
+    """The image of every step. Left out: the image of this release of Endcap."""
     deadline: Duration | None = None
-    """Of a whole run: no step starts later, and each is ended then."""
+    """The longest time of a whole run. Then no step starts, and running steps are ended. Left out: no limit."""
     secret: Name = "endcap-store"  # noqa: S105 - a Secret's name
-    """The Secret with the store's keys, given to every step as environment variables; absent on KFP: none is set."""
+    """The Secret with the store's keys, which every step gets as environment variables. If it does not exist, steps get
+    none."""
     defaults: Pod = Pod()
-    """Of every step that does not say otherwise."""
+    """What the pods of all steps get, unless a step has values of its own."""
     steps: dict[Name, StepSpec] = {}
+    """How each step runs, by its name. Other names than those of Endcap's steps are steps of your own."""
 
     @check
     def _steps_can_be_chained(self) -> Iterator[Mistake]:
@@ -102,19 +115,19 @@ class Pipeline(Strict):
         pods |= {("steps", name): step for name, step in select_known(self.steps).items()}
         for key, pod in pods.items():
             if pod.runtimeClassName is not None and pod.runtimeClassName is not UNKNOWN:
-                hint = "KFP's packages have no place for a RuntimeClass."
-                allowed = "nothing here: make the runtime the default of the nodes' container engine"
+                hint = "Packages of Kubeflow Pipelines cannot have a RuntimeClass."
+                allowed = "nothing: make the runtime the default of the nodes' container engine"
                 at = (*key, "runtimeClassName")
                 yield Mistake(at, repr(pod.runtimeClassName), allowed, hint, code="not-allowed")
 
 
 def _check_place(name: str, step: StepSpec, steps: dict[str, StepSpec]) -> Iterator[Mistake]:
     if name == REPORT.name:
-        allowed = "another name: the run's report has this one"
+        allowed = "another name, because the run's report has this one"
         yield Mistake((name,), "a step of this name", allowed, code="duplicate")
-    names = [*STEPS, *(other for other in steps if other not in STEPS and other != name)]
+    names = [*STEPS, *(step_name for step_name in steps if step_name not in STEPS and step_name != name)]
     if step.after is None:
-        hint = f"A step of your own says which step it runs after. Endcap's own are {', '.join(STEPS)}."
+        hint = f"Your own step needs the step that it runs after. Endcap's steps are {', '.join(STEPS)}."
         yield Mistake((name, "after"), "nothing", ", ".join(names), hint, code="missing")
     elif step.after not in names:
         yield Mistake((name, "after"), repr(step.after), ", ".join(names), code="unknown-name")
@@ -128,18 +141,18 @@ def _check_work(name: str, step: StepSpec, steps: dict[str, StepSpec]) -> Iterat
         allowed = "at least one of image and function"
         yield Mistake((name,), "neither image nor function", allowed, code="missing")
     if step.function is None and step.image is not None and not step.command:
-        hint = "KFP starts what the spec names, not the image's own entry point."
+        hint = "KFP does not start the image's own entry point."
         allowed = "the command that it runs, as a list"
-        yield Mistake((name, "command"), "none for a container", allowed, hint, code="missing")
+        yield Mistake((name, "command"), "no command of a container", allowed, hint, code="missing")
     if step.function is not None and step.command:
-        yield Mistake((name, "command"), "a command beside a function", "one of the two", code="conflict")
+        yield Mistake((name, "command"), "a command, and a function", "either command or function", code="conflict")
 
 
 def _check_built_in(name: str, step: StepSpec, steps: dict[str, StepSpec]) -> Iterator[Mistake]:
     for key in ("after", "function", "command", "arguments"):
         value = getattr(step, key)
         if value is UNKNOWN or value:
-            yield Mistake((name, key), "a value", f"none: {name} is a step of Endcap's own", code="not-allowed")
+            yield Mistake((name, key), "a value", f"none, because {name} is one of Endcap's steps", code="not-allowed")
 
 
 def _check_switch(name: str, step: StepSpec, steps: dict[str, StepSpec]) -> Iterator[Mistake]:
@@ -148,10 +161,10 @@ def _check_switch(name: str, step: StepSpec, steps: dict[str, StepSpec]) -> Iter
     if not STEPS[name].optional:
         allowed = f"true: the pipeline {', '.join(STEPS[name].pipelines)} needs what {name} makes"
         yield Mistake((name, "enabled"), "false", allowed, code="not-allowed")
-    for other in STEPS.values():
-        if other.needs == name and steps.get(other.name, StepSpec()).enabled:
-            hint = f"Switch {other.name} off as well."
-            allowed = f"true, while {other.name} is switched on"
+    for step_after in STEPS.values():
+        if step_after.needs == name and steps.get(step_after.name, StepSpec()).enabled:
+            hint = f"Switch {step_after.name} off as well."
+            allowed = f"true, because {step_after.name} is switched on"
             yield Mistake((name, "enabled"), "false", allowed, hint, code="conflict")
 
 

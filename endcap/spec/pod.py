@@ -21,17 +21,21 @@ Quantity = Annotated[
 
 
 class Toleration(Strict):
-    """A node's taint that a pod bears, as Kubernetes spells it."""
+    """A taint of nodes on which a pod may run. The keys are Kubernetes' own."""
 
     key: str | None = None
-    """Left out, with operator Exists: every taint."""
+    """The taint's key. Left out, with the operator Exists: every taint."""
     operator: Literal["Equal", "Exists"] = "Equal"
+    """`Equal`: the taint has this value. `Exists`: it may have any value."""
     value: str | None = None
+    """The taint's value, with the operator Equal."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """The taint's effect. Left out: every effect."""
     tolerationSeconds: Annotated[int, Field(ge=0)] | None = None
+    """How many seconds the pod stays on a node that gets the taint, with the effect NoExecute. Left out: it stays."""
 
     @check
-    def _says_what_it_bears(self) -> Iterator[Mistake]:
+    def _key_and_value_fit_the_operator(self) -> Iterator[Mistake]:
         if self.operator == "Equal" and self.key is None:
             yield Mistake(("key",), "no key with operator Equal", "a key, or operator Exists", code="missing")
         if self.operator == "Exists" and self.value is not None:
@@ -46,37 +50,45 @@ SPOT = (
     Toleration(key="eks.amazonaws.com/capacityType", value="SPOT", effect="NoSchedule"),
     Toleration(key="karpenter.sh/capacity-type", value="spot", effect="NoSchedule"),
 )
-"""The taints of nodes that can be taken away: those that clouds set, and for Amazon's, which set none, the labels'
-names, which are commonly used for it."""
+"""The taints of spot nodes, as clouds set them. Amazon sets none; there, taints often have the names of its labels."""
 
 
 class Gpu(Strict):
+    """The GPUs of a pod."""
+
     count: Annotated[int, Field(ge=0)] = 1
+    """The number of GPUs."""
     resource: Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")] = "nvidia.com/gpu"
-    """The accelerator's type, as nodes offer it. A certain product is chosen by `nodeSelector`."""
-    fallback: Annotated[Literal["none", "cpu"], Carried("what is done where a pod sees none")] = "none"
-    """What is done where a pod has been given GPUs and sees none. none: it stops, with the cause. cpu: it warns, and
-    goes on on the CPU."""
+    """The resource that nodes offer. `nodeSelector` chooses a certain product."""
+    fallback: Annotated[Literal["none", "cpu"], Carried("what happens if a pod sees none")] = "none"
+    """What happens if a pod got GPUs but sees none. `none`: it stops with the cause. `cpu`: it warns, and runs on the
+    CPU."""
 
 
 class Pod(Strict):
-    """What a pod asks for, and where it may run."""
+    """What a pod gets, and which nodes it may run on."""
 
     cpu: Quantity | None = None
-    """Requested."""
+    """The CPU to request, such as 500m or 4. Left out: Kubernetes' default."""
     memory: Quantity | None = None
-    """Requested, and the limit where none is given."""
+    """The memory to request, such as 4Gi. It is also the limit, if `memory_limit` is left out."""
     cpu_limit: Quantity | None = None
+    """The most CPU that the pod may use. Left out: no limit."""
     memory_limit: Quantity | None = None
+    """The most memory that the pod may use. Left out: `memory`."""
     gpu: Gpu | None = None
+    """The GPUs that the pod gets. Left out: none."""
     nodeSelector: dict[str, str] = {}
+    """The labels that a node must have."""
     tolerations: list[Toleration] = []
+    """The taints of nodes on which the pod may run."""
     spot: bool = False
-    """May run on nodes that can be taken away at any time: bears the taints that clouds give them."""
+    """Lets the pod run on spot nodes, which the cloud can take away at any time. The pod tolerates their usual
+    taints."""
     runtimeClassName: Annotated[Name | None, Carried("how a container is started")] = None
-    """The cluster's RuntimeClass, such as nvidia, where GPUs come by one that is not the nodes' default. Of predictors
-    and Ray clusters; KFP's packages have no place for it."""
+    """The cluster's RuntimeClass, such as nvidia, if GPUs need one that is not the nodes' default. It works for
+    predictors and Ray clusters; packages of Kubeflow Pipelines cannot have it."""
 
     def borne(self) -> list[Toleration]:
-        """The taints that it bears, those of spot nodes among them where it may run there."""
+        """Return the taints that the pod tolerates, with those of spot nodes if it may run there."""
         return [*self.tolerations, *(SPOT if self.spot else ())]

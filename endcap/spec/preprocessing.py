@@ -1,4 +1,4 @@
-"""A step of one's own that prepares what a model sees."""
+"""Preprocessors of the user's own, which prepare the sessions that a model sees."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from endcap.spec.model import ClassPath
 
 
 class PreprocessorSpec(Strict):
-    """A preprocessor of your own, by its import path; it must be on the recommender's list `classes`."""
+    """Your own preprocessor. The recommender's list `classes` must name its class."""
 
     model_config = ConfigDict(serialize_by_alias=True)
 
     path: ClassPath = Field(alias="class")
+    """The import path of the class, such as acme.cleaning:DropBots."""
     parameters: dict[str, Any] = {}
+    """The parameters of the class."""

@@ -1,7 +1,7 @@
-"""The business rules of a shop: which items may be shown to whom, whatever a model thinks of them.
+"""The business rules of a shop: which items may be shown to whom.
 
-What rules there are stands here, in the shop's file; what they need to know (the blacklist's items, stock, prices) lies
-in files that change while a model serves, and is published by `endcap refresh` without a training or a restart.
+The shop's file says which rules there are. Their data, such as the blacklist and the stock, are in files that change
+while a model serves. `endcap refresh` publishes them without a training or a restart.
 """
 
 from __future__ import annotations
@@ -16,54 +16,59 @@ from endcap.spec.base import Duration, Mistake, Name, Strict, check, find_repeat
 from endcap.spec.source import SourceSpec
 
 BLACKLIST, STOCK, OWNED = "blacklist", "stock", "owned"
-"""What the rules that have no name of their own are called where it is told what took an item away."""
+"""The names of the rules that have none of their own, in reports on what removed an item."""
 
 
 class Blacklist(Strict):
     """Items that are never shown."""
 
     sources: Annotated[list[SourceSpec], Field(min_length=1)]
-    """Tables with a row an item."""
+    """Where the blacklist comes from: tables with one row for each item."""
     column: str = "item"
+    """The column of the item's id."""
 
     @check
-    def _lie_in_files(self) -> Iterator[Mistake]:
+    def _sources_are_files(self) -> Iterator[Mistake]:
         for number, source in select_known(self.sources).items():
             if source.simulated is not None:
-                actual, allowed = "a simulated shop", "files, named by path"
+                actual, allowed = "a simulated shop", "files, which path names"
                 yield Mistake(("sources", number, "simulated"), actual, allowed, code="not-allowed")
 
 
 class Stock(Strict):
-    """Items of which there is too little are not shown. An item that says nothing of it is shown."""
+    """Hides items with too little stock. An item whose stock is not known is shown."""
 
     attribute: str = "stock"
-    """A numeric attribute of the item table."""
+    """The numeric attribute of the item table that has the stock."""
     at_least: float = 1.0
+    """The least stock of an item that is shown."""
 
 
 class Owned(Strict):
-    """What a customer has is not shown to the customer again."""
+    """Hides items that the customer already owns."""
 
     types: Annotated[list[str], Field(min_length=1)]
-    """Events of these types make an item the customer's, such as [purchase]."""
+    """The types of the events by which a customer owns an item, such as [purchase]."""
     keep: Duration | None = None
-    """For so long; left out: for good."""
+    """How long the item is hidden. Left out: for ever."""
 
 
 class AttributeRule(Strict):
-    """Items by an attribute: of all that the rule speaks of, only these values, or never those."""
+    """Shows only items with certain values of an attribute, or never those. Give either `only` or `never`."""
 
     name: Name
+    """The rule's name, in reports on what removed an item."""
     attribute: str
-    """A categorical attribute of the item table, such as category."""
+    """The categorical attribute of the item table, such as category."""
     only: list[str] | None = None
+    """The values of the items that may be shown."""
     never: list[str] | None = None
+    """The values of the items that may not be shown."""
     surfaces: list[str] | None = None
-    """Where it holds: the request's `surface` is one of these; left out: everywhere."""
+    """Where the rule applies: to requests whose `surface` is one of these. Left out: to all requests."""
 
     @check
-    def _says_one_thing(self) -> Iterator[Mistake]:
+    def _has_only_or_never(self) -> Iterator[Mistake]:
         if (self.only is None) == (self.never is None):
             actual = "neither only nor never" if self.only is None else "both only and never"
             code: ProblemCode = "missing" if self.only is None else "conflict"
@@ -71,12 +76,17 @@ class AttributeRule(Strict):
 
 
 class Rules(Strict):
-    """Shared by all recommenders of the shop, in evaluation, batch and serving alike. They only ever take away."""
+    """Rules on which items may be shown. They apply to all recommenders of the shop, in evaluation, in lists made ahead
+    of time and in serving. A rule can only hide items."""
 
     blacklist: Blacklist | None = None
+    """Items that are never shown."""
     stock: Stock | None = None
+    """Hides items with too little stock."""
     owned: Owned | None = None
+    """Hides items that the customer already owns."""
     attributes: list[AttributeRule] = []
+    """Rules on the values of attributes."""
 
     @check
     def _names_differ(self) -> Iterator[Mistake]:

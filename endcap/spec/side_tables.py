@@ -65,8 +65,8 @@ class Items(Strict):
 
     @check
     def _sources_have_one_layout(self) -> Iterator[Mistake]:
-        first, *others = (source.layout for source in self.sources)
-        for number, layout in select_known(others).items():
+        first, *later_layouts = (source.layout for source in self.sources)
+        for number, layout in select_known(later_layouts).items():
             if layout != first:
                 allowed = f"{first}, the layout of the first source: all sources of an item table have one layout"
                 yield Mistake(("sources", number + 1, "layout"), layout, allowed, code="conflict")

@@ -14,45 +14,51 @@ from endcap.spec.condition import Conditions
 
 
 class Simulation(Strict):
-    """A simulated shop's log, for trials that have no files: the same numbers are the same log."""
+    """A simulated log, for trying Endcap without files. The same numbers make the same log."""
 
     events: Annotated[int, Field(ge=1)] = 60_000
-    """About so many."""
+    """About how many events the log has."""
     days: Annotated[int, Field(ge=1)] = 14
+    """How many days the log covers."""
     items: Annotated[int, Field(ge=10)] = 2_000
+    """How many items the shop has."""
     customers: Annotated[int, Field(ge=1)] = 5_000
+    """How many customers the shop has."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
+    """The seed of the random numbers."""
 
 
 class SourceSpec(Strict):
-    """Files of one kind: CSV, TSV, JSON lines or Parquet, plain or compressed by gz, xz, zst or bz2.
+    """Files of one format (CSV, TSV, JSON lines or Parquet), or a simulated table.
 
-    Or a simulated log.
+    Files may be compressed by gz, xz, zst or bz2.
     """
 
     path: str = ""
-    """A file, a folder or a glob; relative to the spec file that names it."""
+    """A file, a folder, a glob, or an address in a bucket. A relative path starts at the folder of the spec file that
+    has it."""
     simulated: Simulation | None = None
-    """Instead of a path: events, or an item table, made where they are read."""
+    """A simulated log in place of a path. Endcap makes its events or its item table when it reads them."""
     format: Literal["csv", "tsv", "jsonl", "parquet"] | None = None
-    """Left out: by the file's suffix."""
+    """The files' format. Left out: the file's suffix tells it."""
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
-    """Left out: a comma for csv, a tab for tsv."""
+    """The character between values of csv and tsv. Left out: a comma for csv, a tab for tsv."""
     header: list[str] | None = None
-    """Column names of files that carry no header line."""
+    """The column names of csv and tsv files that have no header line. Left out: the first line has the names."""
     quoted: bool | None = None
-    """Whether values of csv and tsv may stand in double quotes. Left out: the first quotes of each file tell."""
+    """Whether values of csv and tsv may be in double quotes. Left out: the first quotes of each file tell."""
     encoding: str | None = None
-    """Of csv, tsv and jsonl, such as latin-1, cp1252 or utf-16-le. Left out: UTF-8. A mark that a file begins with goes
-    before either."""
+    """The encoding of csv, tsv and jsonl, such as latin-1, cp1252 or utf-16-le. A file that begins with a byte order
+    mark has the encoding of the mark. Left out: UTF-8."""
     decimal: Literal[".", ","] = "."
-    """The mark of fractions in the numbers of csv and tsv: prices, numeric attributes, epoch times."""
+    """The decimal mark of numbers in csv and tsv: prices, numeric attributes and times."""
     where: Conditions = {}
-    """A row that does not fit all of these is left out, and counted: `{country: [CH, DE], price: {above: 0}}`."""
+    """Conditions on the rows to read, such as `{country: [CH, DE], price: {above: 0}}`. Endcap leaves out and counts
+    each row that does not fit all of them."""
 
     @field_validator("encoding")
     @classmethod
-    def _encoding_is_of_text(cls, encoding: str | None) -> str | None:
+    def _encoding_exists(cls, encoding: str | None) -> str | None:
         try:
             if encoding is not None:
                 codecs.getincrementaldecoder(encoding)
@@ -64,9 +70,9 @@ class SourceSpec(Strict):
         return encoding
 
     @check
-    def _one_origin(self) -> Iterator[Mistake]:
+    def _has_one_origin(self) -> Iterator[Mistake]:
         if self.simulated is not None and self.path:
-            yield Mistake(("simulated",), "a path as well", "one of path and simulated", code="conflict")
+            yield Mistake(("simulated",), "a simulated log, and a path", "either path or simulated", code="conflict")
 
     @check
     def _has_an_origin(self) -> Iterator[Mistake]:

@@ -1,4 +1,4 @@
-"""Domains of parameters: what a search may try."""
+"""Domains of parameters: the values that a search may try."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from endcap.spec.base import UNKNOWN, Mistake, Strict, check, select_known
 
 
 class Between(Strict):
-    """Numbers from `low` to `high`, both included; whole ones where both ends are whole and `integer` is set."""
+    """Numbers from `low` to `high`, both included."""
 
     low: float
+    """The smallest value."""
     high: float
+    """The largest value."""
     log: bool = False
-    """Even in the logarithm: for rates and sizes that matter by their order of magnitude."""
+    """Draws values evenly on a logarithmic scale. Use it for rates and sizes whose order of magnitude matters."""
     integer: bool = False
+    """Draws whole numbers only."""
 
     @check
     def _ends_in_order(self) -> Iterator[Mistake]:
@@ -33,17 +36,17 @@ class Between(Strict):
     @check
     def _ends_are_whole(self) -> Iterator[Mistake]:
         if self.integer and any(not float(end).is_integer() for end in select_known([self.low, self.high]).values()):
-            actual = "true, and the ends are no whole numbers"
+            actual = "true, and low or high is no whole number"
             yield Mistake(("integer",), actual, "whole low and high", code="conflict")
 
     def holds(self, value: Any) -> bool:
-        """Whether a value lies in the domain."""
+        """Return whether a value is in the domain."""
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             return False
         return self.low <= value <= self.high and (not self.integer or float(value).is_integer())
 
     def corners(self) -> list[Any]:
-        """The values at the ends: what must be allowed for the whole domain to be."""
+        """Return the values at both ends. If a parameter allows these, it allows the whole domain."""
         return [self._corner(end) for end in (self.low, self.high)]
 
     def _corner(self, end: float) -> Any:
@@ -52,22 +55,23 @@ class Between(Strict):
         return int(end) if self.integer and float(end).is_integer() else float(end)
 
     def inner(self) -> float:
-        """A number between the ends that is not whole: what a parameter of whole numbers does not allow."""
+        """Return a number between the ends that is not whole. A parameter of whole numbers does not allow it."""
         middle = (self.low + self.high) / 2
         return middle + min(0.25, (self.high - self.low) / 4) if middle.is_integer() else middle
 
 
 class Choice(Strict):
-    """One of the values."""
+    """One of several values."""
 
     values: Annotated[list[Any], Field(min_length=1)]
+    """The values."""
 
     def holds(self, value: Any) -> bool:
-        """Whether a value is one of them."""
+        """Return whether a value is one of them."""
         return value in self.values
 
     def corners(self) -> list[Any]:
-        """All of them."""
+        """Return all values."""
         return list(self.values)
 
 
@@ -76,10 +80,10 @@ Space = Mapping[str, Domain]
 
 
 def choice(*values: Any) -> Choice:
-    """`Choice` in a word, for the default spaces."""
+    """Make a `Choice`, for the default spaces of models."""
     return Choice(values=list(values))
 
 
 def between(low: float, high: float, *, log: bool = False, integer: bool = False) -> Between:
-    """`Between` in a word, for the default spaces."""
+    """Make a `Between`, for the default spaces of models."""
     return Between(low=low, high=high, log=log, integer=integer)

@@ -77,7 +77,7 @@ def test_without_a_file_or_in_an_environment_of_overlays_alone_the_defaults_stan
 def test_passwords_come_from_variables_and_are_never_shown(specs: Path, file: Path) -> None:
     places = resolve(specs / "home.yaml", "prod", variables={"REDIS_PASSWORD": "hunter2", "BUCKET": "other"})
     assert (places.online, places.store) == ("redis://:hunter2@redis:6379", "s3://other/store")
-    assert "hunter2" not in repr(places) + str(places.named())
+    assert "hunter2" not in repr(places) + str(places.list_values())
     with pytest.raises(SpecError) as raised:
         resolve(specs / "home.yaml", "prod", variables={})
     assert [problem.key for problem in raised.value.problems] == ["environments.prod.online"]

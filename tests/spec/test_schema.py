@@ -34,7 +34,10 @@ def test_unknown_keys_are_refused_and_fields_described() -> None:
     assert recommender["else"]["additionalProperties"] is False
     assert recommender["else"]["required"] == ["apiVersion", "kind", "name", "shop", "model"]
     found = fields(recommender)
-    assert found["/$defs/VSKNNSpec/neighbours"]["description"] == "Most similar sessions that vote (k)."
+    assert (
+        found["/$defs/VSKNNSpec/neighbours"]["description"]
+        == "How many of the most similar sessions count (the paper's k)."
+    )
     assert found["/$defs/VSKNNSpec/neighbours"]["minimum"] == 1
     assert not any("title" in field and "type" in field for field in found.values())
 
@@ -53,6 +56,6 @@ def test_parts_require_nothing_and_may_remove_keys() -> None:
 def test_environments_take_no_unknown_place() -> None:
     schema = json.loads(build_schemas()["environments.schema.json"])
     found = fields(schema)
-    assert found["/$defs/Environment/store"]["description"].startswith("Artifacts")
+    assert found["/$defs/Environment/store"]["description"].startswith("The store of artifacts")
     assert schema["$defs"]["Environment"]["additionalProperties"] is False
     assert "extends" not in schema["properties"]
