@@ -9,12 +9,13 @@ from typing import Any
 import pyarrow as pa
 
 from endcap.sources.files import SourceFile
+from endcap.sources.formats.nested_values import can_reach
 from endcap.sources.formats.paths import HINTS, list_text_paths, parse_path
 from endcap.sources.formats.read_csv import read_csv
 from endcap.sources.formats.read_json import read_json
 from endcap.sources.formats.read_parquet import read_parquet
 from endcap.sources.formats.rows import RowBatch, SourceRows, column_name
-from endcap.sources.formats.walk import can_reach, walk_table
+from endcap.sources.formats.walk import walk_table
 from endcap.sources.layouts import TextFormat, get_text_format
 from endcap.spec.source import SourceSpec
 

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from endcap.sources.files import SourceFile, convert_read_errors
+from endcap.sources.formats.nested_values import can_reach, make_nested_column_error
 from endcap.sources.formats.paths import list_roots, list_type_paths, parse_path
 from endcap.sources.formats.rows import RowBatch, SourceRows, check_rows, column_name, make_batch
-from endcap.sources.formats.walk import can_reach, nested_column_error, walk_table
+from endcap.sources.formats.walk import walk_table
 
 BLOCK = 262_144
 NESTED_BLOCK = BLOCK // 16
@@ -29,7 +30,7 @@ def read_parquet(file: SourceFile, requested: Sequence[str], connection: Any) ->
     names = [name for name in schema.names if name in set(requested)]
     for name in names:
         if pa.types.is_nested(types[name]):
-            raise nested_column_error(file.name, name, types[name])
+            raise make_nested_column_error(file.name, name, types[name])
     paths = {
         name: [path for path in parse_path(name) if can_reach(path, types)] for name in requested if name not in types
     }
