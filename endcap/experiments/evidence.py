@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Literal, Self
+
+Comparator = Literal["stable", "previous", "baseline", "history"]
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,11 @@ class RolloutEvidence:
         When the newest impression was seen, UTC; None without any: there is no feed.
     problems
         Sources that could not be read, with the reason, such as ``{"prometheus": "cannot be reached"}``.
+    against
+        What the effects are measured against: another arm of the same time, or `history`, the version's own.
+    share
+        The arm's share in the desired state at the look, 0 to 1; None if nobody looked. It differs from the rollout's
+        own after a person changed it.
     """
 
     until: datetime
@@ -105,16 +112,21 @@ class RolloutEvidence:
     crossed: float = 0.0
     impressions_until: datetime | None = None
     problems: Mapping[str, str] = field(default_factory=dict)
+    against: Comparator = "stable"
+    share: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the evidence as JSON values; times as ISO 8601 text, infinite bounds as None."""
+        """Return the evidence as JSON values; times as ISO 8601 text, infinite bounds and e-values as None."""
         return {name: _to_json(value) for name, value in asdict(self).items()}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Read what `to_json` returned."""
         effects = (_effect_from_json(entry) for entry in document["effects"])
-        guardrails = (GuardrailEvidence(**entry) for entry in document["guardrails"])
+        guardrails = (
+            GuardrailEvidence(**{**entry, "e_value": _read_e_value(entry["e_value"])})
+            for entry in document["guardrails"]
+        )
         known = {spec.name for spec in fields(cls)}
         return cls(
             **{
@@ -122,6 +134,7 @@ class RolloutEvidence:
                 "until": datetime.fromisoformat(document["until"]),
                 "effects": tuple(effects),
                 "guardrails": tuple(guardrails),
+                "sample_ratio": _read_e_value(document["sample_ratio"]),
                 "impressions_until": _read_time(document["impressions_until"]),
             }
         )
@@ -134,9 +147,14 @@ def _effect_from_json(entry: Mapping[str, Any]) -> EffectEvidence:
             **entry,
             "lower": float("-inf") if lower is None else lower,
             "upper": float("inf") if upper is None else upper,
+            "harm": _read_e_value(entry["harm"]),
             "complete_until": _read_time(entry["complete_until"]),
         }
     )
+
+
+def _read_e_value(value: float | None) -> float:
+    return float("inf") if value is None else value
 
 
 def _read_time(text: str | None) -> datetime | None:

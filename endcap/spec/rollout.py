@@ -81,6 +81,8 @@ class RolloutSpec(Strict):
     ]
     error_budget: _PartOfAll = 0.05
     """How often a version that changes nothing may be taken back, over all metrics and looks together."""
+    promotion_error: _PartOfAll = 0.05
+    """How often a version may be promoted that is exactly as bad as `margin` allows; of superior: that is equal."""
     first_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.01
     steps: list[ShareStep] = [
         ShareStep(share=0.05, worst=-0.5),
