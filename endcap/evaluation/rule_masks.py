@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from endcap.errors import DataError
+from endcap.features.dataset_files import OWNED_FILE
 from endcap.features.item_attributes import NOT_ATTRIBUTES
-from endcap.features.ownership import OWNED_FILE
 from endcap.features.sessions import Ints
+from endcap.features.split import MILLISECOND
 from endcap.features.view import View
 from endcap.features.vocabulary import UNKNOWN, Vocabulary
-from endcap.features.window import MILLISECOND
 from endcap.rules import Catalogue, Rulebook
 from endcap.spec.rules import OWNED as OWNED_RULE
 from endcap.spec.shop import Shop

@@ -10,7 +10,7 @@ import ibis.expr.types as ir
 
 from endcap.features.engine import TableEngine
 from endcap.features.keyed_log import NOBODY, KeyedLog
-from endcap.features.window import MILLISECOND
+from endcap.features.split import MILLISECOND
 
 Json = dict[str, Any]
 FEW_EVENTS = 20

@@ -15,13 +15,15 @@ import ibis.expr.types as ir
 
 from endcap.errors import Problem, SpecError
 from endcap.features.anomalies import find_anomalies
+from endcap.features.dataset_files import OWNED_FILE
 from endcap.features.engine import TableEngine, open_engine
 from endcap.features.event_features import encode_types
 from endcap.features.filters import apply_filters
 from endcap.features.keyed_log import CollisionError, KeyedLog, cut_by_gap, take_given_sessions
-from endcap.features.ownership import OWNED_FILE, write_ownership
+from endcap.features.ownership import write_ownership
+from endcap.features.split import MILLISECOND
 from endcap.features.tables import number_entities, number_sessions, write_catalogue, write_events, write_sessions
-from endcap.features.window import MILLISECOND, build_nothing_left_error, select_window, to_milliseconds
+from endcap.features.window import build_nothing_left_error, select_window, to_milliseconds
 from endcap.spec.settings import FeatureSettings
 from endcap.spec.shop import Shop
 from endcap.steps import STEPS

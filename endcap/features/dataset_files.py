@@ -20,6 +20,10 @@ from endcap.features.vocabulary import UNKNOWN, Vocabulary
 from endcap.spec.event_features import EventFeature
 from endcap.spec.settings import ViewSettings
 
+OWNED_FILE = "owned.parquet"
+"""A row for each event that makes an item a customer's: customer, item (int32, numbers of the dataset's tables), time
+(epoch ms); in that order. An item that was bought twice has two rows, because it is owned between them too."""
+
 
 def read_refit_sessions(dataset: Path, settings: ViewSettings) -> tuple[Vocabulary, Sessions]:
     """Read all that the judged model is refitted on, with a vocabulary of its own.

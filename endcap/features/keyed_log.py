@@ -16,7 +16,7 @@ import ibis.expr.types as ir
 from ibis.expr import datatypes as dt
 
 from endcap.features.engine import TableEngine
-from endcap.features.window import MILLISECOND
+from endcap.features.split import MILLISECOND
 
 NOBODY = 0
 """The key of a missing customer. Nulls would need a second look in every join."""

@@ -9,10 +9,6 @@ import ibis.expr.types as ir
 
 from endcap.features.engine import TableEngine
 
-OWNED_FILE = "owned.parquet"
-"""A row for each such event: customer, item (int32, numbers of the dataset's tables), time (epoch ms); in that order.
-An item that was bought twice has two rows, because it is owned between them too."""
-
 
 def write_ownership(
     engine: TableEngine,

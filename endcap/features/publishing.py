@@ -30,8 +30,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from endcap.errors import NotFoundError
-from endcap.features.dataset_files import read_declared_features
-from endcap.features.ownership import OWNED_FILE
+from endcap.features.dataset_files import OWNED_FILE, read_declared_features
 from endcap.online import OnlineStore, name_feature_table
 from endcap.spec.rules import Owned
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 from endcap.errors import DataError
 from endcap.events.snapshot import ACTIVITY_FILE
 from endcap.features.engine import TableEngine
+from endcap.features.split import MILLISECOND
 from endcap.spec.base import format_duration
 from endcap.spec.sessions import Filters
 from endcap.spec.settings import FeatureSettings
 
-MILLISECOND = timedelta(milliseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from endcap.errors import DataError
 from endcap.features import build
-from endcap.features.ownership import OWNED_FILE
+from endcap.features.dataset_files import OWNED_FILE
 from endcap.store import Store
 from tests.features.logs import DAY, MONDAY, event, shop, snapshot, table, words
 from tests.refusals import refused

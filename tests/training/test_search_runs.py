@@ -107,6 +107,13 @@ def test_a_trial_without_a_share_of_a_gpu_sees_none(monkeypatch: pytest.MonkeyPa
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
 
 
+def test_a_worker_imports_neither_the_table_engine_nor_pandas() -> None:
+    """Each worker of a search and of a fit is a process of its own, which would import them for nothing."""
+    imports = "import sys, endcap.training.search.trial; print(*{'ibis', 'pandas'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", imports], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
+
+
 CHILD = """
 import subprocess, time
 from endcap.ray_driver.child import read_lines

@@ -24,7 +24,6 @@ from endcap.sources.utf8 import Utf8Stream
 BLOCK = 8 << 20
 SAMPLE = 10_000
 TEXT, DOCUMENT = quote_name(column_name(0)), quote_name("§json")
-BLANK = pa.array([b"", b"\r"])
 NOT_JSON = "not a JSON object"
 REPEATED = "a key is there more than once, and readers disagree which of its values counts"
 
@@ -109,7 +108,7 @@ def _drop_blank_lines(text: bytes, first: int, marked: str) -> tuple[RowBatch, i
     """Return a text's lines without blank ones, with their numbers, and the number of blank ones."""
     column = pc.split_pattern(pa.array([text], pa.binary()), "\n").values
     numbers = np.arange(first, first + len(column))
-    full = pc.invert(pc.is_in(column, BLANK))
+    full = pc.invert(pc.is_in(column, pa.array([b"", b"\r"])))
     blank = len(column) - pc.sum(full).as_py()
     if blank:
         column, numbers = column.filter(full), numbers[full.to_numpy(zero_copy_only=False)]
