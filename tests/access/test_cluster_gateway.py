@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from endcap_serving.local.predictors import find_free_port
 from tests.access.given import hashed
 from tests.serving.api_server import ApiServer, inference_service
 from tests.serving.backends import Backend
@@ -19,7 +20,7 @@ from tests.serving.name_server import NameServer
 from tests.serving.pod import Gateway, wait_for
 
 HOST, INTAKE = "127.0.9.1", "127.0.9.2"
-PORT = 18080
+PORT = find_free_port()
 PREDICT = "/v1/models/shoes:predict"
 
 

@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from endcap_serving.gateway.routes import GatewaySettings
+from endcap_serving.local.predictors import find_free_port
 from tests.serving.api_server import ApiServer, inference_service
 from tests.serving.backends import Backend
 from tests.serving.black_hole import BlackHole
 from tests.serving.name_server import NameServer
 from tests.serving.pod import Gateway, Shoppers, wait_for
 
-PORT = 18083
+PORT = find_free_port()
 ADDRESSES = ("127.0.10.1", "127.0.10.2", "127.0.10.3")
 TIMEOUT = 1.2
 BOUND = 60.0

@@ -10,13 +10,14 @@ import httpx
 import pytest
 
 from endcap_serving.gateway.routes import SHOPPER_HEADER, VARIANT_HEADER, GatewaySettings
+from endcap_serving.local.predictors import find_free_port
 from tests.serving.api_server import ApiServer, inference_service, shadow_service
 from tests.serving.backends import Backend
 from tests.serving.black_hole import BlackHole
 from tests.serving.name_server import NameServer
 from tests.serving.pod import Gateway, wait_for
 
-PORT = 18081
+PORT = find_free_port()
 WELL, SILENT = "127.0.8.1", "127.0.8.2"
 LIST = ("p1", "p2")
 INTAKE = "intake-pods.shop.svc"

@@ -21,13 +21,14 @@ from endcap.errors import IntegrityError
 from endcap_serving.gateway import last_state, xds_service
 from endcap_serving.gateway.last_state import LastState
 from endcap_serving.gateway.routes import SHOPPER_HEADER, VARIANT_HEADER, GatewaySettings, Split, Upstream
+from endcap_serving.local.predictors import find_free_port
 from tests.serving.api_server import ApiServer, inference_service, shadow_service
 from tests.serving.backends import Backend
 from tests.serving.name_server import NameServer
 from tests.serving.pod import Gateway, Shoppers, wait_for
 
-PORT = 18080
-"""Of every predictor."""
+PORT = find_free_port()
+"""Of every predictor. Another run of these tests beside this one has another."""
 ADDRESSES = {
     "shoes-v1-predictor.shop.svc": "127.0.7.1",
     "shoes-v2-predictor.shop.svc": "127.0.7.2",
