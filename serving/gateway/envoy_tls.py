@@ -1,4 +1,4 @@
-"""TLS as Envoy speaks it: sockets of its listeners and clusters, whose certificates are renewed without a restart.
+"""TLS of Envoy's listeners and clusters, whose certificates are renewed without a restart.
 
 Certificates lie in folders. Each folder is a mounted Secret of the type kubernetes.io/tls: it holds `tls.crt` and
 `tls.key`, and `ca.crt` of the authority to trust. Envoy reads such files again only if a secret of its discovery (SDS)
@@ -18,39 +18,71 @@ from endcap_serving.names import AUTHORITY, CERTIFICATE, PRIVATE_KEY, TYPE
 Json = dict[str, Any]
 
 SDS_FOLDER = Path("/tmp/endcap-tls")  # noqa: S108 (the pod's own)
-"""Where the files of SDS lie, in Envoy's container."""
+"""The folder of the SDS files in Envoy's container."""
 Side = Literal["server", "client"]
-"""Of a certificate: Envoy shows it to its clients, or to those whom it asks."""
+"""Where Envoy shows a certificate: to its clients ("server"), or to the services that it asks ("client")."""
 _SOCKETS = f"{TYPE}.extensions.transport_sockets.tls.v3"
-_SESSIONS = 8
-"""Kept for each cluster, so that a new connection to a predictor is a resumed one."""
+_TLS_SESSIONS = 8
+"""TLS sessions that Envoy keeps for each cluster, so that it can resume one for a new connection to a predictor."""
 
 
-def write_secrets(folder: Path, side: Side, place: Path = SDS_FOLDER, *, authority: Path | None = None) -> None:
-    """Write the files of SDS for the certificates in `folder`. authority: another folder with the `ca.crt` of whom to
-    trust. Raises UserError where a file is not there."""
-    place.mkdir(parents=True, exist_ok=True)
-    trusted = authority or folder
+def write_secrets(folder: Path, side: Side, sds_folder: Path = SDS_FOLDER, *, authority: Path | None = None) -> None:
+    """Write the SDS files for mounted certificates.
+
+    Parameters
+    ----------
+    folder
+        The mounted Secret, with `tls.crt` and `tls.key`, and with `ca.crt` unless `authority` is set.
+    side
+        Where Envoy shows the certificate. A server without `authority` checks no clients.
+    sds_folder
+        The folder to write to.
+    authority
+        Another mounted folder, with the `ca.crt` to trust.
+
+    Raises
+    ------
+    UserError
+        If one of these files is missing.
+    """
+    sds_folder.mkdir(parents=True, exist_ok=True)
+    authority_folder = authority or folder
     certificate = {
-        "certificate_chain": _read(folder, CERTIFICATE),
-        "private_key": _read(folder, PRIVATE_KEY),
+        "certificate_chain": _name_file(folder, CERTIFICATE),
+        "private_key": _name_file(folder, PRIVATE_KEY),
         "watched_directory": {"path": str(folder)},
     }
-    _write(place, f"{side}-certificate", {"tls_certificate": certificate})
+    _write_secret(sds_folder, f"{side}-certificate", {"tls_certificate": certificate})
     if side == "server" and authority is None:
         return
-    validation = {"trusted_ca": _read(trusted, AUTHORITY), "watched_directory": {"path": str(trusted)}}
-    _write(place, f"{side}-authority", {"validation_context": validation})
+    validation = {
+        "trusted_ca": _name_file(authority_folder, AUTHORITY),
+        "watched_directory": {"path": str(authority_folder)},
+    }
+    _write_secret(sds_folder, f"{side}-authority", {"validation_context": validation})
 
 
-def build_server_socket(place: Path = SDS_FOLDER, *, clients: bool) -> Json:
-    """Of a filter chain. clients: who has no certificate of the authority is not let in."""
+def build_server_socket(sds_folder: Path = SDS_FOLDER, *, clients: bool) -> Json:
+    """Build the TLS socket of a listener.
+
+    Parameters
+    ----------
+    sds_folder
+        The folder of the SDS files.
+    clients
+        Whether clients must show a certificate of the authority.
+
+    Returns
+    -------
+    dict
+        The ``TransportSocket`` of a filter chain. It takes HTTP/2 and HTTP/1.1.
+    """
     context: Json = {
-        "tls_certificate_sds_secret_configs": [_secret(place, "server-certificate")],
+        "tls_certificate_sds_secret_configs": [_name_secret(sds_folder, "server-certificate")],
         "alpn_protocols": ["h2", "http/1.1"],
     }
     if clients:
-        context["validation_context_sds_secret_config"] = _secret(place, "server-authority")
+        context["validation_context_sds_secret_config"] = _name_secret(sds_folder, "server-authority")
     config = {
         "@type": f"{_SOCKETS}.DownstreamTlsContext",
         "common_tls_context": context,
@@ -59,36 +91,51 @@ def build_server_socket(place: Path = SDS_FOLDER, *, clients: bool) -> Json:
     return {"name": "envoy.transport_sockets.tls", "typed_config": config}
 
 
-def build_client_socket(host: str, place: Path = SDS_FOLDER) -> Json:
-    """Of a cluster: its server must have a certificate of the authority for `host`, and is shown the client's own."""
-    named = {"san_type": "DNS", "matcher": {"exact": host}}
+def build_client_socket(host: str, sds_folder: Path = SDS_FOLDER) -> Json:
+    """Build the TLS socket of a cluster.
+
+    Parameters
+    ----------
+    host
+        The name that the server's certificate must have. The authority must have signed it.
+    sds_folder
+        The folder of the SDS files. Envoy shows the client's certificate there.
+
+    Returns
+    -------
+    dict
+        The ``TransportSocket`` of a cluster.
+    """
+    subject = {"san_type": "DNS", "matcher": {"exact": host}}
     validation = {
-        "default_validation_context": {"match_typed_subject_alt_names": [named]},
-        "validation_context_sds_secret_config": _secret(place, "client-authority"),
+        "default_validation_context": {"match_typed_subject_alt_names": [subject]},
+        "validation_context_sds_secret_config": _name_secret(sds_folder, "client-authority"),
     }
     context = {
-        "tls_certificate_sds_secret_configs": [_secret(place, "client-certificate")],
+        "tls_certificate_sds_secret_configs": [_name_secret(sds_folder, "client-certificate")],
         "combined_validation_context": validation,
     }
     config = {
         "@type": f"{_SOCKETS}.UpstreamTlsContext",
         "common_tls_context": context,
         "sni": host,
-        "max_session_keys": _SESSIONS,
+        "max_session_keys": _TLS_SESSIONS,
     }
     return {"name": "envoy.transport_sockets.tls", "typed_config": config}
 
 
-def _secret(place: Path, name: str) -> Json:
-    source = {"path_config_source": {"path": str(place / f"{name}.json")}, "resource_api_version": "V3"}
+def _name_secret(sds_folder: Path, name: str) -> Json:
+    """Name an SDS file to Envoy."""
+    source = {"path_config_source": {"path": str(sds_folder / f"{name}.json")}, "resource_api_version": "V3"}
     return {"name": name, "sds_config": source}
 
 
-def _read(folder: Path, name: str) -> Json:
+def _name_file(folder: Path, name: str) -> Json:
+    """Name a file of a mounted Secret to Envoy. Raises UserError if it is missing."""
     file = folder / name
     if not file.is_file():
         raise UserError(
-            f"{file} is not there; the Secret that is mounted at {folder} needs the keys {CERTIFICATE}, {PRIVATE_KEY} "
+            f"{file} is missing; the Secret that is mounted at {folder} needs the keys {CERTIFICATE}, {PRIVATE_KEY} "
             f"and {AUTHORITY}",
             code="gateway.certificate-missing",
             file=str(file),
@@ -97,7 +144,7 @@ def _read(folder: Path, name: str) -> Json:
     return {"filename": str(file)}
 
 
-def _write(place: Path, name: str, secret: Json) -> None:
+def _write_secret(sds_folder: Path, name: str, secret: Json) -> None:
     kind = f"{_SOCKETS}.Secret"
     document = {"resources": [{"@type": kind, "name": name, **secret}]}
-    (place / f"{name}.json").write_text(json.dumps(document, indent=1))
+    (sds_folder / f"{name}.json").write_text(json.dumps(document, indent=1))

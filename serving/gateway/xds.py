@@ -1,6 +1,6 @@
-"""Tell Envoy who answers whom: ``python -m endcap_serving.gateway.xds --namespace NS [--port 18000] [--state FILE]``
+"""Run the xDS service: ``python -m endcap_serving.gateway.xds --namespace NS [--port 18000] [--state FILE]``
 
-A small REST xDS service beside the gateway's Envoy, a child of the same process (envoy.py). It watches the
+It is a small REST server beside the gateway's Envoy, and a child of the same process (envoy.py). It watches the
 InferenceServices of the namespace (service_watch.py), and answers Envoy's questions (xds_service.py).
 """
 
@@ -24,42 +24,53 @@ from endcap_serving.http_protocol import BoundedProtocol
 from endcap_serving.json_log import CANNOT_RUN, log_fields_of, log_json_lines
 
 log = logging.getLogger("endcap.xds")
-PATIENCE = 5.0
-"""Seconds that the API server has to answer before the last state is served."""
+API_SERVER_LIMIT = 5.0
+"""Seconds that the API server may take to answer before the service starts from the last state."""
 
 
-def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line; None: this process's own."""
     parser = argparse.ArgumentParser(
-        prog="python -m endcap_serving.gateway.xds", description="Tell Envoy who answers whom."
+        prog="python -m endcap_serving.gateway.xds",
+        description="Answer Envoy's questions for clusters and routes, from the InferenceServices of a namespace.",
     )
-    parser.add_argument("--namespace", required=True, help="of the InferenceServices")
-    parser.add_argument("--port", type=int, default=18000)
-    parser.add_argument("--state", type=Path, help="the file that keeps the last state")
-    parser.add_argument("--intake", type=parse_intake, metavar="HOST:PORT", help="who takes events; left out: nobody")
-    parser.add_argument("--intake-tls", action="store_true", help="the intake is spoken to by TLS")
-    parser.add_argument("--upstream-tls", action="store_true", help="Envoy has certificates for who speaks TLS")
+    parser.add_argument("--namespace", required=True, help="the namespace of the InferenceServices")
+    parser.add_argument("--port", type=int, default=18000, help="the port on loopback to listen on [18000]")
+    parser.add_argument("--state", type=Path, help="the file that keeps the last state; left out: none")
     parser.add_argument(
-        "--secrets", type=Path, default=SDS_FOLDER, metavar="DIR", help="where they are, as Envoy is told"
+        "--intake", type=parse_intake, metavar="HOST:PORT", help="the service that takes events; left out: none"
+    )
+    parser.add_argument("--intake-tls", action="store_true", help="speak TLS with the intake")
+    parser.add_argument("--upstream-tls", action="store_true", help="Envoy has certificates for predictors with TLS")
+    parser.add_argument(
+        "--secrets",
+        type=Path,
+        default=SDS_FOLDER,
+        metavar="DIR",
+        help="the folder where Envoy finds these certificates",
     )
     add_access_options(parser)
-    return parser.parse_args(words)
+    return parser.parse_args(argv)
 
 
-def parse_intake(place: str) -> Upstream:
-    """The intake's Service, by HOST:PORT. Raises argparse's error where it is none."""
-    host, _, port = place.rpartition(":")
+def parse_intake(address: str) -> Upstream:
+    """Parse the intake's HOST:PORT. Raises argparse.ArgumentTypeError if it is none."""
+    host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 2**16:
-        raise argparse.ArgumentTypeError(f"found {place!r}; allowed: HOST:PORT, such as endcap-intake.endcap.svc:8080")
-    return Upstream(f"intake/{place}", int(port), host, kind="intake")
+        raise argparse.ArgumentTypeError(
+            f"found {address!r}; allowed: HOST:PORT, such as endcap-intake.endcap.svc:8080"
+        )
+    return Upstream(f"intake/{address}", int(port), host, kind="intake")
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the service until it is killed. Returns the exit status."""
     import uvicorn
 
     from endcap.cluster.connect import connect
     from endcap_serving.gateway.service_watch import watch_services
 
-    options = parse_arguments(words)
+    options = parse_arguments(argv)
     log_json_lines()
     try:
         cluster = connect()
@@ -67,14 +78,16 @@ def main(words: Sequence[str] | None = None) -> int:
         log.error(CANNOT_RUN, extra=log_fields_of(error))
         return 1
     intake = replace(options.intake, tls=options.intake_tls) if options.intake else None
-    service = XdsService(options.state, intake, options.secrets, AccessSettings.of(options, RANKINGS))
-    watched = (cluster, options.namespace, service, options.upstream_tls)
-    watcher = threading.Thread(target=watch_services, args=watched, name="watch", daemon=True)
+    service = XdsService(options.state, intake, options.secrets, AccessSettings.from_options(options, RANKINGS))
+    watch_arguments = (cluster, options.namespace, service, options.upstream_tls)
+    watcher = threading.Thread(target=watch_services, args=watch_arguments, name="watch", daemon=True)
     watcher.start()
-    late = threading.Timer(PATIENCE, service.fall_back, [f"the API server has not answered within {PATIENCE:.0f} s"])
-    late.daemon = True
-    late.start()
-    # Connections outlive the gap between two questions; a line a question would say nothing.
+    timer = threading.Timer(
+        API_SERVER_LIMIT, service.fall_back, [f"the API server has not answered within {API_SERVER_LIMIT:.0f} s"]
+    )
+    timer.daemon = True
+    timer.start()
+    # Connections outlive the pause between two questions. A log line for each question would say nothing.
     uvicorn.run(
         make_xds_app(service, watcher.is_alive),
         http=BoundedProtocol,
@@ -85,7 +98,7 @@ def main(words: Sequence[str] | None = None) -> int:
         lifespan="off",
         loop="asyncio",
         timeout_keep_alive=75,
-        # Envoy says who it is in x-forwarded-for, which is not where the question comes from.
+        # Envoy's x-forwarded-for names the client, not the process that asks.
         proxy_headers=False,
     )
     return 0

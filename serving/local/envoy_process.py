@@ -174,7 +174,7 @@ class EnvoyProcess:
 
     def _answers(self, within: float) -> bool:
         if self._admin.path.exists():
-            return self._admin.answers(within)
+            return self._admin.is_alive(within)
         # Its socket was removed; then it says by its port whether it lives.
         return make_http_check(f"{self.address}{bootstrap.READY}")(within)
 

@@ -11,7 +11,7 @@ import pytest
 
 from endcap.errors import StorageError, UserError
 from endcap_serving.gateway.access.policy import RANKINGS, read_policy
-from endcap_serving.gateway.access.policy_file import LOOK, PolicyFile
+from endcap_serving.gateway.access.policy_file import CHECK_INTERVAL, PolicyFile
 from endcap_serving.gateway.access.settings import make_local_settings, parse_access, require_access
 from tests.access.given import client, hashed, policy
 
@@ -53,7 +53,7 @@ def test_a_file_that_turns_bad_leaves_the_last_good_policy(tmp_path: Path) -> No
     source = PolicyFile(file, clock=lambda: now[0])
 
     def look() -> object:
-        now[0] += LOOK
+        now[0] += CHECK_INTERVAL
         return source.policy
 
     assert (look(), source.error and source.error.code) == (None, "access.policy-unreadable")

@@ -1,1 +1,1 @@
-"""Who may do what at the gateway: keys, tokens, scopes, origins, and how fast each client may ask."""
+"""Access at the gateway: keys, tokens, scopes, origins, and how many requests a client may send."""

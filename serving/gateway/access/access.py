@@ -1,4 +1,4 @@
-"""What a gateway is told of access, all together."""
+"""All settings of a gateway's access in one value."""
 
 from __future__ import annotations
 
@@ -7,15 +7,24 @@ from dataclasses import dataclass
 from endcap_serving.gateway.access.policy import RANKINGS, Policy, Rate
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
-"""The Host headers of whoever asks on this machine."""
+"""The Host headers of requests from this machine."""
 
 
 @dataclass(frozen=True)
 class Access:
     """Who may do what.
 
-    origins: of the pages that may ask, such as https://shop.example.com; requests of other pages are refused. hosts:
-    Host headers that are answered; empty: any. rate: of each client without one of its own; None: no limit.
+    Parameters
+    ----------
+    policy
+        The clients, their keys or tokens, and their scopes.
+    origins
+        Origins whose web pages may send requests, such as https://shop.example.com. The gateway refuses requests of
+        other pages.
+    hosts
+        Host headers that the gateway answers; empty: any.
+    rate
+        The rate of each client without one of its own; None: no limit.
     """
 
     policy: Policy = RANKINGS
@@ -24,7 +33,7 @@ class Access:
     rate: Rate | None = None
 
     @property
-    def limited(self) -> bool:
-        """Whether anybody is limited."""
+    def has_limits(self) -> bool:
+        """Whether any client has a limit."""
         owners = [*self.policy.clients, *self.policy.issuers]
         return self.rate is not None or any(owner.rate for owner in owners)

@@ -1,6 +1,7 @@
-"""Where a policy comes from: a file, such as a mounted Secret, which is read anew when it changes.
+"""A policy in a file, such as a mounted Secret, which is read again when it changes.
 
-What cannot be read or used changes nothing: the last good policy holds, and before there was one nothing is open.
+A file that cannot be read or used changes nothing: the last valid policy stays. Until there was one, the gateway takes
+no request.
 """
 
 from __future__ import annotations
@@ -17,14 +18,21 @@ from endcap_serving.gateway.access.policy import MOST_BYTES, Policy, read_policy
 from endcap_serving.json_log import log_fields_of
 
 log = logging.getLogger("endcap.access")
-LOOK = 1.0
+CHECK_INTERVAL = 1.0
 """Seconds between two looks at the file."""
 
 
 class PolicyFile:
-    """The policy of the moment. May be asked from any thread.
+    """Holds the policy of a file as it is now. Any thread may ask for it.
 
-    file: left out, `default` holds for good.
+    Parameters
+    ----------
+    file
+        The file; None: `default` stays the policy.
+    default
+        The policy if there is no file.
+    clock
+        Returns seconds, which never go back.
     """
 
     def __init__(
@@ -32,22 +40,23 @@ class PolicyFile:
     ) -> None:
         self._file, self._policy, self._clock = file, (None if file else default), clock
         self._text: bytes | None = None
-        self._looked: float | None = None
+        self._checked_at: float | None = None
         self._lock = threading.Lock()
         self.error: EndcapError | None = None
-        """Why the file as it is now is not followed; None where it is."""
+        """Why the policy is not the one in the file; None: it is."""
 
     @property
     def policy(self) -> Policy | None:
-        """None: it is not known yet, so nothing may be opened."""
+        """The policy; None: it is not known yet, so no request may be taken."""
         with self._lock:
             now = self._clock()
-            if self._file is not None and (self._looked is None or now - self._looked >= LOOK):
-                self._looked = now
-                self._look(self._file)
+            if self._file is not None and (self._checked_at is None or now - self._checked_at >= CHECK_INTERVAL):
+                self._checked_at = now
+                self._check(self._file)
             return self._policy
 
-    def _look(self, file: Path) -> None:
+    def _check(self, file: Path) -> None:
+        """Read the file and follow it, or keep the policy and note why."""
         try:
             text = _read(file)
             if text == self._text:
@@ -55,14 +64,14 @@ class PolicyFile:
             policy = read_policy(text)
         except EndcapError as error:
             if self.error is None or str(error) != str(self.error):
-                held = "the last good policy holds" if self._policy else "nothing is open"
-                log.error(f"the access policy is not followed; {held}", extra=log_fields_of(error))
+                consequence = "the last valid policy stays" if self._policy else "the gateway takes no request"
+                log.error(f"the access policy cannot be used; {consequence}", extra=log_fields_of(error))
             self.error, self._text = error, None
             return
         self.error, self._text = None, text
         if policy != self._policy:
             log_fields = {"clients": [client.name for client in policy.clients], "issuers": len(policy.issuers)}
-            log.info("the access policy is followed", extra={**log_fields, "anonymous": policy.anonymous})
+            log.info("the access policy has changed", extra={**log_fields, "anonymous": policy.anonymous})
         self._policy = policy
 
 
@@ -72,7 +81,7 @@ def _read(file: Path) -> bytes:
             return opened.read(MOST_BYTES + 1)
     except OSError as error:
         raise StorageError(
-            f"the access policy {file} cannot be read ({error.strerror}); grant access, or write it",
+            f"the access policy {file} cannot be read ({error.strerror}); write it, or let this process read it",
             code="access.policy-unreadable",
             file=str(file),
             reason=error.strerror or "",

@@ -1,7 +1,7 @@
-"""Envoy's Lua filter: who asks, by key or token, and whether he may. Envoy's own filter has verified tokens before.
+"""Envoy's Lua filter: it finds the client of a request by key or token, and decides whether the client may do this.
 
-A key is looked up by its hash. That costs some microseconds where a worker meets a key for the first time, and a
-table's look afterwards.
+Envoy's own filter has verified a token before. The script finds a key by its hash. A worker spends some microseconds on
+the hash when it meets a key for the first time, and reads a table afterwards.
 """
 
 from __future__ import annotations
@@ -13,55 +13,77 @@ from endcap_serving.gateway.access.policy import SCOPES, Claim, Issuer, Policy
 from endcap_serving.names import CLIENT_HEADER, KEY_HEADER, SCOPE_HEADER
 
 FILTER = "endcap.access"
-"""The filter's name, under which routes say what they need, and refusals what they are."""
+"""The filter's name. Routes state the scope that they need under it, and refusals their code."""
 JWT = "envoy.filters.http.jwt_authn"
 FAILED = "failed"
-"""Where the filter for tokens says why it took none."""
+"""The name under which the filter for tokens says why it took none."""
 LONGEST_KEY = 256
+"""Bytes."""
 
 
 @dataclass(frozen=True)
 class _Refusal:
+    """An answer of the script."""
+
     status: str
     text: str
     code: str
 
 
-_HOW = "send x-endcap-key: KEY, or authorization: Bearer TOKEN"
-_ASK = "ask whoever keeps the access policy"
+_SEND_CREDENTIAL = "send x-endcap-key: KEY, or authorization: Bearer TOKEN"
+_ASK_OPERATOR = "ask the operator of this gateway to change the access policy"
 _REFUSALS = {
-    "missing": _Refusal("401", f"this needs a key or a token; {_HOW}", code="gateway.credential-missing"),
-    "invalid": _Refusal("401", f"the key or the token is not taken; {_HOW}", code="gateway.credential-invalid"),
-    "scope": _Refusal("403", f"this client lacks the scope; {_ASK}", code="gateway.scope-missing"),
+    "missing": _Refusal(
+        "401", f"this request needs a key or a token; {_SEND_CREDENTIAL}", code="gateway.credential-missing"
+    ),
+    "invalid": _Refusal(
+        "401", f"the key or the token is not valid; {_SEND_CREDENTIAL}", code="gateway.credential-invalid"
+    ),
+    "scope": _Refusal(
+        "403", f"this client lacks the scope that the request needs; {_ASK_OPERATOR}", code="gateway.scope-missing"
+    ),
     "recommender": _Refusal(
-        "403", f"this client may not ask this recommender; {_ASK}", code="gateway.recommender-forbidden"
+        "403", f"this client may not use this recommender; {_ASK_OPERATOR}", code="gateway.recommender-forbidden"
     ),
     "issuer": _Refusal(
-        "503", "the token's issuer does not tell its keys; try again", code="gateway.issuer-unreachable"
+        "503", "the keys of the token's issuer cannot be read; try again", code="gateway.issuer-unreachable"
     ),
-    "failed": _Refusal("503", "whether this is allowed cannot be decided; try again", code="gateway.access-undecided"),
+    "failed": _Refusal(
+        "503", "the gateway cannot decide whether this request is allowed; try again", code="gateway.access-undecided"
+    ),
 }
 
 
 def write_script(policy: Policy) -> str:
-    """The script for this policy."""
+    """Write the script for a policy.
+
+    Parameters
+    ----------
+    policy
+        The clients and issuers. The script has the hashes of keys, never a key.
+
+    Returns
+    -------
+    str
+        A program in Lua.
+    """
     clients = {
         key.removeprefix("sha256:"): {
             "name": client.name,
-            "scopes": _set(client.scopes),
-            "recommenders": None if client.recommenders is None else _set(client.recommenders),
+            "scopes": _make_set(client.scopes),
+            "recommenders": None if client.recommenders is None else _make_set(client.recommenders),
         }
         for client in policy.clients
         for key in client.keys
     }
-    issuers = {build_payload(number): _issuer(issuer) for number, issuer in enumerate(policy.issuers)}
-    texts = {
+    issuers = {name_payload(number): _describe_issuer(issuer) for number, issuer in enumerate(policy.issuers)}
+    values = {
         "filter": FILTER,
         "jwt": JWT,
         "failed": FAILED,
         "scopes": list(SCOPES),
         "refusals": {name: asdict(refusal) for name, refusal in _REFUSALS.items()},
-        "anonymous": _set(policy.anonymous),
+        "anonymous": _make_set(policy.anonymous),
         "clients": clients,
         "issuers": issuers,
         "key_header": KEY_HEADER,
@@ -69,50 +91,51 @@ def write_script(policy: Policy) -> str:
         "client_header": CLIENT_HEADER,
         "longest_key": LONGEST_KEY,
     }
-    return f"local policy = {_lua(texts)}\n{_SCRIPT}"
+    return f"local policy = {_write_lua(values)}\n{_SCRIPT}"
 
 
-def build_payload(number: int) -> str:
-    """Where the filter for tokens leaves the claims of one of this issuer."""
+def name_payload(number: int) -> str:
+    """Return the name under which the filter for tokens stores the claims of an issuer's token."""
     return f"issuer-{number}"
 
 
-def _issuer(issuer: Issuer) -> dict[str, object]:
+def _describe_issuer(issuer: Issuer) -> dict[str, object]:
     claims = issuer.claims
     return {
-        "client": _path(claims.client),
-        "scopes": _path(claims.scopes),
-        "by_claim": None if claims.recommenders is None else _path(claims.recommenders),
-        "recommenders": None if issuer.recommenders is None else _set(issuer.recommenders),
+        "client": _list_path(claims.client),
+        "scopes": _list_path(claims.scopes),
+        "by_claim": None if claims.recommenders is None else _list_path(claims.recommenders),
+        "recommenders": None if issuer.recommenders is None else _make_set(issuer.recommenders),
     }
 
 
-def _path(claim: Claim) -> list[str]:
+def _list_path(claim: Claim) -> list[str]:
     return [claim] if isinstance(claim, str) else list(claim)
 
 
-def _set(names: Iterable[str]) -> dict[str, bool]:
+def _make_set(names: Iterable[str]) -> dict[str, bool]:
+    """Make a set as Lua has it: a table of names to true."""
     return dict.fromkeys(names, True)
 
 
-def _lua(value: object) -> str:
-    """A value as Lua writes it."""
+def _write_lua(value: object) -> str:
+    """Write a value in Lua."""
     match value:
         case bool():
             return "true" if value else "false"
         case int():
             return str(value)
         case str():
-            # Each byte but letters and digits by its number: nothing of a document is ever a part of the script.
+            # All bytes except letters and digits become numbers, so no text of a policy can become code.
             text = "".join(
                 chr(byte) if chr(byte).isalnum() and byte < 128 else f"\\{byte:03d}" for byte in value.encode()
             )
             return f'"{text}"'
         case Mapping():
-            pairs = (f"[{_lua(key)}]={_lua(each)}" for key, each in value.items() if each is not None)
+            pairs = (f"[{_write_lua(key)}]={_write_lua(member)}" for key, member in value.items() if member is not None)
             return "{" + ",".join(pairs) + "}"
         case list():
-            return "{" + ",".join(map(_lua, value)) + "}"
+            return "{" + ",".join(map(_write_lua, value)) + "}"
     raise TypeError(type(value))
 
 
@@ -149,9 +172,9 @@ local function sha256(text)
     end
     local a, b, c, d, e, f, g, h = unpack(state)
     for i = 1, 64 do
-      local one = h + bxor(ror(e, 6), ror(e, 11), ror(e, 25)) + bxor(band(e, f), band(bnot(e), g)) + rounds[i] + w[i]
-      local two = bxor(ror(a, 2), ror(a, 13), ror(a, 22)) + bxor(band(a, b), band(a, c), band(b, c))
-      h, g, f, e, d, c, b, a = g, f, e, bit.tobit(d + one), c, b, a, bit.tobit(one + two)
+      local t1 = h + bxor(ror(e, 6), ror(e, 11), ror(e, 25)) + bxor(band(e, f), band(bnot(e), g)) + rounds[i] + w[i]
+      local t2 = bxor(ror(a, 2), ror(a, 13), ror(a, 22)) + bxor(band(a, b), band(a, c), band(b, c))
+      h, g, f, e, d, c, b, a = g, f, e, bit.tobit(d + t1), c, b, a, bit.tobit(t1 + t2)
     end
     for i, value in ipairs({a, b, c, d, e, f, g, h}) do state[i] = bit.tobit(state[i] + value) end
   end
@@ -163,20 +186,20 @@ end
 _SCRIPT = (
     _SHA256
     + r"""
-local known = {}
+local clients_by_key = {}
 
-local function client_of(key)
+local function find_client(key)
   if #key > policy.longest_key then return nil end
-  local client = known[key]
+  local client = clients_by_key[key]
   if client == nil then
     client = policy.clients[sha256(key)]
-    -- Only keys that there are, so there are few.
-    known[key] = client
+    -- Only valid keys stay here, so the table is small.
+    clients_by_key[key] = client
   end
   return client
 end
 
-local function claim(payload, path)
+local function read_claim(payload, path)
   for _, name in ipairs(path) do
     if type(payload) ~= "table" then return nil end
     payload = payload[name]
@@ -184,105 +207,106 @@ local function claim(payload, path)
   return payload
 end
 
-local function set_of(value)
-  local found = {}
+local function make_set(value)
+  local names = {}
   if type(value) == "string" then
-    for name in string.gmatch(value, "%S+") do found[name] = true end
+    for name in string.gmatch(value, "%S+") do names[name] = true end
   elseif type(value) == "table" then
     for _, name in pairs(value) do
-      if type(name) == "string" then found[name] = true end
+      if type(name) == "string" then names[name] = true end
     end
   end
-  return found
+  return names
 end
 
-local function bearer_of(tokens)
+local function find_token_client(tokens)
   for number, issuer in pairs(policy.issuers) do
     local payload = tokens[number]
     if payload ~= nil then
-      local name = claim(payload, issuer.client)
+      local name = read_claim(payload, issuer.client)
       if type(name) ~= "string" or not string.match(name, "^[%w._@:/|-]+$") or #name > 128 then return nil, true end
       local allowed = issuer.recommenders
       if issuer.by_claim ~= nil then
-        local claimed = set_of(claim(payload, issuer.by_claim))
-        for one in pairs(claimed) do
-          if allowed ~= nil and not allowed[one] then claimed[one] = nil end
+        local claimed = make_set(read_claim(payload, issuer.by_claim))
+        for recommender in pairs(claimed) do
+          if allowed ~= nil and not allowed[recommender] then claimed[recommender] = nil end
         end
         allowed = claimed
       end
-      return {name = number .. "/" .. name, scopes = set_of(claim(payload, issuer.scopes)), recommenders = allowed}
+      local scopes = make_set(read_claim(payload, issuer.scopes))
+      return {name = number .. "/" .. name, scopes = scopes, recommenders = allowed}
     end
   end
   return nil
 end
 
-local function refused(name, fields)
-  return {said = policy.refusals[name], fields = fields}
+local function refuse(name, fields)
+  return {refusal = policy.refusals[name], fields = fields}
 end
 
 local function decide(handle)
   local headers = handle:headers()
   local key, bearer = headers:get(policy.key_header), headers:get("authorization")
-  -- Other schemes are somebody else's, such as a proxy's in front.
+  -- Other schemes belong to others, such as a proxy in front.
   if bearer ~= nil and not string.match(string.lower(bearer), "^bearer ") then bearer = nil end
-  local who
+  local client
   if key ~= nil then
-    if headers:getNumValues(policy.key_header) == 1 then who = client_of(key) end
-    if who == nil then return refused("invalid", {reason = "the key is not known"}) end
+    if headers:getNumValues(policy.key_header) == 1 then client = find_client(key) end
+    if client == nil then return refuse("invalid", {reason = "the key is not known"}) end
   elseif next(policy.issuers) ~= nil then
     local tokens = handle:streamInfo():dynamicMetadata():get(policy.jwt)
     local verified
-    -- Of a token that is taken Envoy has removed the header.
-    if tokens ~= nil then who, verified = bearer_of(tokens) end
-    if who == nil and (verified or bearer ~= nil) then
+    -- Envoy has removed the header of a valid token.
+    if tokens ~= nil then client, verified = find_token_client(tokens) end
+    if client == nil and (verified or bearer ~= nil) then
       local failed = tokens ~= nil and tokens[policy.failed]
       local reason = "the token names no client"
       if type(failed) == "table" and type(failed.message) == "string" then reason = failed.message end
-      if string.find(reason, "^Jwks remote fetch") then return refused("issuer", {reason = reason}) end
-      return refused("invalid", {reason = reason})
+      if string.find(reason, "^Jwks remote fetch") then return refuse("issuer", {reason = reason}) end
+      return refuse("invalid", {reason = reason})
     end
   end
 
   local route = handle:metadata()
   local needs, recommender = route:get("needs"), route:get("recommender")
   local scopes = policy.anonymous
-  if who ~= nil then
-    scopes = who.scopes
-    if recommender ~= nil and who.recommenders ~= nil and not who.recommenders[recommender] then
-      return refused("recommender", {recommender = recommender})
+  if client ~= nil then
+    scopes = client.scopes
+    if recommender ~= nil and client.recommenders ~= nil and not client.recommenders[recommender] then
+      return refuse("recommender", {recommender = recommender})
     end
   end
-  -- What needs no scope needs a name: by the answer one could otherwise try which recommenders there are.
-  local allowed = who ~= nil
+  -- A route without a scope needs a client: otherwise its answers would show which recommenders there are.
+  local allowed = client ~= nil
   if needs ~= nil then allowed = scopes[needs] end
   if not allowed then
-    return refused(who == nil and "missing" or "scope", {needs = needs or "any"})
+    return refuse(client == nil and "missing" or "scope", {needs = needs or "any"})
   end
   local names = {}
   for _, scope in ipairs(policy.scopes) do
     if scopes[scope] then names[#names + 1] = scope end
   end
   headers:replace(policy.scope_header, table.concat(names, ","))
-  if who ~= nil then headers:replace(policy.client_header, who.name) end
+  if client ~= nil then headers:replace(policy.client_header, client.name) end
   return nil
 end
 
 function envoy_on_request(handle)
-  -- After an error of a script Envoy would send the request on.
-  local ran, why = pcall(decide, handle)
-  if not ran then
-    handle:logErr(tostring(why))
-    why = refused("failed", {})
+  -- Envoy sends a request on after an error of the script, so the error is caught here.
+  local success, result = pcall(decide, handle)
+  if not success then
+    handle:logErr(tostring(result))
+    result = refuse("failed", {})
   end
-  if why == nil then return end
-  local said = why.said
-  local told = handle:streamInfo():dynamicMetadata()
-  told:set(policy.filter, "code", said.code)
-  told:set(policy.filter, "fields", why.fields)
-  local headers = {[":status"] = said.status}
-  if said.status == "503" then headers["retry-after"] = "1" end
-  if said.status == "401" then headers["www-authenticate"] = 'Bearer realm="endcap"' end
-  handle:respond(headers, said.text)
+  if result == nil then return end
+  local refusal = result.refusal
+  local metadata = handle:streamInfo():dynamicMetadata()
+  metadata:set(policy.filter, "code", refusal.code)
+  metadata:set(policy.filter, "fields", result.fields)
+  local headers = {[":status"] = refusal.status}
+  if refusal.status == "503" then headers["retry-after"] = "1" end
+  if refusal.status == "401" then headers["www-authenticate"] = 'Bearer realm="endcap"' end
+  handle:respond(headers, refusal.text)
 end
 """
 )

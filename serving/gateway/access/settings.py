@@ -1,4 +1,4 @@
-"""What a gateway is told of access as it starts, and the policy of the moment beside it."""
+"""The settings of access that a gateway gets when it starts, and the policy as it is now."""
 
 from __future__ import annotations
 
@@ -20,56 +20,96 @@ _HOST = re.compile(r"(\*\.)?[a-z0-9.-]+|\[[0-9a-f:]+\]")
 
 
 class AccessSettings:
-    """access: who may do what now; None: not known yet, so that nothing is open."""
+    """Joins the settings of the start with the policy of now.
 
-    def __init__(self, source: PolicyFile | None = None, usual: Access | None = None) -> None:
-        """usual: all but the policy."""
+    Parameters
+    ----------
+    source
+        Where the policy comes from; None: everyone gets rankings.
+    settings
+        All settings except the policy; None: those of `Access`.
+    """
+
+    def __init__(self, source: PolicyFile | None = None, settings: Access | None = None) -> None:
         self._source = source or PolicyFile(default=RANKINGS)
-        usual = usual or Access()
-        self._origins, self._hosts, self._rate = usual.origins, usual.hosts, usual.rate
-        self._known: Access | None = None
+        self._settings = settings or Access()
+        self._access: Access | None = None
 
     @classmethod
-    def of(cls, options: argparse.Namespace, default: Policy) -> AccessSettings:
-        """What was given by `add_options`. default: the policy where no file is given."""
-        usual = Access(origins=tuple(options.allow_origin), hosts=tuple(options.host_name), rate=options.rate)
-        return cls(PolicyFile(options.access, default), usual)
+    def from_options(cls, options: argparse.Namespace, default: Policy) -> AccessSettings:
+        """Make the settings from the options of `add_access_options`. default: the policy if they name no file."""
+        settings = Access(origins=tuple(options.allow_origin), hosts=tuple(options.host_name), rate=options.rate)
+        return cls(PolicyFile(options.access, default), settings)
 
     @property
     def access(self) -> Access | None:
+        """Who may do what now; None: the policy is not known yet, so no request may be taken."""
         policy = self._source.policy
         if policy is None:
             return None
-        if self._known is None or self._known.policy is not policy:
-            self._known = Access(policy, self._origins, self._hosts, self._rate)
-        return self._known
+        if self._access is None or self._access.policy is not policy:
+            self._access = replace(self._settings, policy=policy)
+        return self._access
 
     @property
     def error(self) -> EndcapError | None:
-        """Why the newest policy is not followed; None where it is."""
+        """Why the policy is not the newest one; None: it is."""
         return self._source.error
 
     def describe_health(self) -> dict[str, Any]:
-        """For a health page: whether a policy is known, and the code of why the newest is not followed."""
-        known = self._source.policy is not None
+        """Describe the policy for a health page: whether one is known, and the code of the error with the newest."""
+        is_known = self._source.policy is not None
         error = self._source.error
-        return {"known": known, **({"error": error.code} if error else {})}
+        return {"known": is_known, **({"error": error.code} if error else {})}
 
 
 def make_local_settings(host: str, file: Path | None = None, access: Access | None = None) -> AccessSettings:
-    """Of a gateway on this machine that listens on `host`.
+    """Make the settings of a gateway on this machine.
 
-    On loopback whoever asks by a local name may do everything: it is this machine's user. Beyond it, all get rankings
-    and nothing else, unless a file says more, and any Host header is answered unless some are named.
+    Parameters
+    ----------
+    host
+        The address that it listens on.
+    file
+        The access policy, if any.
+    access
+        All settings except the policy; None: those of `Access`.
+
+    Returns
+    -------
+    AccessSettings
+        Without a file, a gateway on loopback allows everything to requests with a local Host header: they come from
+        this machine's user. On another address it allows rankings only, and takes any Host header unless `access` names
+        some.
     """
     access = access or Access()
-    local = _is_loopback(host)
-    hosts = (*LOCAL_HOSTS, *access.hosts) if local or access.hosts else ()
-    return AccessSettings(PolicyFile(file, EVERYTHING if local else RANKINGS), replace(access, hosts=hosts))
+    is_local = _is_loopback(host)
+    hosts = (*LOCAL_HOSTS, *access.hosts) if is_local or access.hosts else ()
+    return AccessSettings(PolicyFile(file, EVERYTHING if is_local else RANKINGS), replace(access, hosts=hosts))
 
 
 def parse_access(origins: Sequence[str], hosts: Sequence[str], rate: str) -> Access:
-    """What options say, but for the policy. Raises UserError for a value that is none."""
+    """Parse all settings except the policy.
+
+    Parameters
+    ----------
+    origins
+        Origins such as https://shop.example.com.
+    hosts
+        Host names without a port.
+    rate
+        ``N:BURST``; empty: no limit.
+
+    Returns
+    -------
+    Access
+        The settings.
+
+    Raises
+    ------
+    UserError
+        If a value is wrong.
+    """
     try:
         return Access(
             origins=tuple(map(parse_origin, origins)),
@@ -81,7 +121,7 @@ def parse_access(origins: Sequence[str], hosts: Sequence[str], rate: str) -> Acc
 
 
 def require_access(settings: AccessSettings) -> Access:
-    """Who may do what, known now. Raises UserError or StorageError where the policy cannot be used."""
+    """Return who may do what. Raises UserError or StorageError if the policy cannot be used."""
     access = settings.access
     if access is None:
         assert settings.error is not None
@@ -97,40 +137,48 @@ def _is_loopback(host: str) -> bool:
 
 
 def add_access_options(parser: argparse.ArgumentParser) -> None:
-    """Options of access; repeated ones add up."""
+    """Add the options of access to a command line. A repeated option adds another value."""
     add = parser.add_argument
-    add("--access", type=Path, metavar="FILE", help="the access policy; left out: all get rankings, and nothing else")
-    origin = "an origin whose pages may ask, such as https://shop.example.com; may be repeated"
+    add("--access", type=Path, metavar="FILE", help="the access policy; left out: everyone gets rankings only")
+    origin = "an origin whose pages may send requests, such as https://shop.example.com; may be repeated"
     add("--allow-origin", type=parse_origin, action="append", default=[], metavar="ORIGIN", help=origin)
-    host = "a Host header that is answered; may be repeated; left out: any"
+    host = "a Host header to answer; may be repeated; left out: any"
     add("--host-name", type=parse_host, action="append", default=[], metavar="NAME", help=host)
-    add("--rate", type=parse_rate, metavar="N:BURST", help="requests a second of each client, and how many at once")
+    add(
+        "--rate",
+        type=parse_rate,
+        metavar="N:BURST",
+        help="how many requests each client may send: N a second, BURST at once",
+    )
 
 
 def format_options(options: argparse.Namespace) -> list[str]:
-    """What `add_options` has read, as words for another program that takes them."""
-    words = [f"--access={options.access}"] if options.access else []
-    words += [f"--allow-origin={origin}" for origin in options.allow_origin]
-    words += [f"--host-name={host}" for host in options.host_name]
-    return [*words, *([f"--rate={options.rate.perSecond}:{options.rate.burst}"] if options.rate else [])]
+    """Write the options of `add_access_options` as arguments for another program."""
+    arguments = [f"--access={options.access}"] if options.access else []
+    arguments += [f"--allow-origin={origin}" for origin in options.allow_origin]
+    arguments += [f"--host-name={host}" for host in options.host_name]
+    return [*arguments, *([f"--rate={options.rate.perSecond}:{options.rate.burst}"] if options.rate else [])]
 
 
 def parse_origin(text: str) -> str:
+    """Check an origin. Raises argparse.ArgumentTypeError."""
     if not _ORIGIN.fullmatch(text):
         raise argparse.ArgumentTypeError(f"found {text!r}; allowed: an origin such as https://shop.example.com")
     return text
 
 
 def parse_host(text: str) -> str:
+    """Check a host name. Raises argparse.ArgumentTypeError."""
     if not _HOST.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"found {text!r}; allowed: a host name without a port, in small letters")
+        raise argparse.ArgumentTypeError(f"found {text!r}; allowed: a host name in small letters, without a port")
     return text
 
 
 def parse_rate(text: str) -> Rate:
+    """Parse ``N:BURST``. Raises argparse.ArgumentTypeError."""
     per_second, _, burst = text.partition(":")
     try:
         return Rate(perSecond=int(per_second), burst=int(burst))
     except ValueError:
-        allowed = "allowed: N:BURST of whole numbers from 1 on, such as 50:100"
+        allowed = "allowed: N:BURST, both whole numbers of at least 1, such as 50:100"
         raise argparse.ArgumentTypeError(f"found {text!r}; {allowed}") from None
