@@ -111,7 +111,7 @@ class Jwks(_PolicyPart):
                 )
             if "d" in key:
                 raise ValueError(
-                    "keys: found a private key; allowed: public keys; make a new key, because others may have read this one"
+                    "keys: found a private key; allowed: public keys; make a new key, as others may have read this one"
                 )
         return self
 
