@@ -77,9 +77,14 @@ class ServerAddress:
 
 
 def parse_address(url: str) -> ServerAddress:
-    """Read ``redis://USER:PASSWORD@HOST:PORT/DB?OPTION=VALUE``, or the same with ``rediss``; the host may stand alone.
+    """Parse ``redis://USER:PASSWORD@HOST:PORT/DB?OPTION=VALUE``, or the same with ``rediss``.
 
-    Raises UserError, which shows neither user nor password.
+    All but the host may be left out.
+
+    Raises
+    ------
+    UserError
+        The address is malformed. The message shows neither user nor password.
     """
     scheme = url.partition("://")[0]
     try:

@@ -24,7 +24,17 @@ NO_ITEM = ""
 
 
 class RecentEvent(NamedTuple):
-    """One event of a session or a customer. item: an id, or NO_ITEM; time: epoch ms."""
+    """One event of a session or a customer.
+
+    Attributes
+    ----------
+    item
+        The item's id, or `NO_ITEM`.
+    time
+        Epoch milliseconds.
+    type
+        The event's type; None if the shop has no types.
+    """
 
     item: str
     time: int
@@ -32,7 +42,17 @@ class RecentEvent(NamedTuple):
 
 
 class TableKeys(NamedTuple):
-    """Keys of rows to read from a table. version: None for the published one."""
+    """Keys of rows to read from a table.
+
+    Attributes
+    ----------
+    table
+        The table's name.
+    keys
+        The rows' keys.
+    version
+        The table's version; None: the published one.
+    """
 
     table: str
     keys: Sequence[str]
@@ -270,14 +290,24 @@ class OnlineStore(ABC):
 
 
 def _require_readable(result: OnlineResult) -> OnlineResult:
-    """The same. Raises OnlineStoreError where a key was passed over."""
+    """Return the result if every key could be read. Raises OnlineStoreError otherwise."""
     for (where, name), fault in result.faults.items():
         raise make_unreadable_error(where, name, fault)
     return result
 
 
 def make_unreadable_error(where: str, key: str, fault: KeyFault) -> OnlineStoreError:
-    """That a key holds something else. where: EVENTS, a set or a table; key: the owner, or the row's key."""
+    """Make the error for a key with an unexpected value.
+
+    Parameters
+    ----------
+    where
+        `EVENTS`, or the name of a set or a table.
+    key
+        The owner, or the row's key.
+    fault
+        What is wrong with the value.
+    """
     return OnlineStoreError(
         f"online store: the value of {where} under {key} is {fault}; remove the key, so that it is written again",
         code="online.key-unreadable",
@@ -307,7 +337,7 @@ def _parse_types(values: Iterable[object]) -> set[type]:
 
 
 def parse_members(value: Any) -> set[str]:
-    """A set's members. Raises ValueError where something else is among them."""
+    """Parse the members of a set. Raises ValueError if it contains anything but texts."""
     if type(value) is not list or not _parse_types(value) <= {str}:
         raise ValueError("no list of texts")
     return set(value)
@@ -317,7 +347,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@+-]{0,250}")
 
 
 def check_key_name(name: str) -> str:
-    """A table's, a version's or a set's name, which is part of keys. Raises ValueError where it could be mistaken."""
+    """Return the name of a table, a version or a set. Raises ValueError if keys with it would be ambiguous."""
     if not _NAME.fullmatch(name):
         raise ValueError(
             f"online store: found the name {name!r}; allowed: letters, digits and . _ / @ + -, at most 251"
@@ -326,20 +356,28 @@ def check_key_name(name: str) -> str:
 
 
 def encode_event(event: RecentEvent) -> bytes:
-    """An event as a JSON list: equal events are equal bytes, and a list of them is made by commas.
+    """Encode an event as a JSON list: ``[item, time]`` or ``[item, time, type]``. An event without an item has ``""``.
 
-    ``[item, time]`` or ``[item, time, type]``, with ``""`` for the item of an event that is about none.
+    Equal events give equal bytes. Encoded events that are joined by commas are the inside of a JSON list.
     """
     return orjson.dumps(event[:2] if event.type is None else event[:])
 
 
 def to_milliseconds(keep: timedelta) -> int:
-    """At least one: what is kept for no time at all is forgotten at once, not for ever."""
+    """Convert a time to whole milliseconds, at least 1. With 0, stores would keep the value for ever."""
     return max(1, keep // timedelta(milliseconds=1))
 
 
 def make_nothing_written_error(table: str, version: str, versions: Sequence[str]) -> NotFoundError:
-    """That a version cannot be published. versions: the table's."""
+    """Make the error for a version that cannot be published because it has no rows.
+
+    Parameters
+    ----------
+    table, version
+        The table and the version.
+    versions
+        The versions that the table has.
+    """
     existing = ", ".join(versions) or "none"
     return NotFoundError(
         f"online store: the table {table} has no version {version} to publish, it has: {existing}; write its rows "

@@ -41,12 +41,20 @@ FaultObserver = Callable[[str, str, KeyFault], None]
 
 @dataclass(frozen=True)
 class ShopperData:
-    """What the store says of each request.
+    """What the online store knows about the shopper of each request.
 
-    events: oldest first. owned: what must not be shown again. degraded: the store was not asked, or did not answer in
-    time; the rest then is empty. recognised: whether anything is known of the session or the customer, even if it
-    does not count. unreadable: why something of a request's own could not be read, by the request's place; the rest is
-    there.
+    Attributes
+    ----------
+    events
+        Recent events for each request, oldest first.
+    owned
+        Items for each request that must not be shown again.
+    degraded
+        Whether the store was not asked or did not answer in time. The other fields are then empty.
+    recognised
+        Whether anything is known of the session or the customer, even if it does not count.
+    unreadable
+        Why a value of a request could not be read, by the request's place. The request's other data are complete.
     """
 
     events: list[list[RecentEvent]]
@@ -58,9 +66,16 @@ class ShopperData:
 
 @dataclass(frozen=True)
 class GuardedRows:
-    """Published rows by their keys; degraded: the store was not asked, or did not answer in time, and all are None.
+    """Rows of a published table.
 
-    unreadable: why a row could not be read, by its key.
+    Attributes
+    ----------
+    rows
+        The rows in the order of the keys; None for a missing row.
+    degraded
+        Whether the store was not asked or did not answer in time. All rows are then None.
+    unreadable
+        Why a row could not be read, by its key.
     """
 
     rows: list[bytes | None]
@@ -69,13 +84,25 @@ class GuardedRows:
 
 
 class GuardedStore:
-    """A store behind a circuit breaker. Safe to use from several threads.
+    """An online store behind a circuit breaker, for processes that serve. Any number of threads may share it.
 
-    timeout: seconds that a call may take in all. rest: seconds without a call after a failure. history: a table of
-    `endcap.features.publishing` that says what a customer had as of the version that the model was trained on: those
-    events count where the store has none more recent, what it says to be owned always. visits: which events count, and
-    what ends a customer's visit. observe: told of each call how it ended and its seconds (skipped: 0), for metrics.
-    passed_over: told of each key that cannot be read. Such a key is one customer's, and no failure of the store.
+    Parameters
+    ----------
+    store
+        The store.
+    timeout
+        The seconds that a call may take in all.
+    rest
+        The seconds after a failure during which the store is not asked.
+    history
+        A table of `endcap.features.publishing` with each customer's history when the model was trained. Its events
+        count if the store has none that are more recent. Its owned items always count.
+    visits
+        Which events count, and what ends a customer's visit.
+    observe
+        Called after each call with its outcome and its seconds (0 if skipped), for metrics.
+    passed_over
+        Called for each key that cannot be read. This concerns one customer, and is not a failure of the store.
     """
 
     def __init__(
@@ -105,13 +132,31 @@ class GuardedStore:
         return self._next > 0
 
     def look_up(self, customers: Sequence[str | None], sessions: Sequence[str | None], most: int) -> ShopperData:
-        """Recent events and owned items of requests, each with a customer's or a session's id, both or neither.
+        """Look up recent events and owned items for requests.
 
-        A session's own events where it has some, else those of the customer's last visit, else those of the customer's
-        history; the last `most` of those that count. Owned is what the customer or the session bought, by the history
-        too. A customer's session has nobody's events of its id too, unless another customer has a session of that id:
-        then they may be the other's. Without a customer there are nobody's alone. One round trip, two where somebody
-        did much that does not count; none where no request has an id.
+        Parameters
+        ----------
+        customers, sessions
+            The customer's and the session's id of each request, or None.
+        most
+            The number of events to return for each request.
+
+        Returns
+        -------
+        ShopperData
+            The data of each request.
+
+        Notes
+        -----
+        The events are those of the session if it has any, else those of the customer's last visit, else those of the
+        customer's history. The owned items are those that the customer or the session bought, including the history.
+
+        If a request has a customer and a session, events that were sent with this session's id and no customer count
+        too, unless another customer has a session with the same id: then they may be that customer's. If a request has
+        no customer, only events without a customer count.
+
+        This takes one round trip, or two if somebody has many events that do not count, and none if no request has an
+        id.
         """
         shoppers = [
             _Shopper(_accept_id(customer), _accept_id(session))
@@ -159,7 +204,20 @@ class GuardedStore:
         return answers
 
     def rows(self, table: str, keys: Sequence[str]) -> GuardedRows:
-        """Rows of a table's published version, such as lists made in advance."""
+        """Read rows of a table's published version, such as lists made in advance.
+
+        Parameters
+        ----------
+        table
+            The table.
+        keys
+            The rows' keys.
+
+        Returns
+        -------
+        GuardedRows
+            The rows, in the order of the keys.
+        """
         result = self._ask(OnlineQuery(rows=[TableKeys(table, keys)]))
         if result is None:
             return GuardedRows([None for _ in keys], True)
@@ -169,7 +227,7 @@ class GuardedStore:
     def _pasts(
         self, rows: Iterable[tuple[str, bytes | None]], faults: dict[tuple[str, str], KeyFault]
     ) -> dict[str | None, _CustomerHistory]:
-        """What customers' rows say; of one that cannot be read nothing, which is noted among the faults."""
+        """Read customers' histories from their rows. A row that cannot be read is added to the faults."""
         pasts: dict[str | None, _CustomerHistory] = {}
         for customer, row in rows:
             try:
@@ -180,7 +238,7 @@ class GuardedStore:
         return pasts
 
     def pass_over(self, where: str, key: str) -> None:
-        """Say of a row that its reader cannot make anything of it."""
+        """Report a row that its reader cannot understand."""
         self._passed_over(where, key, "unreadable")
 
     def _tell(self, faults: Mapping[tuple[str, str], KeyFault]) -> None:
@@ -188,7 +246,7 @@ class GuardedStore:
             self._passed_over(where, key, fault)
 
     def close(self) -> None:
-        """Let go of threads and of the store's connections."""
+        """Stop the threads and close the store's connections."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._store.close()
 

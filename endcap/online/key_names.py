@@ -9,26 +9,36 @@ CUSTOMERS = "customers"
 
 
 def name_customer_owner(customer: str) -> str:
-    """The owner of what a customer did."""
+    """Name the owner of a customer's events."""
     return f"customer:{customer}"
 
 
 def name_session_owner(session: str, customer: str | None) -> str:
-    """The owner of what was done in a customer's session (None: nobody's)."""
+    """Name the owner of the events of a session. customer: the session's customer; None: an unknown one."""
     return f"session:{make_session_id(session, customer)}"
 
 
 def list_owners(session: str | None, customer: str | None) -> list[str]:
-    """The owners of an event."""
+    """List the owners of an event."""
     known = [] if customer is None else [name_customer_owner(customer)]
     return known if session is None else [*known, name_session_owner(session, customer)]
 
 
 def make_session_id(session: str, customer: str | None) -> str:
-    """The id of a customer's session (None: nobody's), since customers may share the ids of sessions.
+    """Make the id of a customer's session, because several customers may use the same session id.
 
-    As `sessions.parquet` of a dataset has it, and with `|` as ids of several columns have it
-    (`endcap.sources.values.ids`).
+    Parameters
+    ----------
+    session
+        The session's id.
+    customer
+        The customer's id; None: an unknown customer.
+
+    Returns
+    -------
+    str
+        The id as in a dataset's `sessions.parquet`, joined by ``|`` like ids of several columns
+        (`endcap.sources.values.ids`).
     """
     return f"{_escape(customer or '')}|{_escape(session)}"
 
@@ -38,8 +48,15 @@ def _escape(id_: str) -> str:
 
 
 def name_feature_table(of: str, dataset: str) -> str:
-    """The table of a dataset's item or customer rows. of: `items` or `customers`; dataset: its address or its key.
+    """Name the table of a dataset's items or customers.
 
-    A predictor reads that of the dataset which its model was trained on.
+    A predictor reads the table of the dataset that its model learnt from.
+
+    Parameters
+    ----------
+    of
+        ``items`` or ``customers``.
+    dataset
+        The dataset's address or key.
     """
     return f"features/{of}/{dataset.rsplit('/', 1)[-1]}"

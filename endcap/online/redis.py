@@ -71,7 +71,10 @@ Read = TypeVar("Read")
 
 
 class RedisStore(OnlineStore):
-    """See the module. Connections are kept and shared by threads; one that broke is opened anew by the next call."""
+    """The online store on a server with the Redis protocol; see `OnlineStore`.
+
+    Threads share its connections. The next call replaces a broken connection.
+    """
 
     def __init__(self, url: str, shop: str, timeout: float) -> None:
         self._prefix = f"endcap:{check_key_name(shop)}:"

@@ -95,7 +95,15 @@ SOME_ROWS = "DELETE FROM table_rows WHERE rowid IN (SELECT rowid FROM table_rows
 
 
 class SQLiteStore(OnlineStore):
-    """See the module. timeout: seconds that a writer waits for another, readers but while the file is laid out."""
+    """The online store in a file, for one machine; see `OnlineStore`.
+
+    Parameters
+    ----------
+    file
+        The file.
+    timeout
+        The seconds that a writer waits for another one. Readers wait only while the file is created.
+    """
 
     def __init__(self, file: Path, shop: str, timeout: float) -> None:
         self._file, self._shop, self._timeout = file, check_key_name(shop), timeout

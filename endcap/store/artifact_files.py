@@ -23,12 +23,23 @@ from endcap.store.documents import get_kind, open_document, open_manifest, stamp
 from endcap.store.fingerprint import fingerprint
 from endcap.store.safe_paths import join_safely
 
-_FORSAKEN_AFTER = 7 * 86_400.0
-"""Seconds after which nobody fills a scratch folder any more."""
+_ABANDONED_AFTER = 7 * 86_400.0
+"""Seconds after which a scratch folder counts as abandoned."""
 
 
 def build_manifest(draft: Draft) -> Json:
-    """The manifest of a draft that is filled. Its files are on the disk afterwards, not only in memory."""
+    """Build the manifest of a filled draft, and flush the draft's files to the disk.
+
+    Parameters
+    ----------
+    draft
+        The draft. Its `path` holds the files.
+
+    Returns
+    -------
+    dict
+        The manifest, with the size in bytes and the SHA-256 of every file.
+    """
     manifest = {
         "address": draft.address,
         "created": datetime.now(UTC).isoformat(timespec="microseconds"),
@@ -39,18 +50,36 @@ def build_manifest(draft: Draft) -> Json:
 
 
 def parse_manifest(content: bytes, address: str) -> Json:
-    """A manifest as it was written. Raises IntegrityError where it is no JSON, or not what a manifest is."""
+    """Parse a manifest without upgrading it.
+
+    Parameters
+    ----------
+    content
+        The file's content.
+    address
+        The artifact's address, for errors.
+
+    Returns
+    -------
+    dict
+        The manifest as it was written. It may be of a newer release; `open_document` then raises UserError.
+
+    Raises
+    ------
+    IntegrityError
+        The content is not JSON, or not a manifest.
+    """
     try:
         manifest: Json = parse_json(content)
     except ValueError as error:
         raise make_unreadable_manifest_error(address, f"its manifest is not JSON ({error})") from None
-    with contextlib.suppress(UserError):  # of a newer release: whoever goes by it is told
+    with contextlib.suppress(UserError):  # a newer release wrote it; whoever uses it gets the error
         open_document("manifest", manifest, address)
     return manifest
 
 
 def parse_foreign_manifest(content: bytes, address: str) -> Json | None:
-    """The manifest of another store's artifact; None where this release cannot read it."""
+    """Parse the manifest of another store's artifact; None if this release cannot read it."""
     try:
         return open_document("manifest", parse_manifest(content, address), address)
     except EndcapError:
@@ -58,15 +87,28 @@ def parse_foreign_manifest(content: bytes, address: str) -> Json | None:
 
 
 def digest_manifest(manifest: Json) -> str:
-    """What an artifact's files are known by: the fingerprint of their names and checksums."""
+    """Return the digest of an artifact's files: the fingerprint of their names and checksums."""
     return fingerprint({name: described["sha256"] for name, described in manifest["files"].items()})
 
 
 def check_artifact(folder: Path, manifest: Json | None = None, *, name: str = "", verify: bool = True) -> None:
-    """Compare an artifact's files with its manifest: their sizes, and with `verify` their checksums.
+    """Compare an artifact's files with its manifest.
 
-    manifest: left out, the one that lies in the folder, as in a copy that was downloaded by something else. name: what
-    the artifact is called in errors, its address if left out. Raises IntegrityError where a file is missing or differs.
+    Parameters
+    ----------
+    folder
+        The folder with the files.
+    manifest
+        The manifest. None: the one in the folder, for a copy that another program downloaded.
+    name
+        What errors call the artifact; its address by default.
+    verify
+        Compare the checksums too; otherwise only the sizes.
+
+    Raises
+    ------
+    IntegrityError
+        A file is missing or differs, or the manifest cannot be read.
     """
     if manifest is None:
         try:
@@ -74,7 +116,7 @@ def check_artifact(folder: Path, manifest: Json | None = None, *, name: str = ""
         except (OSError, ValueError) as error:
             address = name or str(folder)
             raise make_unreadable_manifest_error(
-                address, f"its {MANIFEST} cannot be read ({error}); fetch it again"
+                address, f"its {MANIFEST} cannot be read ({error}); fetch the artifact again"
             ) from None
         manifest = open_manifest(written, name or str(folder))
     name = name or manifest["address"]
@@ -85,10 +127,29 @@ def check_artifact(folder: Path, manifest: Json | None = None, *, name: str = ""
 def check_artifact_file(
     file: Path, described: Mapping[str, object], called: str, artifact: str, *, verify: bool
 ) -> None:
-    """Compare one file with what the manifest says of it. Raises IntegrityError."""
+    """Compare one file with its entry in the manifest.
+
+    Parameters
+    ----------
+    file
+        The file.
+    described
+        The manifest's entry, with ``bytes`` and ``sha256``.
+    called
+        The file's name in the artifact, for errors.
+    artifact
+        The artifact's address, for errors.
+    verify
+        Compare the checksum too; otherwise only the size.
+
+    Raises
+    ------
+    IntegrityError
+        The file is missing or differs.
+    """
     if not file.is_file() or file.stat().st_size != described["bytes"]:
         raise IntegrityError(
-            f"{artifact}: {called} is missing or cut short; {_suggest_rebuild(artifact)}",
+            f"{artifact}: {called} is missing or incomplete; {_suggest_rebuild(artifact)}",
             code="store.damaged",
             address=artifact,
             file=called,
@@ -105,16 +166,18 @@ def check_artifact_file(
 
 
 def encode_document(document: Json) -> bytes:
-    """A document as it lies in a bucket: the same for the same document."""
+    """Encode a document as JSON. Equal documents give equal bytes."""
     return json.dumps(document, indent=1, sort_keys=True).encode()
 
 
 def hash_file(file: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
     with open_regular(file) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def write_durably(file: Path, document: Json) -> None:
+    """Write a file, and flush it to the disk."""
     with file.open("w") as handle:
         json.dump(document, handle, indent=1, sort_keys=True)
         handle.flush()
@@ -122,7 +185,10 @@ def write_durably(file: Path, document: Json) -> None:
 
 
 def replace_durably(file: Path, document: Json) -> None:
-    """Replace a JSON file in one step. For one process at a time: what a killed one leaves, the next writes over."""
+    """Replace a JSON file in one step.
+
+    Only one process at a time may call it for a file. The draft that a killed process left is overwritten.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_name(f".{file.name}.draft")
     write_durably(draft, document)
@@ -131,6 +197,7 @@ def replace_durably(file: Path, document: Json) -> None:
 
 
 def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to the disk, so that files renamed into it survive a crash."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -140,7 +207,13 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def make_scratch_folder(parent: Path) -> Iterator[Path]:
-    """A new folder below `parent` for the length of the block; what killed processes of this host left is removed."""
+    """Make a new folder for the length of a block, and remove folders that killed processes of this host left.
+
+    Parameters
+    ----------
+    parent
+        The folder to make it in.
+    """
     remove_leftovers(parent)
     # The host and process are in the name, so that a later writer knows whose remains it may remove.
     # No host's name has an @: the drafts of `web-7` are not taken for those of `web`.
@@ -161,13 +234,24 @@ def remove_leftovers(parent: Path) -> None:
         host, pid, _ = folder.name.split("@", 2)
         with contextlib.suppress(FileNotFoundError):  # another's, which ends it
             killed = pid.isdigit() and not is_alive(int(pid))
-            if killed if host == socket.gethostname() else time.time() - folder.stat().st_mtime > _FORSAKEN_AFTER:
+            if killed if host == socket.gethostname() else time.time() - folder.stat().st_mtime > _ABANDONED_AFTER:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def report_storage_errors(place: Path | str) -> Iterator[None]:
-    """Report a full or read-only disk, or a folder without permission, as StorageError that names `place`."""
+    """Turn errors of the disk in a block into StorageError.
+
+    Parameters
+    ----------
+    place
+        The file or folder that the block works on, for the message.
+
+    Raises
+    ------
+    StorageError
+        The disk is full or read-only, or the folder has no permission.
+    """
     try:
         yield
     except OSError as error:
@@ -183,7 +267,7 @@ def report_storage_errors(place: Path | str) -> Iterator[None]:
 
 
 def make_unreadable_manifest_error(address: str, why: str) -> IntegrityError:
-    """The error of a manifest that is there and tells nothing."""
+    """Make the error for a manifest that exists but cannot be read."""
     return IntegrityError(f"{address}: {why}", code="store.damaged", address=address, file=MANIFEST, fault="unreadable")
 
 

@@ -44,42 +44,69 @@ S = TypeVar("S")
 RETRY_WAITS = (0.5, 1.5, 4.0)
 """Seconds before an operation is tried again, give or take a half; within each, a request is sent up to three times."""
 PARALLEL_FILES, PARALLEL_PARTS = 4, 3
-"""Objects that are written or read at once, and parts of each."""
+"""How many objects are written or read at once, and how many parts of each."""
 PARALLEL_REQUESTS = 16
-"""Requests of few bytes that are under way at once."""
+"""How many small requests are sent at once."""
 PART_BYTES = 8 << 20
 MAX_PARTS = 10_000
 _PIECE_BYTES = 1 << 20
 _REREAD_SECONDS = 0.1
 """Seconds between two looks at an object whose etag is not its bytes' checksum."""
 _TORN_SECONDS = 10.0
-"""Seconds after which an etag that does not fit its bytes is none of their checksum."""
+"""Seconds after which an etag that is not the bytes' checksum counts as another kind of etag."""
 _SHA256, _WRITER = "sha256", "writer"
-"""Notes that lie beside an object."""
+"""Names of the notes that are stored with an object."""
 
 
 @dataclass(frozen=True)
 class Blob:
-    """An object as it was met. age: since it was written, by the server's own clock; None where it does not say."""
+    """An object of a bucket, as it was when it was read.
+
+    Attributes
+    ----------
+    name
+        The object's name.
+    bytes
+        Its size.
+    etag
+        The server's mark of its content.
+    age
+        The time since it was written, by the server's clock; None if the server does not say.
+    sha256
+        The checksum that its uploader noted; None if there is none.
+    changed
+        When it was written; None if the server does not say.
+    writer
+        The writer that was noted; None if there is none.
+    """
 
     name: str
     bytes: int
     etag: str
     age: timedelta | None = None
     sha256: str | None = None
-    """As noted at its upload."""
     changed: datetime | None = None
     writer: str | None = None
-    """As noted at its writing."""
 
 
 class Bucket:
-    """Names are those of objects; every error names the object's address. Safe to use from several threads."""
+    """One bucket of an S3 server. Any number of threads may share it.
+
+    Every method takes names of objects, and every error contains the object's address. A request that fails for a
+    reason that may pass is repeated.
+
+    Parameters
+    ----------
+    name
+        The bucket's name.
+    settings
+        The server's address and the credentials.
+    """
 
     def __init__(self, name: str, settings: S3Settings) -> None:
         self.name, self.settings = name, settings
         self._checksums: bool | None = None
-        """Whether the server's etags are the bytes' MD5; None: not known yet."""
+        """Whether the server's etags are the bytes' MD5; None: this is not known yet."""
         try:
             self._client = Minio(
                 settings.host,
@@ -90,7 +117,7 @@ class Bucket:
                 region=settings.region,
                 http_client=_make_transport(settings),
             )
-        except ValueError as error:  # of a host that it does not like
+        except ValueError as error:  # the client refuses the host
             raise UserError(
                 f"{ENDPOINTS[0]}: {settings.host} is refused ({error}); allowed: a host's name or number, and a port",
                 code="store.endpoint-malformed",
@@ -99,20 +126,38 @@ class Bucket:
             ) from None
 
     def address(self, name: str = "") -> str:
+        """Return the address of an object, or of the bucket."""
         return f"s3://{self.name}/{name}".rstrip("/")
 
     def check(self, name: str) -> None:
-        """Ask for an object that need not be there, so that a wrong host, bucket or key is told before any work."""
-        # Without the right to list, a server denies what is not there. What is needed later tells for itself.
+        """Ask for an object, so that a wrong host, bucket or key is reported before any work.
+
+        The object need not exist.
+        """
+        # Without the right to list, a server answers AccessDenied for an object that does not exist. A right that is
+        # missing is reported when it is needed.
         with contextlib.suppress(NotFoundError, *FOREIGN):
             self._ask("read", name, lambda: self._get(name), expected={"AccessDenied"})
 
     def read(self, name: str) -> tuple[bytes, Blob] | None:
-        """A small object's bytes, or None where there is none.
+        """Read a small object.
 
-        A condition on the etag must be one on these bytes. There are servers that for a moment give the old bytes with
-        the new etag, and busy ones for longer. An etag is mostly the bytes' MD5: of a server where it was so before, it
-        is looked at until it is so again. Of another server it counts when two looks find both the same.
+        Parameters
+        ----------
+        name
+            The object's name.
+
+        Returns
+        -------
+        tuple of bytes and Blob, or None
+            The content, and the object with the etag of this content; None if there is no such object.
+
+        Notes
+        -----
+        A condition on the etag must be a condition on these bytes. Some servers return the old bytes with the new etag
+        for a moment, and busy servers for longer. On most servers the etag is the MD5 of the bytes. If that was true
+        for an earlier object of the server, the object is read again until it is true for this one. On other servers
+        the etag counts when two reads in a row give the same bytes and the same etag.
         """
         before, end = None, time.monotonic() + _TORN_SECONDS
         while True:
@@ -120,7 +165,7 @@ class Bucket:
             if stored is None or self._fits(stored[0], stored[1].etag):
                 return stored
             if time.monotonic() > end:
-                self._checksums = False  # as of a bucket whose newer objects are encrypted with a key of one's own
+                self._checksums = False  # for example, newer objects are encrypted with the user's key
             if not self._checksums and before == (stored[0], stored[1].etag):
                 return stored
             before = stored[0], stored[1].etag
@@ -134,7 +179,7 @@ class Bucket:
         return fits
 
     def stat(self, name: str) -> Blob | None:
-        """What an object is, or None where there is none."""
+        """Return an object's properties without its content; None if there is no such object."""
 
         def head() -> Blob:
             reply = self._client.stat_object(self.name, name)
@@ -143,11 +188,30 @@ class Bucket:
         return self._or_none("look at", name, head)
 
     def write(self, name: str, content: bytes, *, absent: bool = False, etag: str = "", writer: str = "") -> str | None:
-        """Write a small object in one step; its etag. With a condition that does not hold: None, nothing is written.
+        """Write a small object in one step.
 
-        absent: only where there is none; etag: only over this one. A server that knows no conditions writes all the
-        same. Where an answer was lost and asked for again, None may stand for a write that went well: read it back.
-        writer: noted beside the object, by which a writer knows its own.
+        Parameters
+        ----------
+        name
+            The object's name.
+        content
+            Its bytes.
+        absent
+            Write only if there is no such object.
+        etag
+            Write only over the object with this etag.
+        writer
+            A note that is stored with the object, by which a writer recognises its own.
+
+        Returns
+        -------
+        str or None
+            The new etag. None: a condition did not hold, and nothing was written.
+
+        Notes
+        -----
+        A server without conditional writes writes in any case. If an answer was lost and the request was repeated, None
+        may stand for a write that succeeded: read the object again to find out.
         """
         condition = {"If-None-Match": "*"} if absent else {"If-Match": f'"{etag}"'} if etag else {}
 
@@ -166,10 +230,20 @@ class Bucket:
                 return self._ask("write", name, lambda: put({}))
             raise translate_error(error, "write", self.address(name), self.settings) from error
         except NotFoundError:
-            return None  # the one that it was to go over is gone
+            return None  # the object that was to be replaced is gone
 
     def upload(self, name: str, handle: BinaryIO, sha256: str) -> None:
-        """Write an object from an open file, in parts where it is large; each part's checksum is checked on arrival."""
+        """Write an object from an open file, a large one in parts. The server checks the checksum of each part.
+
+        Parameters
+        ----------
+        name
+            The object's name.
+        handle
+            The open file.
+        sha256
+            The file's checksum, which is stored with the object.
+        """
         size = os.fstat(handle.fileno()).st_size
 
         def put() -> None:
@@ -187,9 +261,21 @@ class Bucket:
         self._ask("write", name, put)
 
     def download(self, name: str, file: Path, *, etag: str = "") -> None:
-        """Write an object's bytes to a file, going on behind what the file holds already.
+        """Write an object's bytes to a file. If the file exists, the download goes on after its last byte.
 
-        etag: only this one. Raises NotFoundError where it is gone or another.
+        Parameters
+        ----------
+        name
+            The object's name.
+        file
+            The file.
+        etag
+            Download only the object with this etag; empty: any.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such object, or it has another etag.
         """
         headers: Any = {"If-Match": f'"{etag}"'} if etag else None
 
@@ -198,7 +284,7 @@ class Bucket:
             response = self._client.get_object(self.name, name, offset=held, request_headers=headers)
             try:
                 if held and response.status != 206:
-                    file.unlink()  # the server knows no ranges and sends all of it
+                    file.unlink()  # the server ignores ranges and sends the whole object
                 with file.open("ab") as handle:
                     for piece in response.stream(_PIECE_BYTES):
                         handle.write(piece)
@@ -212,25 +298,35 @@ class Bucket:
             if get_error_code(error) in CONDITION:
                 address = self.address(name)
                 raise NotFoundError(
-                    f"{address} was replaced meanwhile", code="store.object-replaced", address=address
+                    f"{address} was replaced during the download; try again",
+                    code="store.object-replaced",
+                    address=address,
                 ) from None
-            file.unlink()  # it held more than there is
+            file.unlink()  # the file is longer than the object
             self._ask("read", name, get)
 
     def copy(self, source: str, target: str) -> None:
-        """Copy an object within the bucket, by the server. Raises NotFoundError where the source is gone."""
-        copied = CopySource(self.name, source)
+        """Copy an object within the bucket; the server copies. Raises NotFoundError if the source is gone."""
+        copy_source = CopySource(self.name, source)
 
         def ask() -> None:
             try:
-                self._client.copy_object(self.name, target, copied)
-            except ValueError as error:  # an answer of 200 that holds an error: servers begin to answer before they end
+                self._client.copy_object(self.name, target, copy_source)
+            except ValueError as error:  # servers answer 200 before they have copied, and may then send an error
                 raise ServerError(str(error), 500) from error
 
         self._ask("copy", source, ask)
 
     def list(self, prefix: str, *, recursive: bool = True) -> list[Blob]:
-        """Objects whose names begin with `prefix`, in no order; not recursive: those, and folders, ending in /."""
+        """List the objects whose names begin with a prefix, in no particular order.
+
+        Parameters
+        ----------
+        prefix
+            The beginning of the names.
+        recursive
+            List all objects. Otherwise list only those right below the prefix, and folders, whose names end in ``/``.
+        """
 
         def ask() -> list[Blob]:
             objects = self._client.list_objects(self.name, prefix, recursive=recursive)
@@ -242,7 +338,7 @@ class Bucket:
         return self._ask("list", prefix, ask)
 
     def remove(self, names: Iterable[str]) -> None:
-        """Remove objects; one that is not there is as good as removed."""
+        """Remove objects. It is no error if one does not exist."""
         listed = list(names)
 
         def together() -> list[str]:
@@ -250,11 +346,13 @@ class Bucket:
             return [str(error.name) for error in errors]
 
         try:
-            left = self._ask("remove", "", together, expected=NOT_CAPABLE | {"AccessDenied"}) if listed[1:] else listed
+            remaining = (
+                self._ask("remove", "", together, expected=NOT_CAPABLE | {"AccessDenied"}) if listed[1:] else listed
+            )
         except FOREIGN:
-            left = listed  # not every server removes several at once
+            remaining = listed  # some servers cannot remove several objects in one request
         for _ in run_parallel(
-            lambda name: self._ask("remove", name, lambda: self._remove(name)), left, PARALLEL_REQUESTS
+            lambda name: self._ask("remove", name, lambda: self._remove(name)), remaining, PARALLEL_REQUESTS
         ):
             pass
 
@@ -276,7 +374,7 @@ class Bucket:
             return None
 
     def _ask(self, doing: str, name: str, call: Callable[[], T], expected: Iterable[str] = ()) -> T:
-        """Call until it goes well, or fails for good. expected: codes whose error the caller understands itself."""
+        """Call until it succeeds or fails for good. Errors with an expected code are raised unchanged."""
         waiting = RetryLoop(f"the store at {self.settings.endpoint}", RetryLimits(total=math.inf))  # WAITS end it
         for wait in (*RETRY_WAITS, None):
             try:
@@ -294,7 +392,23 @@ class Bucket:
 
 
 def run_parallel(call: Callable[[S], T], arguments: Iterable[S], workers: int = PARALLEL_FILES) -> Iterator[T]:
-    """Results in the arguments' order. After a first failure nothing more is begun, and that failure is raised."""
+    """Call a function for each argument, several at a time.
+
+    Parameters
+    ----------
+    call
+        The function.
+    arguments
+        Its arguments, one for each call.
+    workers
+        The number of threads.
+
+    Yields
+    ------
+    object
+        The results, in the order of the arguments. After the first failure no further call begins, and the failure is
+        raised.
+    """
     with ThreadPoolExecutor(workers, thread_name_prefix="s3") as pool:
         futures = [pool.submit(call, argument) for argument in arguments]
         try:
@@ -305,11 +419,11 @@ def run_parallel(call: Callable[[S], T], arguments: Iterable[S], workers: int = 
 
 
 class _Transport(urllib3.PoolManager):
-    """Refuses pages for people: a login before the server answers all requests with 200, uploads too."""
+    """Refuses web pages, because a login in front of the server answers all requests with 200, even uploads."""
 
     def urlopen(self, method: str, url: str, redirect: bool = True, **words: Any) -> Any:  # type: ignore[override]
         answer = super().urlopen(method, url, redirect, **words)
-        # An object's own page has an etag. Servers send their errors under any type, and fail with pages too.
+        # A stored web page has an etag. Servers send errors with any content type, and failures as web pages too.
         if "html" in answer.headers.get("content-type", "") and "etag" not in answer.headers and answer.status < 500:
             title = find_page_title(answer.data.decode(errors="replace"))
             if title is not None or (method == "HEAD" and answer.status < 300):
@@ -318,7 +432,7 @@ class _Transport(urllib3.PoolManager):
 
 
 def _make_transport(settings: S3Settings) -> urllib3.PoolManager:
-    # Connections beyond the pool's size are closed after use, which it would warn of each time.
+    # The pool warns each time that it closes a connection beyond its size.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     return _Transport(
         maxsize=PARALLEL_REQUESTS,

@@ -16,9 +16,18 @@ CACHE_VARIABLE = "ENDCAP_CACHE"
 
 
 def find_cache_folder() -> Path:
-    """The folder named by ENDCAP_CACHE; else the user's cache; else, as in a pod without a home, the temp folder's.
+    """Find the folder for copies of stored objects.
 
-    Raises StorageError where it cannot be written.
+    Returns
+    -------
+    pathlib.Path
+        The folder in ENDCAP_CACHE; else one in the user's cache; else, for example in a pod without a home, one in the
+        temporary folder.
+
+    Raises
+    ------
+    StorageError
+        The folder cannot be written.
     """
     named = os.environ.get(CACHE_VARIABLE)
     if named:
@@ -43,7 +52,7 @@ def find_cache_folder() -> Path:
 
 @contextlib.contextmanager
 def lock_copy(copy: Path) -> Iterator[None]:
-    """One process of this machine at a time writes to a copy, which is a file or a folder."""
+    """Lock a copy, which is a file or a folder, for a block. One process of this machine at a time writes to it."""
     lock = copy.with_name(f".{copy.name}.lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as handle:
@@ -52,7 +61,7 @@ def lock_copy(copy: Path) -> Iterator[None]:
 
 
 def _is_private(folder: Path) -> bool:
-    """Whether the folder is there, or could be made, for this user alone: others must not put files into it."""
+    """Tell whether a folder exists or can be made for this user alone. Otherwise others could put files into it."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder.stat().st_uid == os.getuid() and os.access(folder, os.W_OK | os.X_OK)

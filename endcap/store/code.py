@@ -70,17 +70,29 @@ LIBRARIES = {
 
 @functools.cache
 def fingerprint_code(*entries: str) -> str:
-    """Fingerprint of the code that entries reach, and of the libraries that this code uses.
+    """Fingerprint the code that entries reach, and the versions of the libraries that this code uses.
 
-    An entry is a module, or a definition in one: ``endcap.training.train:train``. Raises
-    ModuleNotFoundError where an entry has no source here.
+    Parameters
+    ----------
+    entries
+        Modules, or definitions in modules such as ``endcap.training.train:train``.
+
+    Returns
+    -------
+    str
+        The fingerprint. `EXCLUDED_CODE` does not count.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        An entry has no source on this machine.
     """
     closure = find_closure(entries, read_installed_source, EXCLUDED_CODE)
     return fingerprint(closure.digest(), _list_library_versions(closure))
 
 
 def read_installed_source(name: str) -> ModuleSource | None:
-    """A module's source as it is installed here. Nothing of it is run."""
+    """Read the source of an installed module, without running any of it; None if there is no source."""
     top, *below = name.split(".")
     try:
         spec = importlib.util.find_spec(top)
@@ -114,7 +126,7 @@ def _list_library_folders() -> tuple[str, ...]:
 
 
 def _list_library_versions(closure: CodeClosure) -> list[tuple[str, str]]:
-    """Of the libraries that count, and are installed: major.minor."""
+    """List major and minor version of each installed library that counts."""
     versions = []
     for name in sorted(closure.libraries & set(LIBRARIES) | closure.foreign):
         with contextlib.suppress(PackageNotFoundError):
@@ -124,7 +136,7 @@ def _list_library_versions(closure: CodeClosure) -> list[tuple[str, str]]:
 
 @functools.lru_cache(maxsize=4096)
 def _parse_cached(text: bytes) -> ParsedModule:
-    """A module's parts: parsing all that a step needs takes half a second, so what was once parsed is kept."""
+    """Parse a module, or take its parts from this machine's cache. Parsing what a step needs takes half a second."""
     kept = _find_cached_parts(hashlib.sha256(_fingerprint_parser() + text).hexdigest())
     if kept is not None:
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
@@ -140,7 +152,7 @@ def _parse_cached(text: bytes) -> ParsedModule:
 
 
 def _find_cached_parts(digest: str) -> Path | None:
-    """Where the parts of a text are kept on this machine; None: nowhere."""
+    """Return where this machine keeps the parts of a text; None if there is no cache folder."""
     try:
         return find_cache_folder() / "code" / f"{digest}.json"
     except EndcapError:
@@ -149,6 +161,6 @@ def _find_cached_parts(digest: str) -> Path | None:
 
 @functools.cache
 def _fingerprint_parser() -> bytes:
-    """What a kept module was taken apart by: the parts of another reader are not those of this one."""
+    """Fingerprint the parser, because parts that another parser made may differ."""
     python = ".".join(map(str, sys.version_info[:2]))
     return hashlib.sha256(python.encode() + Path(syntax.__file__).read_bytes()).digest()

@@ -22,8 +22,19 @@ OWN_PACKAGE = "endcap"
 
 @dataclass(frozen=True)
 class ModuleSource:
-    """A module's text. package: it is a package's `__init__`. library: it is installed beside the libraries. parse:
-    what takes the text apart."""
+    """The source of a module.
+
+    Attributes
+    ----------
+    text
+        The source.
+    package
+        Whether it is a package's ``__init__``.
+    library
+        Whether it is installed among the libraries.
+    parse
+        The parser.
+    """
 
     text: bytes
     package: bool
@@ -32,7 +43,7 @@ class ModuleSource:
 
     @property
     def module(self) -> ParsedModule:
-        """The text, taken apart."""
+        """The parsed source."""
         return self.parse(self.text)
 
 
@@ -42,11 +53,18 @@ ReadSource = Callable[[str], ModuleSource | None]
 
 @dataclass
 class CodeClosure:
-    """What entries reach.
+    """The code that entries reach.
 
-    definitions: digests by module and name; what a module does when it is imported, by the name #. bindings: what each
-    imported name stands for, as (module, name, module, name there). libraries: names of import that are followed no
-    further; foreign: those of them that code outside Endcap imports.
+    Attributes
+    ----------
+    definitions
+        Digests by module and name. The name ``#`` stands for what a module does when it is imported.
+    bindings
+        What each imported name stands for: module, name, module of the definition, name there.
+    libraries
+        Imported names that are not followed any further.
+    foreign
+        Those of them that code outside Endcap imports.
     """
 
     definitions: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -56,17 +74,37 @@ class CodeClosure:
 
     @property
     def modules(self) -> set[str]:
-        """Modules of which anything counts."""
+        """The modules with a definition that counts."""
         return {module for module, _ in self.definitions}
 
     def digest(self) -> str:
-        """Digest of all that is reached, without the libraries."""
+        """Return the digest of the closure, without the libraries."""
         text = json.dumps([sorted(self.definitions.items()), sorted(self.bindings)])
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def find_closure(entries: Collection[str], read: ReadSource, cut: Iterable[str] = ()) -> CodeClosure:
-    """What entries reach, as `read` has the sources. Raises ModuleNotFoundError where an entry has none."""
+    """Find the code that entries reach.
+
+    Parameters
+    ----------
+    entries
+        Modules, or definitions such as ``endcap.training.train:train``.
+    read
+        Returns the source of a module by its dotted name, or None.
+    cut
+        Packages, modules and definitions at which the closure ends.
+
+    Returns
+    -------
+    CodeClosure
+        The closure.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        An entry has no source.
+    """
     walk = _ClosureWalk(
         read, frozenset(cut), {OWN_PACKAGE, *(_get_top_package(entry.partition(":")[0]) for entry in entries)}
     )

@@ -7,46 +7,62 @@ from endcap.store.bucket import Bucket
 from endcap.store.s3_settings import CONDITIONS
 
 PROBE = ".conditions"
-"""The object that the server is tried with. It stays, so that each try after the first writes nothing."""
+"""The object that the server is tried with. It is never removed, so that each later try writes nothing."""
 _CONTENT = b"Endcap tries here whether the server keeps to If-Match and If-None-Match.\n"
 _NO_ETAG = "0" * 32
 
 
 class ConditionalWrites:
-    """What is known of one server: it is tried once, by whoever first needs to know."""
+    """Finds out whether a server supports conditional writes. It is tried once, when that is first needed.
+
+    Parameters
+    ----------
+    bucket
+        The bucket.
+    name
+        The name of the object that the server is tried with.
+    """
 
     def __init__(self, bucket: Bucket, name: str) -> None:
-        """name: of the object that the server is tried with."""
         self._bucket, self._name = bucket, name
-        self._kept: bool | None = None
+        self._supported: bool | None = None
 
     def require(self, what: str) -> None:
-        """Raise StorageError where two processes that change `what` at once could lose a change.
+        """Check that two processes can change something at once without losing a change.
 
-        Where the settings say that no two ever do, it is not looked at.
+        Parameters
+        ----------
+        what
+            What is to be changed, for the message.
+
+        Raises
+        ------
+        StorageError
+            The server ignores conditions (`store.no-conditions`). This is not checked if the settings say that two
+            processes never change anything at once.
         """
         if self._bucket.settings.alone:
             return
-        if self._kept is None:
-            self._kept = self._keeps()
-        if not self._kept:
+        if self._supported is None:
+            self._supported = self._test_server()
+        if not self._supported:
             endpoint = self._bucket.settings.endpoint
             raise StorageError(
-                f"cannot change {what}: {endpoint} writes over an object although it is told not to (If-Match, "
-                "If-None-Match), so that of two changes at once one would be lost. Use a server with conditional "
-                "writes, such as Amazon S3, MinIO, R2 or versitygw; or, where never two processes change anything at "
-                f"once, set {CONDITIONS}=none",
+                f"cannot change {what}: {endpoint} ignores the conditions If-Match and If-None-Match, so that one of "
+                "two simultaneous changes would be lost. Use a server with conditional writes, such as Amazon S3, "
+                f"MinIO, R2 or versitygw; or, if two processes never change anything at once, set {CONDITIONS}=none",
                 code="store.no-conditions",
                 what=what,
                 endpoint=endpoint,
                 variable=CONDITIONS,
             )
 
-    def _keeps(self) -> bool:
+    def _test_server(self) -> bool:
+        """Tell whether the server keeps to conditions."""
         etag = self._bucket.write(self._name, _CONTENT, absent=True)
         if etag is not None and self._bucket.write(self._name, _CONTENT, absent=True) is not None:
             return False
         if self._bucket.write(self._name, _CONTENT, etag=_NO_ETAG) is not None:
             return False
-        self._bucket.read(self._name)  # so that it is known what the server's etags are
+        self._bucket.read(self._name)  # finds out what the server's etags are
         return True

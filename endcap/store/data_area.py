@@ -55,7 +55,18 @@ class StoredFile:
 
 
 def open_data_area(root: str) -> FolderDataArea | BucketDataArea:
-    """The part of the store at `root`."""
+    """Open the part of a store that holds the user's files.
+
+    Parameters
+    ----------
+    root
+        The store's address.
+
+    Returns
+    -------
+    FolderDataArea or BucketDataArea
+        The files of a folder's store, or of a bucket's.
+    """
     if not root.startswith(S3):
         return FolderDataArea(root)
     # The client costs half a second to import.
@@ -75,18 +86,22 @@ class FolderDataArea:
         self._data = self._root / DATA_FOLDER
 
     def address(self, name: str) -> str:
+        """Return the address of a file."""
         return f"{FILE}{self._data / name}"
 
     def draft(self) -> contextlib.AbstractContextManager[Path]:
+        """Make a folder for unfinished files, for the length of a block."""
         return make_scratch_folder(self._root / ".drafts")
 
     def check_free(self, name: str) -> None:
+        """Raise UserError if a file lies where the name needs a folder."""
         place = self._inside(name)
         for parent in place.relative_to(self._data).parents:
             if (self._data / parent).is_file():
                 raise _make_name_taken_error(name, str(parent))
 
     def write(self, name: str, files: Mapping[str, Path], draft: Path, meter: Meter) -> None:
+        """Write files under a name, in one step; they replace what has the name."""
         place, new, old = self._data / name, draft / "new", draft / "old"
         with report_storage_errors(place):
             for path, source in files.items():
@@ -104,6 +119,7 @@ class FolderDataArea:
             sync_folder(place.parent)
 
     def read(self, name: str, target: Path, progress: TransferProgress) -> Path:
+        """Copy what has a name to a target on this machine. Raises NotFoundError if nothing has the name."""
         place = self._inside(name)
         if not place.exists():
             raise _make_not_found_error(self.address(name))
@@ -113,6 +129,7 @@ class FolderDataArea:
         return deliver(files, name, target, copy_file, Meter(progress, sum_sizes(files)))
 
     def files(self, prefix: str) -> Iterator[StoredFile]:
+        """List the files whose names begin with a prefix."""
         start = self._data / prefix.rpartition("/")[0]
         for path in list_regular_files(start).values() if start.is_dir() else ():
             name = path.relative_to(self._data).as_posix()
@@ -192,7 +209,20 @@ class BucketDataArea:
 
 
 def check_file_name(name: str, *, hidden: bool = False) -> None:
-    """Raises UserError where a name could lead elsewhere. hidden: parts may begin with a dot."""
+    """Check the name of a user's file.
+
+    Parameters
+    ----------
+    name
+        The name.
+    hidden
+        Whether its parts may begin with a dot.
+
+    Raises
+    ------
+    UserError
+        The name could lead out of the store.
+    """
     if fault := find_name_fault(name):
         raise _make_bad_name_error(name, fault)
     if not name.isprintable():

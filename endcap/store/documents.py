@@ -67,63 +67,77 @@ KINDS = {
     "searches": DocumentKind(),
     "places": DocumentKind(),
 }
-"""A kind that is not listed, such as of a step of one's own, has its first version."""
+"""A kind that is not listed, such as that of the user's own step, has version 1."""
 
 
 def get_kind(name: str) -> str:
-    """The kind of what lies under a document's name, or under kind and key of an artifact."""
+    """Return the kind of a document or an artifact: the part of its name (or of kind and key) before the first /."""
     return name.partition("/")[0]
 
 
 def stamp_document(kind: str, document: Json) -> Json:
-    """The document with its version and the release that writes it."""
+    """Add the version of its kind, and the release that writes it, to a document."""
     stamp = {FORMAT: _get_document_kind(kind).version, WRITTEN_BY: get_release()}
     return {**stamp, **document, **stamp}
 
 
 def open_document(kind: str, document: Json, where: str, *, written_by: str | None = None) -> Json:
-    """The document as this release's version of its kind, without `format` and `written_by`.
+    """Bring a stored document to this release's version of its kind, and check it.
 
     Parameters
     ----------
+    kind
+        The document's kind.
+    document
+        The document as it was stored.
     where
-        What the document is called in errors: its address or its name.
+        What errors call the document: its address or its name.
     written_by
-        The release that wrote it, where it stands elsewhere than in the document.
+        The release that wrote it, if that is recorded outside of the document.
+
+    Returns
+    -------
+    dict
+        The document, without `format` and `written_by`.
 
     Raises
     ------
     UserError
-        With the code ``store.newer-format`` where a newer release wrote it, ``store.older-format`` where it is older
-        than this release reads. Fields: `kind`, `found`, `known`, `written_by`, `where`.
+        A newer release wrote it (``store.newer-format``), or it is older than this release reads
+        (``store.older-format``). Fields: `kind`, `found`, `known`, `written_by`, `where`.
     IntegrityError
-        With the code ``store.no-document`` where it is no map, ``store.wrong-type`` where it is not of its kind's shape
-        (`endcap.store.schemas`), ``store.name-unsafe`` where a manifest's names lead elsewhere.
+        It is not a JSON object (``store.no-document``), a value has the wrong type (``store.wrong-type``,
+        `endcap.store.schemas`), or a manifest names a file outside of its folder (``store.name-unsafe``).
     """
     if not isinstance(document, dict):
-        raise IntegrityError(f"{where} is no JSON object", code="store.no-document", kind=kind, where=where)
-    known, written = _get_document_kind(kind), read_format(document)
+        raise IntegrityError(
+            f"{where} is not a JSON object; delete it, or write it again",
+            code="store.no-document",
+            kind=kind,
+            where=where,
+        )
+    kind_info, version_found = _get_document_kind(kind), read_format(document)
     writer = document.get(WRITTEN_BY, written_by)
-    fields = {"kind": kind, "found": written, "known": known.version, "written_by": writer, "where": where}
+    fields = {"kind": kind, "found": version_found, "known": kind_info.version, "written_by": writer, "where": where}
     cause = (
-        f"{where} has format {written!r} of {kind}, written by Endcap {writer or '(unknown)'}; "
-        f"this is Endcap {get_release()}, whose format is {known.version}"
+        f"{where} has format {version_found!r} of {kind}, written by Endcap {writer or '(unknown)'}; "
+        f"this is Endcap {get_release()}, whose format is {kind_info.version}"
     )
-    if isinstance(written, bool) or not isinstance(written, int) or written > known.version:
+    if isinstance(version_found, bool) or not isinstance(version_found, int) or version_found > kind_info.version:
         raise UserError(f"{cause}: install a newer Endcap here, or make it again", code="store.newer-format", **fields)
     content = {key: value for key, value in document.items() if key not in (FORMAT, WRITTEN_BY)}
-    for number in range(written, known.version):
-        if number not in known.upgrades:
+    for number in range(version_found, kind_info.version):
+        if number not in kind_info.upgrades:
             raise UserError(
                 f"{cause}: use the Endcap that wrote it, or make it again", code="store.older-format", **fields
             )
-        content = known.upgrades[number](content)
+        content = kind_info.upgrades[number](content)
     schemas.check_schema(kind, content, where)
     return content
 
 
 def parse_document(name: str, content: bytes, where: str) -> Json:
-    """A document out of the bytes that lie under its name. Raises as `open_document`."""
+    """Parse the content of a document and open it. Raises the errors of `open_document`."""
     try:
         document = parse_json(content)
     except ValueError as error:
@@ -132,9 +146,9 @@ def parse_document(name: str, content: bytes, where: str) -> Json:
 
 
 def make_unreadable_document_error(name: str, where: str, error: Exception) -> IntegrityError:
-    """The error of a document that is there and tells nothing."""
+    """Make the error for a document that exists but is not JSON."""
     return IntegrityError(
-        f"{where} is no JSON object ({error}); delete it, or write it again",
+        f"{where} is not a JSON object ({error}); delete it, or write it again",
         code="store.no-document",
         kind=get_kind(name),
         where=where,
@@ -142,7 +156,7 @@ def make_unreadable_document_error(name: str, where: str, error: Exception) -> I
 
 
 def open_manifest(manifest: Json, where: str) -> Json:
-    """Open an artifact's manifest and its facts, a document of the artifact's kind. Raises as `open_document` does."""
+    """Open a manifest and the facts in it. Raises the errors of `open_document`."""
     content = open_document("manifest", manifest, where)
     content["facts"] = open_document(get_kind(get_content_key(content["address"])), content["facts"], where)
     return content
@@ -154,18 +168,18 @@ def read_format(document: Json) -> Any:
 
 
 def is_decisive(kind: str) -> bool:
-    """Whether a change of such a document must not be lost."""
+    """Tell whether no change of a document of this kind may be lost."""
     return _get_document_kind(kind).decides
 
 
 def _get_document_kind(kind: str) -> DocumentKind:
-    """What this release knows of a kind."""
+    """Return what this release knows of a kind."""
     return KINDS.get(kind, DocumentKind())
 
 
 @functools.cache
 def get_release() -> str:
-    """This release of Endcap."""
+    """Return the version of this release of Endcap."""
     try:
         return version("endcap")
     except PackageNotFoundError:

@@ -122,7 +122,7 @@ def get(store: Store, address: str, to: str | Path, progress: TransferProgress =
 
 
 def list_files(store: Store, prefix: str = "") -> list[StoredFile]:
-    """The files of the store whose names begin with `prefix`, by name."""
+    """List the user's files in a store whose names begin with a prefix, sorted by name."""
     if prefix:
         check_file_name(prefix.rstrip("/"))
     return sorted(open_data_area(store.root).files(prefix), key=lambda file: file.name)

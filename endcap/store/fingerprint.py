@@ -9,9 +9,17 @@ LENGTH = 20
 
 
 def fingerprint(*parts: object) -> str:
-    """The first 20 hex digits of the SHA-256 of the parts as canonical JSON.
+    """Compute a fingerprint of values.
 
-    Parts are made of dicts, lists, strings, numbers, booleans and None; dict order does not count.
+    Parameters
+    ----------
+    parts
+        Dicts, lists, strings, numbers, booleans and None. The order of a dict's keys does not count.
+
+    Returns
+    -------
+    str
+        The first 20 hexadecimal digits of the SHA-256 of the canonical JSON.
     """
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]

@@ -40,7 +40,10 @@ FILE = "file://"
 
 
 class FolderStore(RelocatableStore):
-    """See `Store`. An artifact is written beside its place and renamed into it, its manifest last."""
+    """A store in a folder; see `Store`.
+
+    An artifact is written beside its place and then renamed into it, its manifest last.
+    """
 
     def __init__(self, root: Path, *, create: bool = True) -> None:
         self.path = root.expanduser().resolve()
@@ -194,7 +197,7 @@ class _FolderHold:
 
 
 def read_foreign_manifest(address: str) -> Json | None:
-    """The manifest of an artifact in a folder of this machine that is another store's; None where it cannot be read."""
+    """Read the manifest of another store's artifact in a folder of this machine; None if it cannot be read."""
     try:
         content = read_bytes(Path(address.removeprefix(FILE)) / MANIFEST) if address.startswith(FILE) else None
     except (OSError, ValueError):

@@ -22,11 +22,23 @@ _POLL_SECONDS = 1.0
 
 
 class Lease:
-    """An object that its holder writes anew three times in LASTS seconds, each time only over what it wrote itself.
+    """A lease on a name in a bucket: one process at a time holds it, as far as object storage allows.
 
-    Whoever finds it older (by the server's own clock) takes it over, on the condition that it is still the same. A
-    holder that was stopped for longer finds at its next sign that it is not its own any more: `lost` is then set.
-    `generation` counts the holders. The object stays when it is given back, so that no generation comes twice.
+    The lease is an object. Its holder rewrites it three times in `LEASE_SECONDS`, each time only over its own last
+    version. Another process takes the lease over if the object is older than that by the server's clock, on the
+    condition that it is still the same object. A holder that was stopped for too long finds this out at its next
+    renewal, and `lost` is set.
+
+    Parameters
+    ----------
+    bucket
+        The bucket.
+    name
+        The object's name.
+
+    Notes
+    -----
+    `generation` counts the holders. The object stays after the lease is given back, so that no generation occurs twice.
     """
 
     def __init__(self, bucket: Bucket, name: str) -> None:
@@ -41,7 +53,13 @@ class Lease:
         self._thread = threading.Thread(target=self._keep_renewing, name="lease", daemon=True)
 
     def take(self, progress: Callable[[str], None]) -> None:
-        """Return when it is this one's; `progress` is told for whom it waits."""
+        """Wait until this process holds the lease.
+
+        Parameters
+        ----------
+        progress
+            Called with a line about the process that holds it.
+        """
         reported = ""
         while not self._try_take():
             holder = self._read_holder()
@@ -52,28 +70,42 @@ class Lease:
         self._thread.start()
 
     def take_turns(self, what: str) -> None:
-        """Take the lease. what: the subject of an error. Raises TransientError after `HOLD_PATIENCE` seconds."""
-        turns = ChangeAttempts(what, locks.HOLD_PATIENCE, most=_POLL_SECONDS)
+        """Take the lease, after other processes that hold it for a short time.
+
+        Parameters
+        ----------
+        what
+            What the lease is for, for the message.
+
+        Raises
+        ------
+        TransientError
+            Other processes have held it for `HOLD_PATIENCE` seconds (`store.contended`).
+        """
+        attempts = ChangeAttempts(what, locks.HOLD_PATIENCE, most=_POLL_SECONDS)
         while not self._try_take():
-            turns.wait(self._read_holder)
+            attempts.wait(self._read_holder)
         self._thread.start()
 
     def check(self) -> None:
-        """Give a sign of life now. Raises TransientError where it is another's by now.
+        """Renew the lease now. For the next `LEASE_SECONDS` nobody can take it over.
 
-        What is done within LASTS afterwards is done before anybody can take it over.
+        Raises
+        ------
+        TransientError
+            Another process holds it (`store.hold-lost`).
         """
         if self.lost.is_set() or not self._renew():
             raise TransientError(
-                f"{self._bucket.address(self._name)}: this process was stopped for so long that another one took its "
-                "place, and it has not gone on; run again",
+                f"{self._bucket.address(self._name)}: this process was stopped for so long that another one took "
+                "over, so this one has ended without a change; run again",
                 code="store.hold-lost",
                 address=self._bucket.address(self._name),
                 holder=self._read_holder(),
             )
 
     def give_back(self) -> None:
-        """End it, so that another need not wait for its time to run out."""
+        """Give the lease back, so that another process need not wait until it expires."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -91,13 +123,13 @@ class Lease:
                 return False
             self.generation = int(content["generation"]) + 1
             self._bucket.write(self._name, self._encode_content(), etag=blob.etag)
-        # Read back: an answer may have been lost, and not every server looks and writes in one step.
+        # Read it back: an answer may have been lost, and some servers do not check and write in one step.
         return self._is_own()
 
     def _is_free(self, content: Json, blob: Blob) -> bool:
         if blob.etag != self._last_seen_etag[0]:
             self._last_seen_etag = (blob.etag, time.monotonic())
-        if blob.age is None:  # the server does not tell its time
+        if blob.age is None:  # the server sends no time
             return bool(content["free"]) or time.monotonic() - self._last_seen_etag[1] > self._lasts.total_seconds()
         return bool(content["free"]) or blob.age > self._lasts
 
@@ -118,10 +150,10 @@ class Lease:
                 if not self._renew():
                     return
             except EndcapError:
-                continue  # the server is away: whether the lease was lost shows when it is back
+                continue  # the server is away; whether the lease is lost is known when it is back
 
     def _renew(self) -> bool:
-        """Give a sign of life; whether it is still this one's."""
+        """Renew the lease, and tell whether this process still holds it."""
         with self._renewing:
             etag = self._bucket.write(self._name, self._encode_content(), etag=self._etag)
             if etag:
@@ -131,7 +163,7 @@ class Lease:
         return not self.lost.is_set()
 
     def _encode_content(self, *, free: bool = False) -> bytes:
-        # Another content each time: an etag is mostly a checksum, and must not come back.
+        # The content differs each time: most etags are checksums, and no etag may occur twice.
         sign = uuid.uuid4().hex
         document = {"token": self.token, "generation": self.generation, "free": free, "sign": sign}
         document["holder"] = describe_this_process()

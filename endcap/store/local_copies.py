@@ -17,36 +17,68 @@ from endcap.store.safe_paths import join_safely
 
 
 class LocalCopies:
-    """Copies below a folder, each under the path of its artifact. named: the object's name of a path in the store."""
+    """This machine's copies of a bucket's artifacts.
+
+    Parameters
+    ----------
+    bucket
+        The bucket.
+    folder
+        The folder for the copies. Each lies under the path of its artifact.
+    named
+        Returns the object's name for a path in the store.
+    """
 
     def __init__(self, bucket: Bucket, folder: Path, named: Callable[[str], str]) -> None:
         self._bucket, self._folder, self._named = bucket, folder, named
 
     def fetch(self, path: str, manifest: Json, address: str, *, verify: bool) -> Path:
-        """The folder of an artifact's copy, as its manifest has it. address: what it is called in errors."""
+        """Bring an artifact's copy up to its manifest.
+
+        Parameters
+        ----------
+        path
+            The artifact's path in the store.
+        manifest
+            The artifact's manifest.
+        address
+            What errors call the artifact.
+        verify
+            Download every file again; otherwise only files that are missing or have another size.
+
+        Returns
+        -------
+        pathlib.Path
+            The folder of the copy.
+
+        Raises
+        ------
+        IntegrityError
+            The bucket lacks a file, or a file differs from the manifest.
+        """
         folder = join_safely(self._folder, path, address)
         with report_storage_errors(f"{folder} (for {address})"), lock_copy(folder):
             if verify or _read_copied_manifest(folder) != manifest:
-                self._download(path, manifest, address, anew=verify)
+                self._download(path, manifest, address, again=verify)
             else:
                 try:
                     check_artifact(folder, manifest, name=address, verify=False)
-                except IntegrityError:  # of this machine's copy only
-                    self._download(path, manifest, address, anew=False)
+                except IntegrityError:  # only this machine's copy is damaged
+                    self._download(path, manifest, address, again=False)
         return folder
 
     def keep(self, path: str, folder: Path, manifest: Json) -> None:
-        """Spare the next step the download of what was made on this machine."""
+        """Keep the files of a published artifact as its copy, so that the next step need not download them."""
         place = join_safely(self._folder, path, path)
         with lock_copy(place):
             if not place.exists():
                 folder.rename(place)
                 replace_durably(place / MANIFEST, manifest)
 
-    def _download(self, path: str, manifest: Json, address: str, *, anew: bool) -> None:
-        """Bring this machine's copy up to the manifest, file by file; what is there already is kept unless `anew`.
+    def _download(self, path: str, manifest: Json, address: str, *, again: bool) -> None:
+        """Download the files that differ from the manifest, or all of them with `again`.
 
-        A file appears under its name when its checksum is right. A download that was cut off is gone on with.
+        A file gets its name when its checksum is right. An interrupted download goes on where it ended.
         """
         described: dict[str, Any] = manifest["files"]
         folder = join_safely(self._folder, path, address)
@@ -55,7 +87,7 @@ class LocalCopies:
 
         def fetch(name: str) -> None:
             file = join_safely(folder, name, address)
-            if not anew and _is_intact(file, described[name]):
+            if not again and _is_intact(file, described[name]):
                 return
             part = parts / described[name]["sha256"]
             self._fetch(path, name, described[name], part, address)
@@ -74,7 +106,7 @@ class LocalCopies:
             check_artifact_file(part, described, name, address, verify=True)
         except NotFoundError:
             raise IntegrityError(
-                f"{address}: {name} is missing or cut short; delete everything below that address and run again",
+                f"{address}: {name} is missing or incomplete; delete everything below that address and run again",
                 code="store.damaged",
                 address=address,
                 file=name,
@@ -84,11 +116,11 @@ class LocalCopies:
             part.unlink(missing_ok=True)
             if not resumed:
                 raise
-            self._fetch(path, name, described, part, address)  # it may be the piece that lay here that is wrong
+            self._fetch(path, name, described, part, address)  # the part that was already here may be wrong
 
 
 def _read_copied_manifest(folder: Path) -> Json | None:
-    """The manifest of this machine's copy, None where it is not whole."""
+    """Read the manifest of this machine's copy; None if the copy is incomplete."""
     try:
         kept: Json = read_json(folder / MANIFEST)
     except (OSError, ValueError):

@@ -26,22 +26,43 @@ _FIRST_PAUSE = 0.01
 
 
 class ChangeAttempts:
-    """Attempts at a change that other processes win first. Each pause may be twice as long as the last, at random."""
+    """Paces the attempts at a change that other processes may win.
+
+    Each pause is random and may be twice as long as the last.
+
+    Parameters
+    ----------
+    what
+        What is changed, for the message, such as ``deployments/shoes in s3://bucket``.
+    patience
+        The seconds after which to give up.
+    most
+        The longest pause, in seconds.
+    """
 
     def __init__(self, what: str, patience: float, *, most: float = 0.25) -> None:
-        """what: the subject of the error, such as `deployments/shoes in s3://bucket`. patience, and most, which is the
-        longest pause: seconds."""
         self._what, self._patience, self._most = what, patience, most
         self._begun, self._pause = time.monotonic(), _FIRST_PAUSE
 
     def wait(self, holder: Callable[[], str] = str) -> None:
-        """Pause before the next attempt. Raises TransientError where the patience is over. holder: who is before us."""
+        """Pause before the next attempt.
+
+        Parameters
+        ----------
+        holder
+            Returns who made the change that won, for the message.
+
+        Raises
+        ------
+        TransientError
+            The patience is over (`store.contended`).
+        """
         if time.monotonic() - self._begun > self._patience:
             name = holder()
             holder_note = f" ({name})" if name else ""
             raise TransientError(
-                f"{self._what}: other processes{holder_note} kept this one from its change for {self._patience:.0f} s, "
-                "and nothing was changed. See whether one of them hangs, and end it; then run again",
+                f"{self._what}: other processes{holder_note} prevented the change for {self._patience:.0f} s, and "
+                "nothing was changed. If one of them hangs, end it; then run again",
                 code="store.contended",
                 what=self._what,
                 seconds=self._patience,
@@ -55,32 +76,47 @@ class ChangeAttempts:
 def lock_file(
     file: Path, what: str, *, patience: float = math.inf, blocked: Callable[[], None] = lambda: None
 ) -> Iterator[None]:
-    """Have a file's lock for the length of the block; the lock goes with its process, however that ends.
+    """Hold a file's lock for the length of a block. The system frees the lock when the process ends, in whatever way.
 
-    what: see `ChangeAttempts`. blocked: called once if another process has the lock. Raises TransientError if it has it
-    for longer than `patience`, StorageError where the disk refuses.
+    Parameters
+    ----------
+    file
+        The file.
+    what
+        What the lock is for, for the message.
+    patience
+        The seconds after which to give up.
+    blocked
+        Called once if another process holds the lock.
+
+    Raises
+    ------
+    TransientError
+        Another process has held the lock for longer than `patience` (`store.contended`).
+    StorageError
+        The disk refuses.
     """
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         with report_storage_errors(file):
             file.parent.mkdir(parents=True, exist_ok=True)
-            # The file stays for ever: were it removed, two processes could each lock a file of that name.
-            handle = held.enter_context(file.open("a+"))
+            # The file is never removed. Otherwise two processes could each lock a file of that name.
+            handle = stack.enter_context(file.open("a+"))
         if not _try_lock(handle):
             blocked()
             if math.isinf(patience):
                 fcntl.flock(handle, fcntl.LOCK_EX)
             else:
-                turns = ChangeAttempts(what, patience)
+                attempts = ChangeAttempts(what, patience)
                 while not _try_lock(handle):
-                    turns.wait(partial(_read_holder, handle))
-        with contextlib.suppress(OSError):  # a note for those who wait, which a full disk has no room for
+                    attempts.wait(partial(_read_holder, handle))
+        with contextlib.suppress(OSError):  # the note for waiting processes may not fit on a full disk
             os.ftruncate(handle.fileno(), 0)
             os.write(handle.fileno(), describe_this_process().encode())
         yield
 
 
 def describe_this_process() -> str:
-    """What others are told of the process that they wait for."""
+    """Describe this process, for others that wait for it: the host's name and the process id."""
     return f"{socket.gethostname()}, process {os.getpid()}"
 
 
@@ -93,5 +129,5 @@ def _try_lock(handle: TextIO) -> bool:
 
 
 def _read_holder(handle: TextIO) -> str:
-    """Who wrote into the lock's file last."""
+    """Read which process last held the lock."""
     return os.pread(handle.fileno(), 200, 0).decode(errors="replace")

@@ -48,7 +48,17 @@ _WRITER_PREFIX = re.compile(rf"(.*?/)({re.escape(_CHOICE)}$|[0-9a-f]{{32}}/)")
 
 
 class Publication:
-    """One writer's way to an artifact. root: the store's, in the bucket; place: ``<kind>/<key>``."""
+    """One writer's attempt to publish an artifact.
+
+    Parameters
+    ----------
+    bucket
+        The bucket.
+    root
+        The beginning of the names of the store's objects.
+    place
+        The artifact's ``<kind>/<key>``.
+    """
 
     def __init__(self, bucket: Bucket, root: str, place: str) -> None:
         self._bucket, self._root = bucket, root
@@ -59,7 +69,27 @@ class Publication:
         self._own = uuid.uuid4().hex
 
     def publish(self, folder: Path, manifest: Json) -> bool:
-        """Publish the folder's files. False: another writer was first, and its copy is there instead."""
+        """Publish the files of a folder.
+
+        Parameters
+        ----------
+        folder
+            The folder.
+        manifest
+            The manifest of its files.
+
+        Returns
+        -------
+        bool
+            False if another writer was first. The artifact then has that writer's files.
+
+        Raises
+        ------
+        IntegrityError
+            The choice of another writer is damaged.
+        StorageError, TransientError
+            The server refuses, or does not answer.
+        """
         self._sweep()
         if self._whole():
             return False
@@ -96,7 +126,7 @@ class Publication:
         _run_all(run_parallel(upload, manifest["files"]))
 
     def _choose(self, own: Json, *, replaced: str | None = None) -> tuple[Json, str]:
-        """The choice that stands, and its etag; it is `own` where there was none, or one of the etag `replaced`."""
+        """Return the valid choice and its etag: `own` if there was none, or if it took the place of `replaced`."""
         if replaced:
             self._bucket.write(self._choice, encode_document(own), etag=replaced)
         while True:
@@ -106,7 +136,7 @@ class Publication:
                 return self._checked(stored[0]), stored[1].etag
 
     def _checked(self, content: bytes) -> Json:
-        """Another writer's choice, whose names are to become objects' names here."""
+        """Parse and check another writer's choice, because its names become names of objects."""
         where = self._bucket.address(self._choice)
         try:
             choice = parse_json(content)
@@ -131,7 +161,7 @@ class Publication:
         return dict(choice)
 
     def _copy(self, choice: Json) -> None:
-        """Have the chosen draft's files copied. Raises NotFoundError where the draft is not there (any more)."""
+        """Have the server copy the files of the chosen draft. Raises NotFoundError if the draft was removed."""
         described: dict[str, Any] = choice["manifest"]["files"]
         draft = f"{self._drafts}{choice['draft']}/"
         _run_all(

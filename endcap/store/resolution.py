@@ -28,28 +28,37 @@ PlaceEntries = list[Json]
 
 
 class ArtifactLookup(Protocol):
-    """What is asked of the store itself. A path is `<kind>/<key>`, below the store's root."""
+    """What a resolver asks its store. A path is ``<kind>/<key>``, below the store's root."""
 
     root: str
 
     def find_path_here(self, address: str) -> str | None:
-        """The path that an address names by any name of this store's root; None where it lies elsewhere."""
+        """Return the path of an address in this store, by any spelling of the store's root.
+
+        None if it is of another place.
+        """
 
     def read_stored_manifest(self, path: str) -> Json | None:
-        """The manifest of an artifact here as it was written, or None."""
+        """Return the manifest of an artifact of this store as it was written; None if there is no such artifact."""
 
     def read_manifest_at(self, address: str) -> Json | None:
-        """The manifest of an artifact of another store as it was written; None where that cannot be read now."""
+        """Return the manifest of another store's artifact as it was written; None if it cannot be read now."""
 
     def read_places(self) -> PlaceEntries:
-        """The entries of PLACES, oldest first; none where there is no such document."""
+        """Return the entries of `PLACES`, oldest first; an empty list if there is no such document."""
 
     def change_places(self, change: Callable[[PlaceEntries], PlaceEntries]) -> None:
-        """Replace the entries of PLACES."""
+        """Replace the entries of `PLACES` by what a function returns for them."""
 
 
 class Resolver:
-    """Turns every address into a path of this store."""
+    """Turns addresses into paths of a store.
+
+    Parameters
+    ----------
+    lookup
+        The store.
+    """
 
     def __init__(self, lookup: ArtifactLookup) -> None:
         self._lookup = lookup
@@ -61,15 +70,28 @@ class Resolver:
         self._noted = False
 
     def find_path(self, address: str, digest: str = "") -> str:
-        """The path of the artifact at an address.
+        """Find the path of the artifact at an address.
 
-        What lies in this store by its address, or is named by kind and key alone, need not be there. An address of
-        elsewhere has to name an artifact that is here: the one that was made there, or that this store held when it lay
-        there, or one with the same files. Where the other store can be read, its checksums decide.
+        Parameters
+        ----------
+        address
+            An address in this store, or kind and key alone: the artifact need not exist. An address of another place
+            must name an artifact that this store has: it was made there, this store held it when it lay there, or it
+            has the same files. If the other store can be read, its checksums decide.
+        digest
+            The digest of the artifact's files (`digest_manifest`), if it is known. Then it decides.
 
-        digest: of the artifact that is meant (`digest_manifest`), where that is known; then it decides.
-        Raises NotFoundError where nothing says that the artifact here is the one at the address, IntegrityError where
-        it is another one.
+        Returns
+        -------
+        str
+            The path, ``<kind>/<key>``.
+
+        Raises
+        ------
+        NotFoundError
+            Nothing shows that this store has the artifact.
+        IntegrityError
+            This store has another artifact of the same kind and key.
         """
         address = normalise_address(address)
         here = self._lookup.find_path_here(address)
@@ -80,7 +102,7 @@ class Resolver:
         return ("" if digest else self._known.get(address, "")) or self._prove_path(address, digest)
 
     def lies_at(self, address: str) -> bool:
-        """Whether an artifact of this store can be read at an address too: here, or elsewhere with the same files."""
+        """Tell whether an artifact of this store can be read at an address: here, or elsewhere with equal files."""
         address = normalise_address(address)
         if (path := self._lookup.find_path_here(address)) is not None:
             return self._lookup.read_stored_manifest(path) is not None
@@ -91,7 +113,7 @@ class Resolver:
         return digest_manifest(open_document("manifest", own, f"{self._lookup.root}/{path}")) == digest_manifest(theirs)
 
     def translate(self, value: T) -> T:
-        """A value out of this store's documents: addresses of its artifacts as they are now, where it lay elsewhere."""
+        """Replace former addresses of this store in a value by the present ones."""
         if isinstance(value, dict):
             return {key: self.translate(item) for key, item in value.items()}  # type: ignore[return-value]
         if isinstance(value, list):
@@ -99,7 +121,7 @@ class Resolver:
         return self._translate_address(value) if isinstance(value, str) and value.startswith(ADDRESS_SCHEMES) else value  # type: ignore[return-value]
 
     def note_place(self) -> None:
-        """Remember that this store is written to at this place, before addresses of it are."""
+        """Record that this store is written at its present place. Call it before addresses of this place are stored."""
         if self._noted:
             return
         entries, root = self._lookup.read_places(), self._lookup.root
@@ -159,8 +181,7 @@ class Resolver:
         return path
 
     def _was_held_at(self, address: str, manifest: Json) -> bool:
-        """Whether this store held an artifact while it lay where the address says: it was made before the store was
-        written at another place after that."""
+        """Tell whether this store held an artifact while it lay at an address: it is older than the next move."""
         entries, created = self._lookup.read_places(), datetime.fromisoformat(manifest["created"])
         roots = {get_root(name) for name in _list_spellings(address)}
         return any(
@@ -170,7 +191,7 @@ class Resolver:
 
 
 class RelocatableStore:
-    """What stores do alike by their resolver. See `Store` and `ArtifactLookup`."""
+    """What all stores do in the same way by their resolver; see `Store` and `ArtifactLookup`."""
 
     root: str
     _resolver: Resolver
@@ -204,7 +225,7 @@ class RelocatableStore:
 
 
 def read_unless_damaged(read: Callable[[], Json | None], *, repair: bool) -> Json | None:
-    """What `read` reads; None in the place of what is damaged, where that is to be replaced."""
+    """Call a function that reads; return None for a damaged document, if it is to be replaced."""
     try:
         return read()
     except IntegrityError:

@@ -44,9 +44,17 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class S3Store(RelocatableStore):
-    """See `Store`. `Publication` makes artifacts appear whole; `Lease` and `CheckpointMirror` keep unfinished work.
+    """A store in a bucket; see `Store`.
 
-    What is fetched is kept on this machine (`find_cache_folder`), each file under the address of its artifact.
+    `Publication` makes artifacts appear whole. `Lease` and `CheckpointMirror` keep unfinished work. Fetched files are
+    kept on this machine (`find_cache_folder`), each under the address of its artifact.
+
+    Parameters
+    ----------
+    bucket
+        The bucket.
+    prefix
+        The beginning of the names of the store's objects, without a ``/`` at its end; empty: the whole bucket.
     """
 
     def __init__(self, bucket: Bucket, prefix: str) -> None:
@@ -217,7 +225,7 @@ class S3Store(RelocatableStore):
 
 
 def split_address(address: str) -> tuple[str, str]:
-    """Bucket and path of an ``s3://bucket/path`` address. Raises UserError where it names no bucket."""
+    """Split ``s3://bucket/path`` into bucket and path. Raises UserError if the address has no bucket."""
     bucket, _, path = address.removeprefix(S3).partition("/")
     if ":" in bucket or "@" in bucket:
         raise UserError(

@@ -11,7 +11,7 @@ from endcap.store.s3_settings import CAS, ENDPOINTS, REGIONS, SECRET, S3Settings
 
 
 class StorePageError(http.HTTPError):
-    """A page for people answered in the place of an S3 server."""
+    """A web page, such as a login page, answered in place of an S3 server."""
 
     def __init__(self, status: int, title: str) -> None:
         self.status, self.title = status, title
@@ -54,13 +54,14 @@ _FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "XMinioAdm
 
 
 def get_error_code(error: BaseException) -> str:
+    """Return the S3 code of an error; empty if it has none."""
     if isinstance(error, S3Error):
         return str(error.code)
     return "PreconditionFailed" if _get_status(error) == 412 else ""
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same again may go well in a while."""
+    """Tell whether the same request may succeed later."""
     if isinstance(error, http.HTTPError):
         reason = _get_reason(error)
         if isinstance(reason, http.SSLError):
@@ -71,7 +72,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def summarise_error(error: BaseException) -> str:
-    """Why a request failed, for a line about waiting."""
+    """Say in a few words why a request failed, for a line about waiting."""
     return (
         str(_get_reason(error))
         if isinstance(error, http.HTTPError)
@@ -80,7 +81,24 @@ def summarise_error(error: BaseException) -> str:
 
 
 def translate_error(error: BaseException, doing: str, address: str, settings: S3Settings) -> EndcapError:
-    """The error as one of Endcap's. doing: the verb, such as ``read``; address: of the object or bucket."""
+    """Translate an error of the S3 client into an error of Endcap.
+
+    Parameters
+    ----------
+    error
+        The client's error.
+    doing
+        The verb for the message, such as ``read``.
+    address
+        The address of the object or bucket.
+    settings
+        The server's settings.
+
+    Returns
+    -------
+    EndcapError
+        The error to raise.
+    """
     if isinstance(error, http.HTTPError):
         return _translate_connection_error(error, doing, address, settings)
     code, status = get_error_code(error), _get_status(error)

@@ -44,7 +44,7 @@ MOUNTED = "/var/run/secrets/endcap/store"
 
 @dataclass(frozen=True)
 class S3Settings:
-    """Of one S3 server."""
+    """The settings of one S3 server."""
 
     host: str
     """Host and, where it is not the scheme's own, port."""
@@ -60,11 +60,28 @@ class S3Settings:
 
     @property
     def endpoint(self) -> str:
+        """The server's URL."""
         return f"{'https' if self.secure else 'http'}://{self.host}"
 
 
 def read_s3_settings(environment: Mapping[str, str] | None = None) -> S3Settings:
-    """The settings that the environment holds. Raises UserError that names every variable that is missing or wrong."""
+    """Read the settings from environment variables.
+
+    Parameters
+    ----------
+    environment
+        The variables; None: those of this process.
+
+    Returns
+    -------
+    S3Settings
+        The settings.
+
+    Raises
+    ------
+    UserError
+        Variables are missing or wrong. The message names each.
+    """
     endpoint = read_first(ENDPOINTS[:-1], environment) or _read_kserve_endpoint(environment)
     keys = {name: read_variable(name, environment) for name in AWS}
     missing = [] if endpoint else [ENDPOINTS[0]]

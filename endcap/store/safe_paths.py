@@ -46,7 +46,7 @@ def check_name(name: object, of: str) -> None:
 
 
 def make_unsafe_name_error(name: object, of: str, fault: str) -> IntegrityError:
-    """The error of a name that was chosen to lead elsewhere, or that no release of Endcap has chosen."""
+    """Make the error for a name that could lead out of a folder. No release of Endcap writes such a name."""
     shown = f"{name!r:.100}"
     return IntegrityError(
         f"{of}: the name {shown} {fault}; nothing was read or written under it. Do not use what it came from until you "
@@ -59,10 +59,26 @@ def make_unsafe_name_error(name: object, of: str, fault: str) -> IntegrityError:
 
 
 def join_safely(folder: Path, name: object, of: str) -> Path:
-    """The path of a name within a folder. of: what the name is out of, for the error, such as an artifact's address.
+    """Join a folder and a name.
 
-    The path need not be there. Raises IntegrityError as `check_name` does, or if the name leads out of the
-    folder by a link (`store.leads-out`).
+    Parameters
+    ----------
+    folder
+        The folder.
+    name
+        A relative name, with ``/`` between its parts.
+    of
+        What the name comes from, for the message, such as an artifact's address.
+
+    Returns
+    -------
+    pathlib.Path
+        The path, which need not exist.
+
+    Raises
+    ------
+    IntegrityError
+        The name could lead out of the folder (`store.name-unsafe`), or a link leads out of it (`store.leads-out`).
     """
     check_name(name, of)
     path = folder / str(name)

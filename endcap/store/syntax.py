@@ -26,11 +26,20 @@ _DIGITS = 16
 
 @dataclass(frozen=True)
 class CodePart:
-    """A statement of a module's top level.
+    """A statement at the top level of a module.
 
-    binds: names that it defines; none: it counts whenever anything of the module does. digest: of what it says. uses:
-    names that it reads, with the attributes that follow: `parts.table`. imports: by local name, those inside it.
-    strings: texts in it that may name a module, such as ``endcap.models.ease`` or ``acme.markov:Markov``.
+    Attributes
+    ----------
+    digest
+        The digest of its code.
+    binds
+        The names that it defines. If it defines none, it counts whenever anything of the module counts.
+    uses
+        The names that it reads, with the attributes that follow, such as ``parts.table``.
+    imports
+        The imports inside it, by local name.
+    strings
+        Texts in it that may name a module, such as ``endcap.models.ease`` or ``acme.markov:Markov``.
     """
 
     digest: str
@@ -42,23 +51,31 @@ class CodePart:
 
 @dataclass(frozen=True)
 class ParsedModule:
-    """imports: by name, those of the module's top level. parts: its other statements."""
+    """A parsed module.
+
+    Attributes
+    ----------
+    imports
+        The imports of its top level, by local name.
+    parts
+        Its other statements.
+    """
 
     imports: dict[str, list[ImportTarget]]
     parts: list[CodePart]
 
     def to_json(self) -> dict[str, Any]:
-        """As `from_json` takes it."""
+        """Return the module as JSON values, which `from_json` takes."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> ParsedModule:
-        """What `to_json` wrote."""
+        """Read what `to_json` returned."""
         return cls(_parse_targets(document["imports"]), [_parse_part(part) for part in document["parts"]])
 
 
 def parse_module(text: str | bytes) -> ParsedModule:
-    """Take a module's text apart. Raises SyntaxError."""
+    """Parse the source of a module. Raises SyntaxError."""
     imports: dict[str, list[ImportTarget]] = {}
     statements: list[ast.stmt] = []
     for statement in _skip_type_checking(ast.parse(text).body):

@@ -441,7 +441,7 @@ class S3Contract(StoreContract):
             assert found[0] == {"epoch": 2}
         *waited, restored = lines
         assert all(f"process {process.pid}" in line for line in waited)
-        assert restored == f"search/{CHECKPOINT} was kept by an earlier process; going on from it"
+        assert restored == f"search/{CHECKPOINT} was kept by an earlier process; the work continues from it"
         assert place.left() == set()
 
     def test_an_evicted_process_keeps_its_last_checkpoint(self, place: S3Place) -> None:
@@ -494,6 +494,6 @@ class S3Contract(StoreContract):
                 until(lambda: kept(1) == "old 2")
                 frozen.set()
                 raise ZeroDivisionError
-            until(lambda: any("took this work over" in line for line in lines))
+            until(lambda: any("took over this work" in line for line in lines))
         with place.elsewhere().workspace("trained/a", "k") as work:
             assert (work / CHECKPOINT).read_text() == "new"
