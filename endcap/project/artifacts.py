@@ -25,19 +25,19 @@ Json = dict[str, Any]
 
 
 class Tabular:
-    """Rows, in the library of the caller's choice."""
+    """Rows that can be read as Arrow, pandas or Polars."""
 
     def to_arrow(self) -> pa.Table:
-        """The rows as a `pyarrow.Table`."""
+        """Return the rows as a `pyarrow.Table`."""
         raise NotImplementedError
 
     def to_pandas(self) -> pd.DataFrame:
-        """The rows as a pandas frame."""
+        """Return the rows as a pandas frame."""
         frame: pd.DataFrame = self.to_arrow().to_pandas()
         return frame
 
     def to_polars(self) -> pl.DataFrame:
-        """The rows as a Polars frame. Raises UserError where Polars is not installed."""
+        """Return the rows as a Polars frame. Raises UserError if Polars is not installed."""
         from endcap.events.frames import to_polars
 
         return to_polars(self.to_arrow())
@@ -50,11 +50,13 @@ class Artifact:
     Attributes
     ----------
     address
-        Where it lies: a step that takes it accepts the object or this text.
+        Where the artifact lies. A step that takes the artifact accepts the object or this text.
     summary
-        One line on it.
+        The artifact in one line.
     facts
         What its step noted, as JSON values.
+    store
+        The store that holds it.
     """
 
     address: str
@@ -66,11 +68,11 @@ class Artifact:
 
     @property
     def folder(self) -> Path:
-        """A local folder with the artifact's files; of a bucket they are fetched."""
+        """A local folder with the artifact's files. Files in a bucket are downloaded."""
         return self.store.fetch(self.address)
 
     def rows(self) -> list[tuple[str, Any]]:
-        """What the printed form shows: names and values."""
+        """Return the names and values of the printed form."""
         return [("address", self.address)]
 
     def __str__(self) -> str:
@@ -86,15 +88,26 @@ class Artifact:
 
 
 class Tables(Artifact):
-    """An artifact of Parquet tables."""
+    """An artifact that consists of Parquet tables."""
 
     def tables(self) -> list[str]:
-        """Names of its tables."""
+        """List the names of the tables."""
         files = sorted(self.folder.glob("*.parquet")) + [path for path in self.folder.iterdir() if path.is_dir()]
         return [file.stem for file in files]
 
     def to_arrow(self, table: str = "events") -> pa.Table:
-        """One of its tables. Raises NotFoundError for a name that it does not have."""
+        """Return one of the tables.
+
+        Parameters
+        ----------
+        table
+            The table's name.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such table. The message lists the tables.
+        """
         import pyarrow.dataset as ds
 
         folder = self.folder
@@ -110,35 +123,35 @@ class Tables(Artifact):
         )
 
     def to_pandas(self, table: str = "events") -> pd.DataFrame:
-        """The same as a pandas frame."""
+        """Return one of the tables as a pandas frame; see `to_arrow`."""
         frame: pd.DataFrame = self.to_arrow(table).to_pandas()
         return frame
 
     def to_polars(self, table: str = "events") -> pl.DataFrame:
-        """The same as a Polars frame."""
+        """Return one of the tables as a Polars frame; see `to_arrow`."""
         from endcap.events.frames import to_polars
 
         return to_polars(self.to_arrow(table))
 
 
 class Snapshot(Tables):
-    """A checked log: what `ingest` made.
+    """A checked log, which `ingest` makes.
 
-    Tables: `events`; `items` and `customers` where the shop has them; `activity`, what else customers did and when,
-    where sessions are cut by gaps and rows of other types were left out.
+    Its tables are `events`; `items` and `customers` if the shop has them; and `activity`, if sessions are cut by gaps
+    and rows of other types were left out. It has the times of those rows.
     """
 
     title = "Snapshot"
 
     @property
     def bad(self) -> dict[str, dict[str, int]]:
-        """Rows that were set aside: how many, by table and reason."""
+        """How many rows were set aside, by table and reason."""
         bad: dict[str, dict[str, int]] = self.facts["bad"]
         return bad
 
     @property
     def left_out(self) -> dict[str, dict[str, int]]:
-        """Rows that the shop's rules leave out, which are not bad: how many, by table and rule."""
+        """How many good rows the shop's settings leave out, by table and rule."""
         left: dict[str, dict[str, int]] = self.facts.get("left_out", {})
         return left
 
@@ -158,7 +171,7 @@ class Snapshot(Tables):
 
 
 class Dataset(Tables):
-    """Sessions, items and event features: what `features` made, for all recommenders of the shop."""
+    """Sessions, items and event features, which `features` makes for all recommenders of the shop."""
 
     title = "Dataset"
 
@@ -169,7 +182,7 @@ class Dataset(Tables):
 
 
 class Trained(Artifact, Tabular):
-    """A fitted model that is ready to be judged: what `train` made. Its rows are the epochs of the fit."""
+    """A fitted model, which `train` makes and `evaluate` judges. Its rows are the epochs of the fit."""
 
     title = "Trained model"
 
@@ -181,14 +194,14 @@ class Trained(Artifact, Tabular):
 
     @property
     def trials(self) -> list[Json]:
-        """The trials of the search, of all members of a blend; empty where nothing was searched."""
+        """The trials of the search, for a blend those of all members; empty without a search."""
         searched = self.facts.get("search") or {}
         parts = searched.get("members", {"": searched})
         named = [(name, trial) for name, part in parts.items() for trial in part.get("trials", [])]
         return [{"member": name, **trial} if name else trial for name, trial in named]
 
     def to_arrow(self) -> pa.Table:
-        """A row an epoch: its loss, and how the validation part was ranked."""
+        """Return a row for each epoch: its loss, and the metric on the validation part."""
         import pyarrow as pa
 
         return pa.Table.from_pylist(self.facts["history"])
@@ -199,13 +212,13 @@ class Trained(Artifact, Tabular):
 
 
 class Verdict(Artifact, Tabular):
-    """How the model compares, and what the gate decided: what `evaluate` made. Its rows are the models' metrics."""
+    """How a model compares, and what the gate decided, which `evaluate` makes. Its rows are the models' metrics."""
 
     title = "Verdict"
 
     @property
     def outcome(self) -> str:
-        """The gate's word: `passed`, `failed`, or `undecided` where the evidence is not enough for either."""
+        """The gate's decision: `passed`, `failed`, or `undecided` if there is not enough evidence."""
         from endcap.evaluation.verdict_text import read_decision
 
         return read_decision(self.facts)
@@ -217,19 +230,19 @@ class Verdict(Artifact, Tabular):
 
     @property
     def metrics(self) -> dict[str, dict[str, float]]:
-        """Metrics by model: `challenger`, `champion` where there is one, and each baseline by its name."""
+        """The metrics by model: `challenger`, `champion` if there is one, and each baseline by its name."""
         metrics: dict[str, dict[str, float]] = self.facts["metrics"]
         return metrics
 
     @property
     def conditions(self) -> list[Json]:
-        """The gate's conditions, each with `passed` and its values."""
+        """The gate's conditions, each with `passed` and the values that it compares."""
         conditions: list[Json] = self.facts["conditions"]
         return conditions
 
     @property
     def report(self) -> Path:
-        """The report of this verdict, an HTML file on this machine. Raises NotFoundError where none was made."""
+        """The report, an HTML file on this machine. Raises NotFoundError if the verdict has none."""
         from endcap.report import REPORT_FILE, find_report
 
         recommender = self.address.split("/")[-2]
@@ -243,7 +256,7 @@ class Verdict(Artifact, Tabular):
         return self.store.fetch(report) / REPORT_FILE
 
     def to_arrow(self) -> pa.Table:
-        """A row a model: its name, its metrics, and the interval of each metric as `<metric>_lower`, `_upper`."""
+        """Return a row for each model: its name, its metrics, and each interval as `<metric>_lower` and `_upper`."""
         import pyarrow as pa
 
         return pa.Table.from_pylist(build_metric_rows(self.facts))
@@ -267,7 +280,7 @@ class Verdict(Artifact, Tabular):
 
 
 class Package(Artifact):
-    """All that serving needs of one model, data only: what `refit` made."""
+    """Everything that serving needs of one model, as data only, which `refit` makes."""
 
     title = "Package"
 
@@ -277,7 +290,7 @@ class Package(Artifact):
 
 
 def format_moment(milliseconds: int | None) -> str:
-    """A time of epoch ms, to the minute; None: where a window has no beginning."""
+    """Format epoch milliseconds to the minute; None stands for the log's beginning."""
     if milliseconds is None:
         return "the log's beginning"
     return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M} UTC"

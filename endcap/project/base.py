@@ -25,7 +25,7 @@ _MAKERS = {step.makes: step.name for step in STEPS.values() if step.makes}
 
 
 class ProjectBase:
-    """Specs, places, and the addresses of what was made last. See `Project`."""
+    """The specs and stores of a project, and the addresses of what it made last; see `Project`."""
 
     def __init__(
         self,
@@ -57,10 +57,17 @@ class ProjectBase:
         shop: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> Self:
-        """The project of a pipeline's step: a store's address, and resolved specs as documents.
+        """Make the project of a pipeline's step.
 
-        A step that takes a registry and is given an empty one uses ENDCAP_REGISTRY's, by which an address with
-        credentials comes; without that, the store's own.
+        Parameters
+        ----------
+        store
+            The store's address.
+        recommender, shop
+            The resolved specs as documents.
+        **settings
+            Further arguments of `Project`. An empty `registry` stands for ENDCAP_REGISTRY, which may hold credentials,
+            or else for the store's own registry.
         """
         from endcap.registry.address import resolve_registry_url
         from endcap.store import open_store
@@ -137,7 +144,7 @@ class ProjectBase:
         return self._shop
 
     def _resolve_input(self, name: str, value: Input) -> str:
-        """The address of what a step takes. Raises UserError where there is none."""
+        """Return the address of a step's input. Raises UserError if there is none."""
         if isinstance(value, Artifact):
             return value.address
         if value:
@@ -162,7 +169,7 @@ class ProjectBase:
 
     @contextmanager
     def _show_step(self, step: str) -> Iterator[Progress]:
-        """What takes the step's lines; its notices are kept."""
+        """Show the lines of a step, and keep its notices."""
         notices = self._notices[step] = []
         with show_progress(step) if self._progress is None else nullcontext(self._progress) as progress:
 

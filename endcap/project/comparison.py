@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 class Comparison(Artifact, Tabular):
-    """Several models side by side. Its rows are the models: those compared by their labels, then the baselines."""
+    """Several models side by side. Its rows are the compared models by their labels, then the baselines."""
 
     title = "Comparison"
 
     @property
     def labels(self) -> list[str]:
-        """Of the models that were compared, in the order that they were given in."""
+        """The labels of the compared models, in the order in which they were given."""
         return [label for label in self.facts["labels"] if label in self.facts["trained"]]
 
     @property
@@ -43,24 +43,24 @@ class Comparison(Artifact, Tabular):
 
     @property
     def metrics(self) -> dict[str, dict[str, float]]:
-        """Metrics by label."""
+        """The metrics by label."""
         metrics: dict[str, dict[str, float]] = self.facts["metrics"]
         return metrics
 
     @property
     def differences(self) -> dict[str, dict[str, list[float | None]]]:
-        """How each other model's metrics differ from the first one's: estimate, lower and upper end."""
+        """How the metrics of each other model differ from those of the first: estimate, lower and upper end."""
         differences: dict[str, dict[str, list[float | None]]] = self.facts["differences"]
         return differences
 
     @property
     def warnings(self) -> list[str]:
-        """What flatters or weakens the figures."""
+        """What makes the figures too good or less certain."""
         return list(self.facts["warnings"])
 
     @property
     def report(self) -> Path:
-        """The report, an HTML file on this machine. Raises NotFoundError where none was made."""
+        """The report, an HTML file on this machine. Raises NotFoundError if the comparison has none."""
         from endcap.report import REPORT_FILE, find_comparison_report
 
         recommender = self.address.split("/")[-2]
@@ -74,8 +74,11 @@ class Comparison(Artifact, Tabular):
         return self.store.fetch(report) / REPORT_FILE
 
     def to_arrow(self) -> pa.Table:
-        """A row a model: its label and description, its metrics, and of each the interval as `<metric>_lower`,
-        `_upper`, and the difference from the first model as `<metric>_difference`, `…_difference_lower`, `…_upper`."""
+        """Return a row for each model: its label, its description and its metrics.
+
+        Each metric's interval is `<metric>_lower` and `<metric>_upper`. Its difference from the first model is
+        `<metric>_difference`, with `<metric>_difference_lower` and `<metric>_difference_upper`.
+        """
         import pyarrow as pa
 
         rows = build_metric_rows(self.facts)
@@ -87,7 +90,7 @@ class Comparison(Artifact, Tabular):
         return pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows])
 
     def table(self) -> tuple[list[str], list[tuple[Any, ...]]]:
-        """Columns and rows of the printed form."""
+        """Return columns and rows of the printed form."""
         return build_comparison_table(self.facts)
 
     def __str__(self) -> str:

@@ -18,11 +18,26 @@ MAX_LABEL_LETTERS = 60
 
 
 def make_contestants(project: ProjectT, models: Sequence[Any]) -> dict[str, ProjectT]:
-    """A project for each model, by its label.
+    """Make a project for each model of a comparison.
 
-    models: each a model's name, its section of a spec, `spec`, or a project; or a mapping of such by labels. What has
-    no label is called by its name, or where that is taken by its settings too. Raises UserError for a label that is
-    wrong or given twice, and where a project asks or learns something else than this one; SpecError.
+    Parameters
+    ----------
+    models
+        Names of models, sections of a spec, ``spec`` or projects; or mappings of such by labels. A model without a
+        label is called by its name, or by its name and settings if another model has that name.
+
+    Returns
+    -------
+    dict
+        The projects by label.
+
+    Raises
+    ------
+    UserError
+        A label is malformed or occurs twice, or a project predicts something else or learns from other data than this
+        one.
+    SpecError
+        A section is wrong.
     """
     projects: dict[str, ProjectT] = {}
     for label, model in _iterate_models(models):

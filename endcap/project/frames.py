@@ -13,10 +13,14 @@ from endcap.store import Store
 
 
 def use_frames(shop: Shop, frames: Mapping[str, Any], store: Store) -> Shop:
-    """The shop with these tables (`events`, `items`, `customers`) as its sources, in place of its files.
+    """Make a shop that reads frames in place of its files.
 
-    Each is written once into the store, named by its content. Raises UserError where the shop's spec has no such
-    table, or the data are no frame.
+    Each frame is written once into the store, named by its content.
+
+    Raises
+    ------
+    UserError
+        The shop's spec has no such table, or the value is not a frame.
     """
     changes = {}
     for name, frame in frames.items():
@@ -36,12 +40,12 @@ def use_frames(shop: Shop, frames: Mapping[str, Any], store: Store) -> Shop:
 
 
 def put_frame(frame: Any, shop: str, table: str, store: Store) -> str:
-    """Write a frame that stands for a shop's table into the store; returns its address."""
+    """Write a frame that stands for a table of the shop into the store, and return its address."""
     return put_data(store, frame, f"frames/{shop}/{table}")
 
 
 def put_data(store: Store, data: Any, name: str) -> str:
-    """Upload a file, a folder or a frame into the store as `name`; returns its address."""
+    """Upload a file, a folder or a frame into the store under a name, and return its address."""
     from endcap.events.frames import write_table
     from endcap.store.files import put as put_file
 

@@ -21,10 +21,22 @@ from endcap.store import Store
 
 @dataclass(frozen=True)
 class LocalRun:
-    """A run of a pipeline, each step in a process of its own. Nothing happens before `start`.
+    """A run of a pipeline on this machine, each step in a process of its own. Nothing happens before `start`.
 
-    name: the run's. arguments: of the pipeline, by name. online_store: its address, which the steps are told by their
-    environment; empty: as this process's environment says.
+    Attributes
+    ----------
+    name
+        The run's name.
+    pipeline
+        The pipeline's name.
+    loaded
+        The specs.
+    store
+        The store.
+    arguments
+        The pipeline's parameters, by name.
+    online_store
+        The online store's address, which the steps get by an environment variable; empty: that of this process.
     """
 
     name: str
@@ -78,18 +90,28 @@ class LocalRun:
 
     @property
     def folder(self) -> Path:
-        """Where the run's logs lie."""
+        """The folder of the run's logs."""
         return find_logs_folder(self.store) / self.name
 
     @property
     def steps(self) -> list[str]:
-        """Names of the steps that are switched on, in their order."""
+        """The names of the steps that are switched on, in their order."""
         return order_steps(self.pipeline, self.loaded.recommender.pipeline)
 
     def start(self, listen: Callable[[RunEvent], None], *, how: str = "", why: str = "") -> None:
-        """Run to the end. listen: gets each step's events as they come. how, why: for the run's record.
+        """Run all steps.
 
-        Raises EndcapError where the run ends before its end.
+        Parameters
+        ----------
+        listen
+            Called with each event of a step.
+        how, why
+            How and why the run was started, for its record.
+
+        Raises
+        ------
+        EndcapError
+            A step failed, or the run was interrupted.
         """
         runner: Callable[..., None] = entry_points(group="endcap.runner")["local"].load()
         date = self.arguments.get("logical_date", "")
@@ -99,5 +121,5 @@ class LocalRun:
 
 
 def share_online_address(address: str) -> AbstractContextManager[None]:
-    """Let the processes that are started meanwhile know which online store is meant; an empty one changes nothing."""
+    """Pass the online store's address to processes that start in a block; an empty address changes nothing."""
     return share_variables({ONLINE: address} if address else {})

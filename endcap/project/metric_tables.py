@@ -17,7 +17,7 @@ BEST_MARK = "*"
 
 
 def build_metric_table(facts: Mapping[str, Any]) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Columns and rows of a verdict: a row a model, its metrics at the deepest cutoff, the interval of its MRR."""
+    """Build columns and rows of a verdict: each model's metrics at the deepest cutoff, with its MRR's interval."""
     models, known = facts["metrics"], facts.get("models", {})
     cutoff = find_deepest_cutoff(facts)
     columns_shown = [*(f"{name}@{cutoff}" for name in SHOWN_METRICS), P90_MS]
@@ -32,7 +32,7 @@ def build_metric_table(facts: Mapping[str, Any]) -> tuple[list[str], list[tuple[
 
 
 def build_metric_rows(facts: Mapping[str, Any]) -> list[Json]:
-    """All metrics of a verdict with their intervals, a row a model."""
+    """Build a row for each model of a verdict, with all metrics and their intervals."""
     rows = []
     for name in facts.get("labels", facts["metrics"]):
         row: Json = {"model": name}
@@ -47,8 +47,11 @@ def build_metric_rows(facts: Mapping[str, Any]) -> list[Json]:
 
 
 def build_comparison_table(facts: Mapping[str, Any]) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Columns and rows of a comparison: metrics at the deepest cutoff with their intervals, and how the MRR differs
-    from the first model's. The best of the models that were compared is marked in each column."""
+    """Build columns and rows of a comparison, with the best of the compared models marked in each column.
+
+    The metrics are those at the deepest cutoff with their intervals. The difference is that of the MRR from the first
+    model's.
+    """
     labels, cutoff = facts["labels"], find_deepest_cutoff(facts)
     compared = [label for label in labels if label in facts["trained"]]
     main = f"{MAIN_METRIC}@{cutoff}"
@@ -65,12 +68,12 @@ def build_comparison_table(facts: Mapping[str, Any]) -> tuple[list[str], list[tu
 
 
 def find_deepest_cutoff(facts: Mapping[str, Any]) -> int:
-    """The deepest cutoff that was measured."""
+    """Return the deepest cutoff that was measured."""
     return max(int(name.partition("@")[2] or 0) for values in facts["metrics"].values() for name in values)
 
 
 def find_best(facts: Mapping[str, Any], metric: str, labels: Sequence[str]) -> str:
-    """The label of the best of some models; of equals the first."""
+    """Return the label of the best model, the first one of equals."""
     sign = -1 if metric == P90_MS else 1
     return max(labels, key=lambda label: sign * facts["metrics"][label][metric])
 

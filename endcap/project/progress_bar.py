@@ -19,10 +19,10 @@ def ignore_line(line: str) -> None:
 
 @contextmanager
 def show_progress(step: str) -> Iterator[Progress]:
-    """Show a step's lines for the length of a block.
+    """Show the lines of a step for the length of a block.
 
-    The bar fills where a line says how much of the whole is done; else it shows the time and the last line. Where
-    nobody watches, neither on a terminal nor in a notebook, nothing is written.
+    If a line says how much of the whole is done, the bar fills. Otherwise it shows the time and the last line. Nothing
+    is written if the output is neither a terminal nor a notebook.
     """
     if not _is_watched():
         yield ignore_line

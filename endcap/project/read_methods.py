@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ReadMethods(ProjectBase):
-    """The methods of `Project` that make no artifact."""
+    """The methods of `Project` that make no artifact of a step."""
 
     def rank(self, *, package: Input = None, version: str = "", now: datetime | None = None, **request: Any) -> Ranking:
         """Rank items in this process, with the code that serves and without a server.

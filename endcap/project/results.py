@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Registered:
-    """A version of the registry: what `register` made of a package."""
+    """A version in the registry, which `register` makes of a package."""
 
     version: Version
     summary: str
@@ -59,7 +59,7 @@ class Versions(list["Version"], Tabular):
         ]
 
     def to_arrow(self) -> pa.Table:
-        """A row a version."""
+        """Return a row for each version."""
         import pyarrow as pa
 
         return pa.Table.from_pylist([dict(zip(self.columns, row, strict=True)) for row in self._rows()])
@@ -73,7 +73,17 @@ class Versions(list["Version"], Tabular):
 
 @dataclass(frozen=True)
 class Deployed:
-    """What should serve now: what `deploy` wrote. state: None where a version still waits. outcome: a cluster's."""
+    """What should serve now, which `deploy` writes.
+
+    Attributes
+    ----------
+    state
+        The desired state; None if the version still waits for approval.
+    summary
+        The state in one line.
+    outcome
+        What happened in the cluster; empty without one.
+    """
 
     state: Deployment | None
     summary: str
@@ -95,7 +105,10 @@ class Deployed:
 
 @dataclass(frozen=True)
 class Lists(Tabular):
-    """Every customer's list, of each version that serves: what `recommend` made. Its rows are the first version's."""
+    """Every customer's list for each version that serves, which `recommend` makes.
+
+    Its rows are those of the first version.
+    """
 
     versions: Sequence[VersionLists]
     published: bool
@@ -104,11 +117,11 @@ class Lists(Tabular):
 
     @property
     def address(self) -> str:
-        """Of the first version's lists, the champion's."""
+        """The address of the first version's lists, which is the champion."""
         return self.versions[0].address
 
     def to_arrow(self) -> pa.Table:
-        """A row a customer: `customer`, `items` best first, `scores`, `model_version`, `made`."""
+        """Return a row for each customer: `customer`, `items` (best first), `scores`, `model_version`, `made`."""
         import pyarrow.dataset as ds
 
         return ds.dataset(self.store.fetch(self.address), format="parquet", exclude_invalid_files=True).to_table()
@@ -125,12 +138,12 @@ class Lists(Tabular):
 
 @dataclass(frozen=True)
 class Description:
-    """What a shop's data say: what `describe` gave.
+    """What a shop's data say, which `describe` returns.
 
     Attributes
     ----------
     facts
-        All of it, as JSON values.
+        The whole description, as JSON values.
     """
 
     facts: Json = field(repr=False)
@@ -183,7 +196,7 @@ class Runs(list[Run], Tabular):
         ]
 
     def to_arrow(self) -> pa.Table:
-        """A row a run."""
+        """Return a row for each run."""
         import pyarrow as pa
 
         return pa.Table.from_pylist([dict(zip(self.columns, row, strict=True)) for row in self._rows()])
@@ -197,7 +210,15 @@ class Runs(list[Run], Tabular):
 
 @dataclass(frozen=True)
 class PipelineRun:
-    """A run that has ended well: what `run` gave. results: what each step made, by the step's name."""
+    """A run that ended well, which `run` returns.
+
+    Attributes
+    ----------
+    run
+        The run's record.
+    results
+        What each step made, by the step's name.
+    """
 
     run: Run
     results: Mapping[str, str]
@@ -218,17 +239,17 @@ class Ranking(Tabular):
     Attributes
     ----------
     ids
-        Item ids.
+        The item ids.
     scores
-        The model's, None for a fallback: an item that fills the list up, which the model has no opinion on.
+        The model's scores; None for a fallback, an item that fills up the list without a score of the model.
     unknown
-        Items of the request that the model does not know.
+        How many items of the request the model does not know.
     removed
-        What rules took away, where the request says `explain`.
+        The items that rules removed, if the request has `explain`.
     items
-        The attributes of the ranked items, where the shop has an item table.
+        The attributes of the ranked items, if the shop has an item table.
     reason
-        Why items of it are fallbacks, such as ``unknown-customer``; empty where none is.
+        Why some items are fallbacks, such as ``unknown-customer``; empty if none is.
     """
 
     ids: list[str]
@@ -239,7 +260,7 @@ class Ranking(Tabular):
     reason: str = ""
 
     def to_arrow(self) -> pa.Table:
-        """A row an item: `place` from 1, `item`, `score`, and the item's attributes."""
+        """Return a row for each item: `place` from 1, `item`, `score`, and the item's attributes."""
         import pyarrow as pa
 
         size = len(self.ids)

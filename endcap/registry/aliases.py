@@ -14,7 +14,20 @@ ALIAS_WAITS = (0.1, 1.0)
 
 
 def read_aliases(client: Any, name: str) -> dict[str, str]:
-    """Version by alias; none where nothing was registered."""
+    """Read a recommender's aliases.
+
+    Parameters
+    ----------
+    client
+        MLflow's client.
+    name
+        The recommender.
+
+    Returns
+    -------
+    dict
+        The version's number by alias; empty if nothing was registered.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
@@ -27,9 +40,23 @@ def read_aliases(client: Any, name: str) -> dict[str, str]:
 
 
 def set_alias(client: Any, name: str, alias: str, version: str, hold: Hold) -> None:
-    """Give a version an alias, and read it again: MLflow knows no conditions, and others may write there too.
+    """Give a version an alias, and check that it has it.
 
-    Raises TransientError where another version has the alias each time, or the decision is another process's by now.
+    MLflow has no conditional writes, and other software may write too.
+
+    Parameters
+    ----------
+    client
+        MLflow's client.
+    name, alias, version
+        The recommender, the alias and the version's number.
+    hold
+        The hold on decisions about the recommender.
+
+    Raises
+    ------
+    TransientError
+        Another version gets the alias again and again (`registry.alias-differs`), or another process decides by now.
     """
     for pause in (*ALIAS_WAITS, None):
         hold.check()
@@ -51,6 +78,6 @@ def set_alias(client: Any, name: str, alias: str, version: str, hold: Hold) -> N
 
 
 def drop_alias(client: Any, name: str, alias: str, hold: Hold) -> None:
-    """Take an alias away, whoever has it."""
+    """Remove an alias from the version that has it."""
     hold.check()
     client.delete_registered_model_alias(name, alias)

@@ -32,7 +32,7 @@ class BackgroundWriter:
     def begin(self, write: Callable[[], None], within: float) -> None:
         """Make the first write, and wait at most `within` seconds for it.
 
-        A lasting failure is thus raised before any work. A slow registry delays the work no longer than that.
+        A lasting failure is thus raised before any work. A slow registry delays the work by at most that time.
         """
         self.submit(write)
         wait(self._begun, within)

@@ -18,9 +18,19 @@ _CLIENTS = ("alembic", "mlflow", "psycopg", "pymysql", "requests", "sqlalchemy",
 
 
 def classify_failure(error: Exception, uri: str) -> Failure | None:
-    """What an error of MLflow's client, or of one below it, means; None where it is another's, or the caller's to read.
+    """Find out what an error of MLflow's client means.
 
-    uri: the registry's address.
+    Parameters
+    ----------
+    error
+        The error.
+    uri
+        The registry's address.
+
+    Returns
+    -------
+    RegistryFailure or None
+        The failure; None if the error has another origin, or if the caller handles it.
     """
     code = str(getattr(error, "error_code", ""))
     chain = list(walk_causes(error))

@@ -54,8 +54,25 @@ class AnswerLostError(TransientError):
 
 
 def connect_mlflow(uri: str) -> Any:
-    """An MLflow client of the registry at `uri`, whose calls raise Endcap's errors: at once where trouble lasts, after
-    `PATIENCE` where it might have passed."""
+    """Make an MLflow client whose calls raise errors of Endcap.
+
+    Parameters
+    ----------
+    uri
+        The registry's address.
+
+    Returns
+    -------
+    object
+        MLflow's client. A call that fails for a reason that may pass is repeated until `PATIENCE` is over.
+
+    Raises
+    ------
+    UserError
+        The address is malformed, or the registry refuses.
+    TransientError
+        The registry does not answer.
+    """
     check_address(uri)
     # MLflow, and what it sends artifacts by, read these themselves.
     clean_variables((*MLFLOW, *AWS))
@@ -69,8 +86,24 @@ def connect_mlflow(uri: str) -> Any:
 
 
 def retry_lookup(look: Callable[[], T]) -> T:
-    """Call what looks for a thing and makes it where it is not there; once more where the answer to that was lost, or
-    another process made it meanwhile. Raises AnswerLostError where the answer is lost each time.
+    """Call a function that looks a thing up and creates it if it does not exist.
+
+    The function is called again if an answer was lost, or if another process created the thing meanwhile.
+
+    Parameters
+    ----------
+    look
+        The function.
+
+    Returns
+    -------
+    object
+        Its result.
+
+    Raises
+    ------
+    AnswerLostError
+        The answer was lost each time.
     """
     for pause in LOOKUP_WAITS:
         try:
@@ -83,7 +116,7 @@ def retry_lookup(look: Callable[[], T]) -> T:
 
 
 class _RetryingClient:
-    """An MLflow client that asks again, and whose failures are Endcap's errors."""
+    """An MLflow client that repeats calls, and raises errors of Endcap."""
 
     def __init__(self, client: Any, uri: str) -> None:
         self._client, self._uri = client, uri
@@ -98,7 +131,10 @@ class _RetryingClient:
 
 
 def _call_mlflow(call: Callable[[], T], uri: str, *, once: bool = False) -> T:
-    """once: ask again only where the last attempt certainly did nothing."""
+    """Call MLflow until it succeeds or fails for good.
+
+    once: repeat only if the last attempt certainly changed nothing.
+    """
     what = f"the registry {uri}"
     waiting = RetryLoop(what, PATIENCE)
     while True:
@@ -125,7 +161,7 @@ def _call_mlflow(call: Callable[[], T], uri: str, *, once: bool = False) -> T:
 
 
 def _make_client(uri: str) -> Any:
-    """An MLflow client whose data base exists and is whole."""
+    """Make an MLflow client, and create the data base if it does not exist."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
@@ -166,9 +202,19 @@ def _probe_database(uri: str) -> None:
 
 @contextlib.contextmanager
 def lock_registry(uri: str) -> Iterator[None]:
-    """One process at a time at a SQLite registry; a server looks after itself, and what can only be read needs none.
+    """Lock a registry in a SQLite file for a block, so that one process at a time uses it.
 
-    Raises TransientError where another process has it for five minutes.
+    A server needs no lock, and neither does a file that can only be read.
+
+    Parameters
+    ----------
+    uri
+        The registry's address.
+
+    Raises
+    ------
+    TransientError
+        Another process has held the lock for five minutes.
     """
     file = find_sqlite_file(uri)
     if file is None:
@@ -188,6 +234,7 @@ def lock_registry(uri: str) -> Iterator[None]:
 
 
 def find_sqlite_file(uri: str) -> Path | None:
+    """Return the file of a registry in SQLite; None for another registry."""
     if not uri.startswith(SQLITE):
         return None
     # What SQLAlchemy makes of it: options after ?, and letters by their numbers.

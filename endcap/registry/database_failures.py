@@ -29,7 +29,7 @@ _TRANSIENT_STATES = ("08", "57P", "53", "40")
 
 
 def classify_database_error(chain: Sequence[BaseException], uri: str) -> Failure | None:
-    """What an error of a data base means; None where none says anything."""
+    """Find out what an error of a data base means; None if no such error is among its causes."""
     errors = [error for error in chain if _is_database_error(error)]
     text = " ".join(str(error) for error in chain)
     lower = text.lower()

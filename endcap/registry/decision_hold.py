@@ -17,10 +17,23 @@ from endcap.store.base import Hold
 
 @contextlib.contextmanager
 def hold_decision(name: str, store: Store | None, uri: str) -> Iterator[Hold]:
-    """Have the decisions on a recommender to oneself for the length of the block.
+    """Keep other processes from deciding on a recommender, for the length of a block.
 
-    What is decided is looked at within the block, and `Hold.check` is asked right before each writing. store: None
-    leaves a registry in a file its lock, and a server nothing. Raises as `Store.hold`.
+    Read inside the block what the decision depends on, and call `Hold.check` right before each write.
+
+    Parameters
+    ----------
+    name
+        The recommender.
+    store
+        The store of the recommender's packages. None: a registry in a file has its own lock, and a server has none.
+    uri
+        The registry's address.
+
+    Raises
+    ------
+    TransientError, StorageError
+        As in `Store.hold`.
     """
     with contextlib.ExitStack() as held:
         hold: Hold = _UnsharedHold() if store is None else held.enter_context(store.hold(f"decisions/{name}"))
@@ -29,7 +42,7 @@ def hold_decision(name: str, store: Store | None, uri: str) -> Iterator[Hold]:
 
 
 class _UnsharedHold:
-    """The hold of a registry without a store: no other process can be asked."""
+    """The hold of a registry without a store, which no other process can take."""
 
     def check(self) -> None:
         pass

@@ -39,8 +39,29 @@ def answer_directly(
 ) -> DirectAnswer:
     """Rank one request as the service does.
 
-    online: the online store's address; None: there is none, as where it is away. version: the package's in the
-    registry, whose lists `precomputed` means. now: epoch ms; None: the present. Raises RequestError.
+    Parameters
+    ----------
+    package
+        The package.
+    instance
+        The request.
+    online
+        The online store's address. None: there is none, and the answer is that of a service whose store does not
+        answer.
+    version
+        The package's version in the registry, whose lists `precomputed` means.
+    now
+        Epoch milliseconds; None: the present.
+
+    Returns
+    -------
+    DirectAnswer
+        The answer, and what it depends on.
+
+    Raises
+    ------
+    RequestError
+        The request is wrong.
     """
     if online is None:
         ranker = package.ranker

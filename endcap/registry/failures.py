@@ -36,14 +36,14 @@ class Failure:
 
 
 def make_refusal_error(error: Exception, uri: str) -> EndcapError:
-    """The registry takes no such value."""
+    """Make the error for a value that the registry refuses."""
     return UserError(
         f"the registry {uri} refuses this: {error}", code="registry.refuses", registry=uri, reason=str(error)
     )
 
 
 def make_server_error(reason: str, uri: str) -> EndcapError:
-    """The registry answers, and fails."""
+    """Make the error for a registry that answers with a failure."""
     return TransientError(
         f"the registry {uri} fails: {reason}; look at it, then run again",
         code="registry.fails",

@@ -61,7 +61,7 @@ class OnlineFeatures:
         return known, degraded
 
     def close(self) -> None:
-        """Let go of threads and of the store's connections."""
+        """Stop the threads and close the store's connections."""
         self._store.close()
 
     def _listed(self, requests: Sequence[RankRequest]) -> tuple[list[PrecomputedList | None], set[int]]:
@@ -98,7 +98,7 @@ def answer_without_store(requests: Sequence[RankRequest], *, owned: bool) -> tup
 
 
 def needs_store(request: RankRequest, *, owned: bool) -> bool:
-    """Tell whether a ranking needs anything of the store, lists included. owned: see `needs_shopper_data`."""
+    """Tell whether a ranking needs the online store, for its lists too. owned: see `needs_shopper_data`."""
     return request.precomputed or needs_shopper_data(request, owned=owned)
 
 
@@ -128,8 +128,26 @@ def open_online_features(
     observe: ReadObserver = lambda outcome, seconds: None,
     passed_over: FaultObserver = lambda where, key, fault: None,
 ) -> OnlineFeatures:
-    """Of what a package's recommender may be asked. timeout: seconds that the store may take for a batch. observe,
-    passed_over: see `Guarded`."""
+    """Open the lookups that a package's requests need.
+
+    Parameters
+    ----------
+    store
+        The online store.
+    package
+        The package.
+    version
+        The package's version in the registry.
+    timeout
+        The seconds that the store may take for a batch.
+    observe, passed_over
+        As in `GuardedStore`.
+
+    Returns
+    -------
+    OnlineFeatures
+        The lookups. Close them.
+    """
     dataset = package.info.get("dataset")
     history = name_feature_table("customers", dataset) if dataset else None
     visits = Visits(package.event_types, package.session_gap)
@@ -142,6 +160,6 @@ def open_online_features(
 
 
 def get_shop_name(package: LoadedPackage) -> str:
-    """The shop's name, under which the online store keeps what is its own: its datasets lie under it too."""
+    """Return the shop's name. The online store keeps the shop's data under it, and its datasets lie under it too."""
     dataset = str(package.info.get("dataset") or "").split("/")
     return dataset[-2] if len(dataset) > 1 else PurePath(package.recommender.shop).stem

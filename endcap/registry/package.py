@@ -52,11 +52,36 @@ SCORE_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class PackageContents:
-    """What a package holds. features: the event features that a model of the package may use. event_types: those it was
-    trained on, None: all. session_gap: ms without activity that end a customer's session, None: sessions are not cut
-    so, or the package is older than this was noted. info: where it comes from. environment: the versions that made it.
-    customers: the index, to the model, of each customer that it knows, by id. house_rules: None where the shop has
-    none."""
+    """The contents of a package.
+
+    Attributes
+    ----------
+    model
+        The fitted model.
+    vocabulary
+        The items that the model knows.
+    items
+        A row for each item, in the vocabulary's order.
+    recommender
+        The recommender's spec.
+    features
+        The event features that the model may use.
+    event_types
+        The event types that the model was trained on; None: all.
+    session_gap
+        The milliseconds without activity that end a customer's session. None: sessions are not cut by gaps, or the
+        package is too old to say.
+    info
+        Where the package comes from.
+    environment
+        The versions that made it.
+    example
+        A request with its answer.
+    customers
+        The model's index of each customer that it knows, by id.
+    house_rules
+        The shop's rules; None if it has none.
+    """
 
     model: Model
     vocabulary: Vocabulary
@@ -73,7 +98,7 @@ class PackageContents:
 
     @property
     def evaluate(self) -> Evaluate | None:
-        """Evaluates the features that the model uses on sessions; None: it uses none."""
+        """The evaluator of the features that the model uses; None if it uses none."""
         return _make_evaluate(self.recommender, self.features)
 
 
@@ -84,7 +109,7 @@ class LoadedPackage(PackageContents):
     ranker: Ranker
 
     def check(self) -> None:
-        """Rank the example request again. Raises IntegrityError where the answer is not the one of its writing."""
+        """Rank the example request again. Raises IntegrityError if the answer differs from the one in the package."""
         written = self.example["answer"]
         try:
             answer: Any = _rank_request(self.ranker, self.example["request"])
@@ -123,14 +148,35 @@ def write_package(
 ) -> None:
     """Write a package into an existing folder.
 
-    items: a row an item, in vocabulary order, with `item` and whatever attributes the shop has. shop_features: the
-    shop's declarations of event-level features; event_types: the types it trains on, None: all. session_gap: see
-    `PackageContents`. fitted_until: time of the last event that the model learnt from, epoch ms. customers: ids of the
-    model's
-    `known_customers`, strings in their order; needed where it knows any. house_rules: the shop's, with the blacklist;
-    the items that they speak of are those of `items`. recipe: what the model was fitted by, JSON values: its spec as a
-    search left it (`model`), and what its fits found out (`found`). lineage: JSON values, such as the addresses of
-    dataset and verdict.
+    Parameters
+    ----------
+    folder
+        The folder.
+    model
+        The fitted model.
+    vocabulary
+        The items that the model knows.
+    items
+        A row for each item, in the vocabulary's order, with `item` and the attributes that the shop has.
+    recommender
+        The recommender's spec.
+    shop_features
+        The shop's declarations of event features.
+    event_types
+        The event types that the model is trained on; None: all.
+    session_gap
+        The milliseconds without activity that end a customer's session; None: sessions are not cut by gaps.
+    fitted_until
+        The time of the last event that the model learnt from, epoch milliseconds.
+    customers
+        The ids of the model's `known_customers` as strings, in the same order. Needed if the model knows customers.
+    house_rules
+        The shop's rules with the blacklist, about the items of `items`.
+    recipe
+        How the model was fitted, as JSON values: its spec after a search (`model`) and the results of its fits
+        (`found`).
+    lineage
+        JSON values, such as the addresses of the dataset and the verdict.
     """
     if items.column("item").to_pylist() != list(vocabulary.ids):
         raise ValueError("the item table is not in the order of the vocabulary")
@@ -158,7 +204,18 @@ def write_package(
 
 
 def load_package(folder: Path) -> LoadedPackage:
-    """The package in a folder, ready to answer. Raises what `load_contents` does."""
+    """Load a package, ready to answer requests.
+
+    Parameters
+    ----------
+    folder
+        The package's folder.
+
+    Raises
+    ------
+    IntegrityError, UserError
+        As in `load_contents`.
+    """
     contents = load_contents(folder)
     with package_files.report_damage(folder):
         ranker = _make_ranker(
@@ -175,11 +232,26 @@ def load_package(folder: Path) -> LoadedPackage:
 
 
 def load_contents(folder: Path) -> PackageContents:
-    """What the package in a folder holds, for steps that ask its model and rank by it in their own way.
+    """Load the contents of a package, for steps that use its model in their own way. No code from the package runs.
 
-    Runs no code from it. Raises IntegrityError where it is damaged, UserError where it is of another format. A model of
-    a class of one's own is made by that class as it is installed here, if the package's recommender lists it; else
-    UserError says what to do.
+    Parameters
+    ----------
+    folder
+        The package's folder.
+
+    Returns
+    -------
+    PackageContents
+        The contents. If the model's class is the user's own, the class that is installed here makes it, if the
+        package's recommender lists it.
+
+    Raises
+    ------
+    IntegrityError
+        The package is damaged.
+    UserError
+        The package has another format, or the model's class is not listed or not installed. The message says what to
+        do.
     """
     info = read_info(folder)
     recommender = read_recommender(folder)
@@ -229,29 +301,60 @@ def load_contents(folder: Path) -> PackageContents:
 
 
 def is_package(folder: Path) -> bool:
-    """Whether a folder holds a package, and not a trained model alone."""
+    """Tell whether a folder holds a package, and not only a trained model."""
     return (folder / INFO).is_file()
 
 
 def read_recommender(folder: Path) -> Recommender:
-    """The recommender of the package in a folder, which is not loaded. Raises IntegrityError."""
+    """Read the recommender's spec of a package without loading the package.
+
+    Parameters
+    ----------
+    folder
+        The package's folder.
+
+    Raises
+    ------
+    IntegrityError
+        The package is damaged.
+    """
     with package_files.report_damage(folder):
         document = package_files.read_json_file(folder, SPEC)  # of bounded depth, as the check below needs it
         return Recommender.model_validate_json(json.dumps(migrate_spec(document)))
 
 
 def read_model_specs(folder: Path) -> list[ModelSpec | PreprocessorSpec]:
-    """The specs of the model and of the preprocessors of the package in a folder, which is not loaded.
+    """Read the specs of a package's model and preprocessors without loading the package.
 
-    Raises IntegrityError.
+    Parameters
+    ----------
+    folder
+        The package's folder.
+
+    Raises
+    ------
+    IntegrityError
+        The package is damaged.
     """
     recommender = read_recommender(folder)
     return [recommender.model, *recommender.preprocessing]
 
 
 def read_info(folder: Path) -> dict[str, Any]:
-    """Where the package in a folder comes from. Read before anything else, which in another format may be missing or
-    mean something else. Raises IntegrityError, UserError where it is of another format."""
+    """Read where a package comes from. Read this first, because other files may be missing or differ in another format.
+
+    Parameters
+    ----------
+    folder
+        The package's folder.
+
+    Raises
+    ------
+    IntegrityError
+        The package is damaged.
+    UserError
+        The package has another format.
+    """
     with package_files.report_damage(folder):
         info = package_files.read_json_file(folder, INFO)
         # Release 0.1.0 said it there alone.
@@ -267,7 +370,7 @@ def _has(folder: Path, name: str) -> bool:
 
 
 def describe_environment() -> dict[str, str]:
-    """The versions that a model's numbers may depend on, and in a pod the image that has them."""
+    """Describe what a model's numbers may depend on: versions of libraries and, in a pod, the image."""
     versions = {"python": platform.python_version()}
     for name in ("endcap", "torch", "numpy"):
         try:

@@ -83,7 +83,7 @@ ENVIRONMENT_ADAPTER = TypeAdapter(dict[str, str])
 
 @contextlib.contextmanager
 def report_damage(folder: Path) -> Iterator[None]:
-    """Whatever a damaged file makes of the code within the block is an IntegrityError."""
+    """Turn every error of the block that a damaged file causes into IntegrityError."""
     try:
         yield
     except DAMAGE_ERRORS as error:
@@ -91,7 +91,7 @@ def report_damage(folder: Path) -> Iterator[None]:
 
 
 def make_damaged_error(folder: Path, error: Exception) -> IntegrityError:
-    """The error of a package that is not as it was written."""
+    """Make the error for a package that differs from what was written."""
     return IntegrityError(
         f"{folder} is no whole package: {error}; register another version",
         code="registry.package-damaged",
@@ -101,14 +101,17 @@ def make_damaged_error(folder: Path, error: Exception) -> IntegrityError:
 
 
 def find_file(folder: Path, name: str) -> Path:
-    """A file of the package. Raises IntegrityError where its name leads out of the folder, OSError where it is none."""
+    """Find a file of the package.
+
+    Raises IntegrityError if its name leads out of the folder, OSError if it is not a file.
+    """
     file = join_safely(folder, name, str(folder))
     check_regular(file)
     return file
 
 
 def read_json_file(folder: Path, name: str, shape: TypeAdapter[Any] | None = None) -> Any:
-    """The value of a JSON file, of a shape. Raises IntegrityError, OSError, ValueError."""
+    """Read a JSON file and check its shape. Raises IntegrityError, OSError or ValueError."""
     value = parse_json(read_bytes(find_file(folder, name)))
     if shape is not None:
         shape.validate_python(value, strict=True)
@@ -116,7 +119,7 @@ def read_json_file(folder: Path, name: str, shape: TypeAdapter[Any] | None = Non
 
 
 def read_vocabulary(folder: Path, name: str) -> Vocabulary:
-    """The item ids. Raises IntegrityError, OSError, ValueError, KeyError, TypeError."""
+    """Read the item ids. Raises IntegrityError, OSError, ValueError, KeyError or TypeError."""
     vocabulary = Vocabulary.load(find_file(folder, name))
     ids = vocabulary.ids
     if not isinstance(ids, list) or not all(isinstance(item, str) for item in ids) or len(set(ids)) != len(ids):
@@ -125,7 +128,7 @@ def read_vocabulary(folder: Path, name: str) -> Vocabulary:
 
 
 def read_table(folder: Path, name: str, column: str) -> pa.Table:
-    """A table with a column of different texts. Raises IntegrityError, OSError, ValueError, ArrowException."""
+    """Read a table with a column of unique texts. Raises IntegrityError, OSError, ValueError or ArrowException."""
     table = pq.read_table(find_file(folder, name), partitioning=None)
     if column not in table.column_names:
         raise ValueError(f"{name} has no column {column!r}")
@@ -138,6 +141,6 @@ def read_table(folder: Path, name: str, column: str) -> pa.Table:
 
 
 def check_order(items: pa.Table, ids: Sequence[str]) -> None:
-    """Raises ValueError where the item table is not of the vocabulary's items, in its order."""
+    """Check that the item table has the vocabulary's items in the same order. Raises ValueError."""
     if len(items) == len(ids) and items["item"].to_pylist() != list(ids):
         raise ValueError("the item table is not in the order of the vocabulary")

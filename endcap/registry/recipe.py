@@ -34,12 +34,12 @@ _OWN = ("classes", "seed", "preprocessing", "exclude", "refit")
 
 
 def get_recipe_kind(name: str) -> str:
-    """Where the fitted recipes of a recommender's champions lie in a store."""
+    """Return the kind under which a store keeps the fitted recipes of a recommender's champions."""
     return f"recipes/{name}"
 
 
 def select_recipe_facts(trained: Mapping[str, Any]) -> Json:
-    """What a package notes of its recipe, out of the facts of the trained model that it was made of."""
+    """Select what a package notes of its recipe from the facts of the trained model."""
     return {"model": trained["model"], "found": trained["found"]}
 
 
@@ -47,9 +47,15 @@ def select_recipe_facts(trained: Mapping[str, Any]) -> Json:
 class Recipe:
     """How to fit the model of a package on a recommender's training part.
 
-    package: its address. settings: of the fit: the split, what is predicted and the workers are the recommender's, all
-    else is the package's own, its model as a search left it. fit_results: what its fits found out, such as the
-    number of epochs.
+    Attributes
+    ----------
+    package
+        The package's address.
+    settings
+        The settings of the fit. The split, the prediction task and the workers are the recommender's. All else is the
+        package's, with its model as a search left it.
+    fit_results
+        What the package's fits found out, such as the number of epochs.
     """
 
     package: str
@@ -58,8 +64,25 @@ class Recipe:
 
     @classmethod
     def of(cls, package: str, recommender: Recommender, store: Store) -> Recipe:
-        """Raises UserError where the package does not tell its recipe, nor the trained model that it was made of, or
-        where the recipe is wrong, such as of a class that is not listed; and what reading a package raises."""
+        """Read the recipe of a package.
+
+        Parameters
+        ----------
+        package
+            The package's address.
+        recommender
+            The recommender's spec.
+        store
+            The store.
+
+        Raises
+        ------
+        UserError
+            Neither the package nor its trained model has the recipe, or the recipe is wrong, for example because it
+            names a class that is not listed.
+        IntegrityError, NotFoundError
+            The package cannot be read.
+        """
         folder = store.fetch(package)
         own, facts = read_recommender(folder), read_recipe_facts(package, store)
         document = FitSettings.of(recommender).model_dump(mode="json", by_alias=True)
@@ -85,16 +108,22 @@ class Recipe:
         return self.settings.model
 
     def key(self, dataset: str) -> str:
-        """Of the fitted recipe, on the training part of a dataset. Raises UserError where a class is not here."""
+        """Return the key of the recipe that is fitted on a dataset's training part.
+
+        Raises UserError if a class is missing.
+        """
         own = find_own_modules(self.model, *self.settings.preprocessing)
         made_of = [get_content_key(self.package), get_content_key(dataset)]
         return fingerprint(made_of, self.settings.key(), dict(self.fit_results), fingerprint_code(RECIPE, *own))
 
 
 def read_recipe_facts(package: str, store: Store) -> Json:
-    """The model's spec and what was found, from the package, or where an older one does not tell from its training.
+    """Read the model's spec and the results of its fits, from the package or, for an older one, from its trained model.
 
-    Raises UserError where neither tells.
+    Raises
+    ------
+    UserError
+        Neither has them.
     """
     info = read_info(store.fetch(package))
     if recipe := info.get("recipe"):

@@ -119,7 +119,13 @@ def register(
 
 
 def describe_version(name: str, version: str, store: Store, registry_uri: str | None = None) -> str:
-    """Describe a version in one line: its state, who decided, and its aliases. Raises NotFoundError."""
+    """Describe a version in one line: its state, who decided on it, and its aliases.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such version.
+    """
     version_record = open_registry(registry_uri, store).get_version(name, version)
     if version_record.state == "pending":
         return f"{name} version {version}, pending: `endcap registry approve {name} {version}` lets it go on"
@@ -128,7 +134,7 @@ def describe_version(name: str, version: str, store: Store, registry_uri: str | 
 
 
 def _list_images(package: str, store: Store) -> dict[str, str]:
-    """The image of each step that made a version; empty where a model was made outside of images."""
+    """List the image of each step that made a version; empty for a step that ran outside of images."""
     made_of = store.manifest(package)["facts"]
 
     def image(address: str | None) -> str:

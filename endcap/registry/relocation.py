@@ -17,16 +17,19 @@ _COLUMNS = (("experiments", "artifact_location"), ("runs", "artifact_uri"))
 
 
 def get_artifact_folder(uri: str) -> str | None:
-    """Where a registry keeps what runs leave, as a ``file://`` address; None where its server says."""
+    """Return the ``file://`` address of the folder in which a registry in a file keeps the files of runs.
+
+    None for another registry, whose server decides.
+    """
     file = find_sqlite_file(uri)
     return None if file is None else file.with_name(ARTIFACTS).as_uri()
 
 
 def relocate(uri: str) -> None:
-    """Have the experiments and runs of a registry in a file name the folder beside it.
+    """Change the addresses in a registry in a file, so that its experiments and runs name the folder beside it.
 
-    What lies in another folder than one of that name was put there by others, and stays. Where the file cannot be
-    written, nothing can be logged either, and all stays as it is.
+    Folders with another name were set by other software and stay. If the file cannot be written, nothing can be logged
+    either, and nothing is changed.
     """
     file, here = find_sqlite_file(uri), get_artifact_folder(uri)
     if file is None or here is None:
@@ -40,7 +43,7 @@ def relocate(uri: str) -> None:
 
 
 def _list_former_folders(base: sqlite3.Connection, here: str) -> list[str]:
-    """The folders of that name elsewhere."""
+    """List the folders of that name in other places."""
     question = "SELECT DISTINCT artifact_location FROM experiments WHERE artifact_location LIKE ?"
     return [folder for (folder,) in base.execute(question, (f"file://%/{ARTIFACTS}",)) if folder != here]
 

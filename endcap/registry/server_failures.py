@@ -26,7 +26,7 @@ _TUNNEL = re.compile(r"Tunnel connection failed: (4\d\d)")
 
 
 def classify_answer(error: Exception, uri: str) -> Failure | None:
-    """What an answer that MLflow's client does not take means; None where there was none."""
+    """Find out what an answer means that MLflow's client does not accept; None if there was no answer."""
     answer = _find_response(error)
     if answer is None:
         return None
@@ -94,7 +94,7 @@ def classify_answer(error: Exception, uri: str) -> Failure | None:
 
 
 def classify_transport_error(chain: Sequence[BaseException], uri: str) -> Failure | None:
-    """What it means that no answer came over HTTP; None where the error is of another kind."""
+    """Find out why no answer came over HTTP; None if the error is of another kind."""
     import requests
     from urllib3 import exceptions
 
@@ -137,7 +137,7 @@ def classify_transport_error(chain: Sequence[BaseException], uri: str) -> Failur
 
 
 def make_tls_failure(reason: str, uri: str) -> Failure:
-    """No connection can be made that one could trust."""
+    """Make the failure of a connection that cannot be trusted."""
     error = UserError(
         f"no TLS with the registry {uri} ({reason}): name the file of its certificate authority by {CERTIFICATES[0]} "
         "(of PostgreSQL: by ?sslrootcert=FILE), correct the host's name, or go without where the server speaks no TLS",
@@ -150,7 +150,7 @@ def make_tls_failure(reason: str, uri: str) -> Failure:
 
 
 def make_unknown_host_failure(uri: str) -> Failure:
-    """No host has the name in the address."""
+    """Make the failure of an address whose host does not exist."""
     host = urlsplit(uri).hostname or ""
     error = TransientError(
         f"no host is known as {host}: correct the registry's address {uri}, or try again where the name is new",
@@ -162,7 +162,7 @@ def make_unknown_host_failure(uri: str) -> Failure:
 
 
 def make_unreachable_error(reason: str, uri: str) -> EndcapError:
-    """Nothing answers at the address."""
+    """Make the error for an address where nothing answers."""
     return TransientError(
         f"the registry {uri} does not answer ({reason}): see whether it runs and whether its address is right, then "
         "run again",

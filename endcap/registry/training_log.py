@@ -36,10 +36,34 @@ def log_training(
     registry_uri: str | None,
     progress: Progress,
 ) -> Iterator[TrainingLog]:
-    """Log what a block trains: its run is opened at once, and ended with the block.
+    """Log to MLflow what a block trains. The run is opened at once and ends with the block.
 
-    trained: kind and key of the model that is made. counts: of the view. registry_uri: left out, the store's own; in a
-    store that has none nothing is logged.
+    Parameters
+    ----------
+    settings
+        The settings of the training.
+    trained
+        Kind and key of the model that is trained.
+    dataset
+        The dataset's address.
+    counts
+        The counts of the view.
+    store
+        The store.
+    registry_uri
+        The registry's address. None: the store's own; in a store without one, nothing is logged.
+    progress
+        Called with lines for a person.
+
+    Yields
+    ------
+    TrainingLog
+        The log.
+
+    Raises
+    ------
+    UserError
+        The registry refuses the request, for example because of a wrong password.
     """
     training = TrainingFacts(settings, trained, dataset, _read_dataset_facts(dataset, store), counts)
     run = TrainingLog(training, store, registry_uri, progress)
@@ -86,7 +110,7 @@ class TrainingLog:
         return None if self._off else self._open_run().id
 
     def log_model(self, spec: ModelSpec) -> None:
-        """Log which model is trained, once that is known."""
+        """Log which model is trained, as soon as that is known."""
         document = spec.model_dump(mode="json")
         self._submit(lambda: self._open_run().log_parameters(document))
 
@@ -174,8 +198,29 @@ class TrainingLog:
 
 
 def log_missing(settings: ViewSettings, trained: Mapping[str, Any], store: Store, registry: Registry) -> TrainingRun:
-    """The run of a trained model, whole: made where there is none, ended where the step could not. trained: the model's
-    manifest. Raises UserError, TransientError."""
+    """Complete the run of a trained model: create it if there is none, and end it if the train step could not.
+
+    Parameters
+    ----------
+    settings
+        The settings of the training.
+    trained
+        The manifest of the trained model.
+    store
+        The store.
+    registry
+        Where the run is.
+
+    Returns
+    -------
+    TrainingRun
+        The run.
+
+    Raises
+    ------
+    UserError, TransientError
+        The registry refuses the request, or does not answer.
+    """
     facts = trained["facts"]
     ended = to_epoch_ms(datetime.fromisoformat(trained["created"]).astimezone(UTC))
     data = _read_dataset_facts(facts["dataset"], store)
@@ -190,7 +235,10 @@ def log_missing(settings: ViewSettings, trained: Mapping[str, Any], store: Store
 
 
 def _read_dataset_facts(dataset: str, store: Store) -> Mapping[str, Any]:
-    """Of a dataset, with the time of the first event where it has no window; empty where it is no more."""
+    """Read a dataset's facts, with the time of the first event if it has no window.
+
+    Empty if the dataset was removed.
+    """
     facts: dict[str, Any] = {}
     with contextlib.suppress(NotFoundError):
         facts |= store.manifest(dataset)["facts"]

@@ -31,8 +31,21 @@ Values = dict[str, float]
 
 @dataclass(frozen=True)
 class TrainingFacts:
-    """What a run is of. trained: the trained model's kind and key. dataset: an address. data: the dataset's facts,
-    empty where it is no more. counts: of the view (`View.counts`)."""
+    """What the run of a training describes.
+
+    Attributes
+    ----------
+    settings
+        The settings of the training.
+    trained
+        Kind and key of the trained model.
+    dataset
+        The dataset's address.
+    data
+        The dataset's facts; empty if the dataset was removed.
+    counts
+        The counts of the view (`View.counts`).
+    """
 
     settings: ViewSettings
     trained: str
@@ -42,7 +55,7 @@ class TrainingFacts:
 
     @property
     def title(self) -> str:
-        """The recommender, the model and the date that the data go up to."""
+        """The run's title: the recommender, the model and the date up to which there are events."""
         model = self.settings.model
         name = getattr(model, "path", model.name).rpartition(":")[2]
         return " ".join(filter(None, (self.settings.name, name, _format_day(self.data.get("until")))))
@@ -76,7 +89,19 @@ class TrainingFacts:
 
 
 class TrainingRun:
-    """The run of a training, made or found when it is first needed. Its methods raise UserError and TransientError."""
+    """The run of a training in MLflow. It is found, or created, when the object is made.
+
+    Each method may raise UserError if the registry refuses the request, and TransientError if it does not answer.
+
+    Parameters
+    ----------
+    registry
+        Where the run is.
+    training
+        What the run describes.
+    begun
+        When the training began, epoch milliseconds. A run that exists keeps its own beginning.
+    """
 
     def __init__(self, registry: Registry, training: TrainingFacts, begun: int) -> None:
         """begun: when the training began, epoch ms; a run that is there keeps its own beginning."""
@@ -97,7 +122,7 @@ class TrainingRun:
         self._parameters: dict[str, str] = dict(run.data.params)
 
     def begin(self) -> None:
-        """Say what is trained, and that it goes on."""
+        """Mark the run as running, and log its parameters and its dataset."""
         if self.status != "RUNNING":
             self._client.update_run(self.id, status="RUNNING")
             self.status = "RUNNING"
@@ -105,10 +130,10 @@ class TrainingRun:
         self.name_dataset(self._training.dataset, self._training.data, "training")
 
     def log_parameters(self, parameters: Json) -> None:
-        """Add parameters: of a mapping each value by its path, such as `members.gru4rec.width`.
+        """Log parameters. A value in a nested mapping has its path as name, such as ``members.gru4rec.width``.
 
-        MLflow's parameters never change. Where an attempt of the training chose another value than one before it, such
-        as a search that began anew, the tag `now.<name>` has it.
+        MLflow's parameters never change. If a later attempt uses another value, for example after a new search, the tag
+        ``now.<name>`` has it.
         """
         from mlflow.entities import Param
 
@@ -122,7 +147,17 @@ class TrainingRun:
             self.set_tags({f"now.{name}": value for name, value in changed.items()})
 
     def name_dataset(self, address: str, data: Json, context: Literal["training", "testing"]) -> None:
-        """Name a dataset that the run took, by its address and its digest. data: its facts."""
+        """Log a dataset that the run used.
+
+        Parameters
+        ----------
+        address
+            The dataset's address.
+        data
+            The dataset's facts.
+        context
+            ``training`` or ``testing``.
+        """
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         kind, _, digest = address.rpartition("/")
@@ -139,7 +174,13 @@ class TrainingRun:
         self._client.log_inputs(self.id, [DatasetInput(dataset, tags)])
 
     def log_rows(self, rows: Sequence[tuple[Mapping[str, float], int]]) -> None:
-        """Add metrics with the moment that they were measured at (epoch ms), each at the step of its `epoch`."""
+        """Log series of metrics.
+
+        Parameters
+        ----------
+        rows
+            Metrics by name, with the time of the measurement in epoch milliseconds. `epoch` is the step of the row.
+        """
         from mlflow.entities import Metric
 
         fresh = {}
@@ -154,7 +195,10 @@ class TrainingRun:
             self._steps(name).add(step)
 
     def log_figures(self, values: Values, moment: int) -> None:
-        """Set metrics that are no series: what has this value already stays as it is."""
+        """Log metrics that are single values.
+
+        A value that the run already has is not written again. moment: epoch milliseconds.
+        """
         from mlflow.entities import Metric
 
         fresh = [Metric(name, value, moment, 0) for name, value in values.items() if self._values.get(name) != value]
@@ -169,7 +213,15 @@ class TrainingRun:
         self._client.log_batch(self.id, tags=[RunTag(name, value) for name, value in tags.items()])
 
     def complete(self, facts: Json, ended: int) -> None:
-        """Write what the trained model's facts have and the run lacks, and end it. ended: epoch ms."""
+        """Log what the run lacks of the trained model's facts, and end the run.
+
+        Parameters
+        ----------
+        facts
+            The facts of the trained model.
+        ended
+            When the training ended, epoch milliseconds.
+        """
         self.log_parameters(facts.get("model") or {})
         self.log_parameters({"found": facts.get("found") or {}})
         self.log_rows([(name_epoch_metrics(row), ended) for row in facts.get("history", [])])
@@ -182,7 +234,7 @@ class TrainingRun:
         self.end("FINISHED", ended)
 
     def end(self, status: Literal["FINISHED", "FAILED", "KILLED"], ended: int) -> None:
-        """End it. ended: epoch ms."""
+        """End the run. ended: epoch milliseconds."""
         self._client.set_terminated(self.id, status, ended)
         self.status = status
 
@@ -195,9 +247,19 @@ class TrainingRun:
 
 
 def name_epoch_metrics(row: Mapping[str, float], fit: str = "train") -> Values:
-    """A row of a fit's history as MLflow's metrics, its `epoch` as it is: the loss as `train_loss`.
+    """Name the metrics of a row of a fit's history as in MLflow.
 
-    Of a blend's member each stands below the member's label: `gru4rec/train_loss`. fit: which fit it is of.
+    Parameters
+    ----------
+    row
+        The row. `epoch` keeps its name.
+    fit
+        The name of the fit.
+
+    Returns
+    -------
+    dict
+        The values by MLflow's names: the loss as ``train_loss``, that of a blend's member as ``gru4rec/train_loss``.
     """
     return {name if name == "epoch" else _name_epoch_metric(name, fit): value for name, value in row.items()}
 
@@ -208,12 +270,12 @@ def _name_epoch_metric(name: str, fit: str) -> str:
 
 
 def make_metric_name(metric: str) -> str:
-    """As MLflow allows it: letters, digits and _-.:/ and spaces; `mrr@20` becomes `mrr_at_20`."""
+    """Turn a metric's name into one that MLflow allows: ``mrr@20`` gives ``mrr_at_20``."""
     return re.sub(r"[^/\w.\- :]", "_", metric.replace("@", "_at_"))
 
 
 def flatten(values: Json, above: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of nested mappings by their paths; none and empty ones are left out."""
+    """Yield the values of nested mappings with their paths. Values that are None or empty are left out."""
     for name, value in values.items():
         path = f"{above}{name}"
         if isinstance(value, Mapping):
@@ -223,7 +285,7 @@ def flatten(values: Json, above: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def to_epoch_ms(moment: datetime) -> int:
-    """Epoch milliseconds."""
+    """Convert a time to epoch milliseconds."""
     return round(moment.timestamp() * 1000)
 
 

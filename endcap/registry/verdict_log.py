@@ -68,12 +68,12 @@ def log_verdict(
 
 
 def link_version(registry: Registry, run: str, version: Version) -> None:
-    """Say in a run which version was made of it; the version names the run itself."""
+    """Log in a run which version was made from it. The version has a link to the run already."""
     registry.client.set_tag(run, VERSION_TAG, version.version)
 
 
 def _summarise_verdict(verdict: Json) -> str:
-    """A line a condition, after what is missing to decide."""
+    """Write a line for each reason why the gate is undecided, then one for each condition."""
     lines = [f"undecided: {reason}" for reason in verdict["evidence"]["lacking"]]
     lines += [
         f"{'passed' if condition['passed'] else 'failed'}: {condition['text']}" for condition in verdict["conditions"]

@@ -15,12 +15,15 @@ IMAGE = "ENDCAP_IMAGE"
 
 
 def describe_code() -> dict[str, str]:
-    """`version`, `commit` and `image`; what is not known is empty."""
+    """Describe the code that runs here: `version`, `commit` and `image`. An unknown value is empty."""
     return {"version": __version__, "commit": find_commit(), "image": os.environ.get(IMAGE, "")}
 
 
 def find_commit() -> str:
-    """The commit of the image, or of the checkout that this runs in, with `-dirty` where files differ; else empty."""
+    """Find the commit of the image or of the checkout; empty if there is none.
+
+    `-dirty` follows if files differ from it.
+    """
     if known := os.environ.get(COMMIT):
         return known
     git = shutil.which("git")

@@ -33,7 +33,7 @@ class StepStart(_Event):
 
 @dataclass(frozen=True)
 class StepProgress(_Event):
-    """A step says how far it is."""
+    """A step reports its progress."""
 
     kind: ClassVar[str] = "progress"
     step: str
@@ -42,8 +42,21 @@ class StepProgress(_Event):
 
 @dataclass(frozen=True)
 class StepEnd(_Event):
-    """A step has ended well. result: an address, or a value such as a version. seconds: that the step took. reused:
-    the result was there before the step began, and was not made again."""
+    """A step has ended well.
+
+    Attributes
+    ----------
+    step
+        The step.
+    result
+        The artifact's address, or a value such as a version.
+    summary
+        The result in one line.
+    seconds
+        The duration.
+    reused
+        Whether the result existed before and was not made again.
+    """
 
     kind: ClassVar[str] = "done"
     step: str
@@ -55,7 +68,7 @@ class StepEnd(_Event):
 
 @dataclass(frozen=True)
 class StepFailure(_Event):
-    """A step has failed. seconds: until it did."""
+    """A step has failed, after `seconds`."""
 
     kind: ClassVar[str] = "failed"
     step: str
@@ -65,7 +78,7 @@ class StepFailure(_Event):
 
 @dataclass(frozen=True)
 class StepAbsence(_Event):
-    """A step of the spec that this place cannot run."""
+    """A step of the spec cannot run in this place, and is left out."""
 
     kind: ClassVar[str] = "absent"
     step: str
@@ -74,7 +87,7 @@ class StepAbsence(_Event):
 
 @dataclass(frozen=True)
 class RunSilence(_Event):
-    """Nothing is known of the run for a while; it may well go on."""
+    """Nothing has been heard of the run for a while. It may go on all the same."""
 
     kind: ClassVar[str] = "silent"
     reason: str
@@ -87,7 +100,7 @@ _KINDS: dict[str, type[RunEvent]] = {
 
 
 def parse_event(document: Mapping[str, Any]) -> RunEvent:
-    """The event that `to_json` wrote. Raises KeyError for an unknown kind."""
+    """Parse an event that `to_json` wrote. Raises KeyError for an unknown kind."""
     values = dict(document)
     kind = _KINDS[values.pop("event")]
     if kind is StepFailure:

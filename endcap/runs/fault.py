@@ -31,7 +31,7 @@ class Fault:
 
     @classmethod
     def of(cls, error: BaseException) -> Fault:
-        """The fault of an exception; one that is no EndcapError is `step.crashed`."""
+        """Make the fault of an exception. One that is not an EndcapError has the code `step.crashed`."""
         if isinstance(error, EndcapError):
             # A field that JSON cannot hold must not lose the rest.
             return cls(str(error), code=error.code, fields=json.loads(json.dumps(error.fields, default=str)))
@@ -40,17 +40,18 @@ class Fault:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self | None:
-        """The fault that a step's or a run's document holds; earlier releases kept its message alone, as `cause`."""
+        """Read the fault in the document of a step or a run. Earlier releases wrote only its message, as `cause`."""
         if error := document.get("error"):
             return cls.from_json(error)
         return cls(document["cause"]) if document.get("cause") else None
 
     @classmethod
     def from_json(cls, error: Mapping[str, Any]) -> Self:
+        """Read what `to_json` returned."""
         return cls(error["message"], error.get("code", UNNAMED), error.get("fields") or {})
 
     def to_json(self) -> dict[str, Any]:
-        """As `EndcapError.to_json`: `code`, `message` and `fields`."""
+        """Return `code`, `message` and `fields`, as `EndcapError.to_json` does."""
         return {"code": self.code, "message": self.message, "fields": dict(self.fields)}
 
     def __str__(self) -> str:

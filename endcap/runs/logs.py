@@ -16,13 +16,16 @@ POLL_SECONDS = 0.2
 
 
 def find_logs_folder(store: Store) -> Path:
-    """Where runs on this machine keep their logs: in the store, or below the current folder where that is a bucket."""
+    """Return the folder of this machine's run logs: in the store, or in the current folder for a bucket."""
     scheme, _, place = store.root.partition("://")
     return Path(place) / "runs" if scheme == "file" else Path(".endcap/runs").resolve()
 
 
 def list_log_files(store: Store, run: str, step: str = "") -> list[Path]:
-    """The logs of a run's steps in the order of their last lines, or of one step. Raises NotFoundError."""
+    """List the logs of a run's steps, or of one step, in the order of their last lines.
+
+    Raises NotFoundError if none exists.
+    """
     folder = find_logs_folder(store) / run
     named = not any("/" in name or find_name_fault(name) for name in (run, *([step] if step else [])))
     logs = sorted(_list_step_logs(folder, step), key=_get_sort_key) if named else []
@@ -42,7 +45,7 @@ def list_log_files(store: Store, run: str, step: str = "") -> list[Path]:
 
 
 def tail_logs(find: Callable[[], list[Path]], ended: Callable[[], bool]) -> Iterator[tuple[Path, str]]:
-    """Each line of the logs with its file, those to come too, until the run has `ended`."""
+    """Yield each line of the logs with its file, and new lines as they come, until the run has ended."""
     read: dict[Path, int] = {}
     while True:
         over = ended()

@@ -14,18 +14,18 @@ _NAME = re.compile(r"(?P<recommender>.+)-(?P<at>\d{8}T\d{6})-[0-9a-f]{4}")
 
 
 def make_run_name(recommender: str) -> str:
-    """A name that no other run has: the recommender, the time (UTC) and four random digits."""
+    """Make a unique name for a run: the recommender, the time (UTC) and four random digits."""
     return f"{recommender}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}"
 
 
 def find_current_run(run_id: str = "") -> str:
-    """The run that this step is of: the local runner's folder names it, else what is `given`, KFP's id."""
+    """Return the run that this step belongs to: the one whose folder the local runner set, else `run_id`, KFP's id."""
     folder = os.environ.get(RUN_FOLDER)
     return Path(folder).name if folder else run_id
 
 
 def split_run_name(name: str) -> tuple[str, str]:
-    """Recommender and time (ISO, UTC) that a run's name tells; both empty where it is no name of ours."""
+    """Split a run's name into recommender and time (ISO, UTC). Both are empty for a name of another form."""
     match = _NAME.fullmatch(name)
     if match is None:
         return "", ""

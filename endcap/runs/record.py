@@ -37,9 +37,23 @@ _NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 def begin_run(store: Store, run: str, start: Start, *, here: bool = False) -> Json:
-    """Write the run's document at its start; what another writer has put there stays. Returns it.
+    """Write a run's document when the run starts. Values that are in the document already stay.
 
-    here: the run ends with this process, so that whoever reads can tell whether it was killed.
+    Parameters
+    ----------
+    store
+        The store.
+    run
+        The run's name.
+    start
+        What is known of the start.
+    here
+        Whether the run ends with this process. Readers can then tell that it was killed.
+
+    Returns
+    -------
+    dict
+        The document.
     """
     start = replace(start, at=start.at or format_now())
     document: Json = {"run": run, "state": RUNNING, **start.to_document(), "code": describe_code()}
@@ -53,10 +67,27 @@ def begin_run(store: Store, run: str, start: Start, *, here: bool = False) -> Js
 def end_run(
     store: Store, run: str, state: str, steps: Sequence[str], error: Fault | None = None, *, of: Start | None = None
 ) -> Json:
-    """Complete the run's document with how it ended and what each step said; returns it.
+    """Complete a run's document when the run ends.
 
-    state: ours, or as KFP's final status has it. error: what is known beside the steps' own words. of: what the run
-    is of, where its start could not know.
+    Parameters
+    ----------
+    store
+        The store.
+    run
+        The run's name.
+    state
+        How the run ended: a state of Endcap's, or KFP's final status.
+    steps
+        The run's steps, whose documents are added.
+    error
+        What is known in addition to the steps' own records.
+    of
+        What the run is of, if its start did not know that.
+
+    Returns
+    -------
+    dict
+        The document.
     """
     step_documents = {step: own for step in steps if (own := read_step_document(store, run, step))}
     ended: Json = {"run": run, "state": _STATES.get(state, FAILED), "ended": format_now(), "steps": step_documents}
@@ -74,13 +105,13 @@ def end_run(
 
 
 def close_run(store: Store, run: str, state: str, steps: Sequence[str], error: Fault | None = None) -> None:
-    """End a run whose report could not: where its document says that it runs on."""
+    """End a run whose last step could not report: complete its document if it still says that the run goes on."""
     if (store.read_document(f"runs/{run}") or {}).get("state", RUNNING) == RUNNING:
         end_run(store, run, state, steps, error)
 
 
 def keep_specs(store: Store, documents: Mapping[str, Any]) -> str:
-    """Keep resolved specs under their fingerprint, and return that."""
+    """Store resolved specs under their fingerprint, and return the fingerprint."""
     fingerprint = fingerprint_specs(documents)
     if store.read_document(f"specs/{fingerprint}") is None:
         store.write_document(f"specs/{fingerprint}", normalise_specs(documents))
@@ -88,12 +119,12 @@ def keep_specs(store: Store, documents: Mapping[str, Any]) -> str:
 
 
 def read_step_document(store: Store, run: str, step: str) -> Json | None:
-    """What a step said last of itself."""
+    """Read the latest document of a step; None if there is none."""
     return store.read_document(f"runs/{run}/{step}")
 
 
 def existed_before(store: Store, address: str, moment: datetime) -> bool:
-    """Whether an artifact was there before a moment (with a zone); False where nothing tells."""
+    """Tell whether an artifact existed before a moment (with its zone); False if that is not known."""
     try:
         created = str(store.manifest(address)["created"])
     except (EndcapError, OSError):
@@ -102,7 +133,17 @@ def existed_before(store: Store, address: str, moment: datetime) -> bool:
 
 
 class StepRecord:
-    """A step's document. To keep it must never fail the step: what goes wrong is printed."""
+    """The document of a step. A failure to write it never fails the step, but is printed.
+
+    Parameters
+    ----------
+    store
+        The store's address.
+    run, step
+        The run and the step.
+    held
+        Write nothing before `keep` is called.
+    """
 
     def __init__(self, store: str, run: str, step: str, *, held: bool = False) -> None:
         """held: nothing is kept before `keep`."""
@@ -110,7 +151,7 @@ class StepRecord:
         self._document: Json = {"step": step, "state": RUNNING, "begun": format_now(), **_describe_pod()}
 
     def write(self, **facts: Any) -> None:
-        """Put the facts into the document."""
+        """Add facts to the document, and write it unless it is held back."""
         self._document |= facts
         if not self._held:
             self.keep()
@@ -120,17 +161,17 @@ class StepRecord:
         self._kept(lambda store: store.write_document(f"runs/{self._run}/{self._step}", self._document))
 
     def is_older(self, result: str) -> bool:
-        """Whether the step's result is an artifact that was there before the step began."""
+        """Tell whether the step's result is an artifact that existed before the step began."""
         if not self._store or self._step not in STEPS or not STEPS[self._step].kind:
             return False
         return existed_before(open_store(self._store), result, datetime.fromisoformat(self._document["begun"]))
 
     def begin_run(self, trigger: str) -> None:
-        """Write the run's document: on KFP its first step does. trigger: see `Start.from_text`."""
+        """Write the run's document, as the first step on KFP does. trigger: see `Start.from_text`."""
         self._kept(lambda store: begin_run(store, self._run, Start.from_text(trigger)))
 
     def run_begun(self) -> str | None:
-        """When the run's first step began, as far as the store knows."""
+        """Return when the run's first step began; None if the store does not know."""
         if not (self._store and self._run):
             return None
         document = read_step_document(open_store(self._store), self._run, next(iter(STEPS)))

@@ -24,7 +24,7 @@ _MARKS = {RUNNING: "…", FAILED: "⨯"}  # noqa: RUF001 - the marks of a run's 
 
 @dataclass(frozen=True)
 class StepRun:
-    """A step of a run, as its document tells."""
+    """A step of a run, as its document describes it."""
 
     name: str
     document: Mapping[str, Any] = field(repr=False)
@@ -36,29 +36,33 @@ class StepRun:
 
     @property
     def begun(self) -> datetime | None:
+        """When the step began; None if that is not known."""
         return _parse_moment(self.document.get("begun"))
 
     @property
     def seconds(self) -> float:
-        """That the step took, or has taken so far."""
+        """The seconds that the step took, or has taken so far."""
         known = self.document.get("seconds")
         return float(known) if known is not None else _count_seconds_since(self.begun)
 
     @property
     def result(self) -> str:
+        """The artifact's address, or a value such as a version."""
         return str(self.document.get("result", ""))
 
     @property
     def summary(self) -> str:
+        """The result in one line."""
         return str(self.document.get("summary", ""))
 
     @property
     def reused(self) -> bool:
-        """Whether the result was there before, and was not made again."""
+        """Whether the result existed before and was not made again."""
         return bool(self.document.get("reused"))
 
     @property
     def fault(self) -> Fault | None:
+        """Why the step failed; None if it did not."""
         return Fault.from_document(self.document) if self.state == FAILED else None
 
     @property
@@ -68,12 +72,13 @@ class StepRun:
         return (str(pod), str(self.document.get("namespace", ""))) if pod else None
 
     def to_json(self) -> Json:
+        """Return the step as JSON values."""
         return {"step": self.name, **self.document}
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run. What a document of an earlier release does not tell is empty."""
+    """A run of a pipeline. What the document of an earlier release lacks is empty."""
 
     name: str
     document: Mapping[str, Any] = field(repr=False)
@@ -94,9 +99,9 @@ class Run:
 
     @property
     def state(self) -> str:
-        """`running`, `succeeded`, `failed`, `canceled`; `killed` where the process of a local run is gone.
+        """`running`, `succeeded`, `failed` or `canceled`; `killed` if the process of a run on this machine is gone.
 
-        Whether a run on another machine still lives cannot be known from here: it is `running` until it says more.
+        The state of a run on another machine is known only from its documents. It is `running` until they say more.
         """
         state = str(self.document.get("state", RUNNING))
         process = self.document.get("process")
@@ -118,7 +123,7 @@ class Run:
 
     @property
     def started(self) -> datetime | None:
-        """UTC."""
+        """When the run started, in UTC; None if that is not known."""
         at = _parse_moment(self._started("at")) or _parse_moment(split_run_name(self.name)[1])
         return at or min((step.begun for step in self.steps if step.begun), default=None)
 
@@ -128,7 +133,7 @@ class Run:
 
     @property
     def seconds(self) -> float | None:
-        """From start to end; of a running run until now; None where that is not known."""
+        """The seconds from start to end, or until now; None if that is not known."""
         if self.started is None or self.state == KILLED_STATE:
             return None
         return (self.ended - self.started).total_seconds() if self.ended else _count_seconds_since(self.started)
@@ -150,17 +155,17 @@ class Run:
 
     @property
     def page(self) -> str:
-        """The run's page of KFP, where that is known."""
+        """The address of the run's page in KFP, if it is known."""
         return str(self.document.get("page", ""))
 
     @property
     def gate(self) -> str:
-        """The gate's word: `passed`, `failed` or `undecided`; empty where no model was judged."""
+        """The gate's decision: `passed`, `failed` or `undecided`; empty if no model was judged."""
         return next((str(step.document["gate"]) for step in self.steps if "gate" in step.document), "")
 
     @property
     def gave(self) -> str:
-        """What the run gave, in a line: its fault, or what its last step said."""
+        """What came of the run, in one line: its fault, or the summary of its last step."""
         if fault := self.fault:
             return f"{self.failed_step}: {fault}" if self.failed_step else str(fault)
         done = [step for step in self.steps if step.state == "done"]
@@ -170,7 +175,7 @@ class Run:
         return next((step for step in self.steps if step.name == name), None)
 
     def to_json(self) -> Json:
-        """The run's document, with the state as it is known now and all steps in their order."""
+        """Return the run's document, with the present state and all steps in their order."""
         fault = self.fault
         steps = [step.to_json() for step in self.steps]
         error = {"error": fault.to_json()} if fault else {}
@@ -205,7 +210,7 @@ def describe_run(run: Run) -> str:
 
 
 def format_runs(runs: Sequence[Run]) -> str:
-    """A line a run under a header."""
+    """Format runs as a table, a line for each."""
     columns = ("run", "pipeline", "recommender", "state", "started", "took", "by", "gave")
     rows = [
         (

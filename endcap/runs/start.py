@@ -70,7 +70,10 @@ class Start:
         logical_date: str = "",
         page: str = "",
     ) -> Start:
-        """The start, now and by this process's user, of a pipeline of loaded specs. how: empty: as it seems."""
+        """Make the start of a pipeline with loaded specs, now and by this process's user.
+
+        how: empty: derived from the process.
+        """
         from endcap.spec.load import dump_specs
 
         folder = loaded.files[-1].parent if loaded.files else None
@@ -90,7 +93,7 @@ class Start:
 
     @classmethod
     def from_text(cls, text: str) -> Start:
-        """What the pipeline's parameter `trigger` says: a JSON object of these names, or in plain words why."""
+        """Parse the pipeline's parameter `trigger`: a JSON object with these fields, or a reason in plain words."""
         try:
             values = json.loads(text) if text else {}
         except ValueError:
@@ -102,11 +105,11 @@ class Start:
         return cls(**{**values_known, "files": tuple(values_known.get("files", ()))})
 
     def to_text(self) -> str:
-        """For the pipeline's parameter `trigger`."""
+        """Return the value for the pipeline's parameter `trigger`."""
         return json.dumps({key: value for key, value in asdict(self).items() if value})
 
     def to_document(self) -> Json:
-        """The facts as the run's document has them."""
+        """Return the facts as they are stored in the run's document."""
         return {
             "pipeline": self.pipeline,
             "recommender": self.recommender,
@@ -118,13 +121,15 @@ class Start:
 
 
 def fingerprint_specs(documents: Mapping[str, Any]) -> str:
-    """The fingerprint of resolved specs, as `endcap.spec.load.dump_specs` makes them."""
+    """Fingerprint resolved specs, as `endcap.spec.load.dump_specs` makes them."""
     return fingerprint(normalise_specs(documents))
 
 
 def normalise_specs(documents: Mapping[str, Any]) -> Json:
-    """Resolved specs, as far as they are there, the same whether or not they went through KFP: it makes every number
-    of a parameter a float."""
+    """Normalise resolved specs, so that they are equal whether or not they went through KFP.
+
+    KFP turns every number of a parameter into a float.
+    """
     return {kind: _normalise(documents[kind]) for kind in ("recommender", "shop") if documents.get(kind)}
 
 
@@ -137,7 +142,7 @@ def _normalise(value: Any) -> Any:
 
 
 def get_user() -> str:
-    """Who runs this process. A container's user has a number, often no name."""
+    """Return the user of this process. The user of a container often has only a number."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -145,5 +150,5 @@ def get_user() -> str:
 
 
 def format_now() -> str:
-    """The time, ISO in UTC to the millisecond."""
+    """Format the present time: ISO 8601 in UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -9,7 +9,7 @@ _WIDEST = 60
 
 
 def format_duration(seconds: float) -> str:
-    """`7.2 s`, `3 min 12 s` or `2 h 5 min`."""
+    """Format a duration: `7.2 s`, `3 min 12 s` or `2 h 5 min`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -17,16 +17,16 @@ def format_duration(seconds: float) -> str:
 
 
 def format_step_seconds(seconds: float, reused: bool = False) -> str:
-    """A step's seconds; of a result that was there before: `found`."""
+    """Format a step's duration; `found` for a result that existed before."""
     return f"{'found':>8}" if reused else f"{seconds:6.1f} s"
 
 
 def format_time(moment: datetime | None) -> str:
-    """UTC, to the second; a dash where there is none."""
+    """Format a time in UTC, to the second; a dash if there is none."""
     return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def shorten(text: str) -> str:
-    """The first line, cut where it is long."""
+    """Return the first line of a text, cut if it is long."""
     first = text.partition("\n")[0]
     return first if len(first) <= _WIDEST else f"{first[: _WIDEST - 1]}…"
