@@ -1,4 +1,4 @@
-"""Errors of the system and of libraries, as errors of Endcap's own, with a code and fields."""
+"""Errors of the system and of libraries, converted to Endcap's errors with a code and fields."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from endcap.errors import EndcapError, StorageError
 
 
 def wrap_error(error: BaseException) -> EndcapError:
-    """Any error as one of Endcap's own, whose code and fields can be told."""
+    """Convert any error to one of Endcap's, whose code and fields can be shown.
+
+    Parameters
+    ----------
+    error
+        Any exception. An error of Endcap's is returned as it is.
+
+    Returns
+    -------
+    EndcapError
+        `serving.disk-full` or `serving.disk-refused` for errors of the disk, else `serving.failed`.
+    """
     if isinstance(error, EndcapError):
         return error
     reason = getattr(error, "strerror", None) or str(error)

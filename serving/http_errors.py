@@ -1,4 +1,4 @@
-"""Requests that are answered with an error: one shape of the answer, whoever gives it."""
+"""Requests that are answered with an error. Predictor, intake and gateway give all such answers one shape."""
 
 from __future__ import annotations
 
@@ -16,11 +16,17 @@ class RefusedError(EndcapError):
     Parameters
     ----------
     status
-        Of the HTTP answer.
+        The answer's HTTP status.
+    message
+        The text for a person: what was wrong, what is allowed, what to do next.
+    code
+        The stable name of the error, such as ``predictor.body-empty``.
     headers
         Further headers of the answer.
-    more
+    extra
         Further keys of the answer's body.
+    **fields
+        Values that the text speaks of, for a program.
     """
 
     def __init__(
@@ -31,31 +37,55 @@ class RefusedError(EndcapError):
         *,
         code: str,
         headers: Mapping[str, str] | None = None,
-        more: Mapping[str, Any] | None = None,
+        extra: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> None:
         super().__init__(message, code=code, **fields)
         self.status = status
         self.headers = dict(headers or {})
-        self.more = dict(more or {})
+        self.extra = dict(extra or {})
 
 
 def refuse_with(
     error: EndcapError, status: int, *, text: str = "", headers: Mapping[str, str] | None = None
 ) -> RefusedError:
-    """Answer a request with an error from elsewhere, code and fields as they are. text: in place of the error's own."""
+    """Make an answer from another error. The code and the fields stay.
+
+    Parameters
+    ----------
+    error
+        The error that the request met.
+    status
+        The answer's HTTP status.
+    text
+        The answer's text. Empty: the error's own.
+    headers
+        Further headers of the answer.
+
+    Returns
+    -------
+    RefusedError
+        The error to raise.
+    """
     refusal = RefusedError(status, text or str(error), code=error.code, headers=headers)
     refusal.fields = error.fields
     return refusal
 
 
 def describe_error(error: EndcapError) -> dict[str, Any]:
-    """The answer's body: the text under `error`, where KServe's protocols have it, `code`, and `fields` if any."""
+    """Describe an error as an answer's body.
+
+    Returns
+    -------
+    dict
+        The text under `error`, as KServe's protocols have it, then `code`, `fields` if there are any, and the extra
+        keys of a `RefusedError`.
+    """
     fields = {"fields": error.fields} if error.fields else {}
-    more = error.more if isinstance(error, RefusedError) else {}
-    return {"error": str(error), "code": error.code, **fields, **more}
+    extra = error.extra if isinstance(error, RefusedError) else {}
+    return {"error": str(error), "code": error.code, **fields, **extra}
 
 
 def encode_error(error: EndcapError) -> bytes:
-    """The same as JSON; a field that JSON cannot hold stands there as text."""
+    """Encode an error as an answer's JSON body. A field that JSON cannot hold becomes text."""
     return orjson.dumps(describe_error(error), default=str)

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with bounds that uvicorn has not: on a request's head, and on who may connect."""
+"""uvicorn's HTTP protocol with two bounds that uvicorn lacks: on a request's head, and on who may connect."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from endcap_serving.http_errors import RefusedError, encode_error
 
 MAX_HEAD = 64 * 2**10
-"""Bytes of a request line and its headers."""
+"""Bytes of a request line and its headers together."""
 HEAD_PATIENCE = 30.0
-"""Seconds that a head may take to arrive, and a new connection to say anything."""
+"""Seconds that a head may take to arrive, and that a new connection may stay silent."""
 
 
 @dataclass(frozen=True)
 class HeadBounds:
-    """Bounds on a request's head, and what is answered past them.
+    """Bounds on a request's head, and the answers to requests that exceed them.
 
     Parameters
     ----------
     size
-        Bytes of the request line and the headers.
+        Bytes of the request line and the headers together.
     seconds
-        From the connection, or from a later request's first byte, to the end of the head.
+        Seconds from the connection, or from the first byte of a later request, to the end of the head.
     too_large
         The answer to a larger head.
     late
         The answer to a head that has begun and does not end in time. None: the connection is closed without an answer.
     linger
-        Seconds in which a refused connection is still read, and dropped: a client that still sends would otherwise meet
-        a reset in place of the answer. 0: the connection is closed at once.
+        Seconds for which the server reads and drops what a refused connection still sends. Without this, a client that
+        still sends meets a reset instead of the answer. 0: the server closes the connection at once.
     """
 
     size: int
@@ -44,20 +44,29 @@ class HeadBounds:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Bounds the head of each request; where clients are named, it refuses all others. Set both on a subclass."""
+    """uvicorn's protocol that bounds the head of each request and, if clients are named, refuses all others.
+
+    uvicorn makes the instances, so a server sets the class attributes on a subclass.
+
+    Attributes
+    ----------
+    bounds
+        Bounds on the head.
+    clients
+        DNS names. The certificate of a client must have one of them. Empty: every client is let in.
+    """
 
     bounds = HeadBounds(
         MAX_HEAD,
         HEAD_PATIENCE,
         RefusedError(
             431,
-            f"the request's head: found more than {MAX_HEAD:,} bytes; allowed: at most so many",
+            f"the request's head: found more than {MAX_HEAD:,} bytes; allowed: at most {MAX_HEAD:,}",
             code="predictor.head-too-large",
             most=MAX_HEAD,
         ),
     )
     clients: frozenset[str] = frozenset()
-    """DNS names, of which a client's certificate must have one; none: every client is let in."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -65,9 +74,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
         self._is_refused = False
-        names = _certified_names(transport.get_extra_info("peercert") or {}) if self.clients else []
+        names = _read_dns_names(transport.get_extra_info("peercert") or {}) if self.clients else []
         if self.clients and self.clients.isdisjoint(names):
-            self.refuse(_unknown_client(names, self.clients), linger=False)
+            self.refuse(_make_client_error(names, self.clients), linger=False)
         else:
             self._wait_for_head()
 
@@ -90,7 +99,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         if self._head_timer is None:
-            # How much of this chunk is head is not known yet; something has come.
+            # Nobody knows yet how much of this chunk belongs to the head, only that something came.
             self._head = 1
             self._wait_for_head()
 
@@ -112,15 +121,23 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def check_head(self) -> RefusedError | None:
-        """Why a request is refused by its complete head; None where it is not."""
+        """Return why a request with this complete head is refused; None if it is not."""
         size = self.bounds.size
-        # Counting costs time: only what came in large chunks can be too large.
-        if (self._head > size or self._chunk > size) and self._head_size() > size:
+        # Counting takes time, and only a head that came in large chunks can be too large.
+        if (self._head > size or self._chunk > size) and self._measure_head() > size:
             return self.bounds.too_large
         return None
 
     def refuse(self, refusal: RefusedError, *, linger: bool = True) -> None:
-        """Answer with this error, read nothing more, and close the connection. linger: as `HeadBounds` has it."""
+        """Answer with an error, read no further request, and close the connection.
+
+        Parameters
+        ----------
+        refusal
+            The answer.
+        linger
+            Whether to wait `HeadBounds.linger` seconds before the connection is closed.
+        """
         self._stop_waiting()
         if self._is_refused or self.transport.is_closing():
             return
@@ -136,18 +153,22 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.write_eof()
         self._linger_timer = self.loop.call_later(self.bounds.linger, self.transport.close)
 
-    def _head_size(self) -> int:
+    def _measure_head(self) -> int:
+        """Count the bytes of the head's names, values and path."""
         return sum(len(name) + len(value) for name, value in self.headers) + len(self.url)
 
     def _wait_for_head(self) -> None:
-        self._head_timer = self.loop.call_later(self.bounds.seconds, self._end_waiting)
+        """Start the timer within which the head must end."""
+        self._head_timer = self.loop.call_later(self.bounds.seconds, self._end_wait)
 
     def _stop_waiting(self) -> None:
+        """Stop the head's timer."""
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _end_waiting(self) -> None:
+    def _end_wait(self) -> None:
+        """Refuse a head that is late, or close a connection that sent nothing."""
         self._head_timer = None
         if self._head and self.bounds.late is not None:
             self.refuse(self.bounds.late)
@@ -155,7 +176,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def _unknown_client(names: list[str], clients: frozenset[str]) -> RefusedError:
+def _make_client_error(names: list[str], clients: frozenset[str]) -> RefusedError:
+    """Make the answer to a client whose certificate has none of the allowed names."""
     return RefusedError(
         403,
         f"the client's certificate is for {', '.join(names) or 'no DNS name'}; allowed: {', '.join(sorted(clients))}",
@@ -165,6 +187,6 @@ def _unknown_client(names: list[str], clients: frozenset[str]) -> RefusedError:
     )
 
 
-def _certified_names(certificate: Mapping[str, Any]) -> list[str]:
-    """The DNS names of a certificate that was checked."""
+def _read_dns_names(certificate: Mapping[str, Any]) -> list[str]:
+    """Read the DNS names of a certificate that ssl has already checked."""
     return [name for kind, name in certificate.get("subjectAltName", ()) if kind == "DNS"]

@@ -1,4 +1,4 @@
-"""Between bodies of KServe's protocols and ranking requests: what is read, and what is written."""
+"""Bodies of KServe's V1 and V2 protocols: read to ranking requests, and written from rankings."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pydantic import BaseModel, StrictBool, StrictFloat, StrictInt, ValidationEr
 from endcap.errors import RequestError
 
 MAX_INSTANCES = 1024
+"""Ranking requests in one call."""
 MOST_SHOWN = 100
-"""Characters of a key or a name, and names of a list, that an error repeats."""
+"""An error repeats this many characters of a key or a name, and this many names of a list."""
 REQUEST_TENSOR = "request"
 RANKING_TENSOR = "ranking"
 INPUTS = [{"name": REQUEST_TENSOR, "datatype": "BYTES", "shape": [-1]}]
@@ -25,7 +26,10 @@ Parameters = dict[str, StrictFloat | StrictInt | StrictBool | str]
 
 
 class RequestInput(BaseModel):
-    """Of a V2 body, as KServe's own class: whose module costs seconds, which a test holds this one to."""
+    """A tensor of a V2 request, with the same fields as KServe's class.
+
+    Importing KServe's module takes seconds. A test checks that both classes accept the same bodies.
+    """
 
     name: str
     shape: list[int]
@@ -35,14 +39,14 @@ class RequestInput(BaseModel):
 
 
 class RequestOutput(BaseModel):
-    """As `RequestInput`."""
+    """An output that a V2 request asks for, with the same fields as KServe's class."""
 
     name: str
     parameters: Parameters | None = None
 
 
 class InferenceRequest(BaseModel):
-    """As `RequestInput`."""
+    """A V2 request, with the same fields as KServe's class."""
 
     id: str | None = None
     parameters: Parameters | None = None
@@ -51,7 +55,7 @@ class InferenceRequest(BaseModel):
 
 
 class Tensor(NamedTuple):
-    """Of a V2 request, whether it came as JSON or as binary."""
+    """A tensor of a V2 request that came as JSON or as binary."""
 
     name: str
     datatype: str
@@ -60,7 +64,13 @@ class Tensor(NamedTuple):
 
 
 def read_json(body: bytes) -> Any:
-    """Any JSON value. Raises RequestError."""
+    """Parse a body as JSON of any kind.
+
+    Raises
+    ------
+    RequestError
+        The body is empty or is not JSON.
+    """
     if not body.strip():
         raise RequestError(f"the body is empty; allowed: a JSON object {V1_BODY}", code="predictor.body-empty")
     try:
@@ -74,9 +84,25 @@ def read_json(body: bytes) -> Any:
 
 
 def read_v1_instances(document: Any) -> Sequence[Any]:
-    """The instances of a V1 body. Raises RequestError."""
+    """Read the instances of a V1 body.
+
+    Parameters
+    ----------
+    document
+        The parsed body.
+
+    Returns
+    -------
+    Sequence
+        The instances, which nobody has checked yet: 1 to `MAX_INSTANCES`.
+
+    Raises
+    ------
+    RequestError
+        The body is not ``{"instances": [...]}``, or has no instance, or too many.
+    """
     if not isinstance(document, dict):
-        kind = _kind(document)
+        kind = _name_kind(document)
         raise RequestError(
             f"the body: found {kind}; allowed: a JSON object {V1_BODY}", code="predictor.body-not-object", found=kind
         )
@@ -87,7 +113,7 @@ def read_v1_instances(document: Any) -> Sequence[Any]:
             at=unknown[0][:MOST_SHOWN],
         )
     if not isinstance(document.get("instances"), list):
-        kind = _kind(document["instances"]) if "instances" in document else "nothing"
+        kind = _name_kind(document["instances"]) if "instances" in document else "nothing"
         raise RequestError(
             f"instances: found {kind}; allowed: a list of requests, as in {V1_BODY}",
             code="predictor.instances-not-list",
@@ -98,15 +124,43 @@ def read_v1_instances(document: Any) -> Sequence[Any]:
 
 
 def read_v2_body(document: Any) -> InferenceRequest:
-    """A V2 body. Raises RequestError."""
+    """Read a V2 body.
+
+    Parameters
+    ----------
+    document
+        The parsed body.
+
+    Raises
+    ------
+    RequestError
+        The body is not a V2 request.
+    """
     try:
         return InferenceRequest.model_validate(document)
     except ValidationError as error:
-        raise v2_body_error(error.errors(include_url=False)) from None
+        raise make_v2_body_error(error.errors(include_url=False)) from None
 
 
 def read_v2_instances(tensors: Sequence[Tensor]) -> Sequence[Any]:
-    """The instances of a V2 request's tensors. Raises RequestError."""
+    """Read the instances of a V2 request.
+
+    Parameters
+    ----------
+    tensors
+        The request's tensors. There must be one: of the type BYTES, of shape [n] or [n, 1], named "request". Each
+        element is a V1 instance as JSON.
+
+    Returns
+    -------
+    Sequence
+        The instances, which nobody has checked yet: 1 to `MAX_INSTANCES`.
+
+    Raises
+    ------
+    RequestError
+        The tensors are others, or an element is not JSON.
+    """
     if len(tensors) != 1 or tensors[0].name != REQUEST_TENSOR:
         names = [tensor.name[:MOST_SHOWN] for tensor in tensors[:MOST_SHOWN]]
         raise RequestError(
@@ -129,14 +183,14 @@ def read_v2_instances(tensors: Sequence[Tensor]) -> Sequence[Any]:
             shape=shape,
             elements=len(elements),
         )
-    return [_element(element, number) for number, element in enumerate(check_count(elements))]
+    return [_parse_element(element, number) for number, element in enumerate(check_count(elements))]
 
 
 def check_count(instances: Sequence[Any]) -> Sequence[Any]:
-    """The instances, if they are neither none nor too many."""
+    """Return the instances if there are 1 to `MAX_INSTANCES`. Raises RequestError if not."""
     if not 1 <= len(instances) <= MAX_INSTANCES:
         raise RequestError(
-            f"instances: found {len(instances):,}; allowed: 1 to {MAX_INSTANCES:,} in one call",
+            f"instances: found {len(instances):,}; allowed: 1 to {MAX_INSTANCES:,} in one call; split the call",
             code="predictor.instances-count",
             at="instances",
             found=len(instances),
@@ -147,18 +201,29 @@ def check_count(instances: Sequence[Any]) -> Sequence[Any]:
 
 
 def write_v1(rankings: Sequence[bytes]) -> bytes:
-    """rankings: each as JSON."""
+    """Write a V1 answer. Each ranking is given as JSON."""
     return b'{"predictions":[%b]}' % b",".join(rankings)
 
 
 def write_v2(rankings: Sequence[bytes], name: str, version: str, identity: str) -> bytes:
+    """Write a V2 answer.
+
+    Parameters
+    ----------
+    rankings
+        Each ranking as JSON.
+    name, version
+        The model that made the rankings.
+    identity
+        The answer's `id`.
+    """
     texts = [ranking.decode() for ranking in rankings]
     output = {"name": RANKING_TENSOR, "shape": [len(texts)], "datatype": "BYTES", "data": texts}
     return orjson.dumps({"id": identity, "model_name": name, "model_version": version, "outputs": [output]})
 
 
-def v2_body_error(errors: Sequence[Any]) -> RequestError:
-    """The first of pydantic's errors on a V2 body: where, what, what is allowed."""
+def make_v2_body_error(errors: Sequence[Any]) -> RequestError:
+    """Make an error from the first of pydantic's errors about a V2 body."""
     first = errors[0]
     place = ".".join(str(part) for part in first["loc"] if part not in ("body", "InferenceRequest", "bytes"))
     return RequestError(
@@ -169,9 +234,10 @@ def v2_body_error(errors: Sequence[Any]) -> RequestError:
     )
 
 
-def _element(element: Any, number: int) -> Any:
+def _parse_element(element: Any, number: int) -> Any:
+    """Parse one element of the tensor as JSON. Raises RequestError."""
     if not isinstance(element, (str, bytes)):
-        kind = _kind(element)
+        kind = _name_kind(element)
         raise RequestError(
             f"instance {number}: found {kind}; allowed: a V1 instance as JSON text",
             code="predictor.instance-not-text",
@@ -189,6 +255,7 @@ def _element(element: Any, number: int) -> Any:
         ) from None
 
 
-def _kind(value: Any) -> str:
+def _name_kind(value: Any) -> str:
+    """Name the kind of a JSON value in an error."""
     names = {dict: "an object", list: "a list", str: "a text", bool: "a truth value", type(None): "null"}
     return names.get(type(value), "a number")

@@ -1,17 +1,18 @@
-"""Names that the gateway, its Envoy and the predictors agree on."""
+"""Names that the gateway, its Envoy, the predictors and the intake agree on."""
 
 from __future__ import annotations
 
 SHOPPER_HEADER = "x-endcap-shopper"
-"""Who is asked for: decides which variant answers."""
+"""The header that names the shopper. It decides which variant answers."""
 SURFACE_HEADER = "x-endcap-surface"
-"""Where the ranking is shown, for the access log; the request's own `surface` is what counts."""
+"""The header that says where the ranking is shown. Only the access log reads it; a predictor reads the request's
+`surface`."""
 KEY_HEADER = "x-endcap-key"
-"""What a client proves itself by, to the gateway; never sent on."""
+"""The header with a client's key. The gateway checks it and does not pass it on."""
 SCOPE_HEADER = "x-endcap-scope"
-"""What a caller may, comma-separated; the gateway alone sets it, and drops what a client sends."""
+"""The header with the caller's scopes, separated by commas. Only the gateway sets it; it drops what a client sends."""
 CLIENT_HEADER = "x-endcap-client"
-"""Who the caller is by key or token, for logs and limits; set as the scope is."""
+"""The header with the caller's name, by key or token, for logs and limits. Only the gateway sets it."""
 VARIANT_HEADER = "x-endcap-variant"
 VERSION_HEADER = "x-endcap-version"
 SPLIT_HEADER = "x-endcap-split"
@@ -20,16 +21,17 @@ RANKING_HEADER = "x-endcap-ranking-id"
 DEGRADED_HEADER = "x-endcap-degraded"
 REQUEST_ID = "x-request-id"
 VARIANTS = ("stable", "canary", "previous", "baseline", "shadow")
-"""Of a predictor."""
+"""The variants that a predictor may be started as."""
 FALLBACK = "fallback"
-"""In the place of a variant and of a version where none answers, and the name of the list server's cluster."""
+"""The variant and the version in an answer that no predictor gave, and the name of the list server's cluster."""
 TYPE = "type.googleapis.com/envoy"
-"""What the names of Envoy's types begin with."""
+"""The beginning of the names of Envoy's types."""
 ROUTES = "routes"
-"""Envoy's name of its routes."""
+"""The name of Envoy's route configuration."""
 MODEL_PATHS = ("POST /v1/models/NAME:predict", "POST /v2/models/NAME/infer", "GET /v1/models/NAME")
-"""Where a model is asked, as the answer to an unknown path shows them."""
+"""The paths of a model, as the answer to an unknown path lists them."""
 MOST_LISTED = 20
-"""Recommenders that such an answer names: with names of 63 letters it stays far below the 4 KiB of Envoy's bodies."""
+"""How many recommenders such an answer lists. With names of 63 letters it stays far below the 4 KiB of Envoy's
+bodies."""
 CERTIFICATE, PRIVATE_KEY, AUTHORITY = "tls.crt", "tls.key", "ca.crt"
 """Files of a mounted Secret of the type kubernetes.io/tls."""

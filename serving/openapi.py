@@ -1,7 +1,8 @@
-"""What the gateway answers, as an OpenAPI document: written to docs/openapi.json, and held to what is served by tests.
+"""What the gateway answers, as an OpenAPI document. `make compile` writes it to docs/openapi.json, and tests compare it
+with the servers.
 
-The request's schema is that of the class which checks requests. What depends on a recommender (its attributes, its
-limits) and what JSON schema cannot say of a request (one of several keys) stands in words.
+The request's schema comes from the class that checks requests. Descriptions say what depends on a recommender (its
+attributes and limits), and what JSON Schema cannot express.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ def build_document() -> Json:
             "description": "Personalised rankings, and the intake of what shoppers did, as the gateway has them.",
         },
         "servers": [{"url": "http://localhost:8080"}],
-        # Whether one is needed says the gateway's access policy.
+        # The gateway's access policy decides whether a key or a token is needed.
         "security": [{}, {"key": []}, {"token": []}],
-        "paths": _rankings() | {f"/v1/{kind}": _intake(kind) for kind in INTAKE},
+        "paths": _build_ranking_paths() | {f"/v1/{kind}": _build_intake_path(kind) for kind in INTAKE},
         "components": {
             "schemas": {**parts, "RankRequest": request, **_ANSWERS, **_RECORDS},
             "securitySchemes": {
@@ -49,12 +50,18 @@ def build_document() -> Json:
                 "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
             },
             "responses": {
-                "Wrong": _answer("The request is wrong: code, place, what was found and what is allowed.", "Error"),
-                "Unknown": _answer("This needs a key or a token, or the one that was sent is not taken.", "Error"),
-                "Forbidden": _answer("The caller may not do this, or a page of another origin has sent it.", "Error"),
-                "Nothing": _answer("No such recommender or path.", "Error"),
+                "Wrong": _make_response(
+                    "The request is wrong: code, place, what was found and what is allowed.", "Error"
+                ),
+                "Unknown": _make_response(
+                    "This needs a key or a token, or the one that was sent is not taken.", "Error"
+                ),
+                "Forbidden": _make_response(
+                    "The caller may not do this, or a page of another origin has sent it.", "Error"
+                ),
+                "Nothing": _make_response("No such recommender or path.", "Error"),
                 "Later": {
-                    **_answer("More than can be answered in time, or nobody can answer.", "Error"),
+                    **_make_response("More than can be answered in time, or nobody can answer.", "Error"),
                     "headers": {"retry-after": {"schema": {"type": "string"}, "description": "Seconds."}},
                 },
             },
@@ -62,7 +69,7 @@ def build_document() -> Json:
     }
 
 
-def _rankings() -> Json:
+def _build_ranking_paths() -> Json:
     name = {"name": "recommender", "in": "path", "required": True, "schema": {"type": "string", "pattern": _NAME}}
     shopper = {
         "name": SHOPPER_HEADER,
@@ -72,8 +79,10 @@ def _rankings() -> Json:
     }
     identity = {"name": "x-request-id", "in": "header", "schema": {"type": "string"}}
     request_part = {"parameters": [name, shopper, identity], "tags": ["rankings"]}
-    response = {"headers": {header: {"schema": {"type": "string"}, "description": d} for header, d in _HEADERS.items()}}
-    refused = {str(status): _ref("responses", kind) for status, kind in _REFUSALS.items()}
+    response = {
+        "headers": {header: {"schema": {"type": "string"}, "description": text} for header, text in _HEADERS.items()}
+    }
+    refusals = {str(status): _make_reference("responses", kind) for status, kind in _REFUSALS.items()}
     base = "/{recommender}"
     return {
         f"{base}/v1/models/{{recommender}}:predict": {
@@ -81,8 +90,11 @@ def _rankings() -> Json:
                 **request_part,
                 "operationId": "rank",
                 "summary": "Rankings by KServe's V1 protocol",
-                "requestBody": _body("Instances"),
-                "responses": {"200": {**_answer("A ranking for each instance.", "Predictions"), **response}, **refused},
+                "requestBody": _make_request_body("Instances"),
+                "responses": {
+                    "200": {**_make_response("A ranking for each instance.", "Predictions"), **response},
+                    **refusals,
+                },
             }
         },
         f"{base}/v2/models/{{recommender}}/infer": {
@@ -90,8 +102,8 @@ def _rankings() -> Json:
                 **request_part,
                 "operationId": "rankV2",
                 "summary": "Rankings by KServe's V2 protocol: instances and rankings are JSON texts in BYTES tensors",
-                "requestBody": _body("Tensors"),
-                "responses": {"200": {**_answer("The tensor `ranking`.", "Ranked"), **response}, **refused},
+                "requestBody": _make_request_body("Tensors"),
+                "responses": {"200": {**_make_response("The tensor `ranking`.", "Ranked"), **response}, **refusals},
             }
         },
         f"{base}/v2/models/{{recommender}}/ready": {
@@ -100,24 +112,28 @@ def _rankings() -> Json:
                 "tags": ["rankings"],
                 "operationId": "ready",
                 "summary": "Whether the model answers",
-                "responses": {"200": {"description": "It does."}, **refused},
+                "responses": {"200": {"description": "It does."}, **refusals},
             }
         },
     }
 
 
-def _intake(kind: str) -> Json:
+def _build_intake_path(kind: str) -> Json:
     return {
         "post": {
             "tags": ["intake"],
             "operationId": kind,
             "summary": f"Report {kind}, one or many: answered when they are on disk",
-            "requestBody": _body(f"{kind[:-1].capitalize()}Records"),
+            "requestBody": _make_request_body(f"{kind[:-1].capitalize()}Records"),
             "responses": {
-                "200": _answer("All are taken, or were before.", "Receipt"),
-                "207": _answer("The good ones are taken; the others are listed.", "Receipt"),
-                "400": _answer("Nothing was taken.", "Refused"),
-                **{str(status): _ref("responses", kind) for status, kind in _REFUSALS.items() if status != 400},
+                "200": _make_response("All are taken, or were before.", "Receipt"),
+                "207": _make_response("The good ones are taken; the others are listed.", "Receipt"),
+                "400": _make_response("Nothing was taken.", "Refused"),
+                **{
+                    str(status): _make_reference("responses", kind)
+                    for status, kind in _REFUSALS.items()
+                    if status != 400
+                },
             },
         }
     }
@@ -136,36 +152,36 @@ _REFUSALS = {
 }
 
 
-def _ref(section: str, name: str) -> Json:
+def _make_reference(section: str, name: str) -> Json:
     return {"$ref": f"#/components/{section}/{name}"}
 
 
-def _json(schema: str) -> Json:
-    return {"application/json": {"schema": _ref("schemas", schema)}}
+def _make_json_content(schema: str) -> Json:
+    return {"application/json": {"schema": _make_reference("schemas", schema)}}
 
 
-def _body(schema: str) -> Json:
-    return {"required": True, "content": _json(schema)}
+def _make_request_body(schema: str) -> Json:
+    return {"required": True, "content": _make_json_content(schema)}
 
 
-def _answer(description: str, schema: str) -> Json:
-    return {"description": description, "content": _json(schema)}
+def _make_response(description: str, schema: str) -> Json:
+    return {"description": description, "content": _make_json_content(schema)}
 
 
-def _object(required: list[str], **properties: Any) -> Json:
+def _make_object(required: list[str], **properties: Any) -> Json:
     return {"type": "object", "required": required, "properties": properties}
 
 
-def _strict(required: list[str], **properties: Any) -> Json:
-    return {**_object(required, **properties), "additionalProperties": False}
+def _make_strict_object(required: list[str], **properties: Any) -> Json:
+    return {**_make_object(required, **properties), "additionalProperties": False}
 
 
-def _list(of: Json, **more: Any) -> Json:
-    return {"type": "array", "items": of, **more}
+def _make_list(items: Json, **more: Any) -> Json:
+    return {"type": "array", "items": items, **more}
 
 
-def _record(required: list[str], **properties: Any) -> Json:
-    return _strict(required, **properties, time=_TIME)
+def _make_record(required: list[str], **properties: Any) -> Json:
+    return _make_strict_object(required, **properties, time=_TIME)
 
 
 _TEXT: Json = {"type": "string", "minLength": 1, "maxLength": ids.LONGEST, "pattern": ids.PATTERN}
@@ -174,38 +190,40 @@ _TIME: Json = {
     "anyOf": [{"type": "integer", "description": "Epoch milliseconds."}, {"type": "string", "format": "date-time"}],
     "description": "Left out: now. At most a day ahead.",
 }
-_TENSOR = _object(
+_TENSOR = _make_object(
     ["name", "shape", "datatype", "data"],
     name={"type": "string"},
-    shape=_list({"type": "integer"}),
+    shape=_make_list({"type": "integer"}),
     datatype={"const": "BYTES"},
-    data=_list({"type": "string", "contentMediaType": "application/json"}),
+    data=_make_list({"type": "string", "contentMediaType": "application/json"}),
 )
 _CODED: Json = {
     "code": {"type": "string", "pattern": r"^[a-z]+\.[a-z0-9-]+$", "description": "The fault's stable name."},
     "fields": {"type": "object", "description": "What the text speaks of, as values."},
 }
 _ERROR: Json = {"error": {"type": "string", "description": "For a person."}, **_CODED}
-_REJECTED = _list(
-    _object(["index", "reason", "code"], index=_COUNT, reason={"type": "string"}, **_CODED),
+_REJECTED = _make_list(
+    _make_object(["index", "reason", "code"], index=_COUNT, reason={"type": "string"}, **_CODED),
     description="What was wrong with the records that were not taken, by their place in the call.",
 )
 _REASONS = "There may come more. " + "; ".join(f"{reason}: {meaning}" for reason, meaning in REASONS.items()) + "."
 _ANSWERS: Json = {
-    "Instances": _strict(["instances"], instances=_list(_ref("schemas", "RankRequest"), minItems=1, maxItems=1024)),
-    "Tensors": _object(["inputs"], id={"type": "string"}, inputs=_list(_TENSOR, minItems=1, maxItems=1)),
-    "RankedItem": _object(
+    "Instances": _make_strict_object(
+        ["instances"], instances=_make_list(_make_reference("schemas", "RankRequest"), minItems=1, maxItems=1024)
+    ),
+    "Tensors": _make_object(["inputs"], id={"type": "string"}, inputs=_make_list(_TENSOR, minItems=1, maxItems=1)),
+    "RankedItem": _make_object(
         ["item", "score"],
         item={"type": "string"},
         score={"type": ["number", "null"], "description": "null: the model has no opinion on it."},
         fallback={"const": True},
     ),
-    "Ranking": _object(
+    "Ranking": _make_object(
         ["items", "unknown", "variant", "request_id", "ranking_id"],
-        items=_list(_ref("schemas", "RankedItem")),
+        items=_make_list(_make_reference("schemas", "RankedItem")),
         unknown={**_COUNT, "description": "Of the request's items and candidates, how many the model does not know."},
         fallback={
-            **_object(
+            **_make_object(
                 ["reason", "items"],
                 reason={"type": "string", "description": _REASONS},
                 items={**_COUNT, "description": "How many of the items are fallbacks."},
@@ -220,29 +238,29 @@ _ANSWERS: Json = {
             "description": "Goes back with impressions; tells Endcap who answered.",
         },
         surface={"type": "string"},
-        removed=_list(
-            _object(["rule"], rule={"type": "string"}, item={"type": "string"}, items=_COUNT),
+        removed=_make_list(
+            _make_object(["rule"], rule={"type": "string"}, item={"type": "string"}, items=_COUNT),
             description="What rules took away, where it was asked for: candidates by `item`, else `items` by rule.",
         ),
-        degraded=_list({"type": "string"}),
+        degraded=_make_list({"type": "string"}),
         precomputed={"const": True},
     ),
-    "Predictions": _object(["predictions"], predictions=_list(_ref("schemas", "Ranking"))),
-    "Ranked": _object(["model_name", "outputs"], model_name={"type": "string"}, outputs=_list(_TENSOR)),
-    "Error": _object(["error", "code"], **_ERROR),
-    "Receipt": _object(
+    "Predictions": _make_object(["predictions"], predictions=_make_list(_make_reference("schemas", "Ranking"))),
+    "Ranked": _make_object(["model_name", "outputs"], model_name={"type": "string"}, outputs=_make_list(_TENSOR)),
+    "Error": _make_object(["error", "code"], **_ERROR),
+    "Receipt": _make_object(
         ["accepted", "duplicates"],
         accepted=_COUNT,
         duplicates={**_COUNT, "description": "Records whose id was taken in the last 24 hours."},
         rejected=_REJECTED,
     ),
-    "Refused": _object(
+    "Refused": _make_object(
         ["error", "code"], **_ERROR, **dict.fromkeys(("accepted", "duplicates"), _COUNT), rejected=_REJECTED
     ),
 }
 _KINDS: Json = {
     "EventRecord": {
-        **_record(
+        **_make_record(
             ["id"],
             **dict.fromkeys(("id", "item", "customer", "session", "type", "surface", "ranking_id"), _TEXT),
             **dict.fromkeys(ATTRIBUTION, _TEXT),
@@ -250,16 +268,16 @@ _KINDS: Json = {
         "anyOf": [{"required": ["item"]}, {"required": ["type"]}],
         "description": "Without `item` it is activity, such as a search, which keeps the customer's visit alive.",
     },
-    "ImpressionRecord": _record(
+    "ImpressionRecord": _make_record(
         ["id", "ranking_id", "item", "position"],
         **dict.fromkeys(("id", "ranking_id", "item", "customer", "session", "surface", *ATTRIBUTION), _TEXT),
         position={"type": "integer", "minimum": 0, "maximum": MOST_POSITION, "description": "From 0, the first."},
     ),
-    "OrderRecord": _record(
+    "OrderRecord": _make_record(
         ["id", "customer", "items"],
         **dict.fromkeys(("id", "customer", "session", *ATTRIBUTION), _TEXT),
-        items=_list(
-            _strict(
+        items=_make_list(
+            _make_strict_object(
                 ["item"],
                 item=_TEXT,
                 quantity={"type": "integer", "minimum": 1, "maximum": 1_000_000},
@@ -272,5 +290,10 @@ _KINDS: Json = {
 }
 _RECORDS: Json = {
     **_KINDS,
-    **{f"{kind}s": {"anyOf": [_ref("schemas", kind), _list(_ref("schemas", kind), minItems=1)]} for kind in _KINDS},
+    **{
+        f"{kind}s": {
+            "anyOf": [_make_reference("schemas", kind), _make_list(_make_reference("schemas", kind), minItems=1)]
+        }
+        for kind in _KINDS
+    },
 }

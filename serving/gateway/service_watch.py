@@ -11,7 +11,7 @@ from endcap.cluster.watch import watch
 from endcap.deploy.variants import SELECTOR
 from endcap_serving.errors import wrap_error
 from endcap_serving.gateway.splits import read_splits
-from endcap_serving.json_log import log_fields_of
+from endcap_serving.json_log import make_log_fields
 
 if TYPE_CHECKING:
     from endcap.cluster import Cluster
@@ -47,6 +47,6 @@ def watch_services(cluster: Cluster, namespace: str, service: XdsService, tls: b
             # The message says how long the call took, which differs each time. So codes are compared.
             if error.code != last_code:
                 last_code = error.code
-                log.error("InferenceServices cannot be watched; the routes stay", extra=log_fields_of(error))
+                log.error("InferenceServices cannot be watched; the routes stay", extra=make_log_fields(error))
             service.fall_back(str(error))
             time.sleep(PAUSE)

@@ -11,7 +11,7 @@ from endcap.deploy.variants import Shadow, Variant, Variants, read_shadow, read_
 from endcap.errors import EndcapError
 from endcap_serving.gateway.clusters import CONNECT_TIMEOUT
 from endcap_serving.gateway.routes import Split, Upstream, derive_connect_timeout
-from endcap_serving.json_log import log_fields_of
+from endcap_serving.json_log import make_log_fields
 
 log = logging.getLogger("endcap.xds")
 
@@ -51,11 +51,11 @@ def read_splits(
                 splits[name] = build_split(variants, before.get(name))
             _check_tls(name, splits.get(name), tls)
         except _NoCertificatesError as error:
-            log.error("an InferenceService cannot be reached; its split stays", extra=log_fields_of(error))
+            log.error("an InferenceService cannot be reached; its split stays", extra=make_log_fields(error))
             splits = _keep_split(splits, name, before)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             unreadable = EndcapError(repr(error), code="gateway.service-unreadable", recommender=name)
-            log.error("an InferenceService cannot be read; its split stays", extra=log_fields_of(unreadable))
+            log.error("an InferenceService cannot be read; its split stays", extra=make_log_fields(unreadable))
             splits = _keep_split(splits, name, before)
     for shadow in shadows:
         name = shadow.recommender

@@ -21,7 +21,7 @@ from endcap_serving.gateway.envoy_tls import SDS_FOLDER
 from endcap_serving.gateway.routes import Upstream
 from endcap_serving.gateway.xds_service import XdsService, make_xds_app
 from endcap_serving.http_protocol import BoundedProtocol
-from endcap_serving.json_log import CANNOT_RUN, log_fields_of, log_json_lines
+from endcap_serving.json_log import CANNOT_RUN, log_json_lines, make_log_fields
 
 log = logging.getLogger("endcap.xds")
 API_SERVER_LIMIT = 5.0
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         cluster = connect()
     except UserError as error:
-        log.error(CANNOT_RUN, extra=log_fields_of(error))
+        log.error(CANNOT_RUN, extra=make_log_fields(error))
         return 1
     intake = replace(options.intake, tls=options.intake_tls) if options.intake else None
     service = XdsService(options.state, intake, options.secrets, AccessSettings.from_options(options, RANKINGS))

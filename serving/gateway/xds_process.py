@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from http.client import HTTPException
 
 from endcap.errors import EndcapError
-from endcap_serving.json_log import log_fields_of
-from endcap_serving.parent_death import with_parent_death
+from endcap_serving.json_log import make_log_fields
+from endcap_serving.parent_death import bind_to_parent
 
 log = logging.getLogger("endcap.gateway")
 START_LIMIT = 30.0
@@ -77,9 +77,7 @@ class XdsProcess:
     def _start(self) -> None:
         try:
             # Its log goes to stderr. On stdout it would come between the lines that Envoy writes many at a time.
-            self._child = subprocess.Popen(
-                with_parent_death(self._command), process_group=0, stdout=sys.stderr.fileno()
-            )
+            self._child = subprocess.Popen(bind_to_parent(self._command), process_group=0, stdout=sys.stderr.fileno())
             if self._memory is not None:
                 resource.prlimit(self._child.pid, resource.RLIMIT_DATA, (self._memory, self._memory))
         except OSError as error:
@@ -123,4 +121,4 @@ class XdsProcess:
             how=how,
             wait=wait,
         )
-        log.error("the xDS service is replaced", extra=log_fields_of(error))
+        log.error("the xDS service is replaced", extra=make_log_fields(error))

@@ -25,7 +25,7 @@ from endcap_serving.gateway.last_state import LastState
 from endcap_serving.gateway.routes import GatewaySettings, Json, Split, Upstream
 from endcap_serving.gateway.splits import remove_shadow
 from endcap_serving.http_errors import RefusedError, describe_error
-from endcap_serving.json_log import log_fields_of
+from endcap_serving.json_log import make_log_fields
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -98,7 +98,7 @@ class XdsService:
                 last_state.write_last_state(self._file, LastState(splits, self._responder.in_use))
             except OSError as error:
                 unwritable = StorageError(str(error), code="gateway.state-unwritable", file=str(self._file))
-                log.error("the last state cannot be written", extra=log_fields_of(unwritable))
+                log.error("the last state cannot be written", extra=make_log_fields(unwritable))
 
     def fall_back(self, why: str) -> None:
         """Start from the last state, unless newer splits are known.
@@ -119,7 +119,7 @@ class XdsService:
         answer = self._responder.answer_clusters(version)
         if (refused := self._responder.refused_version) and refused != self._refused_version:
             error = EndcapError("Envoy's log says why", code="gateway.configuration-refused", version=refused)
-            log.error("Envoy has refused clusters, routes or the settings of a filter", extra=log_fields_of(error))
+            log.error("Envoy has refused clusters, routes or the settings of a filter", extra=make_log_fields(error))
         self._refused_version = refused
         return answer
 
@@ -140,7 +140,7 @@ class XdsService:
         try:
             return last_state.read_last_state(self._file) if self._file else None
         except IntegrityError as error:
-            log.error("the last state is not used", extra=log_fields_of(error))
+            log.error("the last state is not used", extra=make_log_fields(error))
             return None
 
 

@@ -1,1 +1,1 @@
-"""The event intake: what shoppers did, taken durably."""
+"""The event intake: it stores events, impressions and orders durably."""

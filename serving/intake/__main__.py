@@ -1,7 +1,7 @@
 """The event intake: ``python -m endcap_serving.intake --folder DIR --out FOLDER|s3://BUCKET/PREFIX``
 
-Takes events, impressions and orders over HTTP, and answers when they are durable in DIR. A minute or a few later they
-are Parquet in FOLDER or the bucket; an online store (--online, or ENDCAP_ONLINE) follows within a moment.
+The intake takes events, impressions and orders over HTTP, and answers when they are durable in DIR. Some minutes later
+they are Parquet in FOLDER or the bucket. An online store (--online, or ENDCAP_ONLINE) gets them within a moment.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from endcap.errors import EndcapError, UserError
 from endcap_serving import tracing
-from endcap_serving.json_log import CANNOT_RUN, log_fields_of, log_json_lines
+from endcap_serving.json_log import CANNOT_RUN, log_json_lines, make_log_fields
 from endcap_serving.plain_port import PlainPortServer
 from endcap_serving.tls import ServerTls, add_tls_options, load_server_tls
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("endcap.intake")
 STORE_SECONDS = 5.0
-"""That the online store may take for a write: nobody waits for it."""
+"""Seconds that the online store may take for a write. No client waits for it."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def parse_duration(text: str) -> float:
-    """A duration such as 30s, 5m or 7d."""
+    """Parse a duration such as 30s, 5m or 7d to seconds. Raises argparse.ArgumentTypeError."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhdw])", text)
     if not match:
         raise argparse.ArgumentTypeError(f"found {text!r}; allowed: a duration such as 30s, 5m or 7d")
@@ -43,73 +43,86 @@ def parse_duration(text: str) -> float:
 
 
 def parse_mebibytes(text: str) -> int:
+    """Parse mebibytes to bytes. Raises argparse.ArgumentTypeError."""
     number = int(text)
     if number < 0:
         raise argparse.ArgumentTypeError(f"found {text}; allowed: mebibytes, 0 or more")
     return number << 20
 
 
-def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line. None: this process's. Exits with status 2 if an option is wrong."""
     parser = argparse.ArgumentParser(prog="python -m endcap_serving.intake", description="Take a shop's events.")
-    parser.add_argument("--folder", type=Path, required=True, help="segments and ids: a volume of this process alone")
-    parser.add_argument("--out", required=True, help="where Parquet goes: a folder or s3://bucket/prefix")
+    parser.add_argument("--folder", type=Path, required=True, help="folder for segments and ids, of this process alone")
+    parser.add_argument("--out", required=True, help="where Parquet files go: a folder or s3://bucket/prefix")
     parser.add_argument("--online", default="", help="address of the online store [default: $ENDCAP_ONLINE, or none]")
     parser.add_argument(
-        "--shop", default="", help="the shop's name, under which the online store keeps what it is told"
+        "--shop", default="", help="the shop's name, under which the online store keeps the shop's data"
     )
-    parser.add_argument("--instance", help="stands in the names of Parquet files [default: the host's name]")
+    parser.add_argument("--instance", help="part of the names of Parquet files [default: the host's name]")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on [default: 127.0.0.1]")
     parser.add_argument("--port", type=int, default=8090)
-    parser.add_argument("--metrics-port", type=int, help="serve /metrics there instead, on the same address")
+    parser.add_argument("--metrics-port", type=int, help="serve /metrics at this port instead, on the same address")
     add_tls_options(parser)
     parser.add_argument(
-        "--segment-mib", type=parse_mebibytes, default=64 << 20, metavar="MIB", help="a segment's size [64]"
+        "--segment-mib", type=parse_mebibytes, default=64 << 20, metavar="MIB", help="close a segment at this size [64]"
     )
-    parser.add_argument("--segment-age", type=parse_duration, default=300.0, metavar="DURATION", help="and age [5m]")
+    parser.add_argument(
+        "--segment-age", type=parse_duration, default=300.0, metavar="DURATION", help="or at this age [5m]"
+    )
     parser.add_argument(
         "--reserve-mib",
         type=parse_mebibytes,
         default=256 << 20,
         metavar="MIB",
-        help="of the disk, left free for sealing [256]",
+        help="space on the disk that stays free for sealing [256]",
     )
-    parser.add_argument("--keep-events", type=parse_duration, default=604_800.0, metavar="DURATION", help="online [7d]")
     parser.add_argument(
-        "--keep-owned", type=parse_duration, metavar="DURATION", help="what a customer owns, online [for good]"
+        "--keep-events",
+        type=parse_duration,
+        default=604_800.0,
+        metavar="DURATION",
+        help="how long the online store keeps events [7d]",
+    )
+    parser.add_argument(
+        "--keep-owned",
+        type=parse_duration,
+        metavar="DURATION",
+        help="how long the online store keeps what customers own [for good]",
     )
     parser.add_argument(
         "--owned-types",
         default="",
-        help="event types, with commas, by which an item is the customer's; orders always are",
+        help="event types after which the customer owns the item, separated by commas; orders always count",
     )
-    parser.add_argument("--connections", type=int, default=1000, help="at most so many [1000]")
+    parser.add_argument("--connections", type=int, default=1000, help="connections at a time [1000]")
     parser.add_argument(
-        "--body-timeout", type=parse_duration, default=15.0, metavar="DURATION", help="for a body to come [15s]"
+        "--body-timeout", type=parse_duration, default=15.0, metavar="DURATION", help="time for a body to arrive [15s]"
     )
     parser.add_argument(
         "--drain-wait",
         type=parse_duration,
         default=0.0,
         metavar="DURATION",
-        help="on SIGTERM, take requests for so long [0s]",
+        help="on SIGTERM, go on taking requests for this time [0s]",
     )
     parser.add_argument(
-        "--end-limit", type=parse_duration, default=30.0, metavar="DURATION", help="to seal at the end [30s]"
+        "--end-limit", type=parse_duration, default=30.0, metavar="DURATION", help="time to seal at the end [30s]"
     )
-    return parser.parse_args(words)
+    return parser.parse_args(arguments)
 
 
 def make_settings(options: argparse.Namespace) -> Any:
-    """The intake's `Settings` that the arguments say."""
+    """Make the intake's `IntakeSettings` from parsed arguments."""
     from endcap_serving.intake.intake import IntakeSettings
     from endcap_serving.intake.online_writer import Retention
 
-    keeping = Retention(
+    retention = Retention(
         timedelta(seconds=options.keep_events),
         None if options.keep_owned is None else timedelta(seconds=options.keep_owned),
         frozenset(filter(None, options.owned_types.split(","))),
     )
-    named = {"instance": options.instance} if options.instance else {}
+    instance = {"instance": options.instance} if options.instance else {}
     return IntakeSettings(
         options.folder,
         options.out,
@@ -117,13 +130,19 @@ def make_settings(options: argparse.Namespace) -> Any:
         segment_seconds=options.segment_age,
         reserve=options.reserve_mib,
         end_seconds=options.end_limit,
-        keeping=keeping,
-        **named,
+        retention=retention,
+        **instance,
     )
 
 
 def open_online_store(options: argparse.Namespace) -> OnlineStore | None:
-    """The online store, if one is named. Raises UserError where the address is none of a store's."""
+    """Open the online store, if one is named.
+
+    Raises
+    ------
+    UserError
+        The address is not one of an online store, or the shop's name is missing.
+    """
     from endcap.online import open_online, resolve_online_url
 
     address = resolve_online_url(options.online)
@@ -131,52 +150,68 @@ def open_online_store(options: argparse.Namespace) -> OnlineStore | None:
         return None
     if not options.shop:
         raise UserError(
-            "--shop: found nothing, and an online store is named; give the shop's name, as in its file",
+            "--shop: found nothing, but an online store is named; give the shop's name, as in its file",
             code="intake.shop-missing",
         )
     return open_online(address, shop=options.shop, timeout=STORE_SECONDS)
 
 
 def serve(app: IntakeApp, options: argparse.Namespace, tls: ServerTls | None = None) -> bool:
-    """Until SIGTERM or SIGINT: then what was accepted is answered, sealed, and it ends. Whether it ever began."""
+    """Serve until SIGTERM or SIGINT. Then answer and seal what was accepted, and end.
+
+    Parameters
+    ----------
+    app
+        The application.
+    options
+        Parsed arguments.
+    tls
+        The certificate, if the intake shall speak TLS.
+
+    Returns
+    -------
+    bool
+        Whether the intake started at all.
+    """
     import uvicorn
     from prometheus_client import start_http_server
 
     from endcap_serving.intake.http_protocol import PROBES, IntakeProtocol
 
-    def _is_probe(path: str) -> bool:
+    def is_probe(path: str) -> bool:
         return path.encode() in PROBES
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if tls and not self.should_exit:
-                self._following = asyncio.create_task(tls.follow())
+                self._renewal = asyncio.create_task(tls.follow())
                 listener = socket.create_server((options.host, options.port))
-                self._beside = PlainPortServer(app, None if options.plain == "all" else _is_probe, protocol)
-                self._telling = asyncio.create_task(self._beside.run_on(listener))
+                self._plain_server = PlainPortServer(app, None if options.plain == "all" else is_probe, protocol)
+                self._plain_task = asyncio.create_task(self._plain_server.run_on(listener))
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             if tls:
-                self._following.cancel()
-                # What came by it is answered before the intake ends.
-                self._beside.should_exit = True
-                await self._telling
+                self._renewal.cancel()
+                # Requests at the plain port are answered before the intake ends.
+                self._plain_server.should_exit = True
+                await self._plain_task
             await super().shutdown(sockets)
 
         def handle_exit(self, sig: int, frame: Any) -> None:
-            # Not ready first, so that no more comes, and only then deaf; asked a second time, at once.
-            deaf = super().handle_exit
+            # First the intake says that it is not ready, so that no more requests come. Only then it stops listening.
+            # On a second signal it stops at once.
+            stop_listening = super().handle_exit
             if app.ending or not options.drain_wait:
-                deaf(sig, frame)
+                stop_listening(sig, frame)
                 return
             app.ending = True
             loop = asyncio.get_running_loop()
-            loop.call_soon_threadsafe(loop.call_later, options.drain_wait, deaf, sig, frame)
+            loop.call_soon_threadsafe(loop.call_later, options.drain_wait, stop_listening, sig, frame)
 
-    # Uvicorn raises the signal again when it has ended; it has done its work by then.
+    # Uvicorn raises the signal again when it has ended. The intake has done its work by then.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
-    protocol = type("Protocol", (IntakeProtocol,), {"most": options.connections})
+    protocol = type("Protocol", (IntakeProtocol,), {"max_connections": options.connections})
     config = uvicorn.Config(
         app,
         host=options.host,
@@ -202,8 +237,9 @@ def serve(app: IntakeApp, options: argparse.Namespace, tls: ServerTls | None = N
     return server.started
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    options = parse_arguments(words)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run an intake. Returns the exit status."""
+    options = parse_arguments(arguments)
     log_json_lines()
     from endcap_serving.intake.app import IntakeApp
     from endcap_serving.intake.intake import Intake
@@ -212,10 +248,10 @@ def main(words: Sequence[str] | None = None) -> int:
         tls = load_server_tls(options)
         intake = Intake(make_settings(options), open_online_store(options))
     except EndcapError as error:
-        log.error(CANNOT_RUN, extra=log_fields_of(error))
+        log.error(CANNOT_RUN, extra=make_log_fields(error))
         return 1
-    traced = tracing.open_tracing("endcap-intake")
-    app = IntakeApp(intake, traced, body_seconds=options.body_timeout, metrics=not options.metrics_port)
+    tracer = tracing.open_tracing("endcap-intake")
+    app = IntakeApp(intake, tracer, body_seconds=options.body_timeout, metrics=not options.metrics_port)
     return 0 if serve(app, options, tls) else 1
 
 

@@ -1,7 +1,7 @@
-"""The online store follows what was taken: recent events by customer and session, and what a customer owns.
+"""The thread that writes accepted records to the online store: recent events by customer and session, and owned items.
 
-It is told after the answer, by a thread of its own, from a bounded queue. While the store is away the queue fills, and
-then its oldest are dropped and counted: they are in the segments all the same.
+It writes after the request is answered, from a bounded queue. While the store cannot be reached the queue fills. Then
+the oldest records are dropped and counted; they are in the segments all the same.
 """
 
 from __future__ import annotations
@@ -33,34 +33,44 @@ from endcap.online import (
 from endcap_serving.intake import metrics
 from endcap_serving.intake.records import NAMES
 from endcap_serving.intake.segments import Frame
-from endcap_serving.json_log import log_fields_of
+from endcap_serving.json_log import make_log_fields
 from endcap_serving.log_limiter import LogLimiter
 
 log = logging.getLogger("endcap.intake")
 EVENTS, ORDERS = NAMES.index("events"), NAMES.index("orders")
 PURCHASE = "purchase"
 MOST_WAITING = 100_000
+"""Records in the queue."""
 MOST_AT_ONCE = 2_000
+"""Records in one write."""
 MOST_CUSTOMERS = 2
-"""Of a session's id: nothing is asked but whether there is another."""
+"""Customers that the store keeps for one session id. Readers only ask whether there is more than one."""
 WAITS = (0.2, 0.5, 1.0, 2.0, 5.0)
-"""Seconds before a store that failed is asked again; the last for ever."""
+"""Seconds before the next try after the first, second, … failure in a row; later ones wait as long as the last."""
 
 
 @dataclass(frozen=True)
 class Retention:
-    """How long the store keeps what, and which events make an item the customer's."""
+    """What the online store keeps, and for how long.
+
+    Parameters
+    ----------
+    events
+        How long it keeps events.
+    owned
+        How long it keeps the items that a customer owns. None: for good.
+    owned_types
+        Types of events after which the customer owns the item. Orders always count.
+    """
 
     events: timedelta = timedelta(days=7)
     owned: timedelta | None = None
-    """None: for good."""
     owned_types: Collection[str] = ()
-    """Besides orders."""
 
 
 @dataclass
 class _StoreUpdate:
-    """What one call tells the store."""
+    """What one group of records changes in the store, by owner."""
 
     events: dict[str, list[RecentEvent]] = field(default_factory=lambda: defaultdict(list))
     customers: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -68,74 +78,96 @@ class _StoreUpdate:
 
 
 class OnlineWriter:
-    def __init__(self, store: OnlineStore, keeping: Retention, most_waiting: int = MOST_WAITING) -> None:
-        self._store, self._keeping, self._most = store, keeping, most_waiting
+    """Writes records to an online store from a queue, in a thread of its own.
+
+    Parameters
+    ----------
+    store
+        The store. The writer closes it at the end.
+    retention
+        What the store keeps, and for how long.
+    max_waiting
+        Records in the queue. If there are more, the oldest are dropped.
+    """
+
+    def __init__(self, store: OnlineStore, retention: Retention, max_waiting: int = MOST_WAITING) -> None:
+        self._store, self._retention, self._max_waiting = store, retention, max_waiting
         self._waiting: deque[tuple[float, int, dict[str, Any]]] = deque()
         self._wake = threading.Condition()
         self._ending = False
-        self._unreadable = LogLimiter(
-            log, logging.ERROR, "a key of the online store holds something else; it is passed over"
+        self._log_unreadable = LogLimiter(
+            log, logging.ERROR, "a key of the online store holds other data; the record is not written there"
         )
         self._thread = threading.Thread(target=self._run, name="follow", daemon=True)
 
     @property
     def lag(self) -> float:
-        """Seconds since the oldest record was taken that the store has not got."""
+        """Seconds since the oldest record that the store does not have was accepted; 0 if it has all."""
         with self._wake:
             return time.monotonic() - self._waiting[0][0] if self._waiting else 0.0
 
     def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
-    def offer(self, kind: int, taken: Sequence[dict[str, Any]]) -> None:
-        """Have the store told of these records, soon. Never waits."""
+    def offer(self, kind: int, records: Sequence[dict[str, Any]]) -> None:
+        """Put accepted records into the queue. Never waits.
+
+        Parameters
+        ----------
+        kind
+            Position of the records' kind in `records.NAMES`. Impressions are ignored.
+        records
+            The records, as `records.read_event` and `records.read_order` return them.
+        """
         if kind not in (EVENTS, ORDERS):
             return
         now = time.monotonic()
         with self._wake:
-            self._waiting.extend((now, kind, record) for record in taken)
-            over = len(self._waiting) - self._most
-            for _ in range(over):
+            self._waiting.extend((now, kind, record) for record in records)
+            excess = len(self._waiting) - self._max_waiting
+            for _ in range(excess):
                 self._waiting.popleft()
             metrics.ONLINE_WAITING.set(len(self._waiting))
             self._wake.notify()
-        if over > 0:
-            metrics.ONLINE_DROPPED.inc(over)
+        if excess > 0:
+            metrics.ONLINE_DROPPED.inc(excess)
 
     def replay(self, frames: Sequence[Frame]) -> None:
-        """Offer a segment's records again: a store has what it has, and adds the rest."""
+        """Offer the records of a segment again. The store ignores those that it has."""
         for frame in frames:
-            self.offer(frame.kind, [orjson.loads(record) for record in frame.records()])
+            self.offer(frame.kind, [orjson.loads(record) for record in frame.list_records()])
 
     def end(self, patience: float) -> None:
-        """Tell what waits, for so many seconds at most."""
+        """Write what waits, for `patience` seconds at most, and stop."""
         with self._wake:
             self._ending = True
             self._wake.notify()
         self._thread.join(patience)
         if self._waiting:
             metrics.ONLINE_DROPPED.inc(len(self._waiting))
-            log.warning("the online store has not got all", extra={"records": len(self._waiting)})
+            log.warning("the online store did not get all records", extra={"records": len(self._waiting)})
 
     def _run(self) -> None:
+        """Write groups of records until the end."""
         tries = 0
         while True:
             with self._wake:
                 while not self._waiting and not self._ending:
                     self._wake.wait()
-                # They stay in the queue until the store has them.
+                # The records stay in the queue until the store has them.
                 group = [self._waiting[at] for at in range(min(len(self._waiting), MOST_AT_ONCE))]
             if not group:
                 self._store.close()
                 return
             try:
-                self._tell(group)
+                self._write_group(group)
                 tries = 0
             except OnlineStoreError as error:
                 tries += 1
                 metrics.ONLINE_FAILED.inc()
                 if tries == 1:
-                    log.warning("the online store does not follow", extra=log_fields_of(error))
+                    log.warning("the online store cannot be written; it is tried again", extra=make_log_fields(error))
                 with self._wake:
                     if self._ending:
                         self._store.close()
@@ -143,51 +175,54 @@ class OnlineWriter:
                     self._wake.wait_for(lambda: self._ending, WAITS[min(tries, len(WAITS)) - 1])
                 continue
             except Exception:
-                # Not of the store's being away: the same again would fail again.
-                log.exception("records cannot be told to the online store")
+                # The store can be reached, so the same records would fail again.
+                log.exception("records cannot be written to the online store; they are dropped")
                 metrics.ONLINE_DROPPED.inc(len(group))
-            self._done(group)
+            self._remove_group(group)
 
-    def _done(self, group: Sequence[tuple[float, int, dict[str, Any]]]) -> None:
-        """Take a group out of the queue, but for what was dropped from its head meanwhile."""
+    def _remove_group(self, group: Sequence[tuple[float, int, dict[str, Any]]]) -> None:
+        """Take a group out of the queue. Some of it may have been dropped from the queue's head meanwhile."""
         last = group[-1]
         with self._wake:
-            place = next((at for at in range(min(len(self._waiting), len(group))) if self._waiting[at] is last), -1)
-            for _ in range(place + 1):
+            index = next((at for at in range(min(len(self._waiting), len(group))) if self._waiting[at] is last), -1)
+            for _ in range(index + 1):
                 self._waiting.popleft()
             metrics.ONLINE_WAITING.set(len(self._waiting))
 
-    def _tell(self, group: Sequence[tuple[float, int, dict[str, Any]]]) -> None:
-        update = self._sorted_by_owner(group)
-        passed: dict[str, KeyFault] = {}
+    def _write_group(self, group: Sequence[tuple[float, int, dict[str, Any]]]) -> None:
+        """Write a group to the store. Raises OnlineStoreError."""
+        update = self._group_by_owner(group)
+        unreadable: dict[str, KeyFault] = {}
         if update.customers:
-            passed |= self._store.add(CUSTOMERS, update.customers, self._keeping.events, MOST_CUSTOMERS)
+            unreadable |= self._store.add(CUSTOMERS, update.customers, self._retention.events, MOST_CUSTOMERS)
         if update.events:
-            passed |= self._store.append(update.events, self._keeping.events)
+            unreadable |= self._store.append(update.events, self._retention.events)
         if update.owned:
-            passed |= self._store.add(OWNED, update.owned, self._keeping.owned)
-        # The same again would be passed over again; what it said is in the segments all the same.
-        for owner, fault in passed.items():
+            unreadable |= self._store.add(OWNED, update.owned, self._retention.owned)
+        # Another try would meet the same key. The records are in the segments all the same.
+        for owner, fault in unreadable.items():
             metrics.ONLINE_UNREADABLE.labels(fault).inc()
-            self._unreadable(**log_fields_of(make_unreadable_error("events or sets", owner, fault)))
+            self._log_unreadable(**make_log_fields(make_unreadable_error("events or sets", owner, fault)))
 
-    def _sorted_by_owner(self, group: Sequence[tuple[float, int, dict[str, Any]]]) -> _StoreUpdate:
+    def _group_by_owner(self, group: Sequence[tuple[float, int, dict[str, Any]]]) -> _StoreUpdate:
+        """Group a group's events and items by the customers and sessions that they belong to."""
         update = _StoreUpdate()
-        # A late event that the store would have forgotten by now is not made recent by its coming late.
-        forgotten = (time.time() - self._keeping.events.total_seconds()) * 1000
+        # An event that the store would have forgotten by now does not become recent because it arrives late.
+        oldest_time = (time.time() - self._retention.events.total_seconds()) * 1000
         for _, kind, record in group:
             type_ = PURCHASE if kind == ORDERS else record.get("type")
             lines = record["items"] if kind == ORDERS else [record]
             items = [line.get("item") or NO_ITEM for line in lines]
             customer, session = record.get("customer"), record.get("session")
             if items == [NO_ITEM]:
-                # It keeps a customer's visit alive. A session that is named is not cut, nor made somebody's by it.
+                # Activity without an item keeps a customer's visit alive. It neither cuts a session that the shop
+                # names, nor makes it a customer's.
                 session = None
-            if record["time"] >= forgotten:
+            if record["time"] >= oldest_time:
                 for owner in list_owners(session, customer):
                     update.events[owner] += [RecentEvent(item, record["time"], type_) for item in items]
                 if session is not None and customer is not None:
                     update.customers[name_session_owner(session, None)].add(customer)
-            if customer is not None and (kind == ORDERS or type_ in self._keeping.owned_types):
+            if customer is not None and (kind == ORDERS or type_ in self._retention.owned_types):
                 update.owned[name_customer_owner(customer)].update(item for item in items if item != NO_ITEM)
         return update

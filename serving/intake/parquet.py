@@ -1,6 +1,6 @@
-"""A segment's records as Parquet tables: what a shop's file maps by `events.columns`.
+"""The records of a segment as Parquet tables. A shop's spec maps their columns by `events.columns`.
 
-Arrow reads the JSON lines itself, without holding up the thread that answers requests.
+Arrow reads the JSON lines without the interpreter's lock, so the thread that answers requests goes on.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from endcap_serving.intake.segments import Frame
 
 EVENTS, IMPRESSIONS, ORDERS = NAMES
 PURCHASE = "purchase"
-"""The type that an order's lines have among the events."""
+"""The type of the events that an order's lines become."""
 TIME = pa.timestamp("ms", "UTC")
 _TEXT = pa.string()
 _BLOCK = 16 << 20
-"""More than the longest line of an order, which Arrow wants to find within a block."""
+"""Bytes. Arrow needs a whole line within a block, and this is more than the longest order."""
 
 _COMMON = [("request_id", _TEXT), ("received", TIME), *((name, _TEXT) for name in ATTRIBUTION)]
 _LINE = pa.struct([("item", _TEXT), ("quantity", pa.int64()), ("price", pa.float64())])
@@ -74,26 +74,39 @@ SCHEMAS = {
         ]
     ),
 }
-"""Columns of each kind's files. `order` of an event: the order whose line it is; else none."""
+"""The columns of each kind's files. `order` of an event is the order whose line it is, or null."""
 
 
 def build_tables(frames: Sequence[Frame]) -> Mapping[str, pa.Table]:
-    """Each kind's table, in the order in which records were taken; kinds without a record are left out."""
-    stored = {name: _read(frames, kind) for kind, name in enumerate(NAMES)}
+    """Build a table of each kind's records.
+
+    Parameters
+    ----------
+    frames
+        The frames of a segment.
+
+    Returns
+    -------
+    Mapping[str, pyarrow.Table]
+        By kind, tables with the columns of `SCHEMAS`, in the order in which records were accepted. The lines of orders
+        are also purchases among the events. Kinds without a record are left out.
+    """
+    stored = {name: _read_records(frames, kind) for kind, name in enumerate(NAMES)}
     tables = {EVENTS: stored[EVENTS].append_column("order", pa.nulls(len(stored[EVENTS]), _TEXT))}
     tables[IMPRESSIONS] = stored[IMPRESSIONS]
-    tables[ORDERS] = _lines(stored[ORDERS])
-    tables[EVENTS] = pa.concat_tables([tables[EVENTS], _purchases(tables[ORDERS])])
+    tables[ORDERS] = _explode_orders(stored[ORDERS])
+    tables[EVENTS] = pa.concat_tables([tables[EVENTS], _make_purchase_events(tables[ORDERS])])
     return {name: table for name, table in tables.items() if len(table)}
 
 
-def _read(frames: Sequence[Frame], kind: int) -> pa.Table:
+def _read_records(frames: Sequence[Frame], kind: int) -> pa.Table:
+    """Read the records of one kind to a table."""
     name = NAMES[kind]
     schema = pa.schema(_STORED[name])
     lines = b"".join(field.lines for field in frames if field.kind == kind)
     if not lines:
         return schema.empty_table()
-    # Arrow reads a time as text or seconds; ours are milliseconds.
+    # Arrow would read times as texts or seconds, but the records have milliseconds.
     stored = pa.schema([(field.name, pa.int64() if field.type == TIME else field.type) for field in schema])
     table = json.read_json(
         pa.BufferReader(lines),
@@ -103,33 +116,35 @@ def _read(frames: Sequence[Frame], kind: int) -> pa.Table:
     return table.select(schema.names).cast(schema)
 
 
-def _lines(orders: pa.Table) -> pa.Table:
-    """A row a line of an order, `line` counted from 0."""
+def _explode_orders(orders: pa.Table) -> pa.Table:
+    """Make a row of each line of an order. `line` counts from 0."""
     lines = orders.column("items").combine_chunks()
-    parents = pc.list_parent_indices(lines)
-    rows = orders.drop_columns("items").take(parents)
-    # Where its order's first line stands, in all lines: how many came before.
-    starts = lines.offsets.take(parents)
-    places = pc.subtract(pa.array(np.arange(len(parents), dtype=np.int32)), pc.subtract(starts, lines.offsets[0]))
-    flat = pc.list_flatten(lines)
+    order_indices = pc.list_parent_indices(lines)
+    rows = orders.drop_columns("items").take(order_indices)
+    # The position of the order's first line among all lines.
+    starts = lines.offsets.take(order_indices)
+    line_numbers = pc.subtract(
+        pa.array(np.arange(len(order_indices), dtype=np.int32)), pc.subtract(starts, lines.offsets[0])
+    )
+    flat_lines = pc.list_flatten(lines)
     columns = {
-        "line": places.cast(pa.int32()),
-        "item": pc.struct_field(flat, "item"),
-        "quantity": pc.struct_field(flat, "quantity"),
-        "price": pc.struct_field(flat, "price"),
+        "line": line_numbers.cast(pa.int32()),
+        "item": pc.struct_field(flat_lines, "item"),
+        "quantity": pc.struct_field(flat_lines, "quantity"),
+        "price": pc.struct_field(flat_lines, "price"),
     }
-    known_columns = {name: rows.column(name) for name in rows.column_names} | columns
-    return pa.table([known_columns[name] for name in SCHEMAS[ORDERS].names], schema=SCHEMAS[ORDERS])
+    values = {name: rows.column(name) for name in rows.column_names} | columns
+    return pa.table([values[name] for name in SCHEMAS[ORDERS].names], schema=SCHEMAS[ORDERS])
 
 
-def _purchases(lines: pa.Table) -> pa.Table:
-    """Lines of orders as events; an event's id is its order's with the line behind it."""
+def _make_purchase_events(lines: pa.Table) -> pa.Table:
+    """Make events of the lines of orders. An event's id is the order's id, "#" and the line's number."""
     count = len(lines)
-    known_columns = {
+    values = {
         name: lines.column(name)
         for name in ("item", "time", "customer", "session", "request_id", "received", *ATTRIBUTION)
     }
-    known_columns["id"] = pc.binary_join_element_wise(lines.column("id"), lines.column("line").cast(_TEXT), "#")
-    known_columns |= {"order": lines.column("id"), "type": pa.array([PURCHASE] * count, _TEXT)}
-    columns = [known_columns.get(field.name, pa.nulls(count, field.type)) for field in SCHEMAS[EVENTS]]
+    values["id"] = pc.binary_join_element_wise(lines.column("id"), lines.column("line").cast(_TEXT), "#")
+    values |= {"order": lines.column("id"), "type": pa.array([PURCHASE] * count, _TEXT)}
+    columns = [values.get(field.name, pa.nulls(count, field.type)) for field in SCHEMAS[EVENTS]]
     return pa.table(columns, schema=SCHEMAS[EVENTS])

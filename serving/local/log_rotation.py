@@ -28,7 +28,7 @@ class LogRotator:
 
     def __init__(self, folder: Path, rotation: RotationSettings) -> None:
         self._folder, self._rotation = folder, rotation
-        self._looked = time.monotonic()
+        self._last_look = time.monotonic()
         self._unopened: set[Path] = set()
 
     def reconcile(self, reopen: Callable[[Path], Callable[[], None] | None]) -> None:
@@ -36,26 +36,26 @@ class LogRotator:
 
         What reopening raises is raised, and done again by the next call.
         """
-        if time.monotonic() - self._looked < LOOK and not self._unopened:
+        if time.monotonic() - self._last_look < LOOK and not self._unopened:
             return
-        self._looked = time.monotonic()
+        self._last_look = time.monotonic()
         for file in self._folder.rglob("*.log"):
             with contextlib.suppress(FileNotFoundError):
                 if file.stat().st_size >= self._rotation.size:
                     self._set_aside(file, reopen(file) is not None)
         for file in list(self._unopened):
-            if again := reopen(file):
-                again()
+            if reopen_file := reopen(file):
+                reopen_file()
             self._unopened.discard(file)
 
-    def _set_aside(self, file: Path, renamed: bool) -> None:
+    def _set_aside(self, file: Path, can_reopen: bool) -> None:
         names = [file, *(file.with_name(f"{file.name}.{number}") for number in range(1, self._rotation.kept + 1))]
         # First: on a full disk it makes room for the copy.
         names[-1].unlink(missing_ok=True)
         for older, newer in zip(reversed(names[1:]), reversed(names[1:-1]), strict=False):
             if newer.exists():
                 newer.replace(older)
-        if renamed:
+        if can_reopen:
             file.replace(names[1])
             self._unopened.add(file)
             return

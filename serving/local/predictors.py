@@ -41,7 +41,7 @@ class PredictorProcess:
         """Its folder, found to be whole."""
         self.upstream = Upstream(name, find_free_port(), kind="shadow" if variant == "shadow" else "predictor")
         self.started = time.monotonic()
-        self._ready = make_http_check(f"http://127.0.0.1:{self.upstream.port}/v2/models/{recommender}/ready")
+        self._check_ready = make_http_check(f"http://127.0.0.1:{self.upstream.port}/v2/models/{recommender}/ready")
         options = {
             "--package": str(package),
             "--model-name": recommender,
@@ -54,13 +54,13 @@ class PredictorProcess:
             # Other predictors, and whatever else a laptop runs, want its cores too.
             "--threads": "1",
         }
-        words = [word for option in options.items() for word in option]
-        command = [sys.executable, "-m", "endcap_serving.predictor", *words]
+        arguments = [argument for option in options.items() for argument in option]
+        command = [sys.executable, "-m", "endcap_serving.predictor", *arguments]
         # Its address may hold a password, and everybody may read a command line.
         online = {ONLINE: resolve_online_url(store_root=store.root) or NONE}
         self.process = Process(name, command, folder / f"{name}.log", online)
-        live = make_http_check(f"http://127.0.0.1:{self.upstream.port}/v2/health/live")
-        self.pulse = Watchdog(name, self.process.pid, live)
+        check = make_http_check(f"http://127.0.0.1:{self.upstream.port}/v2/health/live")
+        self.watchdog = Watchdog(name, self.process.pid, check)
 
     @property
     def age(self) -> float:
@@ -68,23 +68,23 @@ class PredictorProcess:
         return time.monotonic() - self.started
 
     def is_ready(self) -> bool:
-        ready = self._ready(READY_WITHIN)
+        ready = self._check_ready(READY_WITHIN)
         if ready:  # It may be stopped before the watchdog's own first question.
-            self.pulse.note_answer()
+            self.watchdog.note_answer()
         return ready
 
-    def failure(self) -> EndcapError | None:
+    def find_failure(self) -> EndcapError | None:
         """Why it has ended, or that it hung and was killed; None while it lives."""
-        if self.process.ended is not None:
-            self.pulse.close()
-            return self.process.failure()
-        if hung := self.pulse.hung:
+        if self.process.exit_status is not None:
+            self.watchdog.close()
+            return self.process.read_failure()
+        if hang := self.watchdog.hang:
             self.end(0.0)
-        return hung
+        return hang
 
     def end(self, patience: float = 5.0) -> None:
         """Ask it to end, and kill it after `patience` seconds; 0: at once."""
-        self.pulse.close()
+        self.watchdog.close()
         if patience:
             end_processes([self.process], patience)
         else:
@@ -100,7 +100,7 @@ class VariantProcesses:
     listener: Listener
     current: PredictorProcess | None = None
     """Ready, and alive when last looked at."""
-    coming: PredictorProcess | None = None
+    starting: PredictorProcess | None = None
     failures: int = 0
     error: EndcapError | None = None
     """Of the last failure, until the next success."""
@@ -110,45 +110,45 @@ class VariantProcesses:
     def reconcile(self, target: Target | None) -> list[PredictorProcess]:
         """One look, without waiting: note deaths, start, take over. Returns predictors that are to be drained."""
         target = Target(version=target.version, package=target.package) if target else None
-        leaving: list[PredictorProcess] = []
+        draining: list[PredictorProcess] = []
         failures = self.failures
-        self._look_at_current()
-        if self.coming and self.coming.target != target:
-            self.coming.end(0.0)
-            self.coming = None
+        self._check_current()
+        if self.starting and self.starting.target != target:
+            self.starting.end(0.0)
+            self.starting = None
         if self.current and target is None:
-            leaving.append(self.current)
+            draining.append(self.current)
             self.current = None
-        if self.coming:
-            leaving += self._look_at_coming(self.coming)
+        if self.starting:
+            draining += self._check_starting(self.starting)
         # After a failure whoever looks on may decide that it was one too many.
-        if target and not self.coming and not self.serves(target) and self.failures == failures:
+        if target and not self.starting and not self.is_serving(target) and self.failures == failures:
             self._start(target)
-        return leaving
+        return draining
 
-    def serves(self, target: Target) -> bool:
+    def is_serving(self, target: Target) -> bool:
         current = self.current.target if self.current else None
         return current == Target(version=target.version, package=target.package)
 
-    def _look_at_current(self) -> None:
-        if self.current and (failure := self.current.failure()):
-            dead, self.current = self.current, None
-            if dead.age > PROVEN:
+    def _check_current(self) -> None:
+        if self.current and (failure := self.current.find_failure()):
+            failed_predictor, self.current = self.current, None
+            if failed_predictor.age > PROVEN:
                 self.failures = 0
-            self._fail(dead.target, failure)
+            self._fail(failed_predictor.target, failure)
 
-    def _look_at_coming(self, coming: PredictorProcess) -> list[PredictorProcess]:
-        if failure := coming.failure():
-            self.coming = None
-            self._fail(coming.target, failure)
-        elif coming.is_ready():
-            self.listener(PredictorReady(coming.target.version, self.name, round(coming.age, 3)))
-            before, self.current, self.coming, self.error = self.current, coming, None, None
-            return [before] if before else []
-        elif coming.age > START_LIMIT:
-            coming.end(0.0)
-            self.coming = None
-            self._fail(coming.target, _late(coming.process))
+    def _check_starting(self, starting: PredictorProcess) -> list[PredictorProcess]:
+        if failure := starting.find_failure():
+            self.starting = None
+            self._fail(starting.target, failure)
+        elif starting.is_ready():
+            self.listener(PredictorReady(starting.target.version, self.name, round(starting.age, 3)))
+            previous, self.current, self.starting, self.error = self.current, starting, None, None
+            return [previous] if previous else []
+        elif starting.age > START_LIMIT:
+            starting.end(0.0)
+            self.starting = None
+            self._fail(starting.target, _make_late_error(starting.process))
         return []
 
     def _start(self, target: Target) -> None:
@@ -157,11 +157,11 @@ class VariantProcesses:
         if time.monotonic() < self._retry_at:
             return
         try:
-            self.coming = self.start(target)
+            self.starting = self.start(target)
         except Exception as error:  # Of the store, the disk or the system: the next try may go well.
             self._fail(target, wrap_error(error))
         else:
-            process = self.coming.process
+            process = self.starting.process
             self.listener(PredictorStarted(target.version, self.name, process.pid, process.log))
 
     def _fail(self, target: Target, error: EndcapError) -> None:
@@ -173,7 +173,7 @@ class VariantProcesses:
         self.listener(PredictorFailed(target.version, self.name, wait, error))
 
 
-def _late(process: Process) -> EndcapError:
+def _make_late_error(process: Process) -> EndcapError:
     return EndcapError(
         f"not ready within {START_LIMIT:.0f} s; see {process.log}",
         code="serving.predictor-late",

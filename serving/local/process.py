@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from endcap.errors import EndcapError
 from endcap_serving.json_log import CANNOT_RUN
-from endcap_serving.parent_death import with_parent_death
+from endcap_serving.parent_death import bind_to_parent
 
 TAIL_LINES, TAIL_BYTES = 10, 8192
 _DIES_WITHIN = 5.0
@@ -45,14 +45,14 @@ class Process:
         """
         self.name = name
         self.log = log
-        with _opened(log) as errors:
+        with _open_log(log) as output_file:
             # An earlier process may have written to it.
-            self._begin = errors.tell()
+            self._begin = output_file.tell()
             self._child = subprocess.Popen(
-                with_parent_death(command),
+                bind_to_parent(command),
                 stdin=subprocess.DEVNULL,
-                stdout=errors if output is None else output,
-                stderr=errors,
+                stdout=output_file if output is None else output,
+                stderr=output_file,
                 process_group=0,
                 cwd=folder,
                 umask=umask,
@@ -64,19 +64,19 @@ class Process:
         return self._child.pid
 
     @property
-    def ended(self) -> int | None:
+    def exit_status(self) -> int | None:
         """The exit status, negative for a signal; None while it runs."""
         return self._child.poll()
 
-    def failure(self) -> EndcapError:
+    def read_failure(self) -> EndcapError:
         """Why it ended, once it has: the error that a process of Endcap logged; else exit status and last words."""
-        status = self.ended
-        how = f"ended by {signal.Signals(-status).name}" if status and status < 0 else f"ended with status {status}"
+        status = self.exit_status
+        ending = f"ended by {signal.Signals(-status).name}" if status and status < 0 else f"ended with status {status}"
         lines = self._last_lines()
-        report = next(filter(None, map(_own_error, reversed(lines))), None)
-        words = "\n".join([f"{how}, its last words in {self.log}:", *(f"  {line}" for line in lines)])
+        report = next(filter(None, map(_parse_logged_error, reversed(lines))), None)
+        description = "\n".join([f"{ending}, its last words in {self.log}:", *(f"  {line}" for line in lines)])
         error = EndcapError(
-            f"{how}: {report['error']}\n(log: {self.log})" if report else words,
+            f"{ending}: {report['error']}\n(log: {self.log})" if report else description,
             code="serving.process-ended",
             process=self.name,
             status=status,
@@ -99,7 +99,7 @@ class Process:
             return [f"({error})"]
 
     def ask_to_end(self) -> None:
-        if self.ended is None:
+        if self.exit_status is None:
             self._child.terminate()
 
     def end(self, patience: float) -> None:
@@ -127,7 +127,7 @@ def end_processes(processes: Iterable[Process], patience: float = 5.0) -> None:
         process.end(deadline - time.monotonic())
 
 
-def _opened(log: Path) -> IO[bytes]:
+def _open_log(log: Path) -> IO[bytes]:
     """The log, to be added to; where it cannot be, what nobody keeps: a process is worth more than its log."""
     try:
         return open(log, "ab", opener=open_private)
@@ -140,7 +140,7 @@ def open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _own_error(line: str) -> dict[str, Any] | None:
+def _parse_logged_error(line: str) -> dict[str, Any] | None:
     """The log line in which a process of Endcap told why it ends, read; None for any other."""
     try:
         report = json.loads(line)

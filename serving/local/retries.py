@@ -25,57 +25,59 @@ MakeEvent = Callable[[EndcapError], ServingEvent]
 class _Trouble:
     since: float
     tries: int = 0
-    again_at: float = 0.0
-    told_error: str = ""
+    retry_at: float = 0.0
+    reported_error: str = ""
 
 
 class RetriedParts:
     """Carries out parts of turns. Until `begun` their errors are raised: what cannot start shall not."""
 
     def __init__(self, listener: Listener) -> None:
-        self.begun = False
+        self.is_serving = False
         self._listener = listener
-        self._unheard = ""
+        self._listener_error = ""
         self._troubles: dict[str, _Trouble] = {}
 
-    def tell(self, event: ServingEvent) -> None:
+    def send_event(self, event: ServingEvent) -> None:
         """Hand an event on. A listener that fails, such as one that writes to a full disk, ends nothing either."""
         try:
             self._listener(event)
         except Exception as error:
-            if not self.begun:
+            if not self.is_serving:
                 raise
-            if repr(error) != self._unheard:
-                self._unheard = repr(error)
+            if repr(error) != self._listener_error:
+                self._listener_error = repr(error)
                 log.warning("an event cannot be told: %s", error)
 
-    def take(self, part: str, do: Callable[[], None], tell: MakeEvent | None = None, *, lenient: bool = False) -> None:
+    def run_part(
+        self, part: str, work: Callable[[], None], make_event: MakeEvent | None = None, *, lenient: bool = False
+    ) -> None:
         """Carry a part out, unless it failed a moment ago. tell: the event of its failing, if it has one of its own.
         lenient: its errors are told before `begun` too.
 
         An error is told once, and again where it becomes another; then that it has passed.
         """
         trouble = self._troubles.get(part)
-        if trouble and time.monotonic() < trouble.again_at:
+        if trouble and time.monotonic() < trouble.retry_at:
             return
         try:
-            do()
+            work()
         except Exception as error:
-            if not self.begun and not lenient:
+            if not self.is_serving and not lenient:
                 raise
-            self._note(part, wrap_error(error), tell)
+            self._record_failure(part, wrap_error(error), make_event)
         else:
             if trouble:
                 del self._troubles[part]
-                self.tell(PartRecovered(part, round(time.monotonic() - trouble.since, 1)))
+                self.send_event(PartRecovered(part, round(time.monotonic() - trouble.since, 1)))
 
-    def _note(self, part: str, error: EndcapError, tell: MakeEvent | None) -> None:
+    def _record_failure(self, part: str, error: EndcapError, make_event: MakeEvent | None) -> None:
         now = time.monotonic()
         trouble = self._troubles.setdefault(part, _Trouble(now))
         wait = WAITS[min(trouble.tries, len(WAITS) - 1)]
-        trouble.tries, trouble.again_at = trouble.tries + 1, now + wait
+        trouble.tries, trouble.retry_at = trouble.tries + 1, now + wait
         # Its words may name what differs with every try, such as a number.
         name = f"{error.code} {error.fields.get('kind', '')} {error.fields.get('reason', '')}"
-        if name != trouble.told_error:
-            trouble.told_error = name
-            self.tell(tell(error) if tell else PartFailed(part, error))
+        if name != trouble.reported_error:
+            trouble.reported_error = name
+            self.send_event(make_event(error) if make_event else PartFailed(part, error))

@@ -20,10 +20,10 @@ def make_run_folder(store: Store, recommender: str) -> Path:
     """A folder of mode 700 for this run; the newest few of ended runs are kept. Raises StorageError."""
     runs = store.work_folder("serving", recommender)
     # Whatever else someone put there is none of ours.
-    ours = sorted(old for old in runs.iterdir() if _RUN.fullmatch(old.name))
-    for old in ours[: -KEPT_RUNS + 1]:
-        if not is_alive(int(old.name.split("-")[1])):
-            shutil.rmtree(old, ignore_errors=True)
+    run_folders = sorted(run_folder for run_folder in runs.iterdir() if _RUN.fullmatch(run_folder.name))
+    for run_folder in run_folders[: -KEPT_RUNS + 1]:
+        if not is_alive(int(run_folder.name.split("-")[1])):
+            shutil.rmtree(run_folder, ignore_errors=True)
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     with report_storage_errors(runs):
         return Path(tempfile.mkdtemp(prefix=f"{now}-{os.getpid()}-", dir=runs))

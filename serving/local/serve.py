@@ -68,10 +68,10 @@ def serve(
     """
     settings = make_local_settings(host, access, parse_access(origins, host_names, rate))
     stop = threading.Event()
-    with _signals(stop):
+    with _stop_on_signals(stop):
         _check_port(host, port)
         supervisor = Supervisor(store, recommender, host, port, listener, shoppers, settings=settings)
-        _run(supervisor, stop, lambda address: supervisor.tell(ServingStarted(recommender, address)))
+        _run(supervisor, stop, lambda address: supervisor.send_event(ServingStarted(recommender, address)))
 
 
 @contextlib.contextmanager
@@ -89,14 +89,14 @@ def serving(
     addresses: list[str] = []
     errors: list[BaseException] = []
 
-    def ready(address: str) -> None:
+    def on_ready(address: str) -> None:
         addresses.append(address)
         started.set()
 
     def run() -> None:
         try:
             _check_port(host, port)
-            _run(Supervisor(store, recommender, host, port, listener, shoppers), stop, ready)
+            _run(Supervisor(store, recommender, host, port, listener, shoppers), stop, on_ready)
         except BaseException as error:
             errors.append(error)
             if started.is_set():
@@ -117,11 +117,11 @@ def serving(
         thread.join()
 
 
-def _run(supervisor: Supervisor, stop: threading.Event, ready: Callable[[str], None]) -> None:
+def _run(supervisor: Supervisor, stop: threading.Event, on_ready: Callable[[str], None]) -> None:
     try:
         supervisor.start(stop)
         if not stop.is_set():
-            ready(supervisor.address)
+            on_ready(supervisor.address)
         while not stop.wait(TICK):
             supervisor.step()
     finally:
@@ -129,15 +129,15 @@ def _run(supervisor: Supervisor, stop: threading.Event, ready: Callable[[str], N
 
 
 @contextlib.contextmanager
-def _signals(stop: threading.Event) -> Iterator[None]:
+def _stop_on_signals(stop: threading.Event) -> Iterator[None]:
     """SIGINT, SIGTERM and SIGHUP set `stop`; as before afterwards."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    for number in before:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for number in handlers:
         signal.signal(number, lambda *_: stop.set())
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 

@@ -21,6 +21,7 @@ from endcap_serving.local.events import (
     ListFailed,
     PredictorEnded,
     RoutesChanged,
+    ServingEvent,
     StateUnreadable,
     StillLoading,
 )
@@ -61,111 +62,112 @@ class Supervisor:
         self._host, self._shoppers = host, shoppers
         self._settings = settings or make_local_settings(host)
         self._access = require_access(self._settings)
-        self._turns = RetriedParts(listener)
+        self._parts = RetriedParts(listener)
         self._desired = DesiredState(store, recommender)
         # What is routed by: it stays the old one until the stable version of a new one is ready.
         self._effective = self._desired.deployment
         self.folder = make_run_folder(store, recommender)
         self._logs = LogRotator(self.folder, rotation or RotationSettings())
-        self._stable, self._canary, self._shadow = (self._variant(name) for name in ("stable", "canary", "shadow"))
+        self._stable, self._canary, self._shadow = (self._make_variant(name) for name in ("stable", "canary", "shadow"))
         self._fallback = fallback.ListServer(lambda: {recommender: self._effective.terms})
-        self._intake = IntakeProcess(store, recommender, self.folder, self.tell)
-        self._front = LocalGateway(port, self._envoy, self.tell)
-        self._leaving: list[tuple[PredictorProcess, float]] = []
+        self._intake = IntakeProcess(store, recommender, self.folder, self.send_event)
+        self._gateway = LocalGateway(port, self._start_envoy, self.send_event)
+        self._draining: list[tuple[PredictorProcess, float]] = []
 
     @property
     def address(self) -> str:
-        if self._front.envoy is None:
+        if self._gateway.envoy is None:
             raise EndcapError("the gateway has not started", code="serving.not-started", recommender=self._recommender)
-        return self._front.envoy.address
+        return self._gateway.envoy.address
 
-    @property
-    def tell(self) -> Listener:
-        """Where events go; it raises nothing once versions are served."""
-        return self._turns.tell
+    def send_event(self, event: ServingEvent) -> None:
+        """Send an event to the listener. Raises nothing once versions are served."""
+        self._parts.send_event(event)
 
     def start(self, stop: threading.Event) -> None:
         """Return when the stable version answers, and canary and intake unless they failed; or when `stop` is set."""
-        began = last_event = time.monotonic()
+        start_time = last_event = time.monotonic()
         while not stop.wait(TICK):
             self.step()
             if self._stable.error:
-                raise self._cannot_serve(self._stable.error)
+                raise self._make_version_error(self._stable.error)
             canary = self._desired.deployment.canary is None or self._canary.current or self._canary.error
-            if self._front.envoy and canary and self._intake.settled:
-                self._turns.begun = True
+            if self._gateway.envoy and canary and self._intake.is_settled:
+                self._parts.is_serving = True
                 return
             if time.monotonic() - last_event > 5:
                 last_event = time.monotonic()
-                self.tell(StillLoading(round(last_event - began, 1)))
+                self.send_event(StillLoading(round(last_event - start_time, 1)))
 
     def step(self) -> None:
         """Look once, do what is to be done, do not wait for predictors."""
-        take = self._turns.take
-        take("the run's folder", lambda: restore_folder(self.folder))
-        take("the desired state", self._desired.look, StateUnreadable, lenient=True)
-        take("the predictors", self._tend_predictors)
-        take("the list server", self._tend_list)
-        take("the intake", self._tend_intake)
-        take("the gateway", self._tend_gateway, GatewayNotRestarted)
-        take("the access policy", self._admit, AccessNotFollowed)
-        take("the routes", self._route)
-        take("the predictors that leave", self._drain)
-        take("the logs", lambda: self._logs.reconcile(self._front.log_of))
+        run_part = self._parts.run_part
+        run_part("the run's folder", lambda: restore_folder(self.folder))
+        run_part("the desired state", self._desired.refresh, StateUnreadable, lenient=True)
+        run_part("the predictors", self._reconcile_predictors)
+        run_part("the list server", self._restart_list)
+        run_part("the intake", self._reconcile_intake)
+        run_part("the gateway", self._reconcile_gateway, GatewayNotRestarted)
+        run_part("the access policy", self._apply_access, AccessNotFollowed)
+        run_part("the routes", self._route)
+        run_part("the predictors that leave", self._end_drained)
+        run_part("the logs", lambda: self._logs.reconcile(self._gateway.find_reopen))
 
     def close(self) -> None:
         """End every process, and return when all have ended."""
         variants = (self._stable, self._canary, self._shadow)
-        predictors = [predictor for variant in variants for predictor in (variant.current, variant.coming) if predictor]
-        predictors += [predictor for predictor, _ in self._leaving]
-        gateway = self._front.envoy.process if self._front.envoy else None
+        predictors = [
+            predictor for variant in variants for predictor in (variant.current, variant.starting) if predictor
+        ]
+        predictors += [predictor for predictor, _ in self._draining]
+        gateway = self._gateway.envoy.process if self._gateway.envoy else None
         processes = [*(predictor.process for predictor in predictors), self._intake.process, gateway]
         end_processes([process for process in processes if process])
         for predictor in predictors:
-            predictor.pulse.close()
+            predictor.watchdog.close()
         self._intake.close()
-        self._front.close()
+        self._gateway.close()
         self._fallback.close()
 
-    def _tend_predictors(self) -> None:
+    def _reconcile_predictors(self) -> None:
         deployment = self._desired.deployment
-        self._leave(self._stable.reconcile(deployment.stable))
-        if self._stable.serves(deployment.stable):
+        self._start_draining(self._stable.reconcile(deployment.stable))
+        if self._stable.is_serving(deployment.stable):
             self._effective = deployment
-        self._leave(self._canary.reconcile(self._effective.canary))
-        self._leave(self._shadow.reconcile(self._effective.shadow))
+        self._start_draining(self._canary.reconcile(self._effective.canary))
+        self._start_draining(self._shadow.reconcile(self._effective.shadow))
 
-    def _tend_list(self) -> None:
+    def _restart_list(self) -> None:
         if not self._fallback.alive:
             self._fallback.restart()
-            self.tell(ListFailed())
+            self.send_event(ListFailed())
 
-    def _tend_intake(self) -> None:
+    def _reconcile_intake(self) -> None:
         if self._stable.current:
             self._intake.reconcile(self._stable.current.package)
 
-    def _tend_gateway(self) -> None:
-        split = self._split_now()
-        if split is not None and self._front.reconcile(split):
-            self.tell(self._routed(split))
+    def _reconcile_gateway(self) -> None:
+        split = self._compute_split()
+        if split is not None and self._gateway.reconcile(split):
+            self.send_event(_make_routes_event(split, self._effective, self._stable))
 
     def _route(self) -> None:
-        split = self._split_now()
-        if split is not None and self._front.route(split, [gone.upstream for gone, _ in self._leaving]):
-            self.tell(self._routed(split))
+        split = self._compute_split()
+        if split is not None and self._gateway.route(split, [predictor.upstream for predictor, _ in self._draining]):
+            self.send_event(_make_routes_event(split, self._effective, self._stable))
 
-    def _admit(self) -> None:
+    def _apply_access(self) -> None:
         """Have Envoy follow the access policy. Raises EndcapError where the newest one cannot be used."""
         access = self._settings.access or self._access
         if access != self._access:
-            if self._front.envoy is not None:
-                self._front.envoy.admit(access)
+            if self._gateway.envoy is not None:
+                self._gateway.envoy.apply_access(access)
             # Only now: where Envoy did not follow, such as in withdrawing a key, it is sent all of it again.
             self._access = access
         if self._settings.error is not None:
             raise self._settings.error
 
-    def _envoy(self, port: int, split: Split) -> EnvoyProcess:
+    def _start_envoy(self, port: int, split: Split) -> EnvoyProcess:
         return EnvoyProcess(
             self.folder / "gateway",
             self._host,
@@ -178,13 +180,13 @@ class Supervisor:
             access=self._settings.access or self._access,
         )
 
-    def _variant(self, name: str) -> VariantProcesses:
+    def _make_variant(self, name: str) -> VariantProcesses:
         def start(target: Target) -> PredictorProcess:
             return PredictorProcess(self._recommender, name, target, self._store, self.folder)
 
-        return VariantProcesses(name, start, self.tell)
+        return VariantProcesses(name, start, self.send_event)
 
-    def _split_now(self) -> Split | None:
+    def _compute_split(self) -> Split | None:
         """Of what answers at this moment: the shoppers of a dead canary get the stable version until it is back.
 
         Not the other way round: a version that is still on trial is not given everyone. Those of a dead stable version
@@ -192,8 +194,8 @@ class Supervisor:
         """
         stable, state = self._stable.current, self._effective
         if stable is None:
-            return self._front.split
-        canary, shadow = _answering(self._canary, state.canary), _answering(self._shadow, state.shadow)
+            return self._gateway.split
+        canary, shadow = _find_upstream(self._canary, state.canary), _find_upstream(self._shadow, state.shadow)
         return Split(
             stable.upstream,
             canary,
@@ -204,31 +206,28 @@ class Supervisor:
             state.terms,
         )
 
-    def _routed(self, split: Split) -> RoutesChanged:
-        return _routed(split, self._effective, self._stable)
+    def _start_draining(self, predictors: list[PredictorProcess]) -> None:
+        self._draining += [(predictor, time.monotonic()) for predictor in predictors]
 
-    def _leave(self, predictors: list[PredictorProcess]) -> None:
-        self._leaving += [(predictor, time.monotonic()) for predictor in predictors]
-
-    def _drain(self) -> None:
+    def _end_drained(self) -> None:
         """End predictors that are routed to no more, once they have answered what they were asked."""
-        envoy, split = self._front.envoy, self._front.split
+        envoy, split = self._gateway.envoy, self._gateway.split
         if envoy is None or split is None:
             return
-        for leaving in list(self._leaving):
-            predictor, since = leaving
-            waited = time.monotonic() - since
-            if waited < DRAIN_LEAST or predictor.upstream in split.upstreams:
+        for draining in list(self._draining):
+            predictor, drain_start = draining
+            drain_time = time.monotonic() - drain_start
+            if drain_time < DRAIN_LEAST or predictor.upstream in split.upstreams:
                 continue
-            if envoy.active_requests(predictor.upstream) and waited < DRAIN_MOST:
+            if envoy.count_active_requests(predictor.upstream) and drain_time < DRAIN_MOST:
                 continue
-            self._leaving.remove(leaving)
+            self._draining.remove(draining)
             predictor.end()
-            self.tell(PredictorEnded(predictor.target.version, predictor.process.name))
+            self.send_event(PredictorEnded(predictor.target.version, predictor.process.name))
             # Where the gateway has died nobody is sent to it any more either.
-            self._front.tell(split, [gone.upstream for gone, _ in self._leaving])
+            self._gateway.apply(split, [predictor.upstream for predictor, _ in self._draining])
 
-    def _cannot_serve(self, cause: EndcapError) -> EndcapError:
+    def _make_version_error(self, cause: EndcapError) -> EndcapError:
         version = self._desired.deployment.stable.version
         return EndcapError(
             f"{self._recommender} version {version} cannot be served: {cause}",
@@ -239,11 +238,11 @@ class Supervisor:
         )
 
 
-def _answering(variant: VariantProcesses, target: Target | None) -> Upstream | None:
-    return variant.current.upstream if target and variant.current and variant.serves(target) else None
+def _find_upstream(variant: VariantProcesses, target: Target | None) -> Upstream | None:
+    return variant.current.upstream if target and variant.current and variant.is_serving(target) else None
 
 
-def _routed(split: Split, state: Deployment, stable: VariantProcesses) -> RoutesChanged:
+def _make_routes_event(split: Split, state: Deployment, stable: VariantProcesses) -> RoutesChanged:
     return RoutesChanged(
         stable.current.target.version if stable.current else state.stable.version,
         state.canary.version if split.canary and state.canary else None,

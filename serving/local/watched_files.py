@@ -24,21 +24,21 @@ class WatchedFiles:
         for level in (folder.parent, folder):
             level.mkdir(exist_ok=True, mode=0o700)
         # Held, so that no other folder can be mistaken for it: numbers of removed ones are given again.
-        self._held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        self._folder_descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
 
     @property
     def is_watched(self) -> bool:
         """Whether the folder is the one that Envoy watches: one that was removed and made again is not."""
         try:
-            return os.path.samestat(self._folder.stat(), os.fstat(self._held))
+            return os.path.samestat(self._folder.stat(), os.fstat(self._folder_descriptor))
         except OSError:
             return False
 
     def close(self) -> None:
         """Once nobody watches any more."""
-        if self._held >= 0:
-            os.close(self._held)
-            self._held = -1
+        if self._folder_descriptor >= 0:
+            os.close(self._folder_descriptor)
+            self._folder_descriptor = -1
 
     def put(self, name: str, resources: list[Json]) -> set[str]:
         """Write resources into the file, unless they stand there; the versions that have these. Raises OSError.
@@ -56,7 +56,7 @@ class WatchedFiles:
             self._version += 1
             sent.append((resources, version))
             del sent[:-_REMEMBERED]
-        return {version for what, version in sent if what == resources}
+        return {version for sent_resources, version in sent if sent_resources == resources}
 
 
 def write_private_file(file: Path, text: str) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from endcap import devices
 from endcap.errors import EndcapError, append_code
 from endcap.online import NONE, ONLINE, open_online
-from endcap_serving.json_log import CANNOT_RUN, log_fields_of, log_json_lines
+from endcap_serving.json_log import CANNOT_RUN, log_json_lines, make_log_fields
 from endcap_serving.predictor.options import parse_arguments, remove_online_option
 from endcap_serving.predictor.workers import open_listener, supervise_workers
 from endcap_serving.tls import load_server_tls
@@ -32,40 +32,40 @@ TERMINATION_LOG = Path("/dev/termination-log")
 log = logging.getLogger("endcap.predictor")
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     log_json_lines()
     try:
-        return run(words)
+        return run(arguments)
     except EndcapError as error:
-        log.error(CANNOT_RUN, extra=log_fields_of(error))
-        _tell_kubernetes(error)
+        log.error(CANNOT_RUN, extra=make_log_fields(error))
+        _write_termination_log(error)
         return 1
 
 
-def run(words: Sequence[str] | None) -> int:
+def run(arguments: Sequence[str] | None) -> int:
     """Serve, or start and watch those who do. Returns the exit status; raises EndcapError where it must not serve."""
-    options = parse_arguments(words)
+    options = parse_arguments(arguments)
     # Read by the numeric libraries as they are imported. NumPy's products are small: on two threads they take up to ten
     # times as long as on one; large ones go to PyTorch.
     os.environ["OMP_NUM_THREADS"], os.environ["OPENBLAS_NUM_THREADS"] = str(options.threads), "1"
     # As a container's first process it would else not hear of its end until it serves.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    listener = _listener(options.host, options.port, options.fd)
-    secure = _listener(options.host, options.tls_port, options.tls_fd) if options.tls else None
+    listener = _get_listener(options.host, options.port, options.fd)
+    tls_listener = _get_listener(options.host, options.tls_port, options.tls_fd) if options.tls else None
     if options.workers > 1:
         # Workers get it by the environment: it may hold a password, and everybody may read a command line.
         os.environ[ONLINE] = options.online or NONE
-        own = remove_online_option(sys.argv[1:] if words is None else words)
-        return supervise_workers(own, options, listener, secure)
-    serve(options, listener, secure)
+        worker_arguments = remove_online_option(sys.argv[1:] if arguments is None else arguments)
+        return supervise_workers(worker_arguments, options, listener, tls_listener)
+    serve(options, listener, tls_listener)
     return 0
 
 
-def _listener(host: str, port: int, fd: int | None) -> socket.socket:
+def _get_listener(host: str, port: int, fd: int | None) -> socket.socket:
     return open_listener(host, port) if fd is None else socket.socket(fileno=fd)
 
 
-def serve(options: argparse.Namespace, listener: socket.socket, secure: socket.socket | None = None) -> None:
+def serve(options: argparse.Namespace, listener: socket.socket, tls_listener: socket.socket | None = None) -> None:
     """Load the package, and serve it until a signal. Raises EndcapError where it must not serve."""
     from endcap.models.device import find_device
     from endcap.registry.package import describe_environment, load_package
@@ -73,9 +73,11 @@ def serve(options: argparse.Namespace, listener: socket.socket, secure: socket.s
     from endcap_serving.predictor.versions import find_mismatches
 
     # Before torch looks for GPUs: it does so once.
-    request, lack = devices.check_gpus()
-    if lack is not None:
-        log.warning("GPUs that the pod was given are not seen", extra={"warning": lack.words, "fields": lack.fields})
+    request, shortage = devices.check_gpus()
+    if shortage is not None:
+        log.warning(
+            "GPUs that the pod was given are not seen", extra={"warning": shortage.words, "fields": shortage.fields}
+        )
     # Before the package is read, which takes longer to be found wrong.
     tls = load_server_tls(options)
     # Whoever brought the package here may not have looked: a changed file must not serve.
@@ -84,13 +86,13 @@ def serve(options: argparse.Namespace, listener: socket.socket, secure: socket.s
     # Only some models are of torch; loading one has imported it.
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(options.threads)
-    differs = find_mismatches(package.environment, describe_environment())
-    if differs:
-        versions = {name: {"made_with": version, "here": here} for name, (version, here) in differs.items()}
+    mismatches = find_mismatches(package.environment, describe_environment())
+    if mismatches:
+        versions = {name: {"made_with": version, "here": here} for name, (version, here) in mismatches.items()}
         log.warning("the package was made with other versions", extra=versions)
-    if request is not None and lack is None and find_device(package.model) == "cpu":
-        idle = {"model": package.recommender.model.name, "resource": request.resource, "count": request.count}
-        log.warning("the model uses no GPU: those that the pod was given are idle", extra={"fields": idle})
+    if request is not None and shortage is None and find_device(package.model) == "cpu":
+        idle_gpus = {"model": package.recommender.model.name, "resource": request.resource, "count": request.count}
+        log.warning("the model uses no GPU: those that the pod was given are idle", extra={"fields": idle_gpus})
     package.ranker.prepare()
     # Proof that it answers as it did when it was judged.
     package.check()
@@ -105,33 +107,37 @@ def serve(options: argparse.Namespace, listener: socket.socket, secure: socket.s
 
     metrics = Metrics()
     if request is not None:
-        metrics.lacks_gpus(request, lack)
-    metrics.serves(options.model_name, options.version, options.variant, differs)
+        metrics.set_missing_gpus(request, shortage)
+    metrics.set_model_info(options.model_name, options.version, options.variant, mismatches)
     store = (
         open_online(options.online, shop=get_shop_name(package), timeout=options.online_timeout)
         if options.online
         else None
     )
-    observers = (metrics.asked_store, UnreadableKeys(metrics))
+    observers = (metrics.record_store_call, UnreadableKeys(metrics))
     online_features = (
         open_online_features(store, package, options.version, options.online_timeout, *observers) if store else None
     )
     signer = TokenSigner.from_environment(options.model_name)
-    served = ServedVersion(options.model_name, options.version, options.variant, differs, options.scope_from, signer)
-    engine = Engine(served, package.ranker, metrics, online_features)
+    served_version = ServedVersion(
+        options.model_name, options.version, options.variant, mismatches, options.scope_from, signer
+    )
+    engine = Engine(served_version, package.ranker, metrics, online_features)
     refresh = None
     if store is not None:
         # A catalogue is megabytes, and nobody waits for it.
-        patient = open_online(options.online, shop=get_shop_name(package), timeout=PATIENCE)
-        refresh = CatalogueRefresh(patient, [engine], metrics, options.refresh)
+        catalogue_store = open_online(options.online, shop=get_shop_name(package), timeout=PATIENCE)
+        refresh = CatalogueRefresh(catalogue_store, [engine], metrics, options.refresh)
         refresh.start()
-    wire = Sockets(listener, secure, tls, plain=options.plain == "all")
-    serve_engines([engine], metrics, wire, wait=options.drain_wait, limit=options.drain_limit, signs=options.signs)
+    sockets = Sockets(listener, tls_listener, tls, plain=options.plain == "all")
+    serve_engines(
+        [engine], metrics, sockets, wait=options.drain_wait, limit=options.drain_limit, heartbeat_pipe=options.signs
+    )
     if refresh is not None:
         refresh.close()
 
 
-def _tell_kubernetes(error: EndcapError) -> None:
+def _write_termination_log(error: EndcapError) -> None:
     with contextlib.suppress(OSError):
         if TERMINATION_LOG.is_file():
             TERMINATION_LOG.write_text(append_code(str(error), error.code))

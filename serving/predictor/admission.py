@@ -24,39 +24,39 @@ LOOK, LOOKS = 0.02, 4
 class Admission:
     """Of one ranking thread. The event loop counts who waits; the ranking thread tells what it took."""
 
-    def __init__(self, longest: float) -> None:
+    def __init__(self, max_wait: float) -> None:
         """longest: seconds that a request may wait."""
-        self.longest = longest
+        self.max_wait = max_wait
         self.waiting = 0
         """Requests that wait or are being ranked; of a call of many, those that others must wait for."""
-        self.each = AT_LEAST
+        self.mean_seconds = AT_LEAST
         """Mean seconds of ranking a request."""
         self.pace = AT_LEAST
         """Mean seconds from one request's end to the next one's while others wait: with all that is done in between."""
-        self.late = 0.0
+        self.lag = 0.0
         """Seconds that the event loop is late by."""
 
     @property
     def wait(self) -> float:
         """Seconds that a request would wait now."""
-        return self.waiting * self.pace + self.late
+        return self.waiting * self.pace + self.lag
 
     @property
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         """Whether that is too long. Never while nothing waits: a slow model must be able to answer at all."""
-        return self.wait > self.longest and (self.waiting > 0 or self.late > self.longest)
+        return self.wait > self.max_wait and (self.waiting > 0 or self.lag > self.max_wait)
 
     @property
     def retry_after(self) -> int:
         """Whole seconds after which the queue has gone."""
         return max(1, math.ceil(self.wait))
 
-    def took(self, seconds: float, requests: int, since_last: float | None = None) -> None:
+    def record_batch(self, seconds: float, requests: int, since_last: float | None = None) -> None:
         """A batch of so many requests took so long. since_last: seconds since the one before, where these waited."""
-        kept = MEMORY**requests
-        self.each = kept * self.each + (1 - kept) * max(seconds / requests, AT_LEAST)
-        whole = seconds if since_last is None else since_last
-        self.pace = kept * self.pace + (1 - kept) * max(whole / requests, AT_LEAST)
+        weight = MEMORY**requests
+        self.mean_seconds = weight * self.mean_seconds + (1 - weight) * max(seconds / requests, AT_LEAST)
+        elapsed = seconds if since_last is None else since_last
+        self.pace = weight * self.pace + (1 - weight) * max(elapsed / requests, AT_LEAST)
 
 
 async def measure_loop_lag(admissions: Sequence[Admission]) -> None:
@@ -67,6 +67,6 @@ async def measure_loop_lag(admissions: Sequence[Admission]) -> None:
         await asyncio.sleep(LOOK)
         delays.append(max(0.0, loop.time() - due))
         # One late look may be a single large body; several in a row are too much to do.
-        late = min(delays)
+        lag = min(delays)
         for admission in admissions:
-            admission.late = late
+            admission.lag = lag

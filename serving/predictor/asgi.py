@@ -17,8 +17,8 @@ from endcap_serving.predictor.asgi_io import (
     Reply,
     Scope,
     Send,
+    make_refusal_reply,
     read_head,
-    refuse,
     replay_body,
     send_reply,
 )
@@ -47,30 +47,32 @@ class PredictorApp:
         if scope["type"] != "http":
             await self._kserve_app(scope, receive, send)
         elif scope["method"] in ("GET", "HEAD"):
-            await self._get(scope, receive, send)
+            await self._answer_get(scope, receive, send)
         elif scope["method"] == "POST" and scope["path"] in self._calls:
             await self._rank(scope, receive, send)
         else:
             await self._pass_on(scope, receive, send)
 
-    async def _get(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer_get(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/metrics":
-            accept = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"), "")
-            text, content_type = write_exposition(accept)
+            accepted_types = next(
+                (value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"), ""
+            )
+            text, content_type = write_exposition(accepted_types)
             await send_reply(send, Reply(200, text, {"content-type": content_type}))
         elif engine := self._models.get(scope["path"]):
-            await send_reply(send, Reply(200, orjson.dumps(_metadata(engine))))
+            await send_reply(send, Reply(200, orjson.dumps(_build_metadata(engine))))
         else:
             await self._kserve_app(scope, receive, send)
 
     async def _rank(self, scope: Scope, receive: Receive, send: Send) -> None:
-        began = time.perf_counter()
+        start_time = time.perf_counter()
         head = read_head(scope)
         span = self._tracing.start("rank", head.trace, request_id=head.id) if self._tracing else None
         reply = await self._calls.answer(scope["path"], head, receive)
         if reply is not None:
             await send_reply(send, reply)
-            self._metrics.answered(reply.status, reply.surfaces, time.perf_counter() - began)
+            self._metrics.count_answer(reply.status, reply.surfaces, time.perf_counter() - start_time)
         if self._tracing and span:
             self._tracing.finish(span, reply.status if reply else None)
 
@@ -78,27 +80,27 @@ class PredictorApp:
         """Hand a request on to KServe, which reads bodies of any size, and lets every client unload a model."""
         if scope["path"].startswith(LOADING):
             reason = "models are loaded and unloaded by deploying; allowed: endcap deploy"
-            await send_reply(send, refuse(RefusedError(404, reason, code="predictor.loading-closed")))
+            await send_reply(send, make_refusal_reply(RefusedError(404, reason, code="predictor.loading-closed")))
             return
         try:
             body = await self._bodies.read(read_head(scope), receive)
         except ClientDisconnectedError:
             return
         except RefusedError as refusal:
-            await send_reply(send, refuse(refusal))
+            await send_reply(send, make_refusal_reply(refusal))
             return
         await self._kserve_app(scope, replay_body(body, receive), send)
 
 
-def _metadata(engine: Engine) -> Json:
+def _build_metadata(engine: Engine) -> Json:
     """KServe's, and a parameter of our own: libraries whose versions differ from those that made the package."""
     served = engine.served
-    differs = {name: {"made_with": made_with, "here": here} for name, (made_with, here) in served.mismatches.items()}
+    mismatches = {name: {"made_with": made_with, "here": here} for name, (made_with, here) in served.mismatches.items()}
     return {
         "name": served.name,
         "versions": [served.version],
         "platform": "endcap",
         "inputs": INPUTS,
         "outputs": OUTPUTS,
-        "parameters": {"package_mismatch": differs},
+        "parameters": {"package_mismatch": mismatches},
     }

@@ -61,7 +61,7 @@ class RequestHead:
     declares_json: bool
     trace: dict[str, str]
     scope: str | None
-    of_page: bool
+    from_page: bool
     shopper: str | None = None
     split: str = ""
 
@@ -96,7 +96,7 @@ def read_head(scope: Scope) -> RequestHead:
         declares_json=json_length is not None and _is_json(headers.get(_TYPE, b"")),
         trace={name: headers[name.encode()].decode("latin-1") for name in _TRACE if name.encode() in headers},
         scope=headers[_SCOPE].decode("latin-1") if _SCOPE in headers else None,
-        of_page=_ORIGIN in headers,
+        from_page=_ORIGIN in headers,
         shopper=headers[_SHOPPER].decode("utf-8", "surrogateescape") if _SHOPPER in headers else None,
         split=headers.get(_SPLIT, b"").decode("latin-1"),
     )
@@ -123,20 +123,20 @@ class BodyReader:
             The client has closed the connection.
         """
         if head.length is not None and head.length > MAX_BODY:
-            raise _too_large(f"{head.length:,} bytes", found=head.length)
-        expected = MAX_BODY if head.length is None else head.length
-        expected = expected if expected > SMALL else 0
-        if self._held + expected > MOST_HELD:
+            raise _make_size_error(f"{head.length:,} bytes", found=head.length)
+        reserved = MAX_BODY if head.length is None else head.length
+        reserved = reserved if reserved > SMALL else 0
+        if self._held + reserved > MOST_HELD:
             raise RefusedError(
                 503,
                 "too many large bodies at once; try again in a second",
                 code="predictor.bodies-too-many",
                 headers={"retry-after": "1"},
             )
-        self._held += expected
+        self._held += reserved
         try:
             async with asyncio.timeout(BODY_PATIENCE):
-                return await _read(receive)
+                return await _read_pieces(receive)
         except TimeoutError:
             raise RefusedError(
                 408,
@@ -146,20 +146,20 @@ class BodyReader:
                 seconds=BODY_PATIENCE,
             ) from None
         finally:
-            self._held -= expected
+            self._held -= reserved
 
 
-async def _read(receive: Receive) -> bytes:
+async def _read_pieces(receive: Receive) -> bytes:
     message = await receive()
-    first = _content(message)
+    content = _get_content(message)
     if not message.get("more_body", False):
-        return first
-    body = bytearray(first)
+        return content
+    body = bytearray(content)
     while message.get("more_body", False):
         message = await receive()
-        body += _content(message)
+        body += _get_content(message)
         if len(body) > MAX_BODY:
-            raise _too_large(f"more than {MAX_BODY:,} bytes")
+            raise _make_size_error(f"more than {MAX_BODY:,} bytes")
     return bytes(body)
 
 
@@ -173,7 +173,7 @@ def replay_body(body: bytes, receive: Receive) -> Receive:
     return receive_again
 
 
-def refuse(refusal: RefusedError) -> Reply:
+def make_refusal_reply(refusal: RefusedError) -> Reply:
     return Reply(refusal.status, encode_error(refusal), refusal.headers)
 
 
@@ -181,24 +181,24 @@ async def send_reply(send: Send, reply: Reply) -> None:
     headers: Mapping[str, str] = reply.headers
     if not reply.bare:
         headers = {"content-type": "application/json", **headers}
-    lines = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    header_pairs = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
     if not reply.bare:
-        lines.append((b"content-length", str(len(reply.body)).encode()))
-    await send({"type": "http.response.start", "status": reply.status, "headers": lines})
+        header_pairs.append((b"content-length", str(len(reply.body)).encode()))
+    await send({"type": "http.response.start", "status": reply.status, "headers": header_pairs})
     await send({"type": "http.response.body", "body": reply.body})
 
 
-def _content(message: Mapping[str, Any]) -> bytes:
+def _get_content(message: Mapping[str, Any]) -> bytes:
     if message["type"] != "http.request":
         raise ClientDisconnectedError
     content: bytes = message.get("body", b"")
     return content
 
 
-def _too_large(words: str, **fields: int) -> RefusedError:
+def _make_size_error(size: str, **fields: int) -> RefusedError:
     return RefusedError(
         413,
-        f"the body: found {words}; allowed: at most {MAX_BODY:,}",
+        f"the body: found {size}; allowed: at most {MAX_BODY:,}",
         code="predictor.body-too-large",
         headers={"connection": "close"},
         most=MAX_BODY,

@@ -35,10 +35,10 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 
-class Watch(Protocol):
+class BatchObserver(Protocol):
     """Is told what happens, by whoever ranks."""
 
-    def ranked(self, requests: int, seconds: float, waits: Sequence[float]) -> None:
+    def record_batch(self, requests: int, seconds: float, waits: Sequence[float]) -> None:
         """A batch of so many requests took so long; the calls that it began with had waited so long."""
 
 
@@ -54,7 +54,7 @@ class _Call(Generic[Q, A]):
     error: Exception | None = None
 
     @property
-    def done(self) -> bool:
+    def is_done(self) -> bool:
         return self.error is not None or len(self.answers) == len(self.requests)
 
 
@@ -65,9 +65,9 @@ class Batcher(Generic[Q, A]):
         self,
         work: Callable[[list[Q]], list[A]],
         admission: Admission,
-        watch: Watch,
+        observer: BatchObserver,
         *,
-        waits: Callable[[Q], bool] = lambda request: False,
+        must_wait: Callable[[Q], bool] = lambda request: False,
         brief: float = BRIEF,
     ) -> None:
         """work: one answer a request, in order. An error of it is the answer to the calls that cause it alone.
@@ -75,45 +75,45 @@ class Batcher(Generic[Q, A]):
         waits: whether `work` may have to wait for somebody else, which the event loop must not. brief: see `BRIEF`.
         """
         self._work = work
-        self._waits = waits
+        self._must_wait = must_wait
         self._brief = brief
         self._admission = admission
-        self._watch = watch
+        self._observer = observer
         self._fresh: deque[_Call[Q, A]] = deque()
-        self._ended, self._left = 0.0, False
+        self._last_end, self._had_waiting = 0.0, False
         """When the last batch ended, and whether any request waited then."""
-        self._handed = 0
+        self._handed_calls = 0
         """Calls that the thread has, and has not answered. The event loop ranks only while there are none."""
         self._queue: SimpleQueue[list[_Call[Q, A]] | None] = SimpleQueue()
         self._waiting: deque[_Call[Q, A]] = deque()
         self._current: list[_Call[Q, A]] = []
-        self._died: BaseException | None = None
-        self._began = 0.0
-        self._thread = threading.Thread(target=self._live, name="ranking", daemon=True)
+        self._thread_error: BaseException | None = None
+        self._batch_start = 0.0
+        self._thread = threading.Thread(target=self._run, name="ranking", daemon=True)
         self._thread.start()
 
     @property
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         return self._thread.is_alive()
 
     @property
-    def busy(self) -> float:
+    def busy_seconds(self) -> float:
         """Seconds that the batch of the moment has taken so far."""
-        began = self._began
-        return time.monotonic() - began if began else 0.0
+        start_time = self._batch_start
+        return time.monotonic() - start_time if start_time else 0.0
 
     def submit(self, requests: Sequence[Q]) -> asyncio.Future[list[A]]:
         """The answers, to be awaited on the running loop; call from no other thread than the loop's."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[A]] = loop.create_future()
-        if self._died is not None:
-            future.set_exception(RuntimeError(f"the ranking thread has ended: {self._died!r}"))
+        if self._thread_error is not None:
+            future.set_exception(RuntimeError(f"the ranking thread has ended: {self._thread_error!r}"))
             return future
-        call: _Call[Q, A] = _Call(requests, future, min(len(requests), self._room(SLICE)), time.perf_counter())
+        call: _Call[Q, A] = _Call(requests, future, min(len(requests), self._compute_room(SLICE)), time.perf_counter())
         self._admission.waiting += call.weight
         if not self._fresh:
             # After all that this turn of the loop brings.
-            loop.call_soon(self._turn)
+            loop.call_soon(self._take_turn)
         self._fresh.append(call)
         return future
 
@@ -122,41 +122,45 @@ class Batcher(Generic[Q, A]):
         self._queue.put(None)
         self._thread.join(patience)
 
-    def _turn(self) -> None:
+    def _take_turn(self) -> None:
         """On the event loop: rank some of what has come, or hand it all to the thread."""
-        quick = 2 * self._admission.each <= self._brief and self._died is None
-        if quick and not self._handed and not any(map(self._waits, chain(*(call.requests for call in self._fresh)))):
+        is_brief = 2 * self._admission.mean_seconds <= self._brief and self._thread_error is None
+        if (
+            is_brief
+            and not self._handed_calls
+            and not any(map(self._must_wait, chain(*(call.requests for call in self._fresh))))
+        ):
             self._deliver(self._rank(self._fresh, self._brief))
             if self._fresh:
-                asyncio.get_running_loop().call_soon(self._turn)
+                asyncio.get_running_loop().call_soon(self._take_turn)
         else:
-            self._handed += len(self._fresh)
+            self._handed_calls += len(self._fresh)
             self._queue.put(list(self._fresh))
             self._fresh.clear()
 
-    def _room(self, seconds: float) -> int:
+    def _compute_room(self, seconds: float) -> int:
         """How many requests can be ranked in so many seconds."""
-        return max(1, min(MOST, int(seconds / self._admission.each)))
+        return max(1, min(MOST, int(seconds / self._admission.mean_seconds)))
 
-    def _live(self) -> None:
+    def _run(self) -> None:
         try:
-            while self._gather():
+            while self._collect_calls():
                 self._hand_over(self._rank(self._waiting, SLICE))
         except BaseException as error:
-            self._died = error
+            self._thread_error = error
             self._give_up()
             raise
 
     def _give_up(self) -> None:
         """Leave nobody waiting for a thread that has ended."""
-        left = [*self._current, *self._waiting]
+        calls = [*self._current, *self._waiting]
         while not self._queue.empty():
-            left += self._queue.get() or []
-        for call in left:
-            call.error = RuntimeError(f"the ranking thread has ended: {self._died!r}")
-        self._hand_over(left)
+            calls += self._queue.get() or []
+        for call in calls:
+            call.error = RuntimeError(f"the ranking thread has ended: {self._thread_error!r}")
+        self._hand_over(calls)
 
-    def _gather(self) -> bool:
+    def _collect_calls(self) -> bool:
         """Take all that has come in; wait for it where there is nothing to do. False at the end."""
         while not self._waiting or not self._queue.empty():
             calls = self._queue.get()
@@ -169,28 +173,28 @@ class Batcher(Generic[Q, A]):
 
     def _rank(self, waiting: deque[_Call[Q, A]], seconds: float) -> list[_Call[Q, A]]:
         """Rank as much of what waits as can be in so many seconds; the calls that are done with it."""
-        parts, began = self._fill(waiting, self._room(seconds)), time.perf_counter()
+        parts, start_time = self._take_parts(waiting, self._compute_room(seconds)), time.perf_counter()
         self._current = [call for call, _ in parts]
-        self._began = time.monotonic()
-        waits = [began - call.arrived for call, _ in parts if not call.answers]
+        self._batch_start = time.monotonic()
+        waits = [start_time - call.arrived for call, _ in parts if not call.answers]
         try:
             answers = iter(self._work([request for _, part in parts for request in part]))
             for call, part in parts:
                 call.answers += islice(answers, len(part))
         except Exception:
             self._rank_singly(parts)
-        took, count = time.perf_counter() - began, sum(len(part) for _, part in parts)
-        self._began = 0.0
-        ended = began + took
-        self._admission.took(took, count, ended - self._ended if self._left else None)
-        self._watch.ranked(count, took, waits)
+        duration, count = time.perf_counter() - start_time, sum(len(part) for _, part in parts)
+        self._batch_start = 0.0
+        end_time = start_time + duration
+        self._admission.record_batch(duration, count, end_time - self._last_end if self._had_waiting else None)
+        self._observer.record_batch(count, duration, waits)
         self._current = []
         # What is not done goes to the back: a call of many takes turns with others.
-        waiting.extend(call for call, _ in parts if not call.done)
-        self._ended, self._left = ended, bool(waiting)
-        return [call for call, _ in parts if call.done]
+        waiting.extend(call for call, _ in parts if not call.is_done)
+        self._last_end, self._had_waiting = end_time, bool(waiting)
+        return [call for call, _ in parts if call.is_done]
 
-    def _fill(self, waiting: deque[_Call[Q, A]], room: int) -> list[tuple[_Call[Q, A], Sequence[Q]]]:
+    def _take_parts(self, waiting: deque[_Call[Q, A]], room: int) -> list[tuple[_Call[Q, A], Sequence[Q]]]:
         """The next batch: calls, first come first, each with those of its requests that are its next."""
         parts = []
         while room > 0 and waiting:
@@ -217,7 +221,7 @@ class Batcher(Generic[Q, A]):
                 done[0].future.get_loop().call_soon_threadsafe(self._take_back, done)
 
     def _take_back(self, done: Sequence[_Call[Q, A]]) -> None:
-        self._handed -= len(done)
+        self._handed_calls -= len(done)
         self._deliver(done)
 
     def _deliver(self, done: Sequence[_Call[Q, A]]) -> None:

@@ -15,7 +15,7 @@ from endcap.experiments.splits import TrafficSplit
 from endcap.online import KeyFault, make_unreadable_error
 from endcap.ranking import Answer, Ranker, RankRequest
 from endcap.registry.online_features import OnlineFeatures, answer_without_store, needs_store
-from endcap_serving.json_log import log_fields_of
+from endcap_serving.json_log import make_log_fields
 from endcap_serving.log_limiter import LogLimiter
 from endcap_serving.predictor.admission import Admission
 from endcap_serving.predictor.batcher import Batcher
@@ -55,40 +55,52 @@ class UnreadableKeys:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._seldom = LogLimiter(
+        self._log_limited = LogLimiter(
             log, logging.ERROR, "a key of the online store cannot be read; its shopper does without"
         )
 
     def __call__(self, where: str, key: str, fault: KeyFault) -> None:
-        self._metrics.unreadable(fault)
-        self._seldom(**log_fields_of(make_unreadable_error(where, key, fault)))
+        self._metrics.count_unreadable(fault)
+        self._log_limited(**make_log_fields(make_unreadable_error(where, key, fault)))
 
 
 class Engine:
     """Ranks for one recommender. `ranker` may be replaced at any time: each batch is ranked by one of them."""
 
     def __init__(
-        self, served: ServedVersion, ranker: Ranker, metrics: Metrics, lookups: OnlineFeatures | None = None
+        self, served: ServedVersion, ranker: Ranker, metrics: Metrics, online_features: OnlineFeatures | None = None
     ) -> None:
         """lookups: what asks the online store; None where there is none."""
         self.served = served
         self.ranker = ranker
-        metrics.surfaces.know(ranker.rulebook.surfaces)
+        metrics.surfaces.add_known(ranker.rulebook.surfaces)
         self._metrics = metrics
         self._signer = served.signer or TokenSigner(served.name)
-        self._lookups = lookups
+        self._online_features = online_features
         self._without_store = LogLimiter(log, logging.WARNING, "rankings are made without the online store")
         self.admission = Admission(ranker.serving.max_wait.total_seconds())
         self.batcher: Batcher[RankRequest, RankedAnswer] = Batcher(
-            self._rank, self.admission, metrics, waits=self._waits
+            self._rank, self.admission, metrics, must_wait=self._must_wait
         )
 
     def rank(self, requests: Sequence[RankRequest]) -> asyncio.Future[list[RankedAnswer]]:
         """One answer a request, to be awaited on the event loop."""
         return self.batcher.submit(requests)
 
-    def write_token(self, call: str, variant: str, shopper: str | None, split: str) -> str:
-        """The token of a request's rankings. call: the id of the HTTP request; split: its header's value."""
+    def write_token(self, request_id: str, variant: str, shopper: str | None, split: str) -> str:
+        """Write the token that the ids of a request's rankings begin with.
+
+        Parameters
+        ----------
+        request_id
+            The id of the HTTP request.
+        variant
+            The variant that answers.
+        shopper
+            Who is asked for; None if the request does not say.
+        split
+            The shares of the moment, as the gateway's header has them.
+        """
         return self._signer.write(
             self.served.version,
             ARM_OF.get(variant, "none"),
@@ -96,14 +108,14 @@ class Engine:
             split=TrafficSplit.from_text(split),
             shopper=shopper,
             time=time.time_ns() // 1_000_000,
-            request=call,
+            request=request_id,
         )
 
-    def written(
-        self, ranked: Sequence[RankedAnswer], surfaces: Sequence[str | None], call: str, variant: str, token: str
+    def encode_answers(
+        self, ranked: Sequence[RankedAnswer], surfaces: Sequence[str | None], request_id: str, variant: str, token: str
     ) -> list[bytes]:
         """Answers as JSON, each with what tells it from all others. call: the id of the HTTP request."""
-        common = {"model_version": self.served.version, "variant": variant, "request_id": call}
+        common = {"model_version": self.served.version, "variant": variant, "request_id": request_id}
         texts = []
         for number, ((answer, degraded), surface) in enumerate(zip(ranked, surfaces, strict=True)):
             extra: dict[str, object] = {**common, "ranking_id": format_ranking_id(token, number)}
@@ -114,27 +126,27 @@ class Engine:
             texts.append(answer.to_bytes(extra))
         return texts
 
-    def _waits(self, request: RankRequest) -> bool:
+    def _must_wait(self, request: RankRequest) -> bool:
         """Whether a request is ranked only when the online store has answered."""
-        return self._lookups is not None and needs_store(request, owned=_asks_owned(self.ranker))
+        return self._online_features is not None and needs_store(request, owned=_needs_owned(self.ranker))
 
     def _rank(self, requests: list[RankRequest]) -> list[RankedAnswer]:
         """On the event loop, or where a request waits for the online store on the ranking thread; one at a time."""
         ranker = self.ranker
-        owned = _asks_owned(ranker)
-        ask = self._lookups.look_up if self._lookups is not None else answer_without_store
-        known, degraded = ask(requests, owned=owned)
-        answers = ranker.rank(requests, contexts=known)
-        if self._lookups is not None and self._lookups.error and any(degraded):
-            away = OnlineStoreError(self._lookups.error, code="predictor.without-online-store")
-            self._without_store(**log_fields_of(away))
-        if lacking := sum(degraded):
-            self._metrics.degraded(ONLINE_STORE, lacking)
-        self._metrics.filled_up(answer.reason for answer in answers if answer.reason is not None)
+        owned = _needs_owned(ranker)
+        ask = self._online_features.look_up if self._online_features is not None else answer_without_store
+        contexts, degraded = ask(requests, owned=owned)
+        answers = ranker.rank(requests, contexts=contexts)
+        if self._online_features is not None and self._online_features.error and any(degraded):
+            error = OnlineStoreError(self._online_features.error, code="predictor.without-online-store")
+            self._without_store(**make_log_fields(error))
+        if degraded_count := sum(degraded):
+            self._metrics.count_degraded(ONLINE_STORE, degraded_count)
+        self._metrics.count_fallbacks(answer.reason for answer in answers if answer.reason is not None)
         return list(map(RankedAnswer, answers, degraded))
 
 
-def _asks_owned(ranker: Ranker) -> bool:
+def _needs_owned(ranker: Ranker) -> bool:
     """Whether the shop's rules ask what a customer has."""
     return ranker.rulebook.rules.owned is not None
 

@@ -24,7 +24,7 @@ class Health:
 
     @property
     def live(self) -> bool:
-        return all(batcher.alive and batcher.busy < STUCK for batcher in self._batchers)
+        return all(batcher.is_alive and batcher.busy_seconds < STUCK for batcher in self._batchers)
 
     @property
     def ready(self) -> bool:

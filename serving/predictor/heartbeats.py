@@ -38,33 +38,33 @@ class HeartbeatPipe:
     """What a worker is heard of. `close` once it has ended."""
 
     def __init__(self) -> None:
-        self._ours, self.write_end = os.pipe()
+        self._read_end, self.write_end = os.pipe()
         """given: the end that the worker is to inherit; `handed_on` once it has."""
-        os.set_blocking(self._ours, False)
+        os.set_blocking(self._read_end, False)
         self._limit = STARTING
 
     def close_write_end(self, pid: int) -> None:
         self._pid, self._silence = pid, MissedAnswers(pid)
         os.close(self.write_end)
 
-    def seconds_silent(self, *, slept: bool = False) -> float:
+    def measure_silence(self, *, slept: bool = False) -> float:
         """Seconds without a sign, where these are too many; else 0. slept: whether this process did not run meanwhile
         either, which proves nothing."""
         with contextlib.suppress(BlockingIOError):
-            if os.read(self._ours, 4096):
+            if os.read(self._read_end, 4096):
                 self._limit, self._silence = SILENT, MissedAnswers(self._pid)
         if slept:
             self._silence = MissedAnswers(self._pid)
         seconds = self._silence.seconds
         if seconds < self._limit:
-            if seconds > 2 * EVERY and not self._silence.looked:
-                self._silence.look()
+            if seconds > 2 * EVERY and not self._silence.is_measured:
+                self._silence.measure()
             return 0.0
-        self._silence.look()
-        return 0.0 if self._silence.busy and seconds < BUSY * self._limit else seconds
+        self._silence.measure()
+        return 0.0 if self._silence.is_busy and seconds < BUSY * self._limit else seconds
 
     def close(self) -> None:
-        os.close(self._ours)
+        os.close(self._read_end)
 
 
 class SleepDetector:

@@ -20,46 +20,46 @@ from kserve.errors import (
 from starlette.exceptions import HTTPException
 
 from endcap_serving.http_errors import RefusedError, encode_error, refuse_with
-from endcap_serving.kserve_bodies import v2_body_error
+from endcap_serving.kserve_bodies import make_v2_body_error
 from endcap_serving.names import MODEL_PATHS, MOST_LISTED, REQUEST_ID
-from endcap_serving.predictor.ranking_calls import as_failure
+from endcap_serving.predictor.ranking_calls import wrap_failure
 from endcap_serving.request_ids import read_request_id
 
 EXPECTED = (InvalidInput, ModelNotFound, ModelNotReady, ServerNotLive, ServerNotReady)
 """Errors that are answered well, and that KServe would log with a trace all the same."""
 
 
-_NOWHERE = ("predictor.model-unknown", "predictor.path-unknown")
+_UNKNOWN = ("predictor.model-unknown", "predictor.path-unknown")
 """Codes of answers that say what is served instead."""
 
 
 def unify_errors(app: FastAPI, models: Sequence[str]) -> None:
     """Replace KServe's handlers; call it when KServe has added them. models: names of those that are served."""
     served = {"served": list(models[:MOST_LISTED]), "paths": list(MODEL_PATHS)}
-    for kind, read in _READ.items():
-        app.add_exception_handler(kind, _handler(read, served))
+    for kind, convert in _CONVERTERS.items():
+        app.add_exception_handler(kind, _make_handler(convert, served))
 
 
-def _handler(
-    read: Callable[[Exception], RefusedError], served: Mapping[str, Any]
+def _make_handler(
+    convert: Callable[[Exception], RefusedError], served: Mapping[str, Any]
 ) -> Callable[[Request, Exception], Response]:
     def answer(request: Request, error: Exception) -> Response:
-        refusal = read(error)
-        if refusal.code in _NOWHERE:
+        refusal = convert(error)
+        if refusal.code in _UNKNOWN:
             refusal.fields = {**refusal.fields, **served}
-        identity = read_request_id(request.headers.get(REQUEST_ID, ""))
-        headers = {**refusal.headers, **({REQUEST_ID: identity} if identity else {})}
+        request_id = read_request_id(request.headers.get(REQUEST_ID, ""))
+        headers = {**refusal.headers, **({REQUEST_ID: request_id} if request_id else {})}
         return Response(encode_error(refusal), refusal.status, headers, "application/json")
 
     return answer
 
 
-def _wrong_v2(error: Exception) -> RefusedError:
+def _convert_validation_error(error: Exception) -> RefusedError:
     assert isinstance(error, RequestValidationError)
-    return refuse_with(v2_body_error(error.errors()), 400)
+    return refuse_with(make_v2_body_error(error.errors()), 400)
 
 
-def _of_http(error: Exception) -> RefusedError:
+def _convert_http_error(error: Exception) -> RefusedError:
     assert isinstance(error, HTTPException)
     status, text = error.status_code, str(error.detail)
     if status == 404:
@@ -67,13 +67,13 @@ def _of_http(error: Exception) -> RefusedError:
     return RefusedError(status, text, code="predictor.not-allowed", headers=error.headers)
 
 
-def _failure(error: Exception) -> RefusedError:
-    return refuse_with(as_failure(error), 500)
+def _convert_failure(error: Exception) -> RefusedError:
+    return refuse_with(wrap_failure(error), 500)
 
 
-_READ: dict[type[Exception], Callable[[Exception], RefusedError]] = {
-    RequestValidationError: _wrong_v2,
-    HTTPException: _of_http,
+_CONVERTERS: dict[type[Exception], Callable[[Exception], RefusedError]] = {
+    RequestValidationError: _convert_validation_error,
+    HTTPException: _convert_http_error,
     InvalidInput: lambda error: RefusedError(400, str(error), code="predictor.input-invalid"),
     ModelNotFound: lambda error: RefusedError(404, str(error), code="predictor.model-unknown"),
     ModelNotReady: lambda error: RefusedError(503, str(error), code="predictor.model-not-ready"),
@@ -81,6 +81,6 @@ _READ: dict[type[Exception], Callable[[Exception], RefusedError]] = {
     ServerNotLive: lambda error: RefusedError(503, str(error), code="predictor.not-live"),
     NotImplementedError: lambda error: RefusedError(501, str(error), code="predictor.not-offered"),
     UnsupportedProtocol: lambda error: RefusedError(501, str(error), code="predictor.not-offered"),
-    InferenceError: _failure,
-    Exception: _failure,
+    InferenceError: _convert_failure,
+    Exception: _convert_failure,
 }

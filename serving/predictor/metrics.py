@@ -31,51 +31,51 @@ class Metrics:
     """Counted from the event loop, the ranking thread and the refresh thread."""
 
     def __init__(self) -> None:
-        self._on = True
+        self._is_counting = True
         self.surfaces = Surfaces()
         self._requests = _Children(
             Counter("endcap_requests", "Calls, by status and by the first request's surface", ["status", "surface"])
         )
         self._rankings = _Children(Counter("endcap_rankings", "Rankings given, by surface", ["surface"]))
-        about = "From a call's head to its answer, where that is 200"
-        self._latency = Histogram("endcap_request_seconds", about, buckets=SECONDS)
+        help_text = "From a call's head to its answer, where that is 200"
+        self._latency = Histogram("endcap_request_seconds", help_text, buckets=SECONDS)
         self._wait = Histogram("endcap_queue_seconds", "What a call waited for its turn", buckets=SECONDS)
         self._ranking = Histogram("endcap_batch_seconds", "What a batch took", buckets=SECONDS)
         self._batch = Histogram("endcap_batch_requests", "Requests in a batch", buckets=BATCHES)
         self._degraded = _Children(Counter("endcap_degraded", "Rankings made without what is named", ["without"]))
-        about = "Rankings with fallbacks, by why there are any"
-        self._fallbacks = _Children(Counter("endcap_fallbacks", about, ["reason"]))
+        help_text = "Rankings with fallbacks, by why there are any"
+        self._fallbacks = _Children(Counter("endcap_fallbacks", help_text, ["reason"]))
         self._online = _Children(
             Histogram("endcap_online_store_seconds", "Questions to the online store", ["outcome"], buckets=SECONDS)
         )
-        about = "Keys of the online store that could not be read, each one shopper's, by why"
-        self._unreadable = _Children(Counter("endcap_online_store_unreadable", about, ["reason"]))
+        help_text = "Keys of the online store that could not be read, each one shopper's, by why"
+        self._unreadable = _Children(Counter("endcap_online_store_unreadable", help_text, ["reason"]))
         self._rejected = Counter("endcap_rejected", "Calls that would have waited too long")
         self._age = Gauge(
             "endcap_catalogue_age_seconds", "Since the catalogue in use was made", multiprocess_mode="livemax"
         )
         self._refreshes = _Children(Counter("endcap_catalogue_refreshes", "Looks for a new catalogue", ["outcome"]))
-        about = "1 for the model that is served"
-        self._info = Gauge("endcap_model_info", about, ["model", "version", "variant"], multiprocess_mode="livemax")
-        about = "1 where a package was made with another version than what serves it"
+        help_text = "1 for the model that is served"
+        self._info = Gauge("endcap_model_info", help_text, ["model", "version", "variant"], multiprocess_mode="livemax")
+        help_text = "1 where a package was made with another version than what serves it"
         labels = ["library", "made_with", "here"]
-        self._mismatch = Gauge("endcap_package_mismatch", about, labels, multiprocess_mode="livemax")
+        self._mismatch = Gauge("endcap_package_mismatch", help_text, labels, multiprocess_mode="livemax")
 
-        about = "GPUs that the pod was given and does not see; 0 where it sees all"
-        self._gpus = Gauge("endcap_gpus_missing", about, ["resource", "cause"], multiprocess_mode="livemax")
+        help_text = "GPUs that the pod was given and does not see; 0 where it sees all"
+        self._gpus = Gauge("endcap_gpus_missing", help_text, ["resource", "cause"], multiprocess_mode="livemax")
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
+    def pause(self) -> Iterator[None]:
         """Count nothing: the requests of a warm-up are nobody's."""
-        self._on = False
+        self._is_counting = False
         try:
             yield
         finally:
-            self._on = True
+            self._is_counting = True
 
-    def answered(self, status: int, surfaces: Sequence[str | None], seconds: float) -> None:
+    def count_answer(self, status: int, surfaces: Sequence[str | None], seconds: float) -> None:
         """A call was answered: with so many rankings, each for a surface."""
-        if not self._on:
+        if not self._is_counting:
             return
         names = [self.surfaces.label(name) for name in surfaces] or [NO_SURFACE]
         self._requests[str(status), names[0]].inc()
@@ -85,55 +85,55 @@ class Metrics:
         for name in names:
             self._rankings[(name,)].inc()
 
-    def ranked(self, requests: int, seconds: float, waits: Sequence[float]) -> None:
-        if not self._on:
+    def record_batch(self, requests: int, seconds: float, waits: Sequence[float]) -> None:
+        if not self._is_counting:
             return
         self._batch.observe(requests)
         self._ranking.observe(seconds)
         for wait in waits:
             self._wait.observe(wait)
 
-    def degraded(self, without: str, rankings: int) -> None:
-        if self._on:
+    def count_degraded(self, without: str, rankings: int) -> None:
+        if self._is_counting:
             self._degraded[(without,)].inc(rankings)
 
-    def filled_up(self, reasons: Iterable[str]) -> None:
+    def count_fallbacks(self, reasons: Iterable[str]) -> None:
         """Rankings had fallbacks: why each of these had."""
-        if self._on:
+        if self._is_counting:
             for reason in reasons:
                 self._fallbacks[(reason,)].inc()
 
-    def asked_store(self, outcome: str, seconds: float) -> None:
+    def record_store_call(self, outcome: str, seconds: float) -> None:
         """outcome: `ok`, `failed`, or `skipped` where the store is left alone after a failure."""
-        if self._on:
+        if self._is_counting:
             self._online[(outcome,)].observe(seconds)
 
-    def unreadable(self, reason: str) -> None:
+    def count_unreadable(self, reason: str) -> None:
         """reason: `wrong-type` or `unreadable`."""
-        if self._on:
+        if self._is_counting:
             self._unreadable[(reason,)].inc()
 
-    def rejected(self) -> None:
-        if self._on:
+    def count_rejected(self) -> None:
+        if self._is_counting:
             self._rejected.inc()
 
-    def refreshed(self, outcome: str) -> None:
+    def count_refresh(self, outcome: str) -> None:
         """outcome: `taken`, `refused` or `unreachable`; a look that finds nothing new is not counted."""
         self._refreshes[(outcome,)].inc()
 
-    def catalogue_age(self, seconds: float) -> None:
+    def set_catalogue_age(self, seconds: float) -> None:
         self._age.set(seconds)
 
-    def serves(self, model: str, version: str, variant: str, mismatches: Mapping[str, tuple[str, str]]) -> None:
+    def set_model_info(self, model: str, version: str, variant: str, mismatches: Mapping[str, tuple[str, str]]) -> None:
         """mismatches: by library, the version that made the package and the one here."""
         self._info.labels(model, version, variant).set(1)
         for library, (made_with, here) in mismatches.items():
             self._mismatch.labels(library, made_with, here).set(1)
 
-    def lacks_gpus(self, request: GpuRequest, lack: GpuShortage | None) -> None:
+    def set_missing_gpus(self, request: GpuRequest, shortage: GpuShortage | None) -> None:
         """request: what the pod was given. lack: what it does not see of that."""
-        missing = 0 if lack is None else request.count - lack.fields["seen"]
-        self._gpus.labels(request.resource, "" if lack is None else lack.fields["cause"]).set(missing)
+        missing = 0 if shortage is None else request.count - shortage.fields["seen"]
+        self._gpus.labels(request.resource, "" if shortage is None else shortage.fields["cause"]).set(missing)
 
 
 class _Children(dict[tuple[str, ...], Any]):

@@ -17,7 +17,7 @@ MOUNT = Path("/mnt/models")
 """Where KServe's storage initializer puts what the InferenceService's storageUri names."""
 
 
-def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Options are spelt as KServe's own servers spell them too; what differs between InferenceServices comes by the
     environment. Raises UserError for a variable that `endcap.secrets` refuses."""
     version, variant = os.environ.get("ENDCAP_VERSION"), os.environ.get("ENDCAP_VARIANT", VARIANTS[0])
@@ -33,24 +33,49 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--variant", default=variant, help=f"told in every answer: {', '.join(VARIANTS)}; or $ENDCAP_VARIANT")
     add("--port", "--http_port", type=int, default=8080, help="where it listens")
     add("--host", default="0.0.0.0", help="the address to listen on")  # noqa: S104
-    add("--workers", type=_at_least(1, int), default=1, help="processes that share the port, each with the whole model")
+    add(
+        "--workers",
+        type=_make_number_parser(1, int),
+        default=1,
+        help="processes that share the port, each with the whole model",
+    )
     threads = "threads that one ranking may use; left out: the CPU limit, shared by the workers"
-    add("--threads", type=_at_least(1, int), default=None, help=threads)
+    add("--threads", type=_make_number_parser(1, int), default=None, help=threads)
     # Of the environment's no default is made: the help shows defaults.
     add("--online", default="", help=f"the online store's address, or {NONE}; rather ${ONLINE}: it may hold a password")
-    add("--online-timeout", type=_at_least(0.001, float), default=0.05, help="seconds that the online store may take")
-    add("--refresh", type=_at_least(0.1, float), default=5.0, help="seconds between two looks for a new catalogue")
+    add(
+        "--online-timeout",
+        type=_make_number_parser(0.001, float),
+        default=0.05,
+        help="seconds that the online store may take",
+    )
+    add(
+        "--refresh",
+        type=_make_number_parser(0.1, float),
+        default=5.0,
+        help="seconds between two looks for a new catalogue",
+    )
     scope_from = os.environ.get("ENDCAP_SCOPE_FROM", NOBODY)
     scope_help = (
         "whose word counts about what a caller may see: the gateway's, where nobody else can reach this, or nobody's"
     )
     add("--scope-from", default=scope_from, help=f"{scope_help}; or $ENDCAP_SCOPE_FROM")
-    add("--drain-wait", type=_at_least(0, float), default=0.0, help="seconds from SIGTERM to the end of listening")
-    add("--drain-limit", type=_at_least(1, int), default=10, help="seconds that requests under way get after that")
+    add(
+        "--drain-wait",
+        type=_make_number_parser(0, float),
+        default=0.0,
+        help="seconds from SIGTERM to the end of listening",
+    )
+    add(
+        "--drain-limit",
+        type=_make_number_parser(1, int),
+        default=10,
+        help="seconds that requests under way get after that",
+    )
     add_tls_options(parser)
     for name in ("--fd", "--tls-fd", "--signs"):
         add(name, type=int, default=None, help=argparse.SUPPRESS)
-    options = parser.parse_args(words)
+    options = parser.parse_args(arguments)
     # What the environment says is not checked by the parser.
     if not options.version:
         parser.error("version: found none; give --version, or ENDCAP_VERSION in the environment")
@@ -63,24 +88,24 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def remove_online_option(words: Sequence[str]) -> list[str]:
+def remove_online_option(arguments: Sequence[str]) -> list[str]:
     """A command line without the online store's address."""
-    kept: list[str] = []
-    remaining = iter(words)
-    for word in remaining:
-        if word == "--online":
-            next(remaining, None)
-        elif not word.startswith("--online="):
-            kept.append(word)
-    return kept
+    remaining: list[str] = []
+    rest_of_line = iter(arguments)
+    for argument in rest_of_line:
+        if argument == "--online":
+            next(rest_of_line, None)
+        elif not argument.startswith("--online="):
+            remaining.append(argument)
+    return remaining
 
 
-def _at_least(least: float, kind: type) -> type:
-    def number(text: str) -> float:
+def _make_number_parser(least: float, kind: type) -> type:
+    def parse_number(text: str) -> float:
         value = kind(text)
         if value < least:
             raise argparse.ArgumentTypeError(f"found {text}; allowed: at least {least:g}")
         return value
 
-    number.__name__ = "a number"
-    return number  # type: ignore[return-value]
+    parse_number.__name__ = "a number"
+    return parse_number  # type: ignore[return-value]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from endcap.errors import EndcapError, RequestError
 from endcap.ranking import RankRequest
 from endcap_serving.http_errors import RefusedError, encode_error
-from endcap_serving.json_log import log_fields_of
+from endcap_serving.json_log import make_log_fields
 from endcap_serving.kserve_bodies import (
     Tensor,
     read_json,
@@ -26,11 +26,18 @@ from endcap_serving.kserve_bodies import (
 )
 from endcap_serving.log_limiter import LogLimiter
 from endcap_serving.names import DEGRADED_HEADER, RANKING_HEADER, REQUEST_ID, VERSION_HEADER
-from endcap_serving.predictor.asgi_io import BodyReader, ClientDisconnectedError, Receive, Reply, RequestHead, refuse
+from endcap_serving.predictor.asgi_io import (
+    BodyReader,
+    ClientDisconnectedError,
+    Receive,
+    Reply,
+    RequestHead,
+    make_refusal_reply,
+)
 from endcap_serving.predictor.engine import ONLINE_STORE, Engine, RankedAnswer, ServedVersion, format_ranking_id
 from endcap_serving.predictor.metrics import Metrics
 from endcap_serving.predictor.scopes import permit_explanations
-from endcap_serving.predictor.tensors import list_tensors, read_binary, read_options, write_as_asked
+from endcap_serving.predictor.tensors import list_tensors, read_binary, read_options, write_requested_outputs
 
 LARGE = 64 * 2**10
 """Bytes: the event loop does not read larger bodies itself."""
@@ -76,12 +83,12 @@ class RankingCalls:
         except ClientDisconnectedError:
             return None
         except RefusedError as error:
-            reply = refuse(error)
+            reply = make_refusal_reply(error)
         except RequestError as error:
             reply = Reply(400, encode_error(error))
         except Exception as error:
-            failure = as_failure(error)
-            self._failures(error, request_id=head.id, **log_fields_of(failure))
+            failure = wrap_failure(error)
+            self._failures(error, request_id=head.id, **make_log_fields(failure))
             reply = Reply(500, encode_error(failure))
         if head.given_id:
             reply.headers[REQUEST_ID] = head.given_id
@@ -95,32 +102,32 @@ class RankingCalls:
             requests, write = _parse(engine, read, body, head)
         else:
             requests, write = await loop.run_in_executor(None, _parse, engine, read, body, head)
-        allowed = permit_explanations(requests, engine.served.scope_from, head.scope, of_page=head.of_page)
+        allowed = permit_explanations(requests, engine.served.scope_from, head.scope, from_page=head.from_page)
         # Other requests may have come while the body did.
         self._admit(engine)
-        ranked = await engine.rank(allowed)
+        answers = await engine.rank(allowed)
         surfaces = [request.surface for request in requests]
         # The gateway says for which variant it asks. Otherwise it is the one that this process was started as.
         variant = head.variant or engine.served.variant
         token = engine.write_token(head.id, variant, head.shopper, head.split)
-        if len(ranked) < MANY:
-            reply = _write(engine, write, head.id, variant, token, ranked, surfaces)
+        if len(answers) < MANY:
+            reply = _write(engine, write, head.id, variant, token, answers, surfaces)
         else:
-            reply = await loop.run_in_executor(None, _write, engine, write, head.id, variant, token, ranked, surfaces)
-        reply.headers |= _answer_headers(engine, head.id, token, ranked)
+            reply = await loop.run_in_executor(None, _write, engine, write, head.id, variant, token, answers, surfaces)
+        reply.headers |= _make_answer_headers(engine, head.id, token, answers)
         reply.surfaces = surfaces
         return reply
 
     def _admit(self, engine: Engine) -> None:
-        if engine.admission.full:
-            self._metrics.rejected()
-            after = engine.admission.retry_after
+        if engine.admission.is_full:
+            self._metrics.count_rejected()
+            seconds = engine.admission.retry_after
             raise RefusedError(
                 503,
-                f"more requests than can be answered in time; try again in {after} s",
+                f"more requests than can be answered in time; try again in {seconds} s",
                 code="predictor.overloaded",
-                headers={"retry-after": str(after)},
-                retry_after=after,
+                headers={"retry-after": str(seconds)},
+                retry_after=seconds,
             )
 
 
@@ -149,7 +156,7 @@ def _write_v2(given_id: str, texts: Sequence[bytes], served: ServedVersion, call
 
 
 def _write_options(request: Any, texts: Sequence[bytes], served: ServedVersion, call_id: str) -> Reply:
-    return write_as_asked(request, texts, served.version, call_id)
+    return write_requested_outputs(request, texts, served.version, call_id)
 
 
 def _parse(engine: Engine, read: Reader, body: bytes, head: RequestHead) -> tuple[list[RankRequest], Writer]:
@@ -164,24 +171,24 @@ def _write(
     call_id: str,
     variant: str,
     token: str,
-    ranked: Sequence[RankedAnswer],
+    answers: Sequence[RankedAnswer],
     surfaces: Sequence[str | None],
 ) -> Reply:
-    return write(engine.written(ranked, surfaces, call_id, variant, token), engine.served, call_id)
+    return write(engine.encode_answers(answers, surfaces, call_id, variant, token), engine.served, call_id)
 
 
-def _answer_headers(engine: Engine, call_id: str, token: str, ranked: Sequence[RankedAnswer]) -> dict[str, str]:
+def _make_answer_headers(engine: Engine, call_id: str, token: str, answers: Sequence[RankedAnswer]) -> dict[str, str]:
     headers = {
         REQUEST_ID: call_id,
         VERSION_HEADER: engine.served.version,
         RANKING_HEADER: format_ranking_id(token, 0),
     }
-    if any(ranking.degraded for ranking in ranked):
+    if any(ranking.degraded for ranking in answers):
         headers[DEGRADED_HEADER] = ONLINE_STORE
     return headers
 
 
-def as_failure(error: Exception) -> EndcapError:
+def wrap_failure(error: Exception) -> EndcapError:
     """What the client learns of an error that is not the client's; an error of Endcap's own stays as it is."""
     if isinstance(error, EndcapError):
         return error

@@ -19,27 +19,28 @@ EXPLAIN, OWNED = "explain", "owned"
 _NONE = frozenset[str]()
 
 
-def read_scopes(source: str, header: str | None, *, of_page: bool) -> frozenset[str]:
+def read_scopes(source: str, header: str | None, *, from_page: bool) -> frozenset[str]:
     """The caller's scopes. source: one of `SCOPE_FROM`; of_page: the request has an origin, which the gateway drops."""
-    if source != GATEWAY or header is None or of_page:
+    if source != GATEWAY or header is None or from_page:
         return _NONE
     return frozenset(name.strip() for name in header.split(","))
 
 
 def permit_explanations(
-    requests: Sequence[RankRequest], source: str, header: str | None, *, of_page: bool
+    requests: Sequence[RankRequest], source: str, header: str | None, *, from_page: bool
 ) -> Sequence[RankRequest]:
     """The requests as this caller may ask them. Raises RefusedError (403)."""
     if not any(request.explain for request in requests):
         return requests
-    allowed = read_scopes(source, header, of_page=of_page)
+    allowed = read_scopes(source, header, from_page=from_page)
     if EXPLAIN not in allowed:
-        believed = f"ask the gateway with a key or a token that has the scope {EXPLAIN}"
-        nobody = "this predictor takes nobody's word about callers; start it with --scope-from gateway (docs/access.md)"
+        advice = f"ask the gateway with a key or a token that has the scope {EXPLAIN}"
+        if source != GATEWAY:
+            advice = "this predictor trusts nobody's scopes; start it with --scope-from gateway (docs/access.md)"
         raise RefusedError(
             403,
-            f"explain: found true; allowed: for who may see it; {believed if source == GATEWAY else nobody}, or leave "
-            "explain out",
+            f"explain: found true; allowed: true only for callers with the scope {EXPLAIN}; {advice}, or leave explain "
+            "out",
             code="predictor.explain-forbidden",
             at="explain",
             needs=EXPLAIN,

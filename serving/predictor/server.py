@@ -93,22 +93,22 @@ class PredictorServer(kserve.ModelServer):
         self,
         engines: Sequence[Engine],
         metrics: Metrics,
-        wire: Sockets,
+        sockets: Sockets,
         *,
         wait: float,
         limit: int,
-        signs: int | None = None,
+        heartbeat_pipe: int | None = None,
     ) -> None:
         """wait: seconds between a signal and the end of listening. limit: seconds that requests get after that. signs:
         the pipe to whoever watches this process, if anybody does."""
         super().__init__(
-            http_port=wire.listener.getsockname()[1], workers=1, enable_grpc=False, enable_latency_logging=False
+            http_port=sockets.listener.getsockname()[1], workers=1, enable_grpc=False, enable_latency_logging=False
         )
         self._engines = engines
         self._metrics = metrics
-        self._wire = wire
+        self._sockets = sockets
         self._wait = wait
-        self._signs = signs
+        self._heartbeat_pipe = heartbeat_pipe
         self.grace_period = limit
         self.health = Health()
         self.health.watch([engine.batcher for engine in engines])
@@ -118,43 +118,45 @@ class PredictorServer(kserve.ModelServer):
         """uvicorn's are the only ones: KServe's would unload the models under those who are being answered."""
 
     async def _serve(self) -> None:
-        for start in self.servers:
-            start.close()
-        rest = self._rest_server
-        rest.create_application()
+        for kserve_server in self.servers:
+            kserve_server.close()
+        rest_server = self._rest_server
+        rest_server.create_application()
         unify_errors(app, [engine.served.name for engine in self._engines])
-        lane = PredictorApp(app, self._engines, self._metrics, tracing := open_tracing("endcap-predictor"))
-        await warm_up(lane, self._engines, self._metrics)
+        application = PredictorApp(app, self._engines, self._metrics, tracing := open_tracing("endcap-predictor"))
+        await warm_up(application, self._engines, self._metrics)
         # What was made so far stays: the collector need not look at it with every new generation.
         gc.collect()
         gc.freeze()
-        rest.config.app, rest.config.http = lane, BoundedProtocol
-        rest.config.backlog = BACKLOG
-        listener = self._wire.listener
-        if (tls := self._wire.tls) and self._wire.secure:
-            listener = self._wire.secure
-            rest.config.http = type("Protocol", (BoundedProtocol,), {"clients": tls.clients})
-            rest.config.load()
-            rest.config.ssl = tls.context
+        rest_server.config.app, rest_server.config.http = application, BoundedProtocol
+        rest_server.config.backlog = BACKLOG
+        listener = self._sockets.listener
+        if (tls := self._sockets.tls) and self._sockets.secure:
+            listener = self._sockets.secure
+            rest_server.config.http = type("Protocol", (BoundedProtocol,), {"clients": tls.clients})
+            rest_server.config.load()
+            rest_server.config.ssl = tls.context
         self.health.warm = True
         log.info("ready", extra={"models": [engine.served.name for engine in self._engines]})
-        watching = [asyncio.create_task(measure_loop_lag([engine.admission for engine in self._engines]))]
-        watching += [asyncio.create_task(tls.follow())] if tls else []
-        if self._signs is not None:
-            watching.append(asyncio.create_task(send_heartbeats(self._signs, self.health)))
-        beside = PlainPortServer(lane, None if self._wire.plain else self._is_health, BoundedProtocol)
-        telling = asyncio.create_task(beside.run_on(self._wire.listener)) if tls else None
-        await DrainingServer(rest.config, self.health, self._wait).serve(sockets=[listener])
-        for task in watching:
+        tasks = [asyncio.create_task(measure_loop_lag([engine.admission for engine in self._engines]))]
+        tasks += [asyncio.create_task(tls.follow())] if tls else []
+        if self._heartbeat_pipe is not None:
+            tasks.append(asyncio.create_task(send_heartbeats(self._heartbeat_pipe, self.health)))
+        plain_server = PlainPortServer(
+            application, None if self._sockets.plain else self._is_health_path, BoundedProtocol
+        )
+        plain_task = asyncio.create_task(plain_server.run_on(self._sockets.listener)) if tls else None
+        await DrainingServer(rest_server.config, self.health, self._wait).serve(sockets=[listener])
+        for task in tasks:
             task.cancel()
-        if telling:
-            beside.should_exit = True
-            await telling
+        if plain_task:
+            plain_server.should_exit = True
+            await plain_task
         if tracing:
             tracing.close()
         log.info("ended")
 
-    def _is_health(self, path: str) -> bool:
+    def _is_health_path(self, path: str) -> bool:
         models = [engine.served.name for engine in self._engines]
         return path in ("/metrics", "/v2/health/live", "/v2/health/ready") or any(
             path in (f"/v2/models/{model}/ready", f"/v1/models/{model}") for model in models
@@ -164,18 +166,18 @@ class PredictorServer(kserve.ModelServer):
 def serve_engines(
     engines: Sequence[Engine],
     metrics: Metrics,
-    wire: Sockets,
+    sockets: Sockets,
     *,
     wait: float = 0.0,
     limit: int = 10,
-    signs: int | None = None,
+    heartbeat_pipe: int | None = None,
 ) -> None:
     """Serve until a signal; answer what came before it. See `Server`."""
     sys.setswitchinterval(SWITCH)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     asyncio.set_event_loop(asyncio.new_event_loop())
-    server = PredictorServer(engines, metrics, wire, wait=wait, limit=limit, signs=signs)
-    _quieten()
+    server = PredictorServer(engines, metrics, sockets, wait=wait, limit=limit, heartbeat_pipe=heartbeat_pipe)
+    _silence_loggers()
     models = [kserve.Model(engine.served.name) for engine in engines]
     for model in models:
         # KServe would load, and so answer, only after it has begun to listen.
@@ -185,16 +187,7 @@ def serve_engines(
         engine.batcher.close()
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A bound socket, on which nobody listens yet: whoever knocks is refused until the server is ready."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
-    return listener
-
-
-def _quieten() -> None:
+def _silence_loggers() -> None:
     """One format for all lines, and none a request: KServe's three halve the throughput."""
     warnings.filterwarnings("ignore", "ORJSONResponse is deprecated")
     levels = {"kserve": logging.ERROR, "kserve.trace": logging.CRITICAL, "uvicorn": logging.ERROR}

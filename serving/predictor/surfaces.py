@@ -18,10 +18,10 @@ class Surfaces:
 
     def __init__(self) -> None:
         self._known: frozenset[str] = frozenset()
-        self._met: set[str] = set()
+        self._frequent: set[str] = set()
         self._rankings: Counter[str] = Counter()
 
-    def know(self, surfaces: Iterable[str]) -> None:
+    def add_known(self, surfaces: Iterable[str]) -> None:
         """Name these from now on, whatever callers name."""
         self._known |= frozenset(surfaces)
 
@@ -29,14 +29,14 @@ class Surfaces:
         """What a metric calls the surface of one more ranking."""
         if surface is None:
             return NO_SURFACE
-        if surface in self._known or surface in self._met:
+        if surface in self._known or surface in self._frequent:
             return surface
-        if len(self._met) < MOST:
+        if len(self._frequent) < MOST:
             if len(self._rankings) >= _CANDIDATES and surface not in self._rankings:
                 # Those that come often come again.
                 self._rankings = Counter(dict(self._rankings.most_common(_CANDIDATES // 10)))
             self._rankings[surface] += 1
             if self._rankings[surface] >= OFTEN:
                 del self._rankings[surface]
-                self._met.add(surface)
+                self._frequent.add(surface)
         return OTHER_SURFACE

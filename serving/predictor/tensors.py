@@ -26,9 +26,9 @@ def read_binary(body: bytes, json_length: str, model: str) -> InferRequest:
     try:
         return InferRequest.from_bytes(body, int(json_length), model)
     except InvalidInput as error:
-        raise _unreadable(str(error)) from None
+        raise _make_body_error(str(error)) from None
     except Exception as error:  # KServe's reader checks nothing: each failure is the body's.
-        raise _unreadable(f"{type(error).__name__}: {error}") from None
+        raise _make_body_error(f"{type(error).__name__}: {error}") from None
 
 
 def read_options(request: InferenceRequest, model: str) -> InferRequest:
@@ -36,14 +36,14 @@ def read_options(request: InferenceRequest, model: str) -> InferRequest:
     try:
         return InferRequest.from_inference_request(request, model)
     except InvalidInput as error:
-        raise _unreadable(str(error)) from None
+        raise _make_body_error(str(error)) from None
 
 
 def list_tensors(request: InferRequest) -> list[Tensor]:
     return [Tensor(tensor.name, tensor.datatype, tensor.shape, tensor.data) for tensor in request.inputs]
 
 
-def write_as_asked(request: InferRequest, texts: Sequence[bytes], version: str, call_id: str) -> Reply:
+def write_requested_outputs(request: InferRequest, texts: Sequence[bytes], version: str, call_id: str) -> Reply:
     """The answer with the outputs, and in the form, that the request asks for.
 
     Parameters
@@ -68,16 +68,16 @@ def write_as_asked(request: InferRequest, texts: Sequence[bytes], version: str, 
         requested_outputs=request.request_outputs,
     )
     try:
-        written, json_length = response.to_rest()
+        content, json_length = response.to_rest()
     except InvalidInput as error:
         raise RefusedError(400, str(error), code="predictor.input-invalid") from None
     if json_length is None:
-        return Reply(200, orjson.dumps(InferenceResponse.model_validate(written).model_dump()))
+        return Reply(200, orjson.dumps(InferenceResponse.model_validate(content).model_dump()))
     # As KServe's server sends it: without a content type, in chunks.
-    return Reply(200, written, {_LENGTH_HEADER: str(json_length)}, bare=True)
+    return Reply(200, content, {_LENGTH_HEADER: str(json_length)}, bare=True)
 
 
-def _unreadable(reason: str) -> RequestError:
+def _make_body_error(reason: str) -> RequestError:
     return RequestError(
         f"the body cannot be read ({reason}); allowed: {V2_TENSOR}", code="predictor.body-unreadable", reason=reason
     )

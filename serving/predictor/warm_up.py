@@ -26,58 +26,62 @@ SESSION, CANDIDATES = 20, 200
 log = logging.getLogger("endcap.predictor")
 
 
-async def warm_up(lane: App, engines: Sequence[Engine], metrics: Metrics) -> None:
+async def warm_up(application: App, engines: Sequence[Engine], metrics: Metrics) -> None:
     """Rank requests of each kind through the lane. Raises RuntimeError where one is not answered 200."""
-    began = time.monotonic()
-    with metrics.paused():
+    start_time = time.monotonic()
+    with metrics.pause():
         for engine in engines:
             for _ in range(ROUNDS):
                 for size in AT_ONCE:
                     # What is slow one by one is as slow together, and nobody waits for it twice.
-                    quick = size == 1 or size * engine.admission.each < SLICE
-                    if quick and time.monotonic() - began < LONGEST:
-                        await _round(lane, engine, size)
-    milliseconds = {engine.served.name: round(1000 * engine.admission.each, 3) for engine in engines}
-    log.info("warmed up", extra={"seconds": round(time.monotonic() - began, 2), "milliseconds_a_request": milliseconds})
+                    is_quick = size == 1 or size * engine.admission.mean_seconds < SLICE
+                    if is_quick and time.monotonic() - start_time < LONGEST:
+                        await _run_round(application, engine, size)
+    milliseconds = {engine.served.name: round(1000 * engine.admission.mean_seconds, 3) for engine in engines}
+    log.info(
+        "warmed up", extra={"seconds": round(time.monotonic() - start_time, 2), "milliseconds_a_request": milliseconds}
+    )
 
 
-async def _round(lane: App, engine: Engine, size: int) -> None:
-    kinds = _kinds(engine)
-    for kind in kinds:
-        await _all(lane, engine, [{"instances": [kind]}] * size, f"/v1/models/{engine.served.name}:predict")
-    data = [orjson.dumps(kind).decode() for kind in kinds]
+async def _run_round(application: App, engine: Engine, size: int) -> None:
+    instances = _make_instances(engine)
+    for instance in instances:
+        await _ask_all(
+            application, engine, [{"instances": [instance]}] * size, f"/v1/models/{engine.served.name}:predict"
+        )
+    data = [orjson.dumps(instance).decode() for instance in instances]
     tensor = {"name": REQUEST_TENSOR, "shape": [len(data)], "datatype": "BYTES", "data": data}
-    await _all(lane, engine, [{"inputs": [tensor]}], f"/v2/models/{engine.served.name}/infer")
+    await _ask_all(application, engine, [{"inputs": [tensor]}], f"/v2/models/{engine.served.name}/infer")
 
 
-def _kinds(engine: Engine) -> list[Json]:
+def _make_instances(engine: Engine) -> list[Json]:
     """Requests of each kind, about popular items."""
     ids = list(engine.ranker.vocabulary.ids[: max(SESSION, CANDIDATES)])
     session = ids[:SESSION]
-    kinds: list[Json] = [{"items": session, "candidates": ids[:CANDIDATES]}, {"items": session}, {"items": []}]
-    kinds += [{"item": ids[0]}] if ids else []
-    named = [(name, value) for name, values in engine.ranker.attributes.items() for value in islice(values, 1)]
-    return [*kinds, *({"items": session, "filter": {name: value}} for name, value in named[:1])]
+    instances: list[Json] = [{"items": session, "candidates": ids[:CANDIDATES]}, {"items": session}, {"items": []}]
+    instances += [{"item": ids[0]}] if ids else []
+    attributes = [(name, value) for name, values in engine.ranker.attributes.items() for value in islice(values, 1)]
+    return [*instances, *({"items": session, "filter": {name: value}} for name, value in attributes[:1])]
 
 
-async def _all(lane: App, engine: Engine, bodies: Sequence[Json], path: str) -> None:
+async def _ask_all(application: App, engine: Engine, bodies: Sequence[Json], path: str) -> None:
     """Ask for all at once; one after another where the queue would be too long."""
-    for status, text in await asyncio.gather(*(_ask(lane, path, orjson.dumps(body)) for body in bodies)):
+    for status, text in await asyncio.gather(*(_ask(application, path, orjson.dumps(body)) for body in bodies)):
         # Many at once are one too many for a slow model: it may say so here too.
         if status not in (200, 503):
             raise RuntimeError(f"the warm-up of {engine.served.name} was answered {status}: {text.decode()}")
 
 
-async def _ask(lane: App, path: str, body: bytes) -> tuple[int, bytes]:
-    sent: dict[str, Any] = {}
+async def _ask(application: App, path: str, body: bytes) -> tuple[int, bytes]:
+    reply: dict[str, Any] = {}
 
     async def receive() -> Mapping[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(message: Mapping[str, Any]) -> None:
-        sent.update(message)
+        reply.update(message)
 
     scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b""}
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await lane({**scope, "headers": headers, "http_version": "1.1"}, receive, send)
-    return sent["status"], sent["body"]
+    await application({**scope, "headers": headers, "http_version": "1.1"}, receive, send)
+    return reply["status"], reply["body"]

@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from endcap.errors import EndcapError, UserError
-from endcap_serving.json_log import log_fields_of
-from endcap_serving.parent_death import with_parent_death
+from endcap_serving.json_log import make_log_fields
+from endcap_serving.parent_death import bind_to_parent
 from endcap_serving.predictor.heartbeats import HeartbeatPipe, SleepDetector
 from endcap_serving.predictor.metrics import FOLDER
 
@@ -58,10 +58,10 @@ class Worker:
 
     number: int
     process: subprocess.Popen[bytes] | None = None
-    signs: HeartbeatPipe | None = None
+    heartbeats: HeartbeatPipe | None = None
     started: float = 0.0
     failures: int = 0
-    again_at: float = 0.0
+    retry_at: float = 0.0
 
 
 class WorkerPool:
@@ -79,14 +79,14 @@ class WorkerPool:
         """Start what does not run, kill what hangs. The exit status, where a worker says that it must not serve."""
         slept = self._clock.has_slept()
         for worker in self._workers:
-            if worker.process and worker.signs and (silent := worker.signs.seconds_silent(slept=slept)):
-                self._kill(worker, silent)
+            if worker.process and worker.heartbeats and (silence := worker.heartbeats.measure_silence(slept=slept)):
+                self._kill(worker, silence)
             if worker.process is not None and (status := worker.process.poll()) is not None:
                 if status in (1, 2):
                     # A worker's own word, which another start would not change: a refused package, a wrong option.
                     return status
-                self._bury(worker, status)
-            if worker.process is None and time.monotonic() >= worker.again_at:
+                self._record_death(worker, status)
+            if worker.process is None and time.monotonic() >= worker.retry_at:
                 self._start(worker)
         return None
 
@@ -100,72 +100,75 @@ class WorkerPool:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                own = EndcapError(f"process {process.pid} is killed", code="predictor.worker-late", pid=process.pid)
-                log.error("a worker did not end in time", extra=log_fields_of(own))
+                command = EndcapError(f"process {process.pid} is killed", code="predictor.worker-late", pid=process.pid)
+                log.error("a worker did not end in time", extra=make_log_fields(command))
                 process.kill()
                 process.wait()
 
     def _start(self, worker: Worker) -> None:
         # It dies with this process, however that ends.
         environment = {**os.environ, FOLDER: self._folder}
-        worker.signs = HeartbeatPipe()
-        signs = ["--signs", str(worker.signs.write_end)]
-        own = [sys.executable, "-m", "endcap_serving.predictor", *self._command, *signs]
-        descriptors = [*(listener.fileno() for listener in self._listeners), worker.signs.write_end]
-        worker.process = subprocess.Popen(with_parent_death(own), env=environment, pass_fds=descriptors)
-        worker.signs.close_write_end(worker.process.pid)
+        worker.heartbeats = HeartbeatPipe()
+        heartbeats = ["--signs", str(worker.heartbeats.write_end)]
+        command = [sys.executable, "-m", "endcap_serving.predictor", *self._command, *heartbeats]
+        descriptors = [*(listener.fileno() for listener in self._listeners), worker.heartbeats.write_end]
+        worker.process = subprocess.Popen(bind_to_parent(command), env=environment, pass_fds=descriptors)
+        worker.heartbeats.close_write_end(worker.process.pid)
         worker.started = time.monotonic()
         log.info("a worker starts", extra={"worker": worker.number, "pid": worker.process.pid})
 
-    def _kill(self, worker: Worker, silent: float) -> None:
+    def _kill(self, worker: Worker, silence: float) -> None:
         """One that hangs; what it has not answered is asked of others, once its connections break."""
         assert worker.process is not None
-        log_fields = {"worker": worker.number, "pid": worker.process.pid, "seconds": round(silent, 1)}
-        words = f"worker {worker.number} has given no sign of life for {silent:.0f} s; it is killed"
-        own = EndcapError(words, code="predictor.worker-hung", **log_fields)
-        log.error("a worker hangs", extra=log_fields_of(own))
+        log_fields = {"worker": worker.number, "pid": worker.process.pid, "seconds": round(silence, 1)}
+        arguments = f"worker {worker.number} has given no sign of life for {silence:.0f} s; it is killed"
+        command = EndcapError(arguments, code="predictor.worker-hung", **log_fields)
+        log.error("a worker hangs", extra=make_log_fields(command))
         worker.process.kill()
         worker.process.wait()
 
-    def _bury(self, worker: Worker, status: int) -> None:
+    def _record_death(self, worker: Worker, status: int) -> None:
         from prometheus_client.multiprocess import mark_process_dead
 
         assert worker.process is not None
-        assert worker.signs is not None
-        worker.signs.close()
+        assert worker.heartbeats is not None
+        worker.heartbeats.close()
         mark_process_dead(worker.process.pid, self._folder)
-        lived = time.monotonic() - worker.started
-        worker.failures = 0 if lived > PROVEN else worker.failures + 1
+        lifetime = time.monotonic() - worker.started
+        worker.failures = 0 if lifetime > PROVEN else worker.failures + 1
         wait = min(2.0 ** (worker.failures - 1), LONGEST_WAIT) if worker.failures > 1 else 0.0
         log_fields = {"worker": worker.number, "pid": worker.process.pid, "status": status, "again_in": wait}
-        own = EndcapError(
+        command = EndcapError(
             f"worker {worker.number} ended with status {status}", code="predictor.worker-died", **log_fields
         )
-        log.error("a worker died", extra=log_fields_of(own))
-        worker.process, worker.again_at = None, time.monotonic() + wait
+        log.error("a worker died", extra=make_log_fields(command))
+        worker.process, worker.retry_at = None, time.monotonic() + wait
 
 
 def supervise_workers(
-    words: Sequence[str], options: argparse.Namespace, listener: socket.socket, secure: socket.socket | None = None
+    arguments: Sequence[str],
+    options: argparse.Namespace,
+    listener: socket.socket,
+    tls_listener: socket.socket | None = None,
 ) -> int:
     """Run `given.workers` predictors of this command line until a signal. Returns the exit status."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    listeners = [listener, *([secure] if secure else [])]
-    for each in listeners:
-        each.set_inheritable(True)
-    own = [*words, "--workers", "1", "--threads", str(options.threads), "--fd", str(listener.fileno())]
-    own += ["--tls-fd", str(secure.fileno())] if secure else []
+    listeners = [listener, *([tls_listener] if tls_listener else [])]
+    for open_socket in listeners:
+        open_socket.set_inheritable(True)
+    command = [*arguments, "--workers", "1", "--threads", str(options.threads), "--fd", str(listener.fileno())]
+    command += ["--tls-fd", str(tls_listener.fileno())] if tls_listener else []
     folder = tempfile.mkdtemp(prefix="endcap-metrics-")
-    workers = WorkerPool(own, options.workers, listeners, folder)
+    workers = WorkerPool(command, options.workers, listeners, folder)
     try:
         status = workers.reconcile()
         while status is None and not stop.wait(LOOK):
             status = workers.reconcile()
         # Else connections would wait in it for workers that have gone.
-        for each in listeners:
-            each.close()
+        for open_socket in listeners:
+            open_socket.close()
         workers.end(options.drain_wait + options.drain_limit + 2)
         return status or 0
     finally:

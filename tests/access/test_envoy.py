@@ -194,10 +194,10 @@ def test_a_key_is_taken_and_withdrawn_while_connections_stay(tmp_path: Path, bac
             (clients(), [INVALID, INVALID]),
             (clients("old-key"), [OK, INVALID]),
         ):
-            envoy.admit(access)
+            envoy.apply_access(access)
             assert outcomes() == expected
             assert kept() == held
-        envoy.admit(Access(policy()))
+        envoy.apply_access(Access(policy()))
         assert outcomes() == [SCOPE, SCOPE], "a policy without anybody opens nothing"
         told = [envoy._admin.get("/config_dump")]
         told += [file.read_text() for file in (tmp_path / "gateway").iterdir() if file.is_file()]

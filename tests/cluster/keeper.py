@@ -77,14 +77,14 @@ class Keeper:
         while not self._ended.wait(_LOOK):
             with self._lock:
                 for name, kept in self._kept.items():
-                    if not self._ended.is_set() and not kept.killed and kept.process.ended is not None:
+                    if not self._ended.is_set() and not kept.killed and kept.process.exit_status is not None:
                         self._start_again(name, kept)
 
     def _start_again(self, name: str, kept: _Kept) -> None:
         now = time.monotonic()
         if now < kept.not_before:
             return
-        print(f"{name} {kept.process.failure()}\n  started again", file=sys.stderr, flush=True)
+        print(f"{name} {kept.process.read_failure()}\n  started again", file=sys.stderr, flush=True)
         kept.process = self._process(name, kept.command, kept.environment)
         kept.not_before = now + min(_LOOK * 2**kept.restarts, _LONGEST)
         kept.restarts += 1

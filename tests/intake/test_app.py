@@ -16,10 +16,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from endcap_serving.intake.app import MOST_HELD, IntakeApp
+from endcap_serving.intake.app import IntakeApp
 from endcap_serving.intake.intake import Intake, IntakeSettings
 from endcap_serving.intake.parquet import SCHEMAS
 from endcap_serving.intake.records import KINDS
+from endcap_serving.intake.request_bodies import MOST_HELD
 from endcap_serving.tracing import Tracing
 from tests.intake.servers import event, ids
 from tests.intake.test_records import WHOLE
@@ -118,14 +119,14 @@ def test_no_body_however_odd_is_an_error_of_the_intakes_own(app: IntakeApp, tmp_
 
 
 def test_more_bodies_at_once_than_memory_is_meant_for_are_put_off(app: IntakeApp) -> None:
-    app.held = MOST_HELD
+    app.body_memory.held = MOST_HELD
     (answer,) = ask(app, ("/v1/events", event("e1"), {}))
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert answer.json()["code"] == "intake.bodies-too-many"
-    assert app.held == MOST_HELD
-    app.held = 0
+    assert app.body_memory.held == MOST_HELD
+    app.body_memory.held = 0
     (answer,) = ask(app, ("/v1/events", event("e1"), {}))
-    assert (answer.json(), app.held) == ({"accepted": 1, "duplicates": 0}, 0)
+    assert (answer.json(), app.body_memory.held) == ({"accepted": 1, "duplicates": 0}, 0)
 
 
 def test_the_guides_commands_are_answered_as_it_says(app: IntakeApp) -> None:

@@ -80,8 +80,8 @@ def test_what_is_kept_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(damaged_segments, "MOST_FILES", 2)
     for number in range(4):
         (tmp_path / f"{number:012d}.log{damaged_segments.CUT}20").write_bytes(b"x")
-    damaged_segments.bound(tmp_path)
-    assert [file.name[11] for file in damaged_segments.files(tmp_path)] == ["2", "3"]
+    damaged_segments.remove_oldest(tmp_path)
+    assert [file.name[11] for file in damaged_segments.list_files(tmp_path)] == ["2", "3"]
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"\xff" * 24, b"\0" * 13], ids=["empty", "short", "flipped", "cut"])
@@ -143,4 +143,4 @@ def test_ids_of_a_clock_in_1970_are_known_when_it_is_right(tmp_path: Path, monke
     (tmp_path / "ids" / "000000000086400-000000000001-000000000001.ids").write_bytes(number.to_bytes(8, "little"))
     again = KnownIds(tmp_path)
     again.tidy()
-    assert again.known([number]) == {number}
+    assert again.find_known([number]) == {number}

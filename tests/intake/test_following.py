@@ -120,7 +120,7 @@ def test_a_store_that_was_away_catches_up(flaky: Flaky) -> None:
 
 def test_past_its_bound_the_oldest_are_dropped_and_counted(flaky: Flaky) -> None:
     before = metrics.ONLINE_DROPPED._value.get()
-    follower = OnlineWriter(flaky, Retention(), most_waiting=10)
+    follower = OnlineWriter(flaky, Retention(), max_waiting=10)
     follower.start()
     for at in range(25):
         follower.offer(EVENTS, [a_view(f"p{at:02}", time=1000 * at + now())])

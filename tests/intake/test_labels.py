@@ -33,7 +33,7 @@ def test_surfaces_that_rules_name_or_that_are_often_asked_for_are_named() -> Non
     surfaces = Surfaces()
     for number in range(5000):
         assert surfaces.label(f"made up {number}") == OTHER_SURFACE
-    surfaces.know(["fen"])
+    surfaces.add_known(["fen"])
     assert surfaces.label("fen") == "fen"
     assert [surfaces.label("home") for _ in range(OFTEN + 1)][-1] == "home"
     labels = {surfaces.label(f"page {number % 100}") for number in range(100 * (OFTEN + 2))}

@@ -77,8 +77,8 @@ ORDERS = [
 
 
 def test_columns_and_rows(tmp_path: Path) -> None:
-    shown = {"id": "i1", "ranking_id": "r.0", "item": "p1", "position": 4}
-    run(settings(tmp_path), batch("events", *EVENTS), batch("orders", *ORDERS), batch("impressions", shown))
+    impression = {"id": "i1", "ranking_id": "r.0", "item": "p1", "position": 4}
+    run(settings(tmp_path), batch("events", *EVENTS), batch("orders", *ORDERS), batch("impressions", impression))
     for kind, schema in SCHEMAS.items():
         (file,) = (tmp_path / "out" / kind).rglob("*.parquet")
         assert pq.read_schema(file).equals(schema)

@@ -54,7 +54,7 @@ def test_each_of_its_ids_is_known_and_no_other(tmp_path: Path, count: int) -> No
     seen = KnownIds(tmp_path)
     taken, others = take(seen, 1, range(count)), numbers(range(count, 2 * count))
     for asked in (taken + others, [*taken[:20], *others[:20]]):
-        assert seen.known(asked) == set(asked) & set(taken)
+        assert seen.find_known(asked) == set(asked) & set(taken)
     assert hash_id(b"orders", "0") != taken[0]
 
 
@@ -65,17 +65,17 @@ def test_ids_are_known_from_the_open_segment_to_the_merged_hour_and_after_a_rest
     every: list[int] = []
     for sequence in range(1, 31):
         every += take(seen, sequence, range(100 * sequence, 100 * sequence + 100))
-        assert seen.known(every) == set(every)
+        assert seen.find_known(every) == set(every)
         seen.tidy()
         clock.passes(0.1)
     files = list((tmp_path / "ids").iterdir())
     assert len(files) <= 3 + room.MOST_ARRAYS
     again = KnownIds(tmp_path)
-    assert again.known(every) == set(every)
-    assert not again.known(numbers(["another"]))
-    assert again.has(1)
-    assert again.has(30)
-    assert not again.has(31)
+    assert again.find_known(every) == set(every)
+    assert not again.find_known(numbers(["another"]))
+    assert again.has_segment(1)
+    assert again.has_segment(30)
+    assert not again.has_segment(31)
 
 
 def test_they_are_forgotten_after_24_hours_and_not_before(tmp_path: Path, clock: Clock) -> None:
@@ -87,10 +87,10 @@ def test_they_are_forgotten_after_24_hours_and_not_before(tmp_path: Path, clock:
         seen.tidy()
     clock.passes(0.9)
     seen.tidy()
-    assert seen.known(first) == set(first)
+    assert seen.find_known(first) == set(first)
     clock.passes(0.2)
     seen.tidy()
-    assert not seen.known(first)
+    assert not seen.find_known(first)
     assert len(list((tmp_path / "ids").iterdir())) == 23
 
 
@@ -100,11 +100,11 @@ def test_a_clock_that_goes_back_forgets_nothing(tmp_path: Path, clock: Clock) ->
     clock.is_set(-48)
     second = take(seen, 2, ["b"])
     seen.tidy()
-    assert seen.known(first + second) == {*first, *second}
+    assert seen.find_known(first + second) == {*first, *second}
     again = KnownIds(tmp_path)
     third = take(again, 3, ["c"])
     again.tidy()
-    assert again.known(first + second + third) == {*first, *second, *third}
+    assert again.find_known(first + second + third) == {*first, *second, *third}
     stamps = [int(file.name.split("-")[0]) for file in sorted((tmp_path / "ids").iterdir())]
     assert max(stamps) - min(stamps) < HOUR_MS
 
@@ -114,7 +114,7 @@ def test_a_clock_that_jumps_ahead_while_it_runs_forgets_nothing(tmp_path: Path, 
     first = take(seen, 1, ["a"])
     clock.is_set(+100)
     seen.tidy()
-    assert seen.known(first) == set(first)
+    assert seen.find_known(first) == set(first)
 
 
 def test_a_merge_that_was_cut_off_leaves_no_array_twice(tmp_path: Path, clock: Clock) -> None:
@@ -126,5 +126,5 @@ def test_a_merge_that_was_cut_off_leaves_no_array_twice(tmp_path: Path, clock: C
     for name, content in parts.items():
         (tmp_path / "ids" / name).write_bytes(content)
     again = KnownIds(tmp_path)
-    assert again.known(every) == set(every)
+    assert again.find_known(every) == set(every)
     assert len(list((tmp_path / "ids").iterdir())) == 1

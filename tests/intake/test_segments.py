@@ -26,12 +26,12 @@ def written(tmp_path: Path) -> Path:
     return segment.file
 
 
-def records(content: SegmentContent) -> list[bytes]:
-    return [record for one in content.frames for record in one.records()]
+def read_records(content: SegmentContent) -> list[bytes]:
+    return [record for one in content.frames for record in one.list_records()]
 
 
 def lines(file: Path) -> list[bytes]:
-    return records(read_segment(file))
+    return read_records(read_segment(file))
 
 
 def test_what_was_written_is_read(written: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_tail_torn_anywhere_is_cut_to_the_last_whole_frame_and_kept(written: P
         written.write_bytes(whole[:length])
         content = read_segment(written)
         good = sum(end <= length for end in ends) - 1
-        assert records(content) == list(chain(*LINES[: max(good, 0)]))
+        assert read_records(content) == list(chain(*LINES[: max(good, 0)]))
         assert content.end == (ends[good] if good >= 0 else 0)
         assert content.torn == (content.tail > 0)
     cut_torn_tail(written, content)
@@ -70,11 +70,11 @@ def test_a_bad_tail_that_no_kill_leaves_is_damage(written: Path) -> None:
         changed[place] ^= 0x41
         written.write_bytes(changed)
         content = read_segment(written)
-        assert records(content) == LINES[0] + LINES[1]
+        assert read_records(content) == LINES[0] + LINES[1]
         assert (content.tail, content.torn) == (len(FRAMES[2]), False), place
     for garbage in (b"\0" * 7, b"\0" * 4096, b"garbage" * 9, FRAMES[0][: FRAME.size] + b"\0" * 500):
         written.write_bytes(whole + garbage)
-        assert (records(read_segment(written)), read_segment(written).torn) == (ALL, False)
+        assert (read_records(read_segment(written)), read_segment(written).torn) == (ALL, False)
     written.write_bytes(b"\0" * len(whole))
     assert (read_segment(written).tail, read_segment(written).torn) == (len(whole), False)
 

@@ -37,7 +37,7 @@ def test_spans_reach_the_receiver_under_the_callers_trace(monkeypatch: pytest.Mo
         traced = tracing.open_tracing("endcap-intake")
         assert traced is not None
         span = traced.start("POST /v1/events", {"traceparent": f"00-{TRACE}-{PARENT}-01"}, records=3)
-        traced.finish(traced.child("commit", span))
+        traced.finish(traced.start_child("commit", span))
         traced.finish(span, 503)
         traced.finish(traced.start("POST /v1/orders", {"traceparent": "nonsense"}), 200)
         traced.close()

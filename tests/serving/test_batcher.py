@@ -21,7 +21,7 @@ class Seen:
         self.sizes: list[int] = []
         self.waits: list[float] = []
 
-    def ranked(self, requests: int, seconds: float, waits: Sequence[float]) -> None:
+    def record_batch(self, requests: int, seconds: float, waits: Sequence[float]) -> None:
         self.sizes.append(requests)
         self.waits += waits
 
@@ -45,7 +45,7 @@ class Gate:
 def batcher(work: Callable[[list[str]], list[str]], brief: float = 0.0) -> Iterator[tuple[Batcher[str, str], Seen]]:
     """Of rankings that are none of them brief, so that all are made on the thread."""
     seen = Seen()
-    made = Batcher(work, Admission(10.0), seen, waits=lambda request: request == "waits", brief=brief)
+    made = Batcher(work, Admission(10.0), seen, must_wait=lambda request: request == "waits", brief=brief)
     yield made, seen
     made.close()
 
@@ -104,7 +104,7 @@ def test_brief_rankings_are_made_on_the_loop_and_others_and_what_waits_on_the_th
         many = await made.submit(["d"] * 4 * MOST)
         assert len(many) == 4 * MOST
         assert {name for name, _ in ranked_by} == {here}
-        made._admission.took(100 * BRIEF, 100)
+        made._admission.record_batch(100 * BRIEF, 100)
         await made.submit(["e"])
         assert ranked_by.pop() == ("ranking", ["e"])
 
@@ -127,7 +127,7 @@ def test_an_error_is_the_answer_to_who_causes_it_alone() -> None:
         first, second, third = asyncio.run(asks(made))
         assert (first, third) == (["a"], ["b"])
         assert isinstance(second, ValueError)
-        assert made.alive
+        assert made.is_alive
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -150,16 +150,16 @@ def test_when_the_ranking_thread_ends_nobody_waits_and_the_process_is_not_live()
 
 def test_who_would_wait_too_long_is_turned_away_until_the_queue_has_gone() -> None:
     admission = Admission(0.1)
-    assert not admission.full
-    admission.took(64 * 0.01, 64)
+    assert not admission.is_full
+    admission.record_batch(64 * 0.01, 64)
     admission.waiting = 5
-    assert (admission.full, admission.retry_after) == (False, 1)
+    assert (admission.is_full, admission.retry_after) == (False, 1)
     admission.waiting = 500
-    assert (admission.full, admission.retry_after) == (True, 4)
+    assert (admission.is_full, admission.retry_after) == (True, 4)
     # A model that takes longer than anybody may wait answers one at a time all the same.
-    admission.took(64 * 2.0, 64)
+    admission.record_batch(64 * 2.0, 64)
     admission.waiting = 0
-    assert not admission.full
+    assert not admission.is_full
 
 
 def test_batches_of_a_slow_model_are_small() -> None:
@@ -170,6 +170,6 @@ def test_batches_of_a_slow_model_are_small() -> None:
         await made.submit(["x"] * 4 * MOST)
 
     with batcher(gate) as (made, _):
-        made._admission.took(1000 * SLICE / 5, 1000)
+        made._admission.record_batch(1000 * SLICE / 5, 1000)
         asyncio.run(asks(made))
     assert len(gate.batches[0]) <= 6

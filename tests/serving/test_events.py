@@ -60,7 +60,7 @@ def test_an_event_is_a_line_and_a_document(event: events.ServingEvent, line: str
 def failure(folder: Path, script: str) -> EndcapError:
     process = Process("child", [sys.executable, "-c", script], folder / "log")
     process.end(patience=20)
-    return process.failure()
+    return process.read_failure()
 
 
 def test_a_process_of_endcap_ends_by_the_error_that_it_logged(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def _replace_canaries(envoy: EnvoyProcess, stable: Upstream, canary: Upstream) -
             envoy.apply(Split(stable), [canary, replacement.upstream])
             # A request that is routed already is not counted before its body is there.
             time.sleep(DRAIN_LEAST)
-            while envoy.active_requests(replacement.upstream):
+            while envoy.count_active_requests(replacement.upstream):
                 time.sleep(0.005)
             envoy.apply(Split(stable))
             replacement.shutdown()

@@ -91,7 +91,7 @@ def test_an_ordinary_client_is_served_by_the_model_beside_eight_heavy_ones(
             last = [threads.submit(ask, f"heavy-{number % 8}", 0.01) for number in range(32)]
             try:
                 without = shares()
-                envoy.admit(Access(known, rate=Rate(perSecond=1, burst=1)))
+                envoy.apply_access(Access(known, rate=Rate(perSecond=1, burst=1)))
                 limited = shares()
             finally:
                 stop.set()

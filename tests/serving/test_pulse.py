@@ -61,29 +61,29 @@ def test_one_that_computes_is_given_longer_and_one_that_was_stopped_while_it_did
 ) -> None:
     watched = watch(computing, silent_after(2))
     time.sleep(1.0)
-    assert watched.hung is None
+    assert watched.hang is None
     os.kill(computing, signal.SIGSTOP)
     stopped = watch(computing, silent_after(2))
-    wait_for(lambda: stopped.hung is not None, "it hangs", 5)
-    assert stopped.hung is not None
-    assert (stopped.hung.code, stopped.hung.fields["pid"]) == ("serving.hung", computing)
+    wait_for(lambda: stopped.hang is not None, "it hangs", 5)
+    assert stopped.hang is not None
+    assert (stopped.hang.code, stopped.hang.fields["pid"]) == ("serving.hung", computing)
 
 
 def test_one_that_has_never_answered_is_starting(watch: Watch) -> None:
     watched = watch(os.getppid(), silent_after(0))
     time.sleep(0.8)
-    assert watched.hung is None
+    assert watched.hang is None
 
 
 def test_what_a_machine_slept_through_does_not_count(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     with subprocess.Popen(["sleep", "60"]) as idle:
         clock = count(0, 100)
-        monkeypatch.setattr(watchdog, "_clocks", lambda: (time.monotonic(), next(clock)))
+        monkeypatch.setattr(watchdog, "_read_clocks", lambda: (time.monotonic(), next(clock)))
         watched = watch(idle.pid, silent_after(2))
         time.sleep(0.8)
-        assert watched.hung is None
+        assert watched.hang is None
         monkeypatch.undo()
-        wait_for(lambda: watched.hung is not None, "it hangs", 5)
+        wait_for(lambda: watched.hang is not None, "it hangs", 5)
         idle.kill()
 
 
@@ -91,6 +91,6 @@ def test_a_process_that_answered_somebody_else_and_then_stopped_hangs(watch: Wat
     with subprocess.Popen(["sleep", "60"]) as process:
         starting, answered = watch(process.pid, silent_after(0)), watch(process.pid, silent_after(0))
         answered.note_answer()
-        wait_for(lambda: answered.hung is not None, "it hangs", 5)
-        assert starting.hung is None
+        wait_for(lambda: answered.hang is not None, "it hangs", 5)
+        assert starting.hang is None
         process.kill()

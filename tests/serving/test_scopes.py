@@ -56,12 +56,12 @@ def test_an_explanation_needs_the_gateways_word(predictors: httpx.Client, ask: A
 
 def test_what_is_owned_is_told_to_who_may_see_it_and_to_nobody_by_default() -> None:
     plain, explained = RankRequest(items=[]), RankRequest(items=["a"], explain=True, k=3)
-    told = permit_explanations([plain, explained], GATEWAY, "rank,explain", of_page=False)
+    told = permit_explanations([plain, explained], GATEWAY, "rank,explain", from_page=False)
     assert told[0] is plain
     assert isinstance(told[1], DiscreetRequest)
     assert told[1].model_dump() == explained.model_dump()
-    assert list(permit_explanations([explained], GATEWAY, "explain,owned", of_page=False)) == [explained]
-    assert list(permit_explanations([plain], NOBODY, None, of_page=True)) == [plain]
+    assert list(permit_explanations([explained], GATEWAY, "explain,owned", from_page=False)) == [explained]
+    assert list(permit_explanations([plain], NOBODY, None, from_page=True)) == [plain]
     with pytest.raises(EndcapError) as refused:
-        permit_explanations([explained], NOBODY, "explain,owned", of_page=False)
+        permit_explanations([explained], NOBODY, "explain,owned", from_page=False)
     assert refused.value.code == "predictor.explain-forbidden"

@@ -15,7 +15,7 @@ from pathlib import Path
 from endcap.errors import EndcapError, StorageError
 from endcap.safe_reading import open_regular
 from endcap_serving.gateway.access.policy import MOST_BYTES, Policy, read_policy
-from endcap_serving.json_log import log_fields_of
+from endcap_serving.json_log import make_log_fields
 
 log = logging.getLogger("endcap.access")
 CHECK_INTERVAL = 1.0
@@ -65,7 +65,7 @@ class PolicyFile:
         except EndcapError as error:
             if self.error is None or str(error) != str(self.error):
                 consequence = "the last valid policy stays" if self._policy else "the gateway takes no request"
-                log.error(f"the access policy cannot be used; {consequence}", extra=log_fields_of(error))
+                log.error(f"the access policy cannot be used; {consequence}", extra=make_log_fields(error))
             self.error, self._text = error, None
             return
         self.error, self._text = None, text
