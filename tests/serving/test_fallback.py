@@ -24,7 +24,7 @@ from endcap_serving import http_protocol
 from endcap_serving.gateway import fallback
 from endcap_serving.gateway.limits import Limits
 from endcap_serving.gateway.routes import SHOPPER_HEADER, VARIANT_HEADER, GatewaySettings, Split, Upstream
-from endcap_serving.kserve_bodies import read_v2_body, v2_body_error
+from endcap_serving.kserve_bodies import make_v2_body_error, read_v2_body
 from endcap_serving.local.envoy_process import EnvoyProcess
 from endcap_serving.local.predictors import find_free_port
 from endcap_serving.local.process import end_processes
@@ -273,7 +273,7 @@ def test_a_v2_body_is_read_as_kserve_reads_it() -> None:
         try:
             return KServeRequest.model_validate(body)
         except ValidationError as error:
-            raise v2_body_error(error.errors(include_url=False)) from None
+            raise make_v2_body_error(error.errors(include_url=False)) from None
 
     changed = [{**TENSOR, **one} for one in [{}, *TENSOR_CHANGES]]
     bodies = [{"inputs": [tensor], **change} for tensor in changed for change in [{}, *V2_CHANGES]]
