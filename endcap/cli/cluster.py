@@ -72,6 +72,7 @@ def check_dry_run(namespace: str) -> None:
 
 
 def add_cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that choose the cluster and its namespace."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

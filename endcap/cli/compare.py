@@ -1,4 +1,4 @@
-"""endcap compare: several models on one dataset, side by side."""
+"""endcap compare: several models on one dataset."""
 
 from __future__ import annotations
 
@@ -34,7 +34,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @add_spec_argument
-@click.option("--model", "models", multiple=True, metavar="[LABEL=]MODEL", help="A model to compare: see above.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="[LABEL=]MODEL",
+    help="A model to compare, in one of the forms above. Repeatable.",
+)
 @env_option
 @set_option
 @date_option
@@ -53,38 +59,40 @@ def command(
     verbose: bool,
     as_json: bool,
 ) -> None:
-    """Train several models on one dataset, and show them side by side: a table and a report. Nothing is registered.
+    """Train several models on one dataset, and show a table and a report of them. Nothing is registered.
 
-    All are asked the same, by SPEC's split, protocol and rules, and the others are held against the first. What was
-    made before is found and not made again.
+    SPEC's split, protocol and rules apply to all models. The first model is compared with each of the others. Endcap
+    reuses what it made before.
 
     \b
-    --model gru4rec                  a model as it comes
-    --model big=gru4rec,width=200    with settings, under a label
+    --model gru4rec                  a model with its defaults
+    --model big=gru4rec,width=200    a label and parameters
     --model 'big={name: gru4rec, width: 200}'
-    --model spec                     SPEC's own, with its search
-    --model wide=spec,width=200      SPEC's own with other settings
-    --model wide=wide.yaml           SPEC under an overlay, which has
+    --model spec                     SPEC's model, with its search
+    --model wide=spec,width=200      SPEC's model, other parameters
+    --model wide=wide.yaml           SPEC with an overlay of its
                                      model, search or preprocessing
-    --model nightly=env:nightly      SPEC under an environment's overlay
+    --model nightly=env:nightly      SPEC with an environment's overlay
 
-    One model alone is compared with SPEC's own. What is written here is trained as it is, without a search.
+    A single model is compared with SPEC's own. Models that are written here are trained without a search.
     """
     from endcap.project import open_project
 
     if logical_date:
         parse_date(logical_date)
     steps = ProjectSteps(verbose=verbose, quiet=as_json)
-    # What is only judged serves nobody: its dataset's rows are not published.
+    # Nobody is served from this dataset, so its rows are not published.
     places: dict[str, Any] = {"store": store_url, "registry": registry, "online": NONE, "progress": steps.progress}
     project = open_project(load(spec, env=env, sets=sets), **places)
 
-    def laid(overlay: str) -> Project:
+    def open_with_overlay(overlay: str) -> Project:
         if overlay.startswith(ENVIRONMENT):
             return open_project(load(spec, env=overlay.removeprefix(ENVIRONMENT), sets=sets), **places)
         return open_project(load(spec, env=env, sets=sets, overlays=[overlay]), **places)
 
-    compared = make_contestants(project, [choice.model(project, laid) for choice in _parse_choices(models)])
+    compared = make_contestants(
+        project, [choice.build_model(project, open_with_overlay) for choice in _parse_choices(models)]
+    )
     steps.run("ingest", project.ingest)
     dataset = steps.run("features", partial(project.features, until=logical_date or None))
     for label, contestant in compared.items():
@@ -105,7 +113,7 @@ def _parse_choices(models: tuple[str, ...]) -> list[ModelChoice]:
     choices = [ModelChoice.of(text) for text in models]
     if not choices:
         raise UserError(
-            f"there is nothing to compare: give --model for each model; allowed: [LABEL=] and {FORMS}",
+            f"there is no model to compare. Give --model for each model; allowed: [LABEL=] and {FORMS}",
             code="cli.option-missing",
             options=["--model"],
         )

@@ -1,4 +1,4 @@
-"""endcap compile: a spec's pipeline as a package for Kubeflow Pipelines."""
+"""endcap compile: write a spec's pipeline as a package for Kubeflow Pipelines."""
 
 from __future__ import annotations
 
@@ -20,12 +20,18 @@ from endcap.steps import PIPELINES
 @click.argument("spec", callback=lambda context, parameter, value: find_spec(value), shell_complete=complete_spec)
 @env_option
 @set_option
-@click.option("--pipeline", type=click.Choice(sorted(PIPELINES)), default="training", show_default=True)
-@click.option("--output", type=click.Path(path_type=Path), help="Package to write [default: <name>-<pipeline>.yaml].")
+@click.option(
+    "--pipeline",
+    type=click.Choice(sorted(PIPELINES)),
+    default="training",
+    show_default=True,
+    help="The pipeline to compile.",
+)
+@click.option("--output", type=click.Path(path_type=Path), help="The file to write [default: <name>-<pipeline>.yaml].")
 @click.option(
     "--workflow-deadline",
     is_flag=True,
-    help="Say the run's deadline to the workflow too. KFP before 2.17 drops all settings of pods of such a package.",
+    help="Also set the run's deadline in the workflow. KFP before 2.17 then ignores all settings of its pods.",
 )
 def command(
     spec: Path,
@@ -35,7 +41,7 @@ def command(
     output: Path | None,
     workflow_deadline: bool,
 ) -> None:
-    """Compile SPEC's pipeline to a package for KFP. The spec's documents are the defaults of its parameters."""
+    """Write SPEC's pipeline as a package for KFP. The defaults of its parameters are the spec's documents."""
     loaded = load(spec, env=env, sets=sets)
     check_sources(loaded.shop)
     output = output or Path(f"{loaded.recommender.name}-{pipeline}.yaml")

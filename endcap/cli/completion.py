@@ -1,7 +1,7 @@
-"""What a shell offers for a word that is begun: specs, environments, recommenders, versions, runs, steps.
+"""Complete words in a shell: specs, environments, recommenders, versions, runs and steps.
 
-Quick, and without a word where something cannot be read: a shell waits for it at each press of the key. Names of
-recommenders, versions and runs come from a store in a folder; a bucket, or a registry that is a server, is not asked.
+A shell waits for the answer at each press of the key. So the functions are quick, and offer nothing if they cannot read
+something. Names of recommenders, versions and runs come from a store in a folder; buckets and servers are not asked.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from endcap.spec.layers import list_overlay_names
 from endcap.spec.spec_files import find_spec, list_spec_names
 
 NEWEST = 50
-"""Runs that are offered."""
+"""The most runs to offer."""
 Items = list[CompletionItem]
 
 
 def complete_spec(context: click.Context, parameter: click.Parameter, begun: str) -> Items:
-    """Names of specs; and files, which the shell itself completes."""
+    """Offer names of specs. If none fits, the shell completes names of files."""
     names = _match_prefix(list_spec_names(), begun)
     return names if names else [CompletionItem(begun, type="file")]
 
 
 def complete_env(context: click.Context, parameter: click.Parameter, begun: str) -> Items:
-    """Environments of the file of places, and overlays beside the command's spec."""
+    """Offer the environments of the file of environments, and the overlays of the command's spec."""
     spec = context.params.get("spec") or next(iter(context.args), None)
     names: set[str] = set()
     with contextlib.suppress(Exception):
@@ -41,7 +41,7 @@ def complete_env(context: click.Context, parameter: click.Parameter, begun: str)
 
 
 def complete_recommender(context: click.Context, parameter: click.Parameter, begun: str) -> Items:
-    """Recommenders that have packages, serve, or were run."""
+    """Offer the recommenders that have a package, a deployment or a verdict."""
     store = _find_store(context)
     if store is None:
         return []
@@ -52,8 +52,8 @@ def complete_recommender(context: click.Context, parameter: click.Parameter, beg
 
 
 def complete_version(context: click.Context, parameter: click.Parameter, begun: str) -> Items:
-    """Versions of the command's recommender in the store's own registry."""
-    # Behind an option without its value the words before it are not told apart yet.
+    """Offer the versions of the command's recommender in the store's own registry."""
+    # After an option without its value, click has not assigned the words before it yet.
     store, name = _find_store(context), context.params.get("recommender") or next(iter(context.args), None)
     if store is None or not (store / "mlflow.db").is_file():
         return []
@@ -67,7 +67,7 @@ def complete_version(context: click.Context, parameter: click.Parameter, begun: 
 
 
 def complete_run(context: click.Context, parameter: click.Parameter, begun: str) -> Items:
-    """The newest runs."""
+    """Offer the newest runs."""
     store = _find_store(context)
     if store is None:
         return []
@@ -76,7 +76,7 @@ def complete_run(context: click.Context, parameter: click.Parameter, begun: str)
 
 
 def complete_step(context: click.Context, parameter: click.Parameter, begun: str) -> Items:
-    """Steps of the command's run that have a log."""
+    """Offer the steps of the command's run that have a log."""
     store, run = _find_store(context), context.params.get("run")
     return (
         []
@@ -86,7 +86,7 @@ def complete_step(context: click.Context, parameter: click.Parameter, begun: str
 
 
 def _find_store(context: click.Context) -> Path | None:
-    """The folder of the command's store; None where it is none."""
+    """Find the folder of the command's store; None if the store is no folder."""
     with contextlib.suppress(Exception):
         address = context.params.get("store_url")
         source = context.get_parameter_source("store_url")
@@ -97,5 +97,5 @@ def _find_store(context: click.Context) -> Path | None:
 
 
 def _match_prefix(names: Iterable[str], begun: str, *, in_order: bool = False) -> Items:
-    """Names that go on as the word has begun."""
+    """Return the names that begin with the word."""
     return [CompletionItem(name) for name in (names if in_order else sorted(names)) if name.startswith(begun)]

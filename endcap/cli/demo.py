@@ -1,4 +1,4 @@
-"""endcap demo: the main job on a simulated shop, from its event log to rankings behind a canary split."""
+"""endcap demo: simulate a shop, train two models on its log, and serve both behind a gateway."""
 
 from __future__ import annotations
 
@@ -37,26 +37,32 @@ START = "2026-03-02"
 
 @dataclass(frozen=True)
 class _DemoPlan:
-    """When the champion is trained, and when, later, its challenger: days since the log's start."""
+    """The days after the log's start when the champion and its challenger are trained."""
 
     champion: int = 21
     challenger: int = 28
 
 
 @click.command()
-@click.option("--folder", type=click.Path(path_type=Path), default=Path(".endcap/demo"), show_default=True)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=Path(".endcap/demo"),
+    show_default=True,
+    help="The folder to write.",
+)
 @click.option(
     "--events",
     type=click.IntRange(min=1000),
     default=300_000,
     show_default=True,
-    help="Events of the simulated log, about.",
+    help="About how many events the simulated log has.",
 )
-@click.option("--seed", default=42, show_default=True)
+@click.option("--seed", default=42, show_default=True, help="The seed of the random numbers.")
 def command(folder: Path, events: int, seed: int) -> None:
-    """Simulate a shop, train and register a champion, a week later a challenger, and serve both.
+    """Simulate a shop, train and register a champion and, a week later, a challenger, and serve both.
 
-    FOLDER is made anew. Every process that the demo starts has ended when it returns.
+    The demo empties its folder first. When it returns, all processes that it started have ended.
     """
     from endcap.cli.demo_live import LivingShop
     from endcap.cli.products import Products
@@ -68,16 +74,16 @@ def command(folder: Path, events: int, seed: int) -> None:
     store_url = str(folder / "store")
     plan = _DemoPlan()
     _print_heading("A simulated shop", f"its log and everything made of it lie in {folder}")
-    _make_anew(folder)
+    _empty_folder(folder)
     os.environ["ENDCAP_DEMO"] = str(folder)
     log = _simulate(events, seed, plan)
     spec, settings = SHIPPED / "demo.yaml", [f"seed={seed}"]
 
-    goes = (
+    trainings = (
         ("The first model", range(plan.champion)),
         ("A week later: a challenger", range(plan.champion, plan.challenger)),
     )
-    for title, days in goes:
+    for title, days in trainings:
         date = f"{parse_date(START) + timedelta(days=days.stop):%Y-%m-%d}"
         _print_heading(title, f"everything before {date}")
         _write_days(log, folder, days)
@@ -94,15 +100,15 @@ def command(folder: Path, events: int, seed: int) -> None:
     _print_heading("Both are served", "a predictor each, Envoy in front: a tenth of the shoppers meet the challenger")
     serving: Callable[..., AbstractContextManager[str]] = entry_points(group="endcap.server")["serving"].load()
     store = open_store(store_url)
-    product = Products(log.items).line
+    product = Products(log.items).format_line
     with (
         serving(store, "demo", port=0, listener=lambda event: click.echo(f"  {event}")) as address,
         Client(address, "demo", timeout=10.0) as client,
     ):
         customer, session = _ask(client, log.events, product)
         _show_split(client)
-        _print_heading("The shop lives on", "what shoppers do and what the shop forbids count at once")
-        LivingShop(client, load(spec, sets=settings), store, folder, product).tell(session[-3:])
+        _print_heading("The shop lives on", "actions of shoppers and the shop's rules take effect at once")
+        LivingShop(client, load(spec, sets=settings), store, folder, product).show_visit(session[-3:])
     click.echo(f"\nThe demo took {time.monotonic() - begun:.0f} s; its processes have ended. Try next:")
     if shutil.which("endcap") is None:
         click.echo(f"  . {shlex.quote(str(Path(sys.executable).with_name('activate')))}\n      puts endcap on the path")
@@ -110,12 +116,12 @@ def command(folder: Path, events: int, seed: int) -> None:
         click.echo(f"  {line}\n      {why}")
 
 
-def _make_anew(folder: Path) -> None:
-    """Empty the demo's folder; refuse one that holds anything else."""
+def _empty_folder(folder: Path) -> None:
+    """Empty the demo's folder. Raises UserError if the folder has other files."""
     marker = folder / MARKER
     if folder.exists() and not marker.is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(
-            f"{folder} holds something that no demo made; name a new or an empty folder (--folder)",
+            f"{folder} has files that no demo made. Name a new or an empty folder by --folder",
             code="cli.folder-not-empty",
             folder=str(folder),
         )
@@ -146,9 +152,9 @@ def _write_days(log: SimulatedLog, folder: Path, days: range) -> None:
 
 
 def _ask(client: Client, events: pa.Table, product: Callable[[str], str]) -> tuple[str, list[str]]:
-    """Ask rankings for three shoppers of the log's last day, and print them as a person would read them.
+    """Ask for the rankings of three shoppers of the log's last day, and print them.
 
-    Returns the last one, and what that one looked at.
+    Returns the last shopper, and the items of this shopper's session.
     """
     customer, session = "", list[str]()
     for customer, session in _find_last_sessions(events, count=3):
@@ -172,12 +178,12 @@ def _show_split(client: Client) -> None:
         click.echo(f"    {variant:<7} {answered[variant]:>5,}  {share:6.1%}  {'█' * round(40 * share)}")
     if not answered["canary"]:
         raise EndcapError(
-            "the challenger got no shopper; see the lines above for why it was not deployed", code="cli.demo-no-canary"
+            "the challenger got no shopper. The lines above say why it was not deployed", code="cli.demo-no-canary"
         )
 
 
 def _find_last_sessions(events: pa.Table, count: int) -> Iterator[tuple[str, list[str]]]:
-    """The last sessions of three items and more, each of another customer."""
+    """Find the last sessions with at least three items, each of another customer."""
     frame = events.select(["session", "customer", "item", "time"]).to_pandas().tail(5000)
     served: set[str] = set()
     for _, rows in sorted(frame.groupby("session"), key=lambda group: group[1]["time"].max(), reverse=True):
@@ -199,25 +205,25 @@ def _list_next_commands(store_url: str, spec: Path, seed: int, plan: _DemoPlan, 
     return [
         (
             shlex.join(["endcap", "rank", "demo", "--customer", customer, *store]),
-            "what this shopper would be shown now; nothing needs to run for it",
+            "show the items that this shopper would get now; nothing needs to run for it",
         ),
         (shlex.join(["endcap", "serve", "demo", *store]), "serve both versions until Ctrl-C, on port 8080"),
         (
             shlex.join(["endcap", "deploy", "demo", "--share", "0.3", *store]),
-            "three tenths of the shoppers; the first tenth keeps its ranking",
+            "give the challenger three tenths of the shoppers; the first tenth keeps its ranking",
         ),
         (
             shlex.join(["endcap", "registry", "list", "demo", *store]),
-            "which versions there are, and which data made them",
+            "list the versions, and the data of each",
         ),
         (
             f"{demo} {shlex.join([*again, '--set', 'model.max_epochs=8'])}",
-            "a better model on the same data, version 3: only what changes is made again",
+            "train a better model on the same data, version 3; unchanged steps are reused",
         ),
         (
             shlex.join(["endcap", "registry", "promote", "demo", "3", *store]),
-            "makes it the champion; the next model is compared with its recipe, which has not seen the test",
+            "make it the champion; the next model is compared with its recipe, which has not seen the test",
         ),
-        ("endcap run rsc15", "a real shop's clicks, where ../shared/data is there"),
-        ("docs/your-own-log.md", "the same on your own log: two small YAML files"),
+        ("endcap run rsc15", "use a real shop's clicks, if ../shared/data exists"),
+        ("docs/your-own-log.md", "do the same with your own log, by two small YAML files"),
     ]

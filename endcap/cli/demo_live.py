@@ -1,5 +1,7 @@
-"""What the demo shows of a shop that lives on: what shoppers do, what they bought and what the shop forbids count at
-once, without a training or a restart; and a list of every customer's, made ahead of time."""
+"""The demo's last part: events, orders and rules take effect at once, without a training or a restart.
+
+At the end, it makes a list for every customer ahead of time.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,13 @@ if TYPE_CHECKING:
 
 VISITOR = "a-new-visitor"
 PATIENCE = 20.0
-"""Seconds that the demo waits for something that takes a second or, of rules, five."""
+"""The seconds that the demo waits for a ranking to change. Events take about a second, rules about five."""
 K = 5
 
 
 @dataclass(frozen=True)
 class LivingShop:
-    """product: an item's line, by its id. folder: where the demo's files lie."""
+    """A shop whose shoppers and rules change. product: returns an item's line. folder: has the demo's files."""
 
     client: Client
     loaded: Loaded
@@ -35,11 +37,11 @@ class LivingShop:
     folder: Path
     product: Callable[[str], str]
 
-    def tell(self, session: list[str]) -> None:
-        """The visit of somebody new, who looks at the items of `session`; then the lists of all customers."""
+    def show_visit(self, session: list[str]) -> None:
+        """Play the visit of a new shopper who looks at the items of `session`. Then make all customers' lists."""
         first = self._look_around(session)
-        bought = self._buy(first)
-        self._forbid(bought)
+        after_order = self._buy(first)
+        self._forbid(after_order)
         self._list_ahead()
 
     def _ask(self, **more: Any) -> ServedRanking:
@@ -48,11 +50,11 @@ class LivingShop:
     def _look_around(self, session: list[str]) -> ServedRanking:
         before = self._ask()
         taken = self.client.events([{"item": item, "customer": VISITOR, "type": "view"} for item in session])
-        click.echo(f"\n  Somebody new looks at {len(session)} items; {taken.accepted} events are on disk:")
+        click.echo(f"\n  A new shopper looks at {len(session)} items; the intake has written {taken.accepted} events:")
         for item in session:
             click.echo(f"      {self.product(item)}")
-        ranking = self._until(lambda answer: answer.ids != before.ids)
-        self._show("asked for by the customer's id alone, the ranking follows", ranking)
+        ranking = self._wait_until(lambda answer: answer.ids != before.ids)
+        self._show("the ranking for the customer's id alone has changed", ranking)
         impressions = [{"ranking_id": ranking.id, "item": item, "position": n} for n, item in enumerate(ranking.ids)]
         self.client.impressions(impressions)
         return ranking
@@ -60,8 +62,8 @@ class LivingShop:
     def _buy(self, ranking: ServedRanking) -> ServedRanking:
         bought = ranking.ids[0]
         self.client.orders([{"customer": VISITOR, "items": [{"item": bought, "quantity": 1}]}])
-        after = self._until(lambda answer: bought not in answer.ids)
-        self._show(f"{self._name(bought)} is bought, and not shown to its owner again", after)
+        after = self._wait_until(lambda answer: bought not in answer.ids)
+        self._show(f"{self._get_name(bought)} is bought, and no longer shown to its owner", after)
         return after
 
     def _forbid(self, ranking: ServedRanking) -> None:
@@ -71,12 +73,15 @@ class LivingShop:
         forbidden = ranking.ids[0]
         with (self.folder / "blacklist.csv").open("a") as blacklist:
             blacklist.write(f"{forbidden}\n")
-        with self._online(timeout=5.0) as online:
+        with self._open_online(timeout=5.0) as online:
             publish_catalogue(online, read_catalogue(self.loaded.shop, lambda line: None))
         begun = time.monotonic()
-        after = self._until(lambda answer: forbidden not in answer.ids)
+        after = self._wait_until(lambda answer: forbidden not in answer.ids)
         seconds = time.monotonic() - begun
-        self._show(f"{self._name(forbidden)} is put on the blacklist, and gone everywhere {seconds:.0f} s later", after)
+        self._show(
+            f"{self._get_name(forbidden)} is put on the blacklist, and hidden from everyone {seconds:.0f} s later",
+            after,
+        )
 
     def _list_ahead(self) -> None:
         from endcap.batch import newest_dataset
@@ -90,23 +95,23 @@ class LivingShop:
         heading = click.style("Ahead of time", bold=True)
         click.echo(f"\n  {heading}, in {time.monotonic() - begun:.0f} s: {lists.summary}")
 
-    def _online(self, timeout: float) -> OnlineStore:
-        """The one that predictors and intake use too."""
+    def _open_online(self, timeout: float) -> OnlineStore:
+        """Open the online store that predictors and intake use too."""
         from endcap.online import open_online, resolve_online_url
 
         address = resolve_online_url(store_root=self.store.root)
         if address is None:
             raise EndcapError(
-                "the demo needs an online store, and ENDCAP_ONLINE says none; unset it", code="cli.no-online-store"
+                "the demo needs an online store, but ENDCAP_ONLINE is none. Unset it", code="cli.no-online-store"
             )
         return open_online(address, shop=self.loaded.shop.name, timeout=timeout)
 
-    def _until(self, met: Callable[[ServedRanking], bool]) -> ServedRanking:
+    def _wait_until(self, is_reached: Callable[[ServedRanking], bool]) -> ServedRanking:
         deadline = time.monotonic() + PATIENCE
-        while not met(ranking := self._ask()):
+        while not is_reached(ranking := self._ask()):
             if time.monotonic() > deadline:
                 raise EndcapError(
-                    f"the ranking did not follow within {PATIENCE:.0f} s; what the predictors and the intake said lies "
+                    f"the ranking did not change within {PATIENCE:.0f} s. The logs of predictors and intake are "
                     f"below {self.store.root.removeprefix('file://')}/.work/serving",
                     code="cli.demo-not-followed",
                     seconds=PATIENCE,
@@ -114,7 +119,7 @@ class LivingShop:
             time.sleep(0.1)
         return ranking
 
-    def _name(self, item: str) -> str:
+    def _get_name(self, item: str) -> str:
         return self.product(item).split("  ")[0].strip()
 
     def _show(self, what: str, ranking: ServedRanking) -> None:

@@ -1,4 +1,4 @@
-"""endcap events describe: what a shop's data say."""
+"""endcap events describe: describe a shop's data."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from endcap.spec.spec_files import find_spec
 @env_option
 @set_option
 @store_option
-@click.option("--snapshot", help="Address of an older snapshot, which is described as it is.")
-@click.option("--dataset", help="Address of an older dataset, which is described as it is.")
+@click.option("--snapshot", help="The address of an older snapshot to describe.")
+@click.option("--dataset", help="The address of an older dataset to describe.")
 @json_option
 def command(
     spec: str,
@@ -28,11 +28,11 @@ def command(
     dataset: str | None,
     as_json: bool,
 ) -> None:
-    """Tell what a shop's data say: span, rows, sessions, what matches nothing, and what to look at.
+    """Describe a shop's data: time span, rows, sessions, ids without a match, and what to look at.
 
-    SPEC_OR_SHOP is a recommender's YAML file or the name of one in pipelines/specs: its shop's files are read as a run
-    reads them, and what is made lies in the store, where a run finds it. Or it is the name of a shop: its newest
-    snapshot and dataset in the store are described.
+    SPEC_OR_SHOP is a recommender's YAML file, or the name of one in pipelines/specs. Then Endcap reads the shop's files
+    as a run does, and a later run reuses the result. Or it is the name of a shop. Then Endcap describes its newest
+    snapshot and dataset in the store.
     """
     from endcap.project import open_project
     from endcap.project.results import Description

@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: a line a step, and at its end what was made and where."""
+"""The lines that a run prints: one for each step, and at the end the artifacts and their addresses."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from endcap.runs.record import KILLED_FAULT
 from endcap.runs.text import format_step_seconds
 
 SAY_EVERY = 10.0
-"""Seconds between two lines of a step's progress in a log file or a pipe."""
+"""The seconds between two lines of a step's progress in a log file or a pipe."""
 
 
 class _LineLimit:
-    """Which of a step's lines are shown where nobody looks on: the first, then at most one in `SAY_EVERY` seconds, and
-    where the step lasted longer than that its last."""
+    """Chooses the lines of a step's progress for a log file or a pipe: the first, then at most one in `SAY_EVERY`
+    seconds, and the last one of a longer step."""
 
     def __init__(self) -> None:
         self._shown = -SAY_EVERY
         self._count, self._held = 0, ""
 
     def next(self, line: str) -> str:
-        """The line, where it is to be shown now; else empty."""
+        """Return the line if it is to be shown now, else an empty text."""
         if time.monotonic() - self._shown < SAY_EVERY:
             self._held = line
             return ""
@@ -42,18 +42,35 @@ class _LineLimit:
 
 
 class Display:
-    """One line a step: written when it ends; on a terminal, its progress is shown until then.
+    """Prints one line for each step when it ends. Steps may run at the same time.
 
-    In a pipe or a log file its progress is a line now and then, see `_LineLimit`.
+    Until a step ends, a terminal shows its last line of progress. A pipe or a log file gets a line now and then.
 
-    results: what each finished step gave; done: the events of these. Steps may run side by side.
+    Attributes
+    ----------
+    results
+        The result of each finished step, by its name.
+    done
+        The events of the finished steps, in their order.
     """
 
     def __init__(
         self, *, run: str, verbose: bool, where: Callable[[str | None], str], again: str, here: bool = False
     ) -> None:
-        """where: the lines that tell where to look, of a step or of the run. again: how to go on after a failure.
-        here: a step that was running when the run stopped, and said nothing, was killed.
+        """Prepare the display of a run.
+
+        Parameters
+        ----------
+        run
+            The run's name.
+        verbose
+            Whether to print every line of progress.
+        where
+            Returns the lines that say where to look, for a step's name or, for None, the run.
+        again
+            The command that goes on after a failure.
+        here
+            Whether steps run on this machine. Then a step was killed if it did not say why it ended.
         """
         self._run = run
         self.results: dict[str, str] = {}
@@ -70,6 +87,7 @@ class Display:
         self._lines: dict[str, _LineLimit] = {}
 
     def hear(self, event: RunEvent) -> None:
+        """Take an event of the run, and print its line."""
         match event:
             case StepStart(step):
                 self._running.append(step)
@@ -102,12 +120,18 @@ class Display:
                 self._clear()
                 click.echo(f"  {click.style('!', fg='yellow')} {reason}")
 
-    def failed(self, step: str) -> None:
-        """A step of this process has failed; its error is told by whoever catches it."""
+    def print_failure(self, step: str) -> None:
+        """Print that a step of this process failed. The caller reports its error."""
         self._line("⨯", "red", step, format_step_seconds(time.monotonic() - self._begun), "failed")
 
-    def failure(self, error: EndcapError) -> EndcapError:
-        """The error of a run that stopped: step, cause, where to look, and the command that goes on."""
+    def make_failure(self, error: EndcapError) -> EndcapError:
+        """Make the error of a run that stopped. It names the step, the cause, where to look, and the command to go on.
+
+        Parameters
+        ----------
+        error
+            The error of the run, which counts if no step has failed.
+        """
         self._clear()
         failed = self._failed
         if failed is None and self._running and self._here:
@@ -120,33 +144,53 @@ class Display:
         message = f"step {step} failed: {fault.message}\n{self._where(step)}\n  again: {self._again}"
         return EndcapError(message, code=fault.code, **{**fault.fields, "run": self._run, "step": step})
 
-    def interrupted(self, left: Mapping[str, str]) -> RunInterruptedError:
-        """The error of a run that a person ended: in which step, what is kept, where to look, and how to go on.
+    def make_interruption(self, unfinished: Mapping[str, str]) -> RunInterruptedError:
+        """Make the error of a run that a person ended. It says what is kept, where to look, and how to go on.
 
-        left: what is kept of an unfinished step, by its name.
+        Parameters
+        ----------
+        unfinished
+            What is kept of a step that did not finish, by the step's name.
         """
         self._clear()
         step = self._running[0] if self._running else None
         if step is not None:
             self._line("⨯", "red", step, format_step_seconds(time.monotonic() - self._begun), "interrupted")
         kept = [f"finished steps are kept ({', '.join(self.results)})"] if self.results else ["no step had ended"]
-        kept += [left[step]] if step is not None and step in left else []
+        kept += [unfinished[step]] if step is not None and step in unfinished else []
         lines = [f"interrupted{f' in step {step}' if step else ''}: {'; '.join(kept)}", self._where(step)]
         message = "\n".join(line for line in [*lines, f"  again: {self._again}" if self._again else ""] if line)
         fields = {"run": self._run, "step": step, "kept": list(self.results)}
         return RunInterruptedError(message, code="cli.interrupted", **fields)
 
     def end(self, steps: Sequence[str], seconds: float, *, stopped: str | None) -> dict[str, str]:
-        """The last lines. stopped: why not all steps are expected, such as a gate that did not pass.
+        """Print the last lines of a run that ended well.
 
-        Returns why each step did not run that did not, by its name.
+        Parameters
+        ----------
+        steps
+            The names of the steps that the run was to have.
+        seconds
+            How long the run took.
+        stopped
+            Why some steps may be missing, such as a gate that did not pass; None if all must have run.
+
+        Returns
+        -------
+        dict
+            Why each step that did not run did not, by its name.
+
+        Raises
+        ------
+        EndcapError
+            A step is missing without a reason.
         """
         self._clear()
         skipped = [step for step in steps if step not in self.results]
         missing = [step for step in skipped if step not in self._absent]
         if missing and not stopped:
             names = ", ".join(missing)
-            raise self.failure(
+            raise self.make_failure(
                 EndcapError(f"these steps did not run: {names}", code="run.steps-missing", steps=missing)
             )
         reasons = {step: self._absent.get(step) or str(stopped) for step in skipped}
@@ -164,7 +208,7 @@ class Display:
 
     def _show(self, line: str) -> None:
         if self._live:
-            # A line that wraps could not be taken back.
+            # The terminal cannot erase a line that wraps.
             click.echo(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}", nl=False)
 
     def _clear(self) -> None:

@@ -1,4 +1,4 @@
-"""endcap evaluate: the verdict on a spec's model, or on a registered version, without consequences."""
+"""endcap evaluate: judge a spec's model or a registered version, without registering anything."""
 
 from __future__ import annotations
 
@@ -33,7 +33,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("spec", metavar="SPEC|VERSION", shell_complete=complete_spec)
-@click.option("--spec", "shop_of", metavar="SPEC", help="Of a VERSION: the spec whose shop counts.")
+@click.option(
+    "--spec",
+    "shop_of",
+    metavar="SPEC",
+    help="With VERSION: the spec whose shop's data to use [default: the package's].",
+)
 @env_option
 @set_option
 @date_option
@@ -52,18 +57,20 @@ def command(
     verbose: bool,
     as_json: bool,
 ) -> None:
-    """Judge a model on this machine; nothing is registered or deployed.
+    """Judge a model on this machine. Nothing is registered or deployed.
 
-    SPEC is a recommender's YAML file, or the name of one in pipelines/specs: its model is trained and judged, as endcap
-    run does. What was made before is found, and a later run finds what is made here. Steps of your own do not run.
+    SPEC is a recommender's YAML file, or the name of one in pipelines/specs. Endcap trains and judges its model as
+    `endcap run` does. It reuses what it made before, and a later run reuses what is made here. Your own steps do not
+    run.
 
-    VERSION is a registered one, such as shoes/3 or shoes@champion: by the spec of its package, on its shop's data as
-    they are now. Where the package has seen the test, its recipe is fitted on the training part and judged.
+    VERSION is a registered version, such as shoes/3 or shoes@champion. Endcap judges it by the spec in its package, on
+    the shop's present data. If the package was trained on test events, Endcap fits its recipe on the training part and
+    judges that.
     """
     if logical_date:
         parse_date(logical_date)
     steps = ProjectSteps(verbose=verbose, quiet=as_json)
-    # What is only judged serves nobody: its dataset's rows are not published.
+    # Nobody is served from this dataset, so its rows are not published.
     places: dict[str, Any] = {"store": store_url, "registry": registry, "online": NONE, "progress": steps.progress}
     project, version = _open_project(spec, shop_of, env, sets, places)
     steps.run("ingest", project.ingest)
@@ -78,13 +85,13 @@ def command(
     click.echo(f"  {'report':<9} {verdict.report}")
     print_comparison(dict(verdict.facts))
     if not version:
-        click.echo("Nothing is registered: that does endcap run.")
+        click.echo("Nothing is registered. `endcap run` registers a model that passes.")
 
 
 def _open_project(
     spec: str, shop_of: str | None, env: str | None, sets: tuple[str, ...], places: dict[str, Any]
 ) -> tuple[Project, str]:
-    """The project, and the number of the version where one is named."""
+    """Open the project. Returns it with the version's number; empty if a spec is named."""
     from endcap.project import open_project
     from endcap.project.versions import NamedVersion, open_version
 
@@ -97,12 +104,14 @@ def _open_project(
     else:
         if shop_of is not None:
             raise UserError(
-                f"--spec: only of a VERSION, and {spec} is a spec", code="cli.option-not-here", options=["--spec"]
+                f"--spec: works only with a VERSION, but {spec} is a spec",
+                code="cli.option-not-here",
+                options=["--spec"],
             )
         return open_project(load(file, env=env, sets=sets), **places), ""
     if sets:
         raise UserError(
-            f"--set: only of a spec; {spec} is judged by the spec of its package",
+            f"--set: works only with a spec. {spec} is judged by the spec in its package",
             code="cli.option-not-here",
             options=["--set"],
         )

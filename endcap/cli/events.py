@@ -1,4 +1,4 @@
-"""endcap events: event logs before they are a shop's, and what became of them."""
+"""endcap events: convert, simulate, describe and query event logs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LAYOUTS = [layout for layout in get_args(Layout) if layout != "columns"]
 
 @click.group()
 def command() -> None:
-    """Event logs: convert published layouts, simulate a shop, describe and query what was taken in."""
+    """Convert, simulate, describe and query event logs."""
 
 
 command.add_command(describe, "describe")
@@ -28,9 +28,9 @@ command.add_command(query, "query")
 @command.command()
 @click.argument("source")
 @click.argument("target", type=click.Path(path_type=Path))
-@click.option("--layout", type=click.Choice(LAYOUTS), required=True, help="The layout SOURCE was published in.")
+@click.option("--layout", type=click.Choice(LAYOUTS), required=True, help="The layout of SOURCE.")
 def convert(source: str, target: Path, layout: Layout) -> None:
-    """Write SOURCE (a file, folder or glob; or s3://…) with Endcap's own column names to TARGET (.csv or .parquet)."""
+    """Convert SOURCE (a file, folder, glob or s3://…) to Endcap's column names, and write TARGET (.csv or .parquet)."""
     from endcap.events import convert as convert_layout
 
     counts = convert_layout(source, layout, target)
@@ -39,14 +39,20 @@ def convert(source: str, target: Path, layout: Layout) -> None:
 
 @command.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--events", type=click.IntRange(min=1), default=300_000, show_default=True, help="Events, about.")
-@click.option("--items", type=click.IntRange(min=10), default=5_000, show_default=True)
-@click.option("--customers", type=click.IntRange(min=1), default=20_000, show_default=True)
-@click.option("--days", type=click.IntRange(min=1), default=28, show_default=True)
-@click.option("--start", default="2026-03-02", show_default=True, help="First day (UTC).")
-@click.option("--seed", default=42, show_default=True)
+@click.option(
+    "--events",
+    type=click.IntRange(min=1),
+    default=300_000,
+    show_default=True,
+    help="About how many events the log has.",
+)
+@click.option("--items", type=click.IntRange(min=10), default=5_000, show_default=True, help="Number of items.")
+@click.option("--customers", type=click.IntRange(min=1), default=20_000, show_default=True, help="Number of customers.")
+@click.option("--days", type=click.IntRange(min=1), default=28, show_default=True, help="Number of days.")
+@click.option("--start", default="2026-03-02", show_default=True, help="The first day (UTC).")
+@click.option("--seed", default=42, show_default=True, help="The seed of the random numbers.")
 def simulate(folder: Path, events: int, items: int, customers: int, days: int, start: str, seed: int) -> None:
-    """Write the event log of a simulated shop to FOLDER: events by day and an item table."""
+    """Simulate a shop, and write its log to FOLDER: a file of events for each day, and an item table."""
     from endcap.simulation.simulate import simulate as simulate_shop
     from endcap.simulation.simulate import write_log
 

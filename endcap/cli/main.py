@@ -1,4 +1,4 @@
-"""The command line: each verb lives in a module of its own, imported only when it is called."""
+"""The command line. Each command is a module of its own, which is imported only when the command is called."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ from endcap.errors import EndcapError, RunInterruptedError, UserError, append_co
 from endcap.output_redaction import format_traceback, redact_output
 
 INTERRUPTED = 130
-"""The exit code after Ctrl-C, as shells have it."""
+"""The exit code after Ctrl-C, the same as in shells."""
 COMMANDS = {
-    "compare": ("endcap.cli.compare", "Train several models and show them side by side; nothing is registered."),
-    "compile": ("endcap.cli.compile", "Compile a spec's pipeline to a package for Kubeflow Pipelines."),
-    "demo": ("endcap.cli.demo", "Run the main job on a simulated shop, from its event log to served rankings."),
+    "compare": ("endcap.cli.compare", "Train several models on one dataset, and compare them. Nothing is registered."),
+    "compile": ("endcap.cli.compile", "Write a spec's pipeline as a package for Kubeflow Pipelines."),
+    "demo": ("endcap.cli.demo", "Simulate a shop, train two models on its log, and serve both."),
     "deploy": ("endcap.cli.deploy", "Show or change which versions serve, and their shares."),
-    "evaluate": ("endcap.cli.evaluate", "Judge a spec's model or a registered version; nothing is registered."),
+    "evaluate": ("endcap.cli.evaluate", "Judge a spec's model or a registered version. Nothing is registered."),
     "events": (
         "endcap.cli.events",
-        "Event logs: convert published layouts, simulate a shop, describe and query what was taken in.",
+        "Convert, simulate, describe and query event logs.",
     ),
     "image": ("endcap.cli.image", "Build an image with your own code and packages, on top of Endcap's."),
-    "rank": ("endcap.cli.rank", "Show what a shopper would be shown now, with titles."),
-    "recommend": ("endcap.cli.recommend", "Make every customer's list ahead of time, and publish it."),
-    "refresh": ("endcap.cli.refresh", "Publish a shop's rules, blacklist and item table to whoever serves."),
-    "registry": ("endcap.cli.registry", "Versions of recommenders: list, approve, reject, promote."),
-    "run": ("endcap.cli.run", "Run a pipeline for a recommender, here or on Kubeflow Pipelines."),
-    "runs": ("endcap.cli.runs", "Runs: which there are, what each gave and how it ended, their logs."),
-    "serve": ("endcap.cli.serve", "Serve a recommender's deployed versions behind a gateway."),
+    "rank": ("endcap.cli.rank", "Show the items that a shopper would get now, with titles."),
+    "recommend": ("endcap.cli.recommend", "Make a list for every customer ahead of time, and publish the lists."),
+    "refresh": ("endcap.cli.refresh", "Publish a shop's rules, blacklist and item table to running predictors."),
+    "registry": ("endcap.cli.registry", "List, approve, reject and promote versions of recommenders."),
+    "run": ("endcap.cli.run", "Run a recommender's pipeline, here or on Kubeflow Pipelines."),
+    "runs": ("endcap.cli.runs", "List runs, show how each ended, and print logs."),
+    "serve": ("endcap.cli.serve", "Serve a recommender's deployed versions behind a gateway on this machine."),
     "spec": ("endcap.cli.spec", "Check, show and migrate specs."),
-    "status": ("endcap.cli.status", "What serves of every recommender, since when and with which data."),
-    "undeploy": ("endcap.cli.undeploy", "Serve a recommender no more, here or in a cluster."),
+    "status": ("endcap.cli.status", "Show which versions of every recommender serve, since when, and with which data."),
+    "undeploy": ("endcap.cli.undeploy", "Stop serving a recommender, here or in a cluster."),
 }
 
 
-class _Verbs(click.Group):
-    """Knows its commands by name and help alone, so that `endcap --help` imports none of them."""
+class _LazyGroup(click.Group):
+    """Has the names and help texts of its commands, so that `endcap --help` imports none of them."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return sorted(COMMANDS)
@@ -70,17 +70,23 @@ class _Verbs(click.Group):
             formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(context)])
 
 
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="endcap")
 def endcap() -> None:
     """From a shop's event log to a personalised ranking service."""
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Entry point. Exit codes: 0 well, 1 failed, 2 what was given is wrong, 3 a gate is undecided, 130 interrupted.
+    """Run the command line and end the process.
 
-    An error is a line on standard error with its code; where the command was called with `--json`, standard output
-    holds it as a document too.
+    The exit code is 0 after success, 1 after a failure, 2 if the input is wrong, 3 if a gate is undecided, and 130
+    after Ctrl-C. Standard error gets one line with the error and its code. With `--json`, standard output also gets the
+    error as a document.
+
+    Parameters
+    ----------
+    arguments
+        The command line without the program's name; that of this process by default.
     """
     redact_output()
     as_json = _wants_json(sys.argv[1:] if arguments is None else arguments)
@@ -98,7 +104,7 @@ def main(arguments: list[str] | None = None) -> Any:
         click.echo("\ninterrupted", err=True)
         sys.exit(INTERRUPTED)
     except (EndcapError, OSError) as error:
-        # What the file system refuses is told as it is; a step's own refusals are StorageErrors that say more.
+        # The file system's own error is shown as it is; a step raises a StorageError, which says more.
         if os.environ.get("ENDCAP_TRACEBACK"):
             click.echo(format_traceback(error), err=True, nl=False)
         reported = error if isinstance(error, EndcapError) else _convert_system_error(error)
@@ -108,25 +114,26 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.exit(INTERRUPTED if isinstance(error, RunInterruptedError) else 2 if isinstance(error, UserError) else 1)
 
 
-def _describe_unknown(word: str, known: Iterable[str]) -> str:
+def _describe_unknown(word: str, names: Iterable[str]) -> str:
     from endcap.spec.base import suggest
 
-    return f"No such command {word!r}. {suggest(word, known)}".rstrip()
+    return f"No such command {word!r}. {suggest(word, names)}".rstrip()
 
 
 @contextlib.contextmanager
 def _exit_on_second_interrupt() -> Iterator[None]:
-    """The first Ctrl-C raises KeyboardInterrupt, as ever; what then still takes long, a second one cuts off."""
+    """Let the first Ctrl-C raise KeyboardInterrupt, and the second one end the process at once."""
 
-    def first(number: int, frame: FrameType | None) -> None:
+    def raise_first(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         raise KeyboardInterrupt
 
-    heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # a script's background job ignores it
-    if not heeded or threading.current_thread() is not threading.main_thread():
+    # A background job of a script ignores Ctrl-C, and goes on to ignore it.
+    has_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not has_default or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, first)
+    before = signal.signal(signal.SIGINT, raise_first)
     try:
         yield
     finally:
@@ -134,7 +141,7 @@ def _exit_on_second_interrupt() -> Iterator[None]:
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:
-    """Whether the command was called with `--json`, also where its other arguments are wrong."""
+    """Return whether the arguments have `--json`, even if others of them are wrong."""
     return "--json" in arguments[: arguments.index("--")] if "--" in arguments else "--json" in arguments
 
 

@@ -1,4 +1,4 @@
-"""Models as the command line names them: `big=gru4rec,width=200`."""
+"""Models in the notation of the command line, such as `big=gru4rec,width=200`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 ENVIRONMENT = "env:"
 FORMS = f"NAME, NAME,KEY=VALUE,…, a mapping {{name: NAME, …}}, {SPEC_MODEL}, FILE.yaml or {ENVIRONMENT}NAME"
-"""What a model may be."""
+"""The forms of a model."""
 _LABELLED = re.compile(r"([^=,:{}]+)=(.+)", re.DOTALL)
 _SETTING = re.compile(r"\s*([A-Za-z_][\w-]*(?:\.[\w-]+)*)\s*=(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """One `--model`. label: None where none is given. source: what comes after it."""
+    """One `--model`. label: its label; None without one. source: the text after the label."""
 
     text: str
     label: str | None
@@ -31,25 +31,35 @@ class ModelChoice:
 
     @classmethod
     def of(cls, text: str) -> ModelChoice:
-        """Take the text apart: `LABEL=MODEL`, or the model alone."""
+        """Parse `LABEL=MODEL`, or a model alone."""
         labelled = _LABELLED.fullmatch(text.strip())
         return cls(text, *labelled.groups()) if labelled else cls(text, None, text.strip())
 
-    def model(self, project: Project, laid: Callable[[str], Project]) -> Any:
-        """What `project.compare` takes. laid: the project under an overlay: of a file, or `env:NAME`.
+    def build_model(self, project: Project, open_with_overlay: Callable[[str], Project]) -> Any:
+        """Build the model in a form that `project.compare` takes.
 
-        Raises UserError where the text is none of `FORMS`.
+        Parameters
+        ----------
+        project
+            The project of the spec.
+        open_with_overlay
+            Opens the project with an overlay: a file, or ``env:NAME``.
+
+        Raises
+        ------
+        UserError
+            The text has none of the forms `FORMS`.
         """
-        model = self._model(project, laid)
+        model = self._build(project, open_with_overlay)
         return model if self.label is None else {self.label: model}
 
-    def _model(self, project: Project, laid: Callable[[str], Project]) -> Any:
+    def _build(self, project: Project, open_with_overlay: Callable[[str], Project]) -> Any:
         if self.source.startswith(ENVIRONMENT) or self.source.endswith((".yaml", ".yml")):
-            return laid(self.source)
+            return open_with_overlay(self.source)
         if self.source.startswith("{"):
-            section = self._value(self.source)
+            section = self._parse_value(self.source)
             if not isinstance(section, dict) or "name" not in section:
-                raise self._wrong("a mapping without a model's `name`")
+                raise self._make_error("a mapping without a model's `name`")
             return section
         name, *settings = split_parts(self.source)
         if name == SPEC_MODEL and not settings:
@@ -57,19 +67,19 @@ class ModelChoice:
         own = project.recommender.model.model_dump(mode="json", exclude_none=True)
         section = dict(own) if name == SPEC_MODEL else {"name": name.strip()}
         for setting in settings:
-            matched = _SETTING.fullmatch(setting)
-            if matched is None:
-                raise self._wrong(f"{setting!r}, which is no KEY=VALUE")
-            _put_value(section, matched[1].split("."), self._value(matched[2]))
+            match = _SETTING.fullmatch(setting)
+            if match is None:
+                raise self._make_error(f"{setting!r}, which is no KEY=VALUE")
+            _put_value(section, match[1].split("."), self._parse_value(match[2]))
         return section
 
-    def _value(self, text: str) -> Any:
+    def _parse_value(self, text: str) -> Any:
         node, problems = parse_yaml(text)
         if problems:
-            raise self._wrong(problems[0].found)
+            raise self._make_error(problems[0].found)
         return None if node is None else node.plain()
 
-    def _wrong(self, text: str) -> UserError:
+    def _make_error(self, text: str) -> UserError:
         return UserError(
             f"--model {self.text}: found {text}; allowed: [LABEL=] and {FORMS}",
             code="cli.model-malformed",
@@ -79,7 +89,7 @@ class ModelChoice:
 
 
 def split_parts(text: str) -> Iterator[str]:
-    """What stands between commas, but for those within brackets and quotes."""
+    """Split a text at its commas, except at those within brackets and quotes."""
     depth, quote, part = 0, "", ""
     for letter in text:
         if quote:
@@ -99,7 +109,7 @@ def split_parts(text: str) -> Iterator[str]:
 
 
 def _put_value(section: dict[str, Any], path: list[str], value: Any) -> None:
-    """Set a value in nested mappings; null takes it away."""
+    """Set a value in nested mappings; None removes the key."""
     *above, last = path
     for name in above:
         inner = section.get(name)

@@ -1,4 +1,4 @@
-"""How a run ended, as the document that `--json` prints."""
+"""The document about a run that `--json` prints."""
 
 from __future__ import annotations
 
@@ -21,10 +21,22 @@ _NOTED = "endcap.outcome"
 
 @dataclass
 class Outcome:
-    """What is known of a run while it goes on, and at its end.
+    """What a command knows of its run.
 
-    state: `succeeded`, `submitted` where nobody follows it, or `ending`. done: the steps that have ended, in their
-    order. not_run: why each other step did not run, by its name.
+    Attributes
+    ----------
+    run
+        The run's name, or its id on Kubeflow Pipelines.
+    state
+        ``succeeded``; ``submitted`` if the command does not follow the run; or ``ending``.
+    page, logs
+        The run's page on Kubeflow Pipelines, and the folder of its logs; empty if there is none.
+    seconds
+        How long the run took.
+    done
+        The events of the finished steps, in their order.
+    not_run
+        Why each other step did not run, by its name.
     """
 
     run: str
@@ -35,26 +47,41 @@ class Outcome:
     done: list[StepEnd] = field(default_factory=list)
     not_run: dict[str, str] = field(default_factory=dict)
 
-    def result(self, step: str) -> str | None:
+    def find_result(self, step: str) -> str | None:
+        """Return the result of a step; None if it did not finish."""
         return next((done.result for done in self.done if done.step == step), None)
 
-    def document(self, loaded: Loaded, pipeline: str, verdict: Mapping[str, Any] | None, store: Store | None) -> Json:
-        """verdict: its facts, where a model was judged and this machine can read them. store: None where it cannot."""
-        name, deployed = loaded.recommender.name, self.result("deploy") is not None
+    def build_document(
+        self, loaded: Loaded, pipeline: str, verdict: Mapping[str, Any] | None, store: Store | None
+    ) -> Json:
+        """Build the document.
+
+        Parameters
+        ----------
+        loaded
+            The recommender and its shop.
+        pipeline
+            The pipeline's name.
+        verdict
+            The verdict's facts; None if no model was judged, or this machine cannot read them.
+        store
+            The store; None if this machine cannot read it.
+        """
+        name, deployed = loaded.recommender.name, self.find_result("deploy") is not None
         return {
             **{key: getattr(self, key) for key in ("run", "state", "page", "logs", "seconds", "not_run")},
             "pipeline": pipeline,
             "recommender": name,
             "shop": loaded.shop.name,
             "steps": [asdict(done) for done in self.done],
-            "verdict": None if verdict is None else _summarize_verdict(self.result("evaluate"), verdict),
-            "version": self.result("register"),
+            "verdict": None if verdict is None else _summarize_verdict(self.find_result("evaluate"), verdict),
+            "version": self.find_result("register"),
             "deployment": _dump_deployment(name, store) if deployed and store is not None else None,
         }
 
 
 def note_outcome(outcome: Outcome) -> Outcome:
-    """Keep it for the end of the command that runs; gives it back."""
+    """Keep the outcome for the end of the command, and return it."""
     context = click.get_current_context(silent=True)
     if context is not None:
         context.meta[_NOTED] = outcome
@@ -65,9 +92,23 @@ def note_outcome(outcome: Outcome) -> Outcome:
 def print_outcome(
     as_json: bool, loaded: Loaded, pipeline: str, open_store: Callable[[], Store | None]
 ) -> Iterator[list[Mapping[str, Any] | None]]:
-    """Within it the lines of a run go to standard error where `--json` was given; at the end the document follows.
+    """Print the document of a run after a block, if `--json` was given. Within the block, lines go to standard error.
 
-    The block puts the verdict's facts into the list. open_store: called for the store, None where it cannot be read.
+    Parameters
+    ----------
+    as_json
+        Whether `--json` was given.
+    loaded
+        The recommender and its shop.
+    pipeline
+        The pipeline's name.
+    open_store
+        Opens the store; returns None if this machine cannot read it.
+
+    Yields
+    ------
+    list
+        A list into which the block puts the verdict's facts.
     """
     verdict: list[Mapping[str, Any] | None] = []
     if not as_json:
@@ -76,7 +117,7 @@ def print_outcome(
     with contextlib.redirect_stdout(sys.stderr):
         yield verdict
     outcome: Outcome = click.get_current_context().meta[_NOTED]
-    print_json(outcome.document(loaded, pipeline, verdict[0] if verdict else None, open_store()))
+    print_json(outcome.build_document(loaded, pipeline, verdict[0] if verdict else None, open_store()))
 
 
 def _summarize_verdict(address: str | None, facts: Mapping[str, Any]) -> Json:

@@ -1,4 +1,4 @@
-"""What items are called: how the demo and `endcap rank` show a shop's items to a person."""
+"""Titles of items: how the demo and `endcap rank` print a shop's items."""
 
 from __future__ import annotations
 
@@ -11,35 +11,45 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 WIDTH = 80
-"""Characters of a line."""
+"""The most characters of a line."""
 LEAST = 12
-"""Characters that a category is shown with at least; with fewer it is left out."""
+"""The fewest characters for a category. If there is less room, it is left out."""
 _TEXTS = ("title", "category")
 
 
 class Products:
-    """Titles, categories and prices by item id, as far as the shop's item tables have them. Later tables win."""
+    """Titles, categories and prices of items, from the shop's item tables. Later tables win."""
 
     def __init__(self, *tables: pa.Table) -> None:
         self._rows: dict[str, dict[str, Any]] = {}
         for table in tables:
             named = [name for name in ("item", *_TEXTS, "price") if name in table.column_names]
             for row in table.select(named).to_pylist():
-                known = {name: value for name, value in row.items() if value is not None}
-                self._rows[row["item"]] = {**self._rows.get(row["item"], {}), **known}
+                values = {name: value for name, value in row.items() if value is not None}
+                self._rows[row["item"]] = {**self._rows.get(row["item"], {}), **values}
 
-    def title(self, item: str) -> str:
-        """Its title; empty where there is none."""
+    def get_title(self, item: str) -> str:
+        """Return an item's title; empty if it has none."""
         return self._text(item, "title")
 
-    def line(self, item: str) -> str:
-        """Title, category and price in columns; the id where there is no title."""
+    def format_line(self, item: str) -> str:
+        """Return an item's title, category and price in columns; the id if it has no title."""
         price = self._rows.get(item, {}).get("price")
         shown = f"{price:>9,.2f}" if isinstance(price, int | float) else ""
-        return f"{self.title(item) or item:<44.44} {self._text(item, 'category'):<22.22} {shown}".rstrip()
+        return f"{self.get_title(item) or item:<44.44} {self._text(item, 'category'):<22.22} {shown}".rstrip()
 
-    def ranked(self, ids: Sequence[str], scores: Sequence[float | None], reason: str) -> str:
-        """A ranking as a table of 80 columns: place, item, title, category, score, and why an item is a fallback."""
+    def format_ranking(self, ids: Sequence[str], scores: Sequence[float | None], reason: str) -> str:
+        """Format a ranking as a table: place, item, title, category, score, and why an item is a fallback.
+
+        Parameters
+        ----------
+        ids
+            The ranked items, best first.
+        scores
+            Their scores; None for a fallback.
+        reason
+            Why items are fallbacks; empty if none is.
+        """
         rows: list[list[Any]] = [
             [place, item, score] for place, (item, score) in enumerate(zip(ids, scores, strict=True), 1)
         ]

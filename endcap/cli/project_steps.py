@@ -1,4 +1,4 @@
-"""Steps of a project in this process, shown as a run shows them: a line a step."""
+"""Run steps of a project in this process, and print a line for each, as a run does."""
 
 from __future__ import annotations
 
@@ -31,38 +31,50 @@ Made = TypeVar("Made", bound=_ProjectResult)
 
 
 class ProjectSteps:
-    """Runs one step after the other. `progress` is what their project is to be opened with."""
+    """Runs steps one after the other. Open their project with the method `progress`."""
 
     def __init__(self, *, verbose: bool, quiet: bool = False) -> None:
-        """quiet: the lines go to standard error, where the output is a document."""
-        again = f"{shlex.join(['endcap', *sys.argv[1:]])}   (what was made is not made again)"
+        """verbose: print every line of progress. quiet: print to standard error, because the output is a document."""
+        again = f"{shlex.join(['endcap', *sys.argv[1:]])}   (finished steps are not repeated)"
         self._display = Display(run="", verbose=verbose, where=lambda step: "", again=again)
         self._quiet, self._step = quiet, ""
 
     def progress(self, line: str) -> None:
-        """Take a line of the step that runs."""
+        """Take a line of progress of the running step."""
         self._hear(StepProgress(self._step, line))
 
     def run(self, step: str, make: Callable[[], Made]) -> Made:
-        """Run a step; its line is shown when it ends. Raises what the step raises."""
+        """Run a step and print its line when it ends.
+
+        Parameters
+        ----------
+        step
+            The step's name.
+        make
+            Runs the step. What it raises is raised.
+
+        Returns
+        -------
+        The step's result.
+        """
         self._step, begun, started = step, time.monotonic(), datetime.now(UTC)
         self._hear(StepStart(step))
         try:
-            project = make()
+            result = make()
         except KeyboardInterrupt:
-            with self._aside():
-                raise self._display.interrupted({}) from None
+            with self._redirect():
+                raise self._display.make_interruption({}) from None
         except BaseException:
-            with self._aside():
-                self._display.failed(step)
+            with self._redirect():
+                self._display.print_failure(step)
             raise
-        seconds, reused = time.monotonic() - begun, existed_before(project.store, project.address, started)
-        self._hear(StepEnd(step, project.address, project.summary, seconds, reused))
-        return project
+        seconds, reused = time.monotonic() - begun, existed_before(result.store, result.address, started)
+        self._hear(StepEnd(step, result.address, result.summary, seconds, reused))
+        return result
 
     def _hear(self, event: RunEvent) -> None:
-        with self._aside():
+        with self._redirect():
             self._display.hear(event)
 
-    def _aside(self) -> contextlib.AbstractContextManager[object]:
+    def _redirect(self) -> contextlib.AbstractContextManager[object]:
         return contextlib.redirect_stdout(sys.stderr) if self._quiet else contextlib.nullcontext()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from endcap.events.query import QueryTable
 
 WIDEST = 40
-"""Characters of a value in a table; --json and --csv have all of it."""
+"""The most characters of a value in a table. --json and --csv have the whole value."""
 
 
 @click.command()
@@ -28,10 +28,10 @@ WIDEST = 40
 @click.argument("sql", required=False)
 @env_option
 @store_option
-@click.option("--snapshot", help="Address of a snapshot [default: the shop's newest].")
-@click.option("--dataset", help="Address of a dataset [default: the shop's newest].")
+@click.option("--snapshot", help="The address of a snapshot [default: the shop's newest].")
+@click.option("--dataset", help="The address of a dataset [default: the shop's newest].")
 @click.option("--tables", "list_tables", is_flag=True, help="List the tables with their columns.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Rows at most.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="The most rows to print.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @json_option
 def command(
@@ -46,10 +46,10 @@ def command(
     as_csv: bool,
     as_json: bool,
 ) -> None:
-    """Answer a SELECT about a shop's events.
+    """Run a SELECT on a shop's snapshot and dataset.
 
     SPEC_OR_SHOP is a recommender's YAML file, the name of one in pipelines/specs, or the name of a shop. SQL is
-    DuckDB's, such as "select type, count(*) from events group by type". `--tables` shows what it may read.
+    in DuckDB's dialect, such as "select type, count(*) from events group by type". `--tables` lists the tables.
     """
     from endcap.events.query import query, tables
 
@@ -62,11 +62,11 @@ def command(
     if sql is None:
         _print_tables(tables(store, **which), as_json)
         return
-    # A row more than is shown tells whether there are more.
+    # One row more than the limit tells whether there are more.
     rows = query(sql, store, **which, limit=limit + 1)
     _print_rows(rows.slice(0, limit), as_json=as_json, as_csv=as_csv)
     if rows.num_rows > limit:
-        click.echo(f"{limit:,} rows are shown, and there are more; --limit shows more", err=True)
+        click.echo(f"only the first {limit:,} rows are shown; --limit shows more", err=True)
 
 
 def _find_shop(name: str, env: str | None) -> str:

@@ -1,4 +1,4 @@
-"""endcap rank: what a shopper would be shown now, for a person to read."""
+"""endcap rank: show the items that a shopper would get now."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from endcap.secrets import read_variable
 from endcap.store import Store
 
 PATIENCE = 10.0
-"""Seconds that a gateway may take."""
+"""The seconds that a gateway may take."""
 SHOWN = 3
-"""Items of the session, and unknown ones, that are shown."""
+"""How many items of the session, and how many unknown ones, are printed."""
 
 
 @dataclass(frozen=True)
 class _RankedLine:
-    """An answer as the service gives it. source: who ranked. session: the items it was ranked by, oldest first. notes:
-    what else there is to know."""
+    """An answer in the service's form. source: who ranked. session: the session's items, oldest first. notes: more
+    lines to print."""
 
     answer: Mapping[str, Any]
     source: str
@@ -52,12 +52,12 @@ class _RankedLine:
 @click.option(
     "--version",
     shell_complete=complete_version,
-    help="Of this registered version [default: the deployed one that most shoppers meet].",
+    help="Rank by this registered version [default: the deployed one with most shoppers].",
 )
 @click.option(
     "--url",
     metavar="URL",
-    help="Ask this gateway, such as http://localhost:8080, instead of ranking here; a key comes by ENDCAP_KEY.",
+    help="Ask this gateway, such as http://localhost:8080, in place of ranking here. ENDCAP_KEY may hold a key.",
 )
 @place_env_option
 @store_option
@@ -77,22 +77,22 @@ def command(
     as_json: bool,
     **request: Any,
 ) -> None:
-    """Show what a shopper of NAME would be shown now, with titles: `endcap rank demo --customer c032804`.
+    """Show the items that a shopper of NAME would get now, with titles, such as `endcap rank demo --customer c032804`.
 
-    The options are the keys of a request (docs/serving.md). The deployed version's package ranks in this process as a
-    predictor does: by the shop's published rules and what the online store knows of the customer or the session.
-    Nobody else needs to run. Without a customer, session or items it is a fresh shopper's.
+    The options are the keys of a request (docs/serving.md). This process loads the deployed version's package and ranks
+    as a predictor does, with the shop's published rules and the events in the online store. No service needs to run.
+    Without a customer, a session and items, the ranking is for a new shopper.
     """
     instance = {key: value for key, value in request.items() if value is not None}
     notes = []
     if not {"customer", "session", "items", "item"} & instance.keys():
         instance["items"] = []
-        notes.append("no --customer, --session or --items is given: this is a fresh shopper's ranking")
+        notes.append("without --customer, --session and --items, this is the ranking for a new shopper")
     if url is not None:
         allowed_options = {"version", "registry", "online"}
         commanded = click.core.ParameterSource.COMMANDLINE
         if surplus := sorted(name for name in allowed_options if context.get_parameter_source(name) is commanded):
-            raise make_surplus_error(surplus, "not with --url: the gateway has its own")
+            raise make_surplus_error(surplus, "does not go with --url, because the gateway has its own")
         shown = _rank_by_gateway(url, recommender, instance, store_url)
     else:
         shown = _rank_by_package(recommender, instance, version, open_existing_store(store_url), registry, online)
@@ -114,7 +114,7 @@ def _rank_by_gateway(url: str, recommender: str, instance: Mapping[str, Any], st
 
 
 def _read_titles(recommender: str, store_url: str) -> Products:
-    """As the package has them that is deployed in the store on this machine; none where there is none."""
+    """Read the titles in the deployed package of a store on this machine; no titles if there is none."""
     import pyarrow.parquet as pq
 
     from endcap.deploy import find_state
@@ -161,7 +161,7 @@ def _rank_by_package(
 
 
 def _add_titles(item: Mapping[str, Any], products: Products) -> dict[str, Any]:
-    title = products.title(item["item"])
+    title = products.get_title(item["item"])
     return {**item, "title": title} if title else dict(item)
 
 
@@ -174,13 +174,13 @@ def _print(recommender: str, instance: Mapping[str, Any], shown: _RankedLine, no
         more = f" {len(shown.session):,} items; the last are" if len(shown.session) > SHOWN else ""
         click.echo(f"looked at{more}")
         for item in shown.session[-SHOWN:]:
-            click.echo(f"  {shown.products.line(item)}")
+            click.echo(f"  {shown.products.format_line(item)}")
     if "item" in instance:
-        click.echo(f"related to\n  {shown.products.line(instance['item'])}")
+        click.echo(f"related to\n  {shown.products.format_line(instance['item'])}")
     items, fallback = answer["items"], answer.get("fallback", {})
     if items:
         ids, scores = [item["item"] for item in items], [item["score"] for item in items]
-        click.echo(shown.products.ranked(ids, scores, fallback.get("reason", "")))
+        click.echo(shown.products.format_ranking(ids, scores, fallback.get("reason", "")))
     else:
         click.echo("nothing may be listed: --explain tells which rules took it away")
     if fallback:

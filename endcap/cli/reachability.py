@@ -1,4 +1,4 @@
-"""What a cluster can reach: refused here, before a run is made, is what only this machine has."""
+"""Refuse places that only this machine can reach, before a run starts in a cluster."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _BUCKET = "s3://"
 
 
 def check_sources(shop: Shop) -> None:
-    """Raises SpecError that names every source of the shop whose files lie on this machine."""
+    """Raise SpecError if sources of the shop are files of this machine. The error names every such source."""
     tables = {"events": shop.events, "items": shop.items, "customers": shop.customers}
     problems = [
         Problem(
             f"shop {shop.name}",
             f"{table}.sources[{number}].path",
-            f"{source.path}, which a pod of a cluster does not have",
+            f"{source.path}, which a pod in a cluster cannot read",
             "s3://bucket/…, or a simulated source",
             "Copy the files into a bucket and name them by --set shop.KEY, an overlay or the shop's file.",
             code="not-allowed",
@@ -36,7 +36,13 @@ def check_sources(shop: Shop) -> None:
 
 
 def check_addresses(arguments: dict[str, Any]) -> None:
-    """Raises UserError where a run's store or registry, or what else it is to read, is a place of this machine."""
+    """Raise UserError if an address of a run is a place of this machine, or shows a password.
+
+    Parameters
+    ----------
+    arguments
+        The run's arguments, such as store, registry, online and customers.
+    """
     from endcap.registry import check_address
     from endcap.store.s3 import split_address
 
@@ -49,7 +55,7 @@ def check_addresses(arguments: dict[str, Any]) -> None:
             found=store,
         )
     if store.startswith(_BUCKET):
-        split_address(store)  # which refuses credentials in it
+        split_address(store)  # refuses credentials in the address
     if (customers := arguments.get("customers")) is not None and not customers.startswith(_BUCKET):
         raise UserError(
             f"--customers {customers}: a cluster cannot reach a file of this machine; give s3://bucket/…",

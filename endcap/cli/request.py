@@ -1,4 +1,4 @@
-"""Options of a ranking request: one for each key that a person would type, by the key's own name."""
+"""The options of a ranking request. They have the names of the request's keys."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 
 def _split_ids(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> list[str] | None:
-    """Ids of an option that may be given again; None where it was not given. An empty one is an empty list."""
+    """Split the ids of a repeatable option. Returns None if it was not given; an empty list if it was given empty."""
     return [part.strip() for text in values for part in text.split(",") if part.strip()] if values else None
 
 
@@ -27,29 +27,31 @@ def _parse_filters(
 
 _IDS: dict[str, Any] = {"multiple": True, "callback": _split_ids, "metavar": "ID,ID"}
 _REQUEST = (
-    click.option("--customer", metavar="ID", help="The shopper."),
-    click.option("--session", metavar="ID", help="The visit, whose recent events the online store has."),
-    click.option("--items", **_IDS, help="The session's items, oldest first; '' for a fresh shopper."),
-    click.option("--item", metavar="ID", help="Items related to this one."),
-    click.option("--candidates", **_IDS, help="Rank only these."),
-    click.option("--category", help="Only items of this category."),
+    click.option("--customer", metavar="ID", help="The customer's id."),
+    click.option("--session", metavar="ID", help="The session's id; the online store has its recent events."),
+    click.option("--items", **_IDS, help="The session's items, oldest first; '' for a new shopper."),
+    click.option("--item", metavar="ID", help="Rank items related to this one."),
+    click.option("--candidates", **_IDS, help="Rank only these items."),
+    click.option("--category", help="Rank only items of this category."),
     click.option(
         "--filter",
         multiple=True,
         callback=_parse_filters,
         metavar="NAME=VALUE",
-        help="Only items with this value; again: or.",
+        help="Rank only items with this value. Given again with the same NAME: with any of the values.",
     ),
-    click.option("--exclude", **_IDS, help="Never these."),
-    click.option("--surface", help="Where it is shown, such as home: rules may hold there only."),
-    click.option("--k", type=int, help="How many items [default: the recommender's serving.k]."),
-    click.option("--explain", is_flag=True, default=None, help="Tell what rules took away."),
-    click.option("--precomputed", is_flag=True, default=None, help="The customer's list of the last batch will do."),
+    click.option("--exclude", **_IDS, help="Never list these items."),
+    click.option("--surface", help="Where the ranking is shown, such as home; some rules apply only there."),
+    click.option("--k", type=int, help="The number of items [default: the recommender's serving.k]."),
+    click.option("--explain", is_flag=True, default=None, help="List the items that rules removed."),
+    click.option(
+        "--precomputed", is_flag=True, default=None, help="Allow the customer's list that was made ahead of time."
+    ),
 )
 
 
 def add_request_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """An option for each key of a request that a person would type, by the key's own name."""
+    """Add an option for each key of a request that a person would type."""
     for option in reversed(_REQUEST):
         command = option(command)
     return command

@@ -1,4 +1,4 @@
-"""endcap run: a pipeline on this machine or on Kubeflow Pipelines, a line a step."""
+"""endcap run: a pipeline on this machine or on Kubeflow Pipelines."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ from endcap.steps import PIPELINES
 from endcap.store import open_store
 
 _Source = click.core.ParameterSource
-_LEFT = {
-    "train": "training goes on from its last epoch, a search with its next trial",
-    "refit": "training goes on from its last epoch",
-    "recommend": "whole parts of the lists are not made again",
+_UNFINISHED = {
+    "train": "training goes on after its last epoch, and a search with its next trial",
+    "refit": "training goes on after its last epoch",
+    "recommend": "finished parts of the lists are not made again",
 }
-"""What of a step's work is kept where it is interrupted."""
+"""What is kept of a step that is interrupted."""
 
 
 @click.command()
@@ -81,10 +81,10 @@ def command(
 ) -> None:
     """Run a recommender's pipeline: events, features, training, gate, registry, deployment.
 
-    SPEC is a recommender's YAML file, or the name of one in pipelines/specs. What was made before from the same
-    inputs, parameters and code is found and not made again; the same command goes on after a failure. The dataset's
-    items and customers are published in the online store, a file in the store where that is a folder and no other is
-    named. Exit code 3: the evidence was not enough for the gate to pass or to fail.
+    SPEC is a recommender's YAML file, or the name of one in pipelines/specs. Endcap reuses artifacts that were made
+    before from the same inputs, parameters and code, so the same command goes on after a failure. The run publishes the
+    dataset's items and customers in the online store. This is a file in the store, if the store is a folder and no
+    other online store is named. The exit code is 3 if the evidence was not enough for the gate to decide.
     """
     loaded = load(spec, env=env, sets=sets)
     if logical_date:
@@ -93,7 +93,7 @@ def command(
     if on == "kfp":
         if context.get_parameter_source("online") is _Source.COMMANDLINE:
             raise UserError(
-                "--online: only here; on Kubeflow Pipelines a Secret names it to the steps that need it",
+                "--online: works only for runs on this machine. On Kubeflow Pipelines a Secret holds the address",
                 code="cli.option-not-here",
                 options=["--online"],
             )
@@ -102,7 +102,7 @@ def command(
         arguments = {"logical_date": logical_date} if logical_date else {}
         arguments |= {name: value for name, value in (("store", store_url), ("registry", registry)) if value}
         if context.get_parameter_source("registry") is _Source.COMMANDLINE:
-            arguments["registry"] = registry  # empty: the one that a Secret names to the steps
+            arguments["registry"] = registry  # If it is empty, a Secret gives the address to the steps.
         if context.get_parameter_source("store_url") is _Source.DEFAULT:
             del arguments["store"]
         with print_outcome(as_json, loaded, pipeline, lambda: None) as judged:
@@ -113,7 +113,7 @@ def command(
         return
     surplus = sorted(name for name in kfp if context.get_parameter_source(name) is _Source.COMMANDLINE)
     if surplus:
-        raise make_surplus_error(surplus, "only with --on kfp")
+        raise make_surplus_error(surplus, "works only with --on kfp")
     with print_outcome(as_json, loaded, pipeline, lambda: open_store(store_url)) as judged:
         judged += [
             run_pipeline(
@@ -145,23 +145,51 @@ def run_pipeline(
     why: str = "",
     arguments: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | None:
-    """Run a pipeline locally and print its lines; returns the facts of the verdict, where a model was judged.
+    """Run a pipeline on this machine and print its lines.
 
-    online: the online store's address, or `none`; empty: as the environment says, else the store's default. asked:
-    further arguments of the pipeline. why: the reason, for the run's record. Raises EndcapError naming cause, log and
-    `again`, how to go on."""
+    Parameters
+    ----------
+    loaded
+        The recommender and its shop.
+    pipeline
+        The pipeline's name.
+    store_url, registry
+        The addresses of the store and the registry.
+    logical_date
+        Only events before this date count; empty: all.
+    verbose
+        Whether to print every line of progress.
+    again
+        The command that goes on after a failure, which errors name.
+    online
+        The online store's address, or ``none``; empty: the environment's, else the store's default.
+    why
+        The reason for the run, kept in its record.
+    arguments
+        More arguments of the pipeline.
+
+    Returns
+    -------
+    dict or None
+        The facts of the verdict; None if no model was judged.
+
+    Raises
+    ------
+    EndcapError
+        A step failed. The error names the cause, the log and the command to go on.
+    """
     opened = open_store(store_url)
     if registry:
         from endcap.registry import check_registry
 
         check_registry(registry, opened)
-    meant = check_online_address(online, opened.root)
+    online_address = check_online_address(online, opened.root)
     run = LocalRun.of(
         loaded,
         pipeline,
         opened,
         registry=registry,
-        online_store=meant,
+        online_store=online_address,
         logical_date=logical_date,
         **(arguments or {}),
     )
@@ -178,11 +206,11 @@ def run_pipeline(
     try:
         run.start(display.hear, how=COMMAND_LINE, why=why)
     except KeyboardInterrupt:
-        raise display.interrupted(_LEFT) from None
+        raise display.make_interruption(_UNFINISHED) from None
     except UserError:
         raise
     except EndcapError as error:
-        raise display.failure(error) from None
+        raise display.make_failure(error) from None
     results = display.results
     verdict = opened.manifest(results["evaluate"])["facts"] if "evaluate" in results else None
     stopped = None if verdict is None else explain_stop(verdict)

@@ -133,7 +133,7 @@ def _follow_run(
             ) from None
         if isinstance(error, UserError):
             raise
-        raise display.failure(error) from None
+        raise display.make_failure(error) from None
     if not display.results:
         outcome.state = "succeeded"
         click.echo(f"Done. KFP tells nothing of its steps; see {server.page(run)}")

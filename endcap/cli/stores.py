@@ -1,4 +1,4 @@
-"""Stores and registries that a command reads: what is not there is not made, and the error names the right place."""
+"""Open stores and registries that must exist. If one does not, the error says where others are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def open_existing_store(url: str) -> Store:
-    """The store at `url`. Raises NotFoundError where there is none; it is not made."""
+    """Open the store at an address. Raises NotFoundError if there is none."""
     try:
         return open_store(url, create=False)
     except NotFoundError as error:
@@ -24,7 +24,8 @@ def open_existing_store(url: str) -> Store:
 
 
 def open_existing_registry(registry: str, store: Store) -> Registry:
-    """The registry at an address, or the store's own. Raises NotFoundError where there is none; it is not made."""
+    """Open the registry at an address, or the store's own if the address is empty. Raises NotFoundError if there is
+    none."""
     from endcap.registry import find_registry, get_default_uri
 
     known = find_registry(registry, store)
@@ -42,7 +43,7 @@ def open_existing_registry(registry: str, store: Store) -> Registry:
 
 
 def _make_absent_error(url: str) -> NotFoundError:
-    """The error that names the store that was looked for, and what lies near."""
+    """Make the error that names the missing store, and one in a folder above."""
     place = Path(url.removeprefix("file://")).expanduser()
     above = [] if place.is_absolute() else [folder / place for folder in Path.cwd().parents]
     near = next((str(folder) for folder in above if folder.is_dir()), "")

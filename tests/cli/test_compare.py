@@ -72,7 +72,7 @@ def section(text: str) -> Any:
         "shop": {"events": {"sources": [{"path": "x.csv"}], "columns": {"session": "s"}}},
     }
     project = endcap.open(documents, store="unused", progress=lambda line: None)
-    return ModelChoice.of(text).model(project, lambda overlay: overlay)  # type: ignore[arg-type,return-value]
+    return ModelChoice.of(text).build_model(project, lambda overlay: overlay)  # type: ignore[arg-type,return-value]
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,13 @@ def test_the_demo_serves_two_versions_and_ends_its_processes(tmp_path: Path) -> 
     assert stable + canary == 1000
     assert 60 <= canary <= 140
     assert shown.stdout.count("and is shown") == 3
-    for told in ("3 events are on disk", "is bought, and not shown", "is put on the blacklist, and gone", "published"):
-        assert told in shown.stdout
+    for text in (
+        "has written 3 events",
+        "is bought, and no longer",
+        "is put on the blacklist, and hidden",
+        "published",
+    ):
+        assert text in shown.stdout
     started = re.findall(r"process ([0-9]+)", shown.stdout)
     assert len(started) >= 2
     assert not any(Path(f"/proc/{pid}").exists() for pid in started)
@@ -34,5 +39,5 @@ def test_the_demo_refuses_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     refused = subprocess.run([*DEMO, f"--folder={tmp_path}"], capture_output=True, text=True, check=False)
     assert refused.returncode == 2
-    assert "holds something that no demo made" in refused.stderr
+    assert "has files that no demo made" in refused.stderr
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
