@@ -60,6 +60,7 @@ KINDS = {
     # Documents that are replaced.
     # 2: since when each version is served. Readers of version 1 know no other keys.
     "deployments": DocumentKind(2, {1: dict}, decides=True),
+    "rollouts": DocumentKind(decides=True),
     "ingests": DocumentKind(),
     "recipe-faults": DocumentKind(),
     "runs": DocumentKind(),
