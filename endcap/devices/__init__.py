@@ -1,6 +1,6 @@
-"""GPUs: what the spec gave to a pod, what torch sees of them, and why it may see none.
+"""GPUs: what the spec gave to a pod, what torch sees of it, and why torch may see nothing.
 
-An environment variable tells a pod that it was given GPUs (`request`). Before any work, `check_gpus` starts a process
+An environment variable tells a pod which GPUs it was given (`request`). Before any work, `check_gpus` starts a process
 that looks for them (`probe`), and `diagnosis` says what is wrong.
 """
 

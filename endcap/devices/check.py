@@ -1,4 +1,4 @@
-"""Before any work: whether the GPUs that a pod was given are there, and what is done where they are not."""
+"""Checks before any work whether the GPUs that a pod was given are there, and decides what to do if they are not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,17 @@ ON_CPU = "ENDCAP_ON_CPU"
 
 @dataclass(frozen=True)
 class GpuShortage:
-    """What is missing where the spec allows a CPU. fields: as the error's. on_cpu: no GPU can be used."""
+    """What is missing if the spec allows a CPU.
+
+    Attributes
+    ----------
+    words
+        The message.
+    fields
+        As those of the error.
+    on_cpu
+        Whether no GPU can be used.
+    """
 
     words: str
     fields: dict[str, Any]
@@ -25,11 +35,22 @@ class GpuShortage:
 
 
 def check_gpus() -> tuple[GpuRequest | None, GpuShortage | None]:
-    """Look whether this pod sees the GPUs that it was given: what it was given, and what is missing of it.
+    """Check whether this pod sees the GPUs that it was given.
 
-    Where it was given none, nothing is looked at. Where it sees none and the spec allows a CPU, they are hidden from
-    this process, so that it computes without. Raises ClusterError where it does not allow it, UserError where the
-    variable is malformed.
+    If it was given none, nothing is checked. If it sees none and the spec allows a CPU, GPUs are hidden from this
+    process, so that it computes without.
+
+    Returns
+    -------
+    tuple
+        What the pod was given, and what is missing; None for either if there is none.
+
+    Raises
+    ------
+    ClusterError
+        It sees too few, and the spec does not allow a CPU.
+    UserError
+        The environment variable is malformed.
     """
     request = read_gpu_request()
     if request is None:
@@ -42,9 +63,21 @@ def check_gpus() -> tuple[GpuRequest | None, GpuShortage | None]:
 
 
 def require_gpus(request: GpuRequest, probe: GpuProbe, where: str = "") -> GpuShortage | None:
-    """What is missing, where the request allows a CPU; None where nothing is. Raises ClusterError where it does not.
+    """Return what is missing if the request allows a CPU; None if nothing is missing.
 
-    where: the machine, in a few words, if it is not this one.
+    Parameters
+    ----------
+    request
+        The GPUs of the pod.
+    probe
+        What was seen.
+    where
+        The machine, in a few words, if it is not this one.
+
+    Raises
+    ------
+    ClusterError
+        Something is missing, and the request does not allow a CPU.
     """
     cause = diagnose(probe, request)
     if cause is None:
@@ -75,5 +108,5 @@ def require_gpus(request: GpuRequest, probe: GpuProbe, where: str = "") -> GpuSh
 
 
 def is_on_cpu() -> bool:
-    """Whether a `check` in this process, or in one that started it, found no GPU, and the spec allows a CPU."""
+    """Whether `check_gpus`, in this process or one that started it, found no GPU and the spec allows a CPU."""
     return bool(os.environ.get(ON_CPU))

@@ -1,4 +1,4 @@
-"""Why a pod that was given GPUs sees none of them, or too few: from what was seen, with the remedy of each cause."""
+"""Finds out why a pod that was given GPUs sees none of them, or too few, and how to correct it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,17 @@ _RUNTIME = (
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """name: for programs. words: what is wrong. remedy: the next thing to do."""
+    """A cause.
+
+    Attributes
+    ----------
+    name
+        For programs.
+    words
+        What is wrong.
+    remedy
+        What to do next.
+    """
 
     name: CauseName
     words: str
@@ -41,7 +51,15 @@ class Diagnosis:
 
 
 def diagnose(probe: GpuProbe, request: GpuRequest) -> Diagnosis | None:
-    """What is wrong; None where the pod sees what it was given."""
+    """Return what is wrong; None if the pod sees what it was given.
+
+    Parameters
+    ----------
+    probe
+        What was seen.
+    request
+        The GPUs of the pod.
+    """
     return (
         _diagnose_image(probe, request)
         or _diagnose_choice(probe)
@@ -70,7 +88,7 @@ def _diagnose_image(probe: GpuProbe, request: GpuRequest) -> Diagnosis | None:
 
 
 def _diagnose_choice(probe: GpuProbe) -> Diagnosis | None:
-    """A variable that hides all GPUs. NVIDIA's own says so too where the runtime gives them in another way."""
+    """Find a variable that hides all GPUs. NVIDIA's own counts only if the runtime does not provide them otherwise."""
     if probe.devices:
         return None
     for name, value in (probe.hidden or {}).items():

@@ -1,7 +1,7 @@
-"""What torch sees of GPUs, found out by a process of its own.
+"""Finds out, in a process of its own, which GPUs torch sees.
 
-A process that has used a GPU keeps memory there and cannot hide it from itself any more. A driver may also end or
-block whoever asks it.
+A process that has used a GPU keeps memory there, and cannot hide it from itself any more. And a driver may end or block
+the process that asks it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,29 @@ _LONGEST = 600
 
 @dataclass(frozen=True)
 class GpuProbe:
-    """What was seen. torch: its version. cuda, hip: the CUDA or ROCm that it was built for, None: not for it. devices:
-    names of those that can compute. driver: whether NVIDIA's driver library can be loaded. files: device files of GPUs.
-    hidden: values of variables that choose GPUs, where they are set. error: why torch has no GPU, in its own words.
-    broken: the same of GPUs that are there and cannot compute. silent: no answer came in time."""
+    """What was seen.
+
+    Attributes
+    ----------
+    torch
+        Torch's version.
+    cuda, hip
+        The CUDA or ROCm that torch was built for; None: not built for it.
+    devices
+        Names of the GPUs that can compute.
+    driver
+        Whether NVIDIA's driver library can be loaded.
+    files
+        Device files of GPUs.
+    hidden
+        Values of the variables that choose GPUs, if they are set.
+    error
+        Why torch has no GPU, in torch's words.
+    broken
+        Why GPUs that are there cannot compute, in torch's words.
+    silent
+        Whether no answer came in time.
+    """
 
     torch: str = ""
     cuda: str | None = None
@@ -46,7 +65,7 @@ _CHOOSING = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICE
 
 
 def probe_gpus(patience: float = _PATIENCE) -> GpuProbe:
-    """Look for GPUs as this process would see them. Takes the seconds in which torch is imported."""
+    """Look for GPUs as this process would see them. It takes seconds, in which torch is imported."""
     process = subprocess.Popen([sys.executable, "-c", _MAIN], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         out, err = process.communicate(timeout=patience)
@@ -70,7 +89,7 @@ def probe_gpus(patience: float = _PATIENCE) -> GpuProbe:
 
 
 def main() -> None:
-    """Look, and print a `GpuProbe` as JSON."""
+    """Look for GPUs, and print a `GpuProbe` as JSON."""
     import torch
 
     error, broken, devices = "", [], []

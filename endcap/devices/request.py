@@ -1,4 +1,4 @@
-"""How a pod learns that it was given GPUs: whoever renders it sets one environment variable from the spec."""
+"""How a pod learns that it was given GPUs: the pod's builder sets one environment variable from the spec."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GpuFallback = Literal["none", "cpu"]
 
 
 class GpuSettings(Protocol):
-    """A spec's `gpu`."""
+    """The section `gpu` of a spec."""
 
     @property
     def count(self) -> int: ...
@@ -30,8 +30,17 @@ class GpuSettings(Protocol):
 
 @dataclass(frozen=True)
 class GpuRequest:
-    """GPUs of a pod. count: at least 1. resource: as nodes offer it, such as nvidia.com/gpu. fallback: what is done
-    where none is seen, `none`: it stops; `cpu`: it warns and goes on."""
+    """The GPUs of a pod.
+
+    Attributes
+    ----------
+    count
+        At least 1.
+    resource
+        As nodes offer it, such as nvidia.com/gpu.
+    fallback
+        What happens if none is seen. `none`: the step stops. `cpu`: it warns and continues.
+    """
 
     count: int
     resource: str = "nvidia.com/gpu"
@@ -42,26 +51,34 @@ class GpuRequest:
 
     @property
     def vendor(self) -> str | None:
-        """`nvidia`, `amd` or `intel`; None where the resource's name does not say it."""
+        """`nvidia`, `amd` or `intel`; None if the resource's name does not say it."""
         domain = self.resource.partition("/")[0]
         return next((name for name in ("nvidia", "amd", "intel") if name in domain.split(".")), None)
 
     @property
     def is_whole(self) -> bool:
-        """Whether each of `count` is a device of its own: of parts (MIG) and shares a process may see one alone."""
+        """Whether each of `count` is a device of its own: of parts (MIG) and shares a process may see only one."""
         return self.resource in ("nvidia.com/gpu", "amd.com/gpu")
 
 
 def make_gpu_variables(gpu: GpuSettings | None) -> dict[str, str]:
-    """The environment of a pod with this `gpu` in its spec. A count of 0 is said too: a canary would else have the
-    stable's."""
+    """Return the environment variables of a pod with this `gpu` in its spec.
+
+    A count of 0 is written too: otherwise a canary would have the stable's.
+    """
     if gpu is None:
         return {}
     return {GPU_VARIABLE: json.dumps(asdict(GpuRequest(gpu.count, gpu.resource, gpu.fallback)))}
 
 
 def read_gpu_request(environment: Mapping[str, str] = os.environ) -> GpuRequest | None:
-    """What this pod was given; None: no GPU. Raises UserError where the variable cannot be read."""
+    """Return what this pod was given; None: no GPU.
+
+    Raises
+    ------
+    UserError
+        The variable cannot be read.
+    """
     text = environment.get(GPU_VARIABLE, "")
     if not text:
         return None

@@ -86,15 +86,15 @@ class Blend(Model):
                 settings["weights"], {label: Scale(**scale) for label, scale in settings["scales"].items()}
             )
         reports, left_out = self._fit_members(train, fitting, settings)
-        known = {} if "weights" in settings else self._weigh(fitting)
+        choice = {} if "weights" in settings else self._weigh(fitting)
         if left_out:
-            known["left_out"] = left_out
+            choice["left_out"] = left_out
         return FitReport(
             {
                 "members": {label: dict(report.settings) for label, report in reports.items()},
                 "weights": self._weights,
                 "scales": {label: dataclasses.asdict(scale) for label, scale in self._scales.items()},
-                **known,
+                **choice,
             },
             score_side_by_side(reports),
         )
@@ -221,12 +221,12 @@ class Blend(Model):
 def _refuse_unusable(label: str, member: Model, report: FitReport, validation: Validation | None) -> None:
     """Raise DivergedError if a member's validation or scores are no numbers."""
     measured = [row["validation"] for row in report.history if "validation" in row]
-    nowhere = bool(measured) and bool(np.isnan(measured).all())
-    if not nowhere and validation is not None:
-        nowhere = bool(
+    is_unusable = bool(measured) and bool(np.isnan(measured).all())
+    if not is_unusable and validation is not None:
+        is_unusable = bool(
             np.isnan(member.score(validation.queries.take(np.arange(len(validation.queries))[:_LOOKED_AT]))).any()
         )
-    if nowhere:
+    if is_unusable:
         raise DivergedError(
             f"the scores of {label} are no numbers; lower its learning_rate, or correct the class if it is your own",
             code="models.no-numbers",

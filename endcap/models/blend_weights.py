@@ -96,7 +96,7 @@ def choose_weights(members: Members, validation: Validation, seed: int, pooled: 
     distinct, number = np.unique(validation.session, return_inverse=True)
     half: Ints = drawn.permutation(len(distinct))[number] % len(_HALVES)
     scales, likeliest = _fit_on_sample(members, validation, half)
-    halves = [_ValidationHalf.read(members, scales, validation, half == each) for each in _HALVES]
+    halves = [_ValidationHalf.read(members, scales, validation, half == member_logs) for member_logs in _HALVES]
     return _WeightChoice(members, scales, likeliest, halves, pooled).choose()
 
 
@@ -124,12 +124,12 @@ class _ValidationHalf:
             queries, logs = own.queries.take(rows), []
             for number, (label, member) in enumerate(members.items()):
                 scores = member.score(queries)
-                each = scales[label].logs(scores)
-                each[~np.isfinite(scores)] = -np.inf
-                own.mask(each, rows)
+                member_logs = scales[label].logs(scores)
+                member_logs[~np.isfinite(scores)] = -np.inf
+                own.mask(member_logs, rows)
                 own.mask(scores, rows)
                 alone[number, taken] = rank_within(scores, own.row[taken] - rows[0], own.targets[taken])
-                logs.append(each)
+                logs.append(member_logs)
             # A moment may have many predictions for its one row.
             for begin in range(taken.start, taken.stop, len(rows)):
                 places = np.arange(begin, min(begin + len(rows), taken.stop))
@@ -167,7 +167,7 @@ class _WeightChoice:
 
     def choose(self) -> BlendWeights:
         """Return the weights of the first way that passes, or the best member alone."""
-        alone = [self._measure(each, _HALVES) for each in np.eye(len(self.members))]
+        alone = [self._measure(member_logs, _HALVES) for member_logs in np.eye(len(self.members))]
         best = int(np.argmax(alone))
         chosen, name, value, crossed = np.eye(len(alone))[best], "alone", alone[best], alone[best]
         for label, way in {
@@ -232,9 +232,9 @@ def _fit_on_sample(
         scales[label] = fit_scale(np.where(barred, np.float32(-np.inf), scores), targets, weights)
         logs.append(scales[label].logs(scores))
     likeliest = {}
-    for halves in (_HALVES, *((each,) for each in _HALVES)):
+    for halves in (_HALVES, *((member_logs,) for member_logs in _HALVES)):
         kept = np.isin(half[sample], halves)
-        part = logs if kept.all() else [each[kept] for each in logs]
+        part = logs if kept.all() else [member_logs[kept] for member_logs in logs]
         likeliest[halves] = fit_weights(part, barred[kept], targets[kept], weights[kept])
     return scales, likeliest
 
@@ -244,13 +244,15 @@ def _expand_logs(validation: Validation, places: Ints, logs: Sequence[Floats], f
     row = validation.row[places]
     begin, end = np.searchsorted(validation.row, row), np.searchsorted(validation.row, row, side="right")
     sizes = end - begin
-    taken = logs if len(row) == len(logs[0]) and (sizes == 1).all() else [each[row - first] for each in logs]
+    taken = (
+        logs if len(row) == len(logs[0]) and (sizes == 1).all() else [member_logs[row - first] for member_logs in logs]
+    )
     if (sizes > 1).any():
-        of = np.repeat(np.arange(len(places)), sizes)
-        rivals = np.arange(len(of)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + begin[of]
-        barred = rivals != places[of]
-        for each in taken:
-            each[of[barred], validation.targets[rivals[barred]]] = -np.inf
+        owner = np.repeat(np.arange(len(places)), sizes)
+        rivals = np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + begin[owner]
+        barred = rivals != places[owner]
+        for member_logs in taken:
+            member_logs[owner[barred], validation.targets[rivals[barred]]] = -np.inf
     return list(taken)
 
 

@@ -110,8 +110,8 @@ class EASE(Model):
             return super().score_items(sessions, items)
         rows = self.histories.select_rows(sessions, self.n_items)
         scores = pick_scores(rows @ self.weights, items)
-        for values, indices, heard in zip(scores, items, rows @ self.known_items.astype(np.float32), strict=True):
-            values[~self.known_items[indices] | (heard == 0)] = -np.inf
+        for values, indices, count in zip(scores, items, rows @ self.known_items.astype(np.float32), strict=True):
+            values[~self.known_items[indices] | (count == 0)] = -np.inf
         return scores
 
     def get_state(self) -> ModelState:

@@ -92,10 +92,10 @@ class Checkpoint:
 
 def read_checkpoint(fitting: Fitting, fit: str) -> Checkpoint | None:
     """Read the checkpoint of the same fit from its workspace; None if there is none. fit: see `fit_fingerprint`."""
-    kept = checkpoint.read(fitting.workspace, fit) if fitting.workspace is not None else None
-    if kept is None:
+    saved = checkpoint.read(fitting.workspace, fit) if fitting.workspace is not None else None
+    if saved is None:
         return None
-    state, groups = kept
+    state, groups = saved
     fitting.progress(f"going on after epoch {state['epoch']}")
     progress = EpochProgress(**state, weights=groups.get("best", {}))
     return Checkpoint(progress, groups["network"], groups.get("state", {}))
@@ -145,8 +145,8 @@ def run_epochs(
     """
     limit = max_epochs if fitting.settings is None else int(fitting.settings.get("epochs", max_epochs))
     validation = fitting.validation if fitting.settings is None else None
-    going = True
-    while going and not progress.done(limit, patience if validation else None):
+    continues = True
+    while continues and not progress.done(limit, patience if validation else None):
         started = time.monotonic()
         loss = learner.epoch(progress.epoch)
         if not math.isfinite(loss):
@@ -164,7 +164,7 @@ def run_epochs(
             groups = {"network": learner.weights(), "state": learner.state(), "best": progress.weights}
             checkpoint.write(fitting.workspace, fit, progress.state(), groups)
         fitting.progress(Advance(progress.line(limit), done=progress.epoch, whole=limit))
-        going = fitting.observe(progress.history[-1])
+        continues = fitting.observe(progress.history[-1])
     return FitReport({"epochs": progress.best if validation else progress.epoch}, list(progress.history))
 
 

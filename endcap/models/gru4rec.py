@@ -58,17 +58,17 @@ class GRU4Rec(Model):
         """
         spec, self.n_items, self._states = self.parameters, n_items, None
         fit = epochs.fit_fingerprint(spec.model_dump(mode="json"), train, n_items, fitting)
-        kept = epochs.read_checkpoint(fitting, fit)
+        saved = epochs.read_checkpoint(fitting, fit)
         self.network = (
-            self._draw_network(train, fitting) if kept is None else GRUNetwork.from_arrays(kept.weights, self.device)
+            self._draw_network(train, fitting) if saved is None else GRUNetwork.from_arrays(saved.weights, self.device)
         )
         trainer = GRUTrainer(
             self.network, self._make_sequences(train), _make_settings(spec), fitting.seed, self.exchange
         )
-        if kept is not None:
-            trainer.restore(kept.state)
+        if saved is not None:
+            trainer.restore(saved.state)
         learner = _GRULearner(self, trainer)
-        progress = epochs.EpochProgress() if kept is None else kept.progress
+        progress = epochs.EpochProgress() if saved is None else saved.progress
         report = epochs.run_epochs(
             self, learner, progress, fitting, fit, max_epochs=spec.max_epochs, patience=spec.patience
         )
@@ -97,12 +97,12 @@ class GRU4Rec(Model):
             self._states = GRUStates(self.network)
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
-        filled = np.flatnonzero(sessions.lengths)
-        if len(filled) == len(sessions) > 0:
+        non_empty = np.flatnonzero(sessions.lengths)
+        if len(non_empty) == len(sessions) > 0:
             return self.network.scores(self._compute_last_states(sessions))
         scores = np.full((len(sessions), self.n_items), -np.inf, dtype=np.float32)
-        if len(filled):
-            scores[filled] = self.network.scores(self._compute_last_states(sessions.take(filled)))
+        if len(non_empty):
+            scores[non_empty] = self.network.scores(self._compute_last_states(sessions.take(non_empty)))
         return scores
 
     def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
@@ -121,10 +121,12 @@ class GRU4Rec(Model):
         number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         ends = torch.from_numpy(np.repeat(sessions.offsets[:-1], counts) + number)
         after = self.network.hidden(self._make_sequences(sessions))[ends]
-        beyond = np.flatnonzero(number >= longest)
-        if len(beyond):
+        long_prefixes = np.flatnonzero(number >= longest)
+        if len(long_prefixes):
             prefixes, _, _ = sessions.take(counts > longest).prefixes()
-            after[torch.from_numpy(beyond)] = self._compute_last_states(prefixes.take(prefixes.lengths > longest))
+            after[torch.from_numpy(long_prefixes)] = self._compute_last_states(
+                prefixes.take(prefixes.lengths > longest)
+            )
         return self.network.scores(after)
 
     def _compute_last_states(self, sessions: Sessions) -> torch.Tensor:

@@ -96,17 +96,17 @@ class NeuMF(Model):
         return FactorsTraining(spec.batch_size, spec.negatives, spec.learning_rate, spec.weight_decay, spec.dropout)
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
-        users, heard = self._compute_users(sessions)
+        users, has_user = self._compute_users(sessions)
         scores = self.network.scores(users)
         scores[:, ~self.known_items] = -np.inf
-        scores[~heard] = -np.inf
+        scores[~has_user] = -np.inf
         return scores
 
     def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
         """See `Model.score_items`."""
-        users, heard = self._compute_users(sessions)
+        users, has_user = self._compute_users(sessions)
         scores = self.network.score_some(users, items)
-        for values, indices, opinion in zip(scores, items, heard, strict=True):
+        for values, indices, opinion in zip(scores, items, has_user, strict=True):
             values[~(self.known_items[indices] & opinion)] = -np.inf
         return scores
 

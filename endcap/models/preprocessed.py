@@ -48,9 +48,11 @@ class Preprocessed(Model):
     def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
         """Fit the steps, then the model on the sessions that they return; sessions that they empty are left out."""
         training = Training(train, n_items, fitting.items, fitting.seed)
-        left = self.preprocessing.fit(training, fitting.progress)
+        transformed = self.preprocessing.fit(training, fitting.progress)
         validation = self._transform_validation(fitting.validation)
-        return self.inner.fit(left.take(left.lengths > 0), n_items, replace(fitting, validation=validation))
+        return self.inner.fit(
+            transformed.take(transformed.lengths > 0), n_items, replace(fitting, validation=validation)
+        )
 
     def _transform_validation(self, validation: Validation | None) -> Validation | None:
         """Return the validation as the inner model reads it; targets and excluded items stay as they were."""

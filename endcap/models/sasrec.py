@@ -64,17 +64,17 @@ class SASRec(Model):
         sizes = {name: int(values.max(initial=-1)) + 1 for name, values in codes.items()}
         shape = self._make_shape(count_buckets(train, spec.features), sizes)
         fit = epochs.fit_fingerprint(spec.model_dump(mode="json"), train, n_items, fitting)
-        kept = epochs.read_checkpoint(fitting, fit)
-        if kept is None:
+        saved = epochs.read_checkpoint(fitting, fit)
+        if saved is None:
             counts = np.bincount(train.items, minlength=n_items)
             self.network = AttentionNetwork.draw(shape, counts, codes, fitting.seed, _choose_device())
             zero_unseen_buckets(self.network.weights, train, shape.features)
         else:
-            self.network = AttentionNetwork.from_arrays(shape, kept.weights, codes, _choose_device())
+            self.network = AttentionNetwork.from_arrays(shape, saved.weights, codes, _choose_device())
         trainer = AttentionTrainer(self.network, self._make_sequences(train), _make_settings(spec), fitting.seed)
-        if kept is not None:
-            trainer.adam.restore(kept.state)
-        progress = epochs.EpochProgress() if kept is None else kept.progress
+        if saved is not None:
+            trainer.adam.restore(saved.state)
+        progress = epochs.EpochProgress() if saved is None else saved.progress
         report = epochs.run_epochs(
             self, _AttentionLearner(trainer), progress, fitting, fit, max_epochs=spec.max_epochs, patience=spec.patience
         )
@@ -84,12 +84,12 @@ class SASRec(Model):
         return report
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
-        filled = np.flatnonzero(sessions.lengths)
-        if len(filled) == len(sessions) > 0:
+        non_empty = np.flatnonzero(sessions.lengths)
+        if len(non_empty) == len(sessions) > 0:
             return self.network.scores(self._compute_last_states(sessions))
         scores = np.full((len(sessions), self.n_items), -np.inf, dtype=np.float32)
-        if len(filled):
-            scores[filled] = self.network.scores(self._compute_last_states(sessions.take(filled)))
+        if len(non_empty):
+            scores[non_empty] = self.network.scores(self._compute_last_states(sessions.take(non_empty)))
         return scores
 
     def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
@@ -103,18 +103,20 @@ class SASRec(Model):
         """See `Model.score_prefixes`: one pass over each session; only prefixes beyond last_events are read again."""
         longest = self.parameters.last_events
         counts = np.maximum(sessions.lengths - 1, 0)
-        known = self.network.compute_states(
+        states = self.network.compute_states(
             self._make_sequences(_take_first_events(sessions, np.minimum(counts, longest)))
         )
         beyond = np.flatnonzero(counts > longest)
         if not len(beyond):
-            return self.network.scores(known)
+            return self.network.scores(states)
         ends = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + 1
         prefixes, _, _ = sessions.take(beyond).prefixes()
-        every = known.new_empty(len(ends), known.shape[1])
-        every[torch.from_numpy(ends <= longest)] = known
-        every[torch.from_numpy(ends > longest)] = self._compute_last_states(prefixes.take(prefixes.lengths > longest))
-        return self.network.scores(every)
+        all_states = states.new_empty(len(ends), states.shape[1])
+        all_states[torch.from_numpy(ends <= longest)] = states
+        all_states[torch.from_numpy(ends > longest)] = self._compute_last_states(
+            prefixes.take(prefixes.lengths > longest)
+        )
+        return self.network.scores(all_states)
 
     def _compute_last_states(self, sessions: Sessions) -> Tensor:
         """Return the network's state after sessions that are not empty: [n, width]."""

@@ -80,17 +80,17 @@ class Validation:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def take(self, kept: NDArray[np.bool_]) -> Validation:
+    def take(self, mask: NDArray[np.bool_]) -> Validation:
         """Return the targets under a mask (bool [p]), which leaves or takes moments whole."""
-        rows = np.unique(self.row[kept])
+        rows = np.unique(self.row[mask])
         return Validation(
             self.queries.take(rows),
-            self.targets[kept],
+            self.targets[mask],
             self.exclude,
             None if self.histories is None else self.histories.take(rows),
-            np.searchsorted(rows, self.row[kept]),
-            self.weights[kept],
-            self.session[kept],
+            np.searchsorted(rows, self.row[mask]),
+            self.weights[mask],
+            self.session[mask],
         )
 
     def measure(self, model: Scorer) -> float:

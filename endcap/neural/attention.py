@@ -252,31 +252,31 @@ class AttentionNetwork:
             [r, l, width].
         """
         length = inputs.shape[1]
-        sees = self._causal[:length, :length]
+        visible = self._causal[:length, :length]
         if segments is not None:
-            sees = sees & (segments[:, :, None] == segments[:, None, :])[:, None]
+            visible = visible & (segments[:, :, None] == segments[:, None, :])[:, None]
         dropped = (None,) * self.shape.dropped if dropout is None else dropout.unbind(0)
-        known = _multiply(inputs, dropped[0])
+        states = _multiply(inputs, dropped[0])
         for number in range(self.shape.blocks):
-            known = self._apply_block(f"block.{number}.", known, sees, *dropped[1 + 2 * number : 3 + 2 * number])
-        return self._normalise("last", known)
+            states = self._apply_block(f"block.{number}.", states, visible, *dropped[1 + 2 * number : 3 + 2 * number])
+        return self._normalise("last", states)
 
     def compute_states(self, sessions: Sequences) -> Tensor:
         """Return the state after each event of sessions of at most max_events events: [e, width].
 
         Sessions of one length go through together, so that none is padded.
         """
-        known = torch.zeros(len(sessions.items), self.shape.width, device=self.device)
+        states = torch.zeros(len(sessions.items), self.shape.width, device=self.device)
         lengths = sessions.lengths
         work = min(len(sessions.items), _SCORED_EVENTS) * 3 * self.shape.width**2
         with torch.inference_mode(), limit_threads(work):
             for length in np.unique(lengths[lengths > 0]).tolist():
-                alike = np.flatnonzero(lengths == length)
-                for begin in range(0, len(alike), max(1, _SCORED_EVENTS // length)):
-                    some = alike[begin : begin + max(1, _SCORED_EVENTS // length)]
-                    events = sessions.offsets[some, None] + np.arange(length)
-                    known[torch.from_numpy(events).to(self.device)] = self.encode(self._read_inputs(sessions, events))
-        return known
+                same_length = np.flatnonzero(lengths == length)
+                for begin in range(0, len(same_length), max(1, _SCORED_EVENTS // length)):
+                    rows = same_length[begin : begin + max(1, _SCORED_EVENTS // length)]
+                    events = sessions.offsets[rows, None] + np.arange(length)
+                    states[torch.from_numpy(events).to(self.device)] = self.encode(self._read_inputs(sessions, events))
+        return states
 
     def compute_last_states(self, sessions: Sequences) -> Tensor:
         """Return the state after the last event of sessions of 1 to max_events events: [n, width].
@@ -289,8 +289,8 @@ class AttentionNetwork:
         lengths, begins = sessions.lengths[:, None], sessions.offsets[:-1, None]
         events = begins + np.minimum(np.arange(int(lengths.max())), lengths - 1)
         with torch.inference_mode(), limit_threads(events.size * 3 * self.shape.width**2):
-            known = self.encode(self._read_inputs(sessions, events))
-            return known[torch.arange(len(known)), torch.from_numpy(lengths[:, 0] - 1)]
+            states = self.encode(self._read_inputs(sessions, events))
+            return states[torch.arange(len(states)), torch.from_numpy(lengths[:, 0] - 1)]
 
     def _read_inputs(self, sessions: Sequences, events: Ints) -> Tensor:
         """Return the inputs of some events, int64 [r, l]: [r, l, width]."""
@@ -298,34 +298,34 @@ class AttentionNetwork:
         buckets = {name: torch.from_numpy(values[events]).to(self.device) for name, values in sessions.codes.items()}
         return self.inputs(self.items[items], items, buckets)
 
-    def scores(self, known: Tensor) -> NDArray[np.float32]:
+    def scores(self, states: Tensor) -> NDArray[np.float32]:
         """Return the logits of every item: [n, n_items], from states [n, width]."""
-        return score_all(known, self.items, self.bias)
+        return score_all(states, self.items, self.bias)
 
     def _apply_block(
-        self, block: str, known: Tensor, sees: Tensor, first: Tensor | None, second: Tensor | None
+        self, block: str, states: Tensor, visible: Tensor, first: Tensor | None, second: Tensor | None
     ) -> Tensor:
         """Apply attention, then two layers event by event; each adds to the state."""
-        weights, (rows, length, width) = self.weights, known.shape
+        weights, (rows, length, width) = self.weights, states.shape
         heads = self.shape.heads
-        taken = linear(
-            self._normalise(f"{block}before_attention", known),
+        projected = linear(
+            self._normalise(f"{block}before_attention", states),
             weights[f"{block}attend"],
             weights[f"{block}attend_bias"],
         )
-        query, key, value = taken.view(rows, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
-        mask = torch.where(sees, lay_out_distances(weights[f"{block}distance"], length), -math.inf).to(query.dtype)
-        attended = scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).reshape(known.shape)
-        known = known + _multiply(linear(attended, weights[f"{block}gather"], weights[f"{block}gather_bias"]), first)
-        risen = gelu(
+        query, key, value = projected.view(rows, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+        mask = torch.where(visible, lay_out_distances(weights[f"{block}distance"], length), -math.inf).to(query.dtype)
+        attended = scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).reshape(states.shape)
+        states = states + _multiply(linear(attended, weights[f"{block}gather"], weights[f"{block}gather_bias"]), first)
+        expanded = gelu(
             linear(
-                self._normalise(f"{block}before_layers", known), weights[f"{block}rise"], weights[f"{block}rise_bias"]
+                self._normalise(f"{block}before_layers", states), weights[f"{block}rise"], weights[f"{block}rise_bias"]
             )
         )
-        return known + _multiply(linear(risen, weights[f"{block}fall"], weights[f"{block}fall_bias"]), second)
+        return states + _multiply(linear(expanded, weights[f"{block}fall"], weights[f"{block}fall_bias"]), second)
 
-    def _normalise(self, name: str, known: Tensor) -> Tensor:
-        return layer_norm(known, known.shape[-1:], self.weights[f"{name}.scale"], self.weights[f"{name}.shift"])
+    def _normalise(self, name: str, states: Tensor) -> Tensor:
+        return layer_norm(states, states.shape[-1:], self.weights[f"{name}.scale"], self.weights[f"{name}.shift"])
 
 
 def lay_out_distances(values: Tensor, length: int) -> Tensor:

@@ -262,28 +262,28 @@ class AttentionTrainer:
         targets = batch.targets.view(-1)
         ids = torch.cat([batch.items.view(-1), targets, batch.negatives])
         fetched = self.adam.fetch(ids)
-        coming, own, rivals = fetched[:count], fetched[count : 2 * count], fetched[2 * count :]
-        known, scores = self._compute_scores(batch, coming[:, :-1], rivals[:, :-1])
+        input_rows, target_rows, rivals = fetched[:count], fetched[count : 2 * count], fetched[2 * count :]
+        states, scores = self._compute_scores(batch, input_rows[:, :-1], rivals[:, :-1])
         scores = scores + rivals[:, -1]
-        own_score = (known * own[:, :-1]).sum(dim=1) + own[:, -1]
-        itself = targets[:, None] == batch.negatives
+        own_score = (states * target_rows[:, :-1]).sum(dim=1) + target_rows[:, -1]
+        is_target = targets[:, None] == batch.negatives
         if self.settings.loss == "gbce":
-            losses = calibrated_bce(own_score, scores.masked_fill(itself, -math.inf), self.beta)
+            losses = calibrated_bce(own_score, scores.masked_fill(is_target, -math.inf), self.beta)
         else:
             corrected = scores - self.overstated[batch.negatives]
-            losses = sampled_softmax(own_score, corrected.masked_fill(itself, -math.inf))
+            losses = sampled_softmax(own_score, corrected.masked_fill(is_target, -math.inf))
         loss = torch.where(targets != self.network.shape.n_items, losses, 0.0).sum()
         # Divided by all positions, not the targets on them: the last step's few do not count more.
         self.adam.update(ids, torch.autograd.grad(loss / count, self.adam.leaves))
         self.total += loss.detach()
 
-    def _compute_scores(self, batch: AttentionBatch, coming: Tensor, rivals: Tensor) -> tuple[Tensor, Tensor]:
+    def _compute_scores(self, batch: AttentionBatch, input_rows: Tensor, rivals: Tensor) -> tuple[Tensor, Tensor]:
         """Return the state after each event, [events, width], and the negatives' scores without bias, [events, n]."""
         # Nothing is used twice, so there is nothing to cache; a CUDA graph must not hold on to what was.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda", cache_enabled=False):
             inputs = batch.items.clamp(max=self.network.shape.n_items - 1)
-            inputs = self.network.inputs(coming.view(*batch.items.shape, -1), inputs, batch.codes)
+            inputs = self.network.inputs(input_rows.view(*batch.items.shape, -1), inputs, batch.codes)
             dropout = batch.dropout if batch.dropout.numel() else None
-            known = self.network.encode(inputs, batch.segments, dropout).view(len(coming), -1)
-            scores = known @ rivals.T
-        return known.float(), scores.float()
+            states = self.network.encode(inputs, batch.segments, dropout).view(len(input_rows), -1)
+            scores = states @ rivals.T
+        return states.float(), scores.float()

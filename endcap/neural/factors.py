@@ -100,9 +100,9 @@ class Factors:
         tables = [torch.empty(rows, shape.embedding).normal_(0, 0.01, generator=generator) for rows in (users, items)]
         parts = []
         for name, size in shape.weights().items():
-            comes_in = 2 * shape.read if name in ("user", "item") else size[-1]
-            goes_out = size[0] if len(size) == 2 else 1
-            bound = 0.0 if name.endswith("bias") else math.sqrt(6 / (comes_in + goes_out))
+            n_inputs = 2 * shape.read if name in ("user", "item") else size[-1]
+            n_outputs = size[0] if len(size) == 2 else 1
+            bound = 0.0 if name.endswith("bias") else math.sqrt(6 / (n_inputs + n_outputs))
             parts.append(torch.empty(math.prod(size)).uniform_(-bound, bound, generator=generator))
         return cls(shape, tables[0].to(device), tables[1].to(device), torch.cat(parts).to(device))
 
@@ -146,11 +146,13 @@ class Factors:
         """
         shape = self.shape
         logits = parts["out.bias"].expand(len(users), items.shape[1])
-        product, layered = parts["out"][: shape.product], parts["out"][shape.product :]
+        product, mlp_weights = parts["out"][: shape.product], parts["out"][shape.product :]
         if shape.product:
-            weighed, theirs = users[:, : shape.product] * product, items[..., : shape.product]
+            weighted, item_part = users[:, : shape.product] * product, items[..., : shape.product]
             # Of few items each with its own user a batch of tiny matrix products would be slower than the sum.
-            logits = logits + (weighed @ theirs[0].T if len(items) == 1 else (weighed[:, None] * theirs).sum(dim=2))
+            logits = logits + (
+                weighted @ item_part[0].T if len(items) == 1 else (weighted[:, None] * item_part).sum(dim=2)
+            )
         if shape.read:
             hidden = linear(users[:, shape.product :], parts["user"], parts["layer.0.bias"])[:, None]
             hidden = relu(hidden + linear(items[..., shape.product :], parts["item"]))
@@ -158,7 +160,7 @@ class Factors:
             for number in range(1, len(shape.layers)):
                 hidden = relu(linear(hidden, parts[f"layer.{number}"], parts[f"layer.{number}.bias"]))
                 hidden = hidden * noise[str(number)] if noise else hidden
-            logits = logits + hidden @ layered
+            logits = logits + hidden @ mlp_weights
         return logits
 
     def scores(self, users: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -171,9 +173,9 @@ class Factors:
         with torch.inference_mode(), limit_threads(min(rows, len(users)) * columns * widest * self.shape.width):
             for begin in range(0, len(users), rows):
                 rows_of_users = torch.from_numpy(users[begin : begin + rows]).to(self.device)
-                for left in range(0, len(self.items), columns):
-                    part = self.logits(rows_of_users, self.items[None, left : left + columns], parts)
-                    scores[begin : begin + rows, left : left + columns] = part.cpu().numpy()
+                for first in range(0, len(self.items), columns):
+                    part = self.logits(rows_of_users, self.items[None, first : first + columns], parts)
+                    scores[begin : begin + rows, first : first + columns] = part.cpu().numpy()
         return scores
 
     def score_some(self, users: NDArray[np.float32], items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
@@ -191,6 +193,6 @@ class Factors:
         widest = max((1, *(self.shape.layers if self.shape.read else ())))
         with torch.inference_mode(), limit_threads(len(pairs) * widest * self.shape.width):
             repeated = torch.from_numpy(np.repeat(users, counts, axis=0)).to(self.device)
-            theirs = self.items[torch.from_numpy(pairs).to(self.device)][:, None]
-            logits = self.logits(repeated, theirs, self.parts(self.dense))[:, 0].cpu()
+            item_part = self.items[torch.from_numpy(pairs).to(self.device)][:, None]
+            logits = self.logits(repeated, item_part, self.parts(self.dense))[:, 0].cpu()
             return [part.numpy() for part in torch.split(logits, counts)]

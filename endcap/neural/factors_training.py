@@ -100,13 +100,13 @@ class Pairs:
         """
         owner = np.repeat(users, count)
         drawn = self.known[rng.integers(len(self.known), size=len(owner))]
-        wrong = np.flatnonzero(self.contains(owner, drawn))
+        positive = np.flatnonzero(self.contains(owner, drawn))
         for _ in range(_ROUNDS):
-            if not len(wrong):
+            if not len(positive):
                 break
-            drawn[wrong] = self.known[rng.integers(len(self.known), size=len(wrong))]
-            wrong = wrong[self.contains(owner[wrong], drawn[wrong])]
-        drawn[wrong] = -1
+            drawn[positive] = self.known[rng.integers(len(self.known), size=len(positive))]
+            positive = positive[self.contains(owner[positive], drawn[positive])]
+        drawn[positive] = -1
         return drawn.reshape(len(users), count)
 
 
@@ -190,19 +190,19 @@ class FactorsTrainer:
         size = max(1, _BLOCK_DRAWS // (width * self.rows)) * self.rows
         for begin in range(0, len(order), size):
             chosen = order[begin : begin + size]
-            some = -(-len(chosen) // self.rows) * self.rows
-            users = np.full(some, self.users.padding)
-            items = np.full((some, width), -1)
+            count = -(-len(chosen) // self.rows) * self.rows
+            users = np.full(count, self.users.padding)
+            items = np.full((count, width), -1)
             users[: len(chosen)] = self.pairs.users[chosen]
             items[: len(chosen), 0] = self.pairs.items[chosen]
             items[: len(chosen), 1:] = self.pairs.negatives(users[: len(chosen)], width - 1, rng)
             weights = (items >= 0).astype(np.float32)
             items[items < 0] = self.items.padding
             sums = weights.reshape(-1, self.rows * width).sum(axis=1).tolist()
-            laid = [torch.from_numpy(values).to(self.network.device) for values in (users, items, weights)]
-            for step, of_step in enumerate(sums):
+            tensors = [torch.from_numpy(values).to(self.network.device) for values in (users, items, weights)]
+            for step, weight_sum in enumerate(sums):
                 part = slice(step * self.rows, (step + 1) * self.rows)
-                yield laid[0][part], laid[1][part], laid[2][part], of_step
+                yield tensors[0][part], tensors[1][part], tensors[2][part], weight_sum
 
     def _train_step(self, users: Tensor, items: Tensor, weights: Tensor, generator: torch.Generator) -> Tensor:
         """Learn from one step; the sum of its losses by the number of its places."""
@@ -217,10 +217,10 @@ class FactorsTrainer:
         truth = torch.zeros_like(logits)
         truth[:, 0] = 1.0
         loss = binary_cross_entropy_with_logits(logits, truth, weights)
-        of_users, of_items, of_dense = torch.autograd.grad(loss, (user_rows, item_rows, dense))
-        self._update("users", self.users, users, of_users)
-        self._update("items", self.items, flat, of_items)
-        self.dense.update(of_dense)
+        by_users, by_items, by_dense = torch.autograd.grad(loss, (user_rows, item_rows, dense))
+        self._update("users", self.users, users, by_users)
+        self._update("items", self.items, flat, by_items)
+        self.dense.update(by_dense)
         return loss.detach()
 
     def _update(self, name: str, table: TableOptimiser, ids: Tensor, gradient: Tensor) -> None:

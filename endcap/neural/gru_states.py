@@ -72,14 +72,14 @@ class GRUStates:
     def compute_last_states(self, sessions: Sequences) -> Floats:
         """Return the hidden state after the last event of each session: float32 [n, width]. No session may be empty."""
         after = np.zeros((len(sessions), self.width), dtype=np.float32)
-        ahead, keys = sessions.lengths, self._make_keys(sessions)
+        remaining, keys = sessions.lengths, self._make_keys(sessions)
         for row, key in enumerate(keys):
             matched, state = self._recent.find_longest(key, self._key_bytes)
             if state is not None:
-                after[row], ahead[row] = state, ahead[row] - matched
-        order = np.argsort(-ahead, kind="stable")[: np.count_nonzero(ahead)]
+                after[row], remaining[row] = state, remaining[row] - matched
+        order = np.argsort(-remaining, kind="stable")[: np.count_nonzero(remaining)]
         if len(order):
-            events, running = _align_ends(ahead[order], sessions.offsets[1:][order])
+            events, running = _align_ends(remaining[order], sessions.offsets[1:][order])
             state = after[order]
             self._run(self._read_inputs(sessions, events), running, state)
             after[order] = state
@@ -93,9 +93,9 @@ class GRUStates:
         events[:, 0] = sessions.items
         for column, name in enumerate(self._features, start=1):
             events[:, column] = sessions.codes[name]
-        written, size = events.tobytes(), self._key_bytes
+        data, size = events.tobytes(), self._key_bytes
         ends = (sessions.offsets * size).tolist()
-        return [written[begin:end] for begin, end in pairwise(ends)]
+        return [data[begin:end] for begin, end in pairwise(ends)]
 
     def _multiply_inputs(self, items: NDArray[np.integer]) -> Floats:
         """Return what items add to the GRU, biases included: [3, e, width], candidate, reset, update."""
@@ -124,13 +124,13 @@ class GRUStates:
 
         state: [n, width], changed in place. running: the number of sessions in each step.
         """
-        width, kept = self.width, np.empty(3 * state.size, dtype=np.float32)
+        width, memory = self.width, np.empty(3 * state.size, dtype=np.float32)
         add, multiply, tanh = np.add, np.multiply, np.tanh
         end = count = 0
         for now in running:
             if now != count:
                 count, own = now, state[:now]
-                flat = kept[: 3 * now * width]
+                flat = memory[: 3 * now * width]
                 gates = flat.reshape(3, now, width)
                 both, reset, update, new = gates[:2], gates[0], gates[1], gates[2]
             begin, end = end, end + now
@@ -204,9 +204,9 @@ def _align_ends(lengths: Ints, ends: Ints) -> tuple[Ints, list[int]]:
     """
     if len(lengths) == 1:
         return np.arange(ends[0] - lengths[0], ends[0]), [1] * int(lengths[0])
-    left = np.arange(lengths[0], 0, -1)[:, None]
-    runs = left <= lengths
-    return (ends - left)[runs], runs.sum(axis=1).tolist()
+    remaining = np.arange(lengths[0], 0, -1)[:, None]
+    runs = remaining <= lengths
+    return (ends - remaining)[runs], runs.sum(axis=1).tolist()
 
 
 def _to_array(values: Tensor) -> Floats:

@@ -51,14 +51,14 @@ def _score_few(known: Floats, table: Floats, bias: Floats, threads: int) -> Floa
     sessions there are, and threads share it.
     """
     scores = np.empty((len(known), len(table)), dtype=np.float32)
-    turned = np.ascontiguousarray(known.T)
+    transposed = np.ascontiguousarray(known.T)
     # Of one session, whose scores need no turning, a product may be as long as it likes.
     size = _ITEMS_AT_ONCE if len(known) > 1 else max(1, -(-len(table) // threads))
 
     def fill(number: int) -> None:
         for begin in range(number * size, len(table), threads * size):
-            some = slice(begin, begin + size)
-            np.add(np.dot(table[some], turned).T, bias[some], out=scores[:, some])
+            part = slice(begin, begin + size)
+            np.add(np.dot(table[part], transposed).T, bias[part], out=scores[:, part])
 
     if threads == 1:
         fill(0)
@@ -89,14 +89,14 @@ def score_some(known: Tensor, table: Tensor, bias: Tensor, items: Sequence[NDArr
     """
     if table.device.type == "cpu":
         # Of few numbers NumPy is done before PyTorch has begun.
-        states, rows, added = known.numpy(), table.numpy(), bias.numpy()
+        states, rows, biases = known.numpy(), table.numpy(), bias.numpy()
         return [
-            np.take(rows, indices, axis=0) @ state + np.take(added, indices)
+            np.take(rows, indices, axis=0) @ state + np.take(biases, indices)
             for state, indices in zip(states, items, strict=True)
         ]
     with torch.inference_mode():
         counts = torch.tensor([len(indices) for indices in items])
-        every = torch.from_numpy(np.concatenate([np.zeros(0, np.int32), *items]).astype(np.int64)).to(table.device)
+        listed = torch.from_numpy(np.concatenate([np.zeros(0, np.int32), *items]).astype(np.int64)).to(table.device)
         owner = torch.repeat_interleave(torch.arange(len(items)), counts).to(table.device)
-        scores = (table[every] * known[owner]).sum(dim=1).add_(bias[every])
+        scores = (table[listed] * known[owner]).sum(dim=1).add_(bias[listed])
         return [part.numpy() for part in torch.split(scores.cpu(), counts.tolist())]

@@ -1,7 +1,7 @@
-"""What runs in the process that has Ray: it connects, then carries out jobs that arrive on standard input.
+"""The process that has Ray: it connects, then carries out jobs that arrive on standard input.
 
-`jobs` has the messages. The process ends when its input does, in the midst of a job too: its parent is dead then, and
-another attempt may be at work in the same folders.
+`jobs` defines the messages. The process ends when its input ends, also in the middle of a job: its parent is dead then,
+and another attempt may work in the same folders.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def read_lines() -> Iterator[str]:
-    """Yield lines of standard input. Where the input ends while one is carried out, kill the whole process group."""
+    """Yield lines of standard input. If the input ends while a line is carried out, kill the whole process group."""
     read: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     idle = threading.Event()
 
@@ -120,7 +120,7 @@ def _count_workers(resources: dict[str, float], connection: Connection) -> int:
 
 
 def _drive_in_cluster(ray: Any, connection: Connection, job: DriverJob, emit: Emit) -> None:
-    """Through a Ray client: the module's `drive` runs in the cluster, and its events come through a queue."""
+    """Drive through a Ray client: the module's `drive` runs in the cluster, and its events come through a queue."""
     from endcap.ray_driver.forwarding import forward
 
     remote = ray.remote(num_cpus=0, max_retries=0)(_drive)
@@ -129,6 +129,6 @@ def _drive_in_cluster(ray: Any, connection: Connection, job: DriverJob, emit: Em
 
 
 def _drive(driver: str, variables: Mapping[str, str], job: DriverJob, events: Any) -> None:
-    """Runs in the cluster."""
+    """Drive a job in the cluster."""
     os.environ |= variables
     importlib.import_module(driver).drive(job, None, events.put)

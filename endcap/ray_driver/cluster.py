@@ -1,4 +1,4 @@
-"""Where Ray is: on this machine, at an address, or in a Ray cluster that is made for one step."""
+"""Provides Ray: on this machine, at an address, or in a Ray cluster that is made for one step."""
 
 from __future__ import annotations
 
@@ -39,15 +39,22 @@ _GONE_WITHIN = 30.0
 
 
 def is_here(address: str) -> bool:
-    """Whether a Ray cluster's address is of this machine."""
+    """Whether the address of a Ray cluster is one of this machine."""
     host = address.rpartition("://")[2].rpartition(":")[0].strip("[]")
     return address in ("auto", "local") or host in ("localhost", "::1") or host.startswith("127.")
 
 
 def refuse_own_folder(section: str, spec: SearchSpec | TrainingSpec, store: Store) -> None:
-    """Raise UserError where other machines are to read a store that is a folder of this one.
+    """Raise UserError if other machines have to read a store that is a folder of this machine.
 
-    section: the recommender's section that `spec` is, for the message.
+    Parameters
+    ----------
+    section
+        The recommender's section, for the message.
+    spec
+        That section.
+    store
+        The store.
     """
     if not store.root.startswith("file://"):
         return
@@ -112,10 +119,35 @@ def make_cluster(
     look: float = _LOOK,
     nice: int = 0,
 ) -> Iterator[str]:
-    """Make a Ray cluster, wait until it is ready, and remove it when the block ends, at an error and SIGTERM too.
+    """Make a Ray cluster, wait until it is ready, yield its address, and remove it when the block ends.
 
-    Where a kill -9 ends the step's pod, Kubernetes removes the cluster: the pod owns it where both are in one
-    namespace. Elsewhere the same step removes it when it is tried again, and any later step what has expired.
+    It is removed at an error and at SIGTERM, too. If kill -9 ends the step's pod, Kubernetes removes the cluster, as
+    long as both are in one namespace: the pod owns it. Otherwise the same step removes it when it is tried again, and
+    any later step removes expired clusters.
+
+    Parameters
+    ----------
+    cluster
+        The connection to Kubernetes.
+    settings
+        The step's settings.
+    spec
+        The cluster that the recommender asks for.
+    key
+        The step's key.
+    lifetime
+        How long the step may need the cluster.
+    progress
+        Takes lines for people.
+    look
+        Seconds between two looks at the cluster.
+    nice
+        See `RayProcess`.
+
+    Raises
+    ------
+    ClusterError
+        The cluster is not ready in time; the message says why.
     """
     namespace = resolve_namespace(spec)
     token = make_token_variables(secrets.token_hex(32))
@@ -183,7 +215,7 @@ def _wait(cluster: Cluster, name: str, namespace: str, spec: RayCluster, look: f
 
 
 def _explain(cluster: Cluster, live: Json) -> str:
-    """Return what is seen to keep a Ray cluster from being ready."""
+    """Return what keeps a Ray cluster from being ready, as far as Kubernetes says it."""
     name, namespace = live["metadata"]["name"], live["metadata"]["namespace"]
     status = live.get("status") or {}
     reasons = [status["reason"]] if status.get("reason") else []

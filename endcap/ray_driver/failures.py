@@ -1,4 +1,4 @@
-"""Why a worker of Ray was lost, in words. Imports Ray when it is asked."""
+"""Says why a worker of Ray was lost. It imports Ray only when it is called."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events of workers elsewhere, forwarded to the driver by a queue of Ray. Imported only where Ray is."""
+"""Forwards events of workers on other machines to the driver, by a queue of Ray. Only processes with Ray import it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOOK = 0.5
 
 @contextlib.contextmanager
 def forward(emit: Emit) -> Iterator[Queue]:
-    """Yield a queue that workers may write to, and emit its content; all of it by the end of the block."""
+    """Yield a queue that workers write to, and emit its content, completely by the end of the block."""
     queue, over = Queue(actor_options={"num_cpus": 0}), threading.Event()
 
     def hand_on() -> None:

@@ -1,4 +1,4 @@
-"""GPUs of Ray's workers: whether torch sees those that Ray counts, and who sees none."""
+"""The GPUs of Ray's workers: whether torch sees the GPUs that Ray counts."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _OF_RAY = devices.GpuRequest(1, resource="GPU")
 
 
 def is_without_gpus(spec: SearchSpec | TrainingSpec) -> bool:
-    """Whether Ray runs on this machine, and the step sees none of the GPUs that it was given and may go on."""
+    """Whether Ray runs on this machine, and the step sees none of its GPUs and may continue without."""
     return spec.address is None and spec.cluster is None and devices.is_on_cpu()
 
 
 def drop_missing_gpus(settings: TrainSettings) -> TrainSettings:
-    """Return the settings, with no GPUs for trials where there are none (`is_without_gpus`)."""
+    """Return the settings; trials get no GPUs if there are none (`is_without_gpus`)."""
     spec = settings.search
     if spec is None or not spec.gpu or not is_without_gpus(spec):
         return settings
@@ -36,7 +36,7 @@ def drop_missing_gpus(settings: TrainSettings) -> TrainSettings:
 
 
 def check_gpus(ray: Any, share: float) -> dict[str, Any]:
-    """Have each machine with GPUs look for them, in a worker that has as many as those of the job.
+    """Let each machine with GPUs look for them, in a worker that has as many as those of the job.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def check_gpus(ray: Any, share: float) -> dict[str, Any]:
     -------
     dict
         ``error``: the error of one machine that sees none, as `endcap.errors.describe_error` writes it, or None.
-        ``lacks``: words and fields of the machines that see none and may go on on the CPU.
+        ``lacks``: messages and fields of the machines that see none and may continue on the CPU.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -69,7 +69,7 @@ def check_gpus(ray: Any, share: float) -> dict[str, Any]:
 
 
 def _look_for_gpus(count: int) -> dict[str, Any]:
-    """Runs on each machine, in a worker that Ray shows its GPUs."""
+    """Look for GPUs; runs on each machine, in a worker that Ray shows its GPUs."""
     try:
         request = dataclasses.replace(devices.read_gpu_request() or _OF_RAY, count=count)
         lack = devices.require_gpus(request, devices.probe_gpus(), where=f" on {socket.gethostname()}")
@@ -79,6 +79,6 @@ def _look_for_gpus(count: int) -> dict[str, Any]:
 
 
 def hide_gpus_unless(share: float) -> None:
-    """Hide GPUs from this worker, unless it was given a share of them: by default Ray shows it all that there are."""
+    """Hide GPUs from this worker unless it has a share of them: by default Ray shows it all."""
     if not share:
         os.environ.update(NO_GPUS)

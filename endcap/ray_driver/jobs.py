@@ -1,9 +1,9 @@
-"""What the step and its Ray process tell each other, as lines of JSON.
+"""The messages between the step and its Ray process, as lines of JSON.
 
-The step sends a `Connection`, then one `DriverJob` after another. The process answers with events: `ready`, or
-`refused` where not even one worker fits there or a machine sees none of its GPUs; what the job's driver emits; `over`
-after each job. Some events mean the same for all drivers: `died` (a worker died, and its work is done again), `failed`
-(workers died too often) and `error` (an error that would come again).
+The step sends a `Connection`, then one `DriverJob` after another. The process answers with events. `ready` comes first,
+or `refused` if not even one worker fits there or a machine sees none of its GPUs; then the events of the job's driver;
+and `over` after each job. Some events mean the same for all drivers: `died` (a worker died, and its work is done
+again), `failed` (workers died too often) and `error` (an error that would occur again).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Driver:
 
 @dataclass(frozen=True)
 class DriverJob:
-    """What a driver carries out: described by the step, sent as JSON. Subclasses add the fields."""
+    """The work of a driver, described by the step and sent as JSON. Subclasses add the fields."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the document that `from_json` takes."""
@@ -79,8 +79,20 @@ class DriverJob:
 class Connection:
     """Where Ray is, what a worker needs, and which module drives.
 
-    address: of a cluster; None: Ray is started here, with `cpus` cores. temp, storage: folders for Ray's own files.
-    cpu, gpu: of one worker. driver: see `Driver.module`. variables: see `Driver.environment`.
+    Attributes
+    ----------
+    address
+        Address of a cluster; None: Ray is started here.
+    cpus
+        Cores of a Ray that is started here.
+    temp, storage
+        Folders for Ray's own files.
+    cpu, gpu
+        Cores and GPUs of one worker.
+    driver
+        See `Driver.module`.
+    variables
+        See `Driver.environment`.
     """
 
     address: str | None

@@ -1,4 +1,4 @@
-"""The RayCluster object, out of which KubeRay makes a Ray cluster for one step."""
+"""The RayCluster object, from which KubeRay makes a Ray cluster for one step."""
 
 from __future__ import annotations
 
@@ -122,9 +122,19 @@ def build_ray_cluster(
 
 
 def build_owner_reference(pod: Json | None, namespace: str) -> Json | None:
-    """Return the step's own pod as owner, so that Kubernetes removes the cluster with it however the step ends.
+    """Return the step's own pod as owner, so that Kubernetes removes the cluster with it, however the step ends.
 
-    None where the cluster is to be in another namespace: an owner must be in the same.
+    Parameters
+    ----------
+    pod
+        The step's pod; None: there is none.
+    namespace
+        Namespace of the cluster.
+
+    Returns
+    -------
+    dict or None
+        None if the cluster is in another namespace: an owner must be in the same one.
     """
     if pod is None or pod["metadata"]["namespace"] != namespace:
         return None
@@ -133,7 +143,13 @@ def build_owner_reference(pod: Json | None, namespace: str) -> Json | None:
 
 
 def resolve_namespace(spec: RayCluster) -> str:
-    """Return the namespace of the cluster. Raises UserError where neither the spec nor a pod says it."""
+    """Return the namespace of the cluster.
+
+    Raises
+    ------
+    UserError
+        Neither the spec nor a pod says it.
+    """
     namespace = spec.namespace or read_own_namespace()
     if namespace is None:
         raise UserError(

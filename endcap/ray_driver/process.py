@@ -1,4 +1,4 @@
-"""The step's hold on the process that has Ray."""
+"""The step's side of the process that has Ray."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _ENDS_WITHIN = 1.0
 
 
 class RayProcess:
-    """Starts the process, sends it jobs, hands on its events, and ends it and all that it started.
+    """Starts the process that has Ray, sends it jobs, returns its events, and ends it with all that it started.
 
     It is a context manager; within the block SIGTERM ends the process in order, too.
 
     Parameters
     ----------
     driver
-        Which kind of work runs there.
+        The kind of work that runs there.
     work
         Folder for Ray's log and files.
     address
@@ -52,7 +52,7 @@ class RayProcess:
     needs
         Cores and GPUs of one worker.
     nice
-        How much the workers give way to other processes, from 0 to 19.
+        How far the workers give way to other processes, from 0 to 19.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class RayProcess:
             self.kill()
 
     def kill(self) -> None:
-        """End the process and Ray with it, whatever they do. Ray's own watchdog ends what Ray started."""
+        """End the process, and Ray with it, whatever they do. Ray's own watchdog ends what Ray started."""
         if self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Training: a dataset to a fitted model, the champion's recipe beside it, and the winner of the gate to a package."""
+"""Training: from a dataset to a fitted model, the champion's recipe, and from the gate's winner to a package."""
 
 from endcap.training.recipes import fit_champion, fit_version
 from endcap.training.refit import refit

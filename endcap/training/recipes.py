@@ -1,5 +1,6 @@
-"""The champion's recipe, fitted beside a challenger: what the evaluate step compares with where the champion's package
-has seen the test."""
+"""Fits the champion's recipe, which the evaluate step compares a challenger with if the champion's package was trained
+on the test's sessions.
+"""
 
 from __future__ import annotations
 
@@ -32,15 +33,33 @@ def fit_champion(
     *,
     progress: Progress = lambda line: None,
 ) -> str | None:
-    """Fit the recipe of the recommender's champion where its package reaches into the test; returns its address.
+    """Fit the recipe of the recommender's champion if its package was trained on sessions of the test.
 
-    None where there is no champion, where its package has seen nothing of the test, or where its recipe cannot be
-    fitted: then a warning says why, the reason is kept for the verdict, and the challenger is none the worse for it.
-    A fit that was killed goes on, and one that failed is tried again by the next run.
+    A killed fit continues. A fit that failed is tried again by the next run.
+
+    Parameters
+    ----------
+    recommender
+        The recommender of the challenger.
+    dataset
+        Address of the dataset.
+    store
+        Where artifacts lie.
+    registry
+        Address of the registry; None: the store's own.
+    progress
+        Takes lines for people.
+
+    Returns
+    -------
+    str or None
+        Address of the fitted recipe. None: there is no champion, its package was trained on nothing of the test, or its
+        recipe cannot be fitted. In the last case a warning says why, and the reason is kept for the verdict; the
+        challenger's training does not fail.
     """
     try:
-        known = find_registry(registry, store)
-        version = None if known is None else known.find_champion(recommender.name)
+        existing = find_registry(registry, store)
+        version = None if existing is None else existing.find_champion(recommender.name)
     except (EndcapError, OSError) as error:
         progress(
             f"warning: the registry does not say which version is the champion, so its recipe is not fitted: {error}"
@@ -76,10 +95,28 @@ def fit_champion(
 def fit_version(
     version: Version, recommender: Recommender, dataset: str, store: Store, *, progress: Progress = lambda line: None
 ) -> str:
-    """What of a version can be judged on a dataset; its address.
+    """Return the address of the model of a version that can be judged on a dataset.
 
-    The package, or where that has seen what the recommender's test asks, its recipe fitted on the training part. Raises
-    UserError where the package does not tell its recipe, and what its fit raises.
+    It is the version's package; or if that was trained on sessions of the recommender's test, its recipe, fitted on the
+    training part.
+
+    Parameters
+    ----------
+    version
+        The version.
+    recommender
+        The recommender whose test is asked.
+    dataset
+        Address of the dataset.
+    store
+        Where artifacts lie.
+    progress
+        Takes lines for people.
+
+    Raises
+    ------
+    UserError
+        The package does not tell its recipe. Also what its fit raises.
     """
     view = open_model_view(store.fetch(dataset), FitSettings.of(recommender))
     if not Leakage.of(view, read_info(store.fetch(version.package)).get("fitted_until")).leaked:
@@ -94,13 +131,36 @@ def fit_version(
 def fit_recipe(
     recipe: Recipe, version: str, dataset: str, store: Store, key: str, work: Path, progress: Progress
 ) -> str | None:
-    """Fit a recipe as its own model was fitted before it was judged; None where its package has not seen the test."""
-    begun = time.monotonic()
+    """Fit a recipe as its own model was fitted before it was judged.
+
+    Parameters
+    ----------
+    recipe
+        The recipe of a version's package.
+    version
+        The version's number.
+    dataset
+        Address of the dataset.
+    store
+        Where artifacts lie.
+    key
+        Key of the artifact.
+    work
+        Folder for checkpoints.
+    progress
+        Takes lines for people.
+
+    Returns
+    -------
+    str or None
+        Address of the artifact; None if the package was trained on nothing of the test.
+    """
+    started = time.monotonic()
     view = open_model_view(store.fetch(dataset), recipe.settings)
-    reach = Leakage.of(view, read_info(store.fetch(recipe.package)).get("fitted_until"))
-    if not reach.leaked:
+    leakage = Leakage.of(view, read_info(store.fetch(recipe.package)).get("fitted_until"))
+    if not leakage.leaked:
         return None
-    progress(f"fitting the recipe of version {version}: {reach}")
+    progress(f"fitting the recipe of version {version}: {leakage}")
     model = _fit_model(recipe, view, dataset, store, key, work, progress)
     with store.publish(get_recipe_kind(recipe.settings.name), key) as draft:
         (draft.path / MODEL).mkdir()
@@ -111,7 +171,7 @@ def fit_recipe(
             "dataset": dataset,
             "model": recipe.model.model_dump(mode="json"),
             "found": dict(recipe.fit_results),
-            "seconds": round(time.monotonic() - begun, 3),
+            "seconds": round(time.monotonic() - started, 3),
             "environment": describe_environment(),
         }
     return draft.address
@@ -121,8 +181,8 @@ def _fit_model(
     recipe: Recipe, view: View, dataset: str, store: Store, key: str, work: Path, progress: Progress
 ) -> Model:
     # Without a refit a model that was watched by the validation part was fitted on what lies before it.
-    watched = make(recipe.model).needs_validation
-    part: Part = "training" if recipe.settings.refit or not watched else "train"
+    needs_validation = make(recipe.model).needs_validation
+    part: Part = "training" if recipe.settings.refit or not needs_validation else "train"
     with fits(recipe.settings, dataset, store, key, view, work, progress) as fit:
         return fit(recipe.model, part, recipe.fit_results).model
 

@@ -1,4 +1,4 @@
-"""The refit step: the winner of the gate, fitted on all data, becomes a package."""
+"""The refit step: the gate's winner, fitted on all data, becomes a package."""
 
 from __future__ import annotations
 
@@ -46,11 +46,32 @@ def refit(
     *,
     progress: Progress = lambda line: None,
 ) -> str:
-    """Fit the winner on all data for the number of epochs found, and write its package; returns the address.
+    """Fit the winner on all data for the number of epochs that its training chose, and write its package.
 
-    With `refit: false` the judged model itself is packed. The shop's rules go with it as it was judged by them. Raises
-    UserError where the gate failed, or was undecided. The fitted model is an artifact of its own: what only serving,
-    gate or pipeline settings change is packed anew, and not fitted.
+    With `refit: false` the judged model itself is packed. The package has the shop's rules that the model was judged
+    by. The fitted model is an artifact of its own: if only settings of serving, the gate or the pipeline change, it is
+    packed again, and not fitted.
+
+    Parameters
+    ----------
+    recommender
+        The recommender.
+    dataset, trained, verdict
+        Addresses of the dataset, the trained model and the gate's verdict.
+    store
+        Where artifacts lie.
+    progress
+        Takes lines for people.
+
+    Returns
+    -------
+    str
+        Address of the package.
+
+    Raises
+    ------
+    UserError
+        The gate failed, or was undecided.
     """
     judged = read_facts(store, verdict)
     if not judged["passed"]:
@@ -85,14 +106,14 @@ def refit(
 
 
 def read_house_rules(store: Store, verdict: str) -> Catalogue | None:
-    """The shop's rules that a verdict was found by, with the blacklist, without items; None where the shop has none."""
+    """Return the shop's rules of a verdict, with the blacklist, without items; None if the shop has none."""
     file = store.fetch(verdict) / RULES
     with report_malformed("verdicts", verdict):
         return Catalogue.from_json(read_json(file)) if file.exists() else None
 
 
 def _fit_winner(settings: RefitSettings, dataset: str, trained: str, store: Store, progress: Progress) -> str:
-    """The address of the model to pack, its vocabulary and its items: fitted on all data, or the judged one itself."""
+    """Return the address of the model to pack with its vocabulary and items: fitted on all data, or the judged one."""
     kind = f"refitted/{settings.name}"
     inputs = [get_content_key(address) for address in (dataset, trained)]
     key = fingerprint(inputs, settings.key(), fingerprint_code(FIT, *_find_own_code(settings)))
@@ -119,8 +140,10 @@ def _fit_winner(settings: RefitSettings, dataset: str, trained: str, store: Stor
 
 @dataclass(frozen=True)
 class _FinalFit:
-    """A model with the items that it scores, in its order. until: time of the last event that it has seen, epoch ms.
-    device: where it was fitted; None: not known."""
+    """A model with the items that it scores, in its order.
+
+    until: time of the last event that it was trained on, epoch ms. device: where it was fitted; None: not known.
+    """
 
     model: Model
     vocabulary: Vocabulary
@@ -132,28 +155,28 @@ class _FinalFit:
 def _fit_on_all(
     settings: RefitSettings, dataset: str, trained: str, store: Store, key: str, work: Path, progress: Progress
 ) -> _FinalFit:
-    whole = FullData.of(store.fetch(dataset), settings)
+    data = FullData.of(store.fetch(dataset), settings)
     facts = read_facts(store, trained)
     spec = _parse_model(facts["model"], settings)
-    progress(f"fitting {spec.name} on all {whole.count:,} sessions")
+    progress(f"fitting {spec.name} on all {data.count:,} sessions")
     if settings.workers > 1:
         with DistributedFitter(settings, dataset, store, key, work / "workers", progress) as workers:
-            learned = workers.fit(spec, "everything", facts["found"])
-        model, device = learned.model, learned.device
+            fitted = workers.fit(spec, "everything", facts["found"])
+        model, device = fitted.model, fitted.device
     else:
         model = fit_with_settings(
             spec,
-            whole.sessions,
-            len(whole.vocabulary),
+            data.sessions,
+            len(data.vocabulary),
             facts["found"],
-            items=whole.items,
+            items=data.items,
             seed=settings.seed,
             workspace=work / "fit",
             progress=progress,
             preprocessing=settings.preprocessing,
         )
         device = find_device(model)
-    return _FinalFit(model, whole.vocabulary, whole.items, whole.last, device)
+    return _FinalFit(model, data.vocabulary, data.items, data.last, device)
 
 
 def _load_judged(
@@ -171,14 +194,14 @@ def _find_own_code(settings: RefitSettings) -> list[str]:
 
 
 def _parse_model(model: dict[str, Any], settings: RefitSettings) -> ModelSpec:
-    """The spec that the train step noted, whose classes must be those that this recommender lists."""
+    """Return the spec that the train step noted; its classes must be those that this recommender lists."""
     return RefitSettings.model_validate({**settings.model_dump(mode="json"), "model": model}).model
 
 
 def _write(
     place: Path, recommender: Recommender, winner: str, sources: dict[str, str], rules: Catalogue | None, store: Store
 ) -> None:
-    made_of, folder = read_facts(store, sources["dataset"]), store.fetch(winner, verify=True)
+    dataset_facts, folder = read_facts(store, sources["dataset"]), store.fetch(winner, verify=True)
     write_package(
         place,
         model=load(folder / MODEL, recommender.classes),
@@ -187,10 +210,10 @@ def _write(
         customers=pq.read_table(folder / CUSTOMERS)["customer"],
         recommender=recommender,
         shop_features=read_declared_features(store.fetch(sources["dataset"])),
-        event_types=made_of["event_types"],
-        session_gap=made_of.get("session_gap_ms"),
+        event_types=dataset_facts["event_types"],
+        session_gap=dataset_facts.get("session_gap_ms"),
         fitted_until=read_facts(store, winner)["fitted_until"],
         house_rules=rules,
         recipe=select_recipe_facts(read_facts(store, sources["trained"])),
-        lineage={**sources, "snapshot": made_of["snapshot"]},
+        lineage={**sources, "snapshot": dataset_facts["snapshot"]},
     )

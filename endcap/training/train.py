@@ -40,7 +40,7 @@ Fit = Callable[[ModelSpec, Part, Mapping[str, Any] | None], FittedModel]
 
 
 def kind(name: str) -> str:
-    """Where a recommender's trained models lie in a store, by its name."""
+    """Return the folder of a recommender's trained models in a store, by the recommender's name."""
     return STEPS["train"].folder(name)
 
 
@@ -52,13 +52,31 @@ def train(
     *,
     progress: Progress = lambda line: None,
 ) -> str:
-    """Fit the recommender's model on the training part; returns the trained model's address.
+    """Fit the recommender's model on the training part.
 
-    A model that learns in epochs first finds their number on the validation part. With `refit: true` it is then fitted
-    anew on the whole training part, validation included, for that many epochs: it has seen what the baselines see.
-    With `search` the model's settings are found first, and its trials logged to the registry (left out: the store's
-    own). A killed training goes on from its last epoch, a killed search with its next trial. With more than one of
-    `training.workers` the fits, not the search's, are shared by that many processes.
+    A model that learns in epochs first chooses their number on the validation part. With `refit: true` it is then
+    fitted again on the whole training part, validation included, for that number of epochs, so that it is trained on
+    the same sessions as the baselines. With `search` the model's settings are chosen first, and the trials are logged
+    to the registry. A killed training continues after its last epoch, a killed search with its next trial. If
+    `training.workers` is more than one, that many processes share the fits, but not the search's.
+
+    Parameters
+    ----------
+    recommender
+        The recommender.
+    dataset
+        Address of the dataset.
+    store
+        Where artifacts lie.
+    registry
+        Address of the registry; None: the store's own.
+    progress
+        Takes lines for people.
+
+    Returns
+    -------
+    str
+        Address of the trained model.
     """
     settings = TrainSettings.of(recommender)
     code = fingerprint_code(STEPS["train"].entry, *find_own_modules(settings.model, *settings.preprocessing))
@@ -122,9 +140,26 @@ def fits(
     progress: Progress,
     observe: Observe = lambda row, fit: True,
 ) -> Iterator[Fit]:
-    """How a step fits on the parts of a view: here, or over workers.
+    """Yield the function that fits models on the parts of a view: in this process, or over workers.
 
-    observe: takes each epoch's row, and which fit it is of: `train`, or `final` for one without validation.
+    Parameters
+    ----------
+    settings
+        The recommender's settings.
+    dataset
+        Address of the dataset.
+    store
+        Where artifacts lie.
+    key
+        Key of the step, by which workers find a fit again.
+    view
+        The recommender's view of the dataset.
+    work
+        Folder for checkpoints.
+    progress
+        Takes lines for people.
+    observe
+        Takes each epoch's row and the name of its fit: `train`, or `final` for a fit without validation.
     """
     if settings.workers == 1:
         yield functools.partial(_fit_here, settings, view, work, progress, observe)
@@ -196,7 +231,13 @@ def _learn(settings: TrainSettings, searched: SearchResult, view: View, fit: Fit
 
 
 def describe(facts: Mapping[str, Any]) -> str:
-    """One line on a trained model's facts: what was fitted, and what a search found. Raises IntegrityError."""
+    """Describe a trained model in one line: what was fitted, and how a search ended.
+
+    Raises
+    ------
+    IntegrityError
+        The facts are malformed.
+    """
     with report_malformed("trained", "the trained model"):
         return _describe(facts)
 
@@ -213,6 +254,14 @@ def _describe(facts: Mapping[str, Any]) -> str:
 
 
 def read_facts(store: Store, address: str) -> dict[str, Any]:
-    """What the step that made an artifact noted of it."""
+    """Return the facts that the step noted that made an artifact.
+
+    Parameters
+    ----------
+    store
+        Where artifacts lie.
+    address
+        The artifact's address.
+    """
     facts: dict[str, Any] = store.manifest(address)["facts"]
     return facts

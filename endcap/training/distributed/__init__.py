@@ -1,4 +1,4 @@
-"""Fits over several workers, on one machine or many: Ray Train starts them, and begins anew those that die."""
+"""Fits over several workers, on one machine or many: Ray Train starts them, and starts workers that died again."""
 
 from endcap.training.distributed.fitter import DistributedFitter
 

@@ -1,4 +1,4 @@
-"""A fit as Ray Train runs it. Imported only where Ray is: it costs seconds."""
+"""A fit as Ray Train runs it. Only processes with Ray import this module: it takes seconds."""
 
 from __future__ import annotations
 
@@ -71,27 +71,27 @@ def _hide_gpus() -> dict[str, Any] | None:
 
 
 class _Failures(UserCallback):
-    """Tells that workers failed, and what is done about it. Runs in Ray Train's controller."""
+    """Reports that workers failed, and what is done about it. Runs in Ray Train's controller."""
 
     def __init__(self, queue: Queue, allowed: int) -> None:
         self._queue, self._allowed, self._count = queue, allowed, 0
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         self._count += 1
-        anew = f"starting again from the last epoch, {self._count} of at most {self._allowed} times"
-        then = anew if self._count <= self._allowed else "giving up"
-        self._queue.put({"event": "died", "reason": describe_failures(worker_exceptions), "then": then})
+        restart = f"starting again from the last epoch, {self._count} of at most {self._allowed} times"
+        action = restart if self._count <= self._allowed else "giving up"
+        self._queue.put({"event": "died", "reason": describe_failures(worker_exceptions), "then": action})
 
 
 def describe_failures(failures: Mapping[int, BaseException]) -> str:
     """Say in one line why workers failed, by their ranks.
 
-    Where one died, the others only report that their connection is lost; they are left out.
+    If a worker died, the others only report that their connection is lost; they are left out.
     """
     deaths = (RayActorError, OutOfMemoryError)
-    died = {rank: error for rank, error in failures.items() if isinstance(_find_cause(error), deaths)}
-    lost = {rank: describe_loss(_find_cause(error)) for rank, error in sorted((died or failures).items())}
-    return "; ".join(f"worker {rank}: {reason}" for rank, reason in lost.items())
+    deaths_by_rank = {rank: error for rank, error in failures.items() if isinstance(_find_cause(error), deaths)}
+    reasons = {rank: describe_loss(_find_cause(error)) for rank, error in sorted((deaths_by_rank or failures).items())}
+    return "; ".join(f"worker {rank}: {reason}" for rank, reason in reasons.items())
 
 
 def _find_cause(error: BaseException) -> BaseException:

@@ -1,4 +1,4 @@
-"""The step's hold on workers that fit a model together."""
+"""Fits a model over workers, as a step uses it."""
 
 from __future__ import annotations
 
@@ -37,8 +37,32 @@ _DRIVER = Driver(
 
 
 class DistributedFitter:
-    """Fits over the workers that a recommender's `training` asks for. Ray is started, or connected, at the first fit,
-    and left when the block ends."""
+    """Fits over the workers that a recommender's `training` asks for.
+
+    It is a context manager. Ray is started or connected at the first fit, and left when the block ends.
+
+    Parameters
+    ----------
+    settings
+        The recommender's settings.
+    dataset
+        Address of the dataset.
+    store
+        Where artifacts lie.
+    key
+        Key of the step, by which a fit is found again.
+    work
+        Folder for Ray's own files.
+    progress
+        Takes lines for people.
+    observe
+        Takes each epoch's row and the name of its fit: `train`, or `final` for a fit without validation.
+
+    Raises
+    ------
+    UserError
+        The workers' machines cannot read the store.
+    """
 
     def __init__(
         self,
@@ -50,11 +74,6 @@ class DistributedFitter:
         progress: Callable[[str], None] = lambda line: None,
         observe: Callable[[Mapping[str, float], str], object] = lambda row, fit: None,
     ) -> None:
-        """key: the step's, so that a fit is found again by it. work: a folder for Ray's own files. observe: takes each
-        epoch's row, and `train` or `final` as the fit is with or without validation.
-
-        Raises UserError where the workers' machines cannot read the store.
-        """
         if settings.workers > 1:
             refuse_own_folder("training", settings.training, store)
         self._settings, self._dataset, self._store, self._key = settings, dataset, store, key
@@ -73,11 +92,25 @@ class DistributedFitter:
         self._stack.__exit__(kind, error, trace)
 
     def fit(self, model: ModelSpec, part: Part, fit_settings: Mapping[str, Any] | None) -> FittedModel:
-        """Fit on a part: with what an earlier fit chose, or where that is None watched by the validation part.
+        """Fit a model on a part of the data.
 
-        A fit that was killed goes on after its last whole epoch, one that ended is found again. Raises UserError where
-        workers cannot share the model, and what its fit raises; TransientError where more workers died than
-        `training.max_failures` allows, or Ray went away.
+        A killed fit continues after its last whole epoch, and one that ended is found again.
+
+        Parameters
+        ----------
+        model
+            The model.
+        part
+            The sessions to learn from.
+        fit_settings
+            What an earlier fit chose (`FitReport.settings`); None: the validation part watches the fit.
+
+        Raises
+        ------
+        UserError
+            Workers cannot share the model. Also what the model's fit raises.
+        TransientError
+            More workers died than `training.max_failures` allows, or Ray went away.
         """
         job = self._describe_job(model, part, fit_settings)
         address = self._store.find(artifact_kind(self._settings.name), job.key)
@@ -91,27 +124,27 @@ class DistributedFitter:
         return FittedModel(fitted, FitReport(facts["found"], facts["history"]), facts.get("device"))
 
     def _describe_job(self, model: ModelSpec, part: Part, fit_settings: Mapping[str, Any] | None) -> FitJob:
-        for wrong in check_training(self._spec, model):
+        for problem in check_training(self._spec, model):
             raise UserError(
-                f"training.workers: {wrong.actual}; allowed: {wrong.allowed}. {wrong.hint}".strip(),
+                f"training.workers: {problem.actual}; allowed: {problem.allowed}. {problem.hint}".strip(),
                 code="training.workers-unfit",
                 workers=self._spec.workers,
                 model=model.name,
-                found=wrong.actual,
-                allowed=wrong.allowed,
+                found=problem.actual,
+                allowed=problem.allowed,
             )
         document = FitSettings.of(self._settings).model_dump(mode="json", by_alias=True)
         document["model"] = model.model_dump(mode="json", by_alias=True)
         # Of parsed ones: what is checked over several keys is checked here, not in the workers.
         settings = FitSettings.model_validate(document).model_dump_json(by_alias=True)
-        spec, known = self._spec, None if fit_settings is None else dict(fit_settings)
+        spec, chosen_settings = self._spec, None if fit_settings is None else dict(fit_settings)
         return FitJob(
             store=self._store.root,
             dataset=self._dataset,
             settings=settings,
             part=part,
-            fit_settings=known,
-            key=fingerprint(self._key, document["model"], part, known),
+            fit_settings=chosen_settings,
+            key=fingerprint(self._key, document["model"], part, chosen_settings),
             workers=spec.workers,
             cpu=spec.cpu,
             gpu=spec.gpu,
@@ -119,7 +152,7 @@ class DistributedFitter:
         )
 
     def _start_ray(self) -> RayProcess:
-        """Ray, with room for all workers."""
+        """Return the process that has Ray, with room for all workers; start it the first time."""
         if self._process is not None:
             return self._process
         spec = self._spec
@@ -148,7 +181,7 @@ class DistributedFitter:
         return process
 
     def _run(self, process: RayProcess, job: FitJob, fit: str) -> str:
-        """Run the job; the address of what the workers fitted. fit: what their epochs are of."""
+        """Run the job and return the address of the fitted model. fit: the name of the fit, for epochs."""
         address, failure = None, "they ended without a model"
         for event in process.events(job):
             if event["event"] == "line":

@@ -1,4 +1,4 @@
-"""What workers are to fit, as the step describes it to the process that has Ray."""
+"""A fit over workers, as the step describes it to the process that has Ray."""
 
 from __future__ import annotations
 
@@ -21,9 +21,23 @@ def artifact_kind(name: str) -> str:
 
 @dataclass(frozen=True)
 class FitJob(DriverJob):
-    """store, dataset: addresses. settings: of the step, as JSON, its model the one to fit. fit_settings: what an
-    earlier fit chose (`FitReport.settings`); None: with validation. key: of the fit's artifact. workers, cpu, gpu,
-    max_failures: as the recommender's `training` has them."""
+    """A fit over workers.
+
+    Attributes
+    ----------
+    store, dataset
+        Addresses.
+    settings
+        The step's settings as JSON; their model is the one to fit.
+    part
+        The sessions to learn from.
+    fit_settings
+        What an earlier fit chose (`FitReport.settings`); None: the validation part watches the fit.
+    key
+        Key of the fit's artifact.
+    workers, cpu, gpu, max_failures
+        As in the recommender's `training`.
+    """
 
     store: str
     dataset: str

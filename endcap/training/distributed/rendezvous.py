@@ -1,4 +1,4 @@
-"""How workers of this machine find each other: by a file, where Ray Train would open a port to all of the network."""
+"""How workers of this machine find each other: by a file, since Ray Train would open a port to the whole network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch
 
 @dataclass
 class FileRendezvous(TorchConfig):
-    """As `TorchConfig`. folder: of this machine, where a file a meeting is made."""
+    """A `TorchConfig` whose workers meet by a file.
+
+    Attributes
+    ----------
+    folder
+        A folder of this machine, which gets a file for each group of workers.
+    """
 
     folder: str = ""
 

@@ -1,7 +1,7 @@
-"""What each worker does: it reads the data from the store, and fits the model together with the others.
+"""The work of each worker: it reads the data from the store, and fits the model together with the others.
 
-All have the same seed, data and weights; each computes the gradients of its own lanes of every step
-(`endcap.neural.parallel`). The first, rank 0, alone validates, keeps checkpoints and writes the fitted model.
+All workers have the same seed, data and weights. Each computes the gradients of its own lanes of every step
+(`endcap.neural.parallel`). Only the first worker, rank 0, validates, keeps checkpoints and writes the fitted model.
 """
 
 from __future__ import annotations
@@ -40,9 +40,14 @@ HOPELESS = (UserError, IntegrityError, ValueError)
 
 
 def work(job: FitJob, tell: Tell) -> None:
-    """Fit. Of the process group's workers each calls this.
+    """Fit a model. Every worker of the process group calls this.
 
-    `tell` is given {"event": "line" | "row" | "fitted" | "error"}.
+    Parameters
+    ----------
+    job
+        The fit.
+    tell
+        Takes events: {"event": "line" | "row" | "fitted" | "error"} with what belongs to them.
     """
     # Beside the gradients' group: small things and files go over the processors, also where gradients are on GPUs.
     group = dist.new_group(backend="gloo")
@@ -96,7 +101,7 @@ class _Worker:
         return True
 
     def _read_data(self) -> tuple[Sessions, int, dict[str, Any]]:
-        """The sessions of the job's part, how many items there are, and what else a `Fitting` is to have."""
+        """Return the sessions of the job's part, the number of items, and further fields of `Fitting`."""
         settings, folder = self._settings, self._store.fetch(self._job.dataset)
         if self._job.part == "everything":
             vocabulary, sessions = read_refit_sessions(folder, settings)
@@ -106,8 +111,8 @@ class _Worker:
         sessions = view.train if self._job.part == "train" else view.training
         fields_of_items = self._select_item_fields(view.items)
         if self._job.fit_settings is None:
-            measured = draw_validation(view, settings.exclude, settings.seed)
-            fields_of_items["validation"] = measured and BroadcastValidation.wrap(measured, self._group)
+            validation = draw_validation(view, settings.exclude, settings.seed)
+            fields_of_items["validation"] = validation and BroadcastValidation.wrap(validation, self._group)
         return sessions, len(view.vocabulary), fields_of_items
 
     def _select_item_fields(self, items: pa.Table) -> dict[str, Any]:
@@ -115,7 +120,7 @@ class _Worker:
 
     @contextlib.contextmanager
     def _open_workspace(self) -> Iterator[Path]:
-        """Where a checkpoint is found, the same one by all workers: rank 0 has it from the store, others from it."""
+        """Yield a folder with the same checkpoints for all workers; the others get them from rank 0."""
         with contextlib.ExitStack() as held:
             if self._rank == 0:
                 name, key = artifact_kind(self._settings.name), self._job.key
@@ -135,13 +140,13 @@ class _Worker:
 
 @dataclass(frozen=True)
 class BroadcastValidation(Validation):
-    """Measured by rank 0, which tells the others: all end after the same epoch."""
+    """A validation that rank 0 measures and broadcasts, so that all workers end after the same epoch."""
 
     group: dist.ProcessGroup | None = None
 
     @classmethod
     def wrap(cls, validation: Validation, group: dist.ProcessGroup | None) -> BroadcastValidation:
-        """The same, told to a group."""
+        """Return a validation as one of a group of workers."""
         return cls(**{entry.name: getattr(validation, entry.name) for entry in fields(validation)}, group=group)
 
     def measure(self, model: Scorer) -> float:
@@ -154,7 +159,7 @@ class BroadcastValidation(Validation):
 
 
 def broadcast_checkpoints(place: Path, group: dist.ProcessGroup) -> None:
-    """Give rank 0's checkpoints below its `place` to the other workers, below theirs."""
+    """Copy rank 0's checkpoints below its `place` to the other workers, below their `place`."""
     rank = dist.get_rank(group)
     names: list[Any] = (
         [sorted(str(file.relative_to(place)) for file in place.rglob(CHECKPOINT))] if rank == 0 else [None]

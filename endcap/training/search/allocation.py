@@ -14,7 +14,17 @@ _SLOW_WEIGHT = 3
 
 @dataclass(frozen=True)
 class TrialShare:
-    """A model's part. weight: of its time among those that are not searched yet."""
+    """A model's share of a search.
+
+    Attributes
+    ----------
+    label
+        The model's label.
+    trials
+        Number of its trials.
+    weight
+        Weight of its time among the models that are not searched yet.
+    """
 
     label: str
     trials: int
@@ -22,15 +32,23 @@ class TrialShare:
 
 
 def allocate_trials(searched: Mapping[str, SingleSpec], trials: int) -> list[TrialShare]:
-    """The models in the order of their search: quick ones first, so that what they leave of the time is the others'.
+    """Share trials out, and return the models in the order of their search.
 
-    Each has a trial at least; the slow ones have what is left over.
+    Quick models come first, so that the others get the time that they leave. Each model has a trial at least. The slow
+    models get the trials that are left over.
+
+    Parameters
+    ----------
+    searched
+        The models, by label.
+    trials
+        Number of trials of all models.
     """
     weights = {label: _SLOW_WEIGHT if make(spec).needs_validation else 1 for label, spec in searched.items()}
     order = sorted(searched, key=lambda label: weights[label])
-    left, weight, parts = trials, sum(weights.values()), []
+    remaining, weight, parts = trials, sum(weights.values()), []
     for label in order:
-        own = max(1, left * weights[label] // weight)
-        parts.append(TrialShare(label, own, weights[label]))
-        left, weight = left - own, weight - weights[label]
+        count = max(1, remaining * weights[label] // weight)
+        parts.append(TrialShare(label, count, weights[label]))
+        remaining, weight = remaining - count, weight - weights[label]
     return parts

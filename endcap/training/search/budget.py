@@ -12,24 +12,32 @@ _RESERVE, _RESERVE_SHARE = 2.0, 0.03
 
 
 def get_finish_time(search: SearchSpec) -> timedelta:
-    """How long trials may go on after the time budget."""
+    """Return how long trials may continue after the time budget."""
     return search.time_budget if search.overtime is None else search.overtime
 
 
 class Budget:
-    """Seconds that are left of a search by its record, which counts those of killed attempts too."""
+    """The seconds that a search has left, by its record, which counts killed attempts too.
+
+    Parameters
+    ----------
+    search
+        The search's settings.
+    record
+        Its record.
+    """
 
     def __init__(self, search: SearchSpec, record: SearchRecord) -> None:
         self._search, self._record = search, record
 
     @property
     def left(self) -> float:
-        """For trying."""
+        """Seconds left for trials."""
         return _subtract_reserve(self._search.time_budget) - (self._record.seconds - self._record.finish_seconds)
 
     @property
     def finish_left(self) -> float:
-        """For finishing."""
+        """Seconds left to finish."""
         return _subtract_reserve(get_finish_time(self._search)) - self._record.finish_seconds
 
 

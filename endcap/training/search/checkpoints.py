@@ -1,4 +1,4 @@
-"""Where a trial's checkpoints are while it runs, and after it for as long as it may be gone on with."""
+"""Where a trial's checkpoints are while it runs, and afterwards while the trial may continue."""
 
 from __future__ import annotations
 
@@ -20,8 +20,18 @@ class _KeptError(Exception):
 
 @contextlib.contextmanager
 def workspace(task: Task, store: Store, number: int, values: Values) -> Iterator[Path]:
-    """A trial's folder: what is left of it when the block ends is there again at the next entry. After an error it is
-    empty, since nobody goes on from there."""
+    """Yield a trial's folder. Its content is there again at the next entry; after an error it is emptied, since the
+    trial does not continue.
+
+    Parameters
+    ----------
+    task
+        The trial's task.
+    store
+        Where workspaces are, unless the task has a folder.
+    number, values
+        The trial's number and settings.
+    """
     if task.folder is not None:
         work = _get_folder(task.folder, number, values)
         try:
@@ -43,8 +53,23 @@ def workspace(task: Task, store: Store, number: int, values: Values) -> Iterator
 
 
 def prune(task: Task, store: Store, part: ModelTrials, gone: set[tuple[str, int, int]], *, every: bool = False) -> None:
-    """Remove the checkpoints of trials that ended, but of the best and of the model as the spec has it, where that may
-    go on; every: of these too. gone: whose were removed before, by label, number and attempt."""
+    """Remove the checkpoints of ended trials.
+
+    Those of the best trial, and of the model as the spec has it if it may continue, stay.
+
+    Parameters
+    ----------
+    task
+        The trials' task.
+    store
+        Where workspaces are, unless the task has a folder.
+    part
+        The trials.
+    gone
+        Trials whose checkpoints were removed before, by label, number and attempt; changed in place.
+    every
+        Remove the checkpoints of all ended trials.
+    """
     best = part.best
     for trial in part.ended:
         goes_on = trial.number == WRITTEN and trial.state in ("pruned", "cut")
@@ -55,7 +80,19 @@ def prune(task: Task, store: Store, part: ModelTrials, gone: set[tuple[str, int,
 
 
 def copy(task: Task, store: Store, trial: Trial, target: Path) -> bool:
-    """Copy a trial's checkpoints, for a fit with the same arguments; whether there are any."""
+    """Copy a trial's checkpoints for a fit with the same arguments, and return whether there are any.
+
+    Parameters
+    ----------
+    task
+        The trial's task.
+    store
+        Where workspaces are, unless the task has a folder.
+    trial
+        The trial.
+    target
+        Folder to copy to.
+    """
     if task.folder is not None:
         return _copy_checkpoints(_get_folder(task.folder, trial.number, trial.parameters), target)
     copied = False

@@ -1,7 +1,7 @@
-"""What a trial costs, estimated before it is begun: memory in bytes, and work, which a measured trial turns into time.
+"""The cost of a trial, estimated before it starts: memory in bytes, and work, which a measured trial turns into time.
 
-The laws are those of the fits: EASE inverts an items x items matrix, networks hold tables of items and go over the
-events once an epoch. Of a class of one's own nothing is known.
+The estimates follow the fits: EASE inverts an items x items matrix; networks hold tables of items and read the events
+once an epoch. Of your own classes nothing is known.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _EASE_SECONDS, _EASE_BASE = 2.06e-11, 0.84
 
 @dataclass(frozen=True)
 class DataSize:
-    """Of what is fitted and judged: items, events, and predictions of the validation."""
+    """The size of the data: items, training events, and predictions of the validation."""
 
     items: int
     events: int
@@ -36,15 +36,24 @@ class DataSize:
 
     @classmethod
     def of(cls, view: View) -> DataSize:
-        """Of a recommender's view."""
+        """Measure a recommender's view."""
         events = int(view.counts["train"]["events"])
         return cls(len(view.vocabulary), events, min(MAX_VALIDATION_PREFIXES, int(view.validation.lengths.sum())))
 
 
 @dataclass(frozen=True)
 class TrialCost:
-    """bytes: that the fit takes beside its process. work: in a unit of the model's own, of the time to the end of the
-    first epoch; of a model without epochs, of the fit. seconds: that the work takes, where a law says it; else None."""
+    """The cost of a trial.
+
+    Attributes
+    ----------
+    bytes
+        Memory that the fit takes beside its process.
+    work
+        In a unit of the model's own, of the time to the end of the first epoch; of a model without epochs, of the fit.
+    seconds
+        Time of the work if a formula gives it; else None.
+    """
 
     bytes: float
     work: float
@@ -52,13 +61,13 @@ class TrialCost:
 
 
 def estimate_cost(spec: SingleSpec, size: DataSize) -> TrialCost:
-    """What a fit of the model costs on data of this size."""
+    """Estimate the cost of a model's fit on data of a size."""
     items, events = size.items, size.events
     scoring = size.predictions * items
     if isinstance(spec, EASESpec):
-        kept = 12 * items**2 if items <= _EASE_DENSE else 36 * items * _EASE_KEPT
+        kept_bytes = 12 * items**2 if items <= _EASE_DENSE else 36 * items * _EASE_KEPT
         seconds = _EASE_BASE + _EASE_SECONDS * items**3
-        return TrialCost(8.0 * items**2 + kept, seconds, seconds)
+        return TrialCost(8.0 * items**2 + kept_bytes, seconds, seconds)
     if isinstance(spec, VSKNNSpec):
         return TrialCost(48.0 * events, events + size.predictions * (spec.sample + spec.neighbours) + scoring)
     if isinstance(spec, ItemKNNSpec):
@@ -82,10 +91,10 @@ def estimate_cost(spec: SingleSpec, size: DataSize) -> TrialCost:
 
 
 def estimate_process_bytes(size: DataSize, cost: TrialCost) -> float:
-    """Memory of the process that runs the trial."""
+    """Estimate the memory of the process that runs a trial, in bytes."""
     return max(PROCESS_BYTES, _BARE_BYTES + _EVENT_BYTES * size.events + cost.bytes)
 
 
 def format_bytes(count: float) -> str:
-    """Bytes for people."""
+    """Write a number of bytes for people."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"

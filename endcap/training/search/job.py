@@ -1,4 +1,4 @@
-"""What is to be tried of one model, as the step describes it to the process that has Ray."""
+"""The trials of one model, as the step describes them to the process that has Ray."""
 
 from __future__ import annotations
 
@@ -13,8 +13,21 @@ from endcap.training.search.record import Trial
 
 @dataclass(frozen=True)
 class Task:
-    """What all trials of one model have in common. store, dataset: addresses. settings: of the train step, as JSON.
-    name: of the recommender. key: of what the trials' outcomes depend on."""
+    """What all trials of one model have in common.
+
+    Attributes
+    ----------
+    store, dataset
+        Addresses.
+    settings
+        The train step's settings, as JSON.
+    name
+        The recommender's name.
+    key
+        Key of what the trials' outcomes depend on.
+    label
+        The model's label in a blend, empty if it is the only one.
+    """
 
     store: str
     dataset: str
@@ -28,12 +41,37 @@ class Task:
 
 @dataclass(frozen=True)
 class SearchJob(DriverJob):
-    """seconds: after them nothing more is tried. finish: how long the model as the spec has it and its best rival then
-    go on. first_epoch: how long the former goes on at least, up to the end of its first epoch. trials: how many in all.
-    known: those of earlier attempts that ended. first: those that are tried before any is sampled, with what they had
-    reached. written: the values of the model as the spec has it. spared: up to this number no trial is stopped early
-    unless time is short. most_failed: when more than so many failed, nothing more is tried. memory: bytes of the
-    machine or container; None: not known."""
+    """The search of one model.
+
+    Attributes
+    ----------
+    task
+        What its trials have in common.
+    seconds
+        Time for trials; after it nothing new is tried.
+    finish
+        Seconds that the model as the spec has it, and its best rival, may then continue.
+    first_epoch
+        Seconds that the former continues at least, up to the end of its first epoch.
+    trials
+        Number of trials in all.
+    known
+        Trials of earlier attempts that ended.
+    first
+        Trials before any is sampled, with what they had reached.
+    written
+        Values of the model as the spec has it.
+    spared
+        Up to this number no trial is stopped early unless time is short.
+    most_failed
+        If more trials than this failed, nothing more is tried.
+    concurrency
+        Most trials at once.
+    size
+        Size of the data.
+    memory
+        Bytes of the machine or container; None: not known.
+    """
 
     task: Task
     seconds: float

@@ -1,4 +1,4 @@
-"""What a search says while it goes on."""
+"""The messages of a search while it runs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from endcap.training.search.record import WRITTEN, ModelTrials, Trial
 
 
 def format_seconds(seconds: float) -> str:
-    """Whole seconds, in words such as 90s."""
+    """Write whole seconds for people, such as 90s."""
     return format_duration(timedelta(seconds=max(0, round(seconds))))
 
 
 def describe_end(share: TrialShare, trial: Trial, part: ModelTrials, left: float) -> str:
-    """A trial's line."""
+    """Describe a trial that ended. left: seconds of the search's time."""
     epochs = f" after {trial.epochs} epochs" if trial.epochs else ""
     value = f", next_ndcg@20 {trial.value:.4f}" if trial.value is not None else ""
     why = f": {trial.error}" if trial.error else ""
@@ -29,7 +29,19 @@ def describe_end(share: TrialShare, trial: Trial, part: ModelTrials, left: float
 def describe_progress(
     share: TrialShare, part: ModelTrials, running: Iterable[int], done: float, whole: float
 ) -> Advance:
-    """How a search stands. running: numbers of trials. done, whole: seconds."""
+    """Describe how far a search is.
+
+    Parameters
+    ----------
+    share
+        The model's share of the search.
+    part
+        Its trials.
+    running
+        Numbers of running trials.
+    done, whole
+        Seconds that have passed, and seconds in all.
+    """
     named = ", ".join(f"{number} (epoch {part.trials[number].epochs + 1})" for number in sorted(running))
     name = f"{share.label}: " if share.label else ""
     line = (
@@ -40,18 +52,18 @@ def describe_progress(
 
 
 def describe_finishing(label: str, part: ModelTrials, numbers: Sequence[int], seconds: float) -> str:
-    """Which trials go on when nothing more is tried, for so many seconds at most."""
+    """Describe which trials continue after the time for trials, for `seconds` at most."""
     named = " and ".join(_name_trial(part, number) for number in numbers)
-    of = f" of {label}" if label else ""
+    suffix = f" of {label}" if label else ""
     verb = "goes" if len(numbers) == 1 else "go"
-    return f"nothing more{of} is tried; {named} {verb} on for {format_seconds(seconds)} at most"
+    return f"nothing more{suffix} is tried; {named} {verb} on for {format_seconds(seconds)} at most"
 
 
 def describe_finished(label: str, part: ModelTrials, seconds: float) -> str:
-    """What became of the trials that went on, and how long that took."""
+    """Describe the outcome of the trials that continued, and how many seconds that took."""
     reached = "; ".join(_describe_reached(part, number) for number in part.finishing)
-    of = f" {label}" if label else ""
-    return f"finished{of} in {seconds:.1f} s: {reached} ({_describe_best(part)})"
+    suffix = f" {label}" if label else ""
+    return f"finished{suffix} in {seconds:.1f} s: {reached} ({_describe_best(part)})"
 
 
 def _name_trial(part: ModelTrials, number: int) -> str:

@@ -1,4 +1,4 @@
-"""A search in MLflow: a run, and below it a run a trial. Only the step writes them, never a worker."""
+"""A search in MLflow: a run, and below it a run for each trial. Only the step writes them, never a worker."""
 
 from __future__ import annotations
 
@@ -23,9 +23,29 @@ _LONGEST = 4000
 
 
 class SearchRuns:
-    """Writes trials as they end. Each is found again by its search and number, so that it is there once however often
-    the step is tried, as the last attempt at it left it. A registry that is away for a while does not end the search:
-    `end` writes what is missing."""
+    """Writes trials to MLflow as they end.
+
+    A trial's run is found again by the search and the number. So there is one however often the step is tried, as the
+    last attempt wrote it. If the registry is away for a while the search continues: `end` writes what is missing.
+
+    Parameters
+    ----------
+    settings
+        The train step's settings.
+    store
+        Where artifacts lie.
+    registry_uri
+        Address of the registry; None: the store's own.
+    key
+        Identity of this search alone (`SearchRecord.identity`): another search of the same settings has runs of its
+        own.
+    dataset
+        Address of the dataset.
+    progress
+        Takes lines for people.
+    above
+        Returns the id of the run that the search's run is below; None if there is none.
+    """
 
     def __init__(
         self,
@@ -37,8 +57,6 @@ class SearchRuns:
         progress: Callable[[str], None],
         above: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """key: of this search alone (`SearchRecord.identity`): another of the same settings has runs of its own. above:
-        returns the run that the search is a part of, None where there is none."""
         self._settings, self._store, self._uri = settings, store, registry_uri
         self._key, self._dataset, self._above = key, dataset, above
         self._registry: Registry | None = None
@@ -48,17 +66,29 @@ class SearchRuns:
         self._writer = BackgroundWriter("trials", progress)
 
     def begin(self) -> None:
-        """Make or find the search's run, and the trials that are written."""
+        """Make or find the search's run, and find the trials that are written."""
         self._writer.submit(self._open)
 
     def write_trial(self, label: str, trial: Trial) -> None:
-        """Write a trial that has ended. Raises what an earlier writing met, such as UserError for a wrong address."""
+        """Write a trial that has ended, in the background.
+
+        Raises
+        ------
+        UserError
+            An earlier writing failed, such as for a wrong address.
+        """
         self._writer.check()
         kept = copy.deepcopy(trial)
         self._writer.submit(lambda: self._write(label, kept))
 
     def end(self, record: SearchRecord) -> str:
-        """Write what is not there yet, and close the search's run; returns its id. Raises TransientError, UserError."""
+        """Write what is missing, close the search's run, and return its id.
+
+        Raises
+        ------
+        TransientError, UserError
+            The registry cannot be written.
+        """
         self._writer.finish()
         for label, part in record.parts.items():
             for trial in part.ended:
@@ -67,7 +97,7 @@ class SearchRuns:
         return self._parent
 
     def abandon(self, status: Literal["FAILED", "KILLED"]) -> None:
-        """The search ends here: what was begun is written, and nothing more. Another attempt opens its run again."""
+        """End the search's run with a status, after what is being written. Another attempt opens the run again."""
         self._writer.abandon()
         # The search's own error is what is to be told, not the registry's.
         with contextlib.suppress(EndcapError):

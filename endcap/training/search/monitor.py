@@ -1,4 +1,4 @@
-"""A job as the step follows it: trials are noted, kept and told of as they go on."""
+"""Follows a job for the step: notes its trials, keeps them, and reports them while they run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OVERDUE = 20.0
 
 @dataclass(frozen=True)
 class TrialHooks:
-    """What follows from what became of trials: record, MLflow, and their checkpoints, of which few are gone on with."""
+    """What is done with a trial's events: the record, MLflow, and removal of needless checkpoints."""
 
     record: SearchRecord
     runs: SearchRuns
@@ -32,7 +32,23 @@ class TrialHooks:
 
 
 class JobMonitor:
-    """One job: `follow` returns when it is over."""
+    """Follows one job.
+
+    Parameters
+    ----------
+    process
+        The process that has Ray.
+    own
+        The model's share of the search.
+    part
+        Its trials.
+    job
+        The job.
+    kept
+        What is done with events.
+    tell
+        Takes lines for people.
+    """
 
     def __init__(
         self,
@@ -49,9 +65,17 @@ class JobMonitor:
         self._running: set[int] = set()
 
     def follow(self, *, is_last: bool) -> None:
-        """Begin the job, and take its events. Of the last one the end is not waited for when its time is up.
+        """Start the job and handle its events until it is over.
 
-        Raises TransientError, UserError as `RayProcess.next_event` does.
+        Parameters
+        ----------
+        is_last
+            Whether it is the last job: then its end is not awaited when its time is up.
+
+        Raises
+        ------
+        TransientError, UserError
+            See `RayProcess.next_event`.
         """
         self._process.begin(self._job)
         job = self._job
@@ -69,7 +93,7 @@ class JobMonitor:
         self._process.kill()
 
     def _is_up(self) -> bool:
-        """Whether the time is up, and nothing is waited for beyond it."""
+        """Return whether the time is up, and nothing is awaited beyond it."""
         written = self._part.written
         waits = WRITTEN in self._running and written is not None and written.value is None
         return not waits and self._elapsed >= self._job.seconds + self._job.finish
@@ -91,7 +115,7 @@ class JobMonitor:
             self._note(event)
 
     def _note(self, event: dict[str, Any]) -> None:
-        """What became of a trial."""
+        """Note a trial's event."""
         trial, record = self._part.take(event), self._hooks.record
         if event["event"] != "ended":
             self._running.add(event["number"])
@@ -108,7 +132,7 @@ class JobMonitor:
             self._hooks.refuse(self._part)
 
     def _finish(self, numbers: list[int]) -> None:
-        """Nothing more is tried; these trials go on."""
+        """Note that nothing more is tried, and that these trials continue."""
         self._part.finishing = numbers
         if not numbers:
             return
@@ -116,8 +140,8 @@ class JobMonitor:
         self._hooks.record.save()
         if self._part.best is None and self._own.label:
             self._tell(
-                f"warning: no trial of {self._own.label} ended an epoch in its share of the time; it is gone on with "
-                "as the spec has it"
+                f"warning: no trial of {self._own.label} ended an epoch in its share of the time; it continues "
+                "with its settings in the spec"
             )
         left = self._job.seconds + self._job.finish - self._elapsed
         self._tell(messages.describe_finishing(self._own.label, self._part, numbers, left))

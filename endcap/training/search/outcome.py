@@ -1,4 +1,4 @@
-"""What comes of a search: the chosen model, and the facts of how it was found."""
+"""The outcome of a search: the chosen model, and the facts of how it was chosen."""
 
 from __future__ import annotations
 
@@ -20,12 +20,25 @@ from endcap.training.search.sampler import compute_importances
 
 @dataclass(frozen=True)
 class SearchResult:
-    """spec: the chosen model. fit_settings: what its trial's fit chose (`FitReport.settings`), to fit with on other
-    parts; None: its fit has to choose that itself. history: of that trial. facts: for the trained model's
-    `facts["search"]`.
-    resumed: whether the fit on the part before the validation finds the trial's last checkpoint, and ends at once.
-    rival: where the spec is the model as written, which did not come to its end in time: the best trial, which is taken
-    if that ends below it."""
+    """The outcome of a search.
+
+    Attributes
+    ----------
+    spec
+        The chosen model.
+    fit_settings
+        What its trial's fit chose (`FitReport.settings`), for fits on other parts; None: its fit has to choose that
+        itself.
+    facts
+        For the trained model's `facts["search"]`.
+    history
+        History of that trial.
+    resumed
+        Whether the fit on the part before the validation has the trial's last checkpoint, and ends at once.
+    rival
+        If the spec is the model as the spec has it, which did not end in time: the best trial. It is taken if that
+        model ends below it.
+    """
 
     spec: ModelSpec
     fit_settings: Mapping[str, Any] | None
@@ -36,8 +49,11 @@ class SearchResult:
 
 
 def choose_winner(part: ModelTrials, search: SearchSpec) -> Trial | None:
-    """The trial whose settings are taken: the best, but where the time to finish was not enough for the model as the
-    spec has it, this one. What it can reach is not known then, and the step fits it to its end, as without a search."""
+    """Return the trial whose settings are taken; None if no trial has a value.
+
+    It is the best trial; but if the model as the spec has it had not enough time to finish, it is that model's trial.
+    What it can reach is not known then, and the step fits it to its end, as without a search.
+    """
     written = part.written
     if get_finish_time(search) and written is not None and written.state == "cut" and written.value is not None:
         return written
@@ -45,10 +61,17 @@ def choose_winner(part: ModelTrials, search: SearchSpec) -> Trial | None:
 
 
 def settle(searched: SearchResult, fit: Callable[[ModelSpec], FittedModel]) -> SearchResult:
-    """The better, on validation, of the model as the spec has it, fitted to its end, and the best trial; where the
-    search did not end with that. fit: on the part before the validation, watched by it.
+    """Return the better, on validation, of the model as the spec has it, fitted to its end, and the best trial.
 
-    Raises what the fit raises, unless there is another trial.
+    If the search did not end with the former, the result stays as it is.
+
+    Parameters
+    ----------
+    searched
+        The outcome of the search.
+    fit
+        Fits a model on the part before the validation, watched by it. What it raises is raised here, unless there is
+        another trial.
     """
     rival = searched.rival
     if rival is None:
@@ -83,8 +106,25 @@ def build_result(
     *,
     resumed: bool,
 ) -> SearchResult:
-    """The model with the settings of the winners. members: that were searched. left_out: those of a blend that cannot
-    be used, with the reasons; where a single member is left, the model is that one."""
+    """Build the model with the settings of the winners.
+
+    Parameters
+    ----------
+    model
+        The recommender's model.
+    members
+        The models that were searched, by label.
+    winners
+        The trials whose settings are taken, by label.
+    parts
+        All trials, by label.
+    left_out
+        Members of a blend that cannot be used, with the reasons. If a single member is left, the model is that one.
+    facts
+        For the trained model's `facts["search"]`.
+    resumed
+        See `SearchResult.resumed`.
+    """
     specs = {label: change_parameters(members[label], trial.parameters) for label, trial in winners.items()}
     if not isinstance(model, BlendSpec):
         return _build_single_result(specs[""], winners[""], parts[""], facts, resumed=resumed)
@@ -110,7 +150,19 @@ def _build_single_result(
 def describe_member(
     member: SingleSpec, domains: Mapping[str, Domain], part: ModelTrials, winner: Trial | None
 ) -> dict[str, Any]:
-    """What was tried of one model, and what became of the model as the spec has it. best: the number of the winner."""
+    """Return the facts of one model's trials, and of the model as the spec has it.
+
+    Parameters
+    ----------
+    member
+        The model.
+    domains
+        Its parameters that were searched.
+    part
+        Its trials.
+    winner
+        The trial whose settings are taken; the fact `best` has its number.
+    """
     written = part.written
     own = None if written is None else {"state": written.state, "value": written.value, "epochs": written.epochs}
     return {
@@ -127,7 +179,21 @@ def describe_member(
 def describe_search(
     search: SearchSpec, record: SearchRecord, left_out: Mapping[str, str], key: str, run: str
 ) -> dict[str, Any]:
-    """What is true of the whole search, beside its members. key: of what its trials depend on; run: in MLflow."""
+    """Return the facts of the whole search, beside its members.
+
+    Parameters
+    ----------
+    search
+        The search's settings.
+    record
+        Its record.
+    left_out
+        Members of a blend that cannot be used, with the reasons.
+    key
+        Key of what its trials depend on.
+    run
+        Id of its run in MLflow.
+    """
     parts = record.parts.values()
     return {
         "failed": sum(len(part.of("failed")) for part in parts),

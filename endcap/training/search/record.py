@@ -1,4 +1,4 @@
-"""What a search has tried so far: kept in the step's workspace, so that a killed search goes on."""
+"""The trials of a search, kept in a workspace of the store, so that a killed search continues."""
 
 from __future__ import annotations
 
@@ -27,7 +27,15 @@ _SAVED_EVERY = 1.0
 
 @dataclass
 class Trial:
-    """One setting. value: the best validation next_ndcg@20 of its epochs, or of the fitted model; None: not known."""
+    """One setting of a model.
+
+    Attributes
+    ----------
+    value
+        The best validation next_ndcg@20 of its epochs, or of the fitted model; None: not known.
+    history
+        A row for each epoch.
+    """
 
     number: int
     parameters: Values
@@ -56,7 +64,7 @@ class Trial:
         return cls(**{"fit_settings" if name == "found" else name: value for name, value in document.items()})
 
     def add(self, row: Mapping[str, float]) -> None:
-        """Take an epoch's row; one that is known, because the trial began anew, is replaced."""
+        """Add an epoch's row; it replaces a row of the same epoch, if the trial started again."""
         earlier = [known for known in self.history if known["epoch"] != row["epoch"]]
         self.history = sorted([*earlier, dict(row)], key=lambda known: known["epoch"])
         grade = row.get("validation")
@@ -66,18 +74,18 @@ class Trial:
 
     @property
     def epochs(self) -> int:
-        """How many epochs it ran."""
+        """Number of epochs that it ran."""
         return len(self.history)
 
     def put_back(self) -> None:
-        """After a failure: to be tried again, from its beginning. The reason stays until it gets further."""
+        """Make a failed trial one that is tried again, from its beginning. The reason stays until it gets further."""
         self.state, self.value, self.history, self.fit_settings, self.seconds = "running", None, [], None, 0.0
         self.attempt += 1
 
     def stop(self, state: Literal["pruned", "cut"]) -> None:
-        """It was stopped before its end, and counts with what it reached.
+        """Note that the trial was stopped before its end; it counts with what it reached.
 
-        One that failed before, and did not get further in this attempt, is what it was.
+        A trial that failed in an attempt before, and did not get further in this one, stays failed.
         """
         if self.value is None and self.error:
             self.state = "failed"
@@ -85,14 +93,14 @@ class Trial:
             self.state, self.error = state, None
 
     def outcome(self) -> FitSettingsDocument:
-        """Return what its fit chose, or for a fit that was cut off the epoch of its best value."""
+        """Return what its fit chose; for a fit that was stopped, the epoch of its best value."""
         if self.fit_settings is not None or not self.history:
             return dict(self.fit_settings or {})
         best = max(self.history, key=lambda row: row.get("validation", -math.inf))
         return {"epochs": int(best["epoch"])}
 
     def facts(self) -> dict[str, Any]:
-        """The trial as the trained model's facts have it."""
+        """Return the trial as the trained model's facts describe it."""
         known: dict[str, Any] = {
             "number": self.number,
             "state": self.state,
@@ -108,7 +116,7 @@ class Trial:
 
 @dataclass
 class ModelTrials:
-    """The trials of one model: of a blend's member, or the only one."""
+    """The trials of one model: of a blend's member, or of the only model."""
 
     trials: dict[int, Trial] = field(default_factory=dict)
     over: bool = False
@@ -116,30 +124,30 @@ class ModelTrials:
     """Trials that went on after the search's time, up to their own end."""
 
     def of(self, *states: State) -> list[Trial]:
-        """The trials in any of these states, by number."""
+        """Return the trials in any of these states, by number."""
         return [trial for _, trial in sorted(self.trials.items()) if trial.state in states]
 
     @property
     def ended(self) -> list[Trial]:
-        """Those that are not running."""
+        """The trials that are not running, by number."""
         return [trial for _, trial in sorted(self.trials.items()) if trial.state != "running"]
 
     @property
     def best(self) -> Trial | None:
-        """The trial of the highest value (the earlier of equals), failed ones apart; None before any has one."""
+        """The trial of the highest value that did not fail (the earlier of equals); None before any has a value."""
         valued = [trial for trial in self.of("running", "complete", "pruned", "cut") if trial.value is not None]
         return max(valued, key=lambda trial: (trial.value, -trial.number), default=None)
 
     @property
     def written(self) -> Trial | None:
-        """The trial of the model as the spec has it; None: it was not begun."""
+        """The trial of the model as the spec has it; None: it has not started."""
         return self.trials.get(WRITTEN)
 
     def list_unfinished(self) -> list[int]:
-        """What is to go on to its own end when the time is up: the model as the spec has it, then its best rival.
+        """Return the trials that continue when the time is up: the model as the spec has it, then its best rival.
 
-        A rival goes on that is ahead, or while the model as the spec has it is not at its end either; where none has a
-        value, one that runs.
+        A rival continues if it is ahead, or if the model as the spec has it has not ended either. If none has a value,
+        one that runs continues.
         """
         written = self.written
         open_ = written is None or written.state in ("running", "pruned", "cut")
@@ -155,7 +163,7 @@ class ModelTrials:
         return numbers
 
     def take(self, event: Event) -> Trial | None:
-        """Note what an event of a trial says; the trial, where it was begun before."""
+        """Note an event of a trial; return the trial if it had started before."""
         number = event["number"]
         if event["event"] == "started":
             begun = self.trials.setdefault(number, Trial(number, event["parameters"]))
@@ -180,14 +188,15 @@ class ModelTrials:
         return trial
 
     def end(self) -> None:
-        """It is over: what still runs was stopped, and counts with what it reached."""
+        """End the search of this model: running trials were stopped, and count with what they reached."""
         for trial in self.of("running"):
             trial.stop("cut")
         self.over = True
 
     def inherit(self, trials: Iterable[Trial]) -> None:
-        """Take over what another search tried; what its time cut is tried again, from its checkpoint where there is
-        one."""
+        """Take trials of another search over. A trial that its time cut off is tried again, from its checkpoint if
+        there is one.
+        """
         self.over, self.finishing = False, []
         for trial in trials:
             if trial.state in ("complete", "pruned"):
@@ -199,11 +208,22 @@ class ModelTrials:
 
 
 class SearchRecord:
-    """The trials of a search by the labels of its models, and the seconds it took over all attempts."""
+    """The trials of a search, by the labels of its models, and the seconds that it took over all attempts.
+
+    Parameters
+    ----------
+    folder
+        Where the record is kept.
+    key
+        Key of what the trials depend on; a record of another key is not read.
+    labels
+        Labels of the models.
+    search
+        Key of what else the search depends on, such as its time. If the record is of another search, its trials are
+        inherited, and its time counts.
+    """
 
     def __init__(self, folder: Path, key: str, labels: Iterable[str], search: str = "") -> None:
-        """key: of what trials depend on; a record of another is not read. search: what the search itself depends on
-        beside, such as its time; what another search left is inherited, and its time counts."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._key, self._search = folder, key, search
         self._saved = -math.inf
@@ -227,37 +247,38 @@ class SearchRecord:
 
     @property
     def seconds(self) -> float:
-        """Wall time of the search so far, that of earlier attempts included."""
+        """Wall time of the search so far, earlier attempts included."""
         return self._before + (0.0 if self._begun is None else time.monotonic() - self._begun)
 
     @property
     def finish_seconds(self) -> float:
-        """How much of it trials went on for after the search's time."""
+        """The part of it for which trials continued after the search's time."""
         running = 0.0 if self._finish_begun is None else time.monotonic() - self._finish_begun
         return self._finished + running
 
     def begin_finish(self) -> None:
-        """From now on the time counts as that of finishing, to `end_finish`."""
+        """Count the time as that of finishing from now on, until `end_finish`."""
         if self._finish_begun is None:
             self._finish_begun = time.monotonic()
 
     def end_finish(self) -> float:
-        """See `begin_finish`; returns the seconds since then."""
+        """Stop counting the time as that of finishing, and return its seconds since `begin_finish`."""
         before, self._finished, self._finish_begun = self._finished, self.finish_seconds, None
         return self._finished - before
 
     def start_clock(self) -> None:
-        """Count from now: the wait for Ray, and for a cluster's nodes, is no time of the search."""
+        """Count the time from now on: waiting for Ray, and for a cluster's nodes, is no time of the search."""
         self._begun = time.monotonic()
 
     def stop_clock(self) -> None:
-        """What follows is no time of the search."""
+        """Stop the clock: what follows is no time of the search."""
         self._before, self._begun = self.seconds, None
 
     def put_back_failures(self) -> None:
-        """For another attempt: what failed is tried again, under its number, with as large a share of the time.
+        """Make failed trials be tried again by another attempt, under their numbers, with their share of the time.
 
-        So the same cause fails the search again. What was cut for lack of time stays so, where others had the time.
+        So the same cause makes the search fail again. Trials that were cut off for lack of time stay so if others had
+        the time.
         """
         tried = back = 0
         for part in self.parts.values():
@@ -274,7 +295,7 @@ class SearchRecord:
         self.save()
 
     def save(self) -> None:
-        """Write it now."""
+        """Write the record now."""
         lists = {
             label: {
                 "trials": [trial.to_json() for trial in part.trials.values()],
@@ -294,7 +315,7 @@ class SearchRecord:
         self._saved = time.monotonic()
 
     def save_soon(self) -> None:
-        """Write it unless that was done within the last second: an epoch more or less is no loss."""
+        """Write the record, unless it was written within the last second: an epoch more or less is no loss."""
         if time.monotonic() - self._saved > _SAVED_EVERY:
             self.save()
 

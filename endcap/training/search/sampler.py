@@ -1,5 +1,8 @@
-"""Which settings to try next: Optuna's tree-structured Parzen estimator over a model's domains (Bergstra et al., 2011;
-multivariate: Falkner et al., 2018), and how much each parameter mattered (PED-ANOVA: Watanabe et al., 2023)."""
+"""Suggests which settings to try next, and computes how much each parameter matters.
+
+Suggestions are those of Optuna's tree-structured Parzen estimator over a model's domains (Bergstra et al., 2011;
+multivariate: Falkner et al., 2018). Importances are those of PED-ANOVA (Watanabe et al., 2023).
+"""
 
 from __future__ import annotations
 
@@ -25,11 +28,24 @@ _TOP = 0.25
 
 
 class Sampler:
-    """An Optuna study of one search. All that is random in the n-th suggestion comes from the seed and n, so that a
-    search that was killed goes on as it would have."""
+    """An Optuna study of one search.
+
+    All that is random in the n-th suggestion comes from the seed and n, so that a killed search continues as it would
+    have.
+
+    Parameters
+    ----------
+    domains
+        The values that each parameter may have.
+    base
+        The model's own values, which count where a setting says nothing.
+    seed
+        The recommender's seed.
+    trials
+        Number of trials in all.
+    """
 
     def __init__(self, domains: Mapping[str, Domain], base: Values, seed: int, trials: int) -> None:
-        """base: the model's own values, which hold where a setting says nothing. trials: how many there will be."""
         self._domains = dict(domains)
         self._base = {name: base.get(name) for name in domains}
         self._seed = seed
@@ -43,7 +59,7 @@ class Sampler:
             self._study = optuna.create_study(direction="maximize")
 
     def suggest(self, number: int) -> Values | None:
-        """A setting that was not tried yet, for the trial of this number; None: there is none left."""
+        """Return a new setting for the trial of this number; None: there is none left."""
         import optuna
 
         with _silence_optuna():
@@ -66,7 +82,15 @@ class Sampler:
         return None
 
     def add_point(self, number: int, values: Values) -> None:
-        """A setting that is tried without having been suggested. Of one outside the domains nothing is learnt."""
+        """Add a setting that is tried without being suggested. The study ignores one outside the domains.
+
+        Parameters
+        ----------
+        number
+            The trial's number.
+        values
+            Its setting.
+        """
         self._add_setting(values)
         full = {**self._base, **values}
         if all(domain.holds(full[name]) for name, domain in self._domains.items()):
@@ -75,7 +99,7 @@ class Sampler:
                 self._pending[number] = self._study.ask(self._distributions)
 
     def add_known(self, trial: Trial) -> None:
-        """The outcome of a trial of an earlier attempt."""
+        """Add a trial of an earlier attempt with its outcome."""
         self.add_point(trial.number, trial.parameters)
         for row in trial.history:
             if "validation" in row:
@@ -83,13 +107,13 @@ class Sampler:
         self.end_trial(trial.number, trial.state, trial.value)
 
     def report_epoch(self, number: int, epoch: int, value: float) -> None:
-        """A running trial's value after an epoch."""
+        """Report a running trial's value after an epoch."""
         if number in self._pending and np.isfinite(value):
             with _silence_optuna():
                 self._pending[number].report(value, epoch)
 
     def end_trial(self, number: int, state: str, value: float | None) -> None:
-        """The outcome of a trial. What was stopped ranks below all that ran to their end, the later the better."""
+        """Report a trial's outcome. Stopped trials rank below all that ended, and a later stop ranks higher."""
         import optuna
 
         states = optuna.trial.TrialState
@@ -110,13 +134,29 @@ class Sampler:
 
 
 def compute_importances(domains: Mapping[str, Domain], base: Values, trials: Sequence[Trial]) -> dict[str, float]:
-    """How much each parameter had to do with being among the best, shares of 1, largest first; empty where the trials
-    are too few to tell. A pruned trial counts with what it reached: it was stopped because that was low. One that was
-    cut does not: it was stopped for lack of time."""
-    valued = [(trial, {**{name: base.get(name) for name in domains}, **trial.parameters}) for trial in trials]
+    """Compute how much each parameter decides whether a trial is among the best.
+
+    A pruned trial counts with what it reached: it was stopped because that was low. A trial that was cut off does not
+    count: it was stopped for lack of time.
+
+    Parameters
+    ----------
+    domains
+        The values that each parameter may have.
+    base
+        The model's own values.
+    trials
+        The trials.
+
+    Returns
+    -------
+    dict
+        Shares with sum 1 by parameter, the largest first; empty if there are too few trials.
+    """
+    settings = [(trial, {**{name: base.get(name) for name in domains}, **trial.parameters}) for trial in trials]
     usable = [
         (trial, values)
-        for trial, values in valued
+        for trial, values in settings
         if trial.value is not None and all(domain.holds(values[name]) for name, domain in domains.items())
     ]
     if len(usable) < MIN_IMPORTANCE_TRIALS or len({trial.value for trial, _ in usable}) < 2:
@@ -127,8 +167,8 @@ def compute_importances(domains: Mapping[str, Domain], base: Values, trials: Seq
         distributions = {name: _make_distribution(domain) for name, domain in domains.items()}
         study = optuna.create_study(direction="maximize")
         for trial, values in usable:
-            coded = {name: _encode(domain, values[name]) for name, domain in domains.items()}
-            study.add_trial(optuna.trial.create_trial(value=trial.value, params=coded, distributions=distributions))
+            encoded = {name: _encode(domain, values[name]) for name, domain in domains.items()}
+            study.add_trial(optuna.trial.create_trial(value=trial.value, params=encoded, distributions=distributions))
         evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=_TOP)
         importances = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return {name: round(float(share), 4) for name, share in importances.items()}
@@ -144,8 +184,8 @@ def _make_distribution(domain: Domain) -> Any:
     return CategoricalDistribution([_to_text(value) for value in domain.values])
 
 
-def _decode(domain: Domain, coded: Any) -> Any:
-    return coded if isinstance(domain, Between) else json.loads(coded)
+def _decode(domain: Domain, encoded: Any) -> Any:
+    return encoded if isinstance(domain, Between) else json.loads(encoded)
 
 
 def _encode(domain: Domain, value: Any) -> Any:
@@ -156,13 +196,13 @@ def _encode(domain: Domain, value: Any) -> Any:
 
 
 def _to_text(value: Any) -> str:
-    """Values may be lists, which Optuna's categories may not."""
+    """Return a value as text: it may be a list, which Optuna's categories may not be."""
     return json.dumps(value, sort_keys=True)
 
 
 @contextlib.contextmanager
 def _silence_optuna() -> Iterator[None]:
-    """Optuna tells of each trial, and warns of what is experimental in it."""
+    """Silence Optuna, which reports each trial, and warns of its own experimental parts."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -1,4 +1,4 @@
-"""The search of a model's settings: what is tried, how long, and what comes of it."""
+"""The search of a model's settings: which are tried, for how long, and which are chosen."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _DRIVER = Driver(
 
 
 def is_searched(settings: TrainSettings) -> bool:
-    """Whether there is anything to search: more than one trial, and a parameter that may differ."""
+    """Whether there is anything to search: more than one trial, and a parameter that may vary."""
     search = settings.search
     return search is not None and search.trials > 1 and bool(list_domains(settings.model, search))
 
@@ -79,22 +79,51 @@ def search(
     above: Callable[[], str | None] = lambda: None,
     progress: Progress = lambda line: None,
 ) -> Iterator[SearchResult]:
-    """Try settings on the training part, judged by the validation part, and choose the best. Without a search the model
-    is the spec's.
+    """Try settings on the training part, judge them by the validation part, and yield the best.
 
-    key: of the trained model that the search is for. tried: the folder in which the winner is fitted on `train`; its
-    checkpoints are put there. above: gives the run in MLflow that the search's is below. A search that was killed goes
-    on with what the store keeps of it, with another budget too, and its time counts from where it was; what failed is
-    tried again. To the block's end no other process searches the same. A blend's members are searched one after the
-    other, those without epochs first, since what they leave of the time is the others'; one that cannot be used is left
-    out. After the time of each, the model as the spec has it and its best rival go on from their checkpoints to their
-    own ends, for `search.overtime` at most. The outcome is never below the model as the spec has it, on validation:
-    where that does not come to its end, it is what comes out, with the best trial as its `rival`, and whoever calls
-    fits it to its end (`settle`).
+    Without a search the outcome is the spec's model. Until the block ends, no other process runs the same search.
 
-    Raises DataError without validation sessions; UserError where other machines cannot read the store, more than
-    `search.max_failed_share` of a model's trials failed, or none came to the end of an epoch in time; TransientError
-    where Ray went away.
+    Parameters
+    ----------
+    settings
+        The train step's settings.
+    dataset
+        Address of the dataset.
+    store
+        Where artifacts lie.
+    view
+        The recommender's view of the dataset.
+    key
+        Key of the trained model that the search is for.
+    tried
+        Folder in which the winner is fitted on `train`; its checkpoints are put there.
+    registry_uri
+        Address of the registry; None: the store's own.
+    above
+        Returns the id of the MLflow run that the search's run is below.
+    progress
+        Takes lines for people.
+
+    Raises
+    ------
+    DataError
+        There are no validation sessions.
+    UserError
+        Other machines cannot read the store, more than `search.max_failed_share` of a model's trials failed, or none
+        ended an epoch in time.
+    TransientError
+        Ray went away.
+
+    Notes
+    -----
+    A killed search continues with what the store keeps of it, also with another budget. Its time counts from where it
+    was, and failed trials are tried again.
+
+    The members of a blend are searched one after the other, those without epochs first, so that the others get the time
+    that they leave. A member that cannot be used is left out. After the time of each model, the model as the spec has
+    it and its best rival continue from their checkpoints to their own ends, for `search.overtime` at most. On
+    validation the outcome is never below the model as the spec has it: if that does not end in time, it is the outcome,
+    with the best trial as its `rival`, and the caller fits it to its end (`settle`).
     """
     if not is_searched(settings):
         yield SearchResult(settings.model, None)
@@ -120,9 +149,18 @@ def search(
 
 
 def count_trials_here(search: SearchSpec, cores: int, memory: int) -> int:
-    """Trials at once that a machine or container of so many cores and bytes allows; at least one.
+    """Return how many trials a machine or container allows at once, at least one.
 
-    A container may have a small limit of memory and none of cores, on a machine of very many.
+    A container on a machine with very many cores may have a small limit of memory and no limit of cores.
+
+    Parameters
+    ----------
+    search
+        The search's settings.
+    cores
+        Cores of the machine or container.
+    memory
+        Its bytes.
     """
     by_memory = (memory - STEP_BYTES) // PROCESS_BYTES
     return max(1, min(math.floor(cores / search.cpu + 1e-9), by_memory, search.trials))
@@ -157,7 +195,7 @@ class _Search:
         """Trials whose checkpoints were removed."""
 
     def run(self, tried: Path) -> SearchResult:
-        """Search, and choose. tried: see `search`."""
+        """Search, and return the outcome. tried: see `search`."""
         self._runs.begin()
         try:
             if not all(part.over for part in self._record.parts.values()):
@@ -172,7 +210,7 @@ class _Search:
         return self._choose(tried)
 
     def clear(self) -> None:
-        """What is kept of trials elsewhere is not needed any more; here it goes with the workspace."""
+        """Remove the checkpoints of trials on other machines; those of this machine go with the workspace."""
         if self._is_elsewhere:
             for label, part in self._record.parts.items():
                 checkpoints.prune(self._make_task(label), self._store, part, self._removed, every=True)
@@ -195,14 +233,14 @@ class _Search:
                 process.kill()
 
     def _provide_ray(self) -> contextlib.AbstractContextManager[str | None]:
-        """Where Ray is, by its address; None: on this machine."""
+        """Yield the address of Ray; None: on this machine."""
         search = self._spec
         ready_within = search.cluster.ready_within if search.cluster is not None else timedelta(0)
         lifetime = search.time_budget + get_finish_time(search) + ready_within + _SPARE
         return provide_address(self._settings, search, self._key, lifetime, self._tell, search.nice)
 
     def _try(self, process: RayProcess, own: TrialShare, part: ModelTrials, of_rest: float, concurrency: int) -> None:
-        """Search one model, and finish. of_rest: its share of what is left of the time."""
+        """Search one model, and let trials finish. of_rest: its share of the time that is left."""
         # One that was finishing when it was killed has had its time for trying.
         seconds = 0.0 if part.finishing else max(0.0, self._budget.left * of_rest)
         finish = max(0.0, self._budget.finish_left * of_rest)
@@ -236,13 +274,13 @@ class _Search:
             self._check_member(own.label, part)
 
     def _list_first_trials(self, own: TrialShare, part: ModelTrials) -> list[Trial]:
-        """What is tried before anything is sampled: trials that were cut off, the model as it is, known settings."""
+        """Return the trials before any is sampled: those that were cut off, the model as it is, known settings."""
         points = enumerate(self._list_points(own.label), WRITTEN)
         fresh = [Trial(number, point) for number, point in points if number not in part.trials]
         return [*part.of("running"), *fresh][: max(0, own.trials - len(part.ended))]
 
     def _list_points(self, label: str) -> list[Values]:
-        """The model as it is, and known settings."""
+        """Return the values of the model as it is, and known settings."""
         own = dump_parameters(self._members[label])
         base = {name: own.get(name) for name in self._domains[label]}
         known = list_starts(label, self._members[label], self._spec)
@@ -264,7 +302,7 @@ class _Search:
         checkpoints.prune(self._make_task(label), self._store, part, self._removed)
 
     def _await_concurrency(self, process: RayProcess) -> int:
-        """Trials at once, when Ray is there: the time counts from then."""
+        """Wait until Ray is there, and return how many trials run at once: the time counts from then."""
         self._tell("starting Ray")
         end = time.monotonic() + _RAY_WITHIN
         while time.monotonic() < end:
@@ -283,7 +321,7 @@ class _Search:
         return 1
 
     def _count_cpus(self) -> int:
-        """Cores for a Ray of one's own: it starts a process for each before there is anything to do."""
+        """Return the cores of a Ray on this machine: it starts a process for each before there is anything to do."""
         return math.ceil((self._spec.concurrency or self._count_trials_here()) * self._spec.cpu)
 
     def _count_trials_here(self) -> int:
@@ -294,7 +332,7 @@ class _Search:
         return self._spec.address is not None or self._spec.cluster is not None
 
     def _check_members(self) -> None:
-        """Raise where there is no model: the only one's trials gave none, or no member is left."""
+        """Raise an error if there is no model: the only model's trials gave none, or no member is left."""
         model, parts = self._settings.model, self._record.parts
         if not isinstance(model, BlendSpec):
             self._refuse("", parts[""])
@@ -307,10 +345,10 @@ class _Search:
             self._refuse(label, parts[label])
 
     def _check_member(self, label: str, part: ModelTrials) -> None:
-        """Leave a member out where none of its trials has a value, and say so."""
+        """Leave a member out, with a notice, if none of its trials has a value."""
         if part.best is None:
-            why = self._left_out[label] = summarise_reasons(part) or "none of its trials ended an epoch in time"
-            self._tell(Notice(f"{label} is left out of the blend: {why}", member=label, reason=why))
+            reason = self._left_out[label] = summarise_reasons(part) or "none of its trials ended an epoch in time"
+            self._tell(Notice(f"{label} is left out of the blend: {reason}", member=label, reason=reason))
 
     def _choose(self, tried: Path) -> SearchResult:
         parts = self._record.parts
@@ -321,15 +359,17 @@ class _Search:
             for label, part in parts.items()
         }
         run = self._runs.end(self._record)
-        whole = describe_search(self._spec, self._record, self._left_out, self._shared, run)
+        search_facts = describe_search(self._spec, self._record, self._left_out, self._shared, run)
         model = self._settings.model
-        own = {"members": facts, **whole} if isinstance(model, BlendSpec) else {**facts[""], **whole}
+        own = {"members": facts, **search_facts} if isinstance(model, BlendSpec) else {**facts[""], **search_facts}
         resumed = [self._resume_winner(tried, label, trial) for label, trial in winners.items()]
         return build_result(model, self._members, winners, parts, self._left_out, own, resumed=all(resumed))
 
     def _resume_winner(self, tried: Path, label: str, best: Trial) -> bool:
-        """Put the checkpoints of a winner where it is fitted on `train`, if it is; whether it came to its end, so that
-        the fit ends at once."""
+        """Put a winner's checkpoints where it is fitted on `train`, if it is fitted there.
+
+        Returns whether the trial came to its end, so that the fit ends at once.
+        """
         is_whole = isinstance(self._settings.model, BlendSpec) or not self._settings.refit
         is_fitted = is_whole or (best.number == WRITTEN and best.state == "cut")
         if self._settings.workers > 1 or not is_fitted:
@@ -350,7 +390,7 @@ class _Search:
             self._tell(f"going on after {len(known)} trials{note}, {self._record.seconds:.0f} s into the time")
 
     def _warn_of_cost(self, own: TrialShare, seconds: float) -> None:
-        """Say so where a law lets expect that not even one trial ends in time."""
+        """Warn if by a formula not even one trial is expected to end in time."""
         cost = estimate_cost(self._members[own.label], self._size)
         if cost.seconds is not None and cost.seconds > seconds:
             name = own.label or self._settings.model.name

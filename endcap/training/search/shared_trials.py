@@ -1,7 +1,7 @@
-"""What searches share: trials of the same model on the same data, whatever their budgets.
+"""Trials that searches share: those of the same model on the same data, whatever the searches' budgets.
 
-While a search runs its record lies in a workspace of the store, one process's at a time. When it has ended, its trials
-are a document, which a later search with another budget begins with.
+The record of a running search lies in a workspace of the store, which one process has at a time. When the search has
+ended, its trials become a document, which a later search with another budget starts with.
 """
 
 from __future__ import annotations
@@ -24,14 +24,26 @@ BUDGET = {"trials", "time_budget", "overtime", "concurrency", "cpu", "nice", "ma
 
 
 def fingerprint_trials(settings: TrainSettings, dataset: str) -> str:
-    """What the outcomes of a search's trials depend on."""
+    """Return the fingerprint of what the outcomes of a search's trials depend on."""
     search = (settings.search or SearchSpec()).model_dump(mode="json", exclude=BUDGET)
     code = fingerprint_code(*TRIALS, *find_own_modules(settings.model, *settings.preprocessing))
     return fingerprint(get_content_key(dataset), ViewSettings.of(settings).key(), search, code)
 
 
 def inherit_trials(store: Store, name: str, key: str, parts: Mapping[str, ModelTrials]) -> None:
-    """Give the parts of a new search what earlier ones tried. name: of the recommender."""
+    """Give the trials of earlier searches to a new one.
+
+    Parameters
+    ----------
+    store
+        Where the document lies.
+    name
+        The recommender's name.
+    key
+        What `fingerprint_trials` returned.
+    parts
+        The new search's trials, by label; changed in place.
+    """
     document = store.read_document(_name_document(name, key)) or {}
     with report_malformed(KIND, _name_document(name, key)):
         for label, trials in document.get("members", {}).items():
@@ -40,7 +52,7 @@ def inherit_trials(store: Store, name: str, key: str, parts: Mapping[str, ModelT
 
 
 def share_trials(store: Store, name: str, key: str, parts: Mapping[str, ModelTrials]) -> None:
-    """Keep what a search tried, beside what other searches kept meanwhile."""
+    """Keep the trials of a search, beside those that other searches kept meanwhile. See `inherit_trials`."""
 
     def merged(document: dict[str, Any] | None) -> dict[str, Any]:
         members = dict((document or {}).get("members", {}))

@@ -1,4 +1,4 @@
-"""How fast trials go on the machine that they meet: how many at once help, and which can still end an epoch."""
+"""How fast trials run on their machine: how many at once help, and which can still end an epoch."""
 
 from __future__ import annotations
 
@@ -27,10 +27,24 @@ class _RunningTrial:
 
 
 class Throughput:
-    """What is measured of the trials of one model. All times are of `clock`, in seconds."""
+    """Measures the trials of one model. All times are those of `clock`, in seconds.
+
+    Parameters
+    ----------
+    at_once
+        Most trials at once.
+    seconds
+        Time for all trials together.
+    clock
+        Returns the time.
+
+    Attributes
+    ----------
+    at_once
+        Trials at once that are of use now.
+    """
 
     def __init__(self, at_once: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """at_once: trials at the same time at most. seconds: for all of them together."""
         self._most = self.at_once = at_once
         """at_once: trials at the same time that are of use now."""
         self._clock, self._end, self._seconds = clock, clock() + seconds, seconds
@@ -46,11 +60,11 @@ class Throughput:
         return max(0.0, self._end - self._clock())
 
     def start_trial(self, number: int, work: float) -> None:
-        """A trial begins. work: see `costs.Cost`."""
+        """Note that a trial starts. work: see `TrialCost`."""
         self._running[number] = _RunningTrial(work, self._clock())
 
     def end_epoch(self, number: int, waited: float | None) -> None:
-        """A trial ended an epoch, of which it waited this share of the time for a core; None: not known."""
+        """Note that a trial ended an epoch. waited: share of its time without a core; None: not known."""
         run = self._running.get(number)
         if run is None:
             return
@@ -64,7 +78,7 @@ class Throughput:
         self._adapt()
 
     def end_trial(self, number: int, *, complete: bool) -> None:
-        """A trial ended; complete: by itself, and well."""
+        """Note that a trial ended. complete: whether it ended by itself, and well."""
         run = self._running.pop(number, None)
         if run is None or not complete:
             return
@@ -74,24 +88,28 @@ class Throughput:
             self._first.append((self._clock() - run.begun) / run.work)
 
     def estimate_first_epoch(self, work: float) -> float:
-        """Seconds to the end of a trial's first epoch: as measured, or at least what those without one have run for."""
+        """Return the seconds to the end of a trial's first epoch: as measured, or at least as long as those without one
+        ran.
+        """
         if self._first:
             return median(self._first) * work
         return max(((self._clock() - run.begun) / run.work * work for run in self._running.values()), default=0.0)
 
     def ends_in_time(self, work: float) -> bool:
-        """Whether a trial that began now would end an epoch."""
+        """Return whether a trial that started now would end an epoch."""
         return self.estimate_first_epoch(work) <= self.left
 
     def is_short(self, starts: int) -> bool:
-        """Whether so many trials, run to their ends, would take most of the time."""
+        """Return whether `starts` trials that run to their ends would take most of the time."""
         if not self._epochs:
             return False
         epochs = mean(self._lengths) if self._lengths else _EPOCHS
         return starts * epochs * median(self._epochs) / self.at_once > _SHORT * self._seconds
 
     def _adapt(self) -> None:
-        """Trials that wait for each other's cores are no faster together than fewer would be."""
+        """Adapt the number of trials at once: trials that wait for each other's cores are no faster than fewer trials
+        would be.
+        """
         cores = [run.core for run in self._running.values() if run.core is not None]
         if not cores or len(cores) < len(self._running):
             return

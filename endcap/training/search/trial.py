@@ -1,4 +1,4 @@
-"""One trial, in a worker process of Ray: a fit on the training part, told of epoch by epoch."""
+"""One trial, in a worker process of Ray: a fit on the training part, which reports each epoch."""
 
 from __future__ import annotations
 
@@ -26,11 +26,21 @@ Report = Callable[[dict[str, Any]], bool]
 
 
 def run(task: Task, number: int, values: Values, report: Report) -> None:
-    """Fit with these values; reports each epoch as {"row", "waited"}, and at last {"state", "value", "found", …}.
+    """Fit with these values, and report each epoch and the outcome.
 
-    waited: share of the epoch that the process was kept waiting for a core; None where that is not known.
+    An error is reported as the state `failed` with its reason: one bad setting does not end the search.
 
-    What goes wrong is reported as the state `failed` with its reason: one bad setting does not end the search.
+    Parameters
+    ----------
+    task
+        What the trials of the model have in common.
+    number
+        The trial's number.
+    values
+        Its setting.
+    report
+        Takes {"row", "waited"} for each epoch, and at last {"state", "value", "found", …}. waited: share of the epoch
+        that the process was without a core; None: not known. It returns False if the trial has to end.
     """
     begun = time.monotonic()
     try:
@@ -45,15 +55,15 @@ def run(task: Task, number: int, values: Values, report: Report) -> None:
 def _fit_trial(task: Task, number: int, values: Values, report: Report) -> dict[str, Any]:
     store, settings, view = _open_data(task.store, task.dataset, task.settings)
     spec = change_parameters(list_members(settings.model)[task.label], values)
-    going, waits = True, _CoreWaits()
+    continues, waits = True, _CoreWaits()
 
     def observe(row: Mapping[str, float]) -> bool:
-        nonlocal going
-        going = report({"row": {name: float(value) for name, value in row.items()}, "waited": waits.share()})
-        return going
+        nonlocal continues
+        continues = report({"row": {name: float(value) for name, value in row.items()}, "waited": waits.share()})
+        return continues
 
     with workspace(task, store, number, values) as work:
-        learned = fit_watched(
+        fitted = fit_watched(
             spec,
             view,
             settings.exclude,
@@ -62,23 +72,24 @@ def _fit_trial(task: Task, number: int, values: Values, report: Report) -> dict[
             observe=observe,
             preprocessing=settings.preprocessing,
         )
-    history = [{name: float(value) for name, value in row.items()} for row in learned.report.history]
-    value = _find_value(history, learned.model, view, settings)
+    history = [{name: float(value) for name, value in row.items()} for row in fitted.report.history]
+    value = _find_value(history, fitted.model, view, settings)
     if value is None or not math.isfinite(value):
         return {"state": "failed", "error": f"its validation next_ndcg@20 is {value}", "history": history}
-    settings_found = dict(learned.report.settings)
-    return {"state": "complete" if going else "pruned", "value": value, "found": settings_found, "history": history}
+    settings_found = dict(fitted.report.settings)
+    return {"state": "complete" if continues else "pruned", "value": value, "found": settings_found, "history": history}
 
 
 class _CoreWaits:
-    """How much of the time since it was last asked the process was ready to run and had no core."""
+    """Measures how long the process was ready to run and had no core."""
 
     def __init__(self) -> None:
         self._at, self._before = time.monotonic(), measure_core_time()
 
     def share(self) -> float | None:
-        at, now, before = time.monotonic(), measure_core_time(), self._before
-        seconds, self._at, self._before = at - self._at, at, now
+        """Return the share of the time since the last call; None: not known."""
+        earlier, now, before = time.monotonic(), measure_core_time(), self._before
+        seconds, self._at, self._before = earlier - self._at, earlier, now
         if now is None or before is None:
             return None
         ran, waited = (max(0, new - old) / 1e9 for new, old in zip(now, before, strict=True))
@@ -95,17 +106,17 @@ def _find_value(history: list[dict[str, float]], model: Any, view: View, setting
 
 @functools.lru_cache(maxsize=1)
 def _open_data(store: str, dataset: str, settings: str) -> tuple[Store, TrainSettings, View]:
-    """Once a worker process: it runs one trial after the other."""
+    """Open the data once in each worker process: it runs one trial after the other."""
     opened, parsed = open_store(store), TrainSettings.model_validate_json(settings)
     return opened, parsed, hide_test_sessions(open_model_view(opened.fetch(dataset), parsed))
 
 
 def hide_test_sessions(view: View) -> View:
-    """The view without the test sessions: no trial can look at what the winner is judged on."""
+    """Return the view without the test sessions: no trial can see what the winner is judged on."""
     baskets = {part: basket for part, basket in view.baskets.items() if part != "test"}
     return dataclasses.replace(view, test=view.test.take(np.zeros(0, dtype=np.int64)), baskets=baskets)
 
 
 def find_member(task: Task) -> SingleSpec:
-    """The model that the task searches."""
+    """Return the model that the task searches."""
     return list_members(TrainSettings.model_validate_json(task.settings).model)[task.label]

@@ -1,4 +1,4 @@
-"""What is tried next of one model, what waits, and what goes on when the time is up. Without Ray, which asks it."""
+"""Decides which trial of one model is next, what waits, and what continues when the time is up. Ray asks it."""
 
 from __future__ import annotations
 
@@ -29,12 +29,20 @@ STEP_BYTES = 2**30
 
 
 class TrialQueue:
-    """Trials of one model in the order in which they are to begin.
+    """The trials of one model in the order in which they start.
 
-    Until the job's time is up, or too many failed: those given, then samples, as many at once as are of use and fit
-    into memory, and none that could not end an epoch any more. Then the model as the spec has it and its best rival
-    alone go on, to their own ends, for as long as the job allows. `emit` is told of each trial's start, epochs and
-    end, and of these turns.
+    Until the job's time is up, or too many trials failed, the job's own trials start, then samples: as many at once as
+    are of use and fit into memory, and none that could not end an epoch any more. Then only the model as the spec has
+    it and its best rival continue, to their own ends, for as long as the job allows.
+
+    Parameters
+    ----------
+    job
+        The search of the model.
+    emit
+        Takes events: each trial's start, epochs and end, and the changes above.
+    clock
+        Returns the time in seconds.
     """
 
     def __init__(self, job: SearchJob, emit: Emit, clock: Callable[[], float] = time.monotonic) -> None:
@@ -64,8 +72,10 @@ class TrialQueue:
         self._cut_numbers: set[int] = set()
 
     def next(self) -> Next:
-        """The next trial, which counts as begun; wait: none for now, and one that runs will end; done: nothing is
-        left."""
+        """Return the next trial, which counts as started.
+
+        `wait`: there is none now, and a running one will end. `done`: nothing is left.
+        """
         while True:
             if self._finishing is None and self._pace.left <= 0:
                 self._begin_finish()
@@ -96,7 +106,19 @@ class TrialQueue:
             return self._start(number, values)
 
     def add_epoch(self, number: int, what: dict[str, Any], epoch: int | None = None, best: float | None = None) -> None:
-        """A trial ended an epoch. what: its report (`trial.run`); best: of its epochs up to this one."""
+        """Note that a trial ended an epoch.
+
+        Parameters
+        ----------
+        number
+            The trial's number.
+        what
+            Its report (`trial.run`).
+        epoch
+            The epoch's number; None: not known.
+        best
+            The best value of its epochs up to this one.
+        """
         if number not in self._running:
             return
         if epoch is not None and best is not None:
@@ -108,7 +130,7 @@ class TrialQueue:
             self._emit({"event": "pace", "at_once": self._pace.at_once})
 
     def end_trial(self, number: int, what: dict[str, Any]) -> None:
-        """A trial ended. what: its state and what goes with it."""
+        """Note that a trial ended. what: its state, and what belongs to it."""
         if self._running.pop(number, None) is None:
             return
         self._pace.end_trial(number, complete=what["state"] == "complete")
@@ -116,13 +138,13 @@ class TrialQueue:
         self._emit({"event": "ended", "number": number, **what})
 
     def is_spared(self, number: int) -> bool:
-        """Whether a trial is not to be stopped for falling behind."""
+        """Return whether a trial may not be stopped for falling behind."""
         if self._finishing is not None or number == WRITTEN:
             return True
         return number <= self._job.spared and not self._pace.is_short(self._job.spared)
 
     def check_time(self) -> None:
-        """What the time asks for: called again and again while trials run."""
+        """Do what the time demands; call it again and again while trials run."""
         if self._finishing is None and self._pace.left <= 0:
             self._begin_finish()
         if self.over:
@@ -131,18 +153,18 @@ class TrialQueue:
             self._cut([number for number in self._running if number != WRITTEN])
 
     def was_cut(self, number: int) -> bool:
-        """Whether a trial was running when its time was up, and is to be ended."""
+        """Return whether a trial was running when its time was up, and has to end."""
         return number in self._cut_numbers
 
     @property
     def over(self) -> bool:
-        """Whether nothing is to run any more."""
+        """Whether nothing may run any more."""
         if self._finishing is None:
             return False
         return not self._finishing or self._clock() >= (self._last if self._is_without_epoch() else self._end)
 
     def _is_without_epoch(self) -> bool:
-        """Whether the model as the spec has it runs, and nobody knows yet whether it ever ends an epoch."""
+        """Return whether the model as the spec has it runs, and has not ended any epoch yet."""
         written = self._part.written
         return WRITTEN in self._running and (written is None or written.value is None)
 
@@ -166,7 +188,7 @@ class TrialQueue:
         return number, values
 
     def _begin_finish(self) -> None:
-        """Nothing more is tried: what is not to be finished is cut."""
+        """Try nothing more, and cut off what does not continue."""
         self._finishing = self._part.list_unfinished() if self._job.finish > 0 else []
         self._cut([number for number in self._running if number not in self._finishing])
         self._queue = [number for number in self._finishing if number not in self._running]
@@ -196,7 +218,7 @@ class TrialQueue:
         return estimate_cost(change_parameters(self._member, values), self._job.size)
 
     def _skip_if_too_large(self, number: int, values: Values) -> bool:
-        """Whether a trial cannot fit into memory; it has then ended."""
+        """Return whether a trial cannot fit into memory; it has then ended."""
         memory, cost = self._job.memory, self._estimate_cost(values)
         if memory is None or cost.bytes <= memory:
             return False
@@ -206,7 +228,7 @@ class TrialQueue:
         return True
 
     def _has_room(self, cost: TrialCost) -> bool:
-        """Whether a trial more fits into memory."""
+        """Return whether one more trial fits into memory."""
         memory = self._job.memory
         if memory is None:
             return True

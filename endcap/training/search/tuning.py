@@ -1,4 +1,4 @@
-"""One model's search as Ray Tune runs it. Imported only where Ray is: it costs three seconds."""
+"""One model's search as Ray Tune runs it. Only processes with Ray import this module: it takes three seconds."""
 
 from __future__ import annotations
 
@@ -33,9 +33,16 @@ _DIED_AGAIN = 1
 
 
 def drive(job: SearchJob, storage: str | None, emit: Emit) -> None:
-    """Run the job; `emit` takes the events of its `TrialQueue`. Ray is connected.
+    """Run a job. Ray is connected.
 
-    storage: a folder for Tune's own files; None: where the cluster has its own.
+    Parameters
+    ----------
+    job
+        The search of the model.
+    storage
+        Folder for Tune's own files; None: the cluster has its own.
+    emit
+        Takes the events of its `TrialQueue`.
     """
     search = TrainSettings.model_validate_json(job.task.settings).search or SearchSpec()
     queue = TrialQueue(job, emit)
@@ -64,7 +71,7 @@ def drive(job: SearchJob, storage: str | None, emit: Emit) -> None:
 
 
 def _trainable(config: dict[str, Any]) -> None:
-    """What a worker runs: `trial.run`, its reports handed to Tune."""
+    """Run a trial in a worker: `trial.run`, with its reports handed to Tune."""
     hide_gpus_unless(config["gpu"])
     best: float | None = None
     stopped = False
@@ -89,14 +96,14 @@ def _trainable(config: dict[str, Any]) -> None:
 
 
 class _Unkept:
-    """Left out of what Tune keeps for going on: the step has a record of its own."""
+    """Left out of what Tune keeps to continue: the step has a record of its own."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
 class _Searcher(_Unkept, Searcher):
-    """The queue for Tune; and the one place that hears of every trial."""
+    """The queue for Tune; and the one place that gets every trial's events."""
 
     def __init__(self, task: Task, search: SearchSpec, queue: TrialQueue) -> None:
         super().__init__(metric="best", mode="max")
@@ -105,12 +112,12 @@ class _Searcher(_Unkept, Searcher):
         self._numbers: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> Any:
-        chosen = self._queue.next()
-        if chosen == "wait":
+        choice = self._queue.next()
+        if choice == "wait":
             return None
-        if chosen == "done":
+        if choice == "done":
             return str(Searcher.FINISHED)
-        number, values = chosen
+        number, values = choice
         self._numbers[trial_id] = number
         return {"number": number, "values": values, "task": self._task, "gpu": self._gpu}
 
@@ -130,18 +137,18 @@ class _Searcher(_Unkept, Searcher):
             self._queue.end_trial(self._numbers[trial_id], {"state": "pruned"})
 
     def fail_trial(self, trial_id: str, reason: str) -> None:
-        """The worker of a trial died, and it is not tried again."""
+        """Note that the worker of a trial died, and that the trial is not tried again."""
         self._queue.end_trial(self._numbers[trial_id], {"state": "failed", "error": reason})
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: see `_Unkept`."""
+        """Do nothing: see `_Unkept`."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def unflatten(result: dict[str, Any]) -> dict[str, Any]:
-    """A result whose nested keys Tune has joined by slashes."""
+    """Return a result whose nested keys Tune joined by slashes as nested dicts."""
     what: dict[str, Any] = {}
     for key, value in result.items():
         if key.startswith("what/"):
@@ -154,7 +161,7 @@ def unflatten(result: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Ending(_Unkept, Stopper):
-    """Ends the job when nothing is to run any more."""
+    """Ends the job when nothing may run any more."""
 
     def __init__(self, queue: TrialQueue) -> None:
         self._queue = queue
@@ -167,7 +174,7 @@ class _Ending(_Unkept, Stopper):
 
 
 class _Watch(_Unkept, tune.Callback):
-    """Tells why a worker died, and ends those that are in the midst of an epoch when they are not to run any more."""
+    """Reports why a worker died, and ends trials in the middle of an epoch that may not run any more."""
 
     def __init__(self, searcher: _Searcher, queue: TrialQueue) -> None:
         self._searcher, self._queue = searcher, queue
@@ -192,15 +199,17 @@ class _Watch(_Unkept, tune.Callback):
 
 def _explain_death(trial: Any) -> str:
     # `get_error` is the text of all its failures, and of any death that speaks of memory.
-    why = describe_loss(trial.get_pickled_error() or trial.get_error())
-    return f"{why}; fewer trials at once (search.concurrency) leave each more" if "out of memory" in why else why
+    reason = describe_loss(trial.get_pickled_error() or trial.get_error())
+    return (
+        f"{reason}; fewer trials at once (search.concurrency) leave each more" if "out of memory" in reason else reason
+    )
 
 
 class _Halving(_Unkept, tune.schedulers.ASHAScheduler):
-    """ASHA (Li et al., 2020) that lets trials run to their end which the queue spares, as rivals to all others.
+    """ASHA (Li et al., 2020) that lets the trials that the queue spares run to their end, as rivals to all others.
 
-    They are settings known to be good for one kind of shop or another; some rise late, and at an early epoch two of
-    them tell little of each other. Where time is short they are stopped like others.
+    They are settings known to be good for one kind of shop or another. Some rise late, and at an early epoch two of
+    them say little about each other. If time is short they are stopped like others.
     """
 
     def __init__(self, queue: TrialQueue, **settings: Any) -> None:
@@ -208,12 +217,14 @@ class _Halving(_Unkept, tune.schedulers.ASHAScheduler):
         self._queue = queue
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> Any:
-        decided = super().on_trial_result(tune_controller, trial, result)
-        return self.CONTINUE if self._queue.is_spared(trial.config["number"]) else decided
+        decision = super().on_trial_result(tune_controller, trial, result)
+        return self.CONTINUE if self._queue.is_spared(trial.config["number"]) else decision
 
 
 def _make_scheduler(search: SearchSpec, job: SearchJob, queue: TrialQueue) -> Any:
-    """Who is stopped early. Trials of a model without epochs tell nothing before their end, and it leaves them be."""
+    """Return who decides which trials stop early; a model without epochs reports nothing before its end, and is left
+    alone.
+    """
     if search.scheduler == "none":
         return None
     task = job.task
