@@ -24,7 +24,7 @@ from endcap.spec.settings import TrainSettings
 from endcap.store import Store, open_store
 from endcap.training.search import search, settle
 from tests.bench.models import DATA, SPECS
-from tests.training.given import little_dataset, sleeper
+from tests.training.datasets import little_dataset, sleeper
 
 TRIALS, EPOCHS, AT_ONCE = 20, 10, 2
 LOGS = ("serenade", "rsc15", "ml100k")

@@ -26,7 +26,7 @@ from endcap.spec.settings import TrainSettings
 from endcap.store import Store
 from endcap_components.lifecycle import StepReporter, run_step
 from tests.refusals import refused
-from tests.training.given import sleeper
+from tests.training.datasets import sleeper
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 
@@ -39,7 +39,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def given(monkeypatch: pytest.MonkeyPatch, **gpu: Any) -> None:
+def set_gpu(monkeypatch: pytest.MonkeyPatch, **gpu: Any) -> None:
     """This pod's spec has such a `gpu`."""
     for name, value in devices.make_gpu_variables(Gpu(**gpu)).items():
         monkeypatch.setenv(name, value)
@@ -48,7 +48,7 @@ def given(monkeypatch: pytest.MonkeyPatch, **gpu: Any) -> None:
 def test_a_pod_that_was_given_none_looks_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/no/such/python")
     assert devices.check_gpus() == (None, None)
-    given(monkeypatch, count=0)
+    set_gpu(monkeypatch, count=0)
     assert devices.check_gpus() == (None, None)
 
 
@@ -61,7 +61,7 @@ def test_what_cannot_be_read_is_refused(text: str, monkeypatch: pytest.MonkeyPat
 
 @NO_GPU
 def test_a_step_stops_before_its_work_where_it_sees_no_gpu(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    given(monkeypatch, count=2)
+    set_gpu(monkeypatch, count=2)
     missing = {"resource": "nvidia.com/gpu", "requested": 2, "seen": 0, "cause": "no-driver"}
     with refused(ClusterError, "gpu.not-seen", **missing), run_step("train", store.root, run="r"):
         pytest.fail("the body was run")
@@ -72,7 +72,7 @@ def test_a_step_stops_before_its_work_where_it_sees_no_gpu(store: Store, monkeyp
 
 @NO_GPU
 def test_a_step_goes_on_on_the_cpu_where_its_spec_allows_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    given(monkeypatch, count=1, fallback="cpu")
+    set_gpu(monkeypatch, count=1, fallback="cpu")
     lines: list[str] = []
     monkeypatch.setattr(StepReporter, "progress", lambda self, line: lines.append(line))
     with run_step("train", store.root, run="r"):
@@ -82,14 +82,14 @@ def test_a_step_goes_on_on_the_cpu_where_its_spec_allows_it(store: Store, monkey
     assert (notice.fields["cause"], notice.fields["seen"]) == ("no-driver", 0)
     # Its own trials ask Ray for none; those elsewhere have pods of their own.
     search: dict[str, Any] = {"gpu": 0.5}
-    here = drop_missing_gpus(searched(search)).search
-    there = drop_missing_gpus(searched(search | {"address": "ray://head:10001"})).search
+    here = drop_missing_gpus(make_search_settings(search)).search
+    there = drop_missing_gpus(make_search_settings(search | {"address": "ray://head:10001"})).search
     assert here is not None
     assert there is not None
     assert (here.gpu, there.gpu) == (0.0, 0.5)
 
 
-def searched(search: dict[str, Any]) -> TrainSettings:
+def make_search_settings(search: dict[str, Any]) -> TrainSettings:
     return TrainSettings.of(sleeper(search))
 
 
@@ -126,7 +126,7 @@ def test_a_gpu_that_ray_counts_and_torch_does_not_see_ends_the_search_before_its
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_that_is_there_is_seen_and_computes(monkeypatch: pytest.MonkeyPatch) -> None:
-    given(monkeypatch, count=1)
+    set_gpu(monkeypatch, count=1)
     request, lack = devices.check_gpus()
     assert request is not None
     assert lack is None

@@ -62,18 +62,18 @@ def validation(sessions: Sessions) -> Validation:
     return Validation(asked, wanted)
 
 
-def weighed(spec: BlendSpec = SPEC, fitting: Fitting | None = None) -> tuple[Blend, FitReport]:
+def fit_blend(spec: BlendSpec = SPEC, fitting: Fitting | None = None) -> tuple[Blend, FitReport]:
     blend = Blend(spec)
     fitting = fitting or Fitting(validation=validation(checkerboard(200, seed=8)))
     return blend, blend.fit(checkerboard(), N_ITEMS, fitting)
 
 
-def as_stated(weights: dict[str, float]) -> Blend:
-    return weighed(fitting=Fitting(settings={**STATED, "weights": weights}))[0]
+def make_blend(weights: dict[str, float]) -> Blend:
+    return fit_blend(fitting=Fitting(settings={**STATED, "weights": weights}))[0]
 
 
 def test_a_member_that_knows_more_weighs_more() -> None:
-    blend, report = weighed()
+    blend, report = fit_blend()
     assert report.settings["weights"]["rules"] > 3 * report.settings["weights"]["all"] >= 0
     assert blend.weights == report.settings["weights"]
     values = report.settings["validation"]
@@ -84,7 +84,7 @@ def test_a_member_that_knows_more_weighs_more() -> None:
 
 def test_who_has_no_weight_is_not_fitted_saved_or_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Popularity, "fit", lambda *_: pytest.fail("it is fitted"))
-    blend = as_stated({"rules": 0.8, "all": 0.0})
+    blend = make_blend({"rules": 0.8, "all": 0.0})
     assert list(blend.members()) == ["rules"]
     blend.save(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["rules"]
@@ -95,7 +95,7 @@ def test_who_has_no_weight_is_not_fitted_saved_or_loaded(tmp_path: Path, monkeyp
 
 
 def test_a_member_without_weight_is_not_looked_at_when_a_blend_is_loaded(tmp_path: Path) -> None:
-    as_stated({"rules": 0.7, "all": 0.3}).save(tmp_path)  # release 0.1.0 wrote all members
+    make_blend({"rules": 0.7, "all": 0.3}).save(tmp_path)  # release 0.1.0 wrote all members
     description = files.describe(tmp_path)
     members = {**description["parameters"]["members"], "all": {"name": "custom", "class": "gone.away:Model"}}
     changed = {"parameters": {"members": members}, "weights": {"rules": 0.7, "all": 0.0}}
@@ -116,11 +116,11 @@ def test_a_member_that_goes_wrong_is_left_out(fault: str, code: str, monkeypatch
     monkeypatch.setitem(catalogue._PLACES, "popularity", (__name__, "Faulty"))
     lines: list[str] = []
     fitting = Fitting(validation=validation(checkerboard(80, seed=8)), progress=lines.append)
-    blend, report = weighed(fitting=fitting)
+    blend, report = fit_blend(fitting=fitting)
     assert (list(blend.members()), report.settings["weights"]["all"]) == (["rules"], 0.0)
     assert report.settings["left_out"]["all"]["code"] == code
     assert [line.fields["member"] for line in lines if isinstance(line, Notice)] == ["all"]
-    again, _ = weighed(fitting=Fitting(settings=report.settings))
+    again, _ = fit_blend(fitting=Fitting(settings=report.settings))
     asked = Sessions.of([[0, 2], [3]])
     np.testing.assert_array_equal(again.score(asked), blend.score(asked))
 
@@ -129,9 +129,9 @@ def test_a_blend_of_none_but_members_that_go_wrong_is_refused(monkeypatch: pytes
     monkeypatch.setitem(catalogue._PLACES, "popularity", (__name__, "Faulty"))
     two = BlendSpec(members={"a": PopularitySpec(), "b": PopularitySpec()})
     with refused(DivergedError, "models.diverged"):
-        weighed(two)
+        fit_blend(two)
     with refused(DivergedError, "models.diverged"):  # whose weight is known, and counts
-        as_stated({"rules": 0.5, "all": 0.5})
+        make_blend({"rules": 0.5, "all": 0.5})
 
 
 @pytest.mark.parametrize("spec", [SMALL_GRU, SMALL_SASREC, SMALL_NEUMF])
@@ -149,7 +149,7 @@ def test_a_member_goes_on_from_the_checkpoint_of_its_fit_alone(spec: SingleSpec,
         return True
 
     fitting = Fitting(seed=3, validation=seen, workspace=tmp_path / "blend", observe=observe, item_features=codes)
-    _, whole = weighed(BlendSpec(members={"trained": spec, "other": other}), fitting)
+    _, whole = fit_blend(BlendSpec(members={"trained": spec, "other": other}), fitting)
     assert whole.found["members"]["trained"] == report.settings
     assert not any(name.startswith("trained/") for name in rows)
 
@@ -165,15 +165,15 @@ def test_a_dear_member_without_epochs_is_taken_from_its_fit_alone(
     alone.fit(checkerboard(), N_ITEMS, Fitting(seed=3, validation=seen, workspace=place))
     monkeypatch.setattr(ease, "_invert", lambda _: pytest.fail("it is fitted again"))
     fitting = Fitting(seed=3, validation=seen, workspace=tmp_path)
-    _, report = weighed(BlendSpec(members={"ease": spec, "all": PopularitySpec()}), fitting)
+    _, report = fit_blend(BlendSpec(members={"ease": spec, "all": PopularitySpec()}), fitting)
     assert report.settings["validation"]["members"]["ease"] == pytest.approx(seen.measure(alone))
     with pytest.raises(pytest.fail.Exception):  # other data
         make(spec).fit(checkerboard(seed=2), N_ITEMS, Fitting(seed=3, validation=seen, workspace=place))
 
 
 def test_what_was_found_is_taken_as_it_is() -> None:
-    first, report = weighed()
-    again, _ = weighed(fitting=Fitting(settings=report.settings))
+    first, report = fit_blend()
+    again, _ = fit_blend(fitting=Fitting(settings=report.settings))
     asked = Sessions.of([[0, 2], [3]])
     np.testing.assert_array_equal(again.score(asked), first.score(asked))
 

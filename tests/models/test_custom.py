@@ -164,7 +164,7 @@ def test_a_class_that_cannot_be_a_model_is_refused(
         make(custom(path))
 
 
-def of(model: dict[str, Any], **keys: Any) -> Recommender:
+def make_recommender(model: dict[str, Any], **keys: Any) -> Recommender:
     return recommender(model=model, **keys)
 
 

@@ -83,7 +83,7 @@ def hostile(seed: int, truth: Scores) -> dict[str, dict[str, Scores]]:
     }
 
 
-def asked(sessions: Sessions, exclude: Any = "none") -> Validation:
+def make_validation(sessions: Sessions, exclude: Any = "none") -> Validation:
     return Validation.of(select_targets(sessions, "every-prefix", "sets"), exclude)
 
 
@@ -94,7 +94,7 @@ def pool(tables: Mapping[str, Scores]) -> Blend:
     return blend
 
 
-def weighed(tables: Mapping[str, Scores], validation: Validation, seed: int = 0) -> tuple[Blend, BlendWeights]:
+def weigh(tables: Mapping[str, Scores], validation: Validation, seed: int = 0) -> tuple[Blend, BlendWeights]:
     blend = pool(tables)
     weighing = choose_weights(blend.members(), validation, seed, blend._make_pool)
     return blend._make_pool(weighing.scales, weighing.weights), weighing
@@ -107,8 +107,8 @@ KINDS = list(hostile(0, np.zeros((2, 2), dtype=np.float32)))
 @pytest.mark.parametrize("seed", range(4))
 def test_a_blend_is_never_below_its_best_member_on_validation(kind: str, seed: int) -> None:
     truth, sessions = world(seed)
-    tables, validation = hostile(seed, truth)[kind], asked(sessions)
-    blend, weighing = weighed(tables, validation, seed)
+    tables, validation = hostile(seed, truth)[kind], make_validation(sessions)
+    blend, weighing = weigh(tables, validation, seed)
     alone = {label: validation.measure(Told(table)) for label, table in tables.items()}
     assert weighing.members == pytest.approx(alone, abs=1e-12)
     assert validation.measure(blend) == pytest.approx(weighing.value, abs=1e-12)
@@ -120,18 +120,18 @@ def test_a_blend_is_never_below_its_best_member_on_validation(kind: str, seed: i
 
 def test_members_that_know_different_things_are_pooled() -> None:
     truth, sessions = world(1, sessions=400)
-    rng, validation = np.random.default_rng(50), asked(sessions)
+    rng, validation = np.random.default_rng(50), make_validation(sessions)
     tables = {label: (truth + rng.normal(0, 3, truth.shape)).astype(np.float32) for label in "ab"}
-    blend, _ = weighed(tables, validation)
+    blend, _ = weigh(tables, validation)
     assert len(blend.members()) == 2
-    fresh = asked(world(1, sessions=500)[1])
+    fresh = make_validation(world(1, sessions=500)[1])
     assert fresh.measure(blend) > 1.1 * max(fresh.measure(Told(table)) for table in tables.values())
 
 
 @pytest.mark.parametrize("kind", ["duplicates", "constant scores", "none knows anything"])
 def test_who_adds_nothing_has_no_weight(kind: str) -> None:
     truth, sessions = world(2)
-    blend, weighing = weighed(hostile(2, truth)[kind], asked(sessions))
+    blend, weighing = weigh(hostile(2, truth)[kind], make_validation(sessions))
     assert len(blend.members()) == 1
     assert (weighing.way, weighing.value) == ("alone", max(weighing.members.values()))
 
@@ -139,7 +139,7 @@ def test_who_adds_nothing_has_no_weight(kind: str) -> None:
 def test_a_member_alone_ranks_as_it_does_without_a_blend() -> None:
     truth, sessions = world(3)
     steep = truth * 200  # whose probabilities are nought but for a few items
-    blend, weighing = weighed({"a": steep, "constant": np.ones_like(truth)}, asked(sessions))
+    blend, weighing = weigh({"a": steep, "constant": np.ones_like(truth)}, make_validation(sessions))
     assert weighing.weights == {"a": 1.0, "constant": 0.0}
     np.testing.assert_array_equal(blend.score(sessions), Told(steep).score(sessions))
     some = [np.array([5, 1], dtype=np.int32)] * len(sessions)
@@ -151,7 +151,7 @@ def test_a_member_alone_ranks_as_it_does_without_a_blend() -> None:
 def test_ranks_from_ballots_are_those_of_the_pool(exclude: Any, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("endcap.models.pooled_ranks._BEST", most)
     truth, sessions = world(4)
-    validation, tables = asked(sessions, exclude), hostile(4, truth)["other scales"]
+    validation, tables = make_validation(sessions, exclude), hostile(4, truth)["other scales"]
     scales = {"a": Scale("logits", 1e6), "b": Scale("logits", 1e-5), "few": Scale("votes"), "shifted": Scale()}
     ballots, logs = PooledRanks(len(tables), len(validation), ITEMS), []
     rng, unknown = np.random.default_rng(0), 0
@@ -181,8 +181,8 @@ def test_ranks_from_ballots_are_those_of_the_pool(exclude: Any, most: int, monke
 def test_ranks_that_ballots_do_not_know_are_found_for_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("endcap.models.pooled_ranks._BEST", 20)
     truth, sessions = world(6, sessions=200)
-    rng, validation = np.random.default_rng(60), asked(sessions)
+    rng, validation = np.random.default_rng(60), make_validation(sessions)
     tables = {label: (truth + rng.normal(0, 4, truth.shape)).astype(np.float32) for label in "abc"}
-    blend, weighing = weighed(tables, validation)
+    blend, weighing = weigh(tables, validation)
     assert len(blend.members()) > 1
     assert validation.measure(blend) == pytest.approx(weighing.value, abs=1e-12)

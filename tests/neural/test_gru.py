@@ -57,7 +57,7 @@ def trainer(settings: GRUSettings = SETTINGS, *, separate: bool = False, counted
     return made
 
 
-def by_autograd(made: GRUTrainer, batch: GRUBatch, hidden: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+def compute_by_autograd(made: GRUTrainer, batch: GRUBatch, hidden: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
     """Loss and gradients of a batch, from the formulas of the papers, on whole tables, and the next hidden state."""
     settings, network = made.settings, made.network()
     leaves = {name: values.clone().requires_grad_() for name, values in network.weights.items() if name != "bias"}
@@ -96,7 +96,7 @@ def test_gradients_are_those_of_autograd(loss: str, separate: bool, counted: boo
     with torch.no_grad():
         table.values[:, WIDTH] = 0.0
     for batch in list(next(made.blocks.epoch(3, 0)).steps())[:5]:
-        expected_loss, expected, after = by_autograd(made, batch, step.hidden.clone())
+        expected_loss, expected, after = compute_by_autograd(made, batch, step.hidden.clone())
         step.total.zero_()
         found = step.gradients(batch)
         assert step.total.item() == pytest.approx(expected_loss.item(), rel=1e-5)
@@ -149,14 +149,14 @@ WORKER = """
 import sys
 import torch.distributed as group
 from endcap.neural.parallel import AllReduce
-from tests.neural.test_gru import trained
+from tests.neural.test_gru import train_and_save
 
 group.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=int(sys.argv[2]), world_size=2)
-trained(sys.argv[3], AllReduce())
+train_and_save(sys.argv[3], AllReduce())
 """
 
 
-def trained(file: str | Path, exchange: Exchange) -> None:
+def train_and_save(file: str | Path, exchange: Exchange) -> None:
     """Write the weights of a network with one table of items, and of one with two, after two epochs."""
     arrays = {}
     for separate in (False, True):
@@ -174,7 +174,7 @@ def test_two_workers_with_half_the_lanes_train_what_one_does(tmp_path: Path) -> 
         return subprocess.Popen([sys.executable, "-c", WORKER, *arguments], cwd=ROOT)
 
     running = [start(rank) for rank in range(2)]
-    trained(tmp_path / "alone.npz", SingleWorker())
+    train_and_save(tmp_path / "alone.npz", SingleWorker())
     assert [process.wait(120) for process in running] == [0, 0]
     alone, first, second = (np.load(tmp_path / f"{name}.npz") for name in ("alone", "0", "1"))
     for name in alone.files:

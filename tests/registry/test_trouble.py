@@ -31,7 +31,7 @@ from tests.refusals import refused
 from tests.registry.server import running_mlflow
 from tests.store.proxy import Fault, Proxy, proxy
 from tests.store.servers import S3Place, moto
-from tests.training.test_steps import GRU, LOG, of
+from tests.training.test_steps import GRU, LOG, make_recommender
 
 AT_ONCE = 10.0
 """Seconds that trouble that lasts may take to be told, on a machine that is busy; MLflow's own client takes 270."""
@@ -254,7 +254,7 @@ def test_a_training_ends_before_it_begins_where_the_password_is_wrong(place: S3P
     way.faults.append(answer(401, "You are not authenticated.", TEXT))
     lines, begun = list[str](), time.monotonic()
     with refused(UserError, "registry.unauthorized"):
-        train(of({"name": "sequential-rules"}), dataset, store, way.endpoint, progress=lines.append)
+        train(make_recommender({"name": "sequential-rules"}), dataset, store, way.endpoint, progress=lines.append)
     assert time.monotonic() - begun < 2 * AT_ONCE
     assert [line for line in lines if line.startswith("fitting")] == []
 
@@ -265,7 +265,9 @@ def test_a_registry_that_is_away_holds_up_no_training_and_is_told_once(place: S3
     way.faults.append(Fault(ALL, "drop", 1000))
     lines, begun = list[str](), time.monotonic()
     with send_wait_lines(lines.append):
-        trained = train(of({"name": "sequential-rules"}), dataset, store, way.endpoint, progress=lines.append)
+        trained = train(
+            make_recommender({"name": "sequential-rules"}), dataset, store, way.endpoint, progress=lines.append
+        )
     assert store.manifest(trained)["facts"]["model"]["name"] == "sequential-rules"
     assert time.monotonic() - begun < 2 * AT_ONCE
     assert len([line for line in lines if "cannot be logged for now" in line]) == 1
@@ -282,7 +284,7 @@ def test_a_token_that_runs_out_ends_no_training(place: S3Place, way: Proxy) -> N
             way.faults.append(answer(401, "The token has expired.", TEXT))
         lines.append(line)
 
-    trained = train(of(GRU), dataset, store, way.endpoint, progress=hear)
+    trained = train(make_recommender(GRU), dataset, store, way.endpoint, progress=hear)
     assert store.manifest(trained)["facts"]["history"]
     assert len([line for line in lines if "cannot be logged for now" in line]) == 1
     assert len([line for line in lines if isinstance(line, Notice)]) == 1

@@ -32,7 +32,7 @@ CONDITION = {"metric": "mrr@5", "against": "champion", "compare": "relative", "m
 GATE = {"evidence": {"min_sessions": 1, "max_half_width": 10.0}, "conditions": [CONDITION]}
 
 
-def noise(store: Store, *, seed: int = 1, days: int = 10) -> str:
+def build_noise(store: Store, *, seed: int = 1, days: int = 10) -> str:
     """The dataset of ten days on which what follows what is chance: nothing is learnt but what was seen."""
     draws = np.random.default_rng(seed)
     letters = [f"i{number}" for number in range(120)]
@@ -62,7 +62,7 @@ CHALLENGER = {"model": {"name": "vsknn", "sample": 999, "neighbours": 50}, "gate
 """A model that is the champion's equal."""
 
 
-def crowned(wanted: Recommender, data: str, store: Store) -> str:
+def publish_champion(wanted: Recommender, data: str, store: Store) -> str:
     """Train, judge, refit on everything and register: the champion's package."""
     trained = train(wanted, data, store)
     verdict = judge(wanted, data, trained, store)
@@ -78,7 +78,7 @@ def judged(wanted: Recommender, data: str, store: Store) -> dict[str, Any]:
     return facts
 
 
-def reason(facts: dict[str, Any]) -> str:
+def get_reason(facts: dict[str, Any]) -> str:
     """Why the champion was not judged: then its conditions failed, and no figure of it is shown."""
     assert facts["outcome"] == "failed"
     assert "champion" not in facts["metrics"]
@@ -93,8 +93,8 @@ def reason(facts: dict[str, Any]) -> str:
 
 
 def test_a_champion_that_learnt_the_test_days_is_judged_by_its_recipe_and_its_equal_passes(shop_store: Store) -> None:
-    data = noise(shop_store)
-    package = crowned(spec(), data, shop_store)
+    data = build_noise(shop_store)
+    package = publish_champion(spec(), data, shop_store)
     wanted = spec(**CHALLENGER)
     address = fit_champion(wanted, data, shop_store)
     assert address is not None
@@ -119,8 +119,8 @@ def test_a_champion_that_learnt_the_test_days_is_judged_by_its_recipe_and_its_eq
 
 
 def test_a_champion_that_has_not_seen_the_test_is_judged_as_it_is(shop_store: Store) -> None:
-    crowned(spec(), noise(shop_store, days=7), shop_store)
-    later = noise(shop_store)
+    publish_champion(spec(), build_noise(shop_store, days=7), shop_store)
+    later = build_noise(shop_store)
     wanted = spec(**CHALLENGER)
     assert fit_champion(wanted, later, shop_store) is None
     assert not shop_store.list("recipes/test")
@@ -132,8 +132,8 @@ def test_a_champion_that_has_not_seen_the_test_is_judged_as_it_is(shop_store: St
 def test_a_recipe_is_fitted_as_found_on_the_challengers_part(shop_store: Store) -> None:
     """The champion's own seed, exclusions and number of epochs; the challenger's split and vocabulary."""
     neural = {"name": "gru4rec", "width": 8, "max_epochs": 3, "batch_size": 8}
-    data = noise(shop_store)
-    crowned(spec(model=neural, seed=3, exclude="seen"), data, shop_store)
+    data = build_noise(shop_store)
+    publish_champion(spec(model=neural, seed=3, exclude="seen"), data, shop_store)
     wanted = spec(**{**CHALLENGER, "split": {"by": "time", "test": "3d", "validation": "2d"}})
     address = fit_champion(wanted, data, shop_store)
     assert address is not None
@@ -147,8 +147,8 @@ def test_a_recipe_is_fitted_as_found_on_the_challengers_part(shop_store: Store) 
 
 def test_leave_one_out_always_judges_a_champion_by_its_recipe(shop_store: Store) -> None:
     by_last = {"split": {"by": "leave-one-out"}}
-    data = noise(shop_store)
-    crowned(spec(**by_last), data, shop_store)
+    data = build_noise(shop_store)
+    publish_champion(spec(**by_last), data, shop_store)
     wanted = spec(**CHALLENGER, **by_last)
     fit_champion(wanted, data, shop_store)
     facts = judged(wanted, data, shop_store)
@@ -157,21 +157,21 @@ def test_leave_one_out_always_judges_a_champion_by_its_recipe(shop_store: Store)
 
 
 def test_a_champion_that_changes_between_train_and_evaluate_is_not_judged_until_the_next_run(shop_store: Store) -> None:
-    data, wanted = noise(shop_store), spec(**CHALLENGER)
-    crowned(spec(), data, shop_store)
+    data, wanted = build_noise(shop_store), spec(**CHALLENGER)
+    publish_champion(spec(), data, shop_store)
     fit_champion(wanted, data, shop_store)
     trained = train(wanted, data, shop_store)
-    crowned(spec(model={"name": "sequential-rules"}), data, shop_store)
+    publish_champion(spec(model={"name": "sequential-rules"}), data, shop_store)
     facts = shop_store.manifest(judge(wanted, data, trained, shop_store))["facts"]
     assert facts["champion"]["version"] == "2"
-    assert "run the pipeline again" in reason(facts)
+    assert "run the pipeline again" in get_reason(facts)
     assert fit_champion(wanted, data, shop_store) is not None
     assert train(wanted, data, shop_store) == trained
     assert judged(wanted, data, shop_store)["champion"]["judged"] == "recipe"
 
 
 def test_a_package_that_tells_no_recipe_has_that_of_its_training_while_the_store_has_it(shop_store: Store) -> None:
-    data, wanted = noise(shop_store), spec(**CHALLENGER)
+    data, wanted = build_noise(shop_store), spec(**CHALLENGER)
     trained = train(spec(seed=1), data, shop_store)
     published(shop_store, data, None, trained=trained)
     assert fit_champion(wanted, data, shop_store) is not None
@@ -180,7 +180,7 @@ def test_a_package_that_tells_no_recipe_has_that_of_its_training_while_the_store
     said: list[str] = []
     assert fit_champion(wanted, data, shop_store, progress=said.append) is None
     assert "warning: the recipe of the champion, version 1, cannot be fitted" in said[-1]
-    assert "register a new version" in reason(judged(wanted, data, shop_store))
+    assert "register a new version" in get_reason(judged(wanted, data, shop_store))
 
 
 def test_the_recipe_of_an_older_training_means_what_it_did(shop_store: Store) -> None:
@@ -189,7 +189,7 @@ def test_the_recipe_of_an_older_training_means_what_it_did(shop_store: Store) ->
     with shop_store.publish("trained/test", "old") as draft:
         blend = {"name": "blend", "members": {"rules": rules, "knn": {"name": "vsknn"}}}
         draft.facts |= {"model": blend, "found": {}}
-    data = noise(shop_store)
+    data = build_noise(shop_store)
     published(shop_store, data, None, trained=draft.address)
     (package,) = shop_store.list("packages/test")
     model = Recipe.of(package, spec(**CHALLENGER), shop_store).model
@@ -232,37 +232,37 @@ def published(store: Store, data: str, recipe: dict[str, Any] | None, *, trained
 def test_what_cannot_be_fitted_fails_its_conditions_with_the_reason(
     shop_store: Store, model: dict[str, Any], told: str
 ) -> None:
-    data, wanted = noise(shop_store), spec(**CHALLENGER)
+    data, wanted = build_noise(shop_store), spec(**CHALLENGER)
     classes = ["gone_module:Own"] if model.get("class") == "gone_module:Own" else []
     published(shop_store, data, {"model": model}, classes=classes)
     said: list[str] = []
     assert fit_champion(wanted, data, shop_store, progress=said.append) is None
     assert any(line.startswith("warning: ") and told in line for line in said)
-    assert told in reason(judged(wanted, data, shop_store))
+    assert told in get_reason(judged(wanted, data, shop_store))
 
 
 def test_a_registry_that_is_away_costs_the_challenger_nothing(
     shop_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, wanted = noise(shop_store), spec(**CHALLENGER)
-    crowned(spec(), data, shop_store)
+    data, wanted = build_noise(shop_store), spec(**CHALLENGER)
+    publish_champion(spec(), data, shop_store)
     said: list[str] = []
     monkeypatch.setattr(connection, "PATIENCE", RetryLimits(total=0.1))
     away = "postgresql://mlflow@127.0.0.1:9/mlflow"
     assert fit_champion(wanted, data, shop_store, away, progress=said.append) is None
     assert said[-1].startswith("warning: the registry does not say")
-    assert "run the pipeline again" in reason(judged(wanted, data, shop_store))
+    assert "run the pipeline again" in get_reason(judged(wanted, data, shop_store))
 
 
 def test_a_recipe_that_diverges_is_told_and_tried_again(shop_store: Store) -> None:
-    data, wanted = noise(shop_store), spec(**CHALLENGER)
+    data, wanted = build_noise(shop_store), spec(**CHALLENGER)
     wild = {"name": "gru4rec", "width": 8, "batch_size": 8, "learning_rate": 1e30}
     published(shop_store, data, {"model": wild, "found": {"epochs": 2}})
     for _ in range(2):
         said: list[str] = []
         assert fit_champion(wanted, data, shop_store, progress=said.append) is None
         assert said[-1].startswith("warning: the recipe of the champion, version 1, cannot be fitted")
-    assert "learning_rate" in reason(judged(wanted, data, shop_store))
+    assert "learning_rate" in get_reason(judged(wanted, data, shop_store))
 
 
 def test_a_champion_whose_class_is_gone_is_not_judged_whatever_it_has_seen(
@@ -270,14 +270,14 @@ def test_a_champion_whose_class_is_gone_is_not_judged_whatever_it_has_seen(
 ) -> None:
     (tmp_path / "lost_markov.py").write_text((ROOT / "docs" / "examples" / "markov" / "markov.py").read_text())
     own = {"model": {"name": "custom", "class": "lost_markov:Markov"}, "classes": ["lost_markov:Markov"]}
-    early, late, wanted = noise(shop_store, days=7), noise(shop_store), spec(**CHALLENGER)
+    early, late, wanted = build_noise(shop_store, days=7), build_noise(shop_store), spec(**CHALLENGER)
     with monkeypatch.context() as installed:
         installed.syspath_prepend(str(tmp_path))
-        crowned(spec(**own), early, shop_store)
+        publish_champion(spec(**own), early, shop_store)
         fit_champion(wanted, early, shop_store)
         assert judged(wanted, early, shop_store)["champion"]["judged"] == "recipe"
         assert judged(wanted, late, shop_store)["champion"]["judged"] == "package"
     sys.modules.pop("lost_markov")
     for data in (early, late):
         assert fit_champion(wanted, data, shop_store) is None
-        assert "lost_markov" in reason(judged(wanted, data, shop_store))
+        assert "lost_markov" in get_reason(judged(wanted, data, shop_store))

@@ -35,11 +35,11 @@ def dataset(store: Store) -> str:
     return build(shop(), snapshot(store, rows), store)
 
 
-def of(model: dict[str, Any]) -> Recommender:
+def make_recommender(model: dict[str, Any]) -> Recommender:
     return recommender(model=model, split={"by": "time", "test": 0.2, "validation": 0.2})
 
 
-def packed(spec: Recommender, dataset: str, store: Store) -> LoadedPackage:
+def make_package(spec: Recommender, dataset: str, store: Store) -> LoadedPackage:
     with store.publish("verdicts/test", spec.model.name) as draft:
         draft.facts["passed"] = True
     address = refit(spec, dataset, train(spec, dataset, store), draft.address, store)
@@ -57,8 +57,8 @@ def ask(package: LoadedPackage, **request: Any) -> list[tuple[str, float | None]
     "model", [EASE, {"name": "item-knn", "history": "customer"}, NEUMF], ids=lambda one: one["name"]
 )
 def test_a_request_s_customer_is_the_customer_of_the_log(store: Store, dataset: str, model: dict[str, Any]) -> None:
-    spec = of(model)
-    package = packed(spec, dataset, store)
+    spec = make_recommender(model)
+    package = make_package(spec, dataset, store)
     assert sorted(package.customers) == ["ann", "bob", "cy", "xi", "yan", "zoe"]
     folder = store.fetch(dataset)
     vocabulary, sessions = read_refit_sessions(folder, spec)
@@ -79,14 +79,14 @@ def test_a_request_s_customer_is_the_customer_of_the_log(store: Store, dataset: 
 
 
 def test_a_package_names_customers_only_where_its_model_knows_them(store: Store, dataset: str) -> None:
-    package = packed(of({"name": "ease"}), dataset, store)
+    package = make_package(make_recommender({"name": "ease"}), dataset, store)
     assert package.customers == {}
     assert not list(store.fetch(store.list("packages/test")[0]).rglob("customers*"))
     assert ask(package, items=["a"], customer="zoe") == ask(package, items=["a"])
 
 
 def test_a_package_whose_customers_are_not_its_model_s_is_refused(store: Store, dataset: str, tmp_path: Any) -> None:
-    packed(of(EASE), dataset, store)
+    make_package(make_recommender(EASE), dataset, store)
     folder = store.fetch(store.list("packages/test")[0])
     (copy := tmp_path / "copy").mkdir()
     for file in folder.rglob("*"):

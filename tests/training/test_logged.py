@@ -22,7 +22,7 @@ from endcap.spec.settings import JudgeSettings
 from endcap.store import Store, get_content_key
 from endcap.training import refit, train
 from tests.features.logs import sessions, shop, snapshot
-from tests.training.test_steps import GRU, LOG, TRAINER, of
+from tests.training.test_steps import GRU, LOG, TRAINER, make_recommender
 
 EVIDENCE = {"evidence": {"min_sessions": 1, "max_half_width": 100.0}, "conditions": []}
 GATE: dict[str, Any] = {"gate": EVIDENCE, "evaluation": {"bootstrap": 100}}
@@ -44,24 +44,24 @@ def series(store: Store, run: Any, metric: str) -> list[tuple[int, float]]:
     return sorted((row.step, row.value) for row in rows)
 
 
-def of_facts(store: Store, trained: str, name: str) -> list[tuple[int, float]]:
+def read_series(store: Store, trained: str, name: str) -> list[tuple[int, float]]:
     return [(row["epoch"], row[name]) for row in store.manifest(trained)["facts"]["history"]]
 
 
 def test_a_training_is_one_run_with_its_epochs_data_and_duration(store: Store, dataset: str) -> None:
     begun = time.time()
-    trained = train(of(GRU), dataset, store)
+    trained = train(make_recommender(GRU), dataset, store)
     ended = time.time()
-    assert train(of(GRU), dataset, store) == trained
+    assert train(make_recommender(GRU), dataset, store) == trained
     (run,) = runs(store)
     facts, made_of = store.manifest(trained)["facts"], store.manifest(dataset)["facts"]
     assert run.info.status == "FINISHED"
     assert 1000 * begun - 1 <= run.info.start_time < run.info.end_time <= 1000 * ended + 1
     assert run.info.run_name == "test gru4rec 2024-06-03"
     assert run.data.tags["trained"] == get_content_key(trained)
-    assert series(store, run, "train_loss") == of_facts(store, trained, "loss")
+    assert series(store, run, "train_loss") == read_series(store, trained, "loss")
     (validation,) = [name for name in run.data.metrics if name.startswith("validation_")]
-    assert series(store, run, validation) == of_facts(store, trained, "validation")
+    assert series(store, run, validation) == read_series(store, trained, "validation")
     assert [step for step, _ in series(store, run, "final_loss")] == list(range(1, facts["found"]["epochs"] + 1))
     given = {"recommender": "test", "shop": "shop", "seed": "42", "split.by": "time", "split.test": "0.1"}
     sizes = {f"{part}_sessions": str(facts["counts"][part]["sessions"]) for part in ("train", "validation", "training")}
@@ -75,7 +75,7 @@ def test_a_training_is_one_run_with_its_epochs_data_and_duration(store: Store, d
 
 
 def test_a_killed_training_goes_on_in_its_run(store: Store, dataset: str) -> None:
-    command = [sys.executable, "-c", TRAINER, of(GRU).model_dump_json(), dataset, store.root]
+    command = [sys.executable, "-c", TRAINER, make_recommender(GRU).model_dump_json(), dataset, store.root]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert any(line.startswith("epoch 2/") for line in process.stdout or ())
         deadline = time.monotonic() + 120
@@ -84,11 +84,11 @@ def test_a_killed_training_goes_on_in_its_run(store: Store, dataset: str) -> Non
             time.sleep(0.1)
         process.kill()
     assert killed[0].info.status == "RUNNING"
-    trained = train(of(GRU), dataset, store)
+    trained = train(make_recommender(GRU), dataset, store)
     (run,) = runs(store)
     assert (run.info.run_id, run.info.status) == (killed[0].info.run_id, "FINISHED")
     assert run.info.start_time == killed[0].info.start_time
-    assert series(store, run, "train_loss") == of_facts(store, trained, "loss")
+    assert series(store, run, "train_loss") == read_series(store, trained, "loss")
 
 
 def test_a_training_that_fails_says_so_and_another_attempt_takes_it_up(store: Store, dataset: str) -> None:
@@ -97,10 +97,10 @@ def test_a_training_that_fails_says_so_and_another_attempt_takes_it_up(store: St
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(of(GRU), dataset, store, progress=cut)
+        train(make_recommender(GRU), dataset, store, progress=cut)
     (ended,) = runs(store)
     assert ended.info.status == "KILLED"
-    train(of(GRU), dataset, store)
+    train(make_recommender(GRU), dataset, store)
     (run,) = runs(store)
     assert (run.info.run_id, run.info.status) == (ended.info.run_id, "FINISHED")
 
@@ -109,7 +109,7 @@ def test_a_registry_that_is_away_ends_no_training_and_gets_it_with_the_verdict(
     store: Store, dataset: str, empty_registry: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "mlflow.db"
-    spec, told = of(GRU, **GATE), list[str]()
+    spec, told = make_recommender(GRU, **GATE), list[str]()
     trained = train(spec, dataset, store, "postgresql://mlflow@127.0.0.1:9/mlflow", progress=told.append)
     assert [line for line in told if isinstance(line, Notice)]
     shutil.copy(empty_registry, file)
@@ -124,7 +124,7 @@ def test_a_registry_that_is_away_ends_no_training_and_gets_it_with_the_verdict(
 
 
 def test_a_verdict_adds_its_figures_and_the_version_and_the_run_name_each_other(store: Store, dataset: str) -> None:
-    spec = of(RULES, **GATE)
+    spec = make_recommender(RULES, **GATE)
     trained = train(spec, dataset, store)
     verdict = judge(spec, dataset, trained, store)
     facts = store.manifest(verdict)["facts"]
@@ -141,7 +141,9 @@ def test_a_verdict_adds_its_figures_and_the_version_and_the_run_name_each_other(
     assert registry.client.get_model_version("test", number).run_id == run.info.run_id
     demanding = {"evidence": {"min_sessions": 100}, "conditions": [{"metric": "mrr@20", "min": 0.0}]}
     # Another verdict on the same model is the same run's.
-    other = of(RULES, baselines=[{"name": "recent-popularity"}], gate=demanding, evaluation={"bootstrap": 100})
+    other = make_recommender(
+        RULES, baselines=[{"name": "recent-popularity"}], gate=demanding, evaluation={"bootstrap": 100}
+    )
     again = store.manifest(judge(other, dataset, trained, store))["facts"]
     assert again["mlflow_run"] == run.info.run_id
     (run,) = runs(store)
@@ -151,11 +153,11 @@ def test_a_verdict_adds_its_figures_and_the_version_and_the_run_name_each_other(
 
 
 def test_a_setting_that_a_later_attempt_chose_anew_is_told_beside_the_first(store: Store, dataset: str) -> None:
-    train(of(RULES), dataset, store)
+    train(make_recommender(RULES), dataset, store)
     registry = Registry(get_default_uri(store))
     (run,) = runs(store)
     manifest = store.manifest(store.list("trained/test")[0])
-    settings = JudgeSettings.of(of(RULES))
+    settings = JudgeSettings.of(make_recommender(RULES))
     again = log_missing(settings, manifest, store, registry)
     again.log_parameters({"steps": 3, "found": {"epochs": 2}})
     (run,) = runs(store)

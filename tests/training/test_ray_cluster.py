@@ -21,7 +21,7 @@ from endcap.store import Store
 from endcap.training import train
 from tests.features.logs import recommender
 from tests.refusals import refused
-from tests.training.given import SPLIT, little_dataset
+from tests.training.datasets import SPLIT, little_dataset
 
 HOUR = timedelta(hours=1)
 POD = "shoes-training-with-a-name-longer-than-any-host-may-have-x7k2p-1234567"
@@ -57,24 +57,24 @@ class Kubernetes:
         return True
 
 
-def of(**cluster: Any) -> TrainSettings:
+def make_settings(**cluster: Any) -> TrainSettings:
     return TrainSettings.of(recommender(search={"cluster": {"image": "endcap:1", **cluster}}))
 
 
-def wanted(spec: TrainSettings) -> RayCluster:
+def describe_cluster(spec: TrainSettings) -> RayCluster:
     assert spec.search is not None
     assert spec.search.cluster is not None
     return spec.search.cluster
 
 
-def used(there: Kubernetes, spec: TrainSettings) -> str:
-    with cluster.make_cluster(there, spec, wanted(spec), "0" * 20, HOUR, lambda line: None) as address:  # type: ignore[arg-type]
+def use_cluster(there: Kubernetes, spec: TrainSettings) -> str:
+    with cluster.make_cluster(there, spec, describe_cluster(spec), "0" * 20, HOUR, lambda line: None) as address:  # type: ignore[arg-type]
         return address
 
 
 def test_its_workers_give_way_as_the_search_says() -> None:
-    there, spec = Kubernetes(), of(namespace="rays")
-    with cluster.make_cluster(there, spec, wanted(spec), "0" * 20, HOUR, lambda line: None, nice=7):  # type: ignore[arg-type]
+    there, spec = Kubernetes(), make_settings(namespace="rays")
+    with cluster.make_cluster(there, spec, describe_cluster(spec), "0" * 20, HOUR, lambda line: None, nice=7):  # type: ignore[arg-type]
         (made,) = there.made
     pods = [made["spec"]["headGroupSpec"], *made["spec"]["workerGroupSpecs"]]
     said = [variable for pod in pods for variable in pod["template"]["spec"]["containers"][0]["env"]]
@@ -98,24 +98,24 @@ def in_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_is_made_in_the_step_s_namespace_and_its_pod_owns_it_however_long_its_name() -> None:
     before = step_pod(f"{POD[:-1]}9", "10.0.0.6")
     there = Kubernetes(before, step_pod(POD, "10.0.0.7"))
-    assert used(there, of()).endswith(".kubeflow.svc:10001")
+    assert use_cluster(there, make_settings()).endswith(".kubeflow.svc:10001")
     (made,) = there.made
     assert made["metadata"]["namespace"] == "kubeflow"
     assert [one["name"] for one in made["metadata"]["ownerReferences"]] == [POD]
     elsewhere = Kubernetes(step_pod(POD, "10.0.0.7"))
-    assert used(elsewhere, of(namespace="rays")).endswith(".rays.svc:10001")
+    assert use_cluster(elsewhere, make_settings(namespace="rays")).endswith(".rays.svc:10001")
     assert "ownerReferences" not in elsewhere.made[0]["metadata"]
 
 
 def test_outside_of_pods_the_namespace_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kuberay, "read_own_namespace", lambda: None)
     with refused(UserError, "search.no-namespace", setting="cluster.namespace"):
-        used(Kubernetes(), of())
+        use_cluster(Kubernetes(), make_settings())
 
 
 def test_its_pods_are_what_a_restricted_namespace_takes() -> None:
-    spec = of(namespace="rays")
-    groups = kuberay.build_ray_cluster(spec, wanted(spec), "0" * 20, None, HOUR, {})["spec"]
+    spec = make_settings(namespace="rays")
+    groups = kuberay.build_ray_cluster(spec, describe_cluster(spec), "0" * 20, None, HOUR, {})["spec"]
     for group in (groups["headGroupSpec"], *groups["workerGroupSpecs"]):
         pod = group["template"]["spec"]
         (container,) = pod["containers"]
@@ -129,8 +129,10 @@ def test_its_pods_are_what_a_restricted_namespace_takes() -> None:
 
 
 def test_its_workers_learn_what_they_were_given_and_come_by_it() -> None:
-    spec = of(namespace="rays", worker={"gpu": {"count": 2, "fallback": "cpu"}, "runtimeClassName": "nvidia"})
-    groups = kuberay.build_ray_cluster(spec, wanted(spec), "0" * 20, None, HOUR, {})["spec"]
+    spec = make_settings(
+        namespace="rays", worker={"gpu": {"count": 2, "fallback": "cpu"}, "runtimeClassName": "nvidia"}
+    )
+    groups = kuberay.build_ray_cluster(spec, describe_cluster(spec), "0" * 20, None, HOUR, {})["spec"]
     pods = [group["template"]["spec"] for group in (groups["headGroupSpec"], *groups["workerGroupSpecs"])]
     said = [{one["name"]: one.get("value", "") for one in pod["containers"][0]["env"]} for pod in pods]
     assert [read_gpu_request(environment) for environment in said] == [None, GpuRequest(2, fallback="cpu")]
@@ -139,11 +141,11 @@ def test_its_workers_learn_what_they_were_given_and_come_by_it() -> None:
 
 def test_a_second_request_to_end_does_not_leave_it() -> None:
     there = Kubernetes(at_delete=lambda: os.kill(os.getpid(), signal.SIGTERM))
-    spec = of(namespace="rays")
+    spec = make_settings(namespace="rays")
     before = signal.getsignal(signal.SIGTERM)
     with (
         pytest.raises(SystemExit),
-        cluster.make_cluster(there, spec, wanted(spec), "0" * 20, HOUR, lambda line: None),  # type: ignore[arg-type]
+        cluster.make_cluster(there, spec, describe_cluster(spec), "0" * 20, HOUR, lambda line: None),  # type: ignore[arg-type]
     ):
         os.kill(os.getpid(), signal.SIGTERM)
     assert there.there == {}

@@ -18,8 +18,8 @@ from endcap.registry.factory import open_registry
 from endcap.store import Store
 from endcap.training import describe, train
 from tests.conftest import ROOT
-from tests.listening import on_loopback_alone
-from tests.training.given import little_dataset, sleeper
+from tests.listening import find_descendants, on_loopback_alone
+from tests.training.datasets import little_dataset, sleeper
 
 pytestmark = pytest.mark.slow
 FAULTS = {"fault": {"values": ["dies-once", "none", "needs-memory", "diverges", "dies"]}}
@@ -111,9 +111,9 @@ def test_a_killed_search_goes_on_with_another_budget_and_leaves_no_ray_behind(st
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment) as process:
         assert process.stdout is not None
         ended = [next(line for line in process.stdout if " complete" in line) for _ in range(2)]
-        children = _descendants(process.pid)
+        children = find_descendants(process.pid) - {process.pid}
         process.send_signal(signal.SIGKILL)
-    assert _gone(children, within=30.0)
+    assert _have_ended(children, within=30.0)
     lines: list[str] = []
     spec = sleeper({**search, "trials": 5, "time_budget": "5m"}, seconds=0.5)
     facts = store.manifest(train(spec, dataset, store, progress=lines.append))["facts"]["search"]
@@ -136,23 +136,16 @@ def _number(line: str) -> str:
     return line.split("/")[0].rpartition(" ")[2]
 
 
-def _descendants(pid: int) -> list[int]:
-    found = []
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        found += [int(child), *_descendants(int(child))]
-    return found
-
-
-def _gone(processes: list[int], within: float) -> bool:
+def _have_ended(processes: set[int], within: float) -> bool:
     end = time.monotonic() + within
     while time.monotonic() < end:
-        if not any(_lives(one) for one in processes):
+        if not any(_is_alive(pid) for pid in processes):
             return True
         time.sleep(0.2)
     return False
 
 
-def _lives(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except OSError:

@@ -28,7 +28,7 @@ from endcap.training.search.throughput import Throughput
 from endcap.training.search.trial_queue import Next, TrialQueue
 from tests.features.logs import recommender
 from tests.refusals import refused
-from tests.training.given import SPLIT, little_dataset, sleeper
+from tests.training.datasets import SPLIT, little_dataset, sleeper
 from tests.training.stand_ins import PATH
 from tests.training.threads import Threads
 
@@ -69,7 +69,7 @@ class _NoRuns:
         return "run"
 
 
-def searched(store: Store, spec: Recommender, dataset: str, lines: list[str] | None = None) -> dict[str, Any]:
+def run_search(store: Store, spec: Recommender, dataset: str, lines: list[str] | None = None) -> dict[str, Any]:
     told = [] if lines is None else lines
     facts: dict[str, Any] = store.manifest(train(spec, dataset, store, progress=told.append))["facts"]
     return facts
@@ -82,7 +82,7 @@ def test_a_short_search_is_never_below_the_model_as_written(
     # As written it would reach 0.9; the best of two epochs is another.
     spec = sleeper({"trials": 9, "time_budget": budget, "overtime": "20s"}, x=0.8, max_epochs=12, seconds=0.15)
     lines: list[str] = []
-    facts = searched(store, spec, dataset, lines)
+    facts = run_search(store, spec, dataset, lines)
     found = facts["search"]
     assert found["as_written"] == {"state": "complete", "value": pytest.approx(0.9), "epochs": 12}
     best = found["trials"][found["best"] - 1]
@@ -108,7 +108,7 @@ def test_where_the_time_to_finish_ends_too_the_model_as_written_is_fitted_to_its
     for x, wins in ((0.8, True), (-0.2, False)):
         spec = sleeper({"trials": 9, "time_budget": "500ms", "overtime": "400ms"}, x=x, max_epochs=30, seconds=0.1)
         lines: list[str] = []
-        facts = searched(store, spec, dataset, lines)
+        facts = run_search(store, spec, dataset, lines)
         found, own = facts["search"], facts["search"]["as_written"]
         assert found["trials"][0]["state"] == "cut"
         assert found["seconds"] < 5
@@ -127,7 +127,7 @@ def test_without_time_to_finish_the_best_so_far_is_taken_and_what_ran_is_cut(
     store: Store, dataset: str, threads: list[SearchJob]
 ) -> None:
     spec = sleeper({"trials": 9, "time_budget": "600ms", "overtime": "0s"}, max_epochs=1000, seconds=0.05)
-    found = searched(store, spec, dataset)["search"]
+    found = run_search(store, spec, dataset)["search"]
     assert found["finished"] == []
     assert found["finish"] == {"limit": "0s", "seconds": 0}
     assert [trial["state"] for trial in found["trials"]] == ["cut"] * found["cut"]
@@ -140,7 +140,7 @@ def test_a_model_that_ends_no_epoch_in_its_time_is_fitted_as_written_in_the_time
     # In the second, it ends its first epoch after the time to finish, and goes on from there.
     for finish, epochs in (("20s", 2), ("100ms", 3)):
         spec = sleeper({"trials": 9, "time_budget": "300ms", "overtime": finish}, max_epochs=epochs, seconds=0.9)
-        found = searched(store, spec, dataset)["search"]
+        found = run_search(store, spec, dataset)["search"]
         assert (found["as_written"]["state"], found["as_written"]["value"]) == ("complete", pytest.approx(0.4))
         assert found["trials"][0]["state"] == ("complete" if finish == "20s" else "cut")
     monkeypatch.setattr(searching, "_FIRST_EPOCH", 0.3)
@@ -164,7 +164,7 @@ def test_members_that_diverge_or_never_end_are_left_out_and_the_others_blended(
     search = {"trials": 9, "time_budget": "2500ms", "overtime": "2500ms"}
     spec = blend(search, good={"seconds": 0.02}, broken={"fault": "diverges"}, endless={"seconds": NEVER})
     lines: list[str] = []
-    facts = searched(store, spec, dataset, lines)
+    facts = run_search(store, spec, dataset, lines)
     found = facts["search"]
     assert list(facts["model"]["members"]) == ["good", "pop"] or list(facts["model"]["members"]) == ["pop", "good"]
     assert found["left_out"].keys() == {"broken", "endless"}
@@ -187,7 +187,7 @@ def test_a_member_that_did_not_come_to_its_end_as_written_goes_on_in_the_blend_s
     spec = blend(
         {"trials": 9, "time_budget": "1s", "overtime": "500ms"}, slow={"x": 0.1, "seconds": 0.1, "max_epochs": 30}
     )
-    facts = searched(store, spec, dataset)
+    facts = run_search(store, spec, dataset)
     found = facts["search"]["members"]["slow"]
     assert found["as_written"]["state"] == "cut"
     values = {trial["number"]: trial["value"] or 0.0 for trial in found["trials"]}
@@ -220,20 +220,20 @@ def test_a_search_of_which_no_member_is_left_is_an_error(store: Store, dataset: 
 
 def test_trials_are_shared_by_searches_with_other_budgets(store: Store, dataset: str, threads: list[SearchJob]) -> None:
     parameters: dict[str, Any] = {"max_epochs": 3, "seconds": 0.02}
-    first = searched(store, sleeper({"trials": 4, "time_budget": "20s"}, **parameters), dataset)["search"]
+    first = run_search(store, sleeper({"trials": 4, "time_budget": "20s"}, **parameters), dataset)["search"]
     assert (first["inherited"], len(threads)) == (0, 1)
     more = {"trials": 6, "time_budget": "30s", "concurrency": 1, "nice": 3, "overtime": "1s", "max_failed_share": 0.9}
-    second = searched(store, sleeper(more, **parameters), dataset)["search"]
+    second = run_search(store, sleeper(more, **parameters), dataset)["search"]
     assert (second["inherited"], second["key"]) == (4, first["key"])
     assert [trial.get("inherited", False) for trial in second["trials"]] == [True] * 4 + [False] * 2
     assert [trial["value"] for trial in second["trials"][:4]] == [trial["value"] for trial in first["trials"]]
     assert [trial.number for trial in threads[1].known] == [1, 2, 3, 4]
     # All that it would try is known: nothing runs.
-    third = searched(store, sleeper({"trials": 3, "time_budget": "20s"}, **parameters), dataset)["search"]
+    third = run_search(store, sleeper({"trials": 3, "time_budget": "20s"}, **parameters), dataset)["search"]
     assert (third["inherited"], len(threads)) == (6, 2)
     # Another seed, or another space, gives other trials.
     other = sleeper({"trials": 4, "time_budget": "20s", "space": {"x": {"values": [0.3, 0.4]}}}, **parameters)
-    assert searched(store, other, dataset)["search"]["inherited"] == 0
+    assert run_search(store, other, dataset)["search"]["inherited"] == 0
 
 
 def test_the_winner_of_a_search_is_not_fitted_from_nothing(
@@ -247,7 +247,7 @@ def test_the_winner_of_a_search_is_not_fitted_from_nothing(
         model=gru, split=SPLIT, refit=False, search={**search, "space": {"learning_rate": rates}, "fixed": fixed}
     )
     lines: list[str] = []
-    facts = searched(store, single, dataset, lines)
+    facts = run_search(store, single, dataset, lines)
     assert "going on after epoch 3" in lines
     assert not [line for line in lines if line.startswith("epoch ")]
     best = facts["search"]["trials"][facts["search"]["best"] - 1]
@@ -255,7 +255,7 @@ def test_the_winner_of_a_search_is_not_fitted_from_nothing(
     model = {"name": "blend", "members": {"gru": gru, "pop": {"name": "popularity"}}}
     search |= {"space": {"gru.learning_rate": rates}, "fixed": [f"gru.{name}" for name in fixed]}
     lines = []
-    facts = searched(store, recommender(model=model, split=SPLIT, refit=False, search=search), dataset, lines)
+    facts = run_search(store, recommender(model=model, split=SPLIT, refit=False, search=search), dataset, lines)
     assert "going on after epoch 3" in lines
     assert not [line for line in lines if line.startswith("epoch ")]
 
@@ -270,7 +270,7 @@ class Clock:
         return self.now
 
 
-def agenda(model: dict[str, Any], clock: Clock, **changed: Any) -> tuple[TrialQueue, list[dict[str, Any]]]:
+def make_queue(model: dict[str, Any], clock: Clock, **changed: Any) -> tuple[TrialQueue, list[dict[str, Any]]]:
     spec = recommender(model=model, classes=[PATH], split=SPLIT, search={"trials": 20})
     document = TrainSettings.of(spec).model_dump_json(by_alias=True)
     points: list[Values] = changed.pop("points", [{"x": 0.1}, {"x": 0.5}])
@@ -293,7 +293,7 @@ def agenda(model: dict[str, Any], clock: Clock, **changed: Any) -> tuple[TrialQu
     return TrialQueue(SearchJob(**{**settings, **changed}), events.append, clock), events
 
 
-def number_of(chosen: Next) -> int:
+def get_number(chosen: Next) -> int:
     assert not isinstance(chosen, str), chosen
     return chosen[0]
 
@@ -307,8 +307,8 @@ def row(epoch: int, value: float, waited: float | None = 0.0) -> dict[str, Any]:
 
 def test_on_a_loaded_machine_fewer_run_at_once_and_none_begins_that_could_not_end_an_epoch() -> None:
     clock = Clock()
-    own, events = agenda(SLEEPER, clock)
-    assert [number_of(own.next()), number_of(own.next()), own.next()] == [1, 2, "wait"]
+    own, events = make_queue(SLEEPER, clock)
+    assert [get_number(own.next()), get_number(own.next()), own.next()] == [1, 2, "wait"]
     clock.now = 30.0
     own.add_epoch(1, row(1, 0.1, waited=0.55), 1, 0.1)
     own.add_epoch(2, row(1, 0.2, waited=0.55), 1, 0.2)
@@ -319,17 +319,17 @@ def test_on_a_loaded_machine_fewer_run_at_once_and_none_begins_that_could_not_en
     own.end_trial(1, {"state": "complete", "value": 0.3})
     assert own.next() == "done", "the first epochs took 30 s, and 29 s are left"
     assert events[-1] == {"event": "finishing", "numbers": []}
-    quiet, _ = agenda(SLEEPER, Clock())
+    quiet, _ = make_queue(SLEEPER, Clock())
     quiet.next(), quiet.next()
     quiet.add_epoch(1, row(1, 0.1, waited=0.05), 1, 0.1)
     quiet.add_epoch(2, row(1, 0.1, waited=None), 1, 0.1)
     quiet.end_trial(2, {"state": "complete", "value": 0.1})
-    assert number_of(quiet.next()) == 3
+    assert get_number(quiet.next()) == 3
 
 
 def test_known_good_starts_may_be_stopped_where_time_is_short() -> None:
     clock = Clock()
-    own, _ = agenda(SLEEPER, clock, points=[{"x": number / 10} for number in range(1, 5)])
+    own, _ = make_queue(SLEEPER, clock, points=[{"x": number / 10} for number in range(1, 5)])
     own.next(), own.next()
     assert own.is_spared(4)
     for epoch in (1, 2):
@@ -342,7 +342,7 @@ def test_known_good_starts_may_be_stopped_where_time_is_short() -> None:
 
 def test_when_the_time_is_up_the_model_as_written_and_its_best_rival_alone_go_on() -> None:
     clock = Clock()
-    own, events = agenda(SLEEPER, clock, concurrency=3)
+    own, events = make_queue(SLEEPER, clock, concurrency=3)
     for _ in range(3):
         own.next()
     for number, value in ((1, 0.1), (2, 0.2), (3, 0.3)):
@@ -367,8 +367,8 @@ def test_when_the_time_is_up_the_model_as_written_and_its_best_rival_alone_go_on
 
 def test_a_search_that_was_killed_while_it_finished_tries_nothing_more() -> None:
     first = [Trial(2, {"x": 0.5}, value=0.3), Trial(1, {"x": 0.1}, value=0.2), Trial(3, {"x": 0.7})]
-    own, events = agenda(SLEEPER, Clock(), seconds=0.0, first=first)
-    assert [number_of(own.next()), number_of(own.next())] == [1, 2]
+    own, events = make_queue(SLEEPER, Clock(), seconds=0.0, first=first)
+    assert [get_number(own.next()), get_number(own.next())] == [1, 2]
     assert events[0] == {"event": "finishing", "numbers": [1, 2]}
     assert own.next() == "wait"
 
@@ -376,7 +376,7 @@ def test_a_search_that_was_killed_while_it_finished_tries_nothing_more() -> None
 def test_a_model_as_written_without_an_epoch_goes_on_up_to_its_first_but_not_for_ever() -> None:
     for ends in (True, False):
         clock = Clock()
-        own, _ = agenda(SLEEPER, clock, finish=20.0)
+        own, _ = make_queue(SLEEPER, clock, finish=20.0)
         own.next(), own.next()
         for clock.now in (100.0, 121.0):
             own.check_time()
@@ -395,11 +395,11 @@ def test_memory_limits_how_many_run_at_once_and_what_cannot_fit_is_not_begun() -
     large = DataSize(items=30_000, events=1_000_000, predictions=20_000)
     model = {"name": "ease"}
     points = [{"regularisation": 200.0}, {"regularisation": 100.0}]
-    one, _ = agenda(model, Clock(), points=points, size=large, memory=12 * GIB)
-    assert [number_of(one.next()), one.next()] == [1, "wait"]
-    two, _ = agenda(model, Clock(), points=points, size=large, memory=24 * GIB)
-    assert [number_of(two.next()), number_of(two.next())] == [1, 2]
-    none, events = agenda(model, Clock(), points=points, size=large, memory=6 * GIB)
+    one, _ = make_queue(model, Clock(), points=points, size=large, memory=12 * GIB)
+    assert [get_number(one.next()), one.next()] == [1, "wait"]
+    two, _ = make_queue(model, Clock(), points=points, size=large, memory=24 * GIB)
+    assert [get_number(two.next()), get_number(two.next())] == [1, 2]
+    none, events = make_queue(model, Clock(), points=points, size=large, memory=6 * GIB)
     assert none.next() == "done"
     skipped = [event for event in events if event["event"] == "ended"]
     assert {event["state"] for event in skipped} == {"skipped"}

@@ -18,7 +18,7 @@ from endcap.store import Store
 from endcap.training.search.mlflow_runs import SearchRuns
 from endcap.training.search.record import SearchRecord, Trial
 from tests.features.logs import recommender
-from tests.training.given import SPLIT
+from tests.training.datasets import SPLIT
 
 
 @pytest.fixture

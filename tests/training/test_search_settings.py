@@ -28,7 +28,7 @@ from endcap.training.search.trial import hide_test_sessions
 from tests.conftest import ROOT
 from tests.features.logs import DAY, at_times, recommender, shop, snapshot
 from tests.refusals import misspelt, refused
-from tests.training.given import SPLIT, little_dataset, sleeper
+from tests.training.datasets import SPLIT, little_dataset, sleeper
 
 SPACE: dict[str, Between | Choice] = {
     "rate": Between(low=0.001, high=1.0, log=True),
@@ -43,7 +43,7 @@ BLEND = {
 }
 
 
-def of(search: dict[str, Any], model: dict[str, Any] | None = None) -> Recommender:
+def make_recommender(search: dict[str, Any], model: dict[str, Any] | None = None) -> Recommender:
     return recommender(model=model or {"name": "vsknn"}, split=SPLIT, search=search)
 
 
@@ -78,7 +78,7 @@ def test_a_space_that_cannot_be_is_refused_before_anything_runs(
     search: dict[str, Any], key: tuple[str | int, ...], code: str, hint: str
 ) -> None:
     with pytest.raises(ValidationError) as caught:
-        of(search)
+        make_recommender(search)
     mistakes = [one for detail in caught.value.errors() for one in detail["ctx"]["mistakes"]]
     (mistake,) = [one for one in mistakes if one.at == ("search", *key)]
     assert mistake.code == code
@@ -173,7 +173,7 @@ def test_so_many_trials_run_at_once_as_memory_and_cores_allow(
 
 
 def test_trials_see_nothing_of_the_test(store: Store) -> None:
-    spec = of({"trials": 3})
+    spec = make_recommender({"trials": 3})
     view = open_view(store.fetch(little_dataset(store)), spec)
     seen = hide_test_sessions(view)
     assert len(view.test)
@@ -223,7 +223,7 @@ assert not {"ray", "optuna"} & sys.modules.keys()
 def test_one_trial_is_the_model_as_it_is_and_starts_no_ray(store: Store) -> None:
     spec = sleeper({"trials": 1})
     assert not is_searched(spec)
-    assert not is_searched(of({"trials": 9}, {"name": "popularity"}))
+    assert not is_searched(make_recommender({"trials": 9}, {"name": "popularity"}))
     command = [sys.executable, "-c", ALONE, spec.model_dump_json(by_alias=True), little_dataset(store), store.root]
     done = subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

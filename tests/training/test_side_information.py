@@ -34,14 +34,14 @@ BLEND = {"name": "blend", "members": {"sas": SAS, "rules": {"name": "sequential-
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, str]:
+def shop_data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, str]:
     """A store with the dataset of a small simulated shop."""
     store = open_store(str(tmp_path_factory.mktemp("shop")))
-    chosen = simulated()
+    chosen = simulate_shop()
     return store, build(chosen, ingest(chosen, store), store)
 
 
-def simulated() -> Shop:
+def simulate_shop() -> Shop:
     items = {"columns": {"title": "title", "category": "category", "price": "price"}, "categorical": ["brand"]}
     return shop(
         events={"sources": [SIMULATED], **NAMES},
@@ -50,7 +50,7 @@ def simulated() -> Shop:
     )
 
 
-def of(model: dict[str, Any], **keys: Any) -> Recommender:
+def make_recommender(model: dict[str, Any], **keys: Any) -> Recommender:
     return recommender(model=model, split={"by": "time", "test": 0.2, "validation": 0.2}, **keys)
 
 
@@ -68,10 +68,10 @@ def request(sessions: Sessions, row: int, ids: list[str]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("model", [GRU, SAS, BLEND], ids=lambda model: model["name"])
 def test_a_request_is_answered_as_its_session_in_the_log_would_be(
-    made: tuple[Store, str], model: dict[str, Any]
+    shop_data: tuple[Store, str], model: dict[str, Any]
 ) -> None:
-    store, dataset = made
-    spec = of(model)
+    store, dataset = shop_data
+    spec = make_recommender(model)
     with store.publish("verdicts/test", model["name"]) as verdict:
         verdict.facts["passed"] = True
     packed = refit(spec, dataset, train(spec, dataset, store), verdict.address, store)
@@ -88,9 +88,9 @@ def test_a_request_is_answered_as_its_session_in_the_log_would_be(
         np.testing.assert_allclose(answer.scores[: len(scored)], expected.scores[row][: len(scored)], rtol=1e-5)
 
 
-def test_what_models_are_given_changes_what_they_say(made: tuple[Store, str]) -> None:
-    store, dataset = made
-    spec = of(SAS)
+def test_what_models_are_given_changes_what_they_say(shop_data: tuple[Store, str]) -> None:
+    store, dataset = shop_data
+    spec = make_recommender(SAS)
     folder = store.fetch(train(spec, dataset, store))
     model, ids = load(folder / "model"), Vocabulary.load(folder / "vocabulary.json").ids
     view = open_view(store.fetch(dataset), spec)
@@ -100,14 +100,14 @@ def test_what_models_are_given_changes_what_they_say(made: tuple[Store, str]) ->
         features = {**view.test.features, name: np.roll(view.test.features[name], 1)}
         other = Sessions(view.test.items, view.test.times, view.test.offsets, view.test.customers, features)
         assert not np.allclose(model.score(other), plain), name
-    bare = load(store.fetch(train(of({**SAS, "item_features": []}), dataset, store)) / "model")
+    bare = load(store.fetch(train(make_recommender({**SAS, "item_features": []}), dataset, store)) / "model")
     assert not np.allclose(bare.score(view.test), plain)
 
 
 @pytest.mark.parametrize("model", [GRU, SAS], ids=lambda model: model["name"])
-def test_an_event_of_no_type_is_told_by_its_item_alone(made: tuple[Store, str], model: dict[str, Any]) -> None:
-    store, dataset = made
-    fitted = load(store.fetch(train(of(model), dataset, store)) / "model")
+def test_an_event_of_no_type_is_told_by_its_item_alone(shop_data: tuple[Store, str], model: dict[str, Any]) -> None:
+    store, dataset = shop_data
+    fitted = load(store.fetch(train(make_recommender(model), dataset, store)) / "model")
     weights = fitted.network.weights["feature.act"]  # type: ignore[attr-defined]
     assert weights.shape[0] == 4
     assert not weights[0].any()

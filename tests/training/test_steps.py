@@ -35,23 +35,23 @@ def dataset(store: Store) -> str:
     return build(shop(), snapshot(store, sessions(LOG)), store)
 
 
-def of(model: dict[str, Any], **keys: Any) -> Recommender:
+def make_recommender(model: dict[str, Any], **keys: Any) -> Recommender:
     return recommender(model=model, split=SPLIT, **keys)
 
 
-def verdict(store: Store, *, passed: bool) -> str:
+def write_verdict(store: Store, *, passed: bool) -> str:
     with store.publish("verdicts/test", f"passed-{passed}") as draft:
         draft.facts["passed"] = passed
     return draft.address
 
 
-def same(one: Any, other: Any, n_items: int) -> bool:
+def have_same_scores(one: Any, other: Any, n_items: int) -> bool:
     asked = Sessions.of([[item] for item in range(n_items)])
     return bool(np.array_equal(one.score(asked), other.score(asked)))
 
 
 def test_a_trained_model_says_what_it_is_made_of(store: Store, dataset: str) -> None:
-    address = train(of({"name": "popularity"}), dataset, store)
+    address = train(make_recommender({"name": "popularity"}), dataset, store)
     folder, facts = store.fetch(address, verify=True), store.manifest(address)["facts"]
     assert sorted(Vocabulary.load(folder / "vocabulary.json").ids) == ["a", "b", "c", "x", "y", "z"]
     assert load(folder / "model").n_items == facts["n_items"] == 6
@@ -65,18 +65,18 @@ def test_a_trained_model_says_what_it_is_made_of(store: Store, dataset: str) -> 
 
 
 def test_what_is_trained_is_found_again(store: Store, dataset: str) -> None:
-    spec = of({"name": "sequential-rules"})
+    spec = make_recommender({"name": "sequential-rules"})
     lines: list[str] = []
     first = train(spec, dataset, store)
     assert train(spec, dataset, store, progress=lines.append) == first
     assert lines == []
-    gate_only = of({"name": "sequential-rules"}, gate=[{"metric": "mrr@20", "min": 0.9}])
+    gate_only = make_recommender({"name": "sequential-rules"}, gate=[{"metric": "mrr@20", "min": 0.9}])
     assert train(gate_only, dataset, store) == first
-    assert train(of({"name": "sequential-rules", "steps": 1}), dataset, store) != first
+    assert train(make_recommender({"name": "sequential-rules", "steps": 1}), dataset, store) != first
 
 
 def test_the_epochs_are_found_on_validation_and_used_on_the_whole_training_part(store: Store, dataset: str) -> None:
-    spec = of(GRU)
+    spec = make_recommender(GRU)
     address = train(spec, dataset, store)
     facts = store.manifest(address)["facts"]
     grades = [row["validation"] for row in facts["history"]]
@@ -84,21 +84,21 @@ def test_the_epochs_are_found_on_validation_and_used_on_the_whole_training_part(
     view = open_view(store.fetch(dataset), spec)
     expected = make(spec.model)
     expected.fit(view.training, len(view.vocabulary), Fitting(seed=spec.seed, settings=facts["found"]))
-    assert same(load(store.fetch(address) / "model"), expected, 6)
+    assert have_same_scores(load(store.fetch(address) / "model"), expected, 6)
 
 
 def test_without_refit_the_model_of_the_best_epoch_stays(store: Store, dataset: str) -> None:
-    spec = of(GRU, refit=False)
+    spec = make_recommender(GRU, refit=False)
     address = train(spec, dataset, store)
     facts = store.manifest(address)["facts"]
     view = open_view(store.fetch(dataset), spec)
     expected = make(spec.model)
     expected.fit(view.train, len(view.vocabulary), Fitting(seed=spec.seed, settings=facts["found"]))
-    assert same(load(store.fetch(address) / "model"), expected, 6)
+    assert have_same_scores(load(store.fetch(address) / "model"), expected, 6)
 
 
 def test_an_interrupted_training_leaves_nothing_and_goes_on(store: Store, dataset: str, tmp_path: Path) -> None:
-    spec, lines = of(GRU), []
+    spec, lines = make_recommender(GRU), []
 
     def cut(line: str) -> None:
         if line.startswith("epoch 2/"):
@@ -112,7 +112,7 @@ def test_an_interrupted_training_leaves_nothing_and_goes_on(store: Store, datase
     assert not list((tmp_path / "store" / ".work").rglob("checkpoint*"))
     other = open_store(str(tmp_path / "other"))
     again = train(spec, build(shop(), snapshot(other, sessions(LOG)), other), other)
-    assert same(load(store.fetch(address) / "model"), load(other.fetch(again) / "model"), 6)
+    assert have_same_scores(load(store.fetch(address) / "model"), load(other.fetch(again) / "model"), 6)
 
 
 # Trains, and stands still after epoch 2 until it is given a line.
@@ -132,7 +132,7 @@ print(train(spec, sys.argv[2], open_store(sys.argv[3]), progress=tell))
 
 def test_two_processes_that_train_the_same_get_one_model(store: Store, dataset: str) -> None:
     def start(stdin: int) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", TRAINER, of(GRU).model_dump_json(), dataset, store.root]
+        command = [sys.executable, "-c", TRAINER, make_recommender(GRU).model_dump_json(), dataset, store.root]
         return subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, text=True)
 
     def reads(process: subprocess.Popen[str], beginning: str) -> bool:
@@ -157,9 +157,9 @@ def test_no_validation_sessions_is_told_and_trains_all_epochs(store: Store, data
 
 @pytest.mark.parametrize("model", [{"name": "vsknn"}, GRU], ids=["vsknn", "gru4rec"])
 def test_the_winner_is_fitted_on_all_data(store: Store, dataset: str, model: dict[str, Any]) -> None:
-    spec = of(model)
+    spec = make_recommender(model)
     trained = train(spec, dataset, store)
-    address = refit(spec, dataset, trained, verdict(store, passed=True), store)
+    address = refit(spec, dataset, trained, write_verdict(store, passed=True), store)
     package = load_package(store.fetch(address, verify=True))
     package.check()
     assert sorted(package.vocabulary.ids) == ["a", "b", "c", "n", "x", "y", "z"]
@@ -167,27 +167,27 @@ def test_the_winner_is_fitted_on_all_data(store: Store, dataset: str, model: dic
     expected = make(spec.model)
     found = store.manifest(trained)["facts"]["found"]
     expected.fit(events, len(vocabulary), Fitting(seed=spec.seed, settings=found))
-    assert same(package.model, expected, 7)
+    assert have_same_scores(package.model, expected, 7)
     assert package.info["dataset"] == dataset
     assert package.info["fitted_until"] == events.times.max()
-    assert refit(spec, dataset, trained, verdict(store, passed=True), store) == address
+    assert refit(spec, dataset, trained, write_verdict(store, passed=True), store) == address
 
 
 @pytest.mark.parametrize(("rule", "gap"), [({"by": "given"}, None), ({"by": "gap", "gap": "10m"}, 600_000)])
 def test_a_package_cuts_visits_as_its_dataset_does(store: Store, rule: dict[str, str], gap: int | None) -> None:
     rows = [{**row, "customer": row["session"]} for row in sessions(LOG)]
     made = build(shop(sessions=rule), snapshot(store, rows), store)
-    spec = of({"name": "popularity"})
-    package = refit(spec, made, train(spec, made, store), verdict(store, passed=True), store)
+    spec = make_recommender({"name": "popularity"})
+    package = refit(spec, made, train(spec, made, store), write_verdict(store, passed=True), store)
     assert load_package(store.fetch(package)).session_gap == gap
 
 
 def test_what_only_serving_changes_is_packed_anew_and_not_fitted(store: Store, dataset: str) -> None:
-    spec = of(GRU)
-    trained, passed = train(spec, dataset, store), verdict(store, passed=True)
+    spec = make_recommender(GRU)
+    trained, passed = train(spec, dataset, store), write_verdict(store, passed=True)
     first = refit(spec, dataset, trained, passed, store)
     lines: list[str] = []
-    served = of(GRU, serving={"k": 3})
+    served = make_recommender(GRU, serving={"k": 3})
     second = refit(served, dataset, trained, passed, store, progress=lines.append)
     assert second != first
     assert lines == []
@@ -195,16 +195,16 @@ def test_what_only_serving_changes_is_packed_anew_and_not_fitted(store: Store, d
 
 
 def test_with_refit_false_the_judged_model_is_packed(store: Store, dataset: str) -> None:
-    spec = of(GRU, refit=False)
+    spec = make_recommender(GRU, refit=False)
     trained = train(spec, dataset, store)
-    package = load_package(store.fetch(refit(spec, dataset, trained, verdict(store, passed=True), store)))
-    assert same(package.model, load(store.fetch(trained) / "model"), 6)
+    package = load_package(store.fetch(refit(spec, dataset, trained, write_verdict(store, passed=True), store)))
+    assert have_same_scores(package.model, load(store.fetch(trained) / "model"), 6)
     assert package.info["fitted_until"] == open_view(store.fetch(dataset), spec).train.times.max()
 
 
 def test_what_did_not_pass_the_gate_is_not_packed(store: Store, dataset: str) -> None:
-    spec = of({"name": "popularity"})
-    failed = verdict(store, passed=False)
+    spec = make_recommender({"name": "popularity"})
+    failed = write_verdict(store, passed=False)
     with refused(UserError, "training.gate-failed", verdict=failed):
         refit(spec, dataset, train(spec, dataset, store), failed, store)
     with store.publish("verdicts/test", "undecided") as draft:
