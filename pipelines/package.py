@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -34,7 +35,11 @@ def package(pipeline: str, loaded: Loaded, *, run_deadline: bool = False) -> str
     str
         The YAML text.
     """
-    definition = entry_points(group="endcap.pipelines")[pipeline].load()(loaded, run_deadline=run_deadline)
+    build = entry_points(group="endcap.pipelines")[pipeline].load()
+    # KFP reads the source of every caller, up to the program's start, at each of a task's settings. In a thread of its
+    # own the definition has few callers.
+    with ThreadPoolExecutor(1) as thread:
+        definition = thread.submit(build, loaded, run_deadline=run_deadline).result()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         file = Path(folder) / f"{pipeline}.yaml"
