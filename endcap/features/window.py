@@ -6,19 +6,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import ibis
-import ibis.expr.types as ir
 import pyarrow.parquet as pq
 
 from endcap.errors import DataError
 from endcap.events.snapshot import ACTIVITY_FILE
-from endcap.features.engine import TableEngine
 from endcap.features.split import MILLISECOND
 from endcap.spec.base import format_duration
 from endcap.spec.sessions import Filters
 from endcap.spec.settings import FeatureSettings
+
+if TYPE_CHECKING:  # descriptions read statistics here, and need no table engine for that
+    import ibis.expr.types as ir
+
+    from endcap.features.engine import TableEngine
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -110,6 +112,8 @@ def _select_activity(
         rows = engine.read(files)
         other_types = rows.filter(rows.type.notin(settings.types), rows.customer.notnull())
         tables.append(other_types.select("customer", "time", "part"))
+    import ibis
+
     return ibis.union(*tables) if len(tables) > 1 else next(iter(tables), None)
 
 
