@@ -183,7 +183,7 @@ class GuardedStore:
             events |= zip(short, more.events, strict=True)
         session_customers = dict(zip(shared, result.sets[1], strict=True))
         faults = {**result.faults, **(more.faults if more is not None else {})}
-        pasts = self._pasts(zip(known, result.rows[0], strict=True) if history else (), faults)
+        pasts = self._read_histories(zip(known, result.rows[0], strict=True) if history else (), faults)
         # Of a session whose customers cannot be read nobody can say that it is this customer's alone.
         session_customers |= {session: {"", " "} for session in shared if (CUSTOMERS, session) in faults}
         self._tell(faults)
@@ -224,7 +224,7 @@ class GuardedStore:
         self._tell(result.faults)
         return GuardedRows(result.rows[0], False, {key: fault for (_, key), fault in result.faults.items()})
 
-    def _pasts(
+    def _read_histories(
         self, rows: Iterable[tuple[str, bytes | None]], faults: dict[tuple[str, str], KeyFault]
     ) -> dict[str | None, _CustomerHistory]:
         """Read customers' histories from their rows. A row that cannot be read is added to the faults."""
@@ -252,7 +252,7 @@ class GuardedStore:
 
     def _ask(self, query: OnlineQuery) -> OnlineResult | None:
         """What the store answers within its time, or None."""
-        if not self._allowed():
+        if not self._may_ask():
             self._observe("skipped", 0.0)
             return None
         begun = time.monotonic()
@@ -270,7 +270,7 @@ class GuardedStore:
         self._observe("ok", time.monotonic() - begun)
         return result
 
-    def _allowed(self) -> bool:
+    def _may_ask(self) -> bool:
         """Whether this caller may ask; after a failure one may, once the rest is over, and the others wait for it."""
         if not self._next:
             return True

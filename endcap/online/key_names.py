@@ -20,8 +20,8 @@ def name_session_owner(session: str, customer: str | None) -> str:
 
 def list_owners(session: str | None, customer: str | None) -> list[str]:
     """List the owners of an event."""
-    known = [] if customer is None else [name_customer_owner(customer)]
-    return known if session is None else [*known, name_session_owner(session, customer)]
+    owners = [] if customer is None else [name_customer_owner(customer)]
+    return owners if session is None else [*owners, name_session_owner(session, customer)]
 
 
 def make_session_id(session: str, customer: str | None) -> str:

@@ -98,8 +98,8 @@ class RedisStore(OnlineStore):
         self._scripts = {text: self._redis.register_script(text) for text in texts}
 
     def read(self, query: OnlineQuery) -> OnlineResult:
-        events = [self._key("e", owner) for owner in query.events]
-        sets = [self._key("s", check_key_name(name), owner) for name, owners in query.sets for owner in owners]
+        events = [self._make_key("e", owner) for owner in query.events]
+        sets = [self._make_key("s", check_key_name(name), owner) for name, owners in query.sets for owner in owners]
         arguments: list[Any] = [query.most, len(events), len(sets), 0]
         for table_keys in query.rows:
             arguments += [
@@ -141,7 +141,7 @@ class RedisStore(OnlineStore):
                 arguments.append(len(some))
                 for event in some:
                     arguments += [event.time, encode_event(event)]
-            bad = self._run(APPEND, [self._key("e", owner) for owner, _ in part], arguments)
+            bad = self._run(APPEND, [self._make_key("e", owner) for owner, _ in part], arguments)
             passed |= {part[number - 1][0]: "wrong-type" for number in bad}
         return passed
 
@@ -156,13 +156,13 @@ class RedisStore(OnlineStore):
             arguments: list[Any] = [NEVER_MS if keep is None else to_milliseconds(keep), most or self.MOST_MEMBERS]
             for _, some in part:
                 arguments += [len(some), *map(orjson.dumps, some)]
-            bad = self._run(ADD, [self._key("s", check_key_name(name), owner) for owner, _ in part], arguments)
+            bad = self._run(ADD, [self._make_key("s", check_key_name(name), owner) for owner, _ in part], arguments)
             passed |= {part[number - 1][0]: "wrong-type" for number in bad}
         return passed
 
     def write(self, table: str, version: str, rows: Mapping[str, bytes], keep: timedelta | None = None) -> bool:
         head = [version, to_milliseconds(self.UNPUBLISHED), 0 if keep is None else to_milliseconds(keep)]
-        keys = [self._key("t", check_key_name(table)), self._key("v", table, check_key_name(version))]
+        keys = [self._make_key("t", check_key_name(table)), self._make_key("v", table, check_key_name(version))]
         # Without rows too: a version may be empty.
         for part in _split_parts(rows.items(), lambda row: len(row[1])) if rows else [[]]:
             values = [value for key, row in part for value in (_get_bucket(key), key, row)]
@@ -175,12 +175,12 @@ class RedisStore(OnlineStore):
             raise make_nothing_written_error(table, version, self.versions(table))
 
     def published(self, table: str) -> str | None:
-        return self._versions(table)[0]
+        return self._read_versions(table)[0]
 
     def versions(self, table: str) -> list[str]:
-        return [version for version in self._versions(table) if version]
+        return [version for version in self._read_versions(table) if version]
 
-    def _versions(self, table: str) -> list[str | None]:
+    def _read_versions(self, table: str) -> list[str | None]:
         """The published one or None, the one before it or None, the others."""
         return [version.decode() if version else None for version in self._run(VERSIONS, self._table(table), [])]
 
@@ -188,24 +188,24 @@ class RedisStore(OnlineStore):
         self._run(DROP, self._table(table), [check_key_name(version), BUCKETS])
 
     def ping(self) -> None:
-        with self._errors():
+        with self._report_errors():
             self._redis.ping()
 
     def close(self) -> None:
         self._redis.close()
 
-    def _key(self, *parts: str) -> str:
+    def _make_key(self, *parts: str) -> str:
         return self._prefix + ":".join(parts)
 
     def _table(self, table: str) -> list[str]:
-        return [self._key("t", check_key_name(table)), self._key("v", table) + ":"]
+        return [self._make_key("t", check_key_name(table)), self._make_key("v", table) + ":"]
 
     def _run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        with self._errors():
+        with self._report_errors():
             return self._scripts[script](keys=[self._prefix, *keys], args=arguments)
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _report_errors(self) -> Iterator[None]:
         try:
             yield
         except (RedisError, OSError) as error:

@@ -117,21 +117,23 @@ class SQLiteStore(OnlineStore):
         with self._connection() as db, _transaction(db, "DEFERRED"):
             return OnlineResult(
                 [
-                    _read_or_default(partial(self._recent, db, owner, query.most, now), list, (EVENTS, owner), faults)
+                    _read_or_default(
+                        partial(self._read_recent, db, owner, query.most, now), list, (EVENTS, owner), faults
+                    )
                     for owner in query.events
                 ],
                 [
                     [
-                        _read_or_default(partial(self._members, db, name, owner, now), set, (name, owner), faults)
+                        _read_or_default(partial(self._read_members, db, name, owner, now), set, (name, owner), faults)
                         for owner in owners
                     ]
                     for name, owners in ((check_key_name(name), owners) for name, owners in query.sets)
                 ],
-                [self._rows(db, keys, now) for keys in query.rows],
+                [self._read_rows(db, keys, now) for keys in query.rows],
                 faults,
             )
 
-    def _recent(self, db: sqlite3.Connection, owner: str, most: int, now: int) -> list[RecentEvent]:
+    def _read_recent(self, db: sqlite3.Connection, owner: str, most: int, now: int) -> list[RecentEvent]:
         """Raises ValueError where what is there was not written by `append`."""
         name = self._name(owner)
         if db.execute("SELECT 1 FROM owners WHERE owner = ? AND until > ?", (name, now)).fetchone() is None:
@@ -139,13 +141,13 @@ class SQLiteStore(OnlineStore):
         stored = [event for (event,) in db.execute(SOME_EVENTS, (name, max(most, 0)))]
         return parse_events([orjson.loads(event) for event in reversed(stored)])
 
-    def _members(self, db: sqlite3.Connection, name: str, owner: str, now: int) -> set[str]:
+    def _read_members(self, db: sqlite3.Connection, name: str, owner: str, now: int) -> set[str]:
         """Raises ValueError where a member is no text."""
         read = "SELECT CAST(member AS BLOB) FROM members WHERE owner = ? AND until > ?"
         stored = db.execute(read, (self._name(name, owner), now))
         return parse_members([member.decode() for (member,) in stored])
 
-    def _rows(self, db: sqlite3.Connection, table_keys: TableKeys, now: int) -> list[bytes | None]:
+    def _read_rows(self, db: sqlite3.Connection, table_keys: TableKeys, now: int) -> list[bytes | None]:
         which, value = (
             ("place", PUBLISHED) if table_keys.version is None else ("version", check_key_name(table_keys.version))
         )
@@ -167,7 +169,7 @@ class SQLiteStore(OnlineStore):
         rows = [
             (self._name(owner), event.time, encode_event(event)) for owner, some in events.items() for event in some
         ]
-        with self._writing() as db:
+        with self._begin_write() as db:
             old = db.execute("SELECT owner FROM owners WHERE until <= ? LIMIT ?", (now, PURGED)).fetchall()
             db.executemany(FORGET_EVENTS, [(owner, now) for owner in [*owners, *(owner for (owner,) in old)]])
             db.executemany("DELETE FROM owners WHERE owner = ?", old)
@@ -184,7 +186,7 @@ class SQLiteStore(OnlineStore):
         until = NEVER if keep is None else now + to_milliseconds(keep)
         owners = [self._name(check_key_name(name), owner) for owner in members]
         rows = [(owner, member, until) for owner, some in zip(owners, members.values(), strict=True) for member in some]
-        with self._writing() as db:
+        with self._begin_write() as db:
             db.execute(FORGET_MEMBERS, (now, PURGED + len(rows)))
             db.executemany(ADD_MEMBER, rows)
             db.executemany(TRIM_MEMBERS, [(owner, most or self.MOST_MEMBERS) for owner in owners])
@@ -195,7 +197,7 @@ class SQLiteStore(OnlineStore):
         kept = None if keep is None else to_milliseconds(keep)
         part = list(islice(left, MAX_BATCH_ITEMS))
         while True:  # once without rows too: a version may be empty
-            with self._writing() as db:
+            with self._begin_write() as db:
                 now = _get_epoch_ms()
                 db.execute(DROP + "name = ? AND version = ? AND until <= ?", (name, check_key_name(version), now))
                 db.execute(UNPUBLISHED_VERSION, (name, version, kept, now + to_milliseconds(self.UNPUBLISHED)))
@@ -211,7 +213,7 @@ class SQLiteStore(OnlineStore):
 
     def publish(self, table: str, version: str) -> None:
         name, now = self._name(check_key_name(table)), _get_epoch_ms()
-        with self._writing() as db:
+        with self._begin_write() as db:
             row = db.execute(
                 "SELECT id, place, keep FROM versions WHERE name = ? AND version = ? AND until > ?",
                 (name, version, now),
@@ -234,13 +236,13 @@ class SQLiteStore(OnlineStore):
             db.execute("UPDATE versions SET place = ? WHERE id = ?", (PREVIOUS, *published))
 
     def published(self, table: str) -> str | None:
-        places = self._versions(table)
+        places = self._read_versions(table)
         return next((version for version, place in places if place == PUBLISHED), None)
 
     def versions(self, table: str) -> list[str]:
-        return [version for version, _ in self._versions(table)]
+        return [version for version, _ in self._read_versions(table)]
 
-    def _versions(self, table: str) -> list[tuple[str, int]]:
+    def _read_versions(self, table: str) -> list[tuple[str, int]]:
         statement = (
             "SELECT version, place FROM versions WHERE name = ? AND place < ? AND until > ? ORDER BY place, version"
         )
@@ -248,7 +250,7 @@ class SQLiteStore(OnlineStore):
             return db.execute(statement, (self._name(check_key_name(table)), DROPPED, _get_epoch_ms())).fetchall()
 
     def drop(self, table: str, version: str) -> None:
-        with self._writing() as db:
+        with self._begin_write() as db:
             db.execute(DROP + "name = ? AND version = ?", (self._name(check_key_name(table)), check_key_name(version)))
         self._sweep()
 
@@ -261,7 +263,7 @@ class SQLiteStore(OnlineStore):
         for number in old:
             deleted = MAX_BATCH_ITEMS
             while deleted == MAX_BATCH_ITEMS:
-                with self._writing() as db:
+                with self._begin_write() as db:
                     deleted = db.execute(SOME_ROWS, (*number, MAX_BATCH_ITEMS)).rowcount
                     if deleted < MAX_BATCH_ITEMS:
                         db.execute("DELETE FROM versions WHERE id = ?", number)
@@ -279,7 +281,7 @@ class SQLiteStore(OnlineStore):
         return ":".join((self._shop, *parts))
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def _begin_write(self) -> Iterator[sqlite3.Connection]:
         with self._connection() as db, _transaction(db, "IMMEDIATE"):
             yield db
 

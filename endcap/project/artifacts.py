@@ -152,8 +152,8 @@ class Snapshot(Tables):
     @property
     def left_out(self) -> dict[str, dict[str, int]]:
         """How many good rows the shop's settings leave out, by table and rule."""
-        left: dict[str, dict[str, int]] = self.facts.get("left_out", {})
-        return left
+        counts_left_out: dict[str, dict[str, int]] = self.facts.get("left_out", {})
+        return counts_left_out
 
     def rows(self) -> list[tuple[str, Any]]:
         rules = {

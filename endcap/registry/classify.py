@@ -37,9 +37,9 @@ def classify_failure(error: Exception, uri: str) -> Failure | None:
     foreign = any(_get_module(cause) in _CLIENTS for cause in chain)
     if code in (RESOURCE_MISSING, RESOURCE_EXISTS) or isinstance(error, EndcapError) or not foreign:
         return None
-    known = classify_answer(error, uri) or classify_transport_error(chain, uri) or classify_database_error(chain, uri)
-    if known is not None:
-        return known
+    failure = classify_answer(error, uri) or classify_transport_error(chain, uri) or classify_database_error(chain, uri)
+    if failure is not None:
+        return failure
     if code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
         return Failure(make_refusal_error(error, uri))
     return Failure(make_server_error(str(error), uri))

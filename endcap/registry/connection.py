@@ -221,11 +221,11 @@ def lock_registry(uri: str) -> Iterator[None]:
         yield
         return
     what = f"the registry {uri}"
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         try:
             with watch_call(f"another process that has {what}"):
                 lock = file.with_name(f".{file.name}.lock")
-                held.enter_context(locks.lock_file(lock, what, patience=locks.HOLD_PATIENCE))
+                stack.enter_context(locks.lock_file(lock, what, patience=locks.HOLD_PATIENCE))
         except StorageError as error:
             cause = error.__cause__
             if not isinstance(cause, OSError) or cause.errno != errno.EROFS or not file.exists():

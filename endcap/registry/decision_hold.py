@@ -35,9 +35,9 @@ def hold_decision(name: str, store: Store | None, uri: str) -> Iterator[Hold]:
     TransientError, StorageError
         As in `Store.hold`.
     """
-    with contextlib.ExitStack() as held:
-        hold: Hold = _UnsharedHold() if store is None else held.enter_context(store.hold(f"decisions/{name}"))
-        held.enter_context(lock_registry(uri))
+    with contextlib.ExitStack() as stack:
+        hold: Hold = _UnsharedHold() if store is None else stack.enter_context(store.hold(f"decisions/{name}"))
+        stack.enter_context(lock_registry(uri))
         yield hold
 
 

@@ -60,7 +60,7 @@ class TrainingFacts:
         name = getattr(model, "path", model.name).rpartition(":")[2]
         return " ".join(filter(None, (self.settings.name, name, _format_day(self.data.get("until")))))
 
-    def parameters(self) -> dict[str, Any]:
+    def build_parameters(self) -> dict[str, Any]:
         """Split, seed, shop, the dates of the parts and their numbers of sessions."""
         settings, counts = self.settings, self.counts
         begins = counts.get("from", {})
@@ -80,7 +80,7 @@ class TrainingFacts:
         sizes = {f"{part}_sessions": counts.get(part, {}).get("sessions") for part in ("train", "validation")}
         return {**named, **sizes, "training_sessions": counts.get("training", {}).get("sessions")}
 
-    def tags(self) -> dict[str, str]:
+    def build_tags(self) -> dict[str, str]:
         """What the run is found by, where its data lie, and the code that trains."""
         lineage = {"dataset": self.dataset, "snapshot": self.data.get("snapshot", "")}
         code = {name: value for name, value in describe_code().items() if name != "version"}
@@ -106,7 +106,7 @@ class TrainingRun:
     def __init__(self, registry: Registry, training: TrainingFacts, begun: int) -> None:
         """begun: when the training began, epoch ms; a run that is there keeps its own beginning."""
         self._client, self._training = registry.client, training
-        self._known: dict[str, set[int]] = {}
+        self._steps_by_metric: dict[str, set[int]] = {}
         """Steps of metrics that an earlier attempt wrote."""
         where = f"tags.{TRAINED_TAG} = '{training.trained}' and tags.part = 'training'"
         run, self.new = ensure_run(
@@ -114,7 +114,7 @@ class TrainingRun:
             ensure_experiment(registry, training.settings.name),
             where,
             start_time=begun,
-            tags=training.tags(),
+            tags=training.build_tags(),
             run_name=training.title,
         )
         self.id, self.begun, self.status = str(run.info.run_id), int(run.info.start_time), str(run.info.status)
@@ -126,7 +126,7 @@ class TrainingRun:
         if self.status != "RUNNING":
             self._client.update_run(self.id, status="RUNNING")
             self.status = "RUNNING"
-        self.log_parameters(self._training.parameters())
+        self.log_parameters(self._training.build_parameters())
         self.name_dataset(self._training.dataset, self._training.data, "training")
 
     def log_parameters(self, parameters: Json) -> None:
@@ -187,12 +187,12 @@ class TrainingRun:
         for row, moment in rows:
             step = int(row.get("epoch", 0))
             for name, value in row.items():
-                if name != "epoch" and step not in self._steps(name):
+                if name != "epoch" and step not in self._read_steps(name):
                     fresh[name, step] = Metric(name, value, moment, step)
         for some in _split_batches(list(fresh.values()), MAX_BATCH):
             self._client.log_batch(self.id, metrics=some)
         for name, step in fresh:
-            self._steps(name).add(step)
+            self._read_steps(name).add(step)
 
     def log_figures(self, values: Values, moment: int) -> None:
         """Log metrics that are single values.
@@ -238,12 +238,12 @@ class TrainingRun:
         self._client.set_terminated(self.id, status, ended)
         self.status = status
 
-    def _steps(self, metric: str) -> set[int]:
-        if metric not in self._known:
+    def _read_steps(self, metric: str) -> set[int]:
+        if metric not in self._steps_by_metric:
             # A new run has none: the registry is not asked.
             history = [] if self.new else self._client.get_metric_history(self.id, metric)
-            self._known[metric] = {int(metric_point.step) for metric_point in history}
-        return self._known[metric]
+            self._steps_by_metric[metric] = {int(metric_point.step) for metric_point in history}
+        return self._steps_by_metric[metric]
 
 
 def name_epoch_metrics(row: Mapping[str, float], fit: str = "train") -> Values:

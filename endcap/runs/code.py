@@ -24,8 +24,8 @@ def find_commit() -> str:
 
     `-dirty` follows if files differ from it.
     """
-    if known := os.environ.get(COMMIT):
-        return known
+    if commit := os.environ.get(COMMIT):
+        return commit
     git = shutil.which("git")
     if git is None:
         return ""

@@ -158,7 +158,7 @@ class StepRecord:
 
     def keep(self) -> None:
         """Write the document."""
-        self._kept(lambda store: store.write_document(f"runs/{self._run}/{self._step}", self._document))
+        self._try_write(lambda store: store.write_document(f"runs/{self._run}/{self._step}", self._document))
 
     def is_older(self, result: str) -> bool:
         """Tell whether the step's result is an artifact that existed before the step began."""
@@ -168,7 +168,7 @@ class StepRecord:
 
     def begin_run(self, trigger: str) -> None:
         """Write the run's document, as the first step on KFP does. trigger: see `Start.from_text`."""
-        self._kept(lambda store: begin_run(store, self._run, Start.from_text(trigger)))
+        self._try_write(lambda store: begin_run(store, self._run, Start.from_text(trigger)))
 
     def run_begun(self) -> str | None:
         """Return when the run's first step began; None if the store does not know."""
@@ -177,7 +177,7 @@ class StepRecord:
         document = read_step_document(open_store(self._store), self._run, next(iter(STEPS)))
         return document["begun"] if document else None
 
-    def _kept(self, write: Callable[[Store], object]) -> None:
+    def _try_write(self, write: Callable[[Store], object]) -> None:
         if not (self._store and self._run):
             return
         try:

@@ -42,8 +42,8 @@ class StepRun:
     @property
     def seconds(self) -> float:
         """The seconds that the step took, or has taken so far."""
-        known = self.document.get("seconds")
-        return float(known) if known is not None else _count_seconds_since(self.begun)
+        recorded = self.document.get("seconds")
+        return float(recorded) if recorded is not None else _count_seconds_since(self.begun)
 
     @property
     def result(self) -> str:

@@ -161,8 +161,8 @@ class Bucket:
         """
         before, end = None, time.monotonic() + _TORN_SECONDS
         while True:
-            stored = self._or_none("read", name, lambda: self._get(name))
-            if stored is None or self._fits(stored[0], stored[1].etag):
+            stored = self._call_or_none("read", name, lambda: self._get(name))
+            if stored is None or self._matches_etag(stored[0], stored[1].etag):
                 return stored
             if time.monotonic() > end:
                 self._checksums = False  # for example, newer objects are encrypted with the user's key
@@ -171,7 +171,7 @@ class Bucket:
             before = stored[0], stored[1].etag
             time.sleep(_REREAD_SECONDS)
 
-    def _fits(self, content: bytes, etag: str) -> bool:
+    def _matches_etag(self, content: bytes, etag: str) -> bool:
         """Whether an etag is the checksum of the bytes."""
         fits = etag == hashlib.md5(content, usedforsecurity=False).hexdigest()
         if fits and self._checksums is None:
@@ -185,7 +185,7 @@ class Bucket:
             reply = self._client.stat_object(self.name, name)
             return _parse_blob(name, reply.metadata or {}, bytes_=reply.size)
 
-        return self._or_none("look at", name, head)
+        return self._call_or_none("look at", name, head)
 
     def write(self, name: str, content: bytes, *, absent: bool = False, etag: str = "", writer: str = "") -> str | None:
         """Write a small object in one step.
@@ -367,7 +367,7 @@ class Bucket:
     def _remove(self, name: str) -> None:
         self._client.remove_object(self.name, name)
 
-    def _or_none(self, doing: str, name: str, call: Callable[[], T]) -> T | None:
+    def _call_or_none(self, doing: str, name: str, call: Callable[[], T]) -> T | None:
         try:
             return self._ask(doing, name, call)
         except NotFoundError:

@@ -29,9 +29,9 @@ def find_cache_folder() -> Path:
     StorageError
         The folder cannot be written.
     """
-    named = os.environ.get(CACHE_VARIABLE)
-    if named:
-        folder = Path(named).expanduser().resolve()
+    configured = os.environ.get(CACHE_VARIABLE)
+    if configured:
+        folder = Path(configured).expanduser().resolve()
         with report_storage_errors(f"{folder} ({CACHE_VARIABLE})"):
             folder.mkdir(parents=True, exist_ok=True)
         return folder

@@ -137,17 +137,17 @@ def _list_library_versions(closure: CodeClosure) -> list[tuple[str, str]]:
 @functools.lru_cache(maxsize=4096)
 def _parse_cached(text: bytes) -> ParsedModule:
     """Parse a module, or take its parts from this machine's cache. Parsing what a step needs takes half a second."""
-    kept = _find_cached_parts(hashlib.sha256(_fingerprint_parser() + text).hexdigest())
-    if kept is not None:
+    cached_file = _find_cached_parts(hashlib.sha256(_fingerprint_parser() + text).hexdigest())
+    if cached_file is not None:
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            return ParsedModule.from_json(json.loads(kept.read_bytes()))
+            return ParsedModule.from_json(json.loads(cached_file.read_bytes()))
     module = parse_module(text)
-    if kept is not None:
+    if cached_file is not None:
         with contextlib.suppress(OSError):
-            kept.parent.mkdir(exist_ok=True)
-            draft = kept.with_suffix(f".{os.getpid()}")
+            cached_file.parent.mkdir(exist_ok=True)
+            draft = cached_file.with_suffix(f".{os.getpid()}")
             draft.write_text(json.dumps(module.to_json()))
-            draft.replace(kept)
+            draft.replace(cached_file)
     return module
 
 

@@ -143,7 +143,7 @@ class _ClosureWalk:
         if _get_top_package(name) not in self._followed:
             self.closure.libraries.add(_get_top_package(name))
             return
-        source = self._source(name)
+        source = self._read_source(name)
         if source is None or self._is_cut(name, path):
             return
         module = source.module
@@ -151,12 +151,12 @@ class _ClosureWalk:
             # A user's module may do anything when it is imported, and so may the packages that it is in.
             for above in _list_parents(name):
                 self.enter(above, ())
-            if path and self._source(f"{name}.{path[0]}"):
+            if path and self._read_source(f"{name}.{path[0]}"):
                 self.enter(f"{name}.{path[0]}", path[1:])
             path = ()
         if not path:
             for binding in module.imports:
-                self._imported(name, binding, module.imports[binding], ())
+                self._add_import(name, binding, module.imports[binding], ())
             for number in range(len(module.parts)):
                 self._take(name, module, number)
             return
@@ -165,8 +165,8 @@ class _ClosureWalk:
         for number in taken:
             self._take(name, module, number)
         if first in module.imports:
-            self._imported(name, first, module.imports[first], tuple(rest))
-        elif self._source(f"{name}.{first}"):
+            self._add_import(name, first, module.imports[first], tuple(rest))
+        elif self._read_source(f"{name}.{first}"):
             self.enter(f"{name}.{first}", tuple(rest))
         elif not taken:
             # Made in a way that is not seen here, as by a module's `__getattr__`.
@@ -183,43 +183,43 @@ class _ClosureWalk:
         for other, effect in enumerate(module.parts):
             if not effect.binds:
                 self._take(name, module, other)
-        self._imported(name, "*", module.imports.get("*", ()), ())
+        self._add_import(name, "*", module.imports.get("*", ()), ())
 
     def _uses(self, name: str, module: ParsedModule, part: CodePart) -> None:
         for use in part.uses:
             first, *rest = use.split(".")
             for imports in (part.imports, module.imports):
                 if first in imports:
-                    self._imported(name, first, imports[first], tuple(rest))
+                    self._add_import(name, first, imports[first], tuple(rest))
             if any(first in other.binds for other in module.parts):
                 self.enter(name, (first,))
         for text in part.strings:
             of, _, attribute = text.partition(":")
-            if _get_top_package(of) in self._followed and self._source(of):
+            if _get_top_package(of) in self._followed and self._read_source(of):
                 self.enter(of, (attribute,) if attribute else ())
 
-    def _imported(self, name: str, binding: str, targets: Iterable[ImportTarget], rest: tuple[str, ...]) -> None:
+    def _add_import(self, name: str, binding: str, targets: Iterable[ImportTarget], rest: tuple[str, ...]) -> None:
         for level, module, of in targets:
-            target = self._absolute(name, level, module)
+            target = self._resolve_module(name, level, module)
             if _get_top_package(name) != OWN_PACKAGE and _get_top_package(target) not in self._followed:
-                self._own(target)
+                self._add_definition(target)
             path = () if of == "*" else (of, *rest) if of else rest
             if not self._is_cut(target, path):
                 self.closure.bindings.add((name, binding, target, of))
             self.enter(target, path)
 
-    def _own(self, name: str) -> None:
+    def _add_definition(self, name: str) -> None:
         """What a user's module imports: another of that user, which lies beside it, or a library."""
-        source = self._source(name)
+        source = self._read_source(name)
         if source is not None and not source.library:
             self._followed.add(_get_top_package(name))
         else:
             self.closure.foreign.add(_get_top_package(name))
 
-    def _absolute(self, name: str, level: int, module: str) -> str:
+    def _resolve_module(self, name: str, level: int, module: str) -> str:
         if not level:
             return module
-        source = self._source(name)
+        source = self._read_source(name)
         up = level - 1 if source is not None and source.package else level
         base = name.split(".")[: len(name.split(".")) - up]
         return ".".join([*base, module] if module else base)
@@ -228,7 +228,7 @@ class _ClosureWalk:
         whole = [*_list_parents(name), name]
         return not self._cut.isdisjoint(whole) or bool(path and f"{name}:{path[0]}" in self._cut)
 
-    def _source(self, name: str) -> ModuleSource | None:
+    def _read_source(self, name: str) -> ModuleSource | None:
         if name not in self._sources:
             self._sources[name] = self._read(name)
         return self._sources[name]

@@ -95,7 +95,7 @@ class FolderDataArea:
 
     def check_free(self, name: str) -> None:
         """Raise UserError if a file lies where the name needs a folder."""
-        place = self._inside(name)
+        place = self._join_inside(name)
         for parent in place.relative_to(self._data).parents:
             if (self._data / parent).is_file():
                 raise _make_name_taken_error(name, str(parent))
@@ -120,12 +120,12 @@ class FolderDataArea:
 
     def read(self, name: str, target: Path, progress: TransferProgress) -> Path:
         """Copy what has a name to a target on this machine. Raises NotFoundError if nothing has the name."""
-        place = self._inside(name)
+        place = self._join_inside(name)
         if not place.exists():
             raise _make_not_found_error(self.address(name))
         files = {"": place} if place.is_file() else list_regular_files(place)
         for path in filter(None, files):
-            self._inside(f"{name}/{path}")
+            self._join_inside(f"{name}/{path}")
         return deliver(files, name, target, copy_file, Meter(progress, sum_sizes(files)))
 
     def files(self, prefix: str) -> Iterator[StoredFile]:
@@ -137,7 +137,7 @@ class FolderDataArea:
                 state = path.stat()
                 yield StoredFile(name, self.address(name), state.st_size, datetime.fromtimestamp(state.st_mtime, UTC))
 
-    def _inside(self, name: str) -> Path:
+    def _join_inside(self, name: str) -> Path:
         place = self._data / name
         if not stays_inside(self._data, place):
             raise _make_bad_name_error(name, "leads out of the store by a link")
@@ -177,10 +177,10 @@ class BucketDataArea:
 
         for _ in run_parallel(upload, objects.items()):
             pass
-        self._bucket.remove([blob.name for blob in self._blobs(name) if blob.name not in objects])
+        self._bucket.remove([blob.name for blob in self._list_blobs(name) if blob.name not in objects])
 
     def read(self, name: str, target: Path, progress: TransferProgress) -> Path:
-        blobs = {blob.name.removeprefix(f"{self._data}{name}").lstrip("/"): blob for blob in self._blobs(name)}
+        blobs = {blob.name.removeprefix(f"{self._data}{name}").lstrip("/"): blob for blob in self._list_blobs(name)}
         if not blobs:
             raise _make_not_found_error(self.address(name))
         if "" in blobs:
@@ -201,7 +201,7 @@ class BucketDataArea:
                 name = blob.name.removeprefix(self._data)
                 yield StoredFile(name, self.address(name), blob.bytes, blob.changed)
 
-    def _blobs(self, name: str) -> list[Blob]:
+    def _list_blobs(self, name: str) -> list[Blob]:
         """The object of this name, and those below it."""
         own = self._bucket.stat(f"{self._data}{name}")
         below = [blob for blob in self._bucket.list(f"{self._data}{name}/") if not blob.name.endswith("/")]

@@ -91,13 +91,13 @@ class Publication:
             The server refuses, or does not answer.
         """
         self._sweep()
-        if self._whole():
+        if self._is_published():
             return False
         self._upload(folder, manifest)
         own: Json = {"draft": self._own, "manifest": manifest}
         choice, etag = self._choose(own)
         carried_out: Json | None = None
-        while not self._whole():
+        while not self._is_published():
             if choice == carried_out:
                 self._bucket.write(self._manifest, encode_document(choice["manifest"]), absent=True)
                 break
@@ -115,7 +115,7 @@ class Publication:
         published = self._bucket.read(self._manifest)
         return published is not None and published[0] == encode_document(manifest)
 
-    def _whole(self) -> bool:
+    def _is_published(self) -> bool:
         return self._bucket.stat(self._manifest) is not None
 
     def _upload(self, folder: Path, manifest: Json) -> None:
@@ -133,9 +133,9 @@ class Publication:
             self._bucket.write(self._choice, encode_document(own), absent=True)
             stored = self._bucket.read(self._choice)
             if stored is not None:
-                return self._checked(stored[0]), stored[1].etag
+                return self._parse_choice(stored[0]), stored[1].etag
 
-    def _checked(self, content: bytes) -> Json:
+    def _parse_choice(self, content: bytes) -> Json:
         """Parse and check another writer's choice, because its names become names of objects."""
         where = self._bucket.address(self._choice)
         try:

@@ -62,9 +62,9 @@ class Resolver:
 
     def __init__(self, lookup: ArtifactLookup) -> None:
         self._lookup = lookup
-        self._known: dict[str, str] = {}
+        self._proven_paths: dict[str, str] = {}
         """Addresses of elsewhere, and the paths that they were proven to name."""
-        self._own: dict[str, str] = {}
+        self._own_paths: dict[str, str] = {}
         """The same of addresses in this store's own documents."""
         self._former: list[str] | None = None
         self._noted = False
@@ -99,18 +99,20 @@ class Resolver:
             here = get_content_key(address)
         if here is not None:
             return here
-        return ("" if digest else self._known.get(address, "")) or self._prove_path(address, digest)
+        return ("" if digest else self._proven_paths.get(address, "")) or self._prove_path(address, digest)
 
     def lies_at(self, address: str) -> bool:
         """Tell whether an artifact of this store can be read at an address: here, or elsewhere with equal files."""
         address = normalise_address(address)
         if (path := self._lookup.find_path_here(address)) is not None:
             return self._lookup.read_stored_manifest(path) is not None
-        path, theirs = _find_path(address), self._lookup.read_manifest_at(address)
-        own = None if path is None or theirs is None else self._lookup.read_stored_manifest(path)
-        if path is None or own is None or theirs is None:
+        path, other_manifest = _find_path(address), self._lookup.read_manifest_at(address)
+        own_manifest = None if path is None or other_manifest is None else self._lookup.read_stored_manifest(path)
+        if path is None or own_manifest is None or other_manifest is None:
             return False
-        return digest_manifest(open_document("manifest", own, f"{self._lookup.root}/{path}")) == digest_manifest(theirs)
+        return digest_manifest(
+            open_document("manifest", own_manifest, f"{self._lookup.root}/{path}")
+        ) == digest_manifest(other_manifest)
 
     def translate(self, value: T) -> T:
         """Replace former addresses of this store in a value by the present ones."""
@@ -145,12 +147,12 @@ class Resolver:
             if address.startswith(f"{former}/"):
                 return f"{root}/{address.removeprefix(f'{former}/')}"
         # A place that no release noted which knows of places: what is named has to be here.
-        if address not in self._own:
+        if address not in self._own_paths:
             path = _find_path(address)
             if path is None or self._lookup.read_stored_manifest(path) is None:
                 return address
-            self._own[address] = path
-        return f"{root}/{self._own[address]}"
+            self._own_paths[address] = path
+        return f"{root}/{self._own_paths[address]}"
 
     def _prove_path(self, address: str, digest: str) -> str:
         path = _find_path(address)
@@ -158,8 +160,8 @@ class Resolver:
         if path is None or manifest is None:
             raise _make_elsewhere_error(address, self._lookup.root)
         manifest = open_document("manifest", manifest, f"{self._lookup.root}/{path}")
-        theirs = None if digest else self._lookup.read_manifest_at(address)
-        expected = digest or (digest_manifest(theirs) if theirs else "")
+        other_manifest = None if digest else self._lookup.read_manifest_at(address)
+        expected = digest or (digest_manifest(other_manifest) if other_manifest else "")
         if expected and expected != digest_manifest(manifest):
             here = f"{self._lookup.root}/{path}"
             raise IntegrityError(
@@ -177,7 +179,7 @@ class Resolver:
         ):
             raise _make_elsewhere_error(address, self._lookup.root, path)
         if not digest:
-            self._known[address] = path
+            self._proven_paths[address] = path
         return path
 
     def _was_held_at(self, address: str, manifest: Json) -> bool:
@@ -185,8 +187,8 @@ class Resolver:
         entries, created = self._lookup.read_places(), datetime.fromisoformat(manifest["created"])
         roots = {get_root(name) for name in _list_spellings(address)}
         return any(
-            entry["root"] in roots and created < left
-            for entry, left in zip(entries, _list_departures(entries), strict=True)
+            entry["root"] in roots and created < departure
+            for entry, departure in zip(entries, _list_departures(entries), strict=True)
         )
 
 

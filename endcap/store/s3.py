@@ -88,17 +88,17 @@ class S3Store(RelocatableStore):
 
     def fetch(self, address: str, *, verify: bool = False) -> Path:
         path = self._resolver.find_path(address)
-        manifest = self._manifest(path)
+        manifest = self._require_manifest(path)
         open_manifest(manifest, f"{self.root}/{path}")
         return self._copies.fetch(path, manifest, f"{self.root}/{path}", verify=verify)
 
     def manifest(self, address: str) -> Json:
         path = self._resolver.find_path(address)
         here = f"{self.root}/{path}"
-        content = self.translate(open_manifest(self._manifest(path), here))
+        content = self.translate(open_manifest(self._require_manifest(path), here))
         return {**content, "address": here, "facts": wrap_facts(content["facts"], here)}
 
-    def _manifest(self, path: str) -> Json:
+    def _require_manifest(self, path: str) -> Json:
         manifest = self.read_stored_manifest(path)
         if manifest is None:
             address = f"{self.root}/{path}"
@@ -111,13 +111,13 @@ class S3Store(RelocatableStore):
     def workspace(self, kind: str, key: str, progress: Callable[[str], None] = lambda line: None) -> Iterator[Path]:
         name = self._name(f".work/{kind}/{key}")
         lease = Lease(self._bucket, f"{name}.lease")
-        with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as stack:
             lease.take(progress)
-            held.callback(_run_suppressed, lease.give_back)
+            stack.callback(_run_suppressed, lease.give_back)
             # A folder of its own: what an earlier process left here may be older than what another machine has kept.
-            folder = held.enter_context(make_scratch_folder(self._local / ".work" / ".workspaces"))
+            folder = stack.enter_context(make_scratch_folder(self._local / ".work" / ".workspaces"))
             mirror = CheckpointMirror(self._bucket, name, folder, lease, progress)
-            held.enter_context(_exit_on_sigterm())
+            stack.enter_context(_exit_on_sigterm())
             mirror.start()
             try:
                 yield folder
@@ -164,10 +164,10 @@ class S3Store(RelocatableStore):
         what = f"{name} in {self.root}"
         self._conditions.require(what)
         lease = Lease(self._bucket, self._name(f".work/holds/{name}.lease"))
-        with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as stack:
             with watch_call(f"another process that has {what}"):
                 lease.take_turns(what)
-            held.callback(_run_suppressed, lease.give_back)
+            stack.callback(_run_suppressed, lease.give_back)
             yield lease
 
     def _update(self, name: str, change: Callable[[Json | None], Json], *, repair: bool = False) -> Json:
