@@ -1,4 +1,4 @@
-"""The client against a server that fails in turn: what is tried again, how long, and what is told in the end."""
+"""The client against a server that fails: what it tries again, for how long, and which error it raises."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ Answer = tuple[int, Any, dict[str, str]]
 
 
 class Shop:
-    """A server that gives the answers it was told, one after the other, then the last one for ever."""
+    """A server that gives the configured answers one after the other, and repeats the last one."""
 
     def __init__(self) -> None:
         self.answers: list[Answer | None] = []
-        self.asked: list[tuple[str, dict[str, str], Any]] = []
+        self.requests: list[tuple[str, dict[str, str], Any]] = []
         shop = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -45,7 +45,7 @@ class Shop:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                shop.asked.append((self.path, {key.lower(): value for key, value in self.headers.items()}, body))
+                shop.requests.append((self.path, {key.lower(): value for key, value in self.headers.items()}, body))
                 answer = shop.answers.pop(0) if len(shop.answers) > 1 else shop.answers[0]
                 if answer is None:  # hang up without a word
                     self.close_connection = True
@@ -81,7 +81,7 @@ def rank(shop: Shop, **options: Any) -> Any:
         return client.rank(items=["a"], k=2, shopper="s1", request_id="r1")
 
 
-def rank_awaited(shop: Shop, **options: Any) -> Any:
+def rank_with_asyncio(shop: Shop, **options: Any) -> Any:
     async def ask() -> Any:
         async with endcap.AsyncClient(shop.url, "shoes", **options) as client:
             return await client.rank(items=["a"], k=2, shopper="s1", request_id="r1")
@@ -89,7 +89,7 @@ def rank_awaited(shop: Shop, **options: Any) -> Any:
     return asyncio.run(ask())
 
 
-both = pytest.mark.parametrize("ask", [rank, rank_awaited])
+both = pytest.mark.parametrize("ask", [rank, rank_with_asyncio])
 Ask = Callable[..., Any]
 
 
@@ -101,34 +101,34 @@ def test_a_ranking_comes_back_typed(shop: Shop, ask: Ask) -> None:
     assert [item.fallback for item in ranking.items] == [False, True]
     assert (ranking.id, ranking.variant, ranking.model_version, ranking.unknown) == ("r1.0", "canary", "3", 1)
     assert ranking.reason == "few-scores"
-    path, headers, body = shop.asked[0]
+    path, headers, body = shop.requests[0]
     assert path == "/shoes/v1/models/shoes:predict"
     assert (headers["x-endcap-shopper"], headers["x-request-id"]) == ("s1", "r1")
     assert body == {"instances": [{"items": ["a"], "k": 2}]}
 
 
 @both
-def test_what_may_pass_is_tried_again_with_the_same_request_id(shop: Shop, ask: Ask) -> None:
+def test_a_failure_that_may_pass_is_tried_again_with_the_same_request_id(shop: Shop, ask: Ask) -> None:
     shop.answers = [None, (503, {"error": "busy"}, {}), (200, {"predictions": [RANKED]}, {})]
     assert ask(shop, timeout=5.0).id == "r1.0"
-    assert [headers["x-request-id"] for _, headers, _ in shop.asked] == ["r1"] * 3
+    assert [headers["x-request-id"] for _, headers, _ in shop.requests] == ["r1"] * 3
 
 
 @both
 @pytest.mark.parametrize(("status", "kind"), [(400, RequestError), (404, NotFoundError), (500, EndcapError)])
-def test_what_will_not_pass_is_told_at_once(shop: Shop, ask: Ask, status: int, kind: type[EndcapError]) -> None:
-    told = {"error": "instance 0: k: found 0", "code": "request.out-of-range", "fields": {"instance": 0, "at": "k"}}
-    shop.answers = [(status, told, {})]
+def test_a_lasting_failure_is_raised_at_once(shop: Shop, ask: Ask, status: int, kind: type[EndcapError]) -> None:
+    answer = {"error": "instance 0: k: found 0", "code": "request.out-of-range", "fields": {"instance": 0, "at": "k"}}
+    shop.answers = [(status, answer, {})]
     with pytest.raises(kind) as refused:
         ask(shop)
-    assert len(shop.asked) == 1
-    error, (path, _, _) = refused.value, shop.asked[0]
+    assert len(shop.requests) == 1
+    error, (path, _, _) = refused.value, shop.requests[0]
     assert type(error) is kind
     assert (error.code, error.fields) == (
         "request.out-of-range",
         {"url": f"{shop.url}{path}", "status": status, "instance": 0, "at": "k"},
     )
-    assert told["error"] in str(error)
+    assert answer["error"] in str(error)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_an_answer_without_a_code_has_the_clients_own(shop: Shop, answer: Any) -
     with pytest.raises(RequestError) as refused:
         rank(shop)
     assert refused.value.code == "client.refused"
-    assert refused.value.fields == {"url": f"{shop.url}{shop.asked[0][0]}", "status": 400}
+    assert refused.value.fields == {"url": f"{shop.url}{shop.requests[0][0]}", "status": 400}
 
 
 @both
@@ -154,7 +154,7 @@ def test_a_login_page_is_no_ranking(shop: Shop, ask: Ask) -> None:
 
 
 @both
-def test_a_certificate_that_is_not_trusted_is_told_at_once(shop: Shop, ask: Ask, tmp_path: Path) -> None:
+def test_a_certificate_that_is_not_trusted_is_reported_at_once(shop: Shop, ask: Ask, tmp_path: Path) -> None:
     pair = Authority(tmp_path).issue("gateway", "gateway", hosts=("127.0.0.1",))
     with proxy(shop.url, (pair.certificate, pair.key)) as secure, refused(UserError, "client.no-tls"):
         shop.url = secure.endpoint
@@ -169,33 +169,33 @@ def test_a_server_that_asks_for_more_time_than_there_is_ends_the_call(shop: Shop
         ask(shop, timeout=5.0)
     assert busy.value.code == "predictor.overloaded"
     assert time.monotonic() - begun < 1
-    assert len(shop.asked) == 1
+    assert len(shop.requests) == 1
 
 
 @both
 def test_a_limited_client_waits_as_long_as_it_is_asked_to_and_shows_its_key(shop: Shop, ask: Ask) -> None:
     limited = {"error": "too many", "code": "gateway.rate-limited"}
-    for asked in (lambda: "1", lambda: formatdate(time.time() + 2, usegmt=True)):
-        shop.asked.clear()
-        shop.answers = [(429, limited, {"retry-after": asked()}), (200, {"predictions": [RANKED]}, {})]
+    for make_header in (lambda: "1", lambda: formatdate(time.time() + 2, usegmt=True)):
+        shop.requests.clear()
+        shop.answers = [(429, limited, {"retry-after": make_header()}), (200, {"predictions": [RANKED]}, {})]
         begun = time.monotonic()
         ask(shop, timeout=8.0, key="web-key")
         assert 0.8 < time.monotonic() - begun < 5
-        assert [headers["x-endcap-key"] for _, headers, _ in shop.asked] == ["web-key", "web-key"]
+        assert [headers["x-endcap-key"] for _, headers, _ in shop.requests] == ["web-key", "web-key"]
     shop.answers = [(429, limited, {"retry-after": "60"})]
     with pytest.raises(TransientError) as refusal:
         ask(shop, timeout=5.0, token="a.b.c")
     assert (refusal.value.code, refusal.value.fields["status"]) == ("gateway.rate-limited", 429)
-    assert shop.asked[-1][1]["authorization"] == "Bearer a.b.c"
+    assert shop.requests[-1][1]["authorization"] == "Bearer a.b.c"
 
 
 @both
-def test_nobody_there_is_told_within_the_time(shop: Shop, ask: Ask) -> None:
+def test_a_gateway_that_does_not_answer_is_reported_within_the_timeout(shop: Shop, ask: Ask) -> None:
     shop.answers = [None]
     with pytest.raises(TransientError) as nobody:
         ask(shop, timeout=0.5, retries=3)
     assert (nobody.value.code, nobody.value.fields["seconds"]) == ("client.no-answer", 0.5)
-    assert len(shop.asked) == 4
+    assert len(shop.requests) == 4
 
 
 def test_reported_events_keep_their_ids_when_tried_again(shop: Shop) -> None:
@@ -203,7 +203,7 @@ def test_reported_events_keep_their_ids_when_tried_again(shop: Shop) -> None:
     with endcap.Client(shop.url, "shoes", timeout=5.0) as client:
         receipt = client.events([{"item": "a", "session": "s"}, {"id": "mine", "item": "b", "session": "s"}])
     assert receipt.accepted == 2
-    (path, _, first), (_, _, second) = shop.asked
+    (path, _, first), (_, _, second) = shop.requests
     assert path == "/v1/events"
     assert first == second
     assert first[1]["id"] == "mine"

@@ -125,7 +125,7 @@ class OnlineContract:
 
     # Tables
 
-    def test_what_is_written_is_read_once_it_is_published(self, store: OnlineStore, opened: Open) -> None:
+    def test_rows_are_read_after_their_version_is_published(self, store: OnlineStore, opened: Open) -> None:
         assert store.published("lists/home") is None
         assert store.versions("lists/home") == []
         assert store.write("lists/home", "v1", {"1": b"one", "2": b"\0\xff", "empty": b""})
@@ -152,7 +152,7 @@ class OnlineContract:
         store.publish("lists", "v4")
         assert (store.versions("lists"), store.rows("lists", ["1"])) == (["v4", "v2"], [None])
 
-    def test_a_version_that_is_not_there_cannot_be_published(self, store: OnlineStore) -> None:
+    def test_a_version_without_rows_cannot_be_published(self, store: OnlineStore) -> None:
         store.write("lists", "v1", {"1": b"1"})
         store.publish("lists", "v1")
         with refused(NotFoundError, "online.version-not-found", table="lists", found="v2", allowed=["v1"]):
@@ -191,7 +191,7 @@ class OnlineContract:
         forgotten_after_a_while(lambda: "v1" in store.versions("lists"))
         assert store.rows("lists", ["1"]) == [b"2"]
 
-    def test_a_dropped_version_is_gone_and_may_be_written_anew(self, store: OnlineStore) -> None:
+    def test_a_dropped_version_is_deleted_and_may_be_written_again(self, store: OnlineStore) -> None:
         for version in ("v1", "v2"):
             store.write("lists", version, {"1": b"1"})
             store.publish("lists", version)

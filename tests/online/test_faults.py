@@ -143,7 +143,7 @@ def test_an_answer_that_comes_byte_by_byte_costs_a_ranking_no_more_than_its_time
         proxy.drip = 0.0
 
 
-def test_a_full_server_refuses_what_is_written_and_still_is_read(tmp_path: Path) -> None:
+def test_a_full_server_refuses_writes_and_can_still_be_read(tmp_path: Path) -> None:
     settings = ("--maxmemory", "3000000", "--maxmemory-policy", "noeviction")
     with (
         RedisServer(tmp_path / "server", *settings) as server,
@@ -165,7 +165,7 @@ def test_a_full_server_refuses_what_is_written_and_still_is_read(tmp_path: Path)
         store.append({"customer:2": [RecentEvent("b", 2)]}, DAY)
 
 
-def test_what_a_killed_writer_left_is_never_read_and_gone_on_from(url: str) -> None:
+def test_rows_of_a_killed_writer_are_never_read_and_writing_continues_from_them(url: str) -> None:
     with open_online(url, shop="shop", timeout=5) as store:
         store.write("lists", "v1", {"k1": b"old"})
         store.publish("lists", "v1")
@@ -217,7 +217,7 @@ def test_many_open_a_new_file_at_once(tmp_path: Path) -> None:
         assert all(store.recent([f"customer:{number}" for number in range(16)], 1))
 
 
-def test_a_file_that_is_none_of_ours_or_cannot_be_made_is_said(tmp_path: Path) -> None:
+def test_a_foreign_file_or_one_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no data base " * 100)
     for path, said in (("file", "not a database"), ("file/online.sqlite", "File exists")):
         with (
@@ -229,7 +229,7 @@ def test_a_file_that_is_none_of_ours_or_cannot_be_made_is_said(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("url", ["", "redis", "http://host", "sqlite://", "/path", "redis://host:many"])
-def test_what_is_no_address_is_refused_with_those_that_are(url: str) -> None:
+def test_a_malformed_address_is_refused_with_examples(url: str) -> None:
     with refused(UserError, "online.address-malformed", allowed=["redis", "rediss", "sqlite"]):
         open_online(url, shop="shop")
 
@@ -243,7 +243,7 @@ def test_a_password_is_in_no_message() -> None:
     assert "secret" not in json.dumps(caught.value.to_json())
 
 
-def test_a_wrong_password_is_said(server: RedisServer) -> None:
+def test_a_wrong_password_is_reported(server: RedisServer) -> None:
     server.client().config_set("requirepass", "secret")
     for url in (server.url, server.url.replace("//", "//:wrong@")):
         with open_online(url, shop="shop") as store, refused(OnlineStoreError, "online.credentials-refused"):
@@ -252,7 +252,7 @@ def test_a_wrong_password_is_said(server: RedisServer) -> None:
         store.ping()
 
 
-def test_a_cluster_is_said_to_be_not_supported(tmp_path: Path) -> None:
+def test_a_redis_cluster_is_refused(tmp_path: Path) -> None:
     with (
         RedisServer(tmp_path / "server", "--cluster-enabled", "yes") as server,
         open_online(server.url, shop="shop", timeout=5) as store,

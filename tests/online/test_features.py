@@ -130,7 +130,7 @@ def test_where_sessions_are_cut_by_gaps_a_customers_last_one_is_published(
     assert [item for item, _ in row(online, "customers", "short", "ann")["recent"]] == ["c", "d"]
 
 
-def test_what_is_published_is_not_written_again_and_what_was_cut_off_is_gone_on_from(
+def test_published_rows_are_not_written_again_and_an_interrupted_publication_continues(
     dataset: Path, online: OnlineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publishing, "AT_ONCE", 1)

@@ -101,13 +101,13 @@ def test_a_customers_session_has_nobodys_events_where_no_other_customer_has_its_
     assert "".join(event.item for event in alone) == nobodys
 
 
-def test_requests_that_name_nobody_ask_nothing(store: OnlineStore, fault: Fault) -> None:
+def test_requests_without_ids_do_not_ask_the_store(store: OnlineStore, fault: Fault) -> None:
     fault.error = OnlineStoreError("down", code="online.unavailable")
     assert guarded(store).look_up([None], [None], 5) == ShopperData([[]], [set()], False, [False])
     assert fault.calls == 0
 
 
-def test_what_is_no_text_is_nobodys_id_and_no_failure(store: OnlineStore, fault: Fault) -> None:
+def test_an_id_that_is_not_a_text_is_ignored_and_no_failure(store: OnlineStore, fault: Fault) -> None:
     store.append({"session:|1": [RecentEvent("a", 1)]}, DAY)
     found = guarded(store, history="features/customers/k").look_up(["\ud800", "\ud800"], ["1", None], 5)
     assert found == ShopperData([[RecentEvent("a", 1)], []], [set(), set()], False, [True, False])

@@ -153,7 +153,7 @@ def test_a_writer_passes_over_a_key_of_another_type_and_writes_the_others(
     follower.end(5)
 
 
-def test_what_the_whole_server_refuses_is_the_stores_failure_by_name(tmp_path: Path) -> None:
+def test_a_refusal_of_the_whole_server_is_a_failure_of_the_store(tmp_path: Path) -> None:
     with RedisServer(tmp_path / "server") as running, open_online(running.url, shop="shop", timeout=5) as store:
         client = running.client()
         store.append({"customer:1": [EVENT]}, DAY)

@@ -68,7 +68,7 @@ def store(tmp_path: Path) -> Iterator[OnlineStore]:
 
 
 @pytest.mark.parametrize("visits", [VIEWS, Visits(frozenset(["view"]))])
-def test_what_does_not_count_takes_no_place_of_what_does(
+def test_events_that_do_not_count_do_not_displace_those_that_do(
     store: OnlineStore, visits: Visits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beside = " ".join(f"s{time}" for time in range(20, 900, 10))

@@ -67,7 +67,7 @@ def test_a_baseline_that_is_compared_is_not_fitted_again(judged: endcap.Project)
     assert order == ["popularity", "popularity (baseline)"]
 
 
-def test_what_has_no_label_is_called_by_its_name_or_its_settings(judged: endcap.Project) -> None:
+def test_a_model_without_a_label_is_called_by_its_name_or_its_settings(judged: endcap.Project) -> None:
     models: list[Any] = ["vsknn", {"name": "vsknn", "sample": 200}, {"name": "vsknn", "sample": 200}]
     assert judged.compare(*models).labels == ["vsknn", "vsknn sample=200", "vsknn sample=200 (2)"]
     with refused(UserError, "project.label-invalid", label="vsknn"):
@@ -84,7 +84,9 @@ def test_what_has_no_label_is_called_by_its_name_or_its_settings(judged: endcap.
         ({"evaluation": {"cutoffs": [5, 20]}}, ["evaluation.cutoffs"]),
     ],
 )
-def test_what_is_asked_otherwise_is_refused(judged: endcap.Project, changes: dict[str, Any], keys: list[str]) -> None:
+def test_a_project_with_another_task_is_refused(
+    judged: endcap.Project, changes: dict[str, Any], keys: list[str]
+) -> None:
     with pytest.raises(UserError) as error:
         judged.compare("spec", other=judged.replace(**changes))
     assert error.value.code == "evaluation.not-comparable"

@@ -100,7 +100,7 @@ ANSWERS: dict[str, tuple[list[Fault], str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", ANSWERS)
-def test_answers_that_no_other_attempt_mends_are_told_at_once(way: Proxy, case: str) -> None:
+def test_answers_that_will_not_change_are_raised_at_once(way: Proxy, case: str) -> None:
     faults, code, fields = ANSWERS[case]
     way.faults += faults
     registry, shown, begun = Registry(way.endpoint), list[str](), time.monotonic()
@@ -110,7 +110,7 @@ def test_answers_that_no_other_attempt_mends_are_told_at_once(way: Proxy, case: 
     assert shown == []
 
 
-def test_a_name_that_the_server_does_not_answer_to_is_told_with_the_option(mlflow: str) -> None:
+def test_a_host_name_that_the_server_refuses_is_reported_with_the_option(mlflow: str) -> None:
     assert Registry(mlflow).list_names() == []
     host = mlflow.removeprefix("http://").replace("127.0.0.1", "localhost")
     with refused(UserError, "registry.host-refused", host=host, variable="MLFLOW_SERVER_ALLOWED_HOSTS") as caught:
@@ -118,7 +118,7 @@ def test_a_name_that_the_server_does_not_answer_to_is_told_with_the_option(mlflo
     assert f"--allowed-hosts {host}" in str(caught.value)
 
 
-def test_a_certificate_of_another_name_and_a_file_that_is_not_there_are_told_at_once(
+def test_a_certificate_of_another_name_and_a_missing_file_are_reported_at_once(
     mlflow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with refused(UserError, "registry.no-tls"):
@@ -133,7 +133,7 @@ def test_a_certificate_of_another_name_and_a_file_that_is_not_there_are_told_at_
             Registry(secure.endpoint).list_names()
 
 
-def test_a_port_that_speaks_another_language_is_told_at_once() -> None:
+def test_a_port_with_another_protocol_is_reported_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
 
         def greet() -> None:
@@ -159,7 +159,7 @@ def test_a_server_that_is_busy_is_asked_again_and_the_waiting_is_shown(way: Prox
     assert len(way.seen) == 3
 
 
-def test_nobody_listening_is_waited_for_as_long_as_is_said(patience: RetryLimits) -> None:
+def test_a_server_that_does_not_listen_is_waited_for_until_the_patience_ends(patience: RetryLimits) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -173,7 +173,7 @@ def test_nobody_listening_is_waited_for_as_long_as_is_said(patience: RetryLimits
     assert len(shown) == 1
 
 
-def test_what_was_made_although_the_answer_was_lost_is_there_once(way: Proxy, patience: RetryLimits) -> None:
+def test_a_request_whose_answer_was_lost_creates_one_object(way: Proxy, patience: RetryLimits) -> None:
     registry = Registry(way.endpoint)
     for call in ("experiments/create", "runs/create", "registered-models/create", "model-versions/create"):
         way.faults.append(Fault(f"POST .*/{call}", "answer", 1, status=503))  # nothing was done
@@ -259,7 +259,7 @@ def test_a_training_ends_before_it_begins_where_the_password_is_wrong(place: S3P
     assert [line for line in lines if line.startswith("fitting")] == []
 
 
-def test_a_registry_that_is_away_holds_up_no_training_and_is_told_once(place: S3Place, way: Proxy) -> None:
+def test_a_registry_that_is_away_delays_no_training_and_is_reported_once(place: S3Place, way: Proxy) -> None:
     store = place.elsewhere()
     dataset = build(shop(), snapshot(store, sessions(LOG)), store)
     way.faults.append(Fault(ALL, "drop", 1000))
@@ -290,7 +290,9 @@ def test_a_token_that_runs_out_ends_no_training(place: S3Place, way: Proxy) -> N
     assert len([line for line in lines if isinstance(line, Notice)]) == 1
 
 
-def test_what_sqlite_says_is_told_with_its_remedy(shop_store: Store, tmp_path: Path, patience: RetryLimits) -> None:
+def test_errors_of_sqlite_are_reported_with_their_remedy(
+    shop_store: Store, tmp_path: Path, patience: RetryLimits
+) -> None:
     (tmp_path / "other.db").write_bytes(b"no data base" * 100)
     with refused(IntegrityError, "registry.damaged"):
         Registry(f"sqlite:///{tmp_path}/other.db")

@@ -76,7 +76,7 @@ def test_a_version_is_listed_with_its_figures_beside_the_tries_that_came_to_noth
     assert "two more days" in shown
 
 
-def test_a_registry_that_is_not_there_is_not_made(store: Store, shop_store: Store, tmp_path: Path) -> None:
+def test_a_missing_registry_is_not_created_by_looking_for_it(store: Store, shop_store: Store, tmp_path: Path) -> None:
     found = find_registry(None, shop_store)
     assert found is not None
     assert found.uri == get_default_uri(shop_store)
@@ -146,7 +146,7 @@ def test_a_failed_gate_registers_nothing_and_says_why(shop_store: Store, recomme
     assert Registry(get_default_uri(shop_store)).list_versions("demo") == []
 
 
-def test_what_is_undecided_is_not_registered_and_what_is_missing_is_said(
+def test_an_undecided_package_is_not_registered_and_the_error_says_what_is_missing(
     shop_store: Store, recommender: Recommender
 ) -> None:
     package = publish(shop_store, "packages/demo", "one")
@@ -156,7 +156,7 @@ def test_what_is_undecided_is_not_registered_and_what_is_missing_is_said(
     assert Registry(get_default_uri(shop_store)).list_versions("demo") == []
 
 
-def test_a_person_approves_or_rejects_what_waits(shop_store: Store, recommender: Recommender) -> None:
+def test_a_person_approves_or_rejects_a_pending_version(shop_store: Store, recommender: Recommender) -> None:
     registry = Registry(get_default_uri(shop_store))
     for key in ("one", "two", "three"):
         add(shop_store, by_person(recommender), key)

@@ -172,7 +172,7 @@ def test_a_failed_run_names_its_step_and_error_in_both_documents(store: Store) -
     assert step.fault == FAULT
 
 
-def test_a_run_whose_report_could_not_speak_is_closed_and_one_that_has_ended_is_left(store: Store) -> None:
+def test_a_run_without_a_report_is_closed_and_an_ended_run_stays_as_it_is(store: Store) -> None:
     begin_run(store, "r", Start())
     close_run(store, "r", "failed", [], FAULT)
     run = read_run(store, "r")
@@ -181,7 +181,7 @@ def test_a_run_whose_report_could_not_speak_is_closed_and_one_that_has_ended_is_
     assert read_run(store, "r").state == "failed"
 
 
-def test_a_killed_run_is_told_from_one_that_runs(store: Store) -> None:
+def test_a_killed_run_has_another_state_than_a_running_one(store: Store) -> None:
     code = (
         "import os, sys; from endcap.runs import Start, begin_run; from endcap.store import open_store\n"
         "begin_run(open_store(sys.argv[1]), 'killed', Start(), here=True); os.kill(os.getpid(), 9)"

@@ -121,7 +121,7 @@ class StoreContract:
         with refused(IntegrityError, "store.damaged", address=address, file="manifest.json", fault="unreadable"):
             place.elsewhere().fetch(address)
 
-    def test_what_is_not_there_is_said_to_be_missing(self, store: Store, tmp_path: Path) -> None:
+    def test_an_artifact_that_does_not_exist_is_reported_as_missing(self, store: Store, tmp_path: Path) -> None:
         absent, elsewhere = f"{store.root}/things/a/none", f"file://{tmp_path}/elsewhere"
         with refused(NotFoundError, "store.not-found", address=absent):
             store.manifest(absent)
@@ -130,7 +130,7 @@ class StoreContract:
         with refused(UserError, "store.scheme-unknown", address="gs://bucket", found="gs", allowed=["file", "s3"]):
             open_store("gs://bucket")
 
-    def test_what_was_made_elsewhere_is_read_by_its_address_there(self, store: Store, place: Place) -> None:
+    def test_an_artifact_made_at_another_place_is_read_by_its_former_address(self, store: Store, place: Place) -> None:
         address = put(store, "k1")
         moved = {**store.manifest(address), "address": "file:///other/store/things/a/k1"}
         place.damage(address, "manifest.json", json.dumps(moved).encode())
@@ -299,7 +299,7 @@ class StoreContract:
         assert seen == ["first", "second"]
         assert place.left() == set()
 
-    def test_who_waits_too_long_for_a_name_is_told(
+    def test_waiting_too_long_for_a_name_raises_an_error(
         self, store: Store, place: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(locks, "HOLD_PATIENCE", 0.2)
@@ -348,7 +348,7 @@ class StoreContract:
         assert (store.work_folder("serving", "shoes") / "log").read_text() == "1"
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-    def test_a_full_disk_is_said_and_publishes_nothing(self, store: Store) -> None:
+    def test_a_full_disk_is_reported_and_nothing_is_published(self, store: Store) -> None:
         full = refused(StorageError, "store.cannot-write", reason="No space left on device")
         with full, store.publish("things/a", "k1") as draft:
             (draft.path / "file").symlink_to("/dev/full")

@@ -96,7 +96,7 @@ class S3Contract(StoreContract):
         with proxy(place.server.endpoint) as state:
             yield state
 
-    def test_what_passes_is_tried_again(self, place: S3Place, way: Proxy) -> None:
+    def test_a_failure_that_may_pass_is_tried_again(self, place: S3Place, way: Proxy) -> None:
         way.faults += [
             Fault("PUT .*a.bin", "answer", times=2),
             Fault("PUT .*b.bin", "drop"),
@@ -180,7 +180,7 @@ class S3Contract(StoreContract):
         assert store.update_document(NAME, counted)["number"] == number + 1
         assert place.left() == set()
 
-    def test_what_does_not_pass_is_said(self, place: S3Place, way: Proxy) -> None:
+    def test_a_failure_that_lasts_is_reported(self, place: S3Place, way: Proxy) -> None:
         store = place.elsewhere(way.endpoint)
         publish(store, "one", "k0")
         way.faults += [Fault("PUT", "answer", times=1000)]
@@ -206,7 +206,7 @@ class S3Contract(StoreContract):
             (403, "RequestTimeTooSkewed", StorageError, "store.clock-differs"),
         ],
     )
-    def test_refusals_are_told_apart(
+    def test_each_refusal_has_its_own_error(
         self, place: S3Place, way: Proxy, status: int, answer: str, kind: type[EndcapError], code: str
     ) -> None:
         store = place.elsewhere(way.endpoint)
@@ -215,7 +215,9 @@ class S3Contract(StoreContract):
             publish(store, "one")
         assert store.find("things/a", "k1") is None
 
-    def test_a_wrong_way_to_the_server_is_said_at_once(self, place: S3Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_wrong_address_of_the_server_is_reported_at_once(
+        self, place: S3Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(bucket, "RETRY_WAITS", ())
         with refused(UserError, "store.bucket-not-found", bucket="s3://endcap-none"):
             open_store("s3://endcap-none/store")
@@ -286,7 +288,7 @@ class S3Contract(StoreContract):
                 break
         assert at > 15
 
-    def test_a_choice_whose_draft_is_gone_is_replaced(self, place: S3Place) -> None:
+    def test_a_choice_whose_draft_was_removed_is_replaced(self, place: S3Place) -> None:
         manifest = {"address": f"{place.url}/things/a/k1", "created": "2026-03-02T06:00:00+00:00", "facts": {}}
         gone = {"draft": "0" * 32, "manifest": {**manifest, "files": {"a.bin": {"bytes": 1, "sha256": "0" * 64}}}}
         place.put("stores/one/.drafts/things/a/k1/choice.json", json.dumps(gone).encode())
@@ -355,7 +357,7 @@ class S3Contract(StoreContract):
         assert starts[0] >= 14 << 20
         assert way.done
 
-    def test_a_download_that_was_killed_is_gone_on_with(self, place: S3Place, way: Proxy) -> None:
+    def test_a_killed_download_continues_where_it_ended(self, place: S3Place, way: Proxy) -> None:
         with place.elsewhere().publish("things/a", "k1") as draft:
             (draft.path / "whole").write_bytes(b"w" * 1000)
             (draft.path / "half").write_bytes(b"h" * 1000)
@@ -463,7 +465,7 @@ class S3Contract(StoreContract):
             assert (work / CHECKPOINT).read_text() == "last"
         assert time.monotonic() - begun < lease.LEASE_SECONDS / 2  # it was given back
 
-    def test_a_holder_whose_lease_was_lost_does_not_write_over_the_next_ones_checkpoint(
+    def test_a_holder_that_lost_its_lease_does_not_overwrite_the_next_holders_checkpoint(
         self, place: S3Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(lease, "LEASE_SECONDS", 2.0)

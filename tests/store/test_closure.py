@@ -62,7 +62,7 @@ def test_definitions_count_that_are_named_and_no_others() -> None:
         ("def total(rows)", "def total(rows, start=0)"),
     ],
 )
-def test_what_changes_a_result_changes_the_digest(old: str, new: str) -> None:
+def test_a_change_that_alters_a_result_changes_the_digest(old: str, new: str) -> None:
     text = dedent(STEP["endcap.parts"])
     assert old in text
     assert digest(STEP | {"endcap.parts": text.replace(old, new)}) != digest(STEP)
@@ -79,7 +79,7 @@ def test_what_changes_a_result_changes_the_digest(old: str, new: str) -> None:
         ("SCALE = 2", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from endcap.far import Far\nSCALE = 2"),
     ],
 )
-def test_what_changes_no_result_does_not(old: str, new: str) -> None:
+def test_a_change_that_alters_no_result_keeps_the_digest(old: str, new: str) -> None:
     text = dedent(STEP["endcap.parts"])
     assert old in text
     assert digest(STEP | {"endcap.parts": text.replace(old, new)}) == digest(STEP)
@@ -179,7 +179,7 @@ def test_an_entry_without_source_is_refused() -> None:
         fingerprint_code("no_such_module_here")
 
 
-def test_what_is_kept_of_a_text_is_what_parsing_it_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_parts_equal_those_of_parsing_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENDCAP_CACHE", str(tmp_path))
     digests = []
     for _ in range(3):

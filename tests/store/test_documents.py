@@ -43,14 +43,16 @@ def test_an_older_one_is_brought_up_step_by_step(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("version", "code"), [(1, "store.older-format"), (4, "store.newer-format"), ("3.1", "store.newer-format")]
 )
-def test_what_this_release_cannot_read_is_refused(monkeypatch: pytest.MonkeyPatch, version: object, code: str) -> None:
+def test_a_document_of_an_unknown_version_is_refused(
+    monkeypatch: pytest.MonkeyPatch, version: object, code: str
+) -> None:
     monkeypatch.setitem(documents.KINDS, "deployments", DocumentKind(3, {2: percent}))
     expected = {"kind": "deployments", "found": version, "known": 3, "written_by": "0.5", "where": "d"}
     with refused(UserError, code, **expected):
         open_document("deployments", {"format": version, "share": 0.25}, "d", written_by="0.5")
 
 
-def test_what_is_no_map_is_no_document() -> None:
+def test_a_value_that_is_not_a_mapping_is_not_a_document() -> None:
     with refused(IntegrityError, "store.no-document", kind="runs", where="runs/r"):
         open_document("runs", [], "runs/r")  # type: ignore[arg-type]
 

@@ -133,7 +133,7 @@ def test_an_address_that_leads_elsewhere_is_refused(store: Store, tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_in_the_way_is_named(store: Store, tmp_path: Path) -> None:
+def test_an_error_names_the_file_that_is_in_the_way(store: Store, tmp_path: Path) -> None:
     put(store, b"x", "logs")
     with pytest.raises(UserError) as refused:
         put(store, b"x", "logs/deep/a.csv")
@@ -166,7 +166,7 @@ def test_a_link_in_the_folder_does_not_lead_out_of_it(tmp_path: Path) -> None:
     assert read(tmp_path / "outside") == {"a": "1"}
 
 
-def test_what_was_there_stays_where_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_old_file_stays_if_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(str(tmp_path / "store"))
     put(store, b"old", "a.csv")
     monkeypatch.setattr("endcap.store.transfer.os.fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "full")))

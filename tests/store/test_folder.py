@@ -91,7 +91,7 @@ def test_a_store_on_a_disk_that_cannot_be_written_is_read(store: Store, tmp_path
             put(seen, "k2")
 
 
-def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     place = str(tmp_path / "file" / "store")
     with refused(StorageError, "store.cannot-write", path=place, reason="Not a directory"):
@@ -109,7 +109,7 @@ def test_a_copy_that_something_else_made_is_checked_by_the_manifest_in_it(store:
         check_artifact(folder)
 
 
-def test_a_document_whose_holder_hangs_is_waited_for_no_longer_than_is_said(
+def test_waiting_for_a_document_whose_holder_hangs_ends_after_the_patience(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "CHANGE_PATIENCE", 0.2)
@@ -122,7 +122,7 @@ def test_a_document_whose_holder_hangs_is_waited_for_no_longer_than_is_said(
     assert store.update_document("deployments/shop", hang) == store.read_document("deployments/shop")
 
 
-def test_what_other_hosts_left_is_removed_when_it_is_forsaken(store: Store, tmp_path: Path) -> None:
+def test_abandoned_scratch_folders_of_other_hosts_are_removed(store: Store, tmp_path: Path) -> None:
     old, new = (tmp_path / "store" / ".drafts" / f"{host}@1@0" for host in ("pod-a", "pod-b"))
     for draft in (old, new):
         draft.mkdir(parents=True)

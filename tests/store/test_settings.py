@@ -33,7 +33,7 @@ def test_an_endpoint_is_a_host_or_an_address(given: dict[str, str], endpoint: st
     assert "hidden" not in repr(settings)
 
 
-def test_what_is_missing_is_said_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_error_names_all_missing_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ENDCAP_S3_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", *KEYS):
         monkeypatch.delenv(name, raising=False)
     names = ["ENDCAP_S3_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
@@ -65,7 +65,7 @@ def test_an_address_names_a_bucket_and_maybe_a_prefix() -> None:
             split_address(wrong)
 
 
-def test_copies_lie_where_it_is_said_or_where_one_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_lie_in_the_configured_or_a_writable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENDCAP_CACHE", str(tmp_path / "said"))
     assert find_cache_folder() == tmp_path / "said"
     monkeypatch.delenv("ENDCAP_CACHE")
