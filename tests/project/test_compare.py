@@ -84,7 +84,7 @@ def test_a_model_without_a_label_is_called_by_its_name_or_its_settings(judged: e
         ({"evaluation": {"cutoffs": [5, 20]}}, ["evaluation.cutoffs"]),
     ],
 )
-def test_a_project_with_another_task_is_refused(
+def test_a_project_with_another_split_seed_or_evaluation_is_refused(
     judged: endcap.Project, changes: dict[str, Any], keys: list[str]
 ) -> None:
     with pytest.raises(UserError) as error:

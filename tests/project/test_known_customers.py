@@ -119,7 +119,7 @@ def test_rank_shows_what_the_service_would_answer(
     assert fresh["unknown_items"] == ["zzz", "yyy"]
 
 
-def test_rank_names_the_versions_that_exist(deployed: endcap.Project, say: Say) -> None:
+def test_errors_of_rank_list_what_is_allowed(deployed: endcap.Project, say: Say) -> None:
     def fault(*arguments: str) -> tuple[str, Any]:
         error = say(*arguments, "--json", status=2)["error"]
         return error["code"], error["fields"].get("allowed")
