@@ -8,17 +8,24 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 INDENT = 2
-"""Letters that a line of a table is usually moved in by."""
+"""The usual indentation of a table's lines."""
 KEY, LEAST = 34, 16
-"""Letters that are left of a table's first column, which tells rows apart, and of another one of words."""
+"""The fewest characters of the first column, which tells rows apart, and of other columns of words."""
 _STYLE = "border-collapse:collapse;font-size:90%"
 
 
 def format_text_table(columns: Sequence[str] | None, rows: Iterable[Sequence[Any]], *, width: int | None = None) -> str:
-    """Rows, each column as wide as its widest cell, below a line of names (None: without one).
+    """Format a table as text. Numbers are aligned to the right, other values to the left.
 
-    Numbers stand to the right, all else to the left. width: letters of a line; None: those of the terminal, 80 where
-    there is none, less an indentation of two. What is wider is shortened, the widest first, or continued below.
+    Parameters
+    ----------
+    columns
+        The names of the columns; None for a table without a line of names.
+    rows
+        The values of each row.
+    width
+        The most characters of a line; None for the width of the terminal, or 80 without one, minus 2. In a wider table,
+        the widest columns of words are shortened, or columns continue below.
     """
     body = [list(row) for row in rows]
     right = [any(_is_number(value) for value in column) for column in zip(*body, strict=True)]
@@ -28,7 +35,7 @@ def format_text_table(columns: Sequence[str] | None, rows: Iterable[Sequence[Any
 
 
 def align_columns(lines: Sequence[Sequence[str]], right: Sequence[bool], *, width: int | None = None) -> str:
-    """The same of cells that are texts already. right: which columns stand to the right."""
+    """Format a table of texts; see `format_text_table`. right: which columns are aligned to the right."""
     limit = shutil.get_terminal_size().columns - INDENT if width is None else width
     texts = [list(line) for line in lines]
     if not texts:
@@ -46,7 +53,7 @@ def align_columns(lines: Sequence[Sequence[str]], right: Sequence[bool], *, widt
 
 
 def _cut_widths(lines: Sequence[Sequence[str]], widths: Sequence[int], limit: int) -> list[int]:
-    """Widths of the columns, of words the widest cut first, until all fit or nothing is left to cut."""
+    """Reduce the widths of columns of words, the widest first, until all columns fit or none can be reduced."""
     cut = list(widths)
     words = [place for place in range(len(cut)) if _holds_words(lines, place)]
     while _sum_widths(cut) > limit and (wide := [place for place in words if cut[place] > LEAST]):
@@ -57,16 +64,16 @@ def _cut_widths(lines: Sequence[Sequence[str]], widths: Sequence[int], limit: in
 def _group_columns(
     lines: Sequence[Sequence[str]], widths: Sequence[int], limit: int
 ) -> list[tuple[list[int], list[int]]]:
-    """Columns that fit beside the first, then the others, again beside the first: which, and how wide each is."""
+    """Split the columns into groups that fit beside the first column. Returns the columns and widths of each group."""
     key = min(widths[0], KEY)
     groups: list[tuple[list[int], list[int]]] = [([0], [key])]
     for place in range(1, len(widths)):
         wide = min(widths[place], max(limit - key - 2, LEAST))
         places, taken = groups[-1]
-        left = limit - _sum_widths(taken) - 2
-        if wide > left and left >= LEAST and _holds_words(lines, place):
-            wide = left
-        if wide > left and len(places) > 1:
+        room = limit - _sum_widths(taken) - 2
+        if wide > room and room >= LEAST and _holds_words(lines, place):
+            wide = room
+        if wide > room and len(places) > 1:
             groups.append((places := [0], taken := [key]))
         places.append(place)
         taken.append(wide)
@@ -74,7 +81,7 @@ def _group_columns(
 
 
 def _holds_words(lines: Sequence[Sequence[str]], place: int) -> bool:
-    """Whether a column may be cut: it holds words or addresses. Half a number, a time or a run's name says nothing."""
+    """Return whether a column has words or addresses, which can be cut. Half a number or half a time has no meaning."""
     body = "".join(line[place] for line in lines[1:] or lines)
     return 5 * sum(map(str.isalpha, body)) > 2 * len(body)
 
@@ -93,7 +100,8 @@ def _format_block(lines: list[list[str]], right: Sequence[bool]) -> str:
 
 
 def shorten_text(text: str, width: int) -> str:
-    """A text cut to a width: of words the end, of an id or an address the middle, whose end tells it apart."""
+    """Cut a text to a width. Words lose their end. Ids and addresses lose their middle, because the end tells them
+    apart."""
     if len(text) <= width:
         return text
     if " " in text:
@@ -113,7 +121,7 @@ def _sum_widths(widths: Sequence[int]) -> int:
 def format_html_table(
     columns: Sequence[str], rows: Iterable[Sequence[Any]], *, caption: str = "", notes: Iterable[str] = ()
 ) -> str:
-    """The same as an HTML table, with notes below; every value is escaped."""
+    """Format a table as HTML, with notes below it. All values are escaped."""
     head = "".join(f"<th style='text-align:left'>{html.escape(name)}</th>" for name in columns)
     body = "".join(f"<tr>{''.join(_format_cell(value) for value in row)}</tr>" for row in rows)
     title = f"<caption style='text-align:left'><b>{html.escape(caption)}</b></caption>" if caption else ""
@@ -122,7 +130,7 @@ def format_html_table(
 
 
 def format_value(value: Any) -> str:
-    """A value as both kinds of tables show it."""
+    """Format a value for a table."""
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""endcap recommend: every customer's list, made ahead of time and published; and the way back."""
+"""endcap recommend: make and publish a list for every customer, or publish the lists before again."""
 
 from __future__ import annotations
 
@@ -43,15 +43,23 @@ _Source = click.core.ParameterSource
 @env_option
 @set_option
 @click.option(
-    "--version", default="", help="Of this registered version alone [default: the champion, and what serves]."
+    "--version",
+    default="",
+    help="Use only this registered version [default: the champion and the versions that serve].",
 )
 @click.option(
-    "--customers", default="", help="A file whose column `customer` names them [default: all, or batch.active_within]."
+    "--customers",
+    default="",
+    help="A file with a column `customer` [default: all customers, or those of batch.active_within].",
 )
-@click.option("--workers", type=click.IntRange(min=1), help="Processes that share the work [default: batch.workers].")
-@click.option("--dataset", default="", help="Of this dataset, or `newest`, without looking for new events.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="The number of processes that share the work [default: batch.workers].",
+)
+@click.option("--dataset", default="", help="Use this dataset, or `newest`, and take in no new events.")
 @date_option
-@click.option("--roll-back", is_flag=True, help="Make nothing: publish the lists that were published before.")
+@click.option("--roll-back", is_flag=True, help="Make no lists, and publish the ones before again.")
 @store_option
 @registry_option
 @online_option
@@ -82,11 +90,11 @@ def command(
     on: str,
     **kfp: Any,
 ) -> None:
-    """Make the list of every customer by the versions that serve, and publish the lists all at once.
+    """Make a list for every customer by the versions that serve, and publish all lists at once.
 
-    SPEC is a recommender's YAML file, or the name of one in pipelines/specs. New events are taken in first, as by
-    `endcap run SPEC --pipeline features`. The online store is a file in the store, where that is a folder and no other
-    is named. The same command goes on after a failure, with the first part that is not whole.
+    SPEC is a recommender's YAML file, or the name of one in pipelines/specs. The command first takes in new events, as
+    `endcap run SPEC --pipeline features` does. The online store is a file in the store, if the store is a folder and no
+    other online store is named. After a failure, the same command goes on with the first unfinished part.
     """
     loaded = load(spec, env=env, sets=sets if workers is None else (*sets, f"batch.workers={workers}"))
     if logical_date:
@@ -102,13 +110,13 @@ def command(
     elif on == "kfp":
         from endcap.cli.run_kfp import run_on_kfp
 
-        # What this machine's environment names is not what a cluster reaches.
+        # A cluster may not reach the place that this machine's environment names.
         named = online if "online" in options else ""
         candidates = {"online": named, "version": version, "customers": customers, "logical_date": logical_date}
         candidates |= {"registry": registry}
         arguments = {name: value for name, value in candidates.items() if value}
         if "registry" in options:
-            arguments["registry"] = registry  # empty: the one that a Secret names to the steps
+            arguments["registry"] = registry  # If it is empty, a Secret gives the address to the steps.
         if context.get_parameter_source("store_url") is not _Source.DEFAULT:
             arguments["store"] = store_url
         with print_outcome(as_json, loaded, "recommend", lambda: None):
@@ -153,22 +161,22 @@ def command(
 
 
 def _format_command() -> str:
-    return redact(f"{shlex.join(['endcap', *sys.argv[1:]])}   (whole parts and finished steps are not repeated)")
+    return redact(f"{shlex.join(['endcap', *sys.argv[1:]])}   (finished parts and steps are not repeated)")
 
 
 def _refuse_surplus(options: set[str], on: str, roll_back: bool, dataset: str, kfp: set[str]) -> None:
-    """Raise UserError for options that would be passed over."""
+    """Raise UserError for options that would have no effect."""
     rules = [
-        (kfp, on == "kfp", "only with --on kfp"),
-        ({"dataset"}, on == "here", "not with --on kfp: the run makes its own"),
-        ({"logical_date"}, not dataset, "not with --dataset, which is made already"),
-        ({"why"}, not dataset and not roll_back, "only where a pipeline runs, which is recorded"),
+        (kfp, on == "kfp", "works only with --on kfp"),
+        ({"dataset"}, on == "here", "does not go with --on kfp, because the run makes a dataset"),
+        ({"logical_date"}, not dataset, "does not go with --dataset, because the dataset already has its events"),
+        ({"why"}, not dataset and not roll_back, "works only if a pipeline runs, which keeps a record"),
         (
             {"dataset", "customers", "workers", "logical_date"},
             not roll_back,
-            "not with --roll-back, which makes nothing",
+            "does not go with --roll-back, which makes no lists",
         ),
-        ({"on"}, not roll_back, "not with --roll-back, which publishes from here"),
+        ({"on"}, not roll_back, "does not go with --roll-back, which publishes from this machine"),
     ]
     for names, allowed, why in rules:
         if not allowed and (surplus := sorted(names & options)):
@@ -178,7 +186,7 @@ def _refuse_surplus(options: set[str], on: str, roll_back: bool, dataset: str, k
 def _make_lists(
     loaded: Loaded, store: Store, registry: str, online: str, version: str, customers: str, dataset: str
 ) -> Lists:
-    """Make and publish in this process, of a dataset that is there."""
+    """Make and publish the lists in this process, from an existing dataset."""
     from endcap.batch import newest_dataset
     from endcap.project import Project
 
@@ -194,14 +202,14 @@ def _make_lists(
 
 
 def _roll_back(loaded: Loaded, store: Store, registry: str, online: str, version: str) -> list[str]:
-    """What was done, a line a version."""
+    """Publish the lists before again. Returns a line for each version."""
     from endcap.batch import PATIENCE, find_served_versions, roll_back
     from endcap.online import open_online, resolve_online_url
 
     address = resolve_online_url(online, store.root)
     if address is None:
         raise UserError(
-            "no online store is named, in which lists could be rolled back; give --online or ENDCAP_ONLINE",
+            "there is no online store in which to roll back lists. Name one by --online or ENDCAP_ONLINE",
             code="cli.no-online-store",
         )
     targets = find_served_versions(loaded.recommender, store, registry or None, version or None)
@@ -210,5 +218,5 @@ def _roll_back(loaded: Loaded, store: Store, registry: str, online: str, version
 
 
 def _make_absolute(customers: str) -> str:
-    """A file of this machine by its whole path: the step runs in a folder of its own."""
+    """Make the path of a file absolute, because the step runs in another folder."""
     return customers if not customers or "://" in customers else str(Path(customers).expanduser().resolve())

@@ -1,4 +1,4 @@
-"""endcap refresh: the shop's rule data and item table to whoever serves, without a restart or a training."""
+"""endcap refresh: publish a shop's rules and item table to running predictors, without a restart or a training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from endcap.store import Store
 
 TIMEOUT = 30.0
-"""Seconds for the online store: nobody waits for a ranking here."""
+"""The seconds that the online store may take. Nobody waits for a ranking here."""
 
 
 @click.command()
@@ -39,7 +39,12 @@ TIMEOUT = 30.0
 @set_option
 @store_option
 @online_option
-@click.option("--watch", type=click.FloatRange(min=1.0), metavar="SECONDS", help="Again and again, so often.")
+@click.option(
+    "--watch",
+    type=click.FloatRange(min=1.0),
+    metavar="SECONDS",
+    help="Publish again each time after so many seconds, until Ctrl-C.",
+)
 @json_option
 def command(
     spec: Path,
@@ -50,11 +55,11 @@ def command(
     watch: float | None,
     as_json: bool,
 ) -> None:
-    """Publish the shop's blacklist, item table and rules, as its files are now; all its recommenders follow.
+    """Publish the shop's present blacklist, item table and rules. The predictors of all its recommenders follow.
 
-    SPEC is a recommender's YAML file, or the name of one in pipelines/specs: its shop's are published. Where the spec
-    or the files hold a mistake nothing is published, and what was published before stays. The online store is a file in
-    the store, where that is a folder and no other is named.
+    SPEC is a recommender's YAML file, or the name of one in pipelines/specs. If the spec or the shop's files have a
+    mistake, nothing is published, and predictors go on with what was published before. The online store is a file in
+    the store, if the store is a folder and no other online store is named.
     """
     shop = _load_shop(spec, env, sets)
     with _open_online_store(store_url, online, shop) as published:
@@ -79,7 +84,9 @@ def _load_shop(spec: Path, env: str | None, sets: tuple[str, ...]) -> Shop:
         return load(spec, env=env, sets=sets).shop
     except UserError as error:
         raise UserError(
-            f"{error}\nNothing was published; what was published before stays", code=error.code, **error.fields
+            f"{error}\nNothing was published. Predictors go on with what was published before",
+            code=error.code,
+            **error.fields,
         ) from error
 
 
@@ -89,7 +96,7 @@ def _open_online_store(store_url: str, address: str, shop: Shop) -> OnlineStore:
     url = resolve_online_url(address, open_store(store_url).root)
     if url is None or url == "none":
         raise UserError(
-            "in which online store? Give --online redis://HOST:PORT, or a --store that is a folder",
+            "there is no online store to publish in. Give --online redis://HOST:PORT, or a --store that is a folder",
             code="cli.no-online-store",
         )
     return open_online(url, shop=shop.name, timeout=TIMEOUT)
@@ -98,7 +105,7 @@ def _open_online_store(store_url: str, address: str, shop: Shop) -> OnlineStore:
 def _check_same_shop(now: Shop, first: Shop) -> Shop:
     if now.name != first.name:
         raise UserError(
-            f"the shop is called {now.name!r} now, and was {first.name!r}; start again to follow it",
+            f"the shop's name is now {now.name!r}; it was {first.name!r}. Start again to publish the new shop",
             code="cli.shop-renamed",
             before=first.name,
             now=now.name,
@@ -107,9 +114,10 @@ def _check_same_shop(now: Shop, first: Shop) -> Shop:
 
 
 def _refresh_catalogue(online: OnlineStore, shop: Shop, store: Store) -> dict[str, Any]:
-    """Read and publish; what is published now, what that changed, and what of it meets no item of the shop's log.
+    """Read the shop's files and publish them.
 
-    Raises EndcapError: nothing was published.
+    Returns what is published now, what changed, and which rules match no item of the shop's log. If it raises
+    EndcapError, nothing was published.
     """
     from endcap.description import read_newest_items
     from endcap.rules import publish_catalogue
@@ -121,11 +129,13 @@ def _refresh_catalogue(online: OnlineStore, shop: Shop, store: Store) -> dict[st
     try:
         catalogue = read_catalogue(shop, lambda line: click.echo(f"  {line}", err=True))
     except UserError as error:
-        stays = "nothing was before" if before is None else f"what was read at {_format_moment(before.read_time)} stays"
-        raise UserError(f"{error}\nNothing was published; {stays}", code=error.code, **error.fields) from error
+        state = "Nothing was published before either"
+        if before is not None:
+            state = f"Predictors go on with what was read at {_format_moment(before.read_time)}"
+        raise UserError(f"{error}\nNothing was published. {state}", code=error.code, **error.fields) from error
     changed = publish_catalogue(online, catalogue)
     about = {"shop": shop.name, "version": catalogue.version, "made": catalogue.read_time, "changed": changed}
-    # Whoever ranks goes by the log's ids. Where no log was described, by those of the item table.
+    # Rankings have the ids of the log. If no log was described, the ids of the item table count.
     unmatched = count_unmatched_rules(catalogue, read_newest_items(shop.name, store))
     about |= {"unmatched": unmatched, "warnings": find_rule_warnings(unmatched)}
     return {**about, **CatalogueChanges.between(before, catalogue).to_json()}
@@ -145,17 +155,17 @@ def _print_summary(outcome: dict[str, Any], as_json: bool, *, on_a_line: bool = 
     if as_json:
         click.echo(json.dumps(outcome, sort_keys=True)) if on_a_line else print_json(outcome)
         return
-    what = "published" if outcome["changed"] else "as it was"
+    change = "published" if outcome["changed"] else "unchanged"
     click.echo(
-        f"{click.style('✓', fg='green')} shop {outcome['shop']}, read at {_format_moment(outcome['made'])}: {what}"
+        f"{click.style('✓', fg='green')} shop {outcome['shop']}, read at {_format_moment(outcome['made'])}: {change}"
     )
     changed_values = f", {outcome['other_values']:,} with other values" if outcome["other_values"] else ""
     for name, more in (("items", changed_values), ("blacklisted", ""), ("out_of_stock", "")):
-        change = outcome[name]
-        text = f"{change['came']:,} new, {change['went']:,} gone{more}"
-        click.echo(f"  {name.replace('_', ' '):<13}{change['now']:>9,}   {text}")
+        counts = outcome[name]
+        text = f"{counts['came']:,} new, {counts['went']:,} gone{more}"
+        click.echo(f"  {name.replace('_', ' '):<13}{counts['now']:>9,}   {text}")
     if outcome["rules"]:
-        click.echo("  the rules themselves are others")
+        click.echo("  the rules have changed")
     for warning in outcome["warnings"]:
         click.echo(f"  {click.style('!', fg='yellow')} {warning['text']}")
 

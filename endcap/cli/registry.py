@@ -1,4 +1,4 @@
-"""endcap registry: versions, where they come from, and who decided on them."""
+"""endcap registry: list versions with their origin, and decide on them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from endcap.store import Store
 
 
-by_option = click.option("--by", default=get_user, show_default="you", help="Who decides.")
-why_option = click.option("--why", required=True, help="The reason, kept with the version.")
+by_option = click.option("--by", default=get_user, show_default="you", help="The name of who decides.")
+why_option = click.option("--why", required=True, help="The reason for the decision, kept with the version.")
 
 
 @click.group()
 def command() -> None:
-    """Versions of recommenders: list, approve, reject, promote."""
+    """List, approve, reject and promote versions of recommenders."""
 
 
 @command.command(name="list")
@@ -35,8 +35,8 @@ def command() -> None:
 @registry_option
 @json_option
 def list_versions(recommender: str | None, store_url: str, registry: str, as_json: bool) -> None:
-    """Versions of RECOMMENDER, oldest first: model, metrics, state, and the data that made them; then the tries that
-    the gate failed or left undecided. Without RECOMMENDER a table for each. Nothing is made where nothing is.
+    """List the versions of RECOMMENDER, oldest first: model, metrics, state, and data. Then list the models that the
+    gate refused or did not decide on. Without RECOMMENDER, list those of all recommenders.
     """
     from endcap.registry import find_registry
 
@@ -66,7 +66,7 @@ def list_versions(recommender: str | None, store_url: str, registry: str, as_jso
 
 
 def _describe(judgement: VersionHistory, store: Store) -> None:
-    """Each version's lineage, and why each try came to nothing."""
+    """Print each version's lineage, and why each other model was not registered."""
     for version, _ in judgement.versions:
         click.echo(f"\n{_format_line(version)}")
         click.echo(f"    {version.why}")
@@ -74,7 +74,7 @@ def _describe(judgement: VersionHistory, store: Store) -> None:
             if version.tags.get(tag):
                 click.echo(f"    {tag:<11} {version.tags[tag]}")
         click.echo(f"    {'package':<11} {version.package}")
-        if report := _print_change(version, store):
+        if report := _find_report(version, store):
             click.echo(f"    {'report':<11} {report}")
     if judgement.tries:
         click.echo("\nNot registered:")
@@ -91,7 +91,7 @@ def _describe(judgement: VersionHistory, store: Store) -> None:
 @registry_option
 @json_option
 def approve(recommender: str, version: str, by: str, why: str, store_url: str, registry: str, as_json: bool) -> None:
-    """Let VERSION go on: it becomes the challenger, or the champion where there is none."""
+    """Approve VERSION. It becomes the challenger, or the champion if there is none."""
     decided = _open_registry(store_url, registry).approve(recommender, version, by=by, why=why)
     _print_decision(decided, as_json, f"next: endcap deploy {recommender} --version {version}")
 
@@ -106,7 +106,7 @@ def approve(recommender: str, version: str, by: str, why: str, store_url: str, r
 @registry_option
 @json_option
 def reject(recommender: str, version: str, by: str, why: str, store_url: str, registry: str, as_json: bool) -> None:
-    """Refuse VERSION: it loses the alias challenger, is served no more and is not deployed again."""
+    """Reject VERSION. It is no longer the challenger, is no longer served, and cannot be deployed again."""
     from endcap.deploy import describe, withdraw
 
     decided = _open_registry(store_url, registry).reject(recommender, version, by=by, why=why)
@@ -115,8 +115,8 @@ def reject(recommender: str, version: str, by: str, why: str, store_url: str, re
         []
         if state is None
         else [
-            f"the canary is taken away: {describe(state)}",
-            f"a cluster goes on until it is told: endcap deploy {recommender} --namespace …",
+            f"the canary is removed: {describe(state)}",
+            f"a cluster goes on until this command: endcap deploy {recommender} --namespace …",
         ]
     )
     _print_decision(decided, as_json, *changed)
@@ -136,7 +136,7 @@ def promote(recommender: str, version: str, store_url: str, registry: str, as_js
 
 
 def _print_decision(version: Version, as_json: bool, *lines: str) -> None:
-    """A version after a decision. lines: what follows of it."""
+    """Print a version after a decision. lines: the consequences."""
     if as_json:
         print_json(asdict(version))
         return
@@ -147,8 +147,8 @@ def _open_registry(store_url: str, registry: str) -> Registry:
     return open_existing_registry(registry, open_existing_store(store_url))
 
 
-def _print_change(version: Version, store: Store) -> str | None:
-    """Where the report of the verdict that made a version is, if this store has it."""
+def _find_report(version: Version, store: Store) -> str | None:
+    """Find the report of a version's verdict; None if this store does not have it."""
     from endcap.report import find_report, locate_report
 
     verdict = version.tags.get("verdict")

@@ -1,4 +1,4 @@
-"""endcap run --on kfp: the same run and the same lines, in a cluster."""
+"""endcap run --on kfp: run a pipeline in a cluster, and print the same lines as on this machine."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from endcap.store import Store, open_store
 _Read = TypeVar("_Read")
 _Source = click.core.ParameterSource
 STORE = "s3://endcap/store"
-"""As the compiled packages have it."""
+"""The store that compiled packages use by default."""
 CARRIED = frozenset(
     {"env", "sets", "pipeline", "store_url"}
     | {f"kfp_{name}" for name in ("host", "namespace", "user_namespace", "context", "ca")}
 )
-"""Options that a command which follows or ends a run needs as the one that started it."""
+"""The options that a command to follow or end a run takes over from the command that started the run."""
 SECRETS = {"kfp_token": "KFP_EXISTING_TOKEN", "kfp_cookies": "KFP_COOKIES"}
-"""Options that are never shown, and the variables to set in their place."""
+"""The options that are never shown, and the variables to set in their place."""
 
 
 def run_on_kfp(
@@ -57,11 +57,40 @@ def run_on_kfp(
     end: str | None,
     why: str = "",
 ) -> dict[str, Any] | None:
-    """Submit a run and follow it, or follow or end one that was submitted; returns the facts of the verdict that the
-    run led to, where this machine can read the store.
+    """Submit a run and follow it; or follow or end a run that was submitted before.
 
-    arguments: what was given of the pipeline's parameters, such as store and registry; the package's defaults stand for
-    the rest. why: the reason, for the run's record. The options that name KFP are those of `kfp_options`.
+    Parameters
+    ----------
+    loaded
+        The recommender and its shop.
+    pipeline
+        The pipeline's name.
+    arguments
+        The given parameters of the pipeline, such as store and registry. The others have the package's defaults.
+    spec
+        The spec as the user named it, for the commands that are printed.
+    again
+        The command that goes on after a failure.
+    verbose
+        Whether to print every line of progress.
+    wait
+        Whether to follow the run until it ends.
+    follow, end
+        The id of a run to follow or to end, in place of starting one.
+    why
+        The reason for the run, kept in its record.
+    kfp_host, kfp_namespace, kfp_user_namespace, kfp_token, kfp_cookies, kfp_context, kfp_ca, serving_namespace
+        See `endcap.cli.options.add_kfp_options`.
+
+    Returns
+    -------
+    dict or None
+        The facts of the verdict; None if there is none, or this machine cannot read the store.
+
+    Raises
+    ------
+    EndcapError
+        The run failed, or cannot be followed any longer.
     """
     again = _drop_secrets(again)
     arguments = {"store": STORE, **arguments}
@@ -96,8 +125,8 @@ def run_on_kfp(
         )
         run = submitted.id
         click.echo(f"Run {click.style(title, bold=True)}: {pipeline} of {name} (shop {loaded.shop.name}) on KFP")
-        kept = "uploaded" if submitted.new_version else "there already"
-        click.echo(f"  version   {submitted.version} of endcap-{pipeline}-{name}, {kept}")
+        state = "uploaded" if submitted.new_version else "uploaded before"
+        click.echo(f"  version   {submitted.version} of endcap-{pipeline}-{name}, {state}")
     click.echo(f"  page      {server.page(run)}")
     if not wait:
         note_outcome(Outcome(run, page=server.page(run)))
@@ -123,11 +152,11 @@ def _follow_run(
     steps = order_steps(pipeline, settings)
     try:
         server.follow(
-            run, steps, display.hear, deadline=settings.deadline, read_step=record.step, read_run=record.whole
+            run, steps, display.hear, deadline=settings.deadline, read_step=record.find_step, read_run=record.find_run
         )
     except EndcapError as error:
-        if error.fields.get("goes_on"):  # the same command would start a second run
-            display.hear(RunSilence("the run is followed no more"))
+        if error.fields.get("goes_on"):  # The same command would start a second run.
+            display.hear(RunSilence("the run is no longer followed"))
             raise EndcapError(
                 f"{error}\n{_format_follow_commands(spec, run)}", code=error.code, **error.fields
             ) from None
@@ -136,10 +165,11 @@ def _follow_run(
         raise display.make_failure(error) from None
     if not display.results:
         outcome.state = "succeeded"
-        click.echo(f"Done. KFP tells nothing of its steps; see {server.page(run)}")
+        click.echo(f"Done. KFP does not list the steps; see {server.page(run)}")
         return None
-    verdict = record.facts(display.results.get("evaluate", ""))
-    # The gate's word is in the store, which this machine may not reach: what ended well without a refit did not pass.
+    verdict = record.read_facts(display.results.get("evaluate", ""))
+    # The gate's decision is in the store, which this machine may not reach. A run that ended well without a refit
+    # did not pass.
     stopped = None
     if "evaluate" in display.results and "refit" not in display.results:
         stopped = STOPPED if verdict is None else explain_stop(verdict)
@@ -152,7 +182,7 @@ def _follow_run(
 
 @dataclass(frozen=True)
 class _KfpRecord:
-    """What the store has of a run, where this machine has the keys to it; otherwise nothing."""
+    """The record of a run in the store. It is empty if this machine cannot read the store."""
 
     run: str
     store: Store | None
@@ -164,14 +194,16 @@ class _KfpRecord:
         except EndcapError:
             return cls(run, None)
 
-    def step(self, name: str) -> StepRun | None:
+    def find_step(self, name: str) -> StepRun | None:
+        """Find a step of the run; None if there is no record of it."""
         return self._read(lambda store: find_step(store, self.run, name))
 
-    def whole(self) -> Run | None:
+    def find_run(self) -> Run | None:
+        """Find the run; None if there is no record of it."""
         return self._read(lambda store: find_run(store, self.run))
 
-    def facts(self, address: str) -> dict[str, Any] | None:
-        """Of an artifact."""
+    def read_facts(self, address: str) -> dict[str, Any] | None:
+        """Read the facts of an artifact; None if this machine cannot read it."""
         manifest = self._read(lambda store: store.manifest(address)) if address else None
         return manifest["facts"] if manifest else None
 
@@ -196,7 +228,7 @@ def _build_parameters(
 
 
 def _format_follow_commands(spec: str, run: str) -> str:
-    """What a person may do about a run that is not followed any more: commands with the options that were given."""
+    """Format the commands to follow or end a run, with the options that were given."""
     context = click.get_current_context()
     words = [*context.command_path.split(), spec]
     for parameter in context.command.params:
@@ -214,7 +246,7 @@ def _format_follow_commands(spec: str, run: str) -> str:
 
 
 def _drop_secrets(again: str) -> str:
-    """The command as it is shown: what it was given of tokens and cookies is left out."""
+    """Remove tokens and cookies from the command."""
     context = click.get_current_context()
     for name in SECRETS:
         value = context.params[name]

@@ -1,4 +1,4 @@
-"""endcap runs: which runs there are, what each gave, and their logs."""
+"""endcap runs: list runs, show what each did, and print logs."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 
 class _Runs(click.Group):
-    """Its bare call lists; the first word is a recommender where it is no verb."""
+    """Lists runs if no command is given. A first word that is no command is a recommender."""
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         verb = next((word for word in args if not word.startswith("-")), None)
-        if context.resilient_parsing and not args:  # a shell asks for the verbs
+        if context.resilient_parsing and not args:  # a shell completes the commands
             return super().parse_args(context, args)
-        several = len([word for word in args if not word.startswith("-")]) > 1  # a list takes one at most
+        several = len([word for word in args if not word.startswith("-")]) > 1  # `list` takes at most one word
         misspelt = several and verb is not None and bool(get_close_matches(verb, self.commands))
         if verb not in self.commands and not misspelt and not {"-h", "--help"} & set(args):
             args = ["list", *args]
@@ -41,20 +41,20 @@ class _Runs(click.Group):
 
 @click.group(cls=_Runs, subcommand_metavar="[RECOMMENDER] | show RUN | logs RUN [STEP]")
 def command() -> None:
-    """Runs: which there are, what each gave and how it ended, their logs.
+    """List runs, show how each ended, and print logs.
 
-    Without a verb the latest runs are listed, of RECOMMENDER or of all: see `endcap runs list --help`.
+    Without a command, list the latest runs of RECOMMENDER, or of all recommenders; see `endcap runs list --help`.
     """
 
 
 @command.command(name="list")
 @click.argument("recommender", required=False, shell_complete=complete_recommender)
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="The newest so many.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="The most runs to list.")
 @place_env_option
 @store_option
 @json_option
 def list_command(recommender: str | None, limit: int, store_url: str, as_json: bool) -> None:
-    """The latest runs, of RECOMMENDER or of all, newest first."""
+    """List the latest runs of RECOMMENDER, or of all recommenders, newest first."""
     runs = list_runs(open_existing_store(store_url), recommender, limit=limit)
     if as_json:
         print_json([run.to_json() for run in runs])
@@ -70,7 +70,7 @@ def list_command(recommender: str | None, limit: int, store_url: str, as_json: b
 @store_option
 @json_option
 def show(run: str, store_url: str, as_json: bool) -> None:
-    """Who started RUN, when and why, of what; what each step gave; how it ended."""
+    """Show who started RUN, when and why; its data; the result of each step; and how it ended."""
     store = open_existing_store(store_url)
     shown = read_run(store, run)
     if as_json:
@@ -82,11 +82,11 @@ def show(run: str, store_url: str, as_json: bool) -> None:
 @command.command()
 @click.argument("run", shell_complete=complete_run)
 @click.argument("step", default="", shell_complete=complete_step)
-@click.option("--follow", is_flag=True, help="Go on until the run has ended.")
+@click.option("--follow", is_flag=True, help="Print new lines until the run has ended.")
 @place_env_option
 @store_option
 def logs(run: str, step: str, follow: bool, store_url: str) -> None:
-    """Print the logs of RUN, or of its STEP alone. For a run on KFP: where its logs are."""
+    """Print the logs of RUN, or only of its STEP. For a run on KFP, print where its logs are."""
     store = open_existing_store(store_url)
     shown = read_run(store, run)
     if "process" not in shown.document and (place := _find_elsewhere(shown, step)):
@@ -107,20 +107,20 @@ def logs(run: str, step: str, follow: bool, store_url: str) -> None:
 
 def _print_logs(store: Store, run: str, files: Callable[[], list[Path]]) -> None:
     def list_files() -> list[Path]:
-        with contextlib.suppress(NotFoundError):  # the step may still begin
+        with contextlib.suppress(NotFoundError):  # the step may begin later
             return files()
         return []
 
-    def ended() -> bool:
-        known = find_run(store, run)
-        return known is None or known.state != RUNNING
+    def has_ended() -> bool:
+        record = find_run(store, run)
+        return record is None or record.state != RUNNING
 
-    for file, line in follow_logs(list_files, ended):
+    for file, line in follow_logs(list_files, has_ended):
         click.echo(f"{file.stem}: {line}")
 
 
 def _find_elsewhere(run: Run, step: str) -> str:
-    """Where the logs of a run in a cluster are; empty where nothing tells."""
+    """Say where the logs of a run in a cluster are; empty if nothing tells."""
     lines = [f"page: {run.page}"] if run.page else []
     for step_run in run.steps:
         if step_run.pod and step in ("", step_run.name):

@@ -1,4 +1,4 @@
-"""endcap spec: check, show and migrate the files that a user writes."""
+"""endcap spec: check, show and migrate spec files."""
 
 from __future__ import annotations
 
@@ -16,21 +16,20 @@ from endcap.spec.yaml_tree import format_path
 
 @click.group()
 def command() -> None:
-    """Check a spec, show it with everything filled in, or rewrite files of an earlier Endcap."""
+    """Check a spec, show it with all defaults, or rewrite files of an earlier release."""
 
 
 @command.command()
 @add_spec_argument
 @env_option
 @set_option
-@click.option("--data", is_flag=True, help="Read the shop's data as well, and tell what they say.")
+@click.option("--data", is_flag=True, help="Also read the shop's data, and describe them.")
 @store_option
 @json_option
 def check(spec: Path, env: str | None, sets: tuple[str, ...], data: bool, store_url: str, as_json: bool) -> None:
-    """Check a recommender and its shop; every mistake is named at once.
+    """Check a recommender and its shop, and report all mistakes.
 
-    With --data the shop's files are read too, as a run reads them: what is made lies in the store, where a run finds
-    it.
+    With --data, also read the shop's files as a run does. A later run reuses the result from the store.
     """
     loaded = load(spec, env=env, sets=sets)
     description = None
@@ -56,7 +55,8 @@ def check(spec: Path, env: str | None, sets: tuple[str, ...], data: bool, store_
 @set_option
 @json_option
 def show(spec: Path, env: str | None, sets: tuple[str, ...], as_json: bool) -> None:
-    """Print both files as they stand after extends, overlays, --set and defaults; and where things are."""
+    """Print the shop and the recommender after extends, overlays, --set and defaults. Then print the places: where the
+    store, the registry and the other services are."""
     documents = dump_specs(load(spec, env=env, sets=sets))
     places = resolve(spec, env)
     if as_json:
@@ -72,17 +72,18 @@ def show(spec: Path, env: str | None, sets: tuple[str, ...], as_json: bool) -> N
 
 @command.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--check", "only_check", is_flag=True, help="Write nothing; exit with 1 where a file would change.")
-@click.option("--stdout", is_flag=True, help="Write nothing; print the files as they would be.")
+@click.option("--check", "only_check", is_flag=True, help="Write nothing, and exit with 1 if a file would change.")
+@click.option("--stdout", is_flag=True, help="Write nothing, and print the new files.")
 @json_option
 def migrate(files: tuple[Path, ...], only_check: bool, stdout: bool, as_json: bool) -> None:
-    """Give the keys of spec files the names of this release.
+    """Rename the keys of spec files to the names of this release.
 
-    FILES are recommenders, shops, overlays and files of environments. Each is rewritten in place. Only names change:
-    comments, order, quotes and layout stay. Every change is reported. Nothing is written if any of the files is wrong.
+    FILES are recommenders, shops, overlays and files of environments. The command rewrites each file and reports every
+    change. Only names change: comments, order, quotes and layout stay. If one of the files is wrong, the command writes
+    none.
     """
     if only_check and stdout:
-        raise click.UsageError("--check and --stdout exclude each other")
+        raise click.UsageError("give either --check or --stdout")
     migrations = migrate_files(files)
     changed = [migration for migration in migrations if migration.changes]
     if not (only_check or stdout):
@@ -94,6 +95,6 @@ def migrate(files: tuple[Path, ...], only_check: bool, stdout: bool, as_json: bo
         click.echo("".join(migration.text for migration in migrations), nl=False)
     else:
         for migration in migrations:
-            click.echo("\n".join(migration.lines()) or f"{format_path(migration.file)}: nothing to change")
+            click.echo("\n".join(migration.format_lines()) or f"{format_path(migration.file)}: nothing to change")
     if only_check and changed:
         raise SystemExit(1)

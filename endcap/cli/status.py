@@ -1,4 +1,4 @@
-"""endcap status: what serves of every recommender, since when, with which data, and how its last run went."""
+"""endcap status: show what serves of every recommender, since when, with which data, and its last run."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ if TYPE_CHECKING:
     from endcap.registry import Registry, Version
 
 RUNS = 100
-"""So many of the latest runs are looked through for each recommender's last one."""
+"""How many of the latest runs are searched for each recommender's last one."""
 
 
 @dataclass(frozen=True)
 class ServedTarget:
-    """A version that is to be served."""
+    """A version that the desired state has."""
 
     role: str
     """`stable`, `canary` or `shadow`."""
     version: str
     share: float
-    """Of the shoppers, 0 to 1; of a shadow: of the requests that are copied to it."""
+    """The share of the shoppers, 0 to 1; for a shadow, the share of the requests that it gets."""
     since: datetime | None
-    """UTC; None where the version was deployed by a release that did not note it: then before `changed`."""
+    """When the version was deployed, in UTC. None if an earlier release deployed it; then it was before `changed`."""
     package: str
     dataset: str
-    """Address; empty where the package is not in this store."""
+    """The dataset's address; empty if the package is not in this store."""
     until: datetime | None
-    """Events before it are in the data. UTC."""
+    """The data have events before this time, in UTC."""
     snapshot: str
 
 
 @dataclass(frozen=True)
 class Status:
-    """A recommender."""
+    """What is deployed, registered and run of a recommender."""
 
     recommender: str
     served: Sequence[ServedTarget]
     changed: datetime | None
-    """When what is served was changed last, UTC."""
+    """When the desired state last changed, in UTC."""
     aliases: dict[str, str]
     """The version of each alias: champion, challenger."""
     waiting: Sequence[Version]
-    """Versions that are newer than all that are served: they wait for a person, or to be deployed."""
+    """The versions newer than all that are served. They wait for approval or for their deployment."""
     last_run: Run | None
 
     def to_json(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Status:
 @registry_option
 @json_option
 def command(store_url: str, registry: str, as_json: bool) -> None:
-    """Show every recommender: what serves, since when, with which data; its aliases; what waits; its last run."""
+    """Show for every recommender what serves, since when and with which data; its aliases; what waits; its last run."""
     from endcap.registry import find_registry
 
     store = open_existing_store(store_url)
@@ -89,12 +89,12 @@ def command(store_url: str, registry: str, as_json: bool) -> None:
         click.echo(f"nothing is deployed, registered or run in {store_url}; `endcap run SPEC` is the first step")
         return
     if known is None:
-        click.echo("no registry: name one by --registry to see aliases and what waits", err=True)
+        click.echo("there is no registry here; name one by --registry to see aliases and what waits", err=True)
     click.echo("\n\n".join(map(_format_status, listed)))
 
 
 def list_statuses(store: Store, registry: Registry | None) -> Iterator[Status]:
-    """Each recommender that is deployed, registered or was run, by name."""
+    """Yield the status of each recommender that is deployed, registered or was run, by name."""
     runs = list_runs(store, limit=RUNS)
     names = set(list_deployed(store))
     names |= {run.recommender for run in runs if run.recommender}
@@ -124,17 +124,17 @@ def _find_served(state: Deployment, store: Store) -> Iterator[ServedTarget]:
 
 
 def _describe_data(package: str, store: Store) -> tuple[str, datetime | None, str]:
-    """What a package was made of: the dataset's address, its last moment, the snapshot's address."""
+    """Return a package's dataset, the end of its data, and the snapshot."""
     try:
         dataset = str(store.manifest(package)["facts"]["dataset"])
         facts = store.manifest(dataset)["facts"]
         return dataset, datetime.fromtimestamp(facts["until"] / 1000, UTC), str(facts["snapshot"])
-    except (EndcapError, KeyError):  # in another store, or no longer there
+    except (EndcapError, KeyError):  # it is in another store, or was deleted
         return "", None, ""
 
 
 def _list_waiting(versions: Iterable[Version], targets: Iterable[Target]) -> list[Version]:
-    """Those newer than all that are served, and not rejected."""
+    """List the versions newer than all that are served, without rejected ones."""
     newest = max((int(target.version) for target in targets), default=0)
     return [version for version in versions if int(version.version) > newest and version.state != "rejected"]
 

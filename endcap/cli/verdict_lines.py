@@ -1,4 +1,4 @@
-"""What a run's lines say of its verdict, and the exit code of one that is undecided."""
+"""The lines of a run about its verdict, and the exit code of an undecided one."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from endcap.tables import format_text_table
 
 STOPPED = "the gate did not pass"
 UNDECIDED = 3
-"""The exit code where the run ended well, and the evidence was not enough for the gate to decide. A gate that failed
-has decided: its exit code is 0."""
+"""The exit code if the run ended well but the evidence was not enough for the gate to decide. If the gate failed, it
+has decided, and the exit code is 0."""
 
 
 def explain_stop(verdict: Mapping[str, Any]) -> str | None:
-    """Why the steps after the gate did not run; None where it passed."""
+    """Say why the steps after the gate did not run; None if it passed."""
     from endcap.evaluation.verdict_text import read_decision
 
     return {"passed": None, "failed": STOPPED, "undecided": "the gate is undecided"}[read_decision(verdict)]
 
 
 def end_undecided(verdict: Mapping[str, Any] | None) -> None:
-    """End the process with `UNDECIDED` where that is the verdict."""
+    """End the process with the exit code `UNDECIDED` if the gate is undecided."""
     from endcap.evaluation.verdict_text import read_decision
 
     if verdict is not None and read_decision(verdict) == "undecided":
@@ -34,7 +34,7 @@ def end_undecided(verdict: Mapping[str, Any] | None) -> None:
 
 
 def print_report(recommender: str, verdict: str, store: Store) -> None:
-    """Where the report of a verdict lies, if there is one."""
+    """Print where the report of a verdict is, if there is one."""
     from endcap.report import find_report, locate_report
 
     if address := find_report(recommender, verdict, store):
@@ -42,7 +42,8 @@ def print_report(recommender: str, verdict: str, store: Store) -> None:
 
 
 def print_comparison(facts: dict[str, Any]) -> None:
-    """A row a model: the metrics at the deepest cutoff, and the interval of its MRR; then what to know of them."""
+    """Print a table with a row for each model: the metrics at the largest cutoff, and the interval of MRR. Then print
+    what to know about them."""
     from endcap.evaluation.verdict_text import describe_queries, explain_recipe, list_missing_evidence
 
     click.echo(f"Judged on {describe_queries(facts)}:")

@@ -1,4 +1,4 @@
-"""Which version a command means that shows what a recommender answers, without a word about the version."""
+"""Choose the version to rank by, if the user names none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VersionChoice:
-    """A version. variant: as whom it serves; None: it does not. says: the same for a person."""
+    """A version to rank by.
+
+    Attributes
+    ----------
+    version, package
+        The version, and the address of its package.
+    variant
+        ``stable``, ``canary`` or ``shadow``; None if it does not serve.
+    says
+        The same in words.
+    notes
+        More lines for people.
+    """
 
     version: str
     package: str
@@ -26,14 +38,20 @@ class VersionChoice:
 
 
 def choose_version(recommender: str, version: str | None, store: Store, registry: str) -> VersionChoice:
-    """The version that is asked for, else the deployed one that most shoppers meet, else the champion."""
+    """Choose a version: the given one, else the deployed one with most shoppers, else the champion.
+
+    Raises
+    ------
+    NotFoundError
+        Nothing of the recommender is deployed or registered, or no version is its champion.
+    """
     from endcap.deploy import find_state, list_deployed
 
     state = find_state(recommender, store)
     served = {} if state is None else _find_served(state)
     if state is not None and version in (None, *served):
         return served[version or state.stable.version]
-    # MLflow's import takes seconds, and what serves needs none.
+    # MLflow's import takes seconds, and a deployed version does not need it.
     from endcap.registry import find_registry
 
     known = find_registry(registry, store)

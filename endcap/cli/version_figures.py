@@ -1,4 +1,4 @@
-"""What was judged of a recommender: its registered versions with their figures, and the tries that came to nothing."""
+"""A recommender's registered versions with their metrics, and the judged models that were not registered."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ if TYPE_CHECKING:
     from endcap.registry import Registry, Version
 
 METRICS = ("hr", "mrr", "ndcg")
-"""What a line shows, at the deepest cutoff."""
+"""The metrics of a line, at the largest cutoff."""
 RUNS = 100
-"""So many of the latest runs are looked through for recommenders that have no version."""
+"""How many of the latest runs are searched for recommenders without a version."""
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Of a verdict."""
+    """The figures of a verdict."""
 
     verdict: str
     outcome: str
-    """The gate's word."""
+    """The gate's decision: passed, failed or undecided."""
     model: str
     metrics: Mapping[str, float]
-    """All that were measured of the model."""
+    """All metrics of the model."""
     cutoff: int
     why: str
     judged: datetime | None
-    """UTC."""
+    """When the model was judged, in UTC."""
 
     @classmethod
     def of(cls, verdict: str, store: Store) -> Figures | None:
-        """None where the verdict is not in this store."""
+        """Read the figures of a verdict; None if it is not in this store."""
         try:
             manifest = store.manifest(verdict)
-        except EndcapError:  # in another store, or no longer there
+        except EndcapError:  # it is in another store, or was deleted
             return None
         with report_malformed("verdicts", verdict):
             return cls._of_facts(verdict, manifest)
@@ -69,18 +69,19 @@ class Figures:
             judged,
         )
 
-    def shown(self) -> list[float | None]:
+    def list_shown(self) -> list[float | None]:
+        """List the metrics that a line shows; None for those that were not measured."""
         return [self.metrics.get(f"{name}@{self.cutoff}") for name in METRICS]
 
 
 @dataclass(frozen=True)
 class VersionHistory:
-    """A recommender's versions, oldest first, each with its figures, and the tries without a version."""
+    """A recommender's versions, oldest first, with their figures; and the judged models without a version."""
 
     recommender: str
     versions: Sequence[tuple[Version, Figures | None]]
     tries: Sequence[Figures]
-    """What the gate failed or left undecided, oldest first."""
+    """The models that the gate refused or did not decide on, oldest first."""
 
     def to_json(self) -> Json:
         versions = []
@@ -100,18 +101,18 @@ class VersionHistory:
         rows: list[list[Any]] = []
         for version, figures in self.versions:
             state = " and ".join(version.aliases) or version.state  # an alias says that it is approved
-            values = figures.shown() if figures else [None] * len(METRICS)
+            values = figures.list_shown() if figures else [None] * len(METRICS)
             created = datetime.fromtimestamp(version.created / 1000, UTC)
             rows.append([version.version, figures.model if figures else "", *values, state, _format_day(created)])
         rows += [
-            ["-", tried.model, *tried.shown(), f"gate {tried.outcome}", _format_day(tried.judged)]
+            ["-", tried.model, *tried.list_shown(), f"gate {tried.outcome}", _format_day(tried.judged)]
             for tried in self.tries
         ]
         return format_text_table(["version", "model", *names, "state", "made"], rows)
 
 
 def read_version_history(recommender: str, registry: Registry | None, store: Store) -> VersionHistory:
-    """What was judged of one recommender. registry: None where there is none."""
+    """Read the history of one recommender. registry: None if there is none."""
     versions = registry.list_versions(recommender) if registry else []
     registered = {get_content_key(version.tags["verdict"]) for version in versions if version.tags.get("verdict")}
     addresses = store.list(STEPS["evaluate"].folder(recommender))
@@ -124,13 +125,13 @@ def read_version_history(recommender: str, registry: Registry | None, store: Sto
 
 
 def list_recommenders(registry: Registry | None, store: Store) -> list[str]:
-    """Recommenders that have versions, or were run."""
+    """List the recommenders that have versions or were run."""
     known = {run.recommender for run in list_runs(store, limit=RUNS) if run.recommender}
     return sorted(known | set(registry.list_names() if registry else []))
 
 
 def explain_tries(tries: Iterable[Figures]) -> list[str]:
-    """Why each try came to nothing, with its verdict, two lines each."""
+    """Say why each model was not registered, with its verdict: two lines for each."""
     return [
         line
         for figures in tries

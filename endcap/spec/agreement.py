@@ -1,4 +1,4 @@
-"""Checks that need both specs: the recommender's and its shop's."""
+"""Checks that need both the recommender and its shop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ from endcap.spec.yaml_tree import Key, YamlNode, join_words
 
 
 def check_agreement(recommender: Recommender, shop: Shop, document: YamlNode) -> list[Finding]:
-    """What only the two specs together show to be wrong."""
+    """Find the mistakes between a recommender and its shop.
+
+    Parameters
+    ----------
+    recommender, shop
+        The specs, in which wrong values are UNKNOWN.
+    document
+        The recommender's document, for the places of mistakes.
+    """
     checks = (_check_split, _check_customers, _check_event_features, _check_item_features)
     parts = (check(recommender, shop) for check in checks)
     return [convert_mistake(mistake, document) for mistake in collect_mistakes(parts)]
@@ -34,11 +42,11 @@ def _check_split(recommender: Recommender, shop: Shop) -> Iterator[Mistake]:
 
 
 def _check_customers(recommender: Recommender, shop: Shop) -> Iterator[Mistake]:
-    """A next basket is predicted from its customer's earlier ones."""
+    """Yield a mistake if next baskets are predicted without customers, whose earlier events they need."""
     if recommender.basket == "next" and not any(_has_customers(source, shop) for source in shop.events.sources):
         actual = f"'next', and {_describe_shop(shop)} has no events.columns.customer"
         yield Mistake(
-            ("evaluation", "basket"), actual, "'complete', or 'next' of a shop with customers", code="conflict"
+            ("evaluation", "basket"), actual, "'complete', or 'next' if the shop has customers", code="conflict"
         )
 
 

@@ -1,4 +1,4 @@
-"""What all spec models share."""
+"""The base class of all spec models, their checks, and types of values that many of them have."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from endcap.errors import ProblemCode, UserError
 
 EARLIEST_MS = 631_152_000_000
-"""1990-01-01 UTC in epoch ms: an earlier time of an event is a mistake of unit or of parsing."""
+"""1990-01-01 UTC in milliseconds. An earlier time of an event comes from a wrong unit or format."""
 _UNITS = {
     "ms": timedelta(milliseconds=1),
     "s": timedelta(seconds=1),
@@ -45,16 +45,16 @@ _DURATION = r"^[0-9]+(\.[0-9]+)?(ms|[smhdw])$"
 
 
 def restore_integers(value: Any) -> Any:
-    """A number that is whole as an integer: KFP hands on every number as a double, 42 comes as 42.0."""
+    """Return whole numbers as integers, because KFP passes every number as a double: 42 becomes 42.0."""
     if isinstance(value, list):
         return [restore_integers(element) for element in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class Strict(BaseModel):
-    """Unknown keys are errors, types are not bent, values do not change.
+    """Base class of spec models. It refuses unknown keys and values of another type. Its values do not change.
 
-    What several keys must have to do with each other stands in methods marked as `check`.
+    Methods marked by `check` compare several keys.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -107,21 +107,21 @@ def _read_field_docs(model: type) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Allowed:
-    """Annotation: what a value may be, in words, for messages."""
+    """Annotation: the allowed values in words, for messages."""
 
     words: str
 
 
 @dataclass(frozen=True)
 class Carried:
-    """Annotation: the value is in no step's key, since no output depends on it, and why (`endcap.spec.settings`)."""
+    """Annotation: no output depends on the value, so it is in no step's key. why: the reason."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """What a check over several keys found. `at` is the key, from the value that was checked."""
+    """A mistake that a check found. at: its key, relative to the checked model."""
 
     at: tuple[str | int, ...]
     actual: str
@@ -131,12 +131,12 @@ class Mistake:
 
 
 class UnknownError(Exception):
-    """A check met a value that is wrong in itself: nothing can be said."""
+    """A check met a value that is wrong in itself, so it has no result."""
 
 
 class _Unknown:
-    """Stands for a value that is wrong in itself; its attributes are unknown too, and whatever else is done with it
-    ends the check."""
+    """Stands for a value that is wrong in itself. Its attributes are unknown too. Any operation on it ends the
+    check."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -159,7 +159,7 @@ _OPERATIONS = (
 for _operation in _OPERATIONS:
     setattr(_Unknown, f"__{_operation}__", _end_check)
 UNKNOWN: Any = _Unknown()
-"""In a spec of which parts are wrong: such a part. It is given, so `is None` is false."""
+"""Stands for a wrong value in a spec. It counts as given, so `is None` is false."""
 
 _Function = TypeVar("_Function", bound=Callable[[Any], Iterable[Mistake]])
 _Place = TypeVar("_Place")
@@ -168,10 +168,12 @@ _CHECK = "_is_check"
 
 
 def check(function: _Function) -> _Function:
-    """Marks a method of a spec that yields what is wrong between several keys.
+    """Mark a method of a spec model that yields the mistakes between several keys.
 
-    It is asked also where other keys are wrong in themselves: these are UNKNOWN, and a check that needs one ends there.
-    So it yields each mistake as early as it can, and loops over `select_known` values or `collect_mistakes` parts.
+    Notes
+    -----
+    The check also runs if keys are wrong in themselves. These are UNKNOWN, and a check that needs one ends there. So a
+    check yields each mistake as early as it can, and loops over `select_known` values or `collect_mistakes` parts.
     """
     setattr(function, _CHECK, True)
     return function
@@ -184,14 +186,14 @@ def _list_checks(kind: type) -> list[Callable[[Any], Iterable[Mistake]]]:
 
 
 def find_mistakes(spec: BaseModel) -> Iterator[Mistake]:
-    """What the checks of a spec's class find; not those of the specs within it."""
+    """Run the checks of a spec model, without those of the models in it, and yield their mistakes."""
     for method in _list_checks(type(spec)):
         with contextlib.suppress(UnknownError):
             yield from method(spec)
 
 
 def collect_mistakes(checks: Iterable[Iterable[Mistake]]) -> Iterator[Mistake]:
-    """What each of several checks finds; one that meets an unknown value ends there, and only that one."""
+    """Yield the mistakes of several checks. A check that meets an unknown value ends, and the others go on."""
     for part in checks:
         with contextlib.suppress(UnknownError):
             yield from part
@@ -202,7 +204,7 @@ def select_known(values: Sequence[_Value]) -> dict[int, _Value]: ...
 @overload
 def select_known(values: Mapping[_Place, _Value]) -> dict[_Place, _Value]: ...
 def select_known(values: Any) -> Any:
-    """Values of a list or a map that are not unknown, by their place; none where the whole is."""
+    """Return the values of a list or a map that are not UNKNOWN, by index or key. If the whole is, return none."""
     if values is UNKNOWN:
         return {}
     pairs = values.items() if isinstance(values, Mapping) else enumerate(values)
@@ -210,7 +212,7 @@ def select_known(values: Any) -> Any:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether nothing in a value is unknown."""
+    """Return whether a value has no UNKNOWN part."""
     if isinstance(value, BaseModel):
         return all(is_whole(part) for part in vars(value).values())
     if isinstance(value, list | dict):
@@ -219,24 +221,28 @@ def is_whole(value: Any) -> bool:
 
 
 def find_repeats(values: Sequence[Any]) -> list[int]:
-    """Places of the values that stood before."""
-    right = select_known(values)
-    return [place for place, value in right.items() if value in [right[other] for other in right if other < place]]
+    """Return the indices of values that occur earlier in the list."""
+    known_values = list(select_known(values).items())
+    return [
+        place
+        for number, (place, value) in enumerate(known_values)
+        if value in [earlier for _, earlier in known_values[:number]]
+    ]
 
 
 def prefix_keys(key: tuple[str | int, ...], of_part: Iterable[Mistake]) -> Iterator[Mistake]:
-    """Mistakes of a part of a spec, by their keys from the whole."""
+    """Return the mistakes of a part of a spec with keys relative to the whole. key: the key of the part."""
     return (replace(mistake, at=(*key, *mistake.at)) for mistake in of_part)
 
 
 def suggest(word: object, allowed: Iterable[str]) -> str:
-    """A question after the nearest of the allowed words, or nothing where none is near."""
+    """Return `Did you mean …?` with the most similar allowed word; empty if none is similar."""
     near = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6) if isinstance(word, str) else []
     return f"Did you mean {near[0]!r}?" if near else ""
 
 
 def make_mistakes_error(found_mistakes: Sequence[Mistake]) -> PydanticCustomError:
-    """The error that a validator raises, so that each mistake is reported at its own key."""
+    """Make the error that a validator raises. Each mistake is then reported at its own key."""
     text = "; ".join(
         f"{'.'.join(map(str, mistake.at))} found {mistake.actual}; allowed: {mistake.allowed}"
         for mistake in found_mistakes
@@ -258,18 +264,18 @@ def _parse_duration(value: Any) -> Any:
 
 
 def format_duration(value: timedelta) -> str:
-    """The shortest exact form: ``timedelta(minutes=30)`` is ``30m``."""
+    """Return the shortest exact text of a duration: ``timedelta(minutes=30)`` is ``30m``."""
     if value == timedelta(0):
         return "0s"
-    seconds, rest = divmod(value, timedelta(seconds=1))
-    if rest and (seconds or rest % _UNITS["ms"]):
-        return f"{seconds}.{rest.microseconds:06d}".rstrip("0") + "s"
+    seconds, fraction = divmod(value, timedelta(seconds=1))
+    if fraction and (seconds or fraction % _UNITS["ms"]):
+        return f"{seconds}.{fraction.microseconds:06d}".rstrip("0") + "s"
     name = next(name for name in ("w", "d", "h", "m", "s", "ms") if not value % _UNITS[name])
     return f"{value // _UNITS[name]}{name}"
 
 
 def parse_date(text: str) -> datetime:
-    """An ISO date or time as a moment in UTC; without a zone it is UTC's. Raises UserError."""
+    """Parse an ISO date or time, and return it in UTC. A text without a zone is in UTC. Raises UserError."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

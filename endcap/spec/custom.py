@@ -1,7 +1,7 @@
-"""Classes of one's own that a spec names by their import path: found, and their parameters checked.
+"""Import the user's own classes that a spec names, and check their parameters.
 
-Importing a module runs it. So only what a recommender's list `classes` names comes here, and what is imported is what
-is installed where this runs: a package of the registry names a class, it does not carry it.
+To import a module is to run it. So Endcap imports only classes that a recommender's list `classes` names. The classes
+must be installed where they are imported: a package in the registry has a class's name, not its code.
 """
 
 from __future__ import annotations
@@ -27,16 +27,30 @@ _Base = TypeVar("_Base")
 
 
 def list_custom_models(specs: Iterable[ModelSpec]) -> list[CustomSpec]:
-    """The custom models among these and among the members of their blends."""
+    """List the custom models among these models and among the members of blends."""
     models: dict[Key, ModelSpec] = {(number,): spec for number, spec in enumerate(specs)}
     return [spec for spec in expand_blends(models).values() if isinstance(spec, CustomSpec)]
 
 
 def find_class(path: str) -> type:
-    """The class of a path such as ``acme.markov:Markov``.
+    """Import a class.
 
-    Raises NotFoundError where its module is not installed here, UserError where that cannot be imported or has no such
-    class.
+    Parameters
+    ----------
+    path
+        The import path, such as ``acme.markov:Markov``.
+
+    Returns
+    -------
+    type
+        The class.
+
+    Raises
+    ------
+    NotFoundError
+        Its module is not installed here.
+    UserError
+        The module cannot be imported, or has no such class.
     """
     name, _, attribute = path.partition(":")
     try:
@@ -80,14 +94,33 @@ def find_class(path: str) -> type:
 
 
 def get_class_path(kind: type) -> str:
-    """The path by which a spec names a class: where it is defined."""
+    """Return the import path of a class, which specs use."""
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
 def load_custom_class(path: str, base: type[_Base], noun: str, guide: str) -> type[_Base]:
-    """The class of a path, which must be a whole subclass of `base` (a model, a preprocessor: the `noun` of messages).
+    """Import a class, and check that it can be used.
 
-    Raises UserError: not there, no such subclass, or named by another path than its own.
+    Parameters
+    ----------
+    path
+        The import path.
+    base
+        The base class that it must have.
+    noun
+        What it is in messages: a model or a preprocessor.
+    guide
+        The page that messages name.
+
+    Returns
+    -------
+    type
+        The class.
+
+    Raises
+    ------
+    UserError
+        The class does not exist, has another base class or abstract methods, or is defined at another path.
     """
     cls = find_class(path)
     if not issubclass(cls, base):
@@ -118,7 +151,7 @@ def load_custom_class(path: str, base: type[_Base], noun: str, guide: str) -> ty
 
 
 def get_parameters_class(path: str, cls: type) -> type[Strict]:
-    """A model class's `Parameters`. Raises UserError where it has none."""
+    """Return the class `Parameters` of a model or preprocessor. Raises UserError if it has none."""
     parameters = getattr(cls, "Parameters", None)
     if not (isinstance(parameters, type) and issubclass(parameters, Strict)):
         raise UserError(
@@ -131,7 +164,7 @@ def get_parameters_class(path: str, cls: type) -> type[Strict]:
 
 
 def parse_parameters(path: str, cls: type, values: Mapping[str, Any]) -> Strict:
-    """The parameters as the class wants them. Raises SpecError with a problem a wrong key."""
+    """Validate parameters by a class's `Parameters`. Raises SpecError with a problem for each wrong key."""
     kind = get_parameters_class(path, cls)
     try:
         return kind.model_validate(dict(values))
@@ -144,10 +177,22 @@ def parse_parameters(path: str, cls: type, values: Mapping[str, Any]) -> Strict:
 def check_custom_classes(
     specs: Mapping[Key, ModelSpec | PreprocessorSpec], classes: Sequence[str], document: YamlNode
 ) -> tuple[list[Finding], list[str]]:
-    """What is wrong with the custom models and the preprocessors of a document, and the classes that are not installed
-    here, unchecked. Those that the list `classes` does not name are not imported.
+    """Check the custom models and preprocessors of a document.
 
-    A laptop that submits a pipeline need not have what the pipeline's image has.
+    Parameters
+    ----------
+    specs
+        The specs of models and preprocessors, by their keys.
+    classes
+        The recommender's list `classes`. Other classes are not imported.
+    document
+        The document, for the places of mistakes.
+
+    Returns
+    -------
+    tuple
+        The problems, and the classes that are not installed here. These are not checked: a laptop that submits a
+        pipeline may lack the classes of the pipeline's image.
     """
     findings: list[Finding] = []
     absent: dict[str, None] = {}

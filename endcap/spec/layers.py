@@ -1,4 +1,4 @@
-"""One document out of several: extends, the file, its overlay for an environment, then --set; the later one wins."""
+"""Merge the layers of a spec: the file that it extends, the file, its overlay, and --set. Later layers win."""
 
 from __future__ import annotations
 
@@ -28,20 +28,44 @@ from endcap.spec_renames import API_VERSION
 
 @dataclass
 class Layers:
-    """What reading a spec gathers: the files that it is made of, and what is wrong."""
+    """Reads and merges the files of one spec.
+
+    Attributes
+    ----------
+    kind
+        The kind of spec that the files should have.
+    files
+        The files that were read, in the order of merging.
+    problems
+        What is wrong in them.
+    right_kind
+        False if a file has another kind or a newer version, so that checks of its keys make no sense.
+    lacks
+        True if a lower file could not be read, so that its keys are not known.
+    """
 
     kind: Literal["Recommender", "Shop"]
     files: list[Path] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     right_kind: bool = True
-    """False: some file is of another kind or a newer version, so that it makes no sense to check the keys."""
     lacks: bool = False
-    """A file below others could not be read, so that nobody knows which keys it has."""
 
     def read(self, file: Path, env: str | None, overlays: Sequence[Path] = ()) -> YamlNode | None:
-        """The file over what it extends, under its overlay where it has one, and under more overlays.
+        """Read a file with what it extends, and merge its overlays over it.
 
-        None where nothing could be read.
+        Parameters
+        ----------
+        file
+            The spec's file.
+        env
+            The environment whose overlay is merged, if there is one; None: no overlay.
+        overlays
+            More overlays to merge.
+
+        Returns
+        -------
+        YamlNode or None
+            The merged document; None if nothing could be read.
         """
         node = self._with_extends(file, ())
         self.lacks = self.lacks or node is None
@@ -102,13 +126,13 @@ class Layers:
                 "Recommender": "a recommender's file",
                 "Environments": "the file of environments",
             }
-            what = descriptions.get(kind.value) if isinstance(kind.value, str) else None
-            hint = f"This is {what}; here {descriptions[self.kind]} is wanted." if what else ""
+            name = descriptions.get(kind.value) if isinstance(kind.value, str) else None
+            hint = f"This is {name}; {descriptions[self.kind]} is needed here." if name else ""
             self._wrong(kind, "kind", repr(kind.plain()), self.kind, hint, code="not-allowed")
-            self.right_kind = self.right_kind and what is None
+            self.right_kind = self.right_kind and name is None
         version = node.value.get("apiVersion")
         if version is not None and _is_newer(version.value):
-            hint = "It was written for a newer Endcap: install that one here."
+            hint = "The file was written for a newer Endcap. Install that release."
             self._wrong(version, "apiVersion", repr(version.value), API_VERSION, hint, code="newer-version")
             self.right_kind = False
 
@@ -117,11 +141,11 @@ class Layers:
 
 
 _SHORT = {"gate": "conditions"}
-"""Keys of maps that a list may stand for, and the map's key that the list is the value of."""
+"""The keys whose map may be written as a list, and the key of the map that the list stands for."""
 
 
 def _align_forms(under: YamlNode, over: YamlNode) -> tuple[YamlNode, YamlNode]:
-    """Two documents in which what is a list in one and a map in the other is a map in both, so that they merge."""
+    """Write out short forms, so that two documents can be merged: a list in one and a map in the other become maps."""
     for key in _SHORT:
         here, upper = under.at((key,)), over.at((key,))
         if isinstance(here.value, list) and isinstance(upper.value, dict) and upper is not over:
@@ -132,7 +156,7 @@ def _align_forms(under: YamlNode, over: YamlNode) -> tuple[YamlNode, YamlNode]:
 
 
 def _write_out(document: YamlNode, key: str) -> YamlNode:
-    """The document with a list under this key as the map that it stands for."""
+    """Replace the list under a key by the map that it stands for."""
     node = document.value[key]
     whole = replace(node, value={_SHORT[key]: node})
     return replace(document, value={**document.value, key: whole})
@@ -144,17 +168,17 @@ def _is_newer(version: object) -> bool:
 
 
 def make_absolute(path: Path | str) -> Path:
-    """Absolute and without `..`; links stay as they are."""
+    """Make a path absolute, without `..`. Links stay."""
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
 
 
 def locate_overlay(file: Path, env: str) -> Path:
-    """Where a spec's overlay for an environment lies: `<stem>/overlays/<env>.yaml` beside it."""
+    """Return the path of a spec's overlay for an environment: `<stem>/overlays/<env>.yaml` beside the spec."""
     return file.parent / file.stem / "overlays" / f"{env}.yaml"
 
 
 def list_overlay_names(files: Iterable[Path]) -> list[str]:
-    """The environments that any of these specs has an overlay for."""
+    """List the environments for which any of these specs has an overlay."""
     return sorted({name for file in files for name in list_yaml_names(file.parent / file.stem / "overlays")})
 
 
@@ -168,11 +192,25 @@ class Setting:
 
     @property
     def origin(self) -> str:
+        """The argument, as messages name it."""
         return f"--set {self.argument}"
 
 
 def parse_settings(sets: Sequence[str], problems: list[Problem]) -> list[Setting]:
-    """`--set` arguments taken apart: `gate.0.min=0.1` and `gate[0].min=0.1` are the same."""
+    """Parse `--set` arguments. `gate.0.min=0.1` and `gate[0].min=0.1` are the same.
+
+    Parameters
+    ----------
+    sets
+        The arguments, such as ``model.width=64``.
+    problems
+        A list to which wrong arguments are added.
+
+    Returns
+    -------
+    list of Setting
+        The right arguments.
+    """
     parsed = []
     for argument in sets:
         name, equals, text = argument.partition("=")
@@ -186,7 +224,7 @@ def parse_settings(sets: Sequence[str], problems: list[Problem]) -> list[Setting
 
 
 def apply_setting(node: YamlNode, setting: Setting, problems: list[Problem]) -> YamlNode:
-    """The document with the value at the setting's key replaced, whole; null removes it."""
+    """Replace the whole value at a setting's key; null removes it. A key that cannot be is added to `problems`."""
     value, wrong = parse_yaml(setting.text, origin=setting.origin)
     if wrong:
         problems += wrong
@@ -201,16 +239,16 @@ def apply_setting(node: YamlNode, setting: Setting, problems: list[Problem]) -> 
 
 
 def _locate_key(node: YamlNode, key: Key) -> tuple[YamlNode, Key]:
-    """The document and the key in it, whichever of its forms a section has, and whichever the key is of."""
-    first, *rest = key
-    short = _SHORT.get(str(first)) if rest else None
+    """Make a document and a key agree: both may have the short form of a section or the long one."""
+    first, *below = key
+    short = _SHORT.get(str(first)) if below else None
     if short is None:
         return node, key
     section = node.at((first,))
-    if isinstance(section.value, list) and isinstance(rest[0], str):
+    if isinstance(section.value, list) and isinstance(below[0], str):
         return _write_out(node, str(first)), key
-    if isinstance(section.value, dict) and section is not node and isinstance(rest[0], int):
-        return node, (first, short, *rest)
+    if isinstance(section.value, dict) and section is not node and isinstance(below[0], int):
+        return node, (first, short, *below)
     return node, key
 
 

@@ -1,11 +1,12 @@
-"""From the files that a user writes to checked specs, with every mistake reported at once.
+"""Load a recommender and its shop from files, check both, and report all mistakes at once.
 
-A document is made of layers, the later one winning: what it `extends` (at any depth), the file itself, its overlay of
-the environment (`<stem>/overlays/<env>.yaml` beside it), then `--set`. Maps merge key by key, lists are replaced whole,
-null removes a key. `--set shop.KEY=VALUE` addresses the shop's file, `--set shop=NAME` chooses the shop.
+A document has several layers: the file that it `extends` (at any depth), the file itself, its overlay for the
+environment (`<stem>/overlays/<env>.yaml` beside it), and `--set`. Later layers win. Maps are merged key by key, lists
+are replaced as a whole, and null removes a key. `--set shop.KEY=VALUE` changes the shop's file, `--set shop=NAME`
+chooses the shop.
 
-Paths of sources are relative to the file that names them (`--set`: to the current folder); `~`, `${NAME}` and
-`${NAME:-default}` are expanded; addresses such as s3://bucket/key stay as they are.
+A source's path is relative to the file that has it; with `--set`, to the current folder. `~`, `${NAME}` and
+`${NAME:-default}` are expanded. Addresses such as s3://bucket/key do not change.
 """
 
 from __future__ import annotations
@@ -41,20 +42,50 @@ from endcap.spec.yaml_tree import YamlNode, format_path, join_words, list_yaml_n
 
 @dataclass(frozen=True)
 class Loaded:
-    """A recommender with its shop, and the files that they were read from, in the order of merging."""
+    """A recommender with its shop.
+
+    Attributes
+    ----------
+    recommender, shop
+        The two specs.
+    files
+        The files that they were read from, in the order of merging.
+    absent
+        Your own classes that are not installed here. Their parameters were not checked.
+    """
 
     recommender: Recommender
     shop: Shop
     files: list[Path]
     absent: tuple[str, ...] = ()
-    """Classes of one's own that are not installed here: their parameters could not be checked."""
 
 
 def load(
     path: str | Path, *, env: str | None = None, sets: Sequence[str] = (), overlays: Sequence[str | Path] = ()
 ) -> Loaded:
-    """Read a recommender's file and its shop's. overlays: files that are laid over the recommender's, beside that of
-    the environment. Raises SpecError with every problem of both."""
+    """Load a recommender's file and its shop's file.
+
+    Parameters
+    ----------
+    path
+        The recommender's file.
+    env
+        The environment whose overlays are merged; None: no overlay.
+    sets
+        Keys to set, such as ``model.width=64`` or ``shop.window=30d``.
+    overlays
+        More files to merge over the recommender's.
+
+    Returns
+    -------
+    Loaded
+        Both specs.
+
+    Raises
+    ------
+    SpecError
+        The files have mistakes; the error has all of them.
+    """
     file = make_absolute(path)
     problems: list[Problem] = []
     of_recommender, of_shop = _sort_settings(parse_settings(sets, problems))
@@ -73,42 +104,56 @@ def load(
 
 
 def load_documents(recommender: Mapping[str, Any], shop: Mapping[str, Any]) -> Loaded:
-    """The same for specs that are no files but documents of JSON's types, such as a notebook writes.
+    """Load specs that are documents of JSON's types, such as a notebook has, in place of files.
 
-    Paths of sources are relative to the current folder. Raises SpecError with every problem of both.
+    Parameters
+    ----------
+    recommender, shop
+        The documents. Paths of sources are relative to the current folder.
+
+    Returns
+    -------
+    Loaded
+        Both specs.
+
+    Raises
+    ------
+    SpecError
+        The documents have mistakes; the error has all of them.
     """
     return _build_loaded(_read_mapping(recommender, "Recommender"), _read_mapping(shop, "Shop"))
 
 
 @dataclass(frozen=True)
 class _ReadDocument:
-    """A document out of its layers. It is None where its values cannot be judged."""
+    """A merged document; None if its values cannot be checked."""
 
     document: YamlNode | None
     problems: list[Problem]
-    """What was wrong while it was read."""
+    """The problems of reading it."""
     lacks: bool = False
-    """Keys may be missing: see `Layers.lacks`."""
+    """Whether keys may be missing; see `Layers`."""
 
-    def with_values(self, findings: list[Finding]) -> list[Problem]:
-        """These problems, then those of values, in the order of lines; of a key that could not be read that alone."""
+    def add_findings(self, findings: list[Finding]) -> list[Problem]:
+        """List the problems of reading, then those of values by line. A key that could not be read has no second
+        one."""
         if self.document is None:
             return self.problems
-        read = {problem.key for problem in self.problems if problem.key}
-        rest = [problem for problem in sort_by_line(self.document, findings) if problem.key not in read]
-        return [*self.problems, *(problem for problem in rest if not self.lacks or problem.code in _WRONG_ALONE)]
+        unread = {problem.key for problem in self.problems if problem.key}
+        of_values = [problem for problem in sort_by_line(self.document, findings) if problem.key not in unread]
+        return [*self.problems, *(problem for problem in of_values if not self.lacks or problem.code in _WRONG_ALONE)]
 
 
 _WRONG_ALONE = ("duplicate", "not-allowed", "unknown-key", "wrong-type")
-"""Codes of what no key that is missing would mend."""
+"""The codes of mistakes that do not depend on missing keys."""
 
 
 def _read_mapping(document: Mapping[str, Any], kind: Literal["Recommender", "Shop"]) -> _ReadDocument:
     origin = f"the {kind.lower()}"
     try:
         text = json.dumps(document, default=str)
-    except (RecursionError, ValueError):  # it may hold itself
-        actual, allowed = "a document without an end, or nested very deep", "maps and lists as YAML files have them"
+    except (RecursionError, ValueError):  # it may contain itself
+        actual, allowed = "a document that contains itself, or is nested too deeply", "maps and lists, as in YAML files"
         return _ReadDocument(None, [Problem(origin, "", actual, allowed, code="too-large")])
     node, problems = parse_yaml(text, origin=origin)
     node = node if node is not None else YamlNode({}, None, 0, origin)
@@ -120,30 +165,36 @@ def _read_mapping(document: Mapping[str, Any], kind: Literal["Recommender", "Sho
 def _build_loaded(
     recommender: _ReadDocument, shop: _ReadDocument, files: Sequence[Path] = (), further: Sequence[Problem] = ()
 ) -> Loaded:
-    """Both specs out of their documents.
+    """Validate both documents. Raises SpecError with all problems.
 
-    Each check runs on what is right of both, so that no mistake hides another that does not depend on it.
+    Each check runs on the right values, so that a mistake hides no other mistake.
     """
-    made_recommender = made_shop = UNKNOWN
+    recommender_spec = shop_spec = UNKNOWN
     findings: list[Finding] = []
     of_shop: list[Finding] = []
     absent: list[str] = []
     if shop.document is not None:
-        made_shop, of_shop = validate_document(shop.document, Shop)
+        shop_spec, of_shop = validate_document(shop.document, Shop)
     if recommender.document is not None:
-        made_recommender, findings = validate_document(recommender.document, Recommender)
-        own = {**made_recommender.models, **made_recommender.preprocessors}
-        wrong, absent = check_custom_classes(own, made_recommender.classes, recommender.document)
+        recommender_spec, findings = validate_document(recommender.document, Recommender)
+        own = {**recommender_spec.models, **recommender_spec.preprocessors}
+        wrong, absent = check_custom_classes(own, recommender_spec.classes, recommender.document)
         findings += wrong
     if recommender.document is not None and shop.document is not None:
-        findings += check_agreement(made_recommender, made_shop, recommender.document)
-    if problems := [*recommender.with_values(findings), *shop.with_values(of_shop), *further]:
+        findings += check_agreement(recommender_spec, shop_spec, recommender.document)
+    if problems := [*recommender.add_findings(findings), *shop.add_findings(of_shop), *further]:
         raise SpecError(problems)
-    return Loaded(made_recommender, made_shop, list(files), tuple(absent))
+    return Loaded(recommender_spec, shop_spec, list(files), tuple(absent))
 
 
 def dump_specs(loaded: Loaded) -> dict[str, dict[str, Any]]:
-    """Both specs as documents of JSON's types, with everything filled in: what pipeline steps are handed."""
+    """Return both specs as documents of JSON's types, with all defaults. Pipeline steps get these.
+
+    Returns
+    -------
+    dict
+        The documents `recommender` and `shop`.
+    """
     return {
         "recommender": loaded.recommender.model_dump(mode="json", exclude_none=True),
         "shop": loaded.shop.model_dump(mode="json", exclude_none=True),
@@ -151,7 +202,7 @@ def dump_specs(loaded: Loaded) -> dict[str, dict[str, Any]]:
 
 
 def _sort_settings(all_settings: list[Setting]) -> tuple[list[Setting], list[Setting]]:
-    """Settings of the recommender, and those of the shop without their prefix."""
+    """Split settings into those of the recommender, and those of the shop, without their prefix."""
     of_shop = [setting for setting in all_settings if setting.key[0] == "shop" and len(setting.key) > 1]
     of_recommender = [setting for setting in all_settings if setting not in of_shop]
     return of_recommender, [replace(setting, key=setting.key[1:]) for setting in of_shop]
@@ -171,8 +222,11 @@ def _build_document(
 
 
 def _find_shop_file(document: YamlNode, file: Path, problems: list[Problem]) -> Path | None:
-    """The file of a recommender's shop: a name is looked up in `shops` beside the file that gives it, then beside
-    the recommender's own; what ends in .yaml or holds a slash is a path from the file that gives it."""
+    """Find the file of a recommender's shop.
+
+    A name is looked up in `shops` beside the file that has it, then beside the recommender's file. A text with .yaml at
+    its end or a slash is a path relative to the file that has it.
+    """
     node = document.value.get("shop")
     if node is None or not isinstance(node.value, str):
         return None  # the model's own check reports it
@@ -198,14 +252,13 @@ def _find_shop_file(document: YamlNode, file: Path, problems: list[Problem]) -> 
 
 
 def _check_environment(env: str | None, files: list[Path], problems: list[Problem]) -> None:
-    """What is wrong in the file of environments; and an environment that neither it nor a spec's overlay has, which is
-    a slip, not a wish for none."""
+    """Add the problems of the file of environments, and an environment that neither it nor an overlay has."""
     try:
         named = list_environments(find_file(files[0]))
     except SpecError as error:
         problems += error.problems
         return
-    except NotFoundError:  # whoever needs a place is told
+    except NotFoundError:  # who needs a place gets this error
         if env is not None and not any(is_file(locate_overlay(file, env)) for file in files):
             raise
         return
@@ -214,5 +267,5 @@ def _check_environment(env: str | None, files: list[Path], problems: list[Proble
         allowed = (
             join_words(environments) or f"none: no file lies in {format_path(locate_overlay(files[0], env).parent)}"
         )
-        hint, actual = suggest(env, environments), "no overlay or environment of this name"
+        hint, actual = suggest(env, environments), "no overlay and no environment has this name"
         problems.append(Problem(f"--env {env}", "", actual, allowed, hint, code="unknown-name"))

@@ -1,7 +1,7 @@
-"""Specs of an earlier apiVersion: refused where they are loaded, rewritten by `endcap spec migrate`.
+"""Refuse old names in specs when they are loaded, and rewrite files for `endcap spec migrate`.
 
-A file is rewritten by its text: each old key is replaced where PyYAML says that it stands. So comments, order, quotes,
-indentation and line ends stay as they are, byte by byte. `endcap.spec_renames` lists what is renamed.
+PyYAML tells where each key is in the text, and only the old names are replaced. So comments, order, quotes, indentation
+and line ends stay, byte by byte. `endcap.spec_renames` lists the renamed keys.
 """
 
 from __future__ import annotations
@@ -20,10 +20,22 @@ from endcap.spec_renames import Key, Kind, SpecChange, apply_changes, find_chang
 
 
 def migrate_node(node: YamlNode, kind: Kind, *, is_part: bool = False) -> tuple[YamlNode, list[Problem]]:
-    """A document under this release's names, so that the rest of it can be checked, and a problem for each old name.
+    """Rename the old keys of a document, so that its other keys can be checked.
 
-    is_part: the document lies over or under another one, so that it may not say which model its search is of: what the
-    search calls parameters is left to a look at the whole.
+    Parameters
+    ----------
+    node
+        The document.
+    kind
+        The kind of spec.
+    is_part
+        Whether the document will be merged with others. Then it may not have the model of its search, and the names of
+        parameters in the search are left for a check of the merged document.
+
+    Returns
+    -------
+    tuple
+        The document with new names, and a problem for each old name.
     """
     custom = (lambda label: True) if is_part else None
     changes = find_changes(node.plain(), kind, custom=custom)
@@ -42,9 +54,9 @@ class Migration:
     file
         The file, as it was given.
     text
-        What the file is to hold; the same as before where nothing changes.
+        The new text; the old one if nothing changes.
     changes
-        What changes, each with its line.
+        Each change with its line.
     """
 
     file: Path
@@ -52,7 +64,7 @@ class Migration:
     changes: list[tuple[int, SpecChange]]
 
     def write(self) -> None:
-        """Replace the file's text. Raises UserError where the file cannot be written."""
+        """Replace the file's text. Raises UserError if the file cannot be written."""
         try:
             self.file.write_bytes(self.text.encode())
         except OSError as error:
@@ -62,15 +74,15 @@ class Migration:
                 file=str(self.file),
             ) from error
 
-    def lines(self) -> list[str]:
-        """A line a change, for people: where, the old name, the new one."""
+    def format_lines(self) -> list[str]:
+        """Return a line for each change: the place, the old name and the new one."""
         return [
             f"{format_path(self.file)}:{line}: {format_key(change.key)}: {change.old} -> {change.new}"
             for line, change in self.changes
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """The file and its changes as a document."""
+        """Return the file and its changes as a document."""
         changes = [
             {"line": line, "key": format_key(change.key), "old": change.old, "new": change.new}
             for line, change in self.changes
@@ -79,7 +91,7 @@ class Migration:
 
 
 def migrate_files(files: Sequence[Path]) -> list[Migration]:
-    """All of these files under this release's names; nothing is written. Raises SpecError with what is wrong in any."""
+    """Rename the keys of several files, without writing them. Raises SpecError with the problems of all files."""
     migrations, problems = [], []
     for file in files:
         try:
@@ -92,12 +104,12 @@ def migrate_files(files: Sequence[Path]) -> list[Migration]:
 
 
 def migrate_file(file: Path) -> Migration:
-    """A spec's file or overlay under this release's names; nothing is written.
+    """Rename the keys of a spec's file or overlay, without writing it.
 
     Raises
     ------
     SpecError
-        The file cannot be read, is no YAML file of Endcap's, or has both an old key and the new one.
+        The file cannot be read, is no spec, or has both an old key and the new one.
     """
     node, problems = read_document(file)
     if node is None or problems:
@@ -114,13 +126,13 @@ def migrate_file(file: Path) -> Migration:
     new = _rewrite_text(text, changes)
     after, _ = parse_yaml(new, file=file)
     if after is None or after.plain() != apply_changes(document, changes):
-        actual = "a way of writing keys that cannot be rewritten"
+        actual = "a notation that cannot be rewritten"
         raise SpecError([_make_manual_problem(change, node, actual) for change in changes])
     return Migration(file, new, [(_get_node(node, change).line, change) for change in changes])
 
 
 def _is_custom(file: Path, label: str, depth: int = 0) -> bool:
-    """Whether the model that a file's search is of is a class of the user's own: by the file, or what it lies over."""
+    """Return whether the model of a file's search is a custom one, by the file and the files below it."""
     node, _ = read_document(file)
     document = None if node is None else node.plain()
     if not isinstance(document, dict) or depth > 8:
@@ -138,9 +150,9 @@ def _rewrite_text(text: str, changes: Sequence[SpecChange]) -> str:
     root = compose_nodes(text)
     places = {}
     for change in changes:
-        scalar = None if root is None else _format_scalar(root, change)
+        scalar = None if root is None else _find_scalar(root, change)
         if scalar is not None:
-            # An anchor or a tag may stand before it, quotes around it.
+            # The scalar may include an anchor, a tag or quotes.
             begin = text.rfind(change.old, scalar.start_mark.index, scalar.end_mark.index)
             if begin >= 0:
                 places[begin] = change
@@ -149,8 +161,8 @@ def _rewrite_text(text: str, changes: Sequence[SpecChange]) -> str:
     return text
 
 
-def _format_scalar(root: yaml.Node, change: SpecChange) -> yaml.ScalarNode | None:
-    """The scalar of a key that is renamed, or of a value that changes."""
+def _find_scalar(root: yaml.Node, change: SpecChange) -> yaml.ScalarNode | None:
+    """Find the scalar of a key or a value that changes."""
     node: yaml.Node = root
     for depth, part in enumerate(change.key):
         if isinstance(node, yaml.SequenceNode):
@@ -187,7 +199,7 @@ def _get_node(node: YamlNode, change: SpecChange) -> YamlNode:
 
 
 def _get_map(node: YamlNode, change: SpecChange) -> dict[str, YamlNode]:
-    """The map that has the key of a change."""
+    """Return the map that has the key of a change."""
     value = node.at(change.key[:-1]).value
     return value if isinstance(value, dict) else {}
 
@@ -199,7 +211,7 @@ def _make_problem(change: SpecChange, document: YamlNode) -> Problem:
     if change.key == ("apiVersion",):
         return Problem(node.place, key, repr(change.old), change.new, hint, code="older-version")
     if change.of == "value":
-        actual = f"{change.old!r}, a parameter's name in endcap/v1"
+        actual = f"{change.old!r}, the name of a parameter in endcap/v1"
         return Problem(node.place, key, actual, repr(change.new), hint, code="renamed-key")
     actual, allowed = "a key of endcap/v1", f"{format_key(change.new_key)}, its name in endcap/v2"
     return Problem(node.place, key, actual, allowed, hint, code="renamed-key")

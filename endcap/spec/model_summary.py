@@ -1,4 +1,4 @@
-"""What a model is, in a few words: its name, and those of its settings that are not the usual ones."""
+"""Summarise a model by its name and the parameters that differ from the defaults."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from endcap.spec.model import BlendSpec, CustomSpec, ModelSpec
 
 Json = dict[str, Any]
 SHOWN = 3
-"""Settings that a line has room for."""
+"""The most parameters in a line."""
 _SPEC: TypeAdapter[ModelSpec] = TypeAdapter(ModelSpec)
 
 
 def summarize_model(model: ModelSpec | Mapping[str, Any]) -> Json:
-    """`name` and `settings` (those that differ from the defaults) of a spec, or of the document of one."""
+    """Return a model's `name` and `settings`, which are the parameters that differ from the defaults."""
     try:
         spec = _SPEC.validate_python(model) if isinstance(model, Mapping) else model
-    except ValidationError:  # of another release
+    except ValidationError:  # another release wrote it
         assert isinstance(model, Mapping)
         return {
             "name": model.get("name", ""),
@@ -37,7 +37,7 @@ def summarize_model(model: ModelSpec | Mapping[str, Any]) -> Json:
 
 
 def describe_model(model: Mapping[str, Any], most: int | None = SHOWN) -> str:
-    """A model of `summarize_model` in words: `gru4rec width=200 loss=bpr`. most: settings that are shown, None: all."""
+    """Format a summary of `summarize_model`, such as `gru4rec width=200`. most: how many settings; None for all."""
     if members := model.get("members"):
         return f"{model['name']} of {', '.join(member['name'] for member in members.values())}"
     settings = [f"{name}={value}" for name, value in model.get("settings", {}).items()]
@@ -46,7 +46,7 @@ def describe_model(model: Mapping[str, Any], most: int | None = SHOWN) -> str:
 
 
 def format_title(label: str, models: Mapping[str, Mapping[str, Any]], *, short: bool = False) -> str:
-    """How a model is called: its label, and what it is where the label does not say that; short: without settings."""
+    """Return a model's title: its label, and the model if the label is not its name. short: without settings."""
     model = models.get(label)
     if model is None:
         return label

@@ -1,4 +1,4 @@
-"""What is right of a document in which something is wrong, so that checks over several keys speak all the same."""
+"""Build a spec model from the right values of a document that has wrong ones, so that checks can still run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from endcap.spec.shape import Shape
 
 
 def build_partial(shape: Shape, value: Any) -> Any:
-    """A value as its type has it. What is wrong in it is UNKNOWN, and so is what is missing."""
+    """Convert a value to its type. Its wrong and its missing parts are UNKNOWN."""
     if shape.members:
         member = shape.member_for(value)
         if member is not None:
@@ -31,7 +31,7 @@ def build_partial(shape: Shape, value: Any) -> Any:
 
 
 def find_nested_mistakes(value: Any) -> Iterator[Mistake]:
-    """What checks find in a spec and in all specs within it."""
+    """Yield the mistakes that the checks of a spec model, and of all models in it, find."""
     if isinstance(value, BaseModel):
         yield from find_mistakes(value)
         fields = type(value).model_fields
@@ -48,19 +48,19 @@ def _build_model(model: type[BaseModel], value: dict[str, Any]) -> Any:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        # At the key itself, rather than below it: a list that is too short, text in place of a map. What a check says
-        # of a spec within this one leaves its keys as they are.
+        # Only errors at the key itself count here, such as a list that is too short. Errors below it, and the mistakes
+        # of checks, do not make the whole value unknown.
         details = [detail for detail in error.errors() if len(detail["loc"]) == 1 and detail["type"] != "mistakes"]
         wrong = {detail["loc"][0] for detail in details}
-    # Without validation the fields of a frozen model are set past pydantic.
+    # A frozen model refuses assignments, so the fields are set without pydantic.
     part = model.model_construct()
     for name, field in model.model_fields.items():
         key = field.alias or name
         if key in value:
             content = restore_integers(value[key])
-            # A shape does not say whether null is allowed; where it is not, the key is among the wrong ones.
-            right = None if content is None else build_partial(Shape.of_field(field), content)
-            vars(part)[name] = UNKNOWN if key in wrong else right
+            # A shape does not say whether null is allowed. If it is not, the key is in `wrong`.
+            part_value = None if content is None else build_partial(Shape.of_field(field), content)
+            vars(part)[name] = UNKNOWN if key in wrong else part_value
         elif field.is_required():
             vars(part)[name] = UNKNOWN
         else:
@@ -70,11 +70,11 @@ def _build_model(model: type[BaseModel], value: dict[str, Any]) -> Any:
 
 
 def _write_out_short_form(shape: Shape, value: Any) -> Any:
-    """What a model is made of: a short form written out."""
+    """Write out the short form of a model."""
     try:
         for mark in shape.metadata:
             value = cast(Any, mark.func)(value) if isinstance(mark, BeforeValidator) else value
-    except ValueError:  # pydantic's own errors of validators are such
+    except ValueError:  # pydantic's errors are ValueErrors
         return UNKNOWN
     return value
 

@@ -1,4 +1,4 @@
-"""Pydantic's errors as problems in a user's words: key, what was found, what is allowed, the nearest word."""
+"""Convert pydantic's errors to problems for people: the key, the wrong value, what is allowed, and a similar word."""
 
 from __future__ import annotations
 
@@ -20,14 +20,27 @@ from endcap.spec.yaml_tree import Key, YamlNode, format_key, join_words
 
 EXTENDS = "extends"
 KEY = "[key]"
-"""Where pydantic says that it is not a map's value but its key that is wrong."""
+"""Pydantic's mark for a wrong key of a map."""
 Finding = tuple[Key, Problem]
-"""A problem, and where it is in its document."""
+"""The key of a problem in its document, and the problem."""
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def validate_document(document: YamlNode, model: type[_Model]) -> tuple[_Model, list[Finding]]:
-    """A document as its model, and what is wrong with it. Where something is, that is UNKNOWN in the model."""
+    """Validate a document.
+
+    Parameters
+    ----------
+    document
+        The document.
+    model
+        The spec model that it should have.
+
+    Returns
+    -------
+    tuple
+        The model, in which wrong values are UNKNOWN, and the problems.
+    """
     plain = document.plain()
     try:
         return model.model_validate(plain), []
@@ -37,17 +50,17 @@ def validate_document(document: YamlNode, model: type[_Model]) -> tuple[_Model, 
 
 
 def list_problems(document: YamlNode, model: type[BaseModel]) -> list[Problem]:
-    """Every problem of a document, in the order of its lines."""
+    """List every problem of a document, in the order of its lines."""
     return sort_by_line(document, validate_document(document, model)[1])
 
 
 def sort_by_line(document: YamlNode, findings: Iterable[Finding]) -> list[Problem]:
-    """Problems in the order of the lines that they are about."""
+    """Sort problems by the lines of their values."""
     return [problem for _, problem in sorted(findings, key=lambda finding: _get_position(document.at(finding[0])))]
 
 
 def _collect_findings(error: ValidationError, part: Any, document: YamlNode, model: type[BaseModel]) -> list[Finding]:
-    """Several complaints about one value become one; what checks over several keys find stands each by itself."""
+    """Collect the problems of an error: at most one for each value, and each mistake of a check."""
     complaints: dict[Key, Problem] = {}
     of_checks: dict[Finding, None] = {}
     for detail in error.errors(include_url=False):
@@ -55,7 +68,7 @@ def _collect_findings(error: ValidationError, part: Any, document: YamlNode, mod
         key = document.written(key)
         member = None if shape is None or shape.discriminator else shape.member_for(document.at(key).plain())
         if member is not None and member.model is not None:
-            # A union's members complain in turn: what counts is the member that is meant.
+            # Pydantic reports errors of all members of a union. Only those of the intended member count.
             complaints |= dict(
                 move_below(finding, key) for finding in validate_document(document.at(key), member.model)[1]
             )
@@ -71,7 +84,7 @@ def _collect_findings(error: ValidationError, part: Any, document: YamlNode, mod
 
 
 def move_below(finding: Finding, key: Key) -> Finding:
-    """What was found in a part of a document, by its key from the whole."""
+    """Make the key of a problem relative to the whole document. key: the key of the part that has the problem."""
     at, problem = finding
     return (*key, *at), replace(problem, key=format_key((*key, *at)))
 
@@ -81,9 +94,9 @@ def _get_position(node: YamlNode) -> tuple[str, int]:
 
 
 def _follow(loc: tuple[str | int, ...], shape: Shape) -> tuple[Key, Shape, Shape | None]:
-    """From pydantic's location, which names union members too, to the user's key, its parent's shape and its own.
+    """Convert pydantic's location, which also names members of unions, to a key of the document.
 
-    The own shape is None for a key that its parent does not know.
+    Returns the key, its parent's shape, and its own shape, which is None for an unknown key.
     """
     key: Key = ()
     parent = shape
@@ -115,9 +128,9 @@ def _make_problem(detail: ErrorDetails, key: Key, parent: Shape, shape: Shape | 
     if shape is None:
         assert parent.model is not None
         layered = "apiVersion" in parent.keys and getattr(parent.model, "layered", False)
-        known = [*parent.keys, *([EXTENDS] if layered else [])]
-        hint = suggest(key[-1], known)
-        allowed = join_words(known) or "no key"
+        keys = [*parent.keys, *([EXTENDS] if layered else [])]
+        hint = suggest(key[-1], keys)
+        allowed = join_words(keys) or "no key"
         return key, Problem(place, format_key(key), "an unknown key", allowed, hint, code="unknown-key")
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         assert shape.discriminator is not None
@@ -139,7 +152,7 @@ def _make_problem(detail: ErrorDetails, key: Key, parent: Shape, shape: Shape | 
 
 
 def convert_mistake(mistake: Mistake, document: YamlNode) -> Finding:
-    """What a check found, as a problem of the document."""
+    """Convert a check's mistake to a problem of the document."""
     at = document.written(mistake.at)
     place = document.at(at).place
     return at, Problem(place, format_key(at), mistake.actual, mistake.allowed, mistake.hint, code=mistake.code)
@@ -166,7 +179,7 @@ def _list_literals(shape: Shape) -> list[str]:
 
 
 def describe_shape(shape: Shape) -> str:
-    """What a value may be, in words."""
+    """Say in words which values a shape allows."""
     for annotation in shape.metadata:
         if isinstance(annotation, Allowed):
             return annotation.words
@@ -213,6 +226,6 @@ def _describe_limits(shape: Shape) -> str:
 
 
 def quote_value(value: Any) -> str:
-    """A value as it might be written in YAML, cut where it is long."""
+    """Return a value as YAML could have it, cut if it is long."""
     text = json.dumps(value, ensure_ascii=False, default=str) if not isinstance(value, str) else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

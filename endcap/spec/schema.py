@@ -1,7 +1,7 @@
-"""JSON schemas of shops, recommenders and environments, so that editors complete and check the files.
+"""JSON schemas of shops, recommenders and environments, by which editors complete and check the files.
 
-Beside the schemas of shops and recommenders there is one of their parts, `<kind>.overlay.schema.json`, for overlays and
-for files that extend another: nothing is required there, and null, which removes a key, is allowed everywhere.
+Shops and recommenders also have a schema `<kind>.overlay.schema.json` for overlays and for files that extend another
+file. It requires no key, and allows null everywhere, because null removes a key.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from endcap.spec.shop import Shop
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _EXTENDS = {
     "type": "string",
-    "description": "A YAML file, relative to this one, that this file is merged over: maps key by key, lists and "
-    "values whole, null removes a key.",
+    "description": "Another YAML file, relative to this one. This file is merged over it: maps key by key; lists and "
+    "values replace those of the other file; null removes a key.",
 }
 
 
 def build_schemas() -> dict[str, str]:
-    """Text of each schema by its file name."""
+    """Build the text of each schema, by its file name."""
     files = {}
     for kind in (Shop, Recommender):
         name = kind.__name__.lower()
@@ -60,7 +60,7 @@ def _build_plain_schema(kind: type[Strict]) -> dict[str, Any]:
 
 
 def _drop_titles(schema: Any) -> Any:
-    """Pydantic gives every field a title that only repeats its name."""
+    """Remove the titles of fields, which only repeat their names."""
     if isinstance(schema, list):
         return [_drop_titles(part) for part in schema]
     if not isinstance(schema, dict):
@@ -70,7 +70,7 @@ def _drop_titles(schema: Any) -> Any:
 
 
 def _make_optional(schema: Any) -> Any:
-    """The same with nothing required, null allowed for every key, and unions without their telling key."""
+    """Change a schema so that no key is required, null is allowed for every key, and unions have no discriminator."""
     if isinstance(schema, list):
         return [_make_optional(part) for part in schema]
     if not isinstance(schema, dict):

@@ -1,7 +1,7 @@
-"""What each step is given of a spec: plain values, all of which are in its output's key.
+"""The settings that each step gets from a spec: plain values, which are all in the key of its output.
 
-So nothing that a step reads can be forgotten in its key. What is read and yet cannot change the output is marked
-`Carried`, with its reason, and is in no key; so may be a field of a section, such as what a search's pods get.
+So the key cannot miss a value that a step reads. A value that cannot change the output is marked `Carried`, with the
+reason, and is not in the key. Fields of a section may be marked too, such as the pods of a search.
 """
 
 from __future__ import annotations
@@ -33,39 +33,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SpecPlace:
-    """Annotation: where the value is in a spec, if not under the field's own name."""
+    """Annotation: the key of the value in a spec, if it is not the field's name."""
 
     place: str
 
 
 class StepSettings(Strict):
-    """Settings of a step; `of` takes them from a spec, `key` says what of them an output depends on."""
+    """The settings of a step. `of` takes them from a spec. `key` returns those on which the output depends."""
 
     name: Annotated[str, Carried("of outputs' folders and of messages")]
 
     @classmethod
     def of(cls, spec: Recommender | Shop | StepSettings) -> Self:
-        """The settings of this step out of a spec, or out of those of another step that has them all."""
+        """Take the settings of this step from a spec, or from the settings of another step that has them all."""
         return cls.model_validate({name: _find_value(spec, name, cls) for name in cls.model_fields})
 
     @classmethod
     def carried(cls) -> frozenset[str]:
-        """Names of the fields that are in no key."""
+        """Return the names of the fields that are not in the key."""
         return frozenset(name for name in cls.model_fields if _find_mark(cls, name, Carried))
 
     @classmethod
     def places(cls) -> list[str]:
-        """Where a spec has what an output depends on: `training.workers`."""
+        """Return the keys of a spec on which the output depends, such as `training.workers`."""
         fields = [name for name in cls.model_fields if name not in cls.carried()]
         return [place.place if (place := _find_mark(cls, name, SpecPlace)) else name for name in fields]
 
     def key(self) -> dict[str, Any]:
-        """What an output depends on, as JSON values."""
+        """Return the values on which the output depends, as JSON."""
         return self.model_dump(mode="json", exclude=_find_carried(self))
 
 
 class FeatureSettings(StepSettings):
-    """Of the features step: of a shop, whose datasets all its recommenders share."""
+    """The settings of the features step. They are of a shop, whose datasets all its recommenders share."""
 
     sessions: SessionsSpec
     filters: Filters
@@ -77,7 +77,7 @@ class FeatureSettings(StepSettings):
 
 
 class ViewSettings(StepSettings):
-    """What a view of a dataset is made by, and what is asked of a model."""
+    """The settings of a dataset's view, and of the queries to a model."""
 
     shop: Annotated[str, Carried("of messages")]
     classes: Annotated[list[str], Carried("what may be imported; the code of what is imported is in the key")]
@@ -103,7 +103,7 @@ class ViewSettings(StepSettings):
 
 
 class FitSettings(ViewSettings):
-    """What a fit depends on, in the step itself or over workers."""
+    """The settings of a fit, in the step itself or by workers."""
 
     refit: bool
     workers: Annotated[int, SpecPlace("training.workers")]
@@ -112,17 +112,17 @@ class FitSettings(ViewSettings):
 
 
 class TrainSettings(FitSettings):
-    """Of the train step."""
+    """The settings of the train step."""
 
     search: SearchSpec | None
 
 
 class RefitSettings(FitSettings):
-    """Of the refit step, for the fit; its package holds the whole recommender, which is in the package's key whole."""
+    """The settings of the refit step. Its package has the whole recommender, so the package's key has it too."""
 
 
 class JudgeSettings(ViewSettings):
-    """Of the evaluate step."""
+    """The settings of the evaluate step."""
 
     baselines: list[ModelSpec]
     evaluation: Evaluation
@@ -135,7 +135,7 @@ class JudgeSettings(ViewSettings):
 
 
 class ListSettings(StepSettings):
-    """Of the recommend step."""
+    """The settings of the recommend step."""
 
     k: Annotated[int, SpecPlace("batch.k")]
     partition: Annotated[int, SpecPlace("batch.partition_size")]
@@ -153,7 +153,8 @@ def _find_value(source: Recommender | Shop | StepSettings, name: str, cls: type[
 
 
 def _find_carried(values: BaseModel) -> dict[str, Any]:
-    """Names of the fields that are in no key, those of sections among them, as pydantic leaves them out."""
+    """Return the names of the fields that are not in the key, with those of sections, in pydantic's form of
+    `exclude`."""
     names: dict[str, Any] = {}
     for name in type(values).model_fields:
         if _find_mark(type(values), name, Carried):

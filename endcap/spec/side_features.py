@@ -11,7 +11,7 @@ from endcap.spec.yaml_tree import Key
 
 
 def expand_blends(models: Mapping[Key, ModelSpec]) -> dict[Key, ModelSpec]:
-    """The models by their keys, and beside each blend its members."""
+    """Return the models by their keys, and after each blend its members."""
     single = dict(models)
     for key, model in models.items():
         if isinstance(model, BlendSpec):
@@ -20,9 +20,9 @@ def expand_blends(models: Mapping[Key, ModelSpec]) -> dict[Key, ModelSpec]:
 
 
 def list_feature_names(models: Mapping[Key, ModelSpec], field: Literal["features", "item_features"]) -> dict[Key, str]:
-    """Every name on such a list of the models and of members of blends, by its key.
+    """List the names in the lists `features` or `item_features` of models and members of blends, by their keys.
 
-    Of a class of one's own, its parameters of these names count.
+    A custom model's parameter with this name counts too.
     """
     names_by_key: dict[Key, str] = {}
     for key, spec in expand_blends(models).items():

@@ -1,4 +1,4 @@
-"""Expand the paths in a spec: variables, the home folder, and folders that they are relative to."""
+"""Make the paths in a spec absolute: expand variables and `~`, and add the folder of the file."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+://")
 
 
 def get_base_folder(node: YamlNode) -> Path:
-    """The folder that paths of a value start from: its file's, or the current one for the command line's."""
+    """Return the folder to which a path is relative: its file's, or the current one for a value of the command line."""
     return Path.cwd() if node.file is None else node.file.parent
 
 
 def expand_source_paths(document: YamlNode, problems: list[Problem]) -> YamlNode:
-    """The shop's document with each source's path expanded and absolute."""
+    """Make the path of each source in a shop's document absolute. Unset variables are added to `problems`."""
     for table in (("events",), ("items",), ("customers",), ("rules", "blacklist")):
         key = (*table, "sources")
         sources = document.at(key)
@@ -34,14 +34,14 @@ def expand_source_paths(document: YamlNode, problems: list[Problem]) -> YamlNode
 
 
 def _replace_value(node: YamlNode, key: tuple[str, ...], value: Any) -> YamlNode:
-    """The document with another value under a key that is there."""
+    """Replace the value under an existing key."""
     if not key:
         return replace(node, value=value)
     return replace(node, value=node.value | {key[0]: _replace_value(node.value[key[0]], key[1:], value)})
 
 
 def expand_negatives_path(document: YamlNode, problems: list[Problem]) -> YamlNode:
-    """The recommender's document with the path of `evaluation.negatives` expanded and absolute."""
+    """Make the path of `evaluation.negatives` in a recommender's document absolute."""
     keys = ("evaluation", "negatives", "path")
     if document.at(keys) is document.at(keys[:2]):
         return document

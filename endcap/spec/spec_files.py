@@ -1,4 +1,4 @@
-"""Where a spec's file is, by its path or its name."""
+"""Find a spec's file by its path or its name."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from endcap.spec.base import suggest
 
 SPECS = Path("pipelines/specs")
 ENVIRONMENTS = "environments.yaml"
-"""The file beside specs that is none: it says where things are in each environment."""
+"""The file beside the specs that has the places of each environment."""
 SHIPPED = Path(str(files("endcap_pipelines"))) / "specs"
 """The specs that come with an installed Endcap."""
 
 
 def list_spec_names() -> list[str]:
-    """Names of all specs that need no path."""
+    """List the names of all specs that need no path."""
     files = (file for folder in (SPECS, SHIPPED) for file in folder.glob("*.yaml"))
     return sorted({file.stem for file in files if file.name != ENVIRONMENTS})
 
 
 def find_spec(value: str) -> Path:
-    """The file of a recommender's spec: a path, or the name of one in pipelines/specs. Raises NotFoundError."""
+    """Find the file of a recommender. value: its path, or its name in pipelines/specs. Raises NotFoundError."""
     for path in (Path(value), SPECS / f"{value}.yaml", SHIPPED / f"{value}.yaml"):
         if is_file(path):
             return path
-    known = list_spec_names()
-    near = suggest(value, [*known, *(str(file) for file in Path(value).parent.glob("*.yaml"))])
+    names = list_spec_names()
+    near = suggest(value, [*names, *(str(file) for file in Path(value).parent.glob("*.yaml"))])
     raise NotFoundError(
-        f"no spec {value!r}: give a recommender's YAML file, or a name in {SPECS} (there are: {', '.join(known)})"
+        f"no spec {value!r}: give a recommender's YAML file, or a name in {SPECS} (there are: {', '.join(names)})"
         f"{f'. {near}' if near else ''}",
         code="spec.not-found",
         spec=value,
-        known=known,
+        known=names,
     )

@@ -1,4 +1,4 @@
-"""In which order a pipeline's steps run: Endcap's own, and between them those that a spec puts there."""
+"""The order of a pipeline's steps: Endcap's own, and between them the custom steps of a spec."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from endcap.steps import STEPS, get_previous_step, list_steps
 
 
 def order_steps(pipeline: str, settings: Pipeline) -> list[str]:
-    """Names of the steps that are switched on, each after all that it waits for."""
+    """Return the names of the enabled steps. Each step comes after all steps that it waits for."""
     steps: list[str] = []
     for step in list_steps(pipeline):
         if is_enabled(step.name, settings):
@@ -19,12 +19,12 @@ def order_steps(pipeline: str, settings: Pipeline) -> list[str]:
 
 
 def is_enabled(name: str, settings: Pipeline) -> bool:
-    """Whether a step is switched on."""
+    """Return whether a step is enabled."""
     return name not in settings.steps or settings.steps[name].enabled
 
 
 def find_predecessor(name: str, settings: Pipeline) -> str:
-    """The step that a step of one's own runs after: where that is switched off, the one before it."""
+    """Return the step after which a custom step runs. If that step is disabled, it is the one before it."""
     after = settings.steps[name].after
     assert after is not None  # the spec's own check
     while not is_enabled(after, settings):
@@ -34,7 +34,7 @@ def find_predecessor(name: str, settings: Pipeline) -> str:
 
 
 def list_custom_steps_after(name: str, settings: Pipeline) -> list[str]:
-    """The switched-on steps of one's own that run right after a step, in the order of the spec."""
+    """List the enabled custom steps that run right after a step, in the order of the spec."""
     return [
         own
         for own, step in settings.steps.items()

@@ -1,4 +1,4 @@
-"""Formats of times in strptime's letters, judged by what they make of a day that is known."""
+"""Check formats of times in strptime's letters: whether they read a known time correctly."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ ALLOWED = (
     "perhaps %H:%M:%S, %I with %p, %f, %z, %Z"
 )
 _ZONE = re.compile(r"%%|%[zZ]")
-# No two of day, month, year and hour are alike; in the second the day could be a month.
-_TELLING, _DOUBTFUL = datetime(2019, 11, 23, 15, 26, 37), datetime(2019, 11, 10, 9, 8, 7)
+# In the first time, day, month, year and hour all differ. In the second, the day could be a month.
+_UNAMBIGUOUS, _AMBIGUOUS = datetime(2019, 11, 23, 15, 26, 37), datetime(2019, 11, 10, 9, 8, 7)
 
 
 def find_wrong_formats(formats: Sequence[str]) -> list[tuple[int, str]]:
-    """The places of the formats that cannot be meant, and why."""
-    # Half of what this costs is the engine's import, which most shops do not need.
+    """Return the index of each format that cannot be right, with the reason."""
+    # The import takes half of the time, and most shops have no formats.
     import duckdb
 
     plain = [_ZONE.sub(lambda letter: letter[0] if letter[0] == "%%" else "Z", name) for name in formats]
@@ -28,14 +28,14 @@ def find_wrong_formats(formats: Sequence[str]) -> list[tuple[int, str]]:
             try:
                 why = _find_fault(engine, name)
             except duckdb.Error:
-                why = "it has letters that are not read"
+                why = "it has unknown letters"
             else:
                 why = why or next(
                     (
-                        f"what it reads is read as another time by {formats[earlier]!r} before it"
+                        f"{formats[earlier]!r} before it reads the same text as another time"
                         for earlier in range(place)
-                        if _parse_time(engine, _format_time(engine, _DOUBTFUL, name), plain[earlier])
-                        not in (None, _parse_time(engine, _format_time(engine, _DOUBTFUL, name), name))
+                        if _parse_time(engine, _format_time(engine, _AMBIGUOUS, name), plain[earlier])
+                        not in (None, _parse_time(engine, _format_time(engine, _AMBIGUOUS, name), name))
                     ),
                     "",
                 )
@@ -45,10 +45,10 @@ def find_wrong_formats(formats: Sequence[str]) -> list[tuple[int, str]]:
 
 
 def _find_fault(engine: Any, name: str) -> str:
-    read = _parse_time(engine, _format_time(engine, _TELLING, name), name)
-    if read is None or read.date() != _TELLING.date():
+    read = _parse_time(engine, _format_time(engine, _UNAMBIGUOUS, name), name)
+    if read is None or read.date() != _UNAMBIGUOUS.date():
         return "it gives no day"
-    return "" if read.hour in (0, _TELLING.hour) else "it has hours of twelve without %p"
+    return "" if read.hour in (0, _UNAMBIGUOUS.hour) else "it has hours of twelve without %p"
 
 
 def _format_time(engine: Any, moment: datetime, name: str) -> str:

@@ -1,5 +1,7 @@
-"""What a search may try of a recommender's model: the models' own domains, what the `search:` section makes of them,
-and whether every value of them is allowed."""
+"""The parameters that a search may change: the models' own domains, and those of the section `search`.
+
+Each value of a domain must be allowed for its parameter.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +21,16 @@ Values = dict[str, Any]
 
 
 def list_members(model: ModelSpec) -> dict[str, SingleSpec]:
-    """The models that are searched, by the label that keys of `search` begin with; a single model's is empty."""
+    """Return the models to search, by the label that keys of `search` begin with. A single model has an empty label."""
     if model is UNKNOWN:
         raise UnknownError
     return dict(model.members.items()) if isinstance(model, BlendSpec) else {"": model}
 
 
 def list_domains(model: ModelSpec, search: SearchSpec) -> dict[str, dict[str, Domain]]:
-    """By label: the domain of each parameter that is searched. Labels without one are left out.
+    """Return the domains of the parameters to search, by label. A label without domains is left out.
 
-    Raises SpecError where a class of one's own cannot have what the section asks of it (see `check_search` for others).
+    Raises SpecError if the section has a domain that a custom model does not allow. `check_search` checks the others.
     """
     searched = {}
     for label, member in list_members(model).items():
@@ -36,14 +38,15 @@ def list_domains(model: ModelSpec, search: SearchSpec) -> dict[str, dict[str, Do
             _check_custom(search, label, member)
         own_domains, fixed = _list_given_domains(label, search.space), _list_fixed(label, search)
         own = {name: domain for name, domain in _get_search_hints(member).space.items() if name not in own_domains}
-        left = {name: domain for name, domain in {**own, **own_domains}.items() if name not in fixed}
-        if left:
-            searched[label] = left
+        domains = {name: domain for name, domain in {**own, **own_domains}.items() if name not in fixed}
+        if domains:
+            searched[label] = domains
     return searched
 
 
 def list_starts(label: str, member: SingleSpec, search: SearchSpec) -> list[Values]:
-    """Settings known to be good, less what is fixed; those outside a domain that the section gives are left out."""
+    """Return parameters that are known to be good, without fixed ones. Those outside the section's domains are left
+    out."""
     own_domains, fixed = _list_given_domains(label, search.space), _list_fixed(label, search)
     good = [
         {name: value for name, value in start.items() if name not in fixed}
@@ -57,14 +60,15 @@ def list_starts(label: str, member: SingleSpec, search: SearchSpec) -> list[Valu
 
 
 def dump_parameters(member: SingleSpec) -> Values:
-    """A model's parameters as JSON; those of a class of one's own are what its class makes of them."""
+    """Return a model's parameters as JSON. For a custom model they are validated by its class."""
     if isinstance(member, CustomSpec):
         return parse_parameters(member.path, find_class(member.path), member.parameters).model_dump(mode="json")
     return {name: value for name, value in member.model_dump(mode="json").items() if name != "name"}
 
 
 def change_parameters(member: SingleSpec, values: Mapping[str, Any]) -> SingleSpec:
-    """The model with other values of some parameters. Raises ValidationError or SpecError where one is not allowed."""
+    """Return the model with other values of parameters. Raises ValidationError or SpecError if a value is not
+    allowed."""
     document = member.model_dump(mode="json", by_alias=True)
     if isinstance(member, CustomSpec):
         document["parameters"] = {**document["parameters"], **values}
@@ -75,9 +79,9 @@ def change_parameters(member: SingleSpec, values: Mapping[str, Any]) -> SingleSp
 
 
 def check_search(search: SearchSpec, model: ModelSpec) -> Iterator[Mistake]:
-    """What the section asks of this model that it cannot have: parameters it lacks, values it does not allow.
+    """Find parameters in the section `search` that the model does not have, and values that it does not allow.
 
-    Classes of one's own are not imported for that, and left to `list_domains`.
+    Custom models are not imported here; `list_domains` checks them.
     """
     single = list_members(model)
     closed = {label: member for label, member in select_known(single).items() if not isinstance(member, CustomSpec)}
@@ -94,7 +98,7 @@ def check_search(search: SearchSpec, model: ModelSpec) -> Iterator[Mistake]:
             allowed = f"a parameter of the model: {', '.join(sorted(names))}"
             yield Mistake(at, repr(key), allowed, _suggest_parameter(key, names), code="unknown-name")
     yield from collect_mistakes(
-        # Of a member that is wrong in itself its class is known, and with it what each parameter may be.
+        # If a member is wrong in itself, its class still tells the allowed values of each parameter.
         _check_domain(member if is_whole(member) else type(member)(), name, ("space", _join_label(label, name)), domain)
         for label, member in closed.items()
         for name, domain in _list_given_domains(label, search.space).items()
@@ -128,7 +132,7 @@ def _check_custom(search: SearchSpec, label: str, member: CustomSpec) -> None:
 
 
 def _get_search_hints(member: SingleSpec) -> Any:
-    """The class whose `space` and `starts` speak for the model; one of one's own may have none."""
+    """Return the object that has the model's `space` and `starts`. A custom model may have none."""
     if not isinstance(member, CustomSpec):
         return type(member)
     return _SearchHints(get_parameters_class(member.path, find_class(member.path)))
@@ -141,12 +145,12 @@ class _SearchHints:
 
 
 def _list_given_domains(label: str, space: Mapping[str, Domain]) -> dict[str, Domain]:
-    """The domains that the section gives of one label's parameters."""
+    """Return the section's domains for the parameters of a label."""
     return {name: domain for key, domain in select_known(space).items() for of, name in [_split(key)] if of == label}
 
 
 def _list_fixed(label: str, search: SearchSpec) -> list[str]:
-    """The parameters of one label that the section fixes."""
+    """Return the parameters of a label that the section fixes."""
     return [name for of, name in map(_split, search.fixed) if of == label]
 
 

@@ -1,4 +1,4 @@
-"""Variables in the values of specs: `${NAME}` and `${NAME:-default}`."""
+"""Expand variables in the values of specs: `${NAME}` and `${NAME:-default}`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,23 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
 def expand(node: YamlNode, key: str, problems: list[Problem], variables: Mapping[str, str] | None = None) -> str:
-    """The text of a node with its variables' values; one that is not set and has no default is a problem.
+    """Replace the variables in a node's text by their values.
 
-    Raises UserError for a value that `endcap.secrets.read_variable` refuses.
+    Parameters
+    ----------
+    node
+        The node.
+    key
+        The node's key, for messages.
+    problems
+        A list to which a variable is added that is not set and has no default.
+    variables
+        The environment variables; None: those of this process.
+
+    Raises
+    ------
+    UserError
+        `endcap.secrets.read_variable` refuses a value.
     """
 
     def value(match: re.Match[str]) -> str:
@@ -30,5 +44,5 @@ def expand(node: YamlNode, key: str, problems: list[Problem], variables: Mapping
 
 
 def remove_variables(text: str) -> str:
-    """The text as its writer wrote it: variables are left out, their defaults stay."""
+    """Remove the variables from a text; their defaults stay."""
     return _VARIABLE.sub(lambda match: match[2] or "", text)

@@ -1,4 +1,4 @@
-"""YAML documents as trees that remember where each value stands."""
+"""Read YAML documents as trees whose nodes know their file and line."""
 
 from __future__ import annotations
 
@@ -16,32 +16,42 @@ from endcap.safe_reading import read_bytes
 
 Key = tuple[str | int, ...]
 MOST_TEXT = 256 << 10
-"""Bytes of a spec file, and characters of any text that is read as one."""
+"""The most bytes of a spec file, and the most characters of a text that is read as YAML."""
 MOST_VALUES = 10_000
-"""Keys, scalars, lists and maps of a document; what aliases stand for is counted each time."""
+"""The most keys, scalars, lists and maps of a document. The values of an alias count each time."""
 DEEPEST = 40
-"""Lists and maps within each other."""
+"""The most lists and maps within each other."""
 _ALLOWED = f"at most {MOST_TEXT:,} bytes, {MOST_VALUES:,} keys and values, nested at most {DEEPEST} deep"
 
 
 @dataclass(frozen=True)
 class YamlNode:
-    """A value of a document: a scalar, a list of nodes or a map of nodes, and where it was written."""
+    """A value of a document and its place.
+
+    Attributes
+    ----------
+    value
+        A scalar, a list of nodes, or a map of nodes.
+    file
+        The file that has the value; None for a value of the command line.
+    line
+        The value's line, from 1.
+    origin
+        The name of the place, if there is no file.
+    """
 
     value: Any
     file: Path | None
-    """None: given on the command line."""
     line: int
     origin: str = ""
-    """What stands in place of a file for values of the command line."""
 
     @property
     def place(self) -> str:
-        """``file:line`` for messages; the file relative to the current folder where it lies below it."""
+        """``file:line`` for messages. The file is relative to the current folder, if it is in it."""
         return self.origin if self.file is None else f"{format_path(self.file)}:{self.line}"
 
     def at(self, key: Key) -> YamlNode:
-        """The node under this key, or the last one on the way to it that is there."""
+        """Return the node at a key; if there is none, the deepest node above it."""
         node = self
         for part in key:
             in_list = isinstance(node.value, list) and isinstance(part, int) and 0 <= part < len(node.value)
@@ -51,8 +61,7 @@ class YamlNode:
         return node
 
     def written(self, key: Key) -> Key:
-        """A key of the checked document as this one has it: where a list stands for a map of which it is one value,
-        that value's own key is not written."""
+        """Convert a key of the validated document to a key of this one, which may have the short form of a map."""
         node, kept = self, []
         for place, part in enumerate(key):
             if isinstance(node.value, list) and isinstance(part, str):
@@ -65,7 +74,7 @@ class YamlNode:
         return tuple(kept)
 
     def plain(self) -> Any:
-        """The value without places."""
+        """Return the value without places."""
         if isinstance(self.value, dict):
             return {key: node.plain() for key, node in self.value.items()}
         if isinstance(self.value, list):
@@ -74,18 +83,19 @@ class YamlNode:
 
 
 def format_path(path: Path) -> str:
-    """A path for messages: relative to the current folder where it lies below it."""
+    """Format a path for messages: relative to the current folder, if it is in it."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
 
 
 def format_key(key: Key) -> str:
-    """``("gate", 0, "metric")`` as ``gate[0].metric``."""
+    """Format a key for messages: ``("gate", 0, "metric")`` becomes ``gate[0].metric``."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).removeprefix(".")
 
 
 def merge_nodes(under: YamlNode, over: YamlNode) -> YamlNode:
-    """Maps merge key by key, at any depth; lists and scalars are replaced whole; null removes a key."""
+    """Merge two documents. Maps are merged key by key, lists and scalars are replaced as a whole, null removes a
+    key."""
     if not (isinstance(under.value, dict) and isinstance(over.value, dict)):
         return over
     value = dict(under.value)
@@ -98,7 +108,7 @@ def merge_nodes(under: YamlNode, over: YamlNode) -> YamlNode:
 
 
 def drop_nulls(node: YamlNode) -> YamlNode:
-    """The same without keys that are null: they stand for keys left out."""
+    """Remove keys whose value is null, which means the same as leaving them out."""
     if isinstance(node.value, dict):
         kept = {key: drop_nulls(child) for key, child in node.value.items() if child.value is not None}
         return YamlNode(kept, node.file, node.line, node.origin)
@@ -108,7 +118,7 @@ def drop_nulls(node: YamlNode) -> YamlNode:
 
 
 class _TooLargeError(Exception):
-    """The text is nested too deeply, or its aliases stand for too much. line: where that shows."""
+    """The text is too long or nested too deeply, or its aliases stand for too many values. line: its place."""
 
     def __init__(self, actual: str, line: int) -> None:
         super().__init__(actual)
@@ -119,13 +129,13 @@ _MANY = f"more than {MOST_VALUES:,} keys and values"
 
 
 class _Loader(yaml.SafeLoader):
-    """Scalars as YAML 1.2's core schema reads them, as editors do: `1e-3` is a number, `no` and `12:30` are text."""
+    """Reads scalars by YAML 1.2's core schema, as editors do: `1e-3` is a number, `no` and `12:30` are text."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
     depth = composed = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """The next value, unless it lies too deep or is one too many."""
+        """Return the next value. Raises _TooLargeError if it is nested too deeply, or there are too many values."""
         self.composed += 1
         if self.depth > DEEPEST or self.composed > MOST_VALUES:
             event = self.peek_event()  # type: ignore[no-untyped-call]
@@ -158,7 +168,7 @@ _SCALARS: dict[str, Callable[[str], Any]] = {
 
 @dataclass
 class _Builder:
-    """From PyYAML's nodes to ours; what is wrong is noted and left out."""
+    """Converts PyYAML's nodes to ours. It collects problems, and leaves out wrong values."""
 
     file: Path | None
     origin: str
@@ -170,7 +180,7 @@ class _Builder:
         if id(node) in self.open_nodes:
             self.wrong(line, key, "an alias to a value that holds it", "a value that ends", code="circle")
             return self.node(None, line)
-        # Each alias is built anew: some lines may stand for more values than any memory holds, and for any depth.
+        # Each alias is built again, so a few lines could stand for more values than fit into memory, at any depth.
         self.built += 1
         if self.built > MOST_VALUES or len(key) > DEEPEST:
             raise _TooLargeError(f"aliases that stand for more than {MOST_VALUES:,} values, or {DEEPEST} deep", line)
@@ -221,14 +231,31 @@ class _Builder:
 
 
 def compose_nodes(text: str) -> yaml.Node | None:
-    """PyYAML's nodes of a text, which know where each key and value begins and ends. Raises yaml.YAMLError and others
-    that `parse` reports."""
+    """Parse a text to PyYAML's nodes, which know where each key and value begins and ends.
+
+    Raises yaml.YAMLError, RecursionError or _TooLargeError; `parse_yaml` reports them as problems.
+    """
     root: yaml.Node | None = yaml.compose(text, Loader=_Loader)
     return root
 
 
 def parse_yaml(text: str, *, file: Path | None = None, origin: str = "") -> tuple[YamlNode | None, list[Problem]]:
-    """Text of one YAML document as a tree, and what is wrong with it as YAML. An empty document is None."""
+    """Parse the text of one YAML document.
+
+    Parameters
+    ----------
+    text
+        The text.
+    file
+        The file that has it, for messages; None if there is none.
+    origin
+        The name of the place, if there is no file.
+
+    Returns
+    -------
+    tuple
+        The tree, which is None for an empty text, and the problems.
+    """
     builder = _Builder(file, origin)
     try:
         if len(text) > MOST_TEXT:
@@ -249,7 +276,7 @@ def parse_yaml(text: str, *, file: Path | None = None, origin: str = "") -> tupl
 
 
 def read_document(file: Path) -> tuple[YamlNode | None, list[Problem]]:
-    """The document of a file, which must be a map, and what is wrong with it."""
+    """Read the document of a file, which must be a map. Returns it with its problems; None if it cannot be read."""
     try:
         text = read_bytes(file, MOST_TEXT).decode().replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError:
@@ -276,10 +303,10 @@ def _neighbours(file: Path) -> str:
 
 
 def list_yaml_names(folder: Path) -> list[str]:
-    """Names of a folder's YAML files, without the suffix."""
+    """List the names of a folder's YAML files, without the suffix."""
     return sorted(path.stem for path in folder.glob("*.yaml")) if folder.is_dir() else []
 
 
 def join_words(words: Sequence[object]) -> str:
-    """Words with commas between."""
+    """Join words by commas."""
     return ", ".join(str(word) for word in words)

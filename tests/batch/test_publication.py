@@ -139,8 +139,8 @@ def test_the_command_makes_publishes_and_rolls_back(
     for wrong, said in (
         (["--dataset", "newest", "--online", NOWHERE], "Run the same command again when the online store is back"),
         (["--dataset", "newest", "--version", "7"], "by-command has no version 7"),
-        (["--roll-back", "--online", "none"], "no online store is named"),
-        (["--roll-back", "--workers", "2"], "--workers: not with --roll-back"),
+        (["--roll-back", "--online", "none"], "there is no online store in which to roll back"),
+        (["--roll-back", "--workers", "2"], "--workers: does not go with --roll-back"),
         (["--on", "kfp", "--store", "s3://mine", "--customers", "some.csv"], "give s3://bucket/"),
         (
             ["--on", "kfp", "--store", "s3://mine", "--online", "redis://:secret@redis"],

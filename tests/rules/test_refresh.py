@@ -115,7 +115,7 @@ def test_a_mistake_leaves_the_old_rules_and_says_so(
     assert ended.value.code == 2
     told = capsys.readouterr().err
     assert said in told
-    assert "Nothing was published; what was" in told
+    assert "Nothing was published. Predictors go on with what was" in told
     assert online.published(CATALOGUE) == first["version"]
 
 
