@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from endcap_serving.local.predictors import find_free_port
-from tests.access.given import hashed
+from tests.access.credentials import hash_key
 from tests.serving.api_server import ApiServer, inference_service
 from tests.serving.backends import Backend
 from tests.serving.name_server import NameServer
@@ -47,7 +47,7 @@ def gate(tmp_path: Path) -> Iterator[Gateway]:
 
 def mount(gate: Gateway, *keys: str) -> None:
     """Write the Secret's folder as the kubelet does: a new folder, and a link that is moved onto the old one."""
-    text = f"clients: [{{name: web, keys: [{', '.join(map(hashed, keys))}], scopes: [rank]}}]"
+    text = f"clients: [{{name: web, keys: [{', '.join(map(hash_key, keys))}], scopes: [rank]}}]"
     (gate.folder / "secret").mkdir(exist_ok=True)
     (fresh := gate.folder / f"secret-{time.monotonic_ns()}").mkdir()
     (fresh / "access.yaml").write_text(text)
@@ -57,45 +57,45 @@ def mount(gate: Gateway, *keys: str) -> None:
         (gate.folder / "secret" / "access.yaml").symlink_to("..data/access.yaml")
 
 
-def status(gate: Gateway, key: str = "") -> int:
+def ask_status(gate: Gateway, key: str = "") -> int:
     headers = {"x-endcap-key": key} if key else {}
     return gate.client.post(PREDICT, json={}, headers=headers).status_code
 
 
-def health(gate: Gateway) -> dict[str, object]:
+def read_health(gate: Gateway) -> dict[str, object]:
     told: dict[str, object] = httpx.get(f"http://127.0.0.1:{gate.xds_port}/healthz").json()["access"]
     return told
 
 
-def test_nothing_is_open_before_the_policy_is_known_and_keys_change_while_it_runs(gate: Gateway) -> None:
+def test_no_request_is_taken_before_the_policy_is_known_and_keys_may_change(gate: Gateway) -> None:
     gate.begin()
     log = gate.folder / "gateway.log"
     wait_for(lambda: "access.policy-unreadable" in log.read_text(), "it is said that there is no policy")
     wait_for(gate.xds_is_well, "the service answers")
-    assert health(gate) == {"known": False, "error": "access.policy-unreadable"}
+    assert read_health(gate) == {"known": False, "error": "access.policy-unreadable"}
     time.sleep(1)
     assert not gate.ready()
     mount(gate, "first-key")
     gate.wait_until_ready()
-    assert (status(gate), status(gate, "first-key"), status(gate, "next-key")) == (401, 200, 401)
+    assert (ask_status(gate), ask_status(gate, "first-key"), ask_status(gate, "next-key")) == (401, 200, 401)
     events = gate.client.post("/v1/events", json={}, headers={"x-endcap-key": "first-key"})
     assert (events.status_code, events.json()["code"]) == (403, "gateway.scope-missing")
 
     mount(gate, "first-key", "next-key")
-    wait_for(lambda: status(gate, "next-key") == 200, "the next key is taken")
-    assert status(gate, "first-key") == 200
+    wait_for(lambda: ask_status(gate, "next-key") == 200, "the next key is taken")
+    assert ask_status(gate, "first-key") == 200
     mount(gate, "next-key")
-    wait_for(lambda: status(gate, "first-key") == 401, "the first key is taken no more")
+    wait_for(lambda: ask_status(gate, "first-key") == 401, "the first key is taken no more")
 
     (gate.folder / "secret" / "..data" / "access.yaml").write_text("anonymous: [rank, everything]")
-    wait_for(lambda: health(gate) == {"known": True, "error": "access.policy-invalid"}, "it is said what is wrong")
-    assert (status(gate), status(gate, "next-key")) == (401, 200), "the last good policy holds"
+    wait_for(lambda: read_health(gate) == {"known": True, "error": "access.policy-invalid"}, "it is said what is wrong")
+    assert (ask_status(gate), ask_status(gate, "next-key")) == (401, 200), "the last good policy holds"
 
     lines = log.read_text().count("access.policy-invalid")
     gate.signal_xds(signal.SIGKILL)
     wait_for(lambda: log.read_text().count("access.policy-invalid") > lines, "the one that follows says so too", 60)
     time.sleep(1)
-    assert (status(gate), status(gate, "next-key")) == (401, 200), "Envoy goes on by what it has"
+    assert (ask_status(gate), ask_status(gate, "next-key")) == (401, 200), "Envoy goes on by what it has"
 
     for file in ("gateway.log", "state.json"):
         text = (gate.folder / file).read_text()

@@ -19,19 +19,19 @@ from endcap_serving.gateway.access.policy import EVERYTHING
 from endcap_serving.gateway.routes import Split, Upstream
 from endcap_serving.local.envoy_process import EnvoyProcess
 from endcap_serving.local.process import end_processes
-from tests.access.given import AUDIENCE, ISSUER, Signer, client, policy
+from tests.access.credentials import AUDIENCE, ISSUER, Signer, make_client, make_policy
 from tests.serving.backends import Backend
 
 PREDICT = "/v1/models/shoes:predict"
 EVENTS = "/v1/events"
 SIGNER = Signer()
 SHOP = "https://shop.example.com"
-KEYED = policy(
+KEYED = make_policy(
     clients=[
-        client("web", "web-key", "web-next"),
-        client("till", "till-key", scopes=("events",)),
-        client("analyst", "analyst-key", scopes=("rank", "explain", "owned"), recommenders=["shoes"]),
-        client("hatter", "hatter-key", recommenders=["hats"]),
+        make_client("web", "web-key", "web-next"),
+        make_client("till", "till-key", scopes=("events",)),
+        make_client("analyst", "analyst-key", scopes=("rank", "explain", "owned"), recommenders=["shoes"]),
+        make_client("hatter", "hatter-key", recommenders=["hats"]),
     ],
     issuers=[
         {
@@ -54,7 +54,9 @@ def backends() -> Iterator[dict[str, Backend]]:
 
 
 @contextmanager
-def gateway(folder: Path, backends: dict[str, Backend], access: Access) -> Iterator[tuple[EnvoyProcess, httpx.Client]]:
+def run_gateway(
+    folder: Path, backends: dict[str, Backend], access: Access
+) -> Iterator[tuple[EnvoyProcess, httpx.Client]]:
     intake = Upstream("intake", backends["intake"].server_port, kind="intake")
     shadow = Upstream("shadow", backends["shadow"].server_port, kind="shadow")
     split = Split(backends["stable"].upstream, shadow=shadow, shadow_share=1.0)
@@ -68,27 +70,27 @@ def gateway(folder: Path, backends: dict[str, Backend], access: Access) -> Itera
 
 @pytest.fixture(scope="module")
 def keyed(tmp_path_factory: pytest.TempPathFactory, backends: dict[str, Backend]) -> Iterator[httpx.Client]:
-    with gateway(tmp_path_factory.mktemp("keyed"), backends, Access(KEYED)) as (_, asker):
+    with run_gateway(tmp_path_factory.mktemp("keyed"), backends, Access(KEYED)) as (_, asker):
         yield asker
 
 
 @pytest.fixture(scope="module")
 def laptop(tmp_path_factory: pytest.TempPathFactory, backends: dict[str, Backend]) -> Iterator[httpx.Client]:
     access = Access(EVERYTHING, origins=(SHOP,), hosts=LOCAL_HOSTS)
-    with gateway(tmp_path_factory.mktemp("laptop"), backends, access) as (_, asker):
+    with run_gateway(tmp_path_factory.mktemp("laptop"), backends, access) as (_, asker):
         yield asker
 
 
-def key(value: str) -> dict[str, str]:
+def make_key_header(value: str) -> dict[str, str]:
     return {"x-endcap-key": value}
 
 
-def bearer(signer: Signer = SIGNER, **claims: Any) -> dict[str, str]:
+def make_token_header(signer: Signer = SIGNER, **claims: Any) -> dict[str, str]:
     usual = {"azp": "app", "realm_access": {"roles": ["rank", "offline_access"]}, "shops": ["shoes"]}
     return {"authorization": f"Bearer {signer.token(**{**usual, **claims})}"}
 
 
-def said(answer: httpx.Response) -> tuple[int, str]:
+def read_outcome(answer: httpx.Response) -> tuple[int, str]:
     """Status and code; every refusal is a document with the request's id in the header."""
     assert answer.headers["x-request-id"]
     return answer.status_code, answer.json().get("code", "")
@@ -103,59 +105,66 @@ SCOPE, OTHER = (403, "gateway.scope-missing"), (403, "gateway.recommender-forbid
     ("path", "headers", "outcome"),
     [
         (PREDICT, {}, MISSING),
-        (PREDICT, key("web-key"), OK),
-        (PREDICT, key("web-next"), OK),
-        (PREDICT, key("web-ke"), INVALID),
-        (PREDICT, key("x" * 5000), INVALID),
-        (PREDICT, key("till-key"), SCOPE),
-        (PREDICT, key("hatter-key"), OTHER),
+        (PREDICT, make_key_header("web-key"), OK),
+        (PREDICT, make_key_header("web-next"), OK),
+        (PREDICT, make_key_header("web-ke"), INVALID),
+        (PREDICT, make_key_header("x" * 5000), INVALID),
+        (PREDICT, make_key_header("till-key"), SCOPE),
+        (PREDICT, make_key_header("hatter-key"), OTHER),
         (PREDICT, {"authorization": "Basic d2ViOndlYg=="}, MISSING),
-        (f"/shoes{PREDICT}", key("analyst-key"), OK),
+        (f"/shoes{PREDICT}", make_key_header("analyst-key"), OK),
         ("/v2/health/ready", {}, MISSING),
         (EVENTS, {}, MISSING),
-        (EVENTS, key("web-key"), SCOPE),
-        (EVENTS, key("till-key"), OK),
-        (EVENTS, bearer(), SCOPE),
-        (PREDICT, bearer(), OK),
-        (PREDICT, bearer(shops=["hats"]), OTHER),
-        (PREDICT, bearer(shops=None), OTHER),
-        (PREDICT, bearer(realm_access=None), SCOPE),
-        (PREDICT, bearer(azp=None), INVALID),
-        (PREDICT, bearer(azp="a\r\nx-endcap-scope: owned"), INVALID),
-        (PREDICT, bearer(exp=int(time.time()) - 120), INVALID),
-        (PREDICT, bearer(exp=None), INVALID),
-        (PREDICT, bearer(aud="another"), INVALID),
-        (PREDICT, bearer(iss="https://login.example.com/realms/other"), INVALID),
-        (PREDICT, bearer(alg="none"), INVALID),
-        (PREDICT, bearer(alg="HS256"), INVALID),
-        (PREDICT, bearer(Signer()), INVALID),
+        (EVENTS, make_key_header("web-key"), SCOPE),
+        (EVENTS, make_key_header("till-key"), OK),
+        (EVENTS, make_token_header(), SCOPE),
+        (PREDICT, make_token_header(), OK),
+        (PREDICT, make_token_header(shops=["hats"]), OTHER),
+        (PREDICT, make_token_header(shops=None), OTHER),
+        (PREDICT, make_token_header(realm_access=None), SCOPE),
+        (PREDICT, make_token_header(azp=None), INVALID),
+        (PREDICT, make_token_header(azp="a\r\nx-endcap-scope: owned"), INVALID),
+        (PREDICT, make_token_header(exp=int(time.time()) - 120), INVALID),
+        (PREDICT, make_token_header(exp=None), INVALID),
+        (PREDICT, make_token_header(aud="another"), INVALID),
+        (PREDICT, make_token_header(iss="https://login.example.com/realms/other"), INVALID),
+        (PREDICT, make_token_header(alg="none"), INVALID),
+        (PREDICT, make_token_header(alg="HS256"), INVALID),
+        (PREDICT, make_token_header(Signer()), INVALID),
         (PREDICT, {"authorization": "Bearer nonsense"}, INVALID),
-        (PREDICT, {**key("wrong"), **bearer()}, INVALID),
+        (PREDICT, {**make_key_header("wrong"), **make_token_header()}, INVALID),
         ("/hats/v1/models/hats:predict", {}, MISSING),
-        ("/hats/v1/models/hats:predict", key("web-key"), (404, "gateway.path-unknown")),
+        ("/hats/v1/models/hats:predict", make_key_header("web-key"), (404, "gateway.path-unknown")),
     ],
 )
 def test_who_may_do_what(keyed: httpx.Client, path: str, headers: dict[str, str], outcome: tuple[int, str]) -> None:
     answer = keyed.post(path, json={}, headers=headers)
-    assert said(answer) == outcome
+    assert read_outcome(answer) == outcome
     assert ("www-authenticate" in answer.headers) == (outcome[0] == 401)
     assert "shoes" not in answer.text or outcome in (OK, OTHER), "whom one may ask is not told"
 
 
-def test_two_keys_in_one_request_are_none(keyed: httpx.Client) -> None:
+def test_a_request_with_two_keys_is_refused(keyed: httpx.Client) -> None:
     answer = keyed.post(PREDICT, json={}, headers=[("x-endcap-key", "web-key"), ("x-endcap-key", "till-key")])
-    assert said(answer) == INVALID
+    assert read_outcome(answer) == INVALID
 
 
-def test_only_the_gateway_says_what_a_caller_may_and_no_credential_goes_on(
+def test_the_gateway_replaces_a_clients_scopes_and_drops_its_credentials(
     keyed: httpx.Client, laptop: httpx.Client, backends: dict[str, Backend]
 ) -> None:
     forged = {"x-endcap-scope": "rank,events,explain,owned", "x-endcap-client": "root", "X-Endcap-Scope": "owned"}
     for asker, headers, path, who, scope, told in (
-        (keyed, key("analyst-key"), PREDICT, "stable", "rank,explain,owned", "analyst"),
-        (keyed, bearer(), PREDICT, "stable", "rank", "issuer-0/app"),
-        (keyed, key("till-key"), EVENTS, "intake", "events", "till"),
-        (laptop, {**key("whatever"), **bearer(), "origin": SHOP}, PREDICT, "stable", "rank,events,explain,owned", None),
+        (keyed, make_key_header("analyst-key"), PREDICT, "stable", "rank,explain,owned", "analyst"),
+        (keyed, make_token_header(), PREDICT, "stable", "rank", "issuer-0/app"),
+        (keyed, make_key_header("till-key"), EVENTS, "intake", "events", "till"),
+        (
+            laptop,
+            {**make_key_header("whatever"), **make_token_header(), "origin": SHOP},
+            PREDICT,
+            "stable",
+            "rank,events,explain,owned",
+            None,
+        ),
         (laptop, {}, EVENTS, "intake", "rank,events,explain,owned", None),
     ):
         for backend in backends.values():
@@ -175,15 +184,18 @@ def test_only_the_gateway_says_what_a_caller_may_and_no_credential_goes_on(
 
 def test_a_key_is_taken_and_withdrawn_while_connections_stay(tmp_path: Path, backends: dict[str, Backend]) -> None:
     def clients(*keys: str) -> Access:
-        return Access(policy(clients=[client("web", *keys), client("steady", "steady-key")]))
+        return Access(make_policy(clients=[make_client("web", *keys), make_client("steady", "steady-key")]))
 
-    with gateway(tmp_path / "gateway", backends, clients("old-key")) as (envoy, asker):
+    with run_gateway(tmp_path / "gateway", backends, clients("old-key")) as (envoy, asker):
 
         def outcomes() -> list[tuple[int, str]]:
-            return [said(httpx.post(envoy.address + PREDICT, json={}, headers=key(k))) for k in ("old-key", "new-key")]
+            return [
+                read_outcome(httpx.post(envoy.address + PREDICT, json={}, headers=make_key_header(k)))
+                for k in ("old-key", "new-key")
+            ]
 
         def kept() -> list[str]:
-            assert said(asker.post(PREDICT, json={}, headers=key("steady-key"))) == OK
+            assert read_outcome(asker.post(PREDICT, json={}, headers=make_key_header("steady-key"))) == OK
             return [repr(id(one)) for one in asker._transport._pool.connections]  # type: ignore[attr-defined]
 
         assert outcomes() == [OK, INVALID]
@@ -197,14 +209,14 @@ def test_a_key_is_taken_and_withdrawn_while_connections_stay(tmp_path: Path, bac
             envoy.apply_access(access)
             assert outcomes() == expected
             assert kept() == held
-        envoy.apply_access(Access(policy()))
+        envoy.apply_access(Access(make_policy()))
         assert outcomes() == [SCOPE, SCOPE], "a policy without anybody opens nothing"
         told = [envoy._admin.get("/config_dump")]
         told += [file.read_text() for file in (tmp_path / "gateway").iterdir() if file.is_file()]
         assert not any("old-key" in text for text in told), "no key stands anywhere"
 
 
-def test_keys_of_an_issuer_are_asked_for_at_its_address(tmp_path: Path, backends: dict[str, Backend]) -> None:
+def test_an_issuers_keys_are_read_from_its_address(tmp_path: Path, backends: dict[str, Backend]) -> None:
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -224,18 +236,26 @@ def test_keys_of_an_issuer_are_asked_for_at_its_address(tmp_path: Path, backends
     uri = f"http://localhost:{server.server_port}/certs?tenant=shop"
     issuer = {"issuer": ISSUER, "audiences": [AUDIENCE], "jwks": {"uri": uri}}
     try:
-        with gateway(tmp_path / "now", backends, Access(policy(issuers=[issuer]))) as (_, asker):
-            assert said(asker.post(PREDICT, json={}, headers=bearer(sub="ann", scope="rank"))) == OK
-            assert said(asker.post(PREDICT, json={}, headers=bearer(Signer(), sub="ann", scope="rank"))) == INVALID
-            assert said(asker.post(PREDICT, json={}, headers=bearer(sub="ann", scope="openid"))) == SCOPE
+        with run_gateway(tmp_path / "now", backends, Access(make_policy(issuers=[issuer]))) as (_, asker):
+            assert read_outcome(asker.post(PREDICT, json={}, headers=make_token_header(sub="ann", scope="rank"))) == OK
+            assert (
+                read_outcome(asker.post(PREDICT, json={}, headers=make_token_header(Signer(), sub="ann", scope="rank")))
+                == INVALID
+            )
+            assert (
+                read_outcome(asker.post(PREDICT, json={}, headers=make_token_header(sub="ann", scope="openid")))
+                == SCOPE
+            )
             server.shutdown()
             server.server_close()
-            assert said(asker.post(PREDICT, json={}, headers=bearer(sub="bob", scope="rank"))) == OK, "they are kept"
+            assert (
+                read_outcome(asker.post(PREDICT, json={}, headers=make_token_header(sub="bob", scope="rank"))) == OK
+            ), "they are kept"
     finally:
         server.server_close()
     assert set(asked) == {"/certs?tenant=shop"}
-    with gateway(tmp_path / "later", backends, Access(policy(issuers=[issuer]))) as (_, asker):
-        assert said(asker.post(PREDICT, json={}, headers=bearer(sub="ann", scope="rank"))) == (
+    with run_gateway(tmp_path / "later", backends, Access(make_policy(issuers=[issuer]))) as (_, asker):
+        assert read_outcome(asker.post(PREDICT, json={}, headers=make_token_header(sub="ann", scope="rank"))) == (
             503,
             "gateway.issuer-unreachable",
         )
@@ -275,16 +295,16 @@ ORIGIN, HOST, TYPE = (
     ],
 )
 @pytest.mark.parametrize("path", [PREDICT, EVENTS, "/v2/models/shoes/infer"])
-def test_a_page_cannot_ask_for_whoever_looks_at_it(
+def test_a_web_page_cannot_send_requests_for_its_visitor(
     laptop: httpx.Client, path: str, headers: dict[str, str], outcome: tuple[int, str]
 ) -> None:
     answer = laptop.post(path, content=b"{}", headers={"content-type": "application/json", **headers})
-    assert said(answer) == outcome
+    assert read_outcome(answer) == outcome
     allowed = answer.headers.get("access-control-allow-origin")
     assert allowed == (SHOP if headers.get("origin") == SHOP and outcome != HOST else None)
 
 
-def test_a_page_that_asks_first_is_answered_by_its_origin(laptop: httpx.Client, keyed: httpx.Client) -> None:
+def test_a_preflight_request_is_answered_by_its_origin(laptop: httpx.Client, keyed: httpx.Client) -> None:
     asks = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
     allowed = laptop.options(PREDICT, headers={"origin": SHOP, **asks})
     assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, SHOP)
@@ -292,14 +312,14 @@ def test_a_page_that_asks_first_is_answered_by_its_origin(laptop: httpx.Client, 
     assert "access-control-allow-credentials" not in allowed.headers
     for asker, origin in ((laptop, "https://attacker.example"), (keyed, SHOP)):
         refused = asker.options(PREDICT, headers={"origin": origin, **asks})
-        assert said(refused) == ORIGIN
+        assert read_outcome(refused) == ORIGIN
         assert not any(name.startswith("access-control") for name in refused.headers)
 
 
-def test_where_nobody_has_keys_events_are_nobodys(tmp_path: Path, backends: dict[str, Backend]) -> None:
+def test_without_keys_nobody_may_send_events(tmp_path: Path, backends: dict[str, Backend]) -> None:
     backends["intake"].seen.clear()
-    with gateway(tmp_path, backends, Access()) as (_, asker):
-        assert said(asker.post(PREDICT, json={}, headers={"x-endcap-key": "any"})) == OK
+    with run_gateway(tmp_path, backends, Access()) as (_, asker):
+        assert read_outcome(asker.post(PREDICT, json={}, headers={"x-endcap-key": "any"})) == OK
         assert backends["stable"].seen[-1]["x-endcap-scope"] == "rank"
-        assert said(asker.post(EVENTS, json={}, headers={"x-endcap-scope": "events"})) == SCOPE
+        assert read_outcome(asker.post(EVENTS, json={}, headers={"x-endcap-scope": "events"})) == SCOPE
     assert backends["intake"].seen == []

@@ -13,9 +13,9 @@ from endcap.errors import StorageError, UserError
 from endcap_serving.gateway.access.policy import RANKINGS, read_policy
 from endcap_serving.gateway.access.policy_file import CHECK_INTERVAL, PolicyFile
 from endcap_serving.gateway.access.settings import make_local_settings, parse_access, require_access
-from tests.access.given import client, hashed, policy
+from tests.access.credentials import hash_key, make_client, make_policy
 
-K = f"'{hashed('k')}'"
+K = f"'{hash_key('k')}'"
 WRONG = {
     "no YAML": b"clients: [",
     "not a mapping": b"- a",
@@ -41,14 +41,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize("text", WRONG.values(), ids=WRONG.keys())
-def test_a_policy_that_is_wrong_is_refused_and_not_repeated(text: bytes | str) -> None:
+def test_a_wrong_policy_is_refused_without_repeating_its_values(text: bytes | str) -> None:
     with pytest.raises(UserError) as raised:
         read_policy(text.encode() if isinstance(text, str) else text)
     assert raised.value.code == "access.policy-invalid"
     assert "secret" not in str(raised.value)
 
 
-def test_a_file_that_turns_bad_leaves_the_last_good_policy(tmp_path: Path) -> None:
+def test_a_file_that_becomes_invalid_leaves_the_last_valid_policy(tmp_path: Path) -> None:
     file, now = tmp_path / "access.yaml", [0.0]
     source = PolicyFile(file, clock=lambda: now[0])
 
@@ -69,7 +69,7 @@ def test_a_file_that_turns_bad_leaves_the_last_good_policy(tmp_path: Path) -> No
         assert look() == good
         assert source.error is not None
     file.write_text("anonymous: []")
-    assert (look(), source.error) == (policy(), None)
+    assert (look(), source.error) == (make_policy(), None)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_beyond_loopback_nobody_gets_more_than_rankings(host: str, anonymous: in
     assert require_access(make_local_settings(host)).hosts == (hosts[:3] if anonymous == 4 else ())
 
 
-def test_what_is_no_option_or_no_policy_is_refused_at_the_start(tmp_path: Path) -> None:
+def test_wrong_options_and_policies_are_refused_at_the_start(tmp_path: Path) -> None:
     for origins, hosts, rate in ((["shop.example.com"], [], ""), ([], ["a:80"], ""), ([], [], "5"), ([], [], "0:1")):
         with pytest.raises(UserError) as raised:
             parse_access(origins, hosts, rate)
@@ -110,9 +110,9 @@ def test_the_guides_policy_and_key_are_right() -> None:
     assert ([client.name for client in known.clients], len(known.issuers)) == (["web", "analyst"], 1)
     (command,) = re.findall(r'^python -c "(.*)"$', guide, re.MULTILINE)
     made = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout.split()
-    assert made[1] == hashed(made[0])
+    assert made[1] == hash_key(made[0])
 
 
-def test_a_client_without_a_key_may_stand_there_and_a_policy_with_one_asks() -> None:
-    assert not policy(anonymous=["rank"]).has_credentials
-    assert policy(clients=[client("web")]).has_credentials
+def test_a_policy_with_clients_has_credentials() -> None:
+    assert not make_policy(anonymous=["rank"]).has_credentials
+    assert make_policy(clients=[make_client("web")]).has_credentials

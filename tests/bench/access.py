@@ -110,10 +110,10 @@ def _packaged_by(checkout: Path, store: str) -> Path:
 
 
 def _policy() -> dict[str, Any]:
-    from tests.access.given import client
+    from tests.access.credentials import make_client
 
-    others = [client(f"client-{number}", f"key-{number}") for number in range(CLIENTS - 1)]
-    return {"clients": [*others, client("bench", KEY)]}
+    others = [make_client(f"client-{number}", f"key-{number}") for number in range(CLIENTS - 1)]
+    return {"clients": [*others, make_client("bench", KEY)]}
 
 
 def _compared(kind: str, ours: Spent, theirs: Spent, what: str) -> dict[str, Any]:

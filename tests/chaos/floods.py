@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tests.access.given import client
+from tests.access.credentials import make_client
 from tests.chaos.attack import Attack, Seen, Stage, wait_until
 from tests.chaos.stack import NAME, Beside, Shopper, Stack, deploy, served, shop_in, troubles_of
 
@@ -57,7 +57,7 @@ def attempts(stage: Stage) -> Iterator[Flooded]:
         "idle connections": lambda flood: flood.hold(b""),
         "connections opened and closed": lambda flood: flood.storm(),
     }
-    policy = {"anonymous": ["rank"], "clients": [client("shop", KEY, rate={"perSecond": 500, "burst": 500})]}
+    policy = {"anonymous": ["rank"], "clients": [make_client("shop", KEY, rate={"perSecond": 500, "burst": 500})]}
     (access := stage.folder / "access.yaml").write_text(json.dumps(policy))
     limits = ["--access", str(access), "--rate", RATE]
     with served(shop, stage.folder / "server.log", limits) as stack:

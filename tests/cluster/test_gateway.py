@@ -23,7 +23,7 @@ from endcap.deploy import Deployment, ShadowTarget
 from endcap.deploy.ownership import delete_objects
 from endcap.deploy.reconcile import preview_next_transition, reconcile
 from endcap.deploy.variants import CANARY, MANAGED_BY, MASK, MODE, REPLACES, SALT, SHARE, STABLE, STABLE_TAG
-from tests.access.given import client
+from tests.access.credentials import make_client
 from tests.cluster.given import Cluster, eventually
 from tests.cluster.inference_services import KNATIVE_CRDS, STANDARD_CRDS
 from tests.cluster.test_deployer import BOTH, SMALL, prepare, started
@@ -186,7 +186,7 @@ def test_keys_of_a_secret_hold_and_change(cluster: Cluster, namespace: str, gate
     gate.options = ["--access", str(folder / "access.yaml")]
 
     def hand_over(*keys: str) -> None:
-        text = json.dumps({"clients": [client("web", *keys)]})
+        text = json.dumps({"clients": [make_client("web", *keys)]})
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "endcap-access"}}
         cluster.apply({**secret, "stringData": {"access.yaml": text}}, namespace=namespace)
         data = cluster.get("secret", "endcap-access", namespace)["data"]["access.yaml"]

@@ -23,7 +23,7 @@ from endcap.deploy.ownership import delete_objects
 from endcap.deploy.reconcile import reconcile
 from endcap.deploy.variants import read_variants
 from endcap_serving.local.predictors import find_free_port
-from tests.access.given import client
+from tests.access.credentials import make_client
 from tests.cluster import pods
 from tests.cluster.build import module_folder
 from tests.cluster.certificates import Authority, Pair
@@ -94,7 +94,7 @@ def secret(name: str, pair: Pair, authority: Authority) -> Json:
 
 def access() -> Json:
     """The access policy, as whoever installs the chart hands it over."""
-    policy = {"clients": [client(name, key, scopes=SCOPES[name]) for name, key in KEYS.items()]}
+    policy = {"clients": [make_client(name, key, scopes=SCOPES[name]) for name, key in KEYS.items()]}
     metadata, kept = {"name": "endcap-access"}, {"access.yaml": json.dumps(policy)}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": kept}
 

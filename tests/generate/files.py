@@ -32,7 +32,10 @@ def generate() -> dict[Path, str]:
     texts |= _compile_packages() | _render_manifests() | guide()
     texts[Path("docs/openapi.json")] = json.dumps(build_document(), indent=1) + "\n"
     golden = golden_files.GOLDEN.relative_to(ROOT)
-    return texts | {golden / f"{name}.json": golden_files.text(file) for name, file in golden_files.files().items()}
+    return texts | {
+        golden / f"{name}.json": golden_files.format_configuration(file)
+        for name, file in golden_files.build_configurations().items()
+    }
 
 
 def find_stale(texts: dict[Path, str]) -> list[Path]:

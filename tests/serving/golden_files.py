@@ -37,13 +37,13 @@ LISTED = GatewaySettings(timeout=2.0, k=20, popular=("p1", "p2"))
 REFUSED = GatewaySettings(timeout=0.8)
 
 
-def told(splits: Mapping[str, Split], intake: Upstream | None = None) -> Json:
+def build_resources(splits: Mapping[str, Split], intake: Upstream | None = None) -> Json:
     """Clusters and routes."""
     named = [*routes.list_upstreams(splits.values()), *([intake] if intake else [])]
     return {"clusters": routes.build_clusters(named), "routes": routes.build_routes(splits, intake)}
 
 
-def files() -> dict[str, Json]:
+def build_configurations() -> dict[str, Json]:
     """Every configuration, by the name of its file."""
     return {
         "bootstrap-on-files": bootstrap.build_file_bootstrap(FOLDER, "127.0.0.1", 8080, fallback_port=9100),
@@ -56,26 +56,26 @@ def files() -> dict[str, Json]:
             shoppers="none",
             tracing=EnvoyTracing("http://collector.example.com:4318/v1/traces", sampled=10.0),
         ),
-        "stable": told({"shoes": Split(STABLE, terms=REFUSED)}),
-        "stable-and-list": told({"shoes": Split(STABLE, terms=LISTED)}),
-        "canary": told({"shoes": Split(STABLE, CANARY, 0.1, "5a17", terms=REFUSED)}),
-        "canary-and-list": told({"shoes": Split(STABLE, CANARY, 0.1, "5a17", terms=LISTED)}),
-        "canary-and-shadow": told({"shoes": Split(STABLE, CANARY, 0.1, "5a17", SHADOW, 0.25, LISTED)}),
-        "nobody": told({"shoes": Split(None, terms=REFUSED)}),
-        "nobody-and-list": told({"shoes": Split(None, terms=LISTED)}),
-        "cluster-of-two": told(
+        "stable": build_resources({"shoes": Split(STABLE, terms=REFUSED)}),
+        "stable-and-list": build_resources({"shoes": Split(STABLE, terms=LISTED)}),
+        "canary": build_resources({"shoes": Split(STABLE, CANARY, 0.1, "5a17", terms=REFUSED)}),
+        "canary-and-list": build_resources({"shoes": Split(STABLE, CANARY, 0.1, "5a17", terms=LISTED)}),
+        "canary-and-shadow": build_resources({"shoes": Split(STABLE, CANARY, 0.1, "5a17", SHADOW, 0.25, LISTED)}),
+        "nobody": build_resources({"shoes": Split(None, terms=REFUSED)}),
+        "nobody-and-list": build_resources({"shoes": Split(None, terms=LISTED)}),
+        "cluster-of-two": build_resources(
             {
                 "hats": Split(None, TAG, 1.0, "5a17", terms=REFUSED),
                 "shoes": Split(PODS, TAG, 0.3, "07e5", terms=LISTED),
             },
             INTAKE,
         ),
-        "cluster-with-shadow": told(
+        "cluster-with-shadow": build_resources(
             {"shoes": Split(TAG, salt="07e5", shadow=SHADOW_TAG, shadow_share=0.1, terms=LISTED)}
         ),
-        "longest-name": told({"a" * 40: Split(STABLE), "b": Split(STABLE)}),
+        "longest-name": build_resources({"a" * 40: Split(STABLE), "b": Split(STABLE)}),
     }
 
 
-def text(configuration: Json) -> str:
+def format_configuration(configuration: Json) -> str:
     return json.dumps(configuration, indent=1, ensure_ascii=False) + "\n"

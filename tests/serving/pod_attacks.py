@@ -1,7 +1,7 @@
 """Attacks on a gateway's pod, repeatable by a seed: ``python -m tests.serving.pod_attacks [--seed N] [--count N]``.
 
 The xDS service is killed or stopped, and addresses of predictors fall silent, while shoppers ask without a pause. Each
-attempt is made out of a source of chance of its own; `wrong` says what must not have happened.
+attempt is made out of a source of chance of its own; `find_faults` names what must not have happened.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Chance = Callable[[int], random.Random]
 
 
 @dataclass(frozen=True)
-class Met:
+class AttackOutcome:
     """What was met in one attempt. statuses: of rankings, by their count; ready: of the pod's readiness probe; slowest:
     a ranking's seconds; recovered: seconds until another xDS service ran, or the silent address was passed over (None:
     not within the bound)."""
@@ -47,7 +47,7 @@ class Met:
     recovered: float | None
 
 
-def wrong(met: Met) -> Iterator[str]:
+def find_faults(met: AttackOutcome) -> Iterator[str]:
     """What must not have happened."""
     if set(met.statuses) != {200}:
         yield f"shoppers were answered {met.statuses}"
@@ -57,9 +57,9 @@ def wrong(met: Met) -> Iterator[str]:
         yield f"not as before within {BOUND:.0f} s"
 
 
-def xds_deaths(folder: Path, numbers: Iterable[int], chance: Chance) -> Iterator[Met]:
+def kill_xds_services(folder: Path, numbers: Iterable[int], chance: Chance) -> Iterator[AttackOutcome]:
     """The xDS service is killed, or stopped, at some moment."""
-    with _pod(folder) as (gate, api, _):
+    with run_pod(folder) as (gate, api, _):
         api.put(inference_service("shoes", port=PORT, terms=GatewaySettings(TIMEOUT, 20, ("p1",))))
         wait_for(lambda: gate.ask("shoes").status_code == 200, "shoes are served", BOUND)
         for number in numbers:
@@ -68,17 +68,17 @@ def xds_deaths(folder: Path, numbers: Iterable[int], chance: Chance) -> Iterator
             with Shoppers(gate, "shoes") as shoppers:
                 time.sleep(draw.uniform(0, 1))
                 gone = gate.signal_xds(how)
-                recovered = _within(lambda gone=gone: gate.xds() not in (None, gone) and gate.xds_is_well())
-            yield _met(number, f"{how.name} of the xDS service", shoppers, recovered)
+                recovered = measure_until(lambda gone=gone: gate.xds() not in (None, gone) and gate.xds_is_well())
+            yield summarise_attack(number, f"{how.name} of the xDS service", shoppers, recovered)
 
 
-def silences(folder: Path, numbers: Iterable[int], chance: Chance) -> Iterator[Met]:
+def silence_addresses(folder: Path, numbers: Iterable[int], chance: Chance) -> Iterator[AttackOutcome]:
     """Some of the three addresses of a recommender are silent; which, and how, is drawn."""
-    with _pod(folder) as (gate, api, names):
+    with run_pod(folder) as (gate, api, names):
         for number in numbers:
             draw = chance(number)
             name, dead = f"shop-{number}", draw.sample(ADDRESSES, draw.randint(1, 3))
-            kind, how = draw.choice([("no connection", _hole), ("no answer", _hung)])
+            kind, how = draw.choice([("no connection", open_black_hole), ("no answer", start_hanging_backend)])
             terms = GatewaySettings(TIMEOUT, 20, ("p1", "p2"))
             with ExitStack() as stack:
                 for host in ADDRESSES:
@@ -90,32 +90,32 @@ def silences(folder: Path, numbers: Iterable[int], chance: Chance) -> Iterator[M
                 wait_for(lambda name=name: gate.shares(name) != {}, "it is routed", BOUND)
                 wait_for(lambda name=name: gate.addresses(name) == 3, "its addresses are known", BOUND)
                 with Shoppers(gate, name) as shoppers:
-                    recovered = _within(lambda name=name, dead=dead: gate.passed_over(name) == len(dead))
+                    recovered = measure_until(lambda name=name, dead=dead: gate.passed_over(name) == len(dead))
                 api.delete(name)
-            yield _met(number, f"{len(dead)} of 3 addresses: {kind}", shoppers, recovered)
+            yield summarise_attack(number, f"{len(dead)} of 3 addresses: {kind}", shoppers, recovered)
 
 
-def _hole(host: str) -> BlackHole:
+def open_black_hole(host: str) -> BlackHole:
     return BlackHole(host, PORT)
 
 
-def _hung(host: str) -> Backend:
+def start_hanging_backend(host: str) -> Backend:
     return Backend(host, delay=30.0, host=host, port=PORT)
 
 
 @contextmanager
-def _pod(folder: Path) -> Iterator[tuple[Gateway, ApiServer, NameServer]]:
+def run_pod(folder: Path) -> Iterator[tuple[Gateway, ApiServer, NameServer]]:
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         api, names = ApiServer(), stack.enter_context(NameServer())
         stack.callback(names.shutdown)
-        stack.enter_context(_well(names))
+        stack.enter_context(start_good_backend(names))
         gate = Gateway(folder, api.kubeconfig(folder / "kubeconfig"), "shop", stack, names.port)
         yield gate.start(), api, names
 
 
 @contextmanager
-def _well(names: NameServer) -> Iterator[None]:
+def start_good_backend(names: NameServer) -> Iterator[None]:
     host = "127.0.10.9"
     names.addresses["shoes-v1-predictor.shop.svc"] = [host]
     with Backend("well", host=host, port=PORT) as well:
@@ -123,7 +123,7 @@ def _well(names: NameServer) -> Iterator[None]:
         well.shutdown()
 
 
-def _within(met: Callable[[], bool]) -> float | None:
+def measure_until(met: Callable[[], bool]) -> float | None:
     begun = time.monotonic()
     while not met():
         if time.monotonic() - begun > BOUND:
@@ -132,11 +132,11 @@ def _within(met: Callable[[], bool]) -> float | None:
     return round(time.monotonic() - begun, 2)
 
 
-def _met(number: int, kind: str, shoppers: Shoppers, recovered: float | None) -> Met:
+def summarise_attack(number: int, kind: str, shoppers: Shoppers, recovered: float | None) -> AttackOutcome:
     ready = Counter(status for path, status, _ in shoppers.answers if path == "/ready")
     rankings = [(status, seconds) for path, status, seconds in shoppers.answers if path != "/ready"]
     slowest = max((seconds for _, seconds in rankings), default=0.0)
-    return Met(number, kind, dict(Counter(status for status, _ in rankings)), dict(ready), slowest, recovered)
+    return AttackOutcome(number, kind, dict(Counter(status for status, _ in rankings)), dict(ready), slowest, recovered)
 
 
 def main() -> int:
@@ -145,12 +145,12 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=20, help="attempts of each kind")
     given = parser.parse_args()
     faults = 0
-    for attack in (xds_deaths, silences):
-        kinds: dict[str, list[Met]] = {}
+    for attack in (kill_xds_services, silence_addresses):
+        kinds: dict[str, list[AttackOutcome]] = {}
         with tempfile.TemporaryDirectory() as folder:
             for met in attack(Path(folder), range(given.count), lambda number: random.Random(f"{given.seed}/{number}")):
                 kinds.setdefault(met.kind, []).append(met)
-                for fault in wrong(met):
+                for fault in find_faults(met):
                     faults += 1
                     print(f"attempt {met.number}, {met.kind}: {fault}", flush=True)
         for kind, all_met in sorted(kinds.items()):

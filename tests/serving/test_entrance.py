@@ -53,18 +53,18 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory, empty_registry: Path) -> It
         with running(command, folder / "front.log"):
             context = ssl.create_default_context(cafile=str(authority.certificate))
             made = Front(f"https://127.0.0.1:{port}", users, authority, mounted, context)
-            wait_for(lambda: _answers(made), (folder / "front.log").read_text(), 30)
+            wait_for(lambda: is_up(made), (folder / "front.log").read_text(), 30)
             yield made
 
 
-def _answers(made: Front) -> bool:
+def is_up(made: Front) -> bool:
     try:
         return made.status("/health") == 200
     except httpx.TransportError:
         return False
 
 
-def test_a_login_is_asked_for_and_may_change(mlflow: Front) -> None:
+def test_a_login_is_required_and_may_change(mlflow: Front) -> None:
     search = "/api/2.0/mlflow/experiments/search?max_results=1"
     assert mlflow.status(search) == 401
     assert mlflow.status("/health/..%2fapi/2.0/mlflow/experiments/search?max_results=1") in (401, 404)
@@ -77,7 +77,7 @@ def test_a_login_is_asked_for_and_may_change(mlflow: Front) -> None:
     assert mlflow.status(search, "pipelines", "s3cret pass") == 200
 
 
-def test_the_registry_comes_in_by_the_keys_of_the_stores_secret(
+def test_the_registry_logs_in_with_the_keys_of_the_stores_secret(
     mlflow: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("MLFLOW_TRACKING_SERVER_CERT_PATH", "MLFLOW_TRACKING_CLIENT_CERT_PATH"):
@@ -98,7 +98,7 @@ def test_the_registry_comes_in_by_the_keys_of_the_stores_secret(
     assert registry.list_names() == []
 
 
-def test_nobody_is_let_in_where_the_secret_names_nobody(tmp_path: Path) -> None:
+def test_a_secret_without_users_is_refused(tmp_path: Path) -> None:
     given = login_proxy.parse_arguments(
         ["--port", "1", "--to", "2", "--users", str(tmp_path), "--secrets", str(tmp_path / "sds")]
     )

@@ -110,7 +110,7 @@ def test_a_predictor_that_does_not_answer_is_replaced_by_the_list(
 
 
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
-def test_where_the_spec_refuses_it_is_a_clear_503(
+def test_without_a_list_a_failed_predictor_is_a_clear_error(
     client: httpx.Client, backend: Backend, fresh: Callable[[GatewaySettings], None], failure: dict[str, object]
 ) -> None:
     fresh(REFUSED)
@@ -125,9 +125,7 @@ def test_where_the_spec_refuses_it_is_a_clear_503(
         assert answer.json()["fields"] == {"recommender": "shoes"}
 
 
-def test_one_that_is_gone_is_replaced_at_once_and_asked_again_when_it_is_back(
-    envoy: EnvoyProcess, client: httpx.Client
-) -> None:
+def test_the_list_replaces_a_predictor_until_it_is_back(envoy: EnvoyProcess, client: httpx.Client) -> None:
     port = find_free_port()
     envoy.apply(Split(Upstream("gone", port), terms=LISTED))
     assert {ask(client).headers[VARIANT_HEADER] for _ in range(20)} == {"fallback"}
@@ -140,7 +138,7 @@ def test_one_that_is_gone_is_replaced_at_once_and_asked_again_when_it_is_back(
         back.shutdown()
 
 
-def test_an_error_of_its_own_is_the_answer(
+def test_a_predictors_own_error_is_the_answer(
     client: httpx.Client, backend: Backend, fresh: Callable[[GatewaySettings], None]
 ) -> None:
     fresh(LISTED)
@@ -150,7 +148,7 @@ def test_an_error_of_its_own_is_the_answer(
     assert len(backend.seen) == 10
 
 
-def test_too_much_to_do_is_not_held_against_a_predictor_and_other_refusals_are(
+def test_overload_does_not_eject_a_predictor_but_other_failures_do(
     client: httpx.Client, backend: Backend, fresh: Callable[[GatewaySettings], None]
 ) -> None:
     for retry_after, asked in (("1", 20), ("", 3)):
@@ -204,7 +202,7 @@ RULES = Rules.model_validate(
 )
 
 
-def test_what_rules_forbid_on_a_surface_is_neither_listed_nor_taken_as_a_candidate() -> None:
+def test_the_list_leaves_out_what_rules_forbid_on_a_surface() -> None:
     """As the rulebook says of each item and surface, except that the list may leave out a few more."""
     vocabulary = Vocabulary([f"i{at}" for at in range(300)])
     book = Rulebook(vocabulary, ATTRIBUTES, Catalogue(RULES, ATTRIBUTES, frozenset(["i0", "gone", "i7"])))
@@ -229,7 +227,7 @@ def answer_to(instance: dict[str, object], terms: GatewaySettings) -> tuple[int,
     return fallback.answer_from_list(PREDICT, {}, json.dumps({"instances": [instance]}).encode(), {"shoes": terms})
 
 
-def test_what_is_forbidden_is_never_missed_however_little_room_there_is() -> None:
+def test_a_small_filter_misses_no_forbidden_item() -> None:
     items = [f"item-{number}" for number in range(20_000)]
     for most in (0, 100, 10_000, 48 << 10):
         forbidden = BloomFilter.of(items, most)
@@ -239,7 +237,7 @@ def test_what_is_forbidden_is_never_missed_however_little_room_there_is() -> Non
     assert not BloomFilter.of([], 100).holds("a")
 
 
-def test_terms_of_the_first_release_are_read_and_spoilt_ones_list_nothing() -> None:
+def test_settings_of_the_first_release_are_read_and_damaged_ones_have_no_list() -> None:
     old = {"endcap.dev/timeout": "2"}
     key = next(name for name in settings_to_annotations(LISTED) if name.endswith("popular"))
     read = settings_from_annotations({**old, key: '{"k":2,"items":["a","b"]}'})
@@ -294,7 +292,7 @@ def test_a_v2_body_is_read_as_kserve_reads_it() -> None:
     assert taken > 20
 
 
-def test_no_answer_of_the_list_server_says_that_it_is_the_stables(envoy: EnvoyProcess, client: httpx.Client) -> None:
+def test_no_answer_of_the_list_server_names_the_stable_variant(envoy: EnvoyProcess, client: httpx.Client) -> None:
     envoy.apply(Split(Upstream("away", find_free_port()), terms=LISTED))
     nested = {"id": {"a": 1}, "inputs": [TENSOR]}
     for path, body, status, code in (
@@ -327,7 +325,7 @@ def test_no_answer_of_the_list_server_says_that_it_is_the_stables(envoy: EnvoyPr
         (b"[" * 100_000, "predictor.body-not-json", {}),
     ],
 )
-def test_a_wrong_request_is_told_so_by_the_list_server_too(body: bytes, code: str, fields: dict[str, object]) -> None:
+def test_the_list_server_refuses_wrong_requests_too(body: bytes, code: str, fields: dict[str, object]) -> None:
     status, _, answer = fallback.answer_from_list(PREDICT, {}, body, {"shoes": LISTED})
     told = json.loads(answer)
     assert (status, told["code"]) == (400, code)
@@ -335,7 +333,7 @@ def test_a_wrong_request_is_told_so_by_the_list_server_too(body: bytes, code: st
     assert told["error"]
 
 
-def test_the_list_server_waits_for_nobody_and_keeps_no_large_body(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_list_server_bounds_the_time_and_size_of_a_body(monkeypatch: pytest.MonkeyPatch) -> None:
     bounds = http_protocol.BoundedProtocol.bounds
     monkeypatch.setattr(http_protocol.BoundedProtocol, "bounds", replace(bounds, seconds=0.3))
     monkeypatch.setattr(fallback, "_LIMITS", Limits(body=1000, request_timeout=0.3))

@@ -89,7 +89,7 @@ def test_shares_of_none_and_all(envoy: EnvoyProcess, client: httpx.Client, stabl
 
 
 @pytest.mark.parametrize("headers", [{}, {SHOPPER_HEADER: ""}])
-def test_who_names_no_shopper_gets_stable(
+def test_requests_without_a_shopper_meet_the_stable_version(
     envoy: EnvoyProcess, client: httpx.Client, stable: Upstream, canary: Upstream, headers: dict[str, str]
 ) -> None:
     envoy.apply(Split(stable, canary, 0.9, "5a17"))
@@ -205,7 +205,7 @@ def test_only_ranking_and_health_are_reached(client: httpx.Client) -> None:
     assert answer.json()["fields"]["served"] == ["shoes"]
 
 
-def test_of_many_recommenders_a_404_names_a_bounded_number() -> None:
+def test_a_404_names_a_bounded_number_of_recommenders() -> None:
     route = build_unknown_path_route([f"{number:063}" for number in range(500)], intake=True)
     fields = route["metadata"]["filter_metadata"]["endcap.nowhere"]
     assert (len(fields["served"]), fields["count"]) == (20, 500)

@@ -13,9 +13,9 @@ from endcap_serving.gateway import bootstrap
 from endcap_serving.gateway.access.filters import EXTENSIONS
 from endcap_serving.gateway.clusters import Json
 from endcap_serving.gateway.envoy_tracing import EnvoyTracing
-from tests.serving.golden_files import FOLDER, GOLDEN, files, text
+from tests.serving.golden_files import FOLDER, GOLDEN, build_configurations, format_configuration
 
-FILES = files()
+FILES = build_configurations()
 
 
 def test_there_is_a_file_for_each_configuration() -> None:
@@ -23,8 +23,8 @@ def test_there_is_a_file_for_each_configuration() -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_configuration_is_as_it_was_looked_at(name: str) -> None:
-    assert (GOLDEN / f"{name}.json").read_text() == text(FILES[name]), "`make compile` rewrites it"
+def test_a_configuration_matches_its_golden_file(name: str) -> None:
+    assert (GOLDEN / f"{name}.json").read_text() == format_configuration(FILES[name]), "`make compile` rewrites it"
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -32,7 +32,7 @@ def test_envoy_takes_it_as_valid(name: str, tmp_path: Path) -> None:
     config = json.loads((GOLDEN / f"{name}.json").read_text().replace(str(FOLDER), str(tmp_path)))
     for kind in ("clusters", "routes", *EXTENSIONS):
         (tmp_path / f"{kind}.json").write_text('{"version_info": "1", "resources": []}')
-    validate(config if "static_resources" in config else started_with(config), tmp_path)
+    validate(config if "static_resources" in config else embed_resources(config), tmp_path)
 
 
 def test_envoy_takes_a_receiver_of_spans_with_tls(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def validate(config: Json, folder: Path) -> None:
     assert checked.returncode == 0, checked.stderr
 
 
-def started_with(told: Json) -> Json:
+def embed_resources(told: Json) -> Json:
     """Clusters and routes as a part of what Envoy starts with: it checks them there only."""
     config = bootstrap.build_xds_bootstrap(18000, "0.0.0.0", 8080, "admin.sock", 9902)
     clusters, (routes,) = ([{key: one[key] for key in one if key != "@type"} for one in kind] for kind in told.values())

@@ -22,7 +22,7 @@ from endcap_serving.local import envoy_process
 from endcap_serving.local.events import AccessNotFollowed, ServingEvent
 from endcap_serving.local.serve import serving
 from endcap_serving.local.supervisor import Supervisor
-from tests.access.given import client, policy
+from tests.access.credentials import make_client, make_policy
 from tests.serving.conftest import Shop
 from tests.serving.pod import wait_for
 from tests.serving.test_supervisor import desire
@@ -79,7 +79,7 @@ def test_beyond_loopback_all_get_rankings_and_a_policy_that_changes_says_who_get
 
     def write(*keys: str, **more: Any) -> None:
         scopes = ("rank", "explain", "events")
-        document = policy(clients=[client("web", *keys, scopes=scopes)], **more).model_dump(exclude_none=True)
+        document = make_policy(clients=[make_client("web", *keys, scopes=scopes)], **more).model_dump(exclude_none=True)
         (tmp_path / "draft").write_text(json.dumps(document))
         (tmp_path / "draft").replace(file)
 
@@ -118,7 +118,7 @@ def test_a_key_is_withdrawn_though_envoy_did_not_follow_at_once(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desire(shop, "3", name="withdrawn")
-    (file := tmp_path / "access.yaml").write_text(policy(clients=[client("web", "key")]).model_dump_json())
+    (file := tmp_path / "access.yaml").write_text(make_policy(clients=[make_client("web", "key")]).model_dump_json())
     monkeypatch.setattr(envoy_process, "_PATIENCE", 0.5)
     events: list[ServingEvent] = []
     supervisor = Supervisor(
@@ -139,7 +139,7 @@ def test_a_key_is_withdrawn_though_envoy_did_not_follow_at_once(
         assert supervisor._front.envoy is not None
         envoy = supervisor._front.envoy.process.pid
         os.kill(envoy, signal.SIGSTOP)
-        file.write_text(policy(clients=[client("web", "another")]).model_dump_json())
+        file.write_text(make_policy(clients=[make_client("web", "another")]).model_dump_json())
         wait_for(
             lambda: stepped(lambda: any(isinstance(event, AccessNotFollowed) for event in events)), "it is late", 30
         )

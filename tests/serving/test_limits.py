@@ -88,7 +88,7 @@ HEAD = f"POST {PREDICT} HTTP/1.1\r\nhost: a\r\n"
     [("", b"POST /v1/mod"), (HEAD, b"x-a: b\r\n"), (f"{HEAD}content-length: 1000\r\n\r\n", b" ")],
     ids=["a request line", "headers", "a body"],
 )
-def test_who_drips_a_request_is_let_go_and_nobody_else_waits(
+def test_a_slow_client_is_dropped_and_delays_nobody(
     envoy: EnvoyProcess, client: httpx.Client, backend: Backend, head: str, drip: bytes
 ) -> None:
     asked = len(backend.seen)
@@ -110,7 +110,7 @@ def test_who_drips_a_request_is_let_go_and_nobody_else_waits(
     assert len(backend.seen) == asked + 1, "what never came whole is not passed on"
 
 
-def test_what_is_too_large_or_too_much_is_refused(client: httpx.Client) -> None:
+def test_requests_beyond_the_limits_are_refused(client: httpx.Client) -> None:
     assert_refused(
         client.post(PREDICT, content=b" " * 5000, headers={"content-type": "application/json"}),
         413,
@@ -129,7 +129,7 @@ def assert_refused(answer: httpx.Response, status: int, code: str, **fields: obj
     assert (answer.status_code, answer.json()["code"], answer.json()["fields"]) == (status, code, fields)
 
 
-def test_more_connections_than_there_may_be_are_closed(envoy: EnvoyProcess) -> None:
+def test_connections_beyond_the_limit_are_closed(envoy: EnvoyProcess) -> None:
     opened = [socket.create_connection(("127.0.0.1", envoy.port)) for _ in range(40)]
     try:
         time.sleep(0.2)
@@ -150,7 +150,7 @@ def test_more_connections_than_there_may_be_are_closed(envoy: EnvoyProcess) -> N
     assert httpx.post(f"{envoy.address}{PREDICT}", json={}).status_code == 200
 
 
-def test_a_client_gives_envoy_no_orders(client: httpx.Client, backend: Backend) -> None:
+def test_envoys_own_headers_from_clients_have_no_effect(client: httpx.Client, backend: Backend) -> None:
     backend.fail(status=500)
     orders = {"x-envoy-retry-on": "5xx", "x-envoy-max-retries": "5", "x-envoy-upstream-rq-timeout-ms": "1"}
     assert client.post(PREDICT, json={}, headers=orders).status_code == 500
@@ -193,7 +193,7 @@ def test_tracing_is_off_unless_a_receiver_is_named() -> None:
     assert (share.value.code, share.value.fields["found"]) == ("gateway.trace-share", "3")
 
 
-def test_the_access_log_says_who_asked_where_and_what_it_took(
+def test_the_access_log_has_ranking_surface_and_duration(
     envoy: EnvoyProcess, client: httpx.Client, backend: Backend
 ) -> None:
     backend.headers = {"x-endcap-ranking-id": "r-7.0", "x-endcap-degraded": "online-store"}

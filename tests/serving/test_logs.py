@@ -45,7 +45,7 @@ def lines_of(file: Path, count: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("shoppers", ["plain", "pseudonym", "none"])
-def test_the_access_log_says_of_shoppers_what_it_may_and_is_rotated(
+def test_the_access_log_shows_shoppers_as_configured_and_is_rotated(
     tmp_path: Path, stable: Upstream, shoppers: ShopperLogging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_rotation, "LOOK", 0.0)
@@ -107,7 +107,7 @@ sys.exit(envoy.main())
 """
 
 
-def test_a_stopped_envoy_ends_its_parent_so_that_the_container_is_started_anew(tmp_path: Path) -> None:
+def test_a_stopped_envoy_ends_its_parent_so_that_the_container_restarts(tmp_path: Path) -> None:
     words = [
         "--namespace",
         "shop",

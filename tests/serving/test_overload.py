@@ -16,7 +16,7 @@ from endcap_serving.gateway.access.policy import Rate
 from endcap_serving.gateway.routes import GatewaySettings, Split, Upstream
 from endcap_serving.local.envoy_process import EnvoyProcess
 from endcap_serving.local.process import end_processes
-from tests.access.given import client, policy
+from tests.access.credentials import make_client, make_policy
 from tests.serving.many import SLOW
 
 PATH = "/v1/models/slow:predict"
@@ -61,9 +61,9 @@ def test_an_ordinary_client_is_served_by_the_model_beside_eight_heavy_ones(
     predictors: httpx.Client, tmp_path: Path
 ) -> None:
     """Of 50 requests a second that it can answer eight ask for ever, and one for 20. Who is refused gets the list."""
-    heavy = [client(f"heavy-{number}", f"heavy-{number}") for number in range(8)]
-    ordinary = client("shop", "shop", rate={"perSecond": 100, "burst": 100})
-    known = policy(clients=[*heavy, ordinary])
+    heavy = [make_client(f"heavy-{number}", f"heavy-{number}") for number in range(8)]
+    ordinary = make_client("shop", "shop", rate={"perSecond": 100, "burst": 100})
+    known = make_policy(clients=[*heavy, ordinary])
     split = Split(Upstream("slow", predictors.base_url.port or 0), terms=GatewaySettings(timeout=2.0, popular=("p1",)))
     lists = fallback.ListServer(lambda: {"slow": split.terms})
     envoy = EnvoyProcess(tmp_path, "127.0.0.1", 0, "slow", split, fallback_port=lists.port, access=Access(known))

@@ -72,7 +72,7 @@ def ask(gate: Gateway, name: str, count: int) -> list[httpx.Response]:
     [GatewaySettings(1.2, 20, LIST), GatewaySettings(0.3, 20, LIST), GatewaySettings(1.2), GatewaySettings(0.4)],
     ids=["listed", "listed, little time", "refused", "refused, little time"],
 )
-def test_of_two_addresses_one_is_silent(
+def test_one_of_two_addresses_is_silent(
     gate: Gateway, api: ApiServer, names: NameServer, terms: GatewaySettings, silence: str
 ) -> None:
     name = f"shop-{time.monotonic_ns()}"
@@ -91,7 +91,7 @@ def test_of_two_addresses_one_is_silent(
 
 @pytest.mark.parametrize("silence", SILENCE)
 @pytest.mark.parametrize("timeout", [1.2, 0.3])
-def test_where_every_address_is_silent_the_list_answers(
+def test_the_list_answers_if_every_address_is_silent(
     gate: Gateway, api: ApiServer, names: NameServer, timeout: float, silence: str
 ) -> None:
     name = f"shop-{time.monotonic_ns()}"

@@ -83,11 +83,11 @@ def wire(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]
         words = ["--package", str(package), "--model-name", "shoes", "--version", "1", "--host", LOOPBACK]
         words += ["--port", str(health_port), "--tls-port", str(port), "--online", "none", "--workers", "2"]
         words += ["--tls", str(mounted["predictor"].folder), "--tls-clients", GATEWAY]
-        stack.enter_context(running(_python("predictor", words), folder / "predictor.log"))
+        stack.enter_context(running(build_command("predictor", words), folder / "predictor.log"))
         words = ["--folder", str(folder / "segments"), "--out", str(folder / "out"), "--reserve-mib", "0"]
         words += ["--host", LOOPBACK, "--port", str(find_free_port()), "--tls-port", str(find_free_port())]
         words += ["--tls", str(mounted["intake"].folder), "--tls-clients", GATEWAY]
-        stack.enter_context(running(_python("intake", words), folder / "intake.log"))
+        stack.enter_context(running(build_command("intake", words), folder / "intake.log"))
         names = stack.enter_context(NameServer())
         stack.callback(names.shutdown)
         names.addresses = {HOST: [LOOPBACK], INTAKE: [LOOPBACK]}
@@ -107,7 +107,7 @@ def wire(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]
             yield made
 
 
-def _python(module: str, words: list[str]) -> list[str]:
+def build_command(module: str, words: list[str]) -> list[str]:
     return [sys.executable, "-m", f"endcap_serving.{module}", *words]
 
 
@@ -168,7 +168,9 @@ def test_a_predictor_lets_in_the_gateway_alone(wire: Wire) -> None:
         ("plain", "127.0.8.6", 503),
     ],
 )
-def test_a_gateway_asks_no_predictor_that_it_does_not_know(wire: Wire, name: str, host: str, status: int) -> None:
+def test_a_gateway_asks_only_predictors_whose_certificate_is_valid(
+    wire: Wire, name: str, host: str, status: int
+) -> None:
     pair = {
         "right": lambda: wire.issue("right", PREDICTORS),
         "authority": lambda: wire.stranger.issue("predictor", "predictor", hosts=PREDICTORS),
@@ -192,7 +194,7 @@ def test_a_gateway_asks_no_predictor_that_it_does_not_know(wire: Wire, name: str
         backend.server_close()
 
 
-def test_renewed_certificates_need_no_restart_and_cost_no_request(wire: Wire) -> None:
+def test_certificates_are_renewed_without_a_restart_or_a_lost_request(wire: Wire) -> None:
     stop, failed, count = threading.Event(), [], [0]
 
     def ask() -> None:
@@ -213,15 +215,15 @@ def test_renewed_certificates_need_no_restart_and_cost_no_request(wire: Wire) ->
             predictor = wire.issue(f"predictor-{number}", PREDICTORS)
             wire.gateway.put(gateway, wire.authority)
             wire.predictor.put(predictor, wire.authority)
-            wait_for(partial(_shows, "127.0.0.1", wire.gate.port, gateway), "the gateway's")
-            wait_for(partial(_shows, LOOPBACK, wire.port, predictor), "the predictor's")
+            wait_for(partial(shows_certificate, "127.0.0.1", wire.gate.port, gateway), "the gateway's")
+            wait_for(partial(shows_certificate, LOOPBACK, wire.port, predictor), "the predictor's")
     finally:
         stop.set()
         asking.join()
     assert (failed, count[0] > 10) == ([], True)
 
 
-def _shows(host: str, port: int, pair: Pair) -> bool:
+def shows_certificate(host: str, port: int, pair: Pair) -> bool:
     """Whether a server shows this certificate, whoever asks."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

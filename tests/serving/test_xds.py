@@ -74,7 +74,7 @@ def place(
 
 @pytest.fixture(scope="module")
 def gate(place: Callable[[], Gateway], api: ApiServer) -> Gateway:
-    share(api, 0.0)
+    set_share(api, 0.0)
     api.put(inference_service("hats", port=PORT, terms=LISTED))
     gateway = place()
     (access := gateway.folder / "access.yaml").write_text("anonymous: [rank, events]")
@@ -98,7 +98,7 @@ def has_share(gate: Gateway, share: float) -> Callable[[], bool]:
     return lambda: gate.shares("shoes").get("shoes-v2-predictor.shop.svc", 0) == share
 
 
-def share(api: ApiServer, value: float, **said: object) -> None:
+def set_share(api: ApiServer, value: float, **said: object) -> None:
     api.put(inference_service("shoes", value, port=PORT, **said))  # type: ignore[arg-type]
 
 
@@ -145,12 +145,12 @@ def test_anything_else_is_404_in_json(gate: Gateway, path: str) -> None:
 
 
 def test_a_new_share_arrives_within_a_second_and_keeps_its_shoppers(gate: Gateway, api: ApiServer) -> None:
-    share(api, 0.1)
+    set_share(api, 0.1)
     wait_for(has_share(gate, 0.1), "the canary's share is 0.1")
     tenth = canary_shoppers(gate)
     took = []
     for value in (0.2, 0.4, 0.2, 0.4, 0.3):
-        share(api, value)
+        set_share(api, value)
         took.append(wait_for(has_share(gate, value), f"the canary's share is {value}"))
     assert median(took) < 1.0, took
     third = canary_shoppers(gate)
@@ -164,9 +164,9 @@ def test_a_new_share_arrives_within_a_second_and_keeps_its_shoppers(gate: Gatewa
 
 
 def test_a_canary_that_is_not_ready_gets_nobody(gate: Gateway, api: ApiServer) -> None:
-    share(api, 0.5)
+    set_share(api, 0.5)
     wait_for(has_share(gate, 0.5), "the canary's share is 0.5")
-    share(api, 0.5, canary_ready=False)
+    set_share(api, 0.5, canary_ready=False)
     wait_for(has_share(gate, 0.0), "the canary gets nobody")
     assert canary_shoppers(gate) == set()
 
@@ -175,9 +175,9 @@ def test_a_shadow_gets_copies_of_a_share_once_it_is_ready_and_costs_nothing(
     gate: Gateway, api: ApiServer, predictors: dict[str, Backend]
 ) -> None:
     host = "shoes--shadow-predictor.shop.svc"
-    share(api, 0.0)
+    set_share(api, 0.0)
     api.put(shadow_service("shoes", 0.25, ready=False, port=PORT))
-    share(api, 0.1)
+    set_share(api, 0.1)
     wait_for(has_share(gate, 0.1), "the canary's share is 0.1")
     assert gate.copies("shoes") == {}
     api.put(shadow_service("shoes", 0.25, port=PORT))
@@ -219,7 +219,7 @@ def test_a_change_of_predictors_drops_no_request(gate: Gateway, api: ApiServer) 
     thread.start()
     try:
         for value in (0.0, 0.5):
-            share(api, value)
+            set_share(api, value)
             wait_for(has_share(gate, value), f"the canary's share is {value}")
         promoted = inference_service("shoes", port=PORT)
         promoted["spec"]["predictor"]["name"] = "v2"
@@ -230,15 +230,15 @@ def test_a_change_of_predictors_drops_no_request(gate: Gateway, api: ApiServer) 
     finally:
         stop.set()
         thread.join()
-        share(api, 0.0)
+        set_share(api, 0.0)
     assert failed == []
     assert len(asked) > 40
 
 
-def test_a_watch_that_drops_or_is_too_old_is_taken_up_again(gate: Gateway, api: ApiServer) -> None:
+def test_a_dropped_or_outdated_watch_starts_again(gate: Gateway, api: ApiServer) -> None:
     for forget, value in ((False, 0.25), (True, 0.35)):
         api.drop_watches(forget=forget)
-        share(api, value)
+        set_share(api, value)
         wait_for(has_share(gate, value), f"the canary's share is {value}")
     api.put(inference_service("boots", port=PORT))
     wait_for(lambda: gate.ask("boots").status_code == 503, "boots have a route, and no predictor")
@@ -247,15 +247,15 @@ def test_a_watch_that_drops_or_is_too_old_is_taken_up_again(gate: Gateway, api: 
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
-def test_while_the_service_is_away_envoy_keeps_what_it_has_until_there_is_another(
+def test_envoy_keeps_its_routes_while_the_xds_service_is_replaced(
     gate: Gateway, api: ApiServer, number: signal.Signals
 ) -> None:
-    share(api, 0.3)
+    set_share(api, 0.3)
     wait_for(has_share(gate, 0.3), "the canary's share is 0.3")
     before = canary_shoppers(gate)
     with Shoppers(gate, "shoes") as shoppers:
         gone = gate.signal_xds(number)
-        share(api, 0.6)
+        set_share(api, 0.6)
         assert canary_shoppers(gate) == before
         wait_for(lambda: gate.xds() not in (None, gone), "there is another")
         wait_for(has_share(gate, 0.6), "it tells the canary's share")
@@ -267,7 +267,7 @@ def test_while_the_service_is_away_envoy_keeps_what_it_has_until_there_is_anothe
 def test_without_an_api_server_a_fresh_gateway_starts_on_stable(
     gate: Gateway, api: ApiServer, names: NameServer
 ) -> None:
-    share(api, 0.6)
+    set_share(api, 0.6)
     wait_for(has_share(gate, 0.6), "the canary's share is 0.6")
     api.leave()
     try:
@@ -278,7 +278,7 @@ def test_without_an_api_server_a_fresh_gateway_starts_on_stable(
         assert gate.ask("hats").json()["by"] == "hats-v1-predictor.shop.svc"
         names.addresses["hats-v1-predictor.shop.svc"] = ["127.0.7.99"]
         wait_for(lambda: gate.ask("hats").headers[VARIANT_HEADER] == "fallback", "hats are listed")
-        assert items(gate.ask("hats")) == ["p1", "p2"], "the list outlives the xDS service, too"
+        assert list_items(gate.ask("hats")) == ["p1", "p2"], "the list outlives the xDS service, too"
     finally:
         names.addresses["hats-v1-predictor.shop.svc"] = ["127.0.7.3"]
         api.come_back()
@@ -286,11 +286,11 @@ def test_without_an_api_server_a_fresh_gateway_starts_on_stable(
     assert canary_shoppers(gate) != set()
 
 
-def items(answer: httpx.Response) -> list[str]:
+def list_items(answer: httpx.Response) -> list[str]:
     return [one["item"] for one in answer.json()["predictions"][0]["items"]]
 
 
-def test_what_one_replica_fails_at_another_is_asked_and_then_the_list(
+def test_after_a_failed_replica_another_is_asked_and_then_the_list(
     gate: Gateway, names: NameServer, predictors: dict[str, Backend]
 ) -> None:
     name = "hats-v1-predictor.shop.svc"
@@ -304,7 +304,7 @@ def test_what_one_replica_fails_at_another_is_asked_and_then_the_list(
             assert first.seen, "it was asked, too"
         second.fail(status=503, retry_after="1")
         answer = gate.ask("hats")
-        assert (answer.headers[VARIANT_HEADER], items(answer)) == ("fallback", ["p1", "p2"])
+        assert (answer.headers[VARIANT_HEADER], list_items(answer)) == ("fallback", ["p1", "p2"])
         second.fail()
         wait_for(lambda: gate.ask("hats").json().get("by") == "another", "the other is asked again")
         second.shutdown()
@@ -333,11 +333,11 @@ def test_events_go_to_one_intake_for_each_client_and_are_sent_once(gate: Gateway
     assert gate.client.get("/v1/eventsx").status_code == 404
 
 
-def test_envoy_asked_to_end_answers_what_it_was_asked(gate: Gateway, names: NameServer) -> None:
+def test_envoy_answers_running_requests_before_it_ends(gate: Gateway, names: NameServer) -> None:
     with Backend("slow", delay=1.5, host="127.0.7.4", port=PORT) as slow:
         wait_for(lambda: gate.ask("hats").status_code == 200, "hats are served")
         names.addresses["hats-v1-predictor.shop.svc"] = ["127.0.7.4"]
-        wait_for(lambda: in_time(gate) is None, "hats are served slowly")
+        wait_for(lambda: ask_briefly(gate) is None, "hats are served slowly")
         answers: list[httpx.Response] = []
         thread = threading.Thread(target=lambda: answers.append(gate.ask("hats")))
         thread.start()
@@ -355,19 +355,19 @@ def test_envoy_asked_to_end_answers_what_it_was_asked(gate: Gateway, names: Name
     assert gate.process.wait(10) == 0
 
 
-def in_time(gate: Gateway) -> httpx.Response | None:
+def ask_briefly(gate: Gateway) -> httpx.Response | None:
     try:
         return httpx.post(f"{gate.client.base_url}/v1/models/hats:predict", json={}, timeout=1)
     except httpx.TimeoutException:
         return None
 
 
-def test_a_gateway_with_nothing_to_go_by_does_not_listen(place: Callable[[], Gateway], api: ApiServer) -> None:
+def test_a_gateway_without_any_state_does_not_listen(place: Callable[[], Gateway], api: ApiServer) -> None:
     api.leave()
     try:
         fresh = place()
         fresh.begin()
-        wait_for(lambda: "LIVE" not in admin_page(fresh, "/ready") != "", "Envoy waits")
+        wait_for(lambda: "LIVE" not in read_admin_page(fresh, "/ready") != "", "Envoy waits")
         assert not fresh.ready()
     finally:
         api.come_back()
@@ -376,26 +376,26 @@ def test_a_gateway_with_nothing_to_go_by_does_not_listen(place: Callable[[], Gat
     assert httpx.post(f"http://127.0.0.1:{fresh.metrics_port}/quitquitquit").status_code == 404
 
 
-def admin_page(gate: Gateway, path: str) -> str:
+def read_admin_page(gate: Gateway, path: str) -> str:
     try:
         return gate.admin.get(path).text
     except httpx.TransportError:
         return ""
 
 
-def test_only_the_pod_itself_is_told(tmp_path: Path) -> None:
+def test_the_xds_service_answers_only_its_own_pod(tmp_path: Path) -> None:
     service = xds_service.XdsService(tmp_path / "state.json")
     service.set_splits({"shoes": Split(Upstream("a", 80))})
-    assert post(service, "127.0.0.1", b"{}").status_code == 200
+    assert post_question(service, "127.0.0.1", b"{}").status_code == 200
     for sender, body, status, code in (
         ("10.1.2.3", b"{}", 403, "gateway.not-local"),
         ("127.0.0.1", b"[]", 400, "gateway.discovery-body"),
     ):
-        answer = post(service, sender, body)
+        answer = post_question(service, sender, body)
         assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-def post(service: xds_service.XdsService, sender: str, body: bytes) -> httpx.Response:
+def post_question(service: xds_service.XdsService, sender: str, body: bytes) -> httpx.Response:
     async def send() -> httpx.Response:
         transport = httpx.ASGITransport(xds_service.make_xds_app(service, lambda: True), client=(sender, 1))
         async with httpx.AsyncClient(transport=transport, base_url="http://xds") as client:
@@ -404,7 +404,7 @@ def post(service: xds_service.XdsService, sender: str, body: bytes) -> httpx.Res
     return asyncio.run(send())
 
 
-def test_a_last_state_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+def test_a_damaged_last_state_is_not_used(tmp_path: Path) -> None:
     file = tmp_path / "state.json"
     shadow = Upstream("s", 80, kind="shadow")
     split = Split(Upstream("a", 80, "a.shop.svc", "a"), Upstream("b", 80), 0.3, "5a17", shadow, 0.5, LISTED)

@@ -50,11 +50,11 @@ class FakeEnvoy:
     def ask_routes(self, responder: DiscoveryResponder, lost: bool = False) -> None:
         answer = responder.answer_routes(self.routes_version)
         if answer and not lost:
-            self.routed = named(answer["resources"])
+            self.routed = list_routed_clusters(answer["resources"])
             self.routes_version = answer["version_info"]
 
 
-def named(resources: Any) -> set[str]:
+def list_routed_clusters(resources: Any) -> set[str]:
     """The clusters that routes name."""
     found = set()
     for route in resources[0]["virtual_hosts"][0]["routes"]:
@@ -65,7 +65,7 @@ def named(resources: Any) -> set[str]:
     return found
 
 
-class Place:
+class GatewaySimulation:
     """An Envoy and a service, either of which may start afresh."""
 
     def __init__(self) -> None:
@@ -106,18 +106,18 @@ class Place:
 def test_no_route_ever_names_a_cluster_that_envoy_lacks(seed: int) -> None:
     random = Random(seed)
     for _ in range(40):
-        place, steps = Place(), []
+        place, steps = GatewaySimulation(), []
         for _ in range(40):
             steps.append(place.step(random))
             # The list server's own cluster is there from the start.
             assert place.envoy.routed <= {*place.envoy.clusters, "fallback"}, steps
         if (splits := place.responder.splits) is not None:
             settle(place.envoy, place.responder)
-            wanted = {name for split in splits.values() for name in names(split)}
+            wanted = {name for split in splits.values() for name in list_split_clusters(split)}
             assert place.envoy.routed - {"fallback"} == {*wanted, "intake"}
 
 
-def names(split: Split) -> set[str]:
+def list_split_clusters(split: Split) -> set[str]:
     """The clusters that its routes name."""
     listed = "+fallback" if split.terms.popular else ""
     return {one.name if one.kind == "shadow" else one.name + listed for one in split.upstreams}
@@ -150,7 +150,7 @@ def test_a_cluster_goes_a_minute_after_its_last_route() -> None:
     assert envoy.predictors == {"a"}
 
 
-def test_what_envoy_holds_is_not_told_again() -> None:
+def test_envoy_gets_no_version_twice() -> None:
     responder = DiscoveryResponder()
     assert responder.answer_clusters("") is None
     assert responder.answer_routes("") is None
@@ -164,7 +164,7 @@ def test_what_envoy_holds_is_not_told_again() -> None:
     assert responder.answer_routes(routes["version_info"]) is None
 
 
-def test_what_envoy_does_not_take_is_noticed() -> None:
+def test_a_refused_version_is_noticed() -> None:
     responder = DiscoveryResponder()
     responder.splits = STATES[0]
     clusters = responder.answer_clusters("")

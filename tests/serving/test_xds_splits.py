@@ -29,12 +29,12 @@ def test_without_a_stable_address_a_ready_canary_answers_everyone() -> None:
     assert build_split(variants(None, CANARY), None) == Split(None, B, 1.0, "5a17")
 
 
-def test_where_nobody_is_said_to_be_reached_stable_goes_on() -> None:
+def test_without_any_address_the_stable_version_goes_on() -> None:
     assert build_split(variants(None, None), Split(A, B, 0.3, "5a17")) == Split(A, None, 0.0, "5a17")
     assert build_split(variants(None, None), None) == Split(None, None, 0.0, "5a17")
 
 
-def test_one_that_cannot_be_read_keeps_what_it_had_and_ends_no_other() -> None:
+def test_an_unreadable_service_keeps_its_split_and_stops_no_other() -> None:
     broken = inference_service("shoes")
     del broken["spec"]["predictor"]
     before = {"shoes": Split(A)}
