@@ -112,7 +112,7 @@ class KfpResources:
         return call_kfp_with_retries("create the run", find_or_create, listen=self._listen)
 
     def _uploaded(self, pipeline_id: str, text: str) -> tuple[V2beta1PipelineVersion, bool]:
-        meaning = json.dumps(list(yaml.safe_load_all(text)), sort_keys=True)
+        meaning = json.dumps(list(yaml.load_all(text, Loader=yaml.CSafeLoader)), sort_keys=True)
         name = f"endcap-{hashlib.sha256(meaning.encode()).hexdigest()[:12]}"
 
         def find() -> tuple[V2beta1PipelineVersion, bool] | None:

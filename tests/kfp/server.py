@@ -165,7 +165,7 @@ class Kfp:
     def upload_version(self, query: dict[str, str], body: bytes) -> Json:
         if query.keys() - {"name", "display_name", "pipelineid", "description", "tags"}:
             raise RefusedError(400, f"unknown parameters {sorted(query)}")
-        spec = self.package(list(yaml.safe_load_all(body)))
+        spec = self.package(list(yaml.load_all(body, Loader=yaml.CSafeLoader)))
         namespace = self._namespace_of(self.pipelines, "pipeline_id", query["pipelineid"])
         self.rules.admit(self.user, "create", "pipelines", namespace)
         versions = {one["display_name"] for one in self.versions if one["pipeline_id"] == query["pipelineid"]}

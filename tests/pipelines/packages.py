@@ -51,7 +51,7 @@ def compile_spec(folder: Path, settings: str, pipeline: str = "training", **opti
 
 def check_package(text: str) -> Json:
     """The pipeline's document, with `platform` (the Kubernetes settings of each task) and `pipelineConfig` beside."""
-    pipeline, platform = [*yaml.safe_load_all(text), {}][:2]
+    pipeline, platform = [*yaml.load_all(text, Loader=yaml.CSafeLoader), {}][:2]
     json_format.ParseDict(pipeline, pipeline_spec_pb2.PipelineSpec(), ignore_unknown_fields=False)
     spec = json_format.ParseDict(platform, pipeline_spec_pb2.PlatformSpec(), ignore_unknown_fields=False)
     kubernetes = json_format.MessageToDict(spec.platforms["kubernetes"])
