@@ -7,7 +7,7 @@ An *e-value* is a number whose expectation is at most 1 while the hypothesis hol
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,10 +106,11 @@ def weigh_residuals(residuals: _Floats, treated: NDArray[np.bool_], probability:
     return weights
 
 
-def mix_wealth(logarithms: _Floats) -> float:
-    """Return the e-value of several e-processes with equal weights, from their logarithms: float64 [k]."""
-    highest = float(logarithms.max())
-    return math.exp(min(highest, 700.0)) * float(np.mean(np.exp(logarithms - highest)))
+def mix_wealth(logarithms: Sequence[float]) -> float:
+    """Return the e-value of several e-processes with equal weights, from their logarithms."""
+    highest = max(logarithms)
+    # A number this large is beyond any budget; more would overflow.
+    return math.exp(min(highest, 700.0)) * sum(math.exp(value - highest) for value in logarithms) / len(logarithms)
 
 
 def compute_sample_ratio(counts: Mapping[float, tuple[int, int]]) -> float:
@@ -137,4 +138,4 @@ def compute_sample_ratio(counts: Mapping[float, tuple[int, int]]) -> float:
     odds = np.array(ODDS)
     for probability, (shoppers, treated) in sorted(counts.items()):
         logarithms += odds * treated - shoppers * np.log1p(probability * np.expm1(odds))
-    return mix_wealth(logarithms)
+    return mix_wealth(logarithms.tolist())

@@ -140,7 +140,8 @@ class EffectState:
     *Variance.* A shopper's place u on the hash range is uniform and stays. With ``W = 1{u < p}`` at a visit, two visits
     with residuals e, f and probabilities p, q have the covariance ``e f min(p, q) (1 - max(p, q))``. Their sum over
     each shopper's pairs is the variance of S under no effect, given all outcomes: it uses the stable version's many
-    visits, and needs no noise of the arm. Residuals are summed by shopper and probability, so shares may rise and fall.
+    visits, and needs no noise of the arm. Residuals are summed by shopper and probability, in 4 bytes each, so shares
+    may rise and fall.
 
     *At every look.* A returning shopper keeps the arm, so the increments of S are no martingale. They are positively
     correlated where shoppers differ, and a Gaussian process with positively correlated increments exceeds a boundary
@@ -159,9 +160,9 @@ class EffectState:
         self._variance = 0.0
         self._size = 0
         self._met = np.zeros(0, np.uint8)
-        self._residuals: dict[float, _Floats] = {}
+        self._residuals: dict[float, NDArray[np.float32]] = {}
         self._cross_weights: tuple[float, _Floats] | None = None
-        self._order = np.zeros(0, np.int64)
+        self._order = np.zeros(0, np.int32)
 
     def add(self, visits: ClosedVisits) -> None:
         """Take visits that closed after all earlier ones. Raises DataError for values that are not numbers."""
@@ -192,25 +193,27 @@ class EffectState:
             probability = float(visits.probability[start])
             own = self._residuals.get(probability)
             if own is None:
-                own = self._residuals[probability] = np.zeros(len(self._met))
-            rows = np.arange(start, stop)
-            while len(rows):
+                own = self._residuals[probability] = np.zeros(len(self._met), np.float32)
+            numbers = np.arange(start, stop, dtype=np.int32)
+            rows: slice | NDArray[np.int32] = slice(start, stop)
+            while len(numbers):
                 # Of a shopper with several visits, the first one goes before the others.
                 shopper = visits.shopper[rows]
-                self._order[shopper[::-1]] = rows[::-1]
-                leads = self._order[shopper] == rows
-                later = rows[:0]
+                self._order[shopper[::-1]] = numbers[::-1]
+                leads = self._order[shopper] == numbers
+                later = numbers[:0]
                 if not leads.all():
-                    later, rows, shopper = rows[~leads], rows[leads], shopper[leads]
-                earlier, e = own[shopper], residual[rows]
-                covariance = probability * (1 - probability)
-                paired[rows] = self._covary_others(probability, shopper) + covariance * earlier
-                own[shopper] = earlier + e
-                met, bit = self._met[shopper], np.where(visits.treated[rows], 2, 1).astype(np.uint8)
+                    later, rows = numbers[~leads], numbers[leads]
+                    shopper = visits.shopper[rows]
+                earlier = own[shopper].astype(np.float64)
+                paired[rows] = self._covary_others(probability, shopper) + _covary(probability, probability) * earlier
+                own[shopper] = earlier + residual[rows]
+                met = self._met[shopper]
+                bits = visits.treated[rows] + np.uint8(1)
                 is_first[rows] = met == 0
-                is_new[rows] = (met & bit) == 0
-                self._met[shopper] = met | bit
-                rows = later
+                is_new[rows] = (met & bits) == 0
+                self._met[shopper] = met | bits
+                numbers = rows = later
         return paired, is_first, is_new
 
     def _covary_others(self, probability: float, shopper: _Ints) -> _Floats:
@@ -229,7 +232,7 @@ class EffectState:
         total = np.zeros(len(self._met[shopper]))
         for other, residuals in self._residuals.items():
             if other != probability:
-                total += residuals[shopper] * (min(other, probability) * (1 - max(other, probability)))
+                total += residuals[shopper].astype(np.float64) * _covary(probability, other)
         return total
 
     def _sum(
@@ -245,16 +248,15 @@ class EffectState:
         spread = p * (1 - p)
         stable = np.where(treated, 0.0, p)
         squares = residual**2
-        pilot = np.zeros(len(visits))
-        pilot[: max(0, PILOT - sums.pilot_visits)] = squares[: max(0, PILOT - sums.pilot_visits)]
+        pilot = squares[: PILOT - sums.pilot_visits]
         columns: dict[str, _Floats] = {
             "score": _accumulate(sums.score, (treated - p) * residual),
             "information": _accumulate(sums.information, spread * visits.exposures),
             "stable_outcomes": _accumulate(sums.stable_outcomes, stable * visits.outcome),
             "stable_exposures": _accumulate(sums.stable_exposures, stable * visits.exposures),
             "events": _accumulate(sums.events, np.where(visits.outcome != 0, p, 0.0)),
-            "pilot_square": _accumulate(sums.pilot_square, pilot),
         }
+        pilot_square = _accumulate(sums.pilot_square, pilot)
         variance = _accumulate(self._variance, squares * spread + 2 * residual * paired)
         self._variance = float(variance[-1])
         columns["variance"] = np.maximum(np.maximum.accumulate(variance), sums.variance)
@@ -267,6 +269,7 @@ class EffectState:
         def read(row: int) -> EffectSums:
             return EffectSums(
                 **{name: float(column[row]) for name, column in columns.items()},
+                pilot_square=float(pilot_square[min(row, len(pilot))]),
                 pilot_visits=min(PILOT, sums.pilot_visits + row),
                 shoppers=(int(shoppers[0][row]), int(shoppers[1][row])),
                 exposures=(float(exposures[0][row]), float(exposures[1][row])),
@@ -299,7 +302,7 @@ class EffectState:
         self._cross_weights = None
         room = max(size, 2 * len(self._met), 1024)
         self._met = _widen(self._met, room)
-        self._order = np.zeros(room, np.int64)
+        self._order = np.zeros(room, np.int32)
         self._residuals = {key: _widen(values, room) for key, values in self._residuals.items()}
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
@@ -312,7 +315,7 @@ class EffectState:
             "better": np.array(self.better),
             "met": self._met[: self._size].copy(),
             "probabilities": np.array(list(self._residuals), np.float64),
-            "residuals": np.array([row[: self._size] for row in self._residuals.values()]).reshape(
+            "residuals": np.array([row[: self._size] for row in self._residuals.values()], np.float32).reshape(
                 len(self._residuals), self._size
             ),
         }
@@ -329,9 +332,9 @@ class EffectState:
         state._variance = float(arrays["variance_now"])
         state._size = len(arrays["met"])
         state._met = np.array(arrays["met"], np.uint8)
-        state._order = np.zeros(state._size, np.int64)
+        state._order = np.zeros(state._size, np.int32)
         rows = zip(arrays["probabilities"].tolist(), arrays["residuals"], strict=True)
-        state._residuals = {probability: np.array(row, np.float64) for probability, row in rows}
+        state._residuals = {probability: np.array(row, np.float32) for probability, row in rows}
         return state
 
 
@@ -402,7 +405,7 @@ def judge_effect(
         shoppers=dict(zip(arms, sums.shoppers, strict=True)),
         exposures={name: round(count) for name, count in zip(arms, sums.exposures, strict=True)},
         outcomes=dict(zip(arms, sums.outcomes, strict=True)),
-        harm=SMALL_SAMPLE_PART * mix_wealth(np.array(sums.wealth)),
+        harm=SMALL_SAMPLE_PART * mix_wealth(sums.wealth),
         complete_until=complete_until,
     )
 
@@ -446,8 +449,9 @@ class ExpectedRates:
     def predict(self, group: _Ints, exposures: _Floats, outcome: _Floats) -> _Floats:
         """Return each visit's expected rate, from the visits before it, and then take the visits: float64 [n]."""
         expected = np.empty(len(group))
-        for number in np.unique(group).tolist():
-            rows = np.flatnonzero(group == number) if len(self._outcomes) > 1 else slice(None)
+        several = len(self._outcomes) > 1
+        for number in np.flatnonzero(np.bincount(group)).tolist() if several else [0]:
+            rows = np.flatnonzero(group == number) if several else slice(None)
             outcomes = _accumulate(self._outcomes[number], outcome[rows])
             total = _accumulate(self._exposures[number], exposures[rows])
             expected[rows] = outcomes[:-1] / total[:-1]
@@ -511,6 +515,11 @@ class SampleRatioState:
         state._counted = np.zeros(int(numbers.max()) + 1 if len(numbers) else 0, np.bool_)
         state._counted[numbers] = True
         return state
+
+
+def _covary(first: float, second: float) -> float:
+    """Return the covariance of one shopper's arms at two probabilities."""
+    return min(first, second) * (1 - max(first, second))
 
 
 def _bound(variance: float, time: float, budget: float) -> float:

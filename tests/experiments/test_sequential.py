@@ -43,7 +43,7 @@ def test_the_mean_of_the_small_sample_e_value_is_one_if_the_arm_changes_nothing(
     for arms in itertools.product([False, True], repeat=4):
         treated = np.array(arms)
         chance = float(np.prod(np.where(treated, probability, 1 - probability)))
-        mean += chance * mix_wealth(weigh_residuals(residuals, treated, probability, harm).sum(axis=1))
+        mean += chance * mix_wealth(weigh_residuals(residuals, treated, probability, harm).sum(axis=1).tolist())
     assert mean == pytest.approx(1.0, abs=1e-12)
 
 
@@ -55,7 +55,7 @@ def test_the_small_sample_e_value_shrinks_on_average_if_the_arm_is_better():
         treated = np.array(arms)
         chance = float(np.prod(np.where(treated, probability, 1 - probability)))
         residuals = np.where(treated, better, stable)
-        mean += chance * mix_wealth(weigh_residuals(residuals, treated, probability, -1).sum(axis=1))
+        mean += chance * mix_wealth(weigh_residuals(residuals, treated, probability, -1).sum(axis=1).tolist())
     assert mean < 1.0
 
 
@@ -84,4 +84,4 @@ def test_a_lost_tenth_of_an_arm_is_found_and_an_exact_split_is_not():
 
 
 def test_mixing_does_not_overflow():
-    assert mix_wealth(np.array([2_000.0] + [0.0] * (len(HARMS) - 1))) > 1e100
+    assert mix_wealth([2_000.0] + [0.0] * (len(HARMS) - 1)) > 1e100
