@@ -244,56 +244,65 @@ class EffectState:
         is_new: _Flags,
         ends: Sequence[int],
     ) -> list[EffectSums]:
-        sums, treated, p = self.sums, visits.treated, visits.probability
-        spread = p * (1 - p)
-        stable = np.where(treated, 0.0, p)
-        squares = residual**2
-        pilot = squares[: PILOT - sums.pilot_visits]
-        columns: dict[str, _Floats] = {
-            "score": _accumulate(sums.score, (treated - p) * residual),
-            "information": _accumulate(sums.information, spread * visits.exposures),
-            "stable_outcomes": _accumulate(sums.stable_outcomes, stable * visits.outcome),
-            "stable_exposures": _accumulate(sums.stable_exposures, stable * visits.exposures),
-            "events": _accumulate(sums.events, np.where(visits.outcome != 0, p, 0.0)),
-        }
-        pilot_square = _accumulate(sums.pilot_square, pilot)
+        sums, p = self.sums, visits.probability
+        places = np.array([*ends, len(visits)])
+        spread, squares = p * (1 - p), residual**2
+        counted = np.flatnonzero(visits.outcome)
+        arms = [np.flatnonzero(~visits.treated), np.flatnonzero(visits.treated)]
+        counted_arms = [counted[~visits.treated[counted]], counted[visits.treated[counted]]]
+        stable, bought = arms[0], counted_arms[0]
+        pilot = np.arange(min(PILOT - sums.pilot_visits, len(visits)))
         variance = _accumulate(self._variance, squares * spread + 2 * residual * paired)
         self._variance = float(variance[-1])
-        columns["variance"] = np.maximum(np.maximum.accumulate(variance), sums.variance)
-        arms = (~treated, treated)
-        shoppers = [_accumulate(sums.shoppers[k], is_new & arms[k]) for k in (0, 1)]
-        exposures = [_accumulate(sums.exposures[k], np.where(arms[k], visits.exposures, 0.0)) for k in (0, 1)]
-        outcomes = [_accumulate(sums.outcomes[k], np.where(arms[k], visits.outcome, 0.0)) for k in (0, 1)]
-        wealth = self._bet(visits, residual, is_first, columns["events"])
-
-        def read(row: int) -> EffectSums:
-            return EffectSums(
-                **{name: float(column[row]) for name, column in columns.items()},
-                pilot_square=float(pilot_square[min(row, len(pilot))]),
-                pilot_visits=min(PILOT, sums.pilot_visits + row),
-                shoppers=(int(shoppers[0][row]), int(shoppers[1][row])),
-                exposures=(float(exposures[0][row]), float(exposures[1][row])),
-                outcomes=(float(outcomes[0][row]), float(outcomes[1][row])),
-                wealth=tuple(wealth[:, row].tolist()) if wealth is not None else sums.wealth,
-            )
-
-        steps = [read(end) for end in ends]
-        self.sums = read(len(visits))
+        largest = np.maximum(np.maximum.accumulate(variance), sums.variance)
+        columns = {
+            "score": _accumulate(sums.score, (visits.treated - p) * residual)[places].tolist(),
+            "information": _accumulate(sums.information, spread * visits.exposures)[places].tolist(),
+            "variance": largest[places].tolist(),
+            "stable_outcomes": _add_rows(sums.stable_outcomes, bought, p[bought] * visits.outcome[bought], places),
+            "stable_exposures": _add_rows(sums.stable_exposures, stable, p[stable] * visits.exposures[stable], places),
+            "events": _add_rows(sums.events, counted, p[counted], places),
+            "pilot_square": _add_rows(sums.pilot_square, pilot, squares[pilot], places),
+        }
+        fresh = [rows[is_new[rows]] for rows in arms]
+        pairs: dict[str, list[list[Any]]] = {
+            "shoppers": [(sums.shoppers[k] + np.searchsorted(fresh[k], places)).tolist() for k in (0, 1)],
+            "exposures": [_add_rows(sums.exposures[k], arms[k], visits.exposures[arms[k]], places) for k in (0, 1)],
+            "outcomes": [
+                _add_rows(sums.outcomes[k], counted_arms[k], visits.outcome[counted_arms[k]], places) for k in (0, 1)
+            ],
+        }
+        wealth = self._bet(visits, residual, np.flatnonzero(is_first), counted, places)
+        steps = []
+        for number, place in enumerate(places.tolist()):
+            values: dict[str, Any] = {name: column[number] for name, column in columns.items()}
+            values |= {name: (both[0][number], both[1][number]) for name, both in pairs.items()}
+            pilot_visits = min(PILOT, sums.pilot_visits + place)
+            steps.append(EffectSums(**values, pilot_visits=pilot_visits, wealth=wealth[number]))
+        self.sums = steps.pop()
         return steps
 
-    def _bet(self, visits: ClosedVisits, residual: _Floats, is_first: _Flags, events: _Floats) -> _Floats | None:
-        """Return the logarithms of the e-processes before the first visit and after each: float64 [k, n + 1]."""
-        if events[0] >= LAST_EVENTS:
-            return None
-        rows = np.flatnonzero(is_first & (events[:-1] < LAST_EVENTS))
-        added = np.zeros((len(HARMS), len(visits)))
-        added[:, rows] = weigh_residuals(
+    def _bet(
+        self, visits: ClosedVisits, residual: _Floats, first: _Ints, counted: _Ints, places: _Ints
+    ) -> list[tuple[float, ...]]:
+        """Return the logarithms of the e-processes at some places."""
+        before = self.sums.events
+        if before >= LAST_EVENTS:
+            return [self.sums.wealth] * len(places)
+        events = _accumulate(before, visits.probability[counted])
+        last = int(np.searchsorted(events, LAST_EVENTS))
+        # `last` is the number of the outcome that is one too many; visits up to it still count.
+        rows = first if last > len(counted) else first[first <= counted[last - 1]]
+        weights = weigh_residuals(
             residual[rows] / self.unit,
             visits.treated[rows],
             visits.probability[rows],
             -1 if self.better else 1,
         )
-        return np.cumsum(np.hstack([np.array(self.sums.wealth)[:, None], added]), axis=1)
+        columns = [
+            _add_rows(start, rows, values, places) for start, values in zip(self.sums.wealth, weights, strict=True)
+        ]
+        return list(zip(*columns, strict=True))
 
     def _grow(self, size: int) -> None:
         self._size = max(self._size, size)
@@ -532,6 +541,12 @@ def _accumulate(start: float, values: NDArray[Any]) -> _Floats:
     sums[0] = start
     sums[1:] = values
     return np.cumsum(sums, out=sums)
+
+
+def _add_rows(start: float, rows: _Ints, values: _Floats, places: _Ints) -> list[float]:
+    """Return the running sums at some places, of values in rising rows. Rows without a value would add nothing."""
+    sums: list[float] = _accumulate(start, values)[np.searchsorted(rows, places)].tolist()
+    return sums
 
 
 def _widen(values: NDArray[Any], size: int) -> NDArray[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -74,8 +75,8 @@ class ShopperVisits:
         float64 [n]: days since the start.
     exposures
         float64 [n]: rankings that were seen.
-    score
-        float64 [n]: the clicks per ranking that the champion's model expects.
+    page
+        float64 [n]: how much the pages of the visit's rankings raise its click rate, as a factor.
     clicks, buyers, revenue
         float64 [2, n]: what happens with the champion's ranking, and with the other arm's. The same chance decides in
         both, so that equal arms have equal rows.
@@ -84,7 +85,7 @@ class ShopperVisits:
     shopper: _Ints
     time: _Floats
     exposures: _Floats
-    score: _Floats
+    page: _Floats
     clicks: _Floats
     buyers: _Floats
     revenue: _Floats
@@ -121,11 +122,23 @@ class SimulatedShoppers:
         size = (1 - habits.correlation) / habits.correlation
         first, second = habits.click_rate * size, (1 - habits.click_rate) * size
         taste = self._rng.beta(first, second, habits.people)
-        past = self._rng.binomial(habits.history, taste)
         self._taste = taste.astype(np.float32)
-        self._known = ((first + past) / (size + habits.history)).astype(np.float32)
+        self._prior = (first, size)
+        self._history = self._rng.spawn(1)[0]
         self.place_on_range = self._rng.random(habits.people)
         """float64 [people]: where the hash puts each shopper, 0 to 1. A share p has those below p."""
+
+    @cached_property
+    def _known(self) -> NDArray[np.float32]:
+        """The champion's opinion of each shopper's taste, from rankings before."""
+        first, size = self._prior
+        rankings = self.habits.history
+        past = self._history.binomial(rankings, self._taste)
+        return ((first + past) / (size + rankings)).astype(np.float32)
+
+    def score(self, visits: ShopperVisits) -> _Floats:
+        """Return the clicks per ranking that the champion's model expects of each visit: float64 [n]."""
+        return self._known[visits.shopper] * visits.page
 
     def draw_day(self, day: int) -> ShopperVisits:
         """Draw the visits of the next day; `day` counts from 0 and decides about swings and sales."""
@@ -162,12 +175,11 @@ class SimulatedShoppers:
         spread = habits.order_spread
         value[orders] = habits.order_value * rng.lognormal(-(spread**2) / 2, spread, len(orders))
         ones = np.bitwise_count(pages) if rankings <= 8 else pages
-        page = 1 + habits.places * (2 * ones / rankings - 1)
         return ShopperVisits(
             shopper=shopper,
             time=time,
             exposures=np.full(count, float(rankings)),
-            score=self._known[shopper] * page,
+            page=1 + habits.places * (2 * ones / rankings - 1),
             clicks=clicks.astype(np.float64),
             buyers=buyers,
             revenue=buyers * value,
@@ -183,7 +195,7 @@ class SimulatedShoppers:
             shopper=np.full(count, self.habits.people),
             time=day + (np.arange(count) + 0.25) / count,
             exposures=np.full(count, float(self.habits.rankings)),
-            score=np.full(count, 0.5),
+            page=np.ones(count),
             clicks=clicks,
             buyers=nothing,
             revenue=nothing,

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.experiments.evidence import EffectEvidence
+from endcap.experiments.decision import apply_decision, decide
+from endcap.experiments.evidence import RolloutEvidence
+from endcap.experiments.rollout_state import begin_rollout
 from endcap.experiments.statistics import ClosedVisits, EffectState, EffectSums, ExpectedRates, judge_effect
 from endcap.simulation.shoppers import ShopperHabits, ShopperVisits, SimulatedShoppers
+from endcap.spec.rollout import RolloutSpec
 
 LOOKS_PER_DAY, LOOKS_IN_PASS = 144, 24
-BUDGETS = {"ctr": 0.025, "conversion": 0.0125, "revenue": 0.0125}
-STEPS = ((0.05, -0.5), (0.1, -0.35), (0.25, -0.25), (0.5, -0.15))
-FIRST_SHARE = 0.01
+BEGIN = datetime(2026, 11, 2, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class RolloutCase:
 
 @dataclass(frozen=True)
 class RolloutResult:
-    """How it ended (promoted, rolled-back, open), after how many days, and how many shoppers met the version."""
+    """How it ended, after how many days, and how many shoppers met the version. A promotion ends as guarding."""
 
     end: str
     days: float
@@ -67,47 +70,75 @@ class RunningRollout:
 
     def _learn_from_yesterday(self, seed: int) -> None:
         """The classes of the champion's score, and their rates, from a day before the rollout."""
-        day = SimulatedShoppers(self.case.habits, seed=seed + 1_000_000).draw_day(0)
-        self.edges = np.unique(np.quantile(day.score, np.arange(1, 20) / 20))
-        group = np.searchsorted(self.edges, day.score)
+        shop = SimulatedShoppers(self.case.habits, seed=seed + 1_000_000)
+        day = shop.draw_day(0)
+        score = shop.score(day)
+        self.edges = np.unique(np.quantile(score, np.arange(1, 20) / 20))
+        group = np.searchsorted(self.edges, score)
         clicks, shown = (np.bincount(group, values) for values in (day.clicks[0], day.exposures))
         self.rates["ctr"] = ExpectedRates(clicks / shown)
 
-    def run(self, decide: Callable[[float, list[EffectEvidence]], str | float]) -> RolloutResult:
-        """Look until something is decided. `decide` returns an end, a larger share, or an empty text."""
-        share, last, look = FIRST_SHARE, self.case.days * LOOKS_PER_DAY, 0
+    def run(self, policy: RolloutSpec) -> RolloutResult:
+        """Look and decide until the rollout is over, or its days are."""
+        last, look = self.case.days * LOOKS_PER_DAY, 0
+        state = begin_rollout("bench", "2", "packages/bench/2", "1", "packages/bench/1", policy, BEGIN)
         while look < last:
-            # At the last share nothing but an end can follow: several looks go in one pass.
-            stop = look + 1
-            if share >= STEPS[-1][0]:
-                stop = min(last, (look // LOOKS_IN_PASS + 1) * LOOKS_IN_PASS)
-            self.shares += [share] * (stop - look)
+            # Several looks go in one pass, at the share of the first. After a raise, the rest of a pass is undone.
+            stop = min(last, look + LOOKS_IN_PASS)
+            may_rise = state.share < policy.steps[-1].share
+            kept = copy.deepcopy((self.states, self.rates)) if may_rise else None
+            self.shares += [state.share] * (stop - look)
             steps = self.advance(look, stop)
             for number in range(stop - look):
-                effects = [
-                    judge_effect(sums[number], metric=name, budget=BUDGETS[name], planned=self.planned)
-                    for name, sums in steps.items()
-                ]
-                outcome = decide(share, effects)
-                if isinstance(outcome, str) and outcome:
-                    end = look + number + 1
-                    reasons = [f"{e.metric} {e.effect:+.3f} {e.lower:.3f} {e.upper:.3f} {e.harm:.1f}" for e in effects]
-                    return RolloutResult(outcome, end / LOOKS_PER_DAY, self.count_shoppers(end), "; ".join(reasons))
-                if isinstance(outcome, float):
-                    share = outcome
+                now = BEGIN + (look + number + 1) * policy.look_every
+                evidence = self._judge({name: sums[number] for name, sums in steps.items()}, policy, now)
+                decision = decide(state, evidence, policy, now)
+                state = apply_decision(state, decision, policy, now)
+                end = look + number + 1
+                if decision.action in ("roll_back", "promote"):
+                    return RolloutResult(state.phase, end / LOOKS_PER_DAY, self.count_shoppers(end), decision.sentence)
+                if decision.action == "raise":
+                    if end < stop:
+                        assert kept is not None
+                        self.states, self.rates = kept
+                        del self.shares[end:]
+                        self.advance(look, end)
+                    stop = end
+                    break
             look = stop
         return RolloutResult("open", self.case.days, self.count_shoppers(last))
 
+    def _judge(self, sums: dict[str, EffectSums], policy: RolloutSpec, now: datetime) -> RolloutEvidence:
+        closed = now - self.case.delay * policy.look_every
+        effects = tuple(
+            judge_effect(
+                entry,
+                metric=name,
+                budget=policy.metric_budgets[name],
+                planned=self.planned,
+                complete_until=closed,
+            )
+            for name, entry in sums.items()
+        )
+        return RolloutEvidence(now, "canary", "2", effects, impressions_until=now)
+
     def advance(self, start: int, stop: int) -> dict[str, list[EffectSums]]:
-        """Take the visits that close in the looks from `start` to `stop`, which lie in one day."""
+        """Take the visits that close in the looks from `start` to `stop`, and return the sums after each look."""
         while len(self.days) * LOOKS_PER_DAY < stop:
             day = self.shop.draw_day(len(self.days))
             if self.case.bot_rankings:
                 day = day.join(cap_rankings(self.shop.draw_bot(len(self.days), self.case.bot_rankings)))
             self.days.append(day)
-        start, stop = max(0, start - self.case.delay), max(0, stop - self.case.delay)
-        if stop <= start:
-            return {name: [state.sums] for name, state in self.states.items()}
+        start, stop = start - self.case.delay, stop - self.case.delay
+        steps = {name: [state.sums] * (min(stop, 0) - min(start, 0)) for name, state in self.states.items()}
+        edges = [edge for edge in range(0, stop, LOOKS_PER_DAY) if edge > start]
+        for first, end in pairwise([max(start, 0), *edges, max(stop, 0)]):
+            if first < end:
+                for name, sums in self._take(first, end).items():
+                    steps[name] += sums
+        return steps
+
+    def _take(self, start: int, stop: int) -> dict[str, list[EffectSums]]:
         visits, row, ends = self._find_rows(start, stop)
         shopper = visits.shopper[row]
         probability = np.repeat(self.shares[start:stop], np.diff([row.start, *ends]))
@@ -118,8 +149,8 @@ class RunningRollout:
             outcome = np.where(treated, both[1], both[0]) if self.case.effect else both[0]
             exposures = visits.exposures[row] if name == "ctr" else np.ones(len(shopper))
             by_score = name == "ctr" and len(self.edges)
-            score = visits.score[row]
-            group = np.searchsorted(self.edges, score) if by_score else np.zeros(len(shopper), np.int64)
+            score = self.shop.score(visits)[row] if by_score else np.zeros(len(shopper))
+            group = np.searchsorted(self.edges, score)
             expected = self.rates[name].predict(group, exposures, outcome)
             rows = ClosedVisits(shopper, treated, probability, exposures, outcome, expected)
             steps[name] = state.trace(rows, [end - row.start for end in ends])
@@ -158,21 +189,12 @@ def cap_rankings(bot: ShopperVisits, most: int = 20) -> ShopperVisits:
 
 def run_case(case: RolloutCase, seed: int) -> RolloutResult:
     """Run one rollout to its end, or to the last of its days."""
-    return RunningRollout(case, seed).run(decide_simply(case))
-
-
-def decide_simply(case: RolloutCase) -> Callable[[float, list[EffectEvidence]], str | float]:
-    """The rule of shares and bounds alone."""
-
-    def decide(share: float, effects: list[EffectEvidence]) -> str | float:
-        if any(effect.upper < 0 or effect.harm >= 1 / BUDGETS[effect.metric] for effect in effects):
-            return "rolled-back"
-        lower = effects[0].lower
-        if lower > (0.0 if case.promote == "superior" else -case.margin):
-            return "promoted"
-        for larger, worst in STEPS:
-            if larger > share:
-                return larger if lower > worst else ""
-        return ""
-
-    return decide
+    policy = RolloutSpec.model_validate(
+        {
+            "promote": case.promote,
+            **({"margin": case.margin} if case.promote == "no_harm" else {}),
+            "guardrails": [],
+            "longest": "30d",
+        }
+    )
+    return RunningRollout(case, seed).run(policy)

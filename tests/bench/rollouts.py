@@ -33,7 +33,7 @@ def measure() -> list[Result]:
     """Run everything. Rates come with their 95 % binomial interval."""
     results: list[Result] = []
     with ProcessPoolExecutor() as pool:
-        for part in (measure_errors, measure_harm, measure_power, measure_thresholds, measure_cover):
+        for part in (measure_harm, measure_power, measure_thresholds, measure_cover, measure_errors):
             begun = time.perf_counter()
             for result in part(pool):
                 print(f"{result['name']}: {result['value']:.4g} {result['unit']} ({result['how']})", flush=True)
@@ -52,9 +52,9 @@ def measure_errors(pool: ProcessPoolExecutor) -> Iterator[Result]:
     for rate, habits in ((10, ShopperHabits()), (2, FEW_CLICKS)):
         runs = run_many(pool, partial(run_case, RolloutCase(habits)), 1000)
         yield report_rate(f"equal, CTR {rate} %, 5 days: rolled back", runs, "rolled-back", 0.05, False)
-        yield report_rate(f"equal, CTR {rate} %, 5 days: called superior", runs, "promoted", 0.05, False)
+        yield report_rate(f"equal, CTR {rate} %, 5 days: called superior", runs, "guarding", 0.05, False)
     runs = run_many(pool, partial(run_case, RolloutCase(effect=-0.03, promote="no_harm")), 200)
-    yield report_rate("at the margin of -3 %, CTR 10 %: promoted", runs, "promoted", 0.05, False)
+    yield report_rate("at the margin of -3 %, CTR 10 %: promoted", runs, "guarding", 0.05, False)
     bot = RolloutCase(bot_rankings=300_000)
     runs = run_many(pool, partial(run_case, bot), 100)
     yield report_rate(
@@ -95,7 +95,7 @@ def measure_power(pool: ProcessPoolExecutor) -> Iterator[Result]:
     )
     for name, case, least in cells:
         runs = run_many(pool, partial(run_case, case), 200)
-        yield report_rate(f"{name}: promoted", runs, "promoted", least, True)
+        yield report_rate(f"{name}: promoted", runs, "guarding", least, True)
         days = float(np.median([run.days for run in runs]))
         yield build_result(f"{name}: days, median", days, "days", None, True, f"{len(runs)} runs")
 
@@ -175,7 +175,7 @@ def measure_cost() -> list[Result]:
 
 
 def report_rate(name: str, runs: list[RolloutResult], end: str, floor: float | None, at_least: bool) -> Result:
-    """A rate against its floor. It is missed if the whole interval lies on the wrong side of the floor."""
+    """A rate beside its floor. The interval in `how` says whether chance alone explains a miss."""
     count = sum(run.end == end for run in runs)
     interval = binomtest(count, len(runs)).proportion_ci()
     how = f"{count} of {len(runs)}: {100 * interval.low:.1f} to {100 * interval.high:.1f} %"

@@ -167,8 +167,9 @@ def test_the_champions_score_makes_bounds_tighter_without_moving_the_effect():
     treated = shop.place_on_range[visits.shopper] < 0.2
     clicks = np.where(treated, visits.clicks[1], visits.clicks[0])
     count, widths, effects = len(clicks), [], []
-    edges = np.quantile(visits.score, np.arange(1, 20) / 20)
-    for group, groups in ((np.zeros(count, np.int64), 1), (np.searchsorted(edges, visits.score), 20)):
+    score = shop.score(visits)
+    edges = np.quantile(score, np.arange(1, 20) / 20)
+    for group, groups in ((np.zeros(count, np.int64), 1), (np.searchsorted(edges, score), 20)):
         expected = ExpectedRates([0.1] * groups, weight=20).predict(group, visits.exposures, clicks)
         state = EffectState()
         state.add(ClosedVisits(visits.shopper, treated, np.full(count, 0.2), visits.exposures, clicks, expected))
