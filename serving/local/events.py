@@ -1,4 +1,4 @@
-"""What happens while versions are served, as values: a person reads `str(event)`, a program `event.to_json()`."""
+"""What happens while versions are served, as values. A person reads `str(event)`, a program `event.to_json()`."""
 
 from __future__ import annotations
 
@@ -15,24 +15,41 @@ _CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
 @dataclass(frozen=True)
 class ServingEvent:
-    """Base of all events."""
+    """The base of all events.
+
+    Attributes
+    ----------
+    event_name
+        The event's name in JSON. Empty: the name follows from the class's name.
+    """
 
     event_name: ClassVar[str] = ""
-    """The name in JSON; left out, it follows from the class name."""
 
     def to_json(self) -> dict[str, Any]:
-        """The event's name under `event`, such as ``predictor-failed``, and its fields as values that JSON can hold."""
+        """Describe the event for a program.
+
+        Returns
+        -------
+        dict
+            The event's name under `event`, such as ``predictor-failed``, and its fields as values that JSON can hold.
+        """
         name = self.event_name or _CAPITAL.sub("-", type(self).__name__).lower()
         return {"event": name, **{field.name: _convert_to_json(getattr(self, field.name)) for field in fields(self)}}
 
 
 Listener = Callable[[ServingEvent], None]
-"""Is called with each event, from the thread that supervises. `print` is one."""
+"""A function that is called with each event, from the supervising thread. `print` is one."""
 
 
 @dataclass(frozen=True)
 class StillLoading(ServingEvent):
-    """The first version is not ready yet. seconds: since the start."""
+    """The first version is not ready yet.
+
+    Parameters
+    ----------
+    seconds
+        Seconds since the start.
+    """
 
     event_name = "loading"
 
@@ -57,7 +74,7 @@ class ServingStarted(ServingEvent):
 
 @dataclass(frozen=True)
 class ServingStopped(ServingEvent):
-    """Serving ended by an error."""
+    """An error ended serving."""
 
     event_name = "stopped"
 
@@ -69,7 +86,19 @@ class ServingStopped(ServingEvent):
 
 @dataclass(frozen=True)
 class PredictorStarted(ServingEvent):
-    """A predictor's process runs. variant: stable, canary or shadow."""
+    """A predictor's process was started.
+
+    Parameters
+    ----------
+    version
+        The registered version.
+    variant
+        stable, canary or shadow.
+    pid
+        The process's id.
+    log
+        The process's log.
+    """
 
     version: str
     variant: str
@@ -82,7 +111,15 @@ class PredictorStarted(ServingEvent):
 
 @dataclass(frozen=True)
 class PredictorReady(ServingEvent):
-    """A predictor answers. seconds: since its start."""
+    """A predictor answers.
+
+    Parameters
+    ----------
+    version, variant
+        As for `PredictorStarted`.
+    seconds
+        Seconds since its start.
+    """
 
     version: str
     variant: str
@@ -94,7 +131,17 @@ class PredictorReady(ServingEvent):
 
 @dataclass(frozen=True)
 class PredictorFailed(ServingEvent):
-    """A predictor did not start, died, or hung and was killed. retry_in: seconds until it is started again."""
+    """A predictor did not start, ended, or hung and was killed.
+
+    Parameters
+    ----------
+    version, variant
+        As for `PredictorStarted`.
+    retry_in
+        Seconds until it is started again.
+    error
+        Why it failed.
+    """
 
     version: str
     variant: str
@@ -108,21 +155,27 @@ class PredictorFailed(ServingEvent):
 
 @dataclass(frozen=True)
 class PredictorEnded(ServingEvent):
-    """A predictor has answered its last request and was ended."""
+    """A predictor answered its last request and was ended."""
 
     version: str
     process: str
 
     def __str__(self) -> str:
-        return f"version {self.version} ({self.process}) ended, no request goes to it any more"
+        return f"version {self.version} ({self.process}) ended; it gets no more requests"
 
 
 @dataclass(frozen=True)
 class RoutesChanged(ServingEvent):
-    """The gateway routes so from now on.
+    """The gateway routes by a new split.
 
-    Versions by variant, None where there is none. share: of the shoppers, whom the canary answers; shadow_share: of
-    the requests, copied to the shadow. Both are from 0 to 1.
+    Parameters
+    ----------
+    stable, canary, shadow
+        The version of each variant; None if there is none.
+    share
+        Share of the shoppers whom the canary answers, from 0 to 1.
+    shadow_share
+        Share of the requests that are copied to the shadow, from 0 to 1.
     """
 
     event_name = "routed"
@@ -149,27 +202,27 @@ class RoutesChanged(ServingEvent):
 
 @dataclass(frozen=True)
 class StateUnreadable(ServingEvent):
-    """The desired state is damaged or gone; what was routed before stays."""
+    """The desired state cannot be read. What was routed before stays."""
 
     error: EndcapError
 
     def __str__(self) -> str:
-        return f"the desired state cannot be read, going on as before: {self.error}"
+        return f"the desired state cannot be read; the versions before stay: {self.error}"
 
 
 @dataclass(frozen=True)
 class AccessNotFollowed(ServingEvent):
-    """The access policy cannot be used as it is now; the last good one holds."""
+    """The access policy cannot be used as it is now. The last good one stays."""
 
     error: EndcapError
 
     def __str__(self) -> str:
-        return f"the access policy is not followed, the last good one holds: {self.error}"
+        return f"the access policy cannot be used; the last good one stays: {self.error}"
 
 
 @dataclass(frozen=True)
 class GatewayFailed(ServingEvent):
-    """Envoy died, hung and was killed, or can be told nothing any more; it is started again at once."""
+    """Envoy ended, hung and was killed, or lost its folder. It is started again at once."""
 
     error: EndcapError
 
@@ -179,7 +232,7 @@ class GatewayFailed(ServingEvent):
 
 @dataclass(frozen=True)
 class GatewayNotRestarted(ServingEvent):
-    """Envoy died and did not come back, as where its port is taken for a moment; the next try follows."""
+    """Envoy could not be started again, for example because its port is taken. The next try follows."""
 
     error: EndcapError
 
@@ -189,9 +242,9 @@ class GatewayNotRestarted(ServingEvent):
 
 @dataclass(frozen=True)
 class PartFailed(ServingEvent):
-    """A part of the supervisor's work failed, such as telling the gateway of a new share; it is tried again.
+    """A part of the supervisor's work failed, such as giving the gateway a new share. It is tried again.
 
-    What serves goes on serving. It is told once, until the error is another one or `PartRecovered` follows.
+    Predictors and gateway go on meanwhile. The event comes once, until the error changes or `PartRecovered` follows.
     """
 
     event_name = "troubled"
@@ -200,12 +253,20 @@ class PartFailed(ServingEvent):
     error: EndcapError
 
     def __str__(self) -> str:
-        return f"{self.part}: failed and is tried again: {_take_first_line(self.error)}"
+        return f"{self.part}: this failed and is tried again: {_take_first_line(self.error)}"
 
 
 @dataclass(frozen=True)
 class PartRecovered(ServingEvent):
-    """What failed goes well again. seconds: since it first failed."""
+    """A part of the supervisor's work succeeds again.
+
+    Parameters
+    ----------
+    part
+        The part, as in `PartFailed`.
+    seconds
+        Seconds since it first failed.
+    """
 
     event_name = "recovered"
 
@@ -213,12 +274,12 @@ class PartRecovered(ServingEvent):
     seconds: float
 
     def __str__(self) -> str:
-        return f"{self.part}: well again after {self.seconds:.0f} s"
+        return f"{self.part}: this works again after {self.seconds:.0f} s"
 
 
 @dataclass(frozen=True)
 class ListFailed(ServingEvent):
-    """The list server's thread has ended; it is started again at once."""
+    """The list server's thread has ended. It is started again at once."""
 
     def __str__(self) -> str:
         return "the list server has ended and is started again"
@@ -226,7 +287,15 @@ class ListFailed(ServingEvent):
 
 @dataclass(frozen=True)
 class IntakeFailed(ServingEvent):
-    """The intake's process died, or hung and was killed. retry_in: seconds until it is started again."""
+    """The intake's process ended, or hung and was killed.
+
+    Parameters
+    ----------
+    retry_in
+        Seconds until it is started again.
+    error
+        Why it failed.
+    """
 
     retry_in: float
     error: EndcapError
@@ -236,18 +305,22 @@ class IntakeFailed(ServingEvent):
 
 
 def _format_retry(seconds: float) -> str:
+    """Format when the next try comes."""
     return f"next try in {seconds:.0f} s" if seconds else "next try at once"
 
 
 def _format_percent(share: float) -> str:
+    """Format a share from 0 to 1 as a percentage."""
     return f"{100 * share:.4g} %"
 
 
 def _take_first_line(error: EndcapError) -> str:
+    """Return the first line of an error's text."""
     return str(error).splitlines()[0]
 
 
 def _convert_to_json(value: Any) -> Any:
+    """Convert a field's value to one that JSON can hold."""
     if isinstance(value, EndcapError):
         return value.to_json()
     return str(value) if isinstance(value, Path) else value

@@ -1,4 +1,4 @@
-"""The gateway in front of this machine's predictors: one Envoy, told of each split, and replaced where it is lost."""
+"""The gateway in front of this machine's predictors: one Envoy that gets each split, and is replaced if it fails."""
 
 from __future__ import annotations
 
@@ -13,11 +13,28 @@ from endcap_serving.local.events import GatewayFailed, Listener
 from endcap_serving.local.predictors import PROVEN
 
 LONGEST_WAIT = 10.0
-"""Seconds: an Envoy that dies again and again as soon as it runs is started no more often."""
+"""Seconds between two starts of an Envoy that ends as soon as it runs."""
 
 
 class LocalGateway:
-    """Starts Envoy by `start`, which is given a port, 0: any free one. Its port stays the same."""
+    """Keeps one Envoy running, always at the same port.
+
+    Parameters
+    ----------
+    port
+        Envoy's port. 0: any free one.
+    start
+        Starts an Envoy at a port with a split.
+    listener
+        Gets an event if Envoy fails.
+
+    Attributes
+    ----------
+    envoy
+        The Envoy that runs; None if there is none.
+    split
+        The split that Envoy took last.
+    """
 
     def __init__(self, port: int, start: Callable[[int, Split], EnvoyProcess], listener: Listener) -> None:
         self._port = port
@@ -27,10 +44,25 @@ class LocalGateway:
         self._started = self._retry_at = 0.0
         self.envoy: EnvoyProcess | None = None
         self.split: Split | None = None
-        """What Envoy was told last, and took."""
 
     def reconcile(self, split: Split) -> bool:
-        """Keep an Envoy alive; whether one was started, which goes by this split. Raises what `start` does."""
+        """Start an Envoy if none runs and it is time.
+
+        Parameters
+        ----------
+        split
+            The split of a new Envoy.
+
+        Returns
+        -------
+        bool
+            Whether an Envoy was started.
+
+        Raises
+        ------
+        EndcapError, OSError
+            Envoy does not start.
+        """
         self._replace_failed()
         if self.envoy is not None or time.monotonic() < self._retry_at:
             return False
@@ -39,9 +71,24 @@ class LocalGateway:
         return True
 
     def route(self, split: Split, draining: list[Upstream]) -> bool:
-        """Send shoppers by another split; whether they are now. kept: who still answers older requests.
+        """Route shoppers by another split.
 
-        Raises EndcapError or OSError where Envoy does not follow; the same again is safe.
+        Parameters
+        ----------
+        split
+            The predictors and their shares.
+        draining
+            Predictors that get no new requests, but still answer older ones.
+
+        Returns
+        -------
+        bool
+            Whether Envoy took a new split. False also if none runs.
+
+        Raises
+        ------
+        EndcapError, OSError
+            Envoy does not take the split. Calling this again is safe.
         """
         if self.envoy is None or split == self.split or not self.apply(split, draining):
             return False
@@ -49,7 +96,13 @@ class LocalGateway:
         return True
 
     def apply(self, split: Split, draining: list[Upstream]) -> bool:
-        """False where Envoy has died or hangs: the next look starts another, which begins with what is wanted then."""
+        """Give Envoy a split, also the one that it has. Parameters and errors are those of `route`.
+
+        Returns
+        -------
+        bool
+            False if Envoy has ended or hangs. `reconcile` starts another one, with the split of that moment.
+        """
         if self.envoy is None:
             return False
         try:
@@ -61,16 +114,24 @@ class LocalGateway:
         return True
 
     def find_reopen(self, file: Path) -> Callable[[], None] | None:
-        """How the writer of a log is told to go on in a new file; None where it is not Envoy's access log."""
+        """Find the function that makes the writer of a log go on in a new file.
+
+        Returns
+        -------
+        Callable or None
+            None if the file is not Envoy's access log.
+        """
         if self.envoy is not None and file == self.envoy.access_log.file:
             return self.envoy.access_log.reopen
         return None
 
     def close(self) -> None:
+        """End Envoy."""
         if self.envoy is not None:
             self.envoy.end()
 
     def _replace_failed(self) -> None:
+        """End an Envoy that failed, and set when the next one starts."""
         failure = self.envoy.find_failure() if self.envoy is not None else None
         if self.envoy is None or failure is None:
             return

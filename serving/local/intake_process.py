@@ -1,4 +1,4 @@
-"""The event intake beside a laptop's predictors: one process, started again when it dies or hangs."""
+"""The event intake beside this machine's predictors: one process that is started again if it ends or hangs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,28 @@ from endcap_serving.watchdog import Watchdog, make_http_check
 
 
 class IntakeProcess:
-    """The intake on a free port of loopback, the same for as long as the supervisor lives.
+    """The intake at a free port of loopback. The port stays the same for as long as the supervisor runs.
 
-    What it has acknowledged lies in the store's work folder for the recommender, also after a kill, and is sealed into
-    `intake` of the store.
+    Accepted records lie in the store's work folder for the recommender, also after a kill. They are sealed to the
+    store's folder `intake`.
+
+    Parameters
+    ----------
+    store
+        The store.
+    recommender
+        The recommender's name.
+    folder
+        The run's folder, where the log lies.
+    listener
+        Gets an event if the intake fails.
+
+    Attributes
+    ----------
+    upstream
+        Where the gateway sends events.
+    process
+        The process; None if none runs.
     """
 
     def __init__(self, store: Store, recommender: str, folder: Path, listener: Listener) -> None:
@@ -34,7 +52,7 @@ class IntakeProcess:
             "--host": "127.0.0.1",
             "--port": str(self.upstream.port),
         }
-        # Its address may hold a password, and everybody may read a command line.
+        # The address may hold a password, and all users of a machine can read a command line.
         self._online = {ONLINE: resolve_online_url(store_root=store.root) or NONE}
         self._log = folder / "intake.log"
         self._listener = listener
@@ -44,7 +62,7 @@ class IntakeProcess:
 
     @property
     def is_settled(self) -> bool:
-        """Whether it takes events, or has failed: then nobody waits for it."""
+        """Whether the intake takes events, or has failed so that nobody shall wait for it."""
         if self.process is None or self._failures:
             return bool(self._failures)
         is_ready = make_http_check(f"http://127.0.0.1:{self.upstream.port}/readyz")(READY_WITHIN)
@@ -53,8 +71,13 @@ class IntakeProcess:
         return is_ready
 
     def reconcile(self, package: Path) -> None:
-        """One look, without waiting: note its death, kill it where it hangs, start it. package: any of the shop's, for
-        the shop's name."""
+        """Start the intake if it does not run, and kill it if it hangs. Does not wait.
+
+        Parameters
+        ----------
+        package
+            The folder of any package of the shop, which holds the shop's name.
+        """
         now = time.monotonic()
         if failure := self._find_failure():
             self._failures = 1 if now - self._started > PROVEN else self._failures + 1
@@ -76,11 +99,12 @@ class IntakeProcess:
             self._watchdog = Watchdog("intake", self.process.pid, check)
 
     def close(self) -> None:
-        """Ask it no more how it is."""
+        """Stop the watchdog."""
         if self._watchdog is not None:
             self._watchdog.close()
 
     def _find_failure(self) -> EndcapError | None:
+        """Return why the process ended or hangs; kill it if it hangs. None: it is well, or does not run."""
         if self.process is None or self._watchdog is None:
             return None
         if self.process.exit_status is not None:
@@ -91,6 +115,12 @@ class IntakeProcess:
 
 
 def read_shop_name(package: Path) -> str:
-    """The name under which the online store keeps what is the shop's: its datasets lie under it too."""
+    """Read a shop's name from one of its packages. The online store keeps the shop's data under this name.
+
+    Parameters
+    ----------
+    package
+        The package's folder.
+    """
     dataset = str(json.loads((package / INFO).read_text()).get("dataset") or "").split("/")
     return dataset[-2] if len(dataset) > 1 else PurePath(json.loads((package / SPEC).read_text())["shop"]).stem

@@ -1,4 +1,4 @@
-"""Logs of a run that grow no further than a size: a full one is set aside, and the oldest of those removed."""
+"""Rotation of a run's logs by size: a full log is set aside, and the oldest of those are removed."""
 
 from __future__ import annotations
 
@@ -12,19 +12,35 @@ from pathlib import Path
 from endcap_serving.local.process import open_private
 
 LOOK = 5.0
-"""Seconds between two looks at the sizes."""
+"""Seconds between two checks of the sizes."""
 
 
 @dataclass(frozen=True)
 class RotationSettings:
-    """size: bytes from which a log is set aside. kept: of each log, so many that were."""
+    """When logs are rotated.
+
+    Parameters
+    ----------
+    size
+        Bytes from which a log is set aside.
+    kept
+        How many older files of each log are kept.
+    """
 
     size: int = 32 * 2**20
     kept: int = 4
 
 
 class LogRotator:
-    """All files in a run's folder whose names end in .log. `tend` now and then; it raises OSError."""
+    """Rotates all files in a run's folder whose names end in .log.
+
+    Parameters
+    ----------
+    folder
+        The run's folder.
+    rotation
+        When logs are rotated.
+    """
 
     def __init__(self, folder: Path, rotation: RotationSettings) -> None:
         self._folder, self._rotation = folder, rotation
@@ -32,9 +48,17 @@ class LogRotator:
         self._unopened: set[Path] = set()
 
     def reconcile(self, reopen: Callable[[Path], Callable[[], None] | None]) -> None:
-        """Look, where it is time. reopen: of a log, how its writer is told to go on in a new file; None: it cannot be.
+        """Check the sizes, if it is time, and set full logs aside.
 
-        What reopening raises is raised, and done again by the next call.
+        Parameters
+        ----------
+        reopen
+            Finds the function that makes the writer of a log go on in a new file; None if the writer cannot.
+
+        Raises
+        ------
+        OSError
+            A log cannot be set aside. Errors of reopening are raised too, and the next call tries again.
         """
         if time.monotonic() - self._last_look < LOOK and not self._unopened:
             return
@@ -49,8 +73,9 @@ class LogRotator:
             self._unopened.discard(file)
 
     def _set_aside(self, file: Path, can_reopen: bool) -> None:
+        """Rename a log, or copy and empty it if its writer cannot reopen it."""
         names = [file, *(file.with_name(f"{file.name}.{number}") for number in range(1, self._rotation.kept + 1))]
-        # First: on a full disk it makes room for the copy.
+        # The oldest goes first, because that makes room for the copy on a full disk.
         names[-1].unlink(missing_ok=True)
         for older, newer in zip(reversed(names[1:]), reversed(names[1:-1]), strict=False):
             if newer.exists():
@@ -59,7 +84,7 @@ class LogRotator:
             file.replace(names[1])
             self._unopened.add(file)
             return
-        # Its writer holds it open, and adds at its end wherever that is.
+        # The writer holds the file open, and appends wherever its end is.
         try:
             with file.open("rb") as source, open(names[1], "wb", opener=open_private) as copy:
                 shutil.copyfileobj(source, copy)

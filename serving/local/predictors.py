@@ -1,4 +1,4 @@
-"""Predictor processes of one variant: the one that answers, the one that is coming up, and what went wrong."""
+"""Predictor processes of one variant: the one that answers, the one that starts, and the last failure."""
 
 from __future__ import annotations
 
@@ -23,22 +23,54 @@ from endcap_serving.watchdog import Watchdog, make_http_check
 START_LIMIT = 120.0
 """Seconds that a predictor may take to be ready."""
 PROVEN = 60.0
-"""A predictor that answered for so many seconds is restarted at once when it dies; otherwise the waits double."""
+"""Seconds. A predictor that ran for longer is started again at once if it ends. Otherwise each wait is twice as long as
+the one before."""
 LONGEST_WAIT = 30.0
+"""Seconds between two starts at most."""
 READY_WITHIN = 2.0
+"""Seconds that a predictor may take to say whether it is ready."""
 _numbers = itertools.count(1)
 
 
 class PredictorProcess:
-    """One predictor process on a free port of loopback."""
+    """One predictor process at a free port of loopback.
+
+    Parameters
+    ----------
+    recommender
+        The recommender's name.
+    variant
+        stable, canary or shadow.
+    target
+        The version and the address of its package.
+    store
+        The store with the package.
+    folder
+        The run's folder, where the log lies.
+
+    Attributes
+    ----------
+    package
+        The package's folder, which was checked.
+    upstream
+        Where the gateway sends requests.
+    started
+        When the process was started, by `time.monotonic`.
+
+    Raises
+    ------
+    IntegrityError, NotFoundError
+        The package is damaged or does not exist.
+    OSError
+        The process cannot be started.
+    """
 
     def __init__(self, recommender: str, variant: str, target: Target, store: Store, folder: Path) -> None:
-        # Raises IntegrityError or NotFoundError here, where it is read, rather than in the log of a process.
+        # A bad package raises here, where the caller can handle it, rather than in the process.
         package = store.fetch(target.package, verify=True)
         name = f"{variant}-version-{target.version}-{next(_numbers)}"
         self.target = target
         self.package = package
-        """Its folder, found to be whole."""
         self.upstream = Upstream(name, find_free_port(), kind="shadow" if variant == "shadow" else "predictor")
         self.started = time.monotonic()
         self._check_ready = make_http_check(f"http://127.0.0.1:{self.upstream.port}/v2/models/{recommender}/ready")
@@ -49,14 +81,14 @@ class PredictorProcess:
             "--variant": variant,
             "--host": "127.0.0.1",
             "--port": str(self.upstream.port),
-            # Who reaches loopback may see all that this user may.
+            # Everybody who reaches loopback may see what this user may.
             "--scope-from": "gateway",
-            # Other predictors, and whatever else a laptop runs, want its cores too.
+            # Other predictors and programs of this machine need its cores too.
             "--threads": "1",
         }
         arguments = [argument for option in options.items() for argument in option]
         command = [sys.executable, "-m", "endcap_serving.predictor", *arguments]
-        # Its address may hold a password, and everybody may read a command line.
+        # The address may hold a password, and all users of a machine can read a command line.
         online = {ONLINE: resolve_online_url(store_root=store.root) or NONE}
         self.process = Process(name, command, folder / f"{name}.log", online)
         check = make_http_check(f"http://127.0.0.1:{self.upstream.port}/v2/health/live")
@@ -64,17 +96,18 @@ class PredictorProcess:
 
     @property
     def age(self) -> float:
-        """Seconds since it was started."""
+        """Seconds since the process was started."""
         return time.monotonic() - self.started
 
     def is_ready(self) -> bool:
+        """Ask the process whether it is ready to answer."""
         ready = self._check_ready(READY_WITHIN)
-        if ready:  # It may be stopped before the watchdog's own first question.
+        if ready:  # The process may be stopped before the watchdog asks its first question.
             self.watchdog.note_answer()
         return ready
 
     def find_failure(self) -> EndcapError | None:
-        """Why it has ended, or that it hung and was killed; None while it lives."""
+        """Return why the process ended or hangs; kill it if it hangs. None: it is well."""
         if self.process.exit_status is not None:
             self.watchdog.close()
             return self.process.read_failure()
@@ -83,7 +116,7 @@ class PredictorProcess:
         return hang
 
     def end(self, patience: float = 5.0) -> None:
-        """Ask it to end, and kill it after `patience` seconds; 0: at once."""
+        """Ask the process to end, and kill it after `patience` seconds. 0: kill it at once."""
         self.watchdog.close()
         if patience:
             end_processes([self.process], patience)
@@ -93,22 +126,49 @@ class PredictorProcess:
 
 @dataclass
 class VariantProcesses:
-    """The predictors of `stable`, `canary` or `shadow`, brought step by step to a target."""
+    """The predictors of one variant, which follow a target step by step.
+
+    Parameters
+    ----------
+    name
+        stable, canary or shadow.
+    start
+        Starts a predictor of a target.
+    listener
+        Gets an event if a predictor starts, is ready, or fails.
+    current
+        The predictor that answers. It was well at the last look.
+    starting
+        The predictor that is to replace it, and is not ready yet.
+    failures
+        Failures in a row.
+    error
+        The last failure; None after the next success.
+    """
 
     name: str
     start: Callable[[Target], PredictorProcess]
     listener: Listener
     current: PredictorProcess | None = None
-    """Ready, and alive when last looked at."""
     starting: PredictorProcess | None = None
     failures: int = 0
     error: EndcapError | None = None
-    """Of the last failure, until the next success."""
     _retry_at: float = 0.0
     _failed: Target | None = field(default=None)
 
     def reconcile(self, target: Target | None) -> list[PredictorProcess]:
-        """One look, without waiting: note deaths, start, take over. Returns predictors that are to be drained."""
+        """Note predictors that ended, start one, or let one that is ready take over. Does not wait.
+
+        Parameters
+        ----------
+        target
+            What the variant shall serve; None: nothing.
+
+        Returns
+        -------
+        list[PredictorProcess]
+            Predictors that get no new requests from now on. The caller ends them when they have answered the old ones.
+        """
         target = Target(version=target.version, package=target.package) if target else None
         draining: list[PredictorProcess] = []
         failures = self.failures
@@ -121,16 +181,18 @@ class VariantProcesses:
             self.current = None
         if self.starting:
             draining += self._check_starting(self.starting)
-        # After a failure whoever looks on may decide that it was one too many.
+        # After a failure the caller may decide that it was one too many, before another process starts.
         if target and not self.starting and not self.is_serving(target) and self.failures == failures:
             self._start(target)
         return draining
 
     def is_serving(self, target: Target) -> bool:
+        """Return whether the current predictor serves this version."""
         current = self.current.target if self.current else None
         return current == Target(version=target.version, package=target.package)
 
     def _check_current(self) -> None:
+        """Note a failure of the current predictor."""
         if self.current and (failure := self.current.find_failure()):
             failed_predictor, self.current = self.current, None
             if failed_predictor.age > PROVEN:
@@ -138,6 +200,7 @@ class VariantProcesses:
             self._fail(failed_predictor.target, failure)
 
     def _check_starting(self, starting: PredictorProcess) -> list[PredictorProcess]:
+        """Note a failure of the starting predictor, or let it take over. Returns the one that it replaces."""
         if failure := starting.find_failure():
             self.starting = None
             self._fail(starting.target, failure)
@@ -152,19 +215,21 @@ class VariantProcesses:
         return []
 
     def _start(self, target: Target) -> None:
+        """Start a predictor, if it is time."""
         if self._failed != target:
             self.failures, self._retry_at = 0, 0.0
         if time.monotonic() < self._retry_at:
             return
         try:
             self.starting = self.start(target)
-        except Exception as error:  # Of the store, the disk or the system: the next try may go well.
+        except Exception as error:  # The store, the disk or the system failed. The next try may succeed.
             self._fail(target, wrap_error(error))
         else:
             process = self.starting.process
             self.listener(PredictorStarted(target.version, self.name, process.pid, process.log))
 
     def _fail(self, target: Target, error: EndcapError) -> None:
+        """Note a failure, and set when the next predictor starts."""
         wait = min(2.0 ** (self.failures - 1), LONGEST_WAIT) if self.failures else 0.0
         self.failures += 1
         self.error = error
@@ -174,8 +239,9 @@ class VariantProcesses:
 
 
 def _make_late_error(process: Process) -> EndcapError:
+    """Make the error for a predictor that takes too long to be ready."""
     return EndcapError(
-        f"not ready within {START_LIMIT:.0f} s; see {process.log}",
+        f"the predictor was not ready within {START_LIMIT:.0f} s; see {process.log}",
         code="serving.predictor-late",
         process=process.name,
         seconds=START_LIMIT,
@@ -184,6 +250,7 @@ def _make_late_error(process: Process) -> EndcapError:
 
 
 def find_free_port() -> int:
+    """Find a port of loopback at which nobody listens at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,7 +1,7 @@
-"""What an error becomes once versions are served: it is told, what has failed is tried again, and all else goes on.
+"""Errors while versions are served: each is reported, what failed is tried again, and everything else goes on.
 
-A supervisor's turn has parts, such as reading the document or telling the gateway. Shoppers are answered by processes
-of their own meanwhile, so no error of one part may end these.
+A supervisor's turn has parts, such as reading the desired state or giving the gateway a split. Other processes answer
+shoppers meanwhile, so an error of one part must not end them.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from endcap_serving.errors import wrap_error
 from endcap_serving.local.events import Listener, PartFailed, PartRecovered, ServingEvent
 
 WAITS = (0.2, 0.5, 1.0, 2.0, 5.0)
-"""Seconds before a part that failed is tried again; the last for ever."""
+"""Seconds before the next try after the first, second, … failure in a row; later ones wait as long as the last."""
 log = logging.getLogger("endcap.serving")
 MakeEvent = Callable[[EndcapError], ServingEvent]
 
 
 @dataclass
 class _Trouble:
+    """A part that fails: since when, how often, when it is tried again, and the error that was reported."""
+
     since: float
     tries: int = 0
     retry_at: float = 0.0
@@ -30,7 +32,18 @@ class _Trouble:
 
 
 class RetriedParts:
-    """Carries out parts of turns. Until `begun` their errors are raised: what cannot start shall not."""
+    """Runs the parts of a supervisor's turns.
+
+    Parameters
+    ----------
+    listener
+        Gets the events.
+
+    Attributes
+    ----------
+    is_serving
+        Whether versions are served. Before that, errors are raised: what cannot start shall not start.
+    """
 
     def __init__(self, listener: Listener) -> None:
         self.is_serving = False
@@ -39,7 +52,7 @@ class RetriedParts:
         self._troubles: dict[str, _Trouble] = {}
 
     def send_event(self, event: ServingEvent) -> None:
-        """Hand an event on. A listener that fails, such as one that writes to a full disk, ends nothing either."""
+        """Send an event to the listener. While versions are served, a listener that fails is only logged."""
         try:
             self._listener(event)
         except Exception as error:
@@ -47,15 +60,25 @@ class RetriedParts:
                 raise
             if repr(error) != self._listener_error:
                 self._listener_error = repr(error)
-                log.warning("an event cannot be told: %s", error)
+                log.warning("the listener failed at an event: %s", error)
 
     def run_part(
         self, part: str, work: Callable[[], None], make_event: MakeEvent | None = None, *, lenient: bool = False
     ) -> None:
-        """Carry a part out, unless it failed a moment ago. tell: the event of its failing, if it has one of its own.
-        lenient: its errors are told before `begun` too.
+        """Run a part, unless it failed a moment ago.
 
-        An error is told once, and again where it becomes another; then that it has passed.
+        An error is reported once, and again if it changes. When the part succeeds again, that is reported too.
+
+        Parameters
+        ----------
+        part
+            The part's name in events.
+        work
+            What to do.
+        make_event
+            Makes the event of a failure. None: it is a `PartFailed`.
+        lenient
+            Whether errors are reported, and not raised, even before versions are served.
         """
         trouble = self._troubles.get(part)
         if trouble and time.monotonic() < trouble.retry_at:
@@ -72,11 +95,12 @@ class RetriedParts:
                 self.send_event(PartRecovered(part, round(time.monotonic() - trouble.since, 1)))
 
     def _record_failure(self, part: str, error: EndcapError, make_event: MakeEvent | None) -> None:
+        """Set when a part is tried again, and report its error if it is a new one."""
         now = time.monotonic()
         trouble = self._troubles.setdefault(part, _Trouble(now))
         wait = WAITS[min(trouble.tries, len(WAITS) - 1)]
         trouble.tries, trouble.retry_at = trouble.tries + 1, now + wait
-        # Its words may name what differs with every try, such as a number.
+        # Not the error's text, which may differ with every try, for example by a number.
         name = f"{error.code} {error.fields.get('kind', '')} {error.fields.get('reason', '')}"
         if name != trouble.reported_error:
             trouble.reported_error = name

@@ -1,4 +1,4 @@
-"""A run's folder: what its processes write, and Envoy's files, for nobody else to read."""
+"""A run's folder, which only its user may read: the logs of its processes, and Envoy's files."""
 
 from __future__ import annotations
 
@@ -17,9 +17,27 @@ _RUN = re.compile(r"\d{8}T\d{6}-\d+-.+")
 
 
 def make_run_folder(store: Store, recommender: str) -> Path:
-    """A folder of mode 700 for this run; the newest few of ended runs are kept. Raises StorageError."""
+    """Make a folder with mode 700 for this run, and remove those of old runs.
+
+    Parameters
+    ----------
+    store
+        The store, whose work folder holds the runs.
+    recommender
+        The recommender's name.
+
+    Returns
+    -------
+    Path
+        The folder. The newest `KEPT_RUNS` are kept, and those of runs that still live.
+
+    Raises
+    ------
+    StorageError
+        The folder cannot be made.
+    """
     runs = store.work_folder("serving", recommender)
-    # Whatever else someone put there is none of ours.
+    # Other files that somebody put there stay.
     run_folders = sorted(run_folder for run_folder in runs.iterdir() if _RUN.fullmatch(run_folder.name))
     for run_folder in run_folders[: -KEPT_RUNS + 1]:
         if not is_alive(int(run_folder.name.split("-")[1])):
@@ -30,5 +48,5 @@ def make_run_folder(store: Store, recommender: str) -> Path:
 
 
 def restore_folder(folder: Path) -> None:
-    """Make it again, where it was removed. Raises OSError where something else is in its place."""
+    """Make a run's folder again, if it was removed. Raises OSError if something else is in its place."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

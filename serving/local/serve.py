@@ -1,10 +1,10 @@
-"""Run the desired state of serving on this machine: predictor processes behind a gateway, kept as the document says.
+"""Serve on this machine what the desired state says: predictor processes behind a gateway.
 
-The document `deployments/<recommender>` in the store says which versions serve which share; `endcap run` and `endcap
-deploy` write it. The supervisor looks at it several times a second (in a bucket: once). A new share is a new route and
-nothing more; a new version is started beside the old one, takes over when it is ready, and the old one ends when it has
-answered all it was asked. Whatever ends the supervisor ends its processes: signals and errors through `close`, SIGKILL
-through the kernel.
+The document `deployments/<recommender>` in the store says which versions serve which share. `endcap run` and `endcap
+deploy` write it. The supervisor reads it several times a second (from a bucket: once). A new share only changes routes.
+A new version is started beside the old one and takes over when it is ready. The old one ends when it has answered its
+requests. If the supervisor ends, its processes end too: by `close` after signals and errors, by the kernel after
+SIGKILL.
 """
 
 from __future__ import annotations
@@ -42,18 +42,22 @@ def serve(
 ) -> None:
     """Serve what is deployed until SIGINT, SIGTERM or SIGHUP. Call it from the main thread.
 
-    Once it serves it raises nothing: the listener gets an event for each error, and what failed is tried again.
+    Once it serves, it raises nothing: the listener gets an event for each error, and what failed is tried again.
 
     Parameters
     ----------
-    port
-        0: any free one.
+    store
+        The store with the desired state and the packages.
+    recommender
+        The recommender's name.
+    host, port
+        Where the gateway listens. Port 0: any free port.
     listener
         Is called with each event, such as `ServingStarted` with the address.
     shoppers
-        What the access log says of the shopper.
+        What the access log says of a shopper.
     access, origins, host_names, rate
-        Who may do what, as the options of `endcap serve` have it.
+        Who may do what, as in the options of `endcap serve`.
 
     Raises
     ------
@@ -84,7 +88,15 @@ def serving(
     listener: Listener = print,
     shoppers: ShopperLogging = "plain",
 ) -> Iterator[str]:
-    """The same for the length of a block: ``with serving(store, name) as address``. Errors as in `serve`."""
+    """Serve what is deployed for the length of a block: ``with serving(store, name) as address``.
+
+    Parameters and errors are those of `serve`. An error after the start goes to the listener as `ServingStopped`.
+
+    Yields
+    ------
+    str
+        The gateway's URL.
+    """
     stop, started = threading.Event(), threading.Event()
     addresses: list[str] = []
     errors: list[BaseException] = []
@@ -104,7 +116,7 @@ def serving(
         finally:
             started.set()
 
-    # One thread starts all processes and lives until they have ended: see parent_death.py.
+    # One thread starts all processes and runs until they have ended (see parent_death.py).
     thread = threading.Thread(target=run, name=f"serving-{recommender}", daemon=True)
     thread.start()
     try:
@@ -118,6 +130,7 @@ def serving(
 
 
 def _run(supervisor: Supervisor, stop: threading.Event, on_ready: Callable[[str], None]) -> None:
+    """Run a supervisor until `stop` is set."""
     try:
         supervisor.start(stop)
         if not stop.is_set():
@@ -130,7 +143,7 @@ def _run(supervisor: Supervisor, stop: threading.Event, on_ready: Callable[[str]
 
 @contextlib.contextmanager
 def _stop_on_signals(stop: threading.Event) -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP set `stop`; as before afterwards."""
+    """Have SIGINT, SIGTERM and SIGHUP set `stop`. The handlers before are restored afterwards."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     for number in handlers:
         signal.signal(number, lambda *_: stop.set())
@@ -142,13 +155,14 @@ def _stop_on_signals(stop: threading.Event) -> Iterator[None]:
 
 
 def _check_port(host: str, port: int) -> None:
+    """Check that the gateway can listen. Raises UserError."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
             raise UserError(
-                f"port {port} on {host} cannot be listened on ({error.strerror}); give another (--port), or 0 for any",
+                f"port {port} of {host} cannot be used ({error.strerror}); give another by --port, or 0 for any",
                 code="serving.port-taken",
                 host=host,
                 port=port,

@@ -1,4 +1,4 @@
-"""What a supervisor does in a turn: it looks at the document and at its processes, and does what is to be done."""
+"""The supervisor of one recommender's processes. In each turn it compares them with the desired state."""
 
 from __future__ import annotations
 
@@ -34,16 +34,43 @@ from endcap_serving.local.retries import RetriedParts
 from endcap_serving.local.run_folder import make_run_folder, restore_folder
 
 TICK = 0.1
-"""Seconds between two looks at the document and the processes."""
+"""Seconds between two turns."""
 DRAIN_LEAST, DRAIN_MOST = 0.5, 30.0
-"""Seconds that a predictor lives on after its last request was routed to it: for routes on their way to Envoy's worker,
-and for answers that take long."""
+"""Seconds that a predictor runs on after the gateway stopped sending requests to it: at least until new routes have
+reached Envoy's worker, at most for answers that take long."""
 
 
 class Supervisor:
-    """Processes of one recommender. `start` once, `step` again and again, `close` in any case; all from one thread.
+    """The processes of one recommender.
 
-    An error of `start` is raised. Later ones are told, and what failed is tried again.
+    Call `start` once, `step` again and again, and `close` in any case, all from one thread. Errors of `start` are
+    raised. Later errors go to the listener, and what failed is tried again.
+
+    Parameters
+    ----------
+    store
+        The store with the desired state and the packages.
+    recommender
+        The recommender's name.
+    host, port
+        Where the gateway listens. Port 0: any free port.
+    listener
+        Gets the events.
+    shoppers
+        What the access log says of a shopper.
+    rotation
+        When logs are rotated; None: the usual sizes.
+    settings
+        Who may do what; None: what `make_local_settings` makes for the host.
+
+    Raises
+    ------
+    NotFoundError
+        Nothing is deployed.
+    UserError
+        The access policy cannot be used.
+    StorageError
+        The run's folder cannot be made.
     """
 
     def __init__(
@@ -57,14 +84,14 @@ class Supervisor:
         rotation: RotationSettings | None = None,
         settings: AccessSettings | None = None,
     ) -> None:
-        """settings: of access; left out: what `usual` has for the host."""
+
         self._store, self._recommender = store, recommender
         self._host, self._shoppers = host, shoppers
         self._settings = settings or make_local_settings(host)
         self._access = require_access(self._settings)
         self._parts = RetriedParts(listener)
         self._desired = DesiredState(store, recommender)
-        # What is routed by: it stays the old one until the stable version of a new one is ready.
+        # The state that is routed by. It stays the old one until the stable version of a new state is ready.
         self._effective = self._desired.deployment
         self.folder = make_run_folder(store, recommender)
         self._logs = LogRotator(self.folder, rotation or RotationSettings())
@@ -76,8 +103,11 @@ class Supervisor:
 
     @property
     def address(self) -> str:
+        """The gateway's URL. Raises EndcapError if the gateway has not started."""
         if self._gateway.envoy is None:
-            raise EndcapError("the gateway has not started", code="serving.not-started", recommender=self._recommender)
+            raise EndcapError(
+                "the gateway has not started yet", code="serving.not-started", recommender=self._recommender
+            )
         return self._gateway.envoy.address
 
     def send_event(self, event: ServingEvent) -> None:
@@ -85,7 +115,18 @@ class Supervisor:
         self._parts.send_event(event)
 
     def start(self, stop: threading.Event) -> None:
-        """Return when the stable version answers, and canary and intake unless they failed; or when `stop` is set."""
+        """Start everything. Returns when the stable version answers, and the canary and the intake unless they failed.
+
+        Parameters
+        ----------
+        stop
+            If it is set, `start` returns at once.
+
+        Raises
+        ------
+        EndcapError
+            The stable version or the gateway cannot be started.
+        """
         start_time = last_event = time.monotonic()
         while not stop.wait(TICK):
             self.step()
@@ -100,7 +141,8 @@ class Supervisor:
                 self.send_event(StillLoading(round(last_event - start_time, 1)))
 
     def step(self) -> None:
-        """Look once, do what is to be done, do not wait for predictors."""
+        """Take one turn: compare everything with the desired state, and change what differs. Does not wait for
+        predictors."""
         run_part = self._parts.run_part
         run_part("the run's folder", lambda: restore_folder(self.folder))
         run_part("the desired state", self._desired.refresh, StateUnreadable, lenient=True)
@@ -114,7 +156,7 @@ class Supervisor:
         run_part("the logs", lambda: self._logs.reconcile(self._gateway.find_reopen))
 
     def close(self) -> None:
-        """End every process, and return when all have ended."""
+        """End all processes. Returns when all have ended."""
         variants = (self._stable, self._canary, self._shadow)
         predictors = [
             predictor for variant in variants for predictor in (variant.current, variant.starting) if predictor
@@ -130,6 +172,7 @@ class Supervisor:
         self._fallback.close()
 
     def _reconcile_predictors(self) -> None:
+        """Have the predictors follow the desired state, the stable version first."""
         deployment = self._desired.deployment
         self._start_draining(self._stable.reconcile(deployment.stable))
         if self._stable.is_serving(deployment.stable):
@@ -138,36 +181,41 @@ class Supervisor:
         self._start_draining(self._shadow.reconcile(self._effective.shadow))
 
     def _restart_list(self) -> None:
+        """Start the list server's thread again, if it has ended."""
         if not self._fallback.alive:
             self._fallback.restart()
             self.send_event(ListFailed())
 
     def _reconcile_intake(self) -> None:
+        """Keep the intake running, once a package says the shop's name."""
         if self._stable.current:
             self._intake.reconcile(self._stable.current.package)
 
     def _reconcile_gateway(self) -> None:
+        """Keep Envoy running, once there is something to route to."""
         split = self._compute_split()
         if split is not None and self._gateway.reconcile(split):
             self.send_event(_make_routes_event(split, self._effective, self._stable))
 
     def _route(self) -> None:
+        """Give Envoy the split of this moment, if it is another one."""
         split = self._compute_split()
         if split is not None and self._gateway.route(split, [predictor.upstream for predictor, _ in self._draining]):
             self.send_event(_make_routes_event(split, self._effective, self._stable))
 
     def _apply_access(self) -> None:
-        """Have Envoy follow the access policy. Raises EndcapError where the newest one cannot be used."""
+        """Have Envoy follow the access policy. Raises EndcapError if the newest one cannot be used."""
         access = self._settings.access or self._access
         if access != self._access:
             if self._gateway.envoy is not None:
                 self._gateway.envoy.apply_access(access)
-            # Only now: where Envoy did not follow, such as in withdrawing a key, it is sent all of it again.
+            # Only now, so that Envoy gets the whole policy again if it did not take all of it, such as a removed key.
             self._access = access
         if self._settings.error is not None:
             raise self._settings.error
 
     def _start_envoy(self, port: int, split: Split) -> EnvoyProcess:
+        """Start an Envoy. Raises EndcapError or OSError."""
         return EnvoyProcess(
             self.folder / "gateway",
             self._host,
@@ -181,16 +229,18 @@ class Supervisor:
         )
 
     def _make_variant(self, name: str) -> VariantProcesses:
+        """Make the processes of a variant."""
+
         def start(target: Target) -> PredictorProcess:
             return PredictorProcess(self._recommender, name, target, self._store, self.folder)
 
         return VariantProcesses(name, start, self.send_event)
 
     def _compute_split(self) -> Split | None:
-        """Of what answers at this moment: the shoppers of a dead canary get the stable version until it is back.
+        """Compute the split of the predictors that answer at this moment; None before there is one.
 
-        Not the other way round: a version that is still on trial is not given everyone. Those of a dead stable version
-        get the list, by the routes as they were.
+        If the canary has failed, its shoppers get the stable version until it is back. If the stable version has
+        failed, its shoppers do not get the canary, which is still on trial: the routes stay, and the list answers.
         """
         stable, state = self._stable.current, self._effective
         if stable is None:
@@ -207,10 +257,11 @@ class Supervisor:
         )
 
     def _start_draining(self, predictors: list[PredictorProcess]) -> None:
+        """Note predictors that get no new requests from now on."""
         self._draining += [(predictor, time.monotonic()) for predictor in predictors]
 
     def _end_drained(self) -> None:
-        """End predictors that are routed to no more, once they have answered what they were asked."""
+        """End predictors that get no new requests, once they have answered the old ones."""
         envoy, split = self._gateway.envoy, self._gateway.split
         if envoy is None or split is None:
             return
@@ -224,10 +275,11 @@ class Supervisor:
             self._draining.remove(draining)
             predictor.end()
             self.send_event(PredictorEnded(predictor.target.version, predictor.process.name))
-            # Where the gateway has died nobody is sent to it any more either.
+            # Envoy may drop the predictor's cluster now. If Envoy has failed, the next one never had it.
             self._gateway.apply(split, [predictor.upstream for predictor, _ in self._draining])
 
     def _make_version_error(self, cause: EndcapError) -> EndcapError:
+        """Make the error for a stable version that cannot be served."""
         version = self._desired.deployment.stable.version
         return EndcapError(
             f"{self._recommender} version {version} cannot be served: {cause}",
@@ -239,10 +291,12 @@ class Supervisor:
 
 
 def _find_upstream(variant: VariantProcesses, target: Target | None) -> Upstream | None:
+    """Find where a variant answers; None if it does not serve the target."""
     return variant.current.upstream if target and variant.current and variant.is_serving(target) else None
 
 
 def _make_routes_event(split: Split, state: Deployment, stable: VariantProcesses) -> RoutesChanged:
+    """Make the event of a new split."""
     return RoutesChanged(
         stable.current.target.version if stable.current else state.stable.version,
         state.canary.version if split.canary and state.canary else None,

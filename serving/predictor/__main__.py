@@ -1,8 +1,7 @@
 """One predictor: ``python -m endcap_serving.predictor --model_name NAME --version V``
 
-Serves a package by KServe's V1 and V2 REST protocols, without gRPC. In a pod of KServe's the package lies in
-/mnt/models, where the storage initializer puts it. With several workers this process starts and watches them, and does
-nothing else.
+It serves a package by KServe's V1 and V2 REST protocols, without gRPC. In a pod of KServe's the package lies in
+/mnt/models, where the storage initializer puts it. With several workers this process only starts and watches them.
 """
 
 from __future__ import annotations
@@ -28,11 +27,12 @@ from endcap_serving.tls import load_server_tls
 PATIENCE = 5.0
 """Seconds that the online store may take for the catalogue."""
 TERMINATION_LOG = Path("/dev/termination-log")
-"""In a pod: what a container writes there Kubernetes shows as the reason of its end, and `endcap deploy` with it."""
+"""A file in a pod. Kubernetes shows its text as the reason why the container ended, and so does `endcap deploy`."""
 log = logging.getLogger("endcap.predictor")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a predictor. Returns the exit status."""
     log_json_lines()
     try:
         return run(arguments)
@@ -43,17 +43,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: Sequence[str] | None) -> int:
-    """Serve, or start and watch those who do. Returns the exit status; raises EndcapError where it must not serve."""
+    """Serve, or start and watch workers. Returns the exit status. Raises EndcapError if the package must not serve."""
     options = parse_arguments(arguments)
-    # Read by the numeric libraries as they are imported. NumPy's products are small: on two threads they take up to ten
-    # times as long as on one; large ones go to PyTorch.
+    # The numeric libraries read these variables when they are imported. NumPy's products are small: on two threads they
+    # take up to ten times as long as on one. Large products go to PyTorch.
     os.environ["OMP_NUM_THREADS"], os.environ["OPENBLAS_NUM_THREADS"] = str(options.threads), "1"
-    # As a container's first process it would else not hear of its end until it serves.
+    # Without a handler a container's first process would ignore the signal until it serves.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     listener = _get_listener(options.host, options.port, options.fd)
     tls_listener = _get_listener(options.host, options.tls_port, options.tls_fd) if options.tls else None
     if options.workers > 1:
-        # Workers get it by the environment: it may hold a password, and everybody may read a command line.
+        # Workers get the address by the environment: it may hold a password, and all users can read a command line.
         os.environ[ONLINE] = options.online or NONE
         worker_arguments = remove_online_option(sys.argv[1:] if arguments is None else arguments)
         return supervise_workers(worker_arguments, options, listener, tls_listener)
@@ -62,28 +62,29 @@ def run(arguments: Sequence[str] | None) -> int:
 
 
 def _get_listener(host: str, port: int, fd: int | None) -> socket.socket:
+    """Bind a socket, or take the one that the first process bound."""
     return open_listener(host, port) if fd is None else socket.socket(fileno=fd)
 
 
 def serve(options: argparse.Namespace, listener: socket.socket, tls_listener: socket.socket | None = None) -> None:
-    """Load the package, and serve it until a signal. Raises EndcapError where it must not serve."""
+    """Load the package, and serve it until a signal. Raises EndcapError if the package must not serve."""
     from endcap.models.device import find_device
     from endcap.registry.package import describe_environment, load_package
     from endcap.store import check_artifact
     from endcap_serving.predictor.versions import find_mismatches
 
-    # Before torch looks for GPUs: it does so once.
+    # This comes before torch looks for GPUs, which it does only once.
     request, shortage = devices.check_gpus()
     if shortage is not None:
         log.warning(
-            "GPUs that the pod was given are not seen", extra={"warning": shortage.words, "fields": shortage.fields}
+            "the process does not see all GPUs of the pod", extra={"warning": shortage.words, "fields": shortage.fields}
         )
-    # Before the package is read, which takes longer to be found wrong.
+    # A wrong certificate shows at once, so it is loaded before the package.
     tls = load_server_tls(options)
-    # Whoever brought the package here may not have looked: a changed file must not serve.
+    # Nobody may have checked the package on its way here, and a changed file must not serve.
     check_artifact(options.package)
     package = load_package(options.package)
-    # Only some models are of torch; loading one has imported it.
+    # Loading a model has imported torch, if the model needs it.
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(options.threads)
     mismatches = find_mismatches(package.environment, describe_environment())
@@ -92,11 +93,11 @@ def serve(options: argparse.Namespace, listener: socket.socket, tls_listener: so
         log.warning("the package was made with other versions", extra=versions)
     if request is not None and shortage is None and find_device(package.model) == "cpu":
         idle_gpus = {"model": package.recommender.model.name, "resource": request.resource, "count": request.count}
-        log.warning("the model uses no GPU: those that the pod was given are idle", extra={"fields": idle_gpus})
+        log.warning("the model uses no GPU, so the pod's GPUs are idle", extra={"fields": idle_gpus})
     package.ranker.prepare()
-    # Proof that it answers as it did when it was judged.
+    # The example request proves that the package answers as it did when it was judged.
     package.check()
-    # After the package, because KServe's import takes seconds that a damaged package need not wait for.
+    # KServe's import takes seconds, which a damaged package need not wait for.
     from endcap.experiments.ranking_token import TokenSigner
     from endcap.registry.online_features import get_shop_name, open_online_features
     from endcap_serving.predictor.engine import Engine, ServedVersion, UnreadableKeys
@@ -125,7 +126,7 @@ def serve(options: argparse.Namespace, listener: socket.socket, tls_listener: so
     engine = Engine(served_version, package.ranker, metrics, online_features)
     refresh = None
     if store is not None:
-        # A catalogue is megabytes, and nobody waits for it.
+        # A catalogue has megabytes, and no request waits for it.
         catalogue_store = open_online(options.online, shop=get_shop_name(package), timeout=PATIENCE)
         refresh = CatalogueRefresh(catalogue_store, [engine], metrics, options.refresh)
         refresh.start()
@@ -138,6 +139,7 @@ def serve(options: argparse.Namespace, listener: socket.socket, tls_listener: so
 
 
 def _write_termination_log(error: EndcapError) -> None:
+    """Tell Kubernetes why the container ends, if this is a pod."""
     with contextlib.suppress(OSError):
         if TERMINATION_LOG.is_file():
             TERMINATION_LOG.write_text(append_code(str(error), error.code))

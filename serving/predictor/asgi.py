@@ -31,7 +31,19 @@ LOADING = "/v2/repository/"
 
 
 class PredictorApp:
-    """An ASGI application in front of KServe's."""
+    """The predictor's ASGI application, in front of KServe's.
+
+    Parameters
+    ----------
+    kserve_app
+        KServe's application, which gets all other requests.
+    engines
+        An engine for each served model.
+    metrics
+        The predictor's metrics.
+    tracing
+        Where spans go; None: nowhere.
+    """
 
     def __init__(
         self, kserve_app: App, engines: Sequence[Engine], metrics: Metrics, tracing: Tracing | None = None
@@ -54,6 +66,7 @@ class PredictorApp:
             await self._pass_on(scope, receive, send)
 
     async def _answer_get(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer metrics and metadata, and leave all other paths to KServe."""
         if scope["path"] == "/metrics":
             accepted_types = next(
                 (value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"), ""
@@ -66,6 +79,7 @@ class PredictorApp:
             await self._kserve_app(scope, receive, send)
 
     async def _rank(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a ranking request, and count and trace it."""
         start_time = time.perf_counter()
         head = read_head(scope)
         span = self._tracing.start("rank", head.trace, request_id=head.id) if self._tracing else None
@@ -77,9 +91,9 @@ class PredictorApp:
             self._tracing.finish(span, reply.status if reply else None)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand a request on to KServe, which reads bodies of any size, and lets every client unload a model."""
+        """Hand a request to KServe, which by itself bounds no body and lets clients unload models."""
         if scope["path"].startswith(LOADING):
-            reason = "models are loaded and unloaded by deploying; allowed: endcap deploy"
+            reason = "clients cannot load or unload models; deploy another version by endcap deploy"
             await send_reply(send, make_refusal_reply(RefusedError(404, reason, code="predictor.loading-closed")))
             return
         try:
@@ -93,7 +107,7 @@ class PredictorApp:
 
 
 def _build_metadata(engine: Engine) -> Json:
-    """KServe's, and a parameter of our own: libraries whose versions differ from those that made the package."""
+    """Build KServe's metadata, with the libraries whose versions differ from those that made the package."""
     served = engine.served
     mismatches = {name: {"made_with": made_with, "here": here} for name, (made_with, here) in served.mismatches.items()}
     return {

@@ -1,6 +1,6 @@
-"""Requests and replies of the predictor over ASGI: heads, bodies within bounds, and what is sent back.
+"""Requests and replies of the predictor over ASGI: heads, bodies within bounds, and replies.
 
-Bodies have a bound of size, because memory is finite, and a bound of time, because a client may stall.
+Bodies have a bound of size, because memory is finite, and a bound of time, because a client may stop sending.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from endcap_serving.request_ids import read_request_id
 
 MAX_BODY = 16 * 2**20
 SMALL = 64 * 2**10
-"""Bodies up to this size are not counted."""
+"""Bytes. Bodies up to this size do not count as large."""
 MOST_HELD = 8 * MAX_BODY
-"""Bytes of larger bodies that are being read at a time."""
+"""Bytes of large bodies that are read at a time."""
 BODY_PATIENCE = 10.0
 """Seconds that a body may take to arrive."""
 _VARIANTS = {name.encode(): name for name in VARIANTS}
@@ -41,16 +41,37 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class ClientDisconnectedError(Exception):
-    """The client has closed the connection: nobody reads an answer."""
+    """The client closed the connection, so nobody reads an answer."""
 
 
 @dataclass(slots=True)
 class RequestHead:
-    """The headers of a request that count.
+    """What a predictor reads of a request's headers.
 
-    id: the client's, or a new one. json_length: of a V2 request with binary tensors, as the client wrote it.
-    declares_json: by its content type. of_page: a web page has sent the request. shopper: as the client names him or
-    her. split: the shares of the moment, as the gateway says them.
+    Parameters
+    ----------
+    id
+        The request's id: the client's, or a new one.
+    given_id
+        The client's id; None if it gave none that can be used.
+    variant
+        The variant that the gateway asks for.
+    length
+        The length of the body in bytes; None if the head does not say.
+    json_length
+        For a V2 request with binary tensors, the length of the JSON, as the client wrote it.
+    declares_json
+        Whether such a request has the content type of JSON.
+    trace
+        The headers of W3C's trace context.
+    scope
+        The caller's scopes, as the gateway says.
+    from_page
+        Whether a web page sent the request.
+    shopper
+        The shopper, as the client says.
+    split
+        The shares of the moment, as the gateway says.
     """
 
     id: str
@@ -68,7 +89,17 @@ class RequestHead:
 
 @dataclass(slots=True)
 class Reply:
-    """surfaces: of the rankings in it, in order. bare: headers are sent as they are, without a type and a length."""
+    """An HTTP reply of the predictor.
+
+    Parameters
+    ----------
+    status, body, headers
+        The reply.
+    surfaces
+        The surface of each ranking in the reply, in order.
+    bare
+        Whether the headers are sent as they are, without a content type and a length.
+    """
 
     status: int
     body: bytes
@@ -78,11 +109,12 @@ class Reply:
 
 
 def make_request_id() -> str:
-    """The id of a request whose client gave none: a random UUID, without a system call for each."""
+    """Make the id of a request whose client gave none: a random UUID, without a system call for each."""
     return str(uuid.UUID(int=_random.getrandbits(128), version=4))
 
 
 def read_head(scope: Scope) -> RequestHead:
+    """Read the head of a request from ASGI's scope."""
     headers = {name: value for name, value in scope["headers"] if name in _READ}
     given_id = read_request_id(headers.get(_ID, b""))
     length = headers.get(_LENGTH, b"")
@@ -107,13 +139,20 @@ def _is_json(content_type: bytes) -> bool:
 
 
 class BodyReader:
-    """Reads bodies, and holds no more bytes of large ones at a time than fit into memory."""
+    """Reads bodies, and bounds the memory that all large ones take together."""
 
     def __init__(self) -> None:
         self._held = 0
 
     async def read(self, head: RequestHead, receive: Receive) -> bytes:
-        """The whole body.
+        """Read a whole body.
+
+        Parameters
+        ----------
+        head
+            The request's head.
+        receive
+            ASGI's function that gives the next message.
 
         Raises
         ------
@@ -129,7 +168,7 @@ class BodyReader:
         if self._held + reserved > MOST_HELD:
             raise RefusedError(
                 503,
-                "too many large bodies at once; try again in a second",
+                "too many large bodies are being read; send this one again in a second",
                 code="predictor.bodies-too-many",
                 headers={"retry-after": "1"},
             )
@@ -150,6 +189,7 @@ class BodyReader:
 
 
 async def _read_pieces(receive: Receive) -> bytes:
+    """Read a body to its end. Raises RefusedError if it is too large."""
     message = await receive()
     content = _get_content(message)
     if not message.get("more_body", False):
@@ -164,7 +204,7 @@ async def _read_pieces(receive: Receive) -> bytes:
 
 
 def replay_body(body: bytes, receive: Receive) -> Receive:
-    """What an application receives after its body was read: first the body, then what comes."""
+    """Make the `receive` of an application whose body was read already: it gives the body, then the next messages."""
     waiting = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive_again() -> Mapping[str, Any]:
@@ -174,10 +214,12 @@ def replay_body(body: bytes, receive: Receive) -> Receive:
 
 
 def make_refusal_reply(refusal: RefusedError) -> Reply:
+    """Make the reply to a request that is refused."""
     return Reply(refusal.status, encode_error(refusal), refusal.headers)
 
 
 async def send_reply(send: Send, reply: Reply) -> None:
+    """Send a reply over ASGI."""
     headers: Mapping[str, str] = reply.headers
     if not reply.bare:
         headers = {"content-type": "application/json", **headers}
@@ -189,6 +231,7 @@ async def send_reply(send: Send, reply: Reply) -> None:
 
 
 def _get_content(message: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a message. Raises ClientDisconnectedError."""
     if message["type"] != "http.request":
         raise ClientDisconnectedError
     content: bytes = message.get("body", b"")
@@ -198,7 +241,7 @@ def _get_content(message: Mapping[str, Any]) -> bytes:
 def _make_size_error(size: str, **fields: int) -> RefusedError:
     return RefusedError(
         413,
-        f"the body: found {size}; allowed: at most {MAX_BODY:,}",
+        f"the body: found {size}; allowed: at most {MAX_BODY:,} bytes; split the request",
         code="predictor.body-too-large",
         headers={"connection": "close"},
         most=MAX_BODY,

@@ -1,11 +1,11 @@
-"""Requests that come while others are ranked make the next batch: none waits for company, none ranks alone in a crowd.
+"""Batches: requests that arrive while others are ranked make the next batch.
 
-One batch is ranked at a time. A ranking is computation, and two at once on one core only make both late; a GPU takes
-one batch at a time anyway, and a larger one for little more.
+No request waits until a batch is full. One batch is ranked at a time: two computations at once on one core only make
+both late, and a GPU takes one batch at a time anyway, a larger one for little more.
 
-Brief rankings are made where they are asked for, on the event loop, a few milliseconds of them in a turn: to wake a
-thread and to share the interpreter's lock with it costs as much again. All others are made on a thread of their own, so
-that meanwhile probes are answered and who would wait too long is told so.
+Brief rankings are made on the event loop, some milliseconds of them in one turn, because waking a thread and sharing
+the interpreter's lock with it takes as long again. All other rankings are made on a thread of their own. Meanwhile the
+event loop answers probes and refuses requests that would wait too long.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from endcap_serving.predictor.admission import Admission
 MOST = 128
 """Requests in one batch."""
 SLICE = 0.025
-"""Seconds that a batch should not take longer than: whoever arrives meanwhile waits for its end."""
+"""Seconds that a batch may take. Requests that arrive meanwhile wait for its end."""
 
 BRIEF = 0.005
-"""Seconds of brief rankings in one turn of the event loop; one is brief that takes no more than half of that."""
+"""Seconds of brief rankings in one turn of the event loop. A ranking is brief if it takes half of that at most."""
 
 Q = TypeVar("Q")
 A = TypeVar("A")
 
 
 class BatchObserver(Protocol):
-    """Is told what happens, by whoever ranks."""
+    """Gets the times of each batch. The event loop and the ranking thread call it."""
 
     def record_batch(self, requests: int, seconds: float, waits: Sequence[float]) -> None:
-        """A batch of so many requests took so long; the calls that it began with had waited so long."""
+        """Record a batch: its requests, the seconds that it took, and the seconds that its new calls had waited."""
 
 
 @dataclass(slots=True, eq=False)
 class _Call(Generic[Q, A]):
-    """What one caller asked, and what of it is answered. weight: the requests that others must wait for."""
+    """The requests of one caller, and their answers so far. weight: how many requests others must wait for."""
 
     requests: Sequence[Q]
     future: asyncio.Future[list[A]]
@@ -59,7 +59,21 @@ class _Call(Generic[Q, A]):
 
 
 class Batcher(Generic[Q, A]):
-    """Hands requests to `work`, in batches. Calls of many requests take turns with others."""
+    """Hands requests to a function in batches. Calls of many requests take turns with others.
+
+    Parameters
+    ----------
+    work
+        Returns one answer for each request, in order. If it raises, only the calls that cause the error get it.
+    admission
+        Counts waiting requests and gets the times.
+    observer
+        Gets the times of each batch.
+    must_wait
+        Whether `work` may have to wait for another server at a request. The event loop must not wait.
+    brief
+        See `BRIEF`.
+    """
 
     def __init__(
         self,
@@ -70,10 +84,7 @@ class Batcher(Generic[Q, A]):
         must_wait: Callable[[Q], bool] = lambda request: False,
         brief: float = BRIEF,
     ) -> None:
-        """work: one answer a request, in order. An error of it is the answer to the calls that cause it alone.
 
-        waits: whether `work` may have to wait for somebody else, which the event loop must not. brief: see `BRIEF`.
-        """
         self._work = work
         self._must_wait = must_wait
         self._brief = brief
@@ -83,7 +94,7 @@ class Batcher(Generic[Q, A]):
         self._last_end, self._had_waiting = 0.0, False
         """When the last batch ended, and whether any request waited then."""
         self._handed_calls = 0
-        """Calls that the thread has, and has not answered. The event loop ranks only while there are none."""
+        """Calls that the thread has not answered yet. The event loop ranks only while there are none."""
         self._queue: SimpleQueue[list[_Call[Q, A]] | None] = SimpleQueue()
         self._waiting: deque[_Call[Q, A]] = deque()
         self._current: list[_Call[Q, A]] = []
@@ -98,12 +109,23 @@ class Batcher(Generic[Q, A]):
 
     @property
     def busy_seconds(self) -> float:
-        """Seconds that the batch of the moment has taken so far."""
+        """Seconds that the current batch has taken so far; 0 if there is none."""
         start_time = self._batch_start
         return time.monotonic() - start_time if start_time else 0.0
 
     def submit(self, requests: Sequence[Q]) -> asyncio.Future[list[A]]:
-        """The answers, to be awaited on the running loop; call from no other thread than the loop's."""
+        """Have requests ranked. Call it on the event loop.
+
+        Parameters
+        ----------
+        requests
+            The requests of one call.
+
+        Returns
+        -------
+        asyncio.Future
+            The answers, in order. It raises what `work` raised, or RuntimeError if the ranking thread has ended.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[A]] = loop.create_future()
         if self._thread_error is not None:
@@ -112,18 +134,18 @@ class Batcher(Generic[Q, A]):
         call: _Call[Q, A] = _Call(requests, future, min(len(requests), self._compute_room(SLICE)), time.perf_counter())
         self._admission.waiting += call.weight
         if not self._fresh:
-            # After all that this turn of the loop brings.
+            # The turn comes after all calls of this turn of the loop.
             loop.call_soon(self._take_turn)
         self._fresh.append(call)
         return future
 
     def close(self, patience: float = 5.0) -> None:
-        """End the thread when it has ranked what waits."""
+        """Rank what waits, and end the thread. Waits `patience` seconds at most."""
         self._queue.put(None)
         self._thread.join(patience)
 
     def _take_turn(self) -> None:
-        """On the event loop: rank some of what has come, or hand it all to the thread."""
+        """On the event loop: rank some of the new calls, or hand all of them to the thread."""
         is_brief = 2 * self._admission.mean_seconds <= self._brief and self._thread_error is None
         if (
             is_brief
@@ -139,7 +161,7 @@ class Batcher(Generic[Q, A]):
             self._fresh.clear()
 
     def _compute_room(self, seconds: float) -> int:
-        """How many requests can be ranked in so many seconds."""
+        """Compute how many requests can be ranked in these seconds."""
         return max(1, min(MOST, int(seconds / self._admission.mean_seconds)))
 
     def _run(self) -> None:
@@ -152,7 +174,7 @@ class Batcher(Generic[Q, A]):
             raise
 
     def _give_up(self) -> None:
-        """Leave nobody waiting for a thread that has ended."""
+        """Fail all calls that wait for the thread, which has ended."""
         calls = [*self._current, *self._waiting]
         while not self._queue.empty():
             calls += self._queue.get() or []
@@ -161,18 +183,18 @@ class Batcher(Generic[Q, A]):
         self._hand_over(calls)
 
     def _collect_calls(self) -> bool:
-        """Take all that has come in; wait for it where there is nothing to do. False at the end."""
+        """Collect all new calls; wait for one if there is nothing to do. Returns False at the end."""
         while not self._waiting or not self._queue.empty():
             calls = self._queue.get()
             if calls is None:
-                # After what came before the end, and never waiting again.
+                # The calls before the end are still ranked, and the queue never blocks again.
                 self._queue.put(None)
                 return bool(self._waiting)
             self._waiting += calls
         return True
 
     def _rank(self, waiting: deque[_Call[Q, A]], seconds: float) -> list[_Call[Q, A]]:
-        """Rank as much of what waits as can be in so many seconds; the calls that are done with it."""
+        """Rank as many requests as fit into these seconds. Returns the calls that are done."""
         parts, start_time = self._take_parts(waiting, self._compute_room(seconds)), time.perf_counter()
         self._current = [call for call, _ in parts]
         self._batch_start = time.monotonic()
@@ -189,13 +211,13 @@ class Batcher(Generic[Q, A]):
         self._admission.record_batch(duration, count, end_time - self._last_end if self._had_waiting else None)
         self._observer.record_batch(count, duration, waits)
         self._current = []
-        # What is not done goes to the back: a call of many takes turns with others.
+        # Calls that are not done go to the back, so a call of many takes turns with others.
         waiting.extend(call for call, _ in parts if not call.is_done)
         self._last_end, self._had_waiting = end_time, bool(waiting)
         return [call for call, _ in parts if call.is_done]
 
     def _take_parts(self, waiting: deque[_Call[Q, A]], room: int) -> list[tuple[_Call[Q, A], Sequence[Q]]]:
-        """The next batch: calls, first come first, each with those of its requests that are its next."""
+        """Take the next batch: calls in the order of their arrival, each with its next requests."""
         parts = []
         while room > 0 and waiting:
             call = waiting.popleft()
@@ -206,7 +228,7 @@ class Batcher(Generic[Q, A]):
         return parts
 
     def _rank_singly(self, parts: Sequence[tuple[_Call[Q, A], Sequence[Q]]]) -> None:
-        """After an error: each call on its own, so that only who causes it meets it."""
+        """Rank each call on its own after an error, so that only the call that causes the error gets it."""
         for call, part in parts:
             try:
                 call.answers += self._work(list(part))
@@ -214,9 +236,9 @@ class Batcher(Generic[Q, A]):
                 call.error = error
 
     def _hand_over(self, done: list[_Call[Q, A]]) -> None:
-        """From the thread to the event loop, once a batch."""
+        """Hand the calls that are done from the thread to the event loop."""
         if done:
-            # The loop has gone where the server gave up on its last requests.
+            # The loop is closed if the server gave up on its last requests.
             with contextlib.suppress(RuntimeError):
                 done[0].future.get_loop().call_soon_threadsafe(self._take_back, done)
 

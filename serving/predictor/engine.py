@@ -1,4 +1,4 @@
-"""What ranks: the ranker of the moment, what the online store adds to a batch, and the thread that does it."""
+"""The engine of a served model: its ranker, what the online store adds to a batch, and the batches."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from endcap_serving.predictor.metrics import Metrics
 from endcap_serving.predictor.scopes import NOBODY
 
 ONLINE_STORE = "online-store"
-"""What a degraded ranking was made without."""
+"""The name of the part that a degraded ranking was made without."""
 ARM_OF: Mapping[str, TokenArm] = {name: name for name in ARM_NAMES}
 """Variants are named as arms are."""
 log = logging.getLogger("endcap.predictor")
@@ -31,9 +31,19 @@ log = logging.getLogger("endcap.predictor")
 
 @dataclass(frozen=True)
 class ServedVersion:
-    """What is served, as every answer tells it. mismatches: by library, with which version the package was made and
-    which is here, where they differ. scope_from: whose word counts about what a caller may (scopes.py). signer: writes
-    the ids of rankings; None: one without a key."""
+    """What a predictor serves.
+
+    Parameters
+    ----------
+    name, version, variant
+        The recommender, its version and its variant, as every answer says.
+    mismatches
+        By library, the version that made the package and the installed one, if they differ.
+    scope_from
+        Whose word about callers' scopes counts (scopes.py).
+    signer
+        Writes the ids of rankings. None: a signer without a key.
+    """
 
     name: str
     version: str
@@ -44,19 +54,19 @@ class ServedVersion:
 
 
 class RankedAnswer(NamedTuple):
-    """degraded: the online store did not say what it was asked."""
+    """An answer, and whether it is degraded: the online store did not give what the request needed."""
 
     answer: Answer
     degraded: bool
 
 
 class UnreadableKeys:
-    """Is told of keys of the online store that are not what was written: counts them, and says so now and then."""
+    """Counts keys of the online store that hold other data than was written, and logs a line now and then."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._log_limited = LogLimiter(
-            log, logging.ERROR, "a key of the online store cannot be read; its shopper does without"
+            log, logging.ERROR, "a key of the online store cannot be read; the ranking is made without it"
         )
 
     def __call__(self, where: str, key: str, fault: KeyFault) -> None:
@@ -65,12 +75,24 @@ class UnreadableKeys:
 
 
 class Engine:
-    """Ranks for one recommender. `ranker` may be replaced at any time: each batch is ranked by one of them."""
+    """Ranks for one recommender. `ranker` may be replaced at any time, and each batch is ranked by one ranker.
+
+    Parameters
+    ----------
+    served
+        What is served, for the answers.
+    ranker
+        The ranker.
+    metrics
+        The predictor's metrics.
+    online_features
+        What asks the online store; None if there is none.
+    """
 
     def __init__(
         self, served: ServedVersion, ranker: Ranker, metrics: Metrics, online_features: OnlineFeatures | None = None
     ) -> None:
-        """lookups: what asks the online store; None where there is none."""
+
         self.served = served
         self.ranker = ranker
         metrics.surfaces.add_known(ranker.rulebook.surfaces)
@@ -84,7 +106,7 @@ class Engine:
         )
 
     def rank(self, requests: Sequence[RankRequest]) -> asyncio.Future[list[RankedAnswer]]:
-        """One answer a request, to be awaited on the event loop."""
+        """Have requests ranked on the event loop. The future gives one answer for each request, in order."""
         return self.batcher.submit(requests)
 
     def write_token(self, request_id: str, variant: str, shopper: str | None, split: str) -> str:
@@ -114,7 +136,21 @@ class Engine:
     def encode_answers(
         self, ranked: Sequence[RankedAnswer], surfaces: Sequence[str | None], request_id: str, variant: str, token: str
     ) -> list[bytes]:
-        """Answers as JSON, each with what tells it from all others. call: the id of the HTTP request."""
+        """Encode answers as JSON, each with its version, variant and ids.
+
+        Parameters
+        ----------
+        ranked
+            The answers of a call.
+        surfaces
+            Where each ranking is shown; None if the request does not say.
+        request_id
+            The id of the HTTP request.
+        variant
+            The variant that answers.
+        token
+            What the ids of the rankings begin with.
+        """
         common = {"model_version": self.served.version, "variant": variant, "request_id": request_id}
         texts = []
         for number, ((answer, degraded), surface) in enumerate(zip(ranked, surfaces, strict=True)):
@@ -127,11 +163,11 @@ class Engine:
         return texts
 
     def _must_wait(self, request: RankRequest) -> bool:
-        """Whether a request is ranked only when the online store has answered."""
+        """Return whether a request needs the online store's answer."""
         return self._online_features is not None and needs_store(request, owned=_needs_owned(self.ranker))
 
     def _rank(self, requests: list[RankRequest]) -> list[RankedAnswer]:
-        """On the event loop, or where a request waits for the online store on the ranking thread; one at a time."""
+        """Rank one batch, on the event loop, or on the ranking thread if a request needs the online store."""
         ranker = self.ranker
         owned = _needs_owned(ranker)
         ask = self._online_features.look_up if self._online_features is not None else answer_without_store
@@ -147,7 +183,7 @@ class Engine:
 
 
 def _needs_owned(ranker: Ranker) -> bool:
-    """Whether the shop's rules ask what a customer has."""
+    """Return whether the shop's rules need to know what a customer owns."""
     return ranker.rulebook.rules.owned is not None
 
 

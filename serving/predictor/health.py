@@ -1,4 +1,4 @@
-"""What the probes are told: whether this process lives, and whether it wants requests."""
+"""What probes learn: whether this process is live, and whether it is ready for requests."""
 
 from __future__ import annotations
 
@@ -8,11 +8,21 @@ from typing import Any
 from endcap_serving.predictor.batcher import Batcher
 
 STUCK = 60.0
-"""Seconds after which a batch that is still being ranked will not end."""
+"""Seconds after which a batch counts as stuck."""
 
 
 class Health:
-    """Live until a ranking thread has ended or hangs; ready from the end of the warm-up to the beginning of the end."""
+    """The health of a predictor.
+
+    It is live until a ranking thread ends or hangs, and ready from the end of the warm-up until it is asked to end.
+
+    Attributes
+    ----------
+    warm
+        Whether the warm-up is over.
+    draining
+        Whether the process was asked to end.
+    """
 
     def __init__(self) -> None:
         self._batchers: list[Batcher[Any, Any]] = []
@@ -20,12 +30,15 @@ class Health:
         self.draining = False
 
     def watch(self, batchers: Iterable[Batcher[Any, Any]]) -> None:
+        """Count the threads of these batchers too."""
         self._batchers += batchers
 
     @property
     def live(self) -> bool:
+        """Whether all ranking threads run and none hangs."""
         return all(batcher.is_alive and batcher.busy_seconds < STUCK for batcher in self._batchers)
 
     @property
     def ready(self) -> bool:
+        """Whether the process is ready for requests."""
         return self.warm and not self.draining and self.live

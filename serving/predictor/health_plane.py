@@ -10,7 +10,7 @@ from endcap_serving.predictor.health import Health
 
 
 class HealthPlane(DataPlane):
-    """Answers probes by what `Health` says."""
+    """Answers KServe's probes from a `Health`."""
 
     def __init__(self, models: ModelRepository, health: Health) -> None:
         super().__init__(model_registry=models)

@@ -1,4 +1,4 @@
-"""What KServe and FastAPI answer with an error, in the shape of all others."""
+"""Errors of KServe and FastAPI, answered in the same shape as all others."""
 
 from __future__ import annotations
 
@@ -26,15 +26,23 @@ from endcap_serving.predictor.ranking_calls import wrap_failure
 from endcap_serving.request_ids import read_request_id
 
 EXPECTED = (InvalidInput, ModelNotFound, ModelNotReady, ServerNotLive, ServerNotReady)
-"""Errors that are answered well, and that KServe would log with a trace all the same."""
+"""Errors that are answered as they should be. KServe would log them with a traceback all the same."""
 
 
 _UNKNOWN = ("predictor.model-unknown", "predictor.path-unknown")
-"""Codes of answers that say what is served instead."""
+"""Codes of answers that list what is served."""
 
 
 def unify_errors(app: FastAPI, models: Sequence[str]) -> None:
-    """Replace KServe's handlers; call it when KServe has added them. models: names of those that are served."""
+    """Replace KServe's error handlers. Call it when KServe has added them.
+
+    Parameters
+    ----------
+    app
+        KServe's application.
+    models
+        The names of the served models.
+    """
     served = {"served": list(models[:MOST_LISTED]), "paths": list(MODEL_PATHS)}
     for kind, convert in _CONVERTERS.items():
         app.add_exception_handler(kind, _make_handler(convert, served))

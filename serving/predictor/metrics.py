@@ -1,7 +1,7 @@
-"""What Prometheus reads at /metrics: of this process, or of all workers together.
+"""The predictor's metrics, which Prometheus reads at /metrics: of this process, or of all workers together.
 
-Where several workers serve, each writes its numbers into a file of the folder that PROMETHEUS_MULTIPROC_DIR names, and
-whichever is asked adds all of them up. So the numbers do not depend on who was asked.
+If several workers serve, each writes its numbers to a file in the folder that PROMETHEUS_MULTIPROC_DIR names. The
+worker that is asked adds up the numbers of all, so they do not depend on who was asked.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ SECONDS = [
     *(0.001, 0.0015, 0.002, 0.003, 0.004, 0.005, 0.006, 0.007, 0.0085, 0.01, 0.0125, 0.015, 0.02, 0.025, 0.03),
     *(0.04, 0.05, 0.065, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0),
 ]
-"""Fine, because a coarse histogram does not show that a latency doubled."""
+"""Buckets of latencies in seconds. They are fine, because a coarse histogram does not show that a latency doubled."""
 BATCHES = [1, 2, 4, 8, 16, 32, 64, 128]
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class Metrics:
-    """Counted from the event loop, the ranking thread and the refresh thread."""
+    """The metrics of one predictor. The event loop, the ranking thread and the refresh thread use them."""
 
     def __init__(self) -> None:
         self._is_counting = True
@@ -66,7 +66,7 @@ class Metrics:
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Count nothing: the requests of a warm-up are nobody's."""
+        """Count nothing within a block, because the requests of the warm-up are no client's."""
         self._is_counting = False
         try:
             yield
@@ -74,7 +74,17 @@ class Metrics:
             self._is_counting = True
 
     def count_answer(self, status: int, surfaces: Sequence[str | None], seconds: float) -> None:
-        """A call was answered: with so many rankings, each for a surface."""
+        """Count an answered call.
+
+        Parameters
+        ----------
+        status
+            The answer's HTTP status.
+        surfaces
+            The surface of each ranking in the answer.
+        seconds
+            Seconds from the call's head to its answer.
+        """
         if not self._is_counting:
             return
         names = [self.surfaces.label(name) for name in surfaces] or [NO_SURFACE]
@@ -86,6 +96,7 @@ class Metrics:
             self._rankings[(name,)].inc()
 
     def record_batch(self, requests: int, seconds: float, waits: Sequence[float]) -> None:
+        """Record a batch, as `BatchObserver.record_batch` says."""
         if not self._is_counting:
             return
         self._batch.observe(requests)
@@ -94,44 +105,47 @@ class Metrics:
             self._wait.observe(wait)
 
     def count_degraded(self, without: str, rankings: int) -> None:
+        """Count rankings that were made without a part of the service."""
         if self._is_counting:
             self._degraded[(without,)].inc(rankings)
 
     def count_fallbacks(self, reasons: Iterable[str]) -> None:
-        """Rankings had fallbacks: why each of these had."""
+        """Count rankings with fallbacks, by the reason of each."""
         if self._is_counting:
             for reason in reasons:
                 self._fallbacks[(reason,)].inc()
 
     def record_store_call(self, outcome: str, seconds: float) -> None:
-        """outcome: `ok`, `failed`, or `skipped` where the store is left alone after a failure."""
+        """Record a call to the online store. outcome: `ok`, `failed`, or `skipped` for a while after a failure."""
         if self._is_counting:
             self._online[(outcome,)].observe(seconds)
 
     def count_unreadable(self, reason: str) -> None:
-        """reason: `wrong-type` or `unreadable`."""
+        """Count a key of the online store that cannot be read. reason: `wrong-type` or `unreadable`."""
         if self._is_counting:
             self._unreadable[(reason,)].inc()
 
     def count_rejected(self) -> None:
+        """Count a call that would have waited too long."""
         if self._is_counting:
             self._rejected.inc()
 
     def count_refresh(self, outcome: str) -> None:
-        """outcome: `taken`, `refused` or `unreachable`; a look that finds nothing new is not counted."""
+        """Count a check that found a catalogue, or failed. outcome: `taken`, `refused` or `unreachable`."""
         self._refreshes[(outcome,)].inc()
 
     def set_catalogue_age(self, seconds: float) -> None:
+        """Set the seconds since the catalogue in use was made."""
         self._age.set(seconds)
 
     def set_model_info(self, model: str, version: str, variant: str, mismatches: Mapping[str, tuple[str, str]]) -> None:
-        """mismatches: by library, the version that made the package and the one here."""
+        """Set what is served. mismatches: by library, the version that made the package and the installed one."""
         self._info.labels(model, version, variant).set(1)
         for library, (made_with, here) in mismatches.items():
             self._mismatch.labels(library, made_with, here).set(1)
 
     def set_missing_gpus(self, request: GpuRequest, shortage: GpuShortage | None) -> None:
-        """request: what the pod was given. lack: what it does not see of that."""
+        """Set how many of the pod's GPUs the process does not see. request: the pod's GPUs; shortage: why some lack."""
         missing = 0 if shortage is None else request.count - shortage.fields["seen"]
         self._gpus.labels(request.resource, "" if shortage is None else shortage.fields["cause"]).set(missing)
 
@@ -148,7 +162,18 @@ class _Children(dict[tuple[str, ...], Any]):
 
 
 def write_exposition(accept: str) -> tuple[bytes, str]:
-    """All metrics as text, and its content type."""
+    """Write all metrics as text.
+
+    Parameters
+    ----------
+    accept
+        The request's `accept` header.
+
+    Returns
+    -------
+    tuple[bytes, str]
+        The text and its content type.
+    """
     registry = REGISTRY
     if os.environ.get(FOLDER):
         registry = CollectorRegistry()

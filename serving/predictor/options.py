@@ -1,4 +1,4 @@
-"""What a predictor is told, by its command line and by the environment."""
+"""The options of a predictor, from its command line and the environment."""
 
 from __future__ import annotations
 
@@ -18,8 +18,23 @@ MOUNT = Path("/mnt/models")
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Options are spelt as KServe's own servers spell them too; what differs between InferenceServices comes by the
-    environment. Raises UserError for a variable that `endcap.secrets` refuses."""
+    """Parse a predictor's command line and environment.
+
+    Options may also be spelt as KServe's own servers spell them. What differs between InferenceServices comes from the
+    environment.
+
+    Parameters
+    ----------
+    arguments
+        The command line; None: that of this process.
+
+    Raises
+    ------
+    UserError
+        A variable of the environment is refused by `endcap.secrets`.
+    SystemExit
+        An option is wrong.
+    """
     version, variant = os.environ.get("ENDCAP_VERSION"), os.environ.get("ENDCAP_VARIANT", VARIANTS[0])
     parser = argparse.ArgumentParser(
         prog="python -m endcap_serving.predictor",
@@ -41,7 +56,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     threads = "threads that one ranking may use; left out: the CPU limit, shared by the workers"
     add("--threads", type=_make_number_parser(1, int), default=None, help=threads)
-    # Of the environment's no default is made: the help shows defaults.
+    # The environment's address is no default of the option, because the help shows defaults.
     add("--online", default="", help=f"the online store's address, or {NONE}; rather ${ONLINE}: it may hold a password")
     add(
         "--online-timeout",
@@ -76,7 +91,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     for name in ("--fd", "--tls-fd", "--signs"):
         add(name, type=int, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    # What the environment says is not checked by the parser.
+    # The parser does not check defaults, which may come from the environment.
     if not options.version:
         parser.error("version: found none; give --version, or ENDCAP_VERSION in the environment")
     if options.variant not in VARIANTS:
@@ -89,7 +104,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def remove_online_option(arguments: Sequence[str]) -> list[str]:
-    """A command line without the online store's address."""
+    """Return a command line without the online store's address, which may hold a password."""
     remaining: list[str] = []
     rest_of_line = iter(arguments)
     for argument in rest_of_line:
@@ -101,6 +116,8 @@ def remove_online_option(arguments: Sequence[str]) -> list[str]:
 
 
 def _make_number_parser(least: float, kind: type) -> type:
+    """Make an argument's type: a number of at least `least`."""
+
     def parse_number(text: str) -> float:
         value = kind(text)
         if value < least:

@@ -1,4 +1,4 @@
-"""The one way of a ranking request, by KServe's V1 and V2 protocols alike: admit, read, rank, write.
+"""Ranking requests by KServe's V1 and V2 protocols. Both go the same way: admit, read, rank, write.
 
 A protocol is a reader: a function from a body to a `Call`, which holds the body's instances and writes their answer.
 """
@@ -40,9 +40,9 @@ from endcap_serving.predictor.scopes import permit_explanations
 from endcap_serving.predictor.tensors import list_tensors, read_binary, read_options, write_requested_outputs
 
 LARGE = 64 * 2**10
-"""Bytes: the event loop does not read larger bodies itself."""
+"""Bytes. Larger bodies are not parsed on the event loop."""
 MANY = 64
-"""Rankings: the event loop does not write longer answers itself."""
+"""Rankings. Longer answers are not written on the event loop."""
 log = logging.getLogger("endcap.predictor")
 
 Writer = Callable[[Sequence[bytes], ServedVersion, str], Reply]
@@ -61,7 +61,17 @@ Reader = Callable[[bytes, RequestHead, str], Call]
 
 
 class RankingCalls:
-    """Answers the ranking requests of all served models."""
+    """Answers the ranking requests of all served models.
+
+    Parameters
+    ----------
+    engines
+        An engine for each served model.
+    metrics
+        The predictor's metrics.
+    bodies
+        Reads the requests' bodies.
+    """
 
     def __init__(self, engines: Sequence[Engine], metrics: Metrics, bodies: BodyReader) -> None:
         self._metrics = metrics
@@ -77,7 +87,22 @@ class RankingCalls:
         return path in self._paths
 
     async def answer(self, path: str, head: RequestHead, receive: Receive) -> Reply | None:
-        """The reply to a request at one of the paths, errors too; None where the client has disconnected."""
+        """Answer a request.
+
+        Parameters
+        ----------
+        path
+            One of the paths of this object.
+        head
+            The request's head.
+        receive
+            ASGI's function that gives the next message.
+
+        Returns
+        -------
+        Reply or None
+            The reply, also for errors. None if the client closed the connection.
+        """
         try:
             reply = await self._rank(*self._paths[path], head, receive)
         except ClientDisconnectedError:
@@ -103,7 +128,7 @@ class RankingCalls:
         else:
             requests, write = await loop.run_in_executor(None, _parse, engine, read, body, head)
         allowed = permit_explanations(requests, engine.served.scope_from, head.scope, from_page=head.from_page)
-        # Other requests may have come while the body did.
+        # Other requests may have arrived while the body did.
         self._admit(engine)
         answers = await engine.rank(allowed)
         surfaces = [request.surface for request in requests]
@@ -119,6 +144,7 @@ class RankingCalls:
         return reply
 
     def _admit(self, engine: Engine) -> None:
+        """Refuse a request that would wait too long. Raises RefusedError."""
         if engine.admission.is_full:
             self._metrics.count_rejected()
             seconds = engine.admission.retry_after
@@ -132,10 +158,12 @@ class RankingCalls:
 
 
 def read_v1_call(body: bytes, head: RequestHead, model: str) -> Call:
+    """Read a V1 body. Raises RequestError."""
     return Call(read_v1_instances(read_json(body)), _write_v1)
 
 
 def read_v2_call(body: bytes, head: RequestHead, model: str) -> Call:
+    """Read a V2 body: JSON, JSON with options, or JSON with binary tensors. Raises RequestError."""
     if head.json_length is not None and not head.declares_json:
         request = read_binary(body, head.json_length, model)
     else:
@@ -189,7 +217,7 @@ def _make_answer_headers(engine: Engine, call_id: str, token: str, answers: Sequ
 
 
 def wrap_failure(error: Exception) -> EndcapError:
-    """What the client learns of an error that is not the client's; an error of Endcap's own stays as it is."""
+    """Convert an unexpected error to one of Endcap's, which the client gets. Endcap's errors stay as they are."""
     if isinstance(error, EndcapError):
         return error
     kind = type(error).__name__

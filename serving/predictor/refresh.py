@@ -1,4 +1,4 @@
-"""The catalogue in use follows the one that is published: rules and item attributes change without a restart."""
+"""The catalogue in use follows the published one, so rules and item attributes change without a restart."""
 
 from __future__ import annotations
 
@@ -16,14 +16,26 @@ from endcap_serving.predictor.engine import Engine
 from endcap_serving.predictor.metrics import Metrics
 
 EVERY = 5.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 log = logging.getLogger("endcap.predictor")
 
 
 class CatalogueRefresh:
-    """Looks for a new catalogue, and gives each engine a ranker that keeps it, in one assignment.
+    """Checks for a new catalogue, and gives each engine a ranker with it, in one assignment.
 
-    What is published and cannot be used is refused: the one before stays in use, and log and metric say so.
+    A published catalogue that cannot be used is refused. The one before stays in use, and a log line and a metric say
+    so.
+
+    Parameters
+    ----------
+    store
+        The online store with the catalogue.
+    engines
+        The engines that use the catalogue.
+    metrics
+        The predictor's metrics.
+    every
+        Seconds between two checks.
     """
 
     def __init__(self, store: OnlineStore, engines: Sequence[Engine], metrics: Metrics, every: float = EVERY) -> None:
@@ -40,7 +52,7 @@ class CatalogueRefresh:
         self._thread = threading.Thread(target=self._run, name="refresh", daemon=True)
 
     def start(self) -> None:
-        """Look once, so that the first ranking keeps the rules of today, and from then on now and then."""
+        """Check once, so that the first ranking already follows today's rules, and then again and again."""
         self.refresh()
         self._thread.start()
 
@@ -48,7 +60,7 @@ class CatalogueRefresh:
         self._end.set()
 
     def refresh(self) -> None:
-        """One look. Raises nothing: a look that fails is followed by another."""
+        """Check once. Raises nothing, because the next check follows."""
         try:
             catalogue = fetch_catalogue(self._store, self._catalogue)
             if catalogue is not None and catalogue is not self._catalogue:
@@ -57,7 +69,7 @@ class CatalogueRefresh:
         except OnlineStoreError as error:
             self._metrics.count_refresh("unreachable")
             self._log_unreachable(**make_log_fields(error))
-        except Exception as error:  # a damaged catalogue, or one that does not fit what is served
+        except Exception as error:  # The catalogue is damaged, or does not fit the served package.
             self._refuse(error)
         if self._catalogue is not None:
             self._metrics.set_catalogue_age(time.time() - self._catalogue.read_time / 1000)
@@ -93,5 +105,5 @@ class CatalogueRefresh:
         while not self._end.wait(self._every):
             try:
                 self.refresh()
-            except Exception:  # Of the metrics or the log, as on a full disk: the next look may go well.
-                log.exception("a look for a new catalogue failed")
+            except Exception:  # Metrics or log failed, for example on a full disk. The next check may succeed.
+                log.exception("a check for a new catalogue failed")

@@ -1,8 +1,8 @@
-"""What a caller may be told: explanations, and what a customer owns.
+"""What a caller may see: explanations, and what a customer owns.
 
-A predictor may be reached around the gateway, so it believes the gateway's word only where it was told that nobody else
-can give it (`--scope-from gateway`): network policies, or certificates of both sides, see to that. Otherwise, and where
-there is no word, it ranks, and explains nothing.
+A client may reach a predictor around the gateway. So a predictor trusts the header with scopes only if it was started
+with `--scope-from gateway`, which says that nobody else can reach it: network policies or certificates of both sides
+ensure that. Without trusted scopes it ranks, but explains nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,22 @@ _NONE = frozenset[str]()
 
 
 def read_scopes(source: str, header: str | None, *, from_page: bool) -> frozenset[str]:
-    """The caller's scopes. source: one of `SCOPE_FROM`; of_page: the request has an origin, which the gateway drops."""
+    """Read the caller's scopes.
+
+    Parameters
+    ----------
+    source
+        Whose word counts: one of `SCOPE_FROM`.
+    header
+        The header with the scopes; None if there is none.
+    from_page
+        Whether a web page sent the request. The gateway removes the origin of those that it lets pass.
+
+    Returns
+    -------
+    frozenset[str]
+        The scopes. Empty if the header is not trusted.
+    """
     if source != GATEWAY or header is None or from_page:
         return _NONE
     return frozenset(name.strip() for name in header.split(","))
@@ -29,7 +44,18 @@ def read_scopes(source: str, header: str | None, *, from_page: bool) -> frozense
 def permit_explanations(
     requests: Sequence[RankRequest], source: str, header: str | None, *, from_page: bool
 ) -> Sequence[RankRequest]:
-    """The requests as this caller may ask them. Raises RefusedError (403)."""
+    """Check which explanations the caller may see. Parameters as for `read_scopes`.
+
+    Returns
+    -------
+    Sequence[RankRequest]
+        The requests, changed so that explanations do not show what a customer owns, if the caller may not see that.
+
+    Raises
+    ------
+    RefusedError
+        A request asks for an explanation, and the caller may not see one (403).
+    """
     if not any(request.explain for request in requests):
         return requests
     allowed = read_scopes(source, header, from_page=from_page)

@@ -1,4 +1,4 @@
-"""KServe's model server with the fast lane in front, and an end at which nobody who was let in is turned away."""
+"""KServe's model server with the predictor's application in front. When it ends, it answers all accepted requests."""
 
 from __future__ import annotations
 
@@ -33,29 +33,38 @@ from endcap_serving.tls import ServerTls
 from endcap_serving.tracing import open_tracing
 
 SWITCH = 0.001
-"""Seconds after which one Python thread makes room for another: the usual 5 ms are a request's whole time."""
+"""Seconds after which one Python thread lets another run. Python's 5 ms are as long as a whole request."""
 BACKLOG = 2048
-"""Connections that wait to be taken on; the kernel may allow fewer."""
+"""Connections that may wait to be accepted. The kernel may allow fewer."""
 log = logging.getLogger("endcap.predictor")
 
 
 @dataclass(frozen=True)
 class Sockets:
-    """Where a predictor listens, and how it speaks there."""
+    """The sockets of a predictor.
+
+    Parameters
+    ----------
+    listener
+        The plain socket.
+    secure
+        The socket for TLS; None: there is none.
+    tls
+        The certificate of `secure`.
+    plain
+        If there is TLS: whether `listener` answers everything, or only health and metrics.
+    """
 
     listener: socket.socket
-    """Plain."""
     secure: socket.socket | None = None
     tls: ServerTls | None = None
-    """Of `secure`."""
     plain: bool = True
-    """Beside TLS: whether `listener` answers all, or how the predictor is and its metrics."""
 
 
 class DrainingServer(uvicorn.Server):
-    """uvicorn, which asked to end first says that it is not ready, and for a while answers what still comes.
+    """A uvicorn server that drains. On a signal it first says that it is not ready, and answers for a while.
 
-    Each answer then closes its connection: whoever asks again comes in by the front door, which leads elsewhere.
+    Each answer then closes its connection, so that clients connect again and reach another pod.
     """
 
     def __init__(self, config: uvicorn.Config, health: Health, wait: float) -> None:
@@ -72,7 +81,7 @@ class DrainingServer(uvicorn.Server):
 
     def _drain(self, sig: int) -> None:
         if self._health.draining:
-            # Asked twice: no more waiting for who may still come.
+            # On a second signal it no longer waits for new requests.
             self.should_exit = True
             return
         log.info("asked to end", extra={"signal": signal.Signals(sig).name, "drain_wait": self._wait})
@@ -87,7 +96,23 @@ class DrainingServer(uvicorn.Server):
 
 
 class PredictorServer(kserve.ModelServer):
-    """KServe's, around engines instead of models."""
+    """KServe's model server, with engines instead of models.
+
+    Parameters
+    ----------
+    engines
+        An engine for each served model.
+    metrics
+        The predictor's metrics.
+    sockets
+        Where to listen.
+    wait
+        Seconds between a signal and the end of listening.
+    limit
+        Seconds that requests get after that.
+    heartbeat_pipe
+        The file descriptor for heartbeats; None: nobody watches this process.
+    """
 
     def __init__(
         self,
@@ -99,8 +124,7 @@ class PredictorServer(kserve.ModelServer):
         limit: int,
         heartbeat_pipe: int | None = None,
     ) -> None:
-        """wait: seconds between a signal and the end of listening. limit: seconds that requests get after that. signs:
-        the pipe to whoever watches this process, if anybody does."""
+
         super().__init__(
             http_port=sockets.listener.getsockname()[1], workers=1, enable_grpc=False, enable_latency_logging=False
         )
@@ -115,7 +139,7 @@ class PredictorServer(kserve.ModelServer):
         self.dataplane = HealthPlane(self.registered_models, self.health)
 
     def register_signal_handler(self) -> None:
-        """uvicorn's are the only ones: KServe's would unload the models under those who are being answered."""
+        """Leave signals to uvicorn, because KServe's handlers would unload models while requests are answered."""
 
     async def _serve(self) -> None:
         for kserve_server in self.servers:
@@ -125,7 +149,7 @@ class PredictorServer(kserve.ModelServer):
         unify_errors(app, [engine.served.name for engine in self._engines])
         application = PredictorApp(app, self._engines, self._metrics, tracing := open_tracing("endcap-predictor"))
         await warm_up(application, self._engines, self._metrics)
-        # What was made so far stays: the collector need not look at it with every new generation.
+        # All objects so far stay, so the garbage collector need not look at them again.
         gc.collect()
         gc.freeze()
         rest_server.config.app, rest_server.config.http = application, BoundedProtocol
@@ -172,7 +196,7 @@ def serve_engines(
     limit: int = 10,
     heartbeat_pipe: int | None = None,
 ) -> None:
-    """Serve until a signal; answer what came before it. See `Server`."""
+    """Serve until a signal, and answer all requests that came before it. Parameters as for `PredictorServer`."""
     sys.setswitchinterval(SWITCH)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     asyncio.set_event_loop(asyncio.new_event_loop())
@@ -180,7 +204,7 @@ def serve_engines(
     _silence_loggers()
     models = [kserve.Model(engine.served.name) for engine in engines]
     for model in models:
-        # KServe would load, and so answer, only after it has begun to listen.
+        # KServe would load the model only after it listens.
         model.load()
     server.start(models)
     for engine in engines:
@@ -188,7 +212,7 @@ def serve_engines(
 
 
 def _silence_loggers() -> None:
-    """One format for all lines, and none a request: KServe's three halve the throughput."""
+    """Give all log lines one format, and write none for each request: KServe's three lines halve the throughput."""
     warnings.filterwarnings("ignore", "ORJSONResponse is deprecated")
     levels = {"kserve": logging.ERROR, "kserve.trace": logging.CRITICAL, "uvicorn": logging.ERROR}
     for name in (*levels, "uvicorn.error", "uvicorn.access"):

@@ -1,4 +1,4 @@
-"""Which surfaces metrics name: those of the shop's rules, and those that are often asked for. Callers name any."""
+"""The surfaces that metrics name: those of the shop's rules, and frequent ones. Callers may send any text."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterable
 
 NO_SURFACE, OTHER_SURFACE = "none", "other"
 MOST = 50
-"""Surfaces that are named, besides those of rules."""
+"""Surfaces that metrics name besides those of rules."""
 OFTEN = 20
-"""Rankings after which a surface is named: what a caller makes up once is no surface."""
+"""Rankings after which metrics name a surface."""
 _CANDIDATES = 1000
 
 
 class Surfaces:
-    """Used from the event loop, but for `know`."""
+    """Bounds the number of surfaces in metrics. Only `add_known` may be called off the event loop."""
 
     def __init__(self) -> None:
         self._known: frozenset[str] = frozenset()
@@ -22,18 +22,18 @@ class Surfaces:
         self._rankings: Counter[str] = Counter()
 
     def add_known(self, surfaces: Iterable[str]) -> None:
-        """Name these from now on, whatever callers name."""
+        """Always name these surfaces from now on."""
         self._known |= frozenset(surfaces)
 
     def label(self, surface: str | None) -> str:
-        """What a metric calls the surface of one more ranking."""
+        """Count one more ranking of a surface, and return the surface's name in metrics."""
         if surface is None:
             return NO_SURFACE
         if surface in self._known or surface in self._frequent:
             return surface
         if len(self._frequent) < MOST:
             if len(self._rankings) >= _CANDIDATES and surface not in self._rankings:
-                # Those that come often come again.
+                # Frequent surfaces soon come again, so the others can be forgotten.
                 self._rankings = Counter(dict(self._rankings.most_common(_CANDIDATES // 10)))
             self._rankings[surface] += 1
             if self._rankings[surface] >= OFTEN:

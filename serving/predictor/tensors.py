@@ -22,7 +22,22 @@ _LENGTH_HEADER = "inference-header-content-length"
 
 
 def read_binary(body: bytes, json_length: str, model: str) -> InferRequest:
-    """A body that is JSON of `json_length` bytes, and tensors behind it. Raises RequestError."""
+    """Read a body of JSON with binary tensors behind it.
+
+    Parameters
+    ----------
+    body
+        The body.
+    json_length
+        Bytes of the JSON, as the header says.
+    model
+        The model's name.
+
+    Raises
+    ------
+    RequestError
+        The body cannot be read.
+    """
     try:
         return InferRequest.from_bytes(body, int(json_length), model)
     except InvalidInput as error:
@@ -32,7 +47,7 @@ def read_binary(body: bytes, json_length: str, model: str) -> InferRequest:
 
 
 def read_options(request: InferenceRequest, model: str) -> InferRequest:
-    """A JSON body with options, as KServe's own type. Raises RequestError."""
+    """Convert a JSON body with options to KServe's type. Raises RequestError."""
     try:
         return InferRequest.from_inference_request(request, model)
     except InvalidInput as error:
@@ -44,14 +59,14 @@ def list_tensors(request: InferRequest) -> list[Tensor]:
 
 
 def write_requested_outputs(request: InferRequest, texts: Sequence[bytes], version: str, call_id: str) -> Reply:
-    """The answer with the outputs, and in the form, that the request asks for.
+    """Write the answer with the outputs and in the form that the request asks for.
 
     Parameters
     ----------
     texts
         Rankings as JSON.
     call_id
-        Of the HTTP request: the answer's id where the client gave none.
+        The id of the HTTP request. It is the answer's id if the client gave none.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""A package made with other versions than serve it: what is said, and what is refused.
+"""Packages that were made with other versions of libraries than those that serve them.
 
-A package of another *format* is refused when it is loaded. Of Endcap, torch and NumPy another major or minor version is
-served with a warning; the example request, ranked again before anything is served, is the proof that the answers are
-the same.
+A package of another *format* is refused when it is loaded. A package that was made with another major or minor version
+of Endcap, torch or NumPy is served with a warning. The example request is ranked again before anything is served, which
+proves that the answers are the same.
 """
 
 from __future__ import annotations
@@ -13,7 +13,20 @@ LIBRARIES = ("endcap", "torch", "numpy")
 
 
 def find_mismatches(made_with: Mapping[str, str], here: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """By library, the version that made the package and the one here, where major or minor differ."""
+    """Find the libraries whose major or minor version differs.
+
+    Parameters
+    ----------
+    made_with
+        By library, the version that made the package.
+    here
+        By library, the installed version.
+
+    Returns
+    -------
+    dict
+        By library, both versions; "none" if there is none.
+    """
     return {
         name: (made_with.get(name, "none"), here.get(name, "none"))
         for name in LIBRARIES

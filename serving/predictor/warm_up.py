@@ -1,4 +1,4 @@
-"""The first rankings, which pay for what is set up on first use: this process asks itself, before it is ready."""
+"""The warm-up: before it is ready, the process sends itself requests, so that no client pays for the first use."""
 
 from __future__ import annotations
 
@@ -18,22 +18,37 @@ from endcap_serving.predictor.engine import Engine
 from endcap_serving.predictor.metrics import Metrics
 
 LONGEST = 5.0
-"""Seconds after which no further round begins: a slow model warms up as it serves."""
+"""Seconds after which no new round begins. A slow model warms up while it serves."""
 ROUNDS = 3
 AT_ONCE = (1, 2, 4, 8, 16, 32)
-"""Calls at a time, so that batches of each size are met."""
+"""Calls at a time, so that batches of each size are ranked."""
 SESSION, CANDIDATES = 20, 200
 log = logging.getLogger("endcap.predictor")
 
 
 async def warm_up(application: App, engines: Sequence[Engine], metrics: Metrics) -> None:
-    """Rank requests of each kind through the lane. Raises RuntimeError where one is not answered 200."""
+    """Rank requests of each kind through the application. Metrics do not count them.
+
+    Parameters
+    ----------
+    application
+        The predictor's application.
+    engines
+        The engines to warm up.
+    metrics
+        The predictor's metrics.
+
+    Raises
+    ------
+    RuntimeError
+        A request is answered neither 200 nor 503.
+    """
     start_time = time.monotonic()
     with metrics.pause():
         for engine in engines:
             for _ in range(ROUNDS):
                 for size in AT_ONCE:
-                    # What is slow one by one is as slow together, and nobody waits for it twice.
+                    # Requests that are slow one by one are slow together too, and need not be tried together.
                     is_quick = size == 1 or size * engine.admission.mean_seconds < SLICE
                     if is_quick and time.monotonic() - start_time < LONGEST:
                         await _run_round(application, engine, size)
@@ -55,7 +70,7 @@ async def _run_round(application: App, engine: Engine, size: int) -> None:
 
 
 def _make_instances(engine: Engine) -> list[Json]:
-    """Requests of each kind, about popular items."""
+    """Make requests of each kind, about popular items."""
     ids = list(engine.ranker.vocabulary.ids[: max(SESSION, CANDIDATES)])
     session = ids[:SESSION]
     instances: list[Json] = [{"items": session, "candidates": ids[:CANDIDATES]}, {"items": session}, {"items": []}]
@@ -65,9 +80,9 @@ def _make_instances(engine: Engine) -> list[Json]:
 
 
 async def _ask_all(application: App, engine: Engine, bodies: Sequence[Json], path: str) -> None:
-    """Ask for all at once; one after another where the queue would be too long."""
+    """Send several calls at once, and check their answers."""
     for status, text in await asyncio.gather(*(_ask(application, path, orjson.dumps(body)) for body in bodies)):
-        # Many at once are one too many for a slow model: it may say so here too.
+        # Many calls at once may be too many for a slow model.
         if status not in (200, 503):
             raise RuntimeError(f"the warm-up of {engine.served.name} was answered {status}: {text.decode()}")
 

@@ -1,7 +1,7 @@
-"""Several workers on one port: processes of their own that share a listening socket, started and watched by the first.
+"""Several workers on one port: processes that share a listening socket. The first process starts and watches them.
 
-KServe's own way to several processes sends its application to them by pickling, which engines with their threads and
-weights do not survive. Each worker maps the same files of weights; what they count is added up (metrics.py).
+KServe itself would send its application to other processes by pickling, which is impossible for engines with threads
+and weights. The workers map the same files of weights, and their metrics are added up (metrics.py).
 """
 
 from __future__ import annotations
@@ -28,13 +28,25 @@ from endcap_serving.predictor.metrics import FOLDER
 
 LOOK = 0.1
 PROVEN = 60.0
-"""A worker that lived for so many seconds is started again at once; otherwise the waits double."""
+"""Seconds. A worker that ran for longer is started again at once. Otherwise each wait is twice as long as the last."""
 LONGEST_WAIT = 30.0
+"""Seconds between two starts at most."""
 log = logging.getLogger("endcap.predictor")
 
 
 def open_listener(host: str, port: int) -> socket.socket:
-    """A bound socket, on which nobody listens yet: whoever knocks is refused until a server is ready."""
+    """Bind a socket on which nobody listens yet. Connections are refused until a server is ready.
+
+    Parameters
+    ----------
+    host, port
+        Where to listen. A host with a colon is an IPv6 address.
+
+    Raises
+    ------
+    UserError
+        The port cannot be used.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -43,7 +55,7 @@ def open_listener(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise UserError(
-            f"{host}:{port} cannot be listened on: {error}; give another by --host and --port",
+            f"{host}:{port} cannot be used: {error}; give another by --host and --port",
             code="predictor.port-taken",
             host=host,
             port=port,
@@ -54,7 +66,7 @@ def open_listener(host: str, port: int) -> socket.socket:
 
 @dataclass
 class Worker:
-    """One worker: its process, and how often in a row it ended early."""
+    """One worker: its process, its heartbeats, and how often in a row it ended early."""
 
     number: int
     process: subprocess.Popen[bytes] | None = None
@@ -65,10 +77,22 @@ class Worker:
 
 
 class WorkerPool:
-    """Keeps so many workers alive until it is told to stop."""
+    """Keeps workers running.
+
+    Parameters
+    ----------
+    command
+        The arguments of each worker's command line.
+    count
+        How many workers to run.
+    listeners
+        The sockets that they share.
+    folder
+        Where the workers write their metrics.
+    """
 
     def __init__(self, command: Sequence[str], count: int, listeners: Sequence[socket.socket], folder: str) -> None:
-        """folder: where the workers write what they count."""
+
         self._command = list(command)
         self._listeners = listeners
         self._folder = folder
@@ -76,14 +100,20 @@ class WorkerPool:
         self._clock = SleepDetector()
 
     def reconcile(self) -> int | None:
-        """Start what does not run, kill what hangs. The exit status, where a worker says that it must not serve."""
+        """Start workers that do not run, and kill those that hang.
+
+        Returns
+        -------
+        int or None
+            An exit status if a worker ended because it must not serve; None if all is well.
+        """
         slept = self._clock.has_slept()
         for worker in self._workers:
             if worker.process and worker.heartbeats and (silence := worker.heartbeats.measure_silence(slept=slept)):
                 self._kill(worker, silence)
             if worker.process is not None and (status := worker.process.poll()) is not None:
                 if status in (1, 2):
-                    # A worker's own word, which another start would not change: a refused package, a wrong option.
+                    # The worker refused a package or an option, and would refuse it again.
                     return status
                 self._record_death(worker, status)
             if worker.process is None and time.monotonic() >= worker.retry_at:
@@ -91,7 +121,7 @@ class WorkerPool:
         return None
 
     def end(self, patience: float) -> None:
-        """Ask all to end, and end those that have not within `patience` seconds."""
+        """Ask all workers to end, and kill those that have not ended within `patience` seconds."""
         running = [worker.process for worker in self._workers if worker.process is not None]
         for process in running:
             process.terminate()
@@ -106,7 +136,7 @@ class WorkerPool:
                 process.wait()
 
     def _start(self, worker: Worker) -> None:
-        # It dies with this process, however that ends.
+        # The worker dies with this process, however that ends.
         environment = {**os.environ, FOLDER: self._folder}
         worker.heartbeats = HeartbeatPipe()
         heartbeats = ["--signs", str(worker.heartbeats.write_end)]
@@ -118,7 +148,7 @@ class WorkerPool:
         log.info("a worker starts", extra={"worker": worker.number, "pid": worker.process.pid})
 
     def _kill(self, worker: Worker, silence: float) -> None:
-        """One that hangs; what it has not answered is asked of others, once its connections break."""
+        """Kill a worker that hangs. Its connections break, so clients can send their requests to another worker."""
         assert worker.process is not None
         log_fields = {"worker": worker.number, "pid": worker.process.pid, "seconds": round(silence, 1)}
         arguments = f"worker {worker.number} has given no sign of life for {silence:.0f} s; it is killed"
@@ -151,7 +181,24 @@ def supervise_workers(
     listener: socket.socket,
     tls_listener: socket.socket | None = None,
 ) -> int:
-    """Run `given.workers` predictors of this command line until a signal. Returns the exit status."""
+    """Run several predictors until a signal.
+
+    Parameters
+    ----------
+    arguments
+        The command line.
+    options
+        The parsed command line, with the number of workers.
+    listener
+        The plain socket.
+    tls_listener
+        The socket for TLS; None: there is none.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -166,7 +213,7 @@ def supervise_workers(
         status = workers.reconcile()
         while status is None and not stop.wait(LOOK):
             status = workers.reconcile()
-        # Else connections would wait in it for workers that have gone.
+        # An open socket would let connections wait for workers that have ended.
         for open_socket in listeners:
             open_socket.close()
         workers.end(options.drain_wait + options.drain_limit + 2)
