@@ -18,7 +18,7 @@ from endcap.store import open_store
 from tests.chaos.attack import MOUNT, Attack, Seen, Stage, wait_until
 from tests.chaos.intake_kills import temporary
 from tests.chaos.stack import NAME, Shopper, deploy, opened, served, shop_in
-from tests.intake.servers import event, events, ids, running
+from tests.intake.servers import event, events, ids, run_server
 
 KINDS = ("intake", "store", "supervisor full", "supervisor read-only")
 FOLLOWS = 30.0
@@ -57,7 +57,7 @@ def _intake(stage: Stage, number: int, place: Path) -> Full:
     with small(disk, "1m"):
         other = disk / "other"
         other.write_bytes(b"x" * chance.randrange(300_000, 900_000))
-        with running(place, "--segment-age", chance.choice(["1h", "0.2s"])) as server:
+        with run_server(place, "--segment-age", chance.choice(["1h", "0.2s"])) as server:
             status, code = 200, ""
             for batch in range(2000):
                 names = [f"f{batch}-{at}" for at in range(chance.randint(1, 80))]

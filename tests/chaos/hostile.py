@@ -17,7 +17,7 @@ from tests.chaos.processes import memory
 from tests.chaos.request import Hostile, post
 from tests.chaos.stack import Beside, Repeated, Shopper, deploy, served, shop_in, troubles_of
 from tests.chaos.wire import Answer, send
-from tests.intake.servers import running
+from tests.intake.servers import run_server
 
 TARGETS = {"gateway": 60, "stable": 15, "intake": 15, "list": 10}
 BOUND = 40.0
@@ -83,7 +83,7 @@ def attempts(stage: Stage) -> Iterator[Seen]:
     # An intake of its own, which makes Parquet from the first seconds on, and can be reached without the gateway.
     with (
         served(shop, stage.folder / "server.log") as stack,
-        running(stage.place("intake"), "--segment-age", "5s") as intake,
+        run_server(stage.place("intake"), "--segment-age", "5s") as intake,
     ):
 
         def roles() -> dict[str, int]:

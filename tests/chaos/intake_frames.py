@@ -11,7 +11,7 @@ from pathlib import Path
 
 from endcap_serving.intake.segments import MARKER
 from tests.chaos.attack import Attack, Seen, Stage
-from tests.intake.servers import Server, event, events, ids, running
+from tests.intake.servers import Server, event, events, ids, run_server
 
 BATCHES, EACH = 6, 4
 
@@ -49,7 +49,7 @@ def _one(stage: Stage, number: int) -> Damaged:
     segment.write_bytes(damaged)
     cut = damaged[begins[frame] :] if frame < len(begins) else damaged[len(whole) :]
     try:
-        with running(place, "--segment-age", "1h") as server:
+        with run_server(place, "--segment-age", "1h") as server:
             took = server.post("events", event("after")).status_code
     except AssertionError:
         return Damaged(number, kind, started=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 
 from tests.chaos.attack import Attack, Seen, Stage, wait_until
-from tests.intake.servers import Server, events, ids, running
+from tests.intake.servers import Server, events, ids, run_server
 
 CLIENTS = 3
 LEAST = 30
@@ -91,7 +91,7 @@ def attempts(stage: Stage) -> Iterator[Seen]:
             thread.join()
         server.client.close()
         yield Killed(number, "kill", len(load.acknowledged) - before)
-    with running(place) as server:
+    with run_server(place) as server:
         again = [server.post("events", events(load.sent[at : at + 500])) for at in range(0, len(load.sent), 500)]
         accepted = sum(each.json().get("accepted", 0) for each in again if each.status_code == 200)
         statuses = tuple(each.status_code for each in again)

@@ -83,7 +83,7 @@ class Server:
 
 
 @contextmanager
-def running(
+def run_server(
     folder: Path, *words: str, limit: Callable[[], None] | None = None, skew: float | None = None
 ) -> Iterator[Server]:
     server = Server(folder, *words, limit=limit, skew=skew)
@@ -93,14 +93,14 @@ def running(
         server.end()
 
 
-def sealed(out: Path, kind: str) -> pa.Table:
+def read_sealed(out: Path, kind: str) -> pa.Table:
     """All rows of a kind that are sealed, by files' names."""
     files = sorted((out / kind).rglob("*.parquet"))
     return pa.concat_tables([pq.ParquetFile(file).read() for file in files])
 
 
 def ids(out: Path, kind: str = "events") -> list[str]:
-    return list(sealed(out, kind).column("id").to_pylist()) if (out / kind).exists() else []
+    return list(read_sealed(out, kind).column("id").to_pylist()) if (out / kind).exists() else []
 
 
 def event(identity: str, **more: Any) -> dict[str, Any]:

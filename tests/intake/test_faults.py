@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.intake.servers import Server, event, events, eventually, ids, running
+from tests.intake.servers import Server, event, events, eventually, ids, run_server
 
 
 def flood(server: Server, name: str, acknowledged: list[str], sent: list[str], ended: threading.Event) -> None:
@@ -55,7 +55,7 @@ def test_killed_at_any_moment_it_has_every_acknowledged_event_once(tmp_path: Pat
         for thread in threads:
             thread.join()
         server.client.close()
-    with running(tmp_path) as server:
+    with run_server(tmp_path) as server:
         # What the shop heard nothing of it sends again, and all the rest too.
         known = [server.post("events", events(sent[at : at + 500])).json() for at in range(0, len(sent), 500)]
         assert sum(one["duplicates"] for one in known) >= len(acknowledged) > 100
@@ -69,7 +69,7 @@ def test_killed_at_any_moment_it_has_every_acknowledged_event_once(tmp_path: Pat
 def test_asked_to_end_under_load_it_has_sealed_what_it_acknowledged(tmp_path: Path) -> None:
     acknowledged: list[str] = []
     ended = threading.Event()
-    with running(tmp_path) as server:
+    with run_server(tmp_path) as server:
         threads = [
             threading.Thread(target=flood, args=[server, str(number), acknowledged, [], ended]) for number in range(3)
         ]
@@ -95,13 +95,13 @@ def test_a_torn_tail_is_cut_off_and_said(tmp_path: Path) -> None:
     (segment,) = (tmp_path / "intake" / "segments").iterdir()
     whole = segment.read_bytes()
     segment.write_bytes(whole[:-9])
-    with running(tmp_path, "--segment-age", "1h") as server:
+    with run_server(tmp_path, "--segment-age", "1h") as server:
         assert server.post("events", events(["a", "b", "c"])).json() == {"accepted": 1, "duplicates": 2}
         assert "a torn tail was cut off" in server.log.read_text()
     assert sorted(ids(server.out)) == ["a", "b", "c"]
 
 
-def fills(server: Server, most: int = 500) -> list[str]:
+def fill_disk(server: Server, most: int = 500) -> list[str]:
     """Send until it is refused for want of space; what was acknowledged."""
     taken: list[str] = []
     for number in range(most):
@@ -117,7 +117,7 @@ def fills(server: Server, most: int = 500) -> list[str]:
     raise AssertionError("it was never full")
 
 
-def goes_on(server: Server) -> None:
+def assert_accepts(server: Server) -> None:
     assert eventually(lambda: server.post("events", event("after")).status_code == 200)
     assert server.post("events", event("after")).json() == {"accepted": 0, "duplicates": 1}
 
@@ -128,13 +128,13 @@ def test_a_write_that_the_system_cuts_half_way_is_taken_back(tmp_path: Path) -> 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 
-    with running(tmp_path, "--segment-age", "1h", limit=limit) as server:
-        taken = fills(server)
+    with run_server(tmp_path, "--segment-age", "1h", limit=limit) as server:
+        taken = fill_disk(server)
         assert server.client.get("/readyz").json()["code"] == "intake.disk-full"
         assert server.client.get("/healthz").status_code == 200
         # As on a disk that is emptied.
         resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        goes_on(server)
+        assert_accepts(server)
         assert server.metric("endcap_intake_failed_commits_total") >= 1
     assert ids(server.out) == [*taken, "after"]
 
@@ -158,8 +158,8 @@ def test_a_full_disk_takes_nothing_loses_nothing_and_goes_on(small_disk: Path) -
     # The log and what is sealed lie elsewhere: they are not what fills it.
     folder = small_disk.parent
     (folder / "intake").symlink_to(small_disk)
-    with running(folder, "--segment-age", "1h") as server:
-        taken = fills(server)
+    with run_server(folder, "--segment-age", "1h") as server:
+        taken = fill_disk(server)
         (small_disk / "other").unlink()
-        goes_on(server)
+        assert_accepts(server)
     assert sorted(ids(server.out)) == sorted([*taken, "after"])

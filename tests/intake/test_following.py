@@ -15,7 +15,7 @@ from endcap.online import KeyFault, OnlineStore, RecentEvent, open_online
 from endcap.online.sqlite import SQLiteStore
 from endcap_serving.intake import metrics, online_writer
 from endcap_serving.intake.online_writer import EVENTS, ORDERS, OnlineWriter, Retention
-from tests.intake.servers import Server, event, eventually, running
+from tests.intake.servers import Server, event, eventually, run_server
 
 
 class Flaky(SQLiteStore):
@@ -46,7 +46,7 @@ def now() -> int:
     return time.time_ns() // 1_000_000
 
 
-def a_view(item: str, **more: Any) -> dict[str, Any]:
+def make_view(item: str, **more: Any) -> dict[str, Any]:
     return {"id": item, "item": item, "customer": "c1", "session": "s1", "time": now(), "type": "view", **more}
 
 
@@ -60,10 +60,10 @@ def test_events_are_recent_and_orders_are_owned(tmp_path: Path) -> None:
     follower.start()
     second, moment = 1000, now()
     follower.offer(
-        EVENTS, [a_view("p1", time=moment - 3 * second), a_view("p2", time=moment - 2 * second, type="rent")]
+        EVENTS, [make_view("p1", time=moment - 3 * second), make_view("p2", time=moment - 2 * second, type="rent")]
     )
-    follower.offer(EVENTS, [a_view("p3", time=moment - second, customer=None)])
-    follower.offer(EVENTS, [a_view("old", time=moment - 8 * 86_400_000)])
+    follower.offer(EVENTS, [make_view("p3", time=moment - second, customer=None)])
+    follower.offer(EVENTS, [make_view("old", time=moment - 8 * 86_400_000)])
     order = {"id": "o", "customer": "c1", "items": [{"item": "p4"}, {"item": "p5"}], "time": moment}
     follower.offer(ORDERS, [order])
     follower.end(10)
@@ -76,7 +76,7 @@ def test_events_are_recent_and_orders_are_owned(tmp_path: Path) -> None:
     assert store.members("owned", ["customer:c1"]) == [{"p2", "p4", "p5"}]
 
 
-def test_what_is_about_no_item_is_a_customers_activity_alone(tmp_path: Path) -> None:
+def test_an_event_without_an_item_is_only_activity_of_its_customer(tmp_path: Path) -> None:
     store = open_online(f"sqlite://{tmp_path}/online.sqlite", shop="shop", timeout=5.0)
     follower = OnlineWriter(store, Retention(owned_types=["search"]))
     follower.start()
@@ -93,9 +93,9 @@ def test_customers_of_one_session_id_are_kept_apart_and_two_of_them_are_enough_t
     store = open_online(f"sqlite://{tmp_path}/online.sqlite", shop="shop", timeout=5.0)
     follower = OnlineWriter(store, Retention())
     follower.start()
-    follower.offer(EVENTS, [a_view(f"p{at}", customer=f"c{at}") for at in range(1, 6)])
+    follower.offer(EVENTS, [make_view(f"p{at}", customer=f"c{at}") for at in range(1, 6)])
     follower.offer(ORDERS, [{"id": "o", "customer": "c|7", "session": "s2", "items": [{"item": "q"}], "time": now()}])
-    follower.offer(EVENTS, [a_view("p8", customer="c8", session=None)])
+    follower.offer(EVENTS, [make_view("p8", customer="c8", session=None)])
     follower.end(10)
     store = open_online(f"sqlite://{tmp_path}/online.sqlite", shop="shop", timeout=5.0)
     assert [items(store, f"session:c{at}|s1") for at in range(1, 6)] == [[f"p{at}"] for at in range(1, 6)]
@@ -108,7 +108,7 @@ def test_a_store_that_was_away_catches_up(flaky: Flaky) -> None:
     follower = OnlineWriter(flaky, Retention())
     follower.start()
     begun = time.monotonic()
-    follower.offer(EVENTS, [a_view(f"p{at}") for at in range(5)])
+    follower.offer(EVENTS, [make_view(f"p{at}") for at in range(5)])
     assert time.monotonic() - begun < 0.1
     time.sleep(0.1)
     assert follower.lag >= 0.1
@@ -123,7 +123,7 @@ def test_past_its_bound_the_oldest_are_dropped_and_counted(flaky: Flaky) -> None
     follower = OnlineWriter(flaky, Retention(), max_waiting=10)
     follower.start()
     for at in range(25):
-        follower.offer(EVENTS, [a_view(f"p{at:02}", time=1000 * at + now())])
+        follower.offer(EVENTS, [make_view(f"p{at:02}", time=1000 * at + now())])
         time.sleep(0.002)
     flaky.away = False
     eventually(lambda: follower.lag == 0)
@@ -132,7 +132,7 @@ def test_past_its_bound_the_oldest_are_dropped_and_counted(flaky: Flaky) -> None
     follower.end(5)
 
 
-def test_what_a_killed_process_had_not_told_the_next_one_tells(tmp_path: Path) -> None:
+def test_a_new_process_sends_the_online_store_what_a_killed_one_had_not(tmp_path: Path) -> None:
     nobody = "redis://127.0.0.1:1/0"
     server = Server(tmp_path, "--online", nobody, "--shop", "shop", "--segment-age", "1h")
     begun = time.monotonic()
@@ -145,7 +145,7 @@ def test_what_a_killed_process_had_not_told_the_next_one_tells(tmp_path: Path) -
     server.client.close()
     address = f"sqlite://{tmp_path}/online.sqlite"
     store = open_online(address, shop="shop", timeout=5.0)
-    with running(tmp_path, "--online", address, "--shop", "shop"):
+    with run_server(tmp_path, "--online", address, "--shop", "shop"):
         eventually(lambda: store.members("owned", ["customer:c1"]) == [{"p7"}])
         assert items(store, "session:c1|s1") == ["p1"]
     store.close()

@@ -19,7 +19,7 @@ from endcap_serving.intake import commit, destinations, sealing
 from endcap_serving.intake.commit import RecordBatch
 from endcap_serving.intake.intake import Intake
 from tests.intake.servers import eventually, ids
-from tests.intake.test_sealing import batch, closed, settings
+from tests.intake.test_sealing import make_batch, settings, write_closed_segment
 
 
 class Disk:
@@ -63,11 +63,11 @@ class Disk:
             raise OSError(self._code, os.strerror(self._code))
 
 
-def one(number: int) -> RecordBatch:
-    return batch("events", *({"id": f"{number}-{at}", "item": "p", "session": "s"} for at in range(3)))
+def make_numbered_batch(number: int) -> RecordBatch:
+    return make_batch("events", *({"id": f"{number}-{at}", "item": "p", "session": "s"} for at in range(3)))
 
 
-def started(folder: Path) -> Intake:
+def start_intake(folder: Path) -> Intake:
     """One that has started, as often as whoever runs it has to start it anew."""
     while True:
         try:
@@ -78,16 +78,16 @@ def started(folder: Path) -> Intake:
             assert not list(folder.rglob("*.draft"))
 
 
-def lived(folder: Path, count: int = 3) -> list[str]:
+def run_life(folder: Path, count: int = 3) -> list[str]:
     """An intake's life in which `count` batches come, each again until it is taken; the ids that it acknowledged."""
-    intake = started(folder)
+    intake = start_intake(folder)
     taken: list[str] = []
     for number in range(count):
         deadline = time.monotonic() + 10
         while True:
             assert time.monotonic() < deadline
             told = threading.Event()
-            sent = one(number)
+            sent = make_numbered_batch(number)
             sent.acknowledge = told.set
             intake.writer.submit(sent)
             assert told.wait(10)
@@ -112,17 +112,17 @@ def test_at_each_write_in_turn_nothing_is_lost_or_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, length: int
 ) -> None:
     disk = Disk(monkeypatch, code)
-    lived(tmp_path / "whole")
+    run_life(tmp_path / "whole")
     writes = disk.calls
     assert writes > 40
     for first in range(1, writes + 1):
         folder = tmp_path / str(first)
         disk.calls, disk.first, disk.last = 0, first, first + length - 1
         try:
-            taken = lived(folder)
+            taken = run_life(folder)
         finally:
             disk.first = 10**9
-        started(folder).end()  # what failed at the end is gone on with
+        start_intake(folder).end()  # what failed at the end is gone on with
         assert disk.calls >= first
         there = ids(folder / "out")
         assert sorted(there) == sorted(taken), first
@@ -138,14 +138,14 @@ def test_a_start_on_a_full_disk_takes_up_what_is_there(
     for first in range(1, 12):
         folder = tmp_path / str(first)
         Intake(settings(folder))._lock.close()
-        file = closed(folder / "intake")
+        file = write_closed_segment(folder / "intake")
         file.write_bytes(file.read_bytes() + file.read_bytes()[20:-5])  # with a torn tail
         with monkeypatch.context() as patched:
             disk = Disk(patched, errno.ENOSPC)
             disk.first, disk.last = first + 1, first + length  # but for the lock's
             intake = Intake(settings(folder, end_seconds=10))
             intake.start()
-            sent = batch("events", {"id": "x1", "item": "p", "session": "s"})
+            sent = make_batch("events", {"id": "x1", "item": "p", "session": "s"})
             told = threading.Event()
             sent.acknowledge = told.set
             intake.writer.submit(sent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from endcap_serving.predictor.surfaces import MOST, OFTEN, OTHER_SURFACE, Surfaces
-from tests.intake.servers import Server, event, running
+from tests.intake.servers import Server, event, run_server
 
 
 def series(server: Server) -> set[str]:
@@ -14,7 +14,7 @@ def series(server: Server) -> set[str]:
 
 
 def test_a_thousand_strange_requests_make_no_series(tmp_path: Path) -> None:
-    with running(tmp_path) as server:
+    with run_server(tmp_path) as server:
         for body in (event("a"), {"id": "x"}, [event("b"), {}]):
             server.post("events", body)
         server.client.get("/v1/events")

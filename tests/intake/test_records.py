@@ -62,7 +62,7 @@ BAD: list[tuple[str, Any, str, str, str | None]] = [
 
 
 @pytest.mark.parametrize(("kind", "change"), GOOD, ids=str)
-def test_what_is_right_is_taken(kind: str, change: dict[str, Any]) -> None:
+def test_a_right_record_is_accepted(kind: str, change: dict[str, Any]) -> None:
     given = WHOLE[kind] | change
     taken = KINDS[kind](orjson.loads(orjson.dumps(given)), NOW)
     assert taken["time"] == given.get("time", NOW)
@@ -70,7 +70,7 @@ def test_what_is_right_is_taken(kind: str, change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("kind", "change", "code", "at", "found"), BAD, ids=[f"{one[3]}-{one[4]}" for one in BAD])
-def test_what_is_wrong_is_refused_where_it_stands(
+def test_a_wrong_record_is_refused_with_its_place(
     kind: str, change: dict[str, Any], code: str, at: str, found: str | None
 ) -> None:
     with pytest.raises(RecordError) as refused:
@@ -82,7 +82,7 @@ def test_what_is_wrong_is_refused_where_it_stands(
     assert len(str(error)) < 400
 
 
-def test_what_ingest_would_set_aside_as_too_old_is_not_taken() -> None:
+def test_the_earliest_time_is_that_of_ingest() -> None:
     assert records.EARLIEST_MS == EARLIEST_MS
 
 

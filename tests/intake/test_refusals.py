@@ -13,7 +13,7 @@ import pytest
 from endcap_serving.gateway.routes import GatewaySettings, Split, Upstream
 from endcap_serving.local.envoy_process import EnvoyProcess
 from endcap_serving.local.process import end_processes
-from tests.intake.servers import Server, running
+from tests.intake.servers import Server, run_server
 
 GOOD = json.dumps({"id": "a", "item": "p", "session": "s"}).encode()
 JSON = {"content-type": "application/json"}
@@ -22,7 +22,7 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def intake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("intake")) as server:
+    with run_server(tmp_path_factory.mktemp("intake")) as server:
         yield server
 
 
@@ -78,7 +78,7 @@ def test_a_refusal_arrives_and_the_connection_serves_on(
     connection.close()
 
 
-def test_who_waits_to_be_told_to_send_is_refused_before(intake: Server) -> None:
+def test_a_client_that_expects_100_continue_is_refused_before_it_sends(intake: Server) -> None:
     with socket.create_connection(("127.0.0.1", intake.port), timeout=10) as connection:
         head = "POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nexpect: 100-continue\r\n"
         head += f"content-length: {9 * MIB}\r\n\r\n"

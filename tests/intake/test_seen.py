@@ -78,7 +78,7 @@ def test_ids_are_known_from_the_open_segment_to_the_merged_hour_and_after_a_rest
     assert not again.has_segment(31)
 
 
-def test_they_are_forgotten_after_24_hours_and_not_before(tmp_path: Path, clock: Clock) -> None:
+def test_ids_are_forgotten_after_24_hours_and_not_before(tmp_path: Path, clock: Clock) -> None:
     seen = KnownIds(tmp_path)
     first = take(seen, 1, ["a"])
     for hour in range(23):

@@ -34,7 +34,7 @@ def lines(file: Path) -> list[bytes]:
     return read_records(read_segment(file))
 
 
-def test_what_was_written_is_read(written: Path) -> None:
+def test_a_segment_is_read_as_it_was_written(written: Path) -> None:
     content = read_segment(written)
     assert (content.opened, content.end, content.damaged) == (1_767_268_800_000, written.stat().st_size, 0)
     assert [one.kind for one in content.frames] == [0, 1, 2]
@@ -91,7 +91,7 @@ def test_frames_of_the_first_release_are_read(written: Path) -> None:
     assert (lines(written), read_segment(written).torn) == (ALL, True)
 
 
-def test_what_the_disk_changed_is_told_and_the_rest_is_kept(written: Path) -> None:
+def test_a_changed_frame_is_damage_and_the_others_are_read(written: Path) -> None:
     whole = bytearray(written.read_bytes())
     second = HEADER.size + len(FRAMES[0])
     for place in range(second, second + len(FRAMES[1])):
@@ -127,7 +127,7 @@ def test_a_write_that_fails_half_way_leaves_the_file_as_it_was(tmp_path: Path, m
     segment.close()
 
 
-def test_numbers_only_grow(tmp_path: Path) -> None:
+def test_sequence_numbers_only_grow(tmp_path: Path) -> None:
     """Whatever was removed, whichever way the clock goes, and where the note of the next one is lost."""
     names = []
     for now in (2_000_000, 1_000_000, 0):

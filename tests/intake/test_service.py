@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from tests.intake.servers import Server, event, events, eventually, ids, running, sealed
+from tests.intake.servers import Server, event, events, eventually, ids, read_sealed, run_server
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     words = ["--body-timeout", "1s", "--connections", "30", "--segment-age", "1h"]
-    with running(tmp_path_factory.mktemp("intake"), *words) as one:
+    with run_server(tmp_path_factory.mktemp("intake"), *words) as one:
         yield one
 
 
@@ -36,7 +36,7 @@ def test_each_kind_is_taken_alone_in_a_list_and_by_name(server: Server) -> None:
     assert server.post("events", twice).json() == {"accepted": 2, "duplicates": 2}
 
 
-def test_of_a_batch_what_is_right_is_taken_and_the_rest_is_listed(server: Server) -> None:
+def test_right_records_of_a_batch_are_accepted_and_the_others_listed(server: Server) -> None:
     body = [event("g1"), {"id": "g2"}, event("g3"), event("g4", time=5)]
     answer = server.post("events", body)
     assert answer.status_code == 207
@@ -77,7 +77,7 @@ BODIES = [
 
 
 @pytest.mark.parametrize(("body", "status", "code", "fields"), BODIES, ids=[str(body[:30]) for body, *_ in BODIES])
-def test_bodies_that_are_none(
+def test_a_body_without_records_is_refused(
     server: Server, body: bytes | str, status: int, code: str, fields: dict[str, Any]
 ) -> None:
     answer = server.client.post("/v1/events", content=body)
@@ -148,7 +148,7 @@ PROBE = b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
 HEAD = b"POST /v1/events HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
 
 
-def told(answer: bytes) -> dict[str, Any]:
+def read_error(answer: bytes) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])
     return document
 
@@ -162,10 +162,13 @@ def test_slow_bodies_and_floods_of_headers_end(server: Server) -> None:
             talk, server, HEAD + b"transfer-encoding: chunked\r\n\r\n", *[b"10000\r\n" + b" " * 65536 + b"\r\n"] * 70
         )
         assert b" 408 " in slow.result().partition(b"\r\n")[0]
-        assert (told(slow.result())["code"], told(slow.result())["fields"]) == ("intake.body-late", {"seconds": 1.0})
+        assert (read_error(slow.result())["code"], read_error(slow.result())["fields"]) == (
+            "intake.body-late",
+            {"seconds": 1.0},
+        )
         for flood in (many, one):
             assert flood.result().startswith(b"HTTP/1.1 431 ")
-            assert told(flood.result())["code"] == "intake.head-too-large"
+            assert read_error(flood.result())["code"] == "intake.head-too-large"
         assert b" 413 " in chunked.result().partition(b"\r\n")[0] or chunked.result() == b""
     assert server.post("events", event("after-floods")).status_code == 200
 
@@ -176,7 +179,7 @@ def test_connections_past_the_limit_are_refused_and_the_others_served(server: Se
     try:
         assert server.post("events", event("beside-many")).status_code == 200
         eventually(lambda: talk(server, asked).startswith(b"HTTP/1.1 503 "))
-        assert told(talk(server, asked))["code"] == "intake.connections-too-many"
+        assert read_error(talk(server, asked))["code"] == "intake.connections-too-many"
         # A kubelet that asks is told that it lives.
         assert talk(server, PROBE).startswith(b"HTTP/1.1 200 ")
     finally:
@@ -185,7 +188,7 @@ def test_connections_past_the_limit_are_refused_and_the_others_served(server: Se
     eventually(lambda: b" 400 " in talk(server, asked).partition(b"\r\n")[0])
 
 
-def test_of_two_with_one_id_at_once_one_is_taken(server: Server) -> None:
+def test_of_concurrent_events_with_one_id_one_is_accepted(server: Server) -> None:
     with ThreadPoolExecutor(8) as pool:
         for name in range(10):
             answers = list(pool.map(lambda _, name=name: server.post("events", event(f"once-{name}")).json(), range(8)))
@@ -193,7 +196,7 @@ def test_of_two_with_one_id_at_once_one_is_taken(server: Server) -> None:
             assert sum(one["duplicates"] for one in answers) == 7
 
 
-def test_what_is_counted(server: Server) -> None:
+def test_metrics_count_accepted_duplicate_and_rejected_records(server: Server) -> None:
     def counted() -> dict[str, float]:
         names = ("accepted_total", "duplicates_total", "rejected_total", "commit_seconds_count", "open_segment_bytes")
         return {name: server.metric(f"endcap_intake_{name}") for name in names}
@@ -213,7 +216,7 @@ def test_what_is_counted(server: Server) -> None:
 
 
 def test_a_request_id_goes_from_the_header_into_the_rows_and_the_log(tmp_path: Path) -> None:
-    with running(tmp_path, "--segment-age", "1h", "--instance", "pod-0") as server:
+    with run_server(tmp_path, "--segment-age", "1h", "--instance", "pod-0") as server:
         answer = server.post("events", event("e1", ranking_id="abc.0"), **{"x-request-id": "abc-123"})
         assert answer.headers["x-request-id"] == "abc-123"
         impression: dict[str, Any] = {"id": "i1", "ranking_id": "abc.0", "item": "p1", "position": 3, "surface": "home"}
@@ -225,8 +228,8 @@ def test_a_request_id_goes_from_the_header_into_the_rows_and_the_log(tmp_path: P
         assert server.end() == 0
         assert time.monotonic() - begun < 10
     assert list((tmp_path / "intake" / "segments").iterdir()) == []
-    assert sealed(server.out, "events").column("request_id").to_pylist()[0] == "abc-123"
-    (row,) = sealed(server.out, "impressions").to_pylist()
+    assert read_sealed(server.out, "events").column("request_id").to_pylist()[0] == "abc-123"
+    (row,) = read_sealed(server.out, "impressions").to_pylist()
     assert {name: row[name] for name in impression} == impression
     assert row["request_id"] == "def"
     (file,) = (server.out / "events").rglob("*.parquet")
@@ -240,7 +243,7 @@ def test_a_request_id_goes_from_the_header_into_the_rows_and_the_log(tmp_path: P
 
 
 def test_asked_to_end_it_is_not_ready_and_still_answers(tmp_path: Path) -> None:
-    with running(tmp_path, "--drain-wait", "1s") as server:
+    with run_server(tmp_path, "--drain-wait", "1s") as server:
         assert server.post("events", event("e1")).status_code == 200
         server.process.terminate()
         eventually(lambda: server.client.get("/readyz").json().get("code") == "intake.ending")

@@ -50,7 +50,7 @@ def batcher(work: Callable[[list[str]], list[str]], brief: float = 0.0) -> Itera
     made.close()
 
 
-def test_what_arrives_while_a_batch_is_ranked_makes_the_next() -> None:
+def test_requests_that_arrive_while_a_batch_is_ranked_make_the_next_batch() -> None:
     gate = Gate()
 
     async def asks(made: Batcher[str, str]) -> list[list[str]]:
@@ -148,7 +148,7 @@ def test_when_the_ranking_thread_ends_nobody_waits_and_the_process_is_not_live()
         assert not health.live
 
 
-def test_who_would_wait_too_long_is_turned_away_until_the_queue_has_gone() -> None:
+def test_a_request_that_would_wait_too_long_is_refused_until_the_queue_is_empty() -> None:
     admission = Admission(0.1)
     assert not admission.is_full
     admission.record_batch(64 * 0.01, 64)

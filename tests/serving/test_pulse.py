@@ -56,9 +56,7 @@ def watch() -> Iterator[Callable[[int, Callable[[float], bool]], Watchdog]]:
 Watch = Callable[[int, Callable[[float], bool]], Watchdog]
 
 
-def test_one_that_computes_is_given_longer_and_one_that_was_stopped_while_it_did_is_not(
-    watch: Watch, computing: int
-) -> None:
+def test_a_computing_process_gets_more_time_than_a_stopped_one(watch: Watch, computing: int) -> None:
     watched = watch(computing, silent_after(2))
     time.sleep(1.0)
     assert watched.hang is None
@@ -69,7 +67,7 @@ def test_one_that_computes_is_given_longer_and_one_that_was_stopped_while_it_did
     assert (stopped.hang.code, stopped.hang.fields["pid"]) == ("serving.hung", computing)
 
 
-def test_one_that_has_never_answered_is_starting(watch: Watch) -> None:
+def test_a_process_that_has_never_answered_is_starting(watch: Watch) -> None:
     watched = watch(os.getppid(), silent_after(0))
     time.sleep(0.8)
     assert watched.hang is None

@@ -239,7 +239,7 @@ def test_the_answer_is_plain_json_whatever_the_headers(predictors: httpx.Client,
     assert len(json.loads(answer.json()["outputs"][0]["data"][0])["items"]) == 2
 
 
-def test_there_is_nothing_to_explain(predictors: httpx.Client) -> None:
+def test_kserves_explain_is_not_offered(predictors: httpx.Client) -> None:
     answer = predictors.post("/v1/models/vsknn:explain", json={"instances": [{"items": []}]})
     assert (answer.status_code, answer.json()["code"]) == (501, "predictor.not-offered")
 

@@ -54,7 +54,7 @@ def test_an_explanation_needs_the_gateways_word(predictors: httpx.Client, ask: A
     assert ask(predictors, {SCOPE_HEADER: "rank,explain"}).status_code == 200
 
 
-def test_what_is_owned_is_told_to_who_may_see_it_and_to_nobody_by_default() -> None:
+def test_owned_items_show_only_with_the_scope_owned() -> None:
     plain, explained = RankRequest(items=[]), RankRequest(items=["a"], explain=True, k=3)
     told = permit_explanations([plain, explained], GATEWAY, "rank,explain", from_page=False)
     assert told[0] is plain

@@ -28,7 +28,7 @@ from tests.serving.load import load
 PREDICTOR = [sys.executable, "-m", "endcap_serving.predictor"]
 
 
-def copied(shop: Shop, model: str, folder: Path) -> Path:
+def copy_package(shop: Shop, model: str, folder: Path) -> Path:
     """A package as a storage initializer lays it down: the artifact's files, its manifest among them."""
     return shutil.copytree(shop.store.fetch(shop.packages[model]), folder / "models")
 
@@ -37,7 +37,7 @@ def test_it_takes_what_a_serving_runtime_gives(shop: Shop, tmp_path: Path, monke
     monkeypatch.setenv("ENDCAP_VERSION", "12")
     monkeypatch.setenv("ENDCAP_VARIANT", "canary")
     port = find_free_port()
-    options = ["--model_name=shoes", f"--model_dir={copied(shop, 'vsknn', tmp_path)}", f"--http_port={port}"]
+    options = ["--model_name=shoes", f"--model_dir={copy_package(shop, 'vsknn', tmp_path)}", f"--http_port={port}"]
     options += ["--drain-wait=1"]
     log = tmp_path / "log"
     with (
@@ -90,7 +90,7 @@ def test_no_online_store_is_said_by_none_or_by_nothing(
         ({"ENDCAP_VERSION": "1", "ENDCAP_VARIANT": "green"}, ["'green'", "stable, canary"]),
     ],
 )
-def test_what_a_runtime_leaves_out_or_misspells_is_told(environment: dict[str, str], words: list[str]) -> None:
+def test_a_missing_version_or_a_wrong_variant_is_an_error(environment: dict[str, str], words: list[str]) -> None:
     run = subprocess.run([*PREDICTOR, "--model_name=shoes"], env={**os.environ, **environment}, capture_output=True)
     assert run.returncode == 2
     said = run.stderr.decode()
@@ -99,21 +99,21 @@ def test_what_a_runtime_leaves_out_or_misspells_is_told(environment: dict[str, s
 
 
 def test_a_changed_package_is_refused_by_checksum(shop: Shop, tmp_path: Path) -> None:
-    folder = copied(shop, "popularity", tmp_path)
+    folder = copy_package(shop, "popularity", tmp_path)
     changed = next(file for file in sorted((folder / "model").iterdir()) if file.stat().st_size)
     content = bytearray(changed.read_bytes())
     content[-1] ^= 1
     changed.write_bytes(content)
-    line = refused(folder)
+    line = run_refused(folder)
     assert line["code"] == "store.damaged"
     address = shop.packages["popularity"]
     assert line["fields"] == {"address": address, "file": f"model/{changed.name}", "fault": "changed"}
 
 
 def test_a_folder_without_a_manifest_is_refused(shop: Shop, tmp_path: Path) -> None:
-    folder = copied(shop, "popularity", tmp_path)
+    folder = copy_package(shop, "popularity", tmp_path)
     (folder / "manifest.json").unlink()
-    line = refused(folder)
+    line = run_refused(folder)
     assert (line["code"], line["fields"]["file"]) == ("store.damaged", "manifest.json")
 
 
@@ -121,11 +121,11 @@ def test_a_folder_without_a_manifest_is_refused(shop: Shop, tmp_path: Path) -> N
 def test_a_predictor_that_was_given_a_gpu_and_sees_none_stops_or_warns(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = copied(shop, "popularity", tmp_path)
+    folder = copy_package(shop, "popularity", tmp_path)
     missing = {"resource": "nvidia.com/gpu", "requested": 1, "seen": 0, "cause": "no-driver"}
     ended = tmp_path / "termination-log"
     ended.touch()
-    line = refused(folder, ended, **devices.make_gpu_variables(Gpu()))
+    line = run_refused(folder, ended, **devices.make_gpu_variables(Gpu()))
     assert line["code"] == "gpu.not-seen"
     assert missing.items() <= line["fields"].items()
     assert "[gpu.not-seen]" in ended.read_text()
@@ -154,7 +154,7 @@ sys.exit(predictor.main())
 """
 
 
-def refused(folder: Path, ended: Path = Path("/no/pod"), **variables: str) -> dict[str, Any]:
+def run_refused(folder: Path, ended: Path = Path("/no/pod"), **variables: str) -> dict[str, Any]:
     """The error by which a predictor ends that must not serve a package. ended: what Kubernetes reads its end from.
     variables: of its environment."""
     command = [sys.executable, "-c", IN_A_POD, str(ended)]
