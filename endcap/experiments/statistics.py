@@ -35,7 +35,7 @@ HARM_SHOPPERS = 1_500
 PILOT = 1_000
 """The first so many visits tell how much outcomes vary. Before them there are no bounds."""
 FEWEST_EVENTS = 30.0
-"""The bound against "worse than this" needs so many visits with an outcome in the arm, as the probabilities say."""
+"""The bound on a smaller arm's gain needs so many visits with an outcome in that arm, as the probabilities say."""
 LAST_EVENTS = 100.0
 """After so many, the e-process for small samples takes no more shoppers: the bounds are sharper from there."""
 SMALL_SAMPLE_PART = 0.1
@@ -94,7 +94,7 @@ class EffectSums:
     stable_outcomes, stable_exposures
         Sums of p y and p x over the stable arm: its rate at the moments that weigh in the score.
     events
-        Sum of p over visits with an outcome: how many to expect in the arm.
+        Sum of min(p, 1 - p) over visits with an outcome: how many to expect in the smaller arm.
     pilot_square, pilot_visits
         Sum of (y - m x)^2 over the first `PILOT` visits, and their number.
     shoppers, exposures, outcomes
@@ -261,7 +261,7 @@ class EffectState:
             "variance": largest[places].tolist(),
             "stable_outcomes": _add_rows(sums.stable_outcomes, bought, p[bought] * visits.outcome[bought], places),
             "stable_exposures": _add_rows(sums.stable_exposures, stable, p[stable] * visits.exposures[stable], places),
-            "events": _add_rows(sums.events, counted, p[counted], places),
+            "events": _add_rows(sums.events, counted, np.minimum(p, 1 - p)[counted], places),
             "pilot_square": _add_rows(sums.pilot_square, pilot, squares[pilot], places),
         }
         fresh = [rows[is_new[rows]] for rows in arms]
@@ -289,7 +289,8 @@ class EffectState:
         before = self.sums.events
         if before >= LAST_EVENTS:
             return [self.sums.wealth] * len(places)
-        events = _accumulate(before, visits.probability[counted])
+        p = visits.probability[counted]
+        events = _accumulate(before, np.minimum(p, 1 - p))
         last = int(np.searchsorted(events, LAST_EVENTS))
         # `last` is the number of the outcome that is one too many; visits up to it still count.
         rows = first if last > len(counted) else first[first <= counted[last - 1]]
@@ -379,15 +380,16 @@ def judge_effect(
     Returns
     -------
     EffectEvidence
-        Bounds are infinite before `PILOT` visits; the bound that lets a share rise before `FEWEST_EVENTS` too.
+        Bounds are infinite before `PILOT` visits; the one on the smaller arm's gain before `FEWEST_EVENTS` too.
 
     Notes
     -----
     The bound against harm has ``budget * (1 - SMALL_SAMPLE_PART)``; the e-value is multiplied by `SMALL_SAMPLE_PART`,
     so that reaching 1 / budget spends the rest. The other bound is the better of two with half of `promotion_budget`
     each: one is tightest at `HARM_SHOPPERS`, for the share's steps, and one at the planned end. Both are relative to
-    the stable version's rate at the moments that weigh in the score. Its error is neglected: the stable version has
-    most visits, and where it has half of them, an effect of d makes it matter by a factor of 1 + d^2 / 4 at most.
+    the stable version's rate at the moments that weigh in the score. Its error is neglected: at a share of one half,
+    the bounds of an effect of d are too narrow by a factor of about 1 + d / 2, which is too wide for a loss. Where
+    stable has most visits there is no such factor.
     """
     arms = ("stable", arm)
     rate = sums.stable_outcomes / sums.stable_exposures if sums.stable_exposures else 0.0
@@ -399,7 +401,10 @@ def judge_effect(
         center = sign * sums.score
         harm = center + _bound(sums.variance, HARM_SHOPPERS * square, budget * (1 - SMALL_SAMPLE_PART))
         gain = -math.inf
-        if sums.events >= FEWEST_EVENTS:
+        if sums.events < FEWEST_EVENTS:
+            # Where the arm has most shoppers, as a champion beside its predecessor, harm is the smaller arm's gain.
+            harm = harm if sums.exposures[1] < sums.exposures[0] else math.inf
+        else:
             times = (HARM_SHOPPERS * square, max(planned, HARM_SHOPPERS) * square)
             gain = center - min(_bound(sums.variance, time, promotion_budget / 2) for time in times)
         lower, upper = (gain / scale, harm / scale) if better else (-harm / scale, -gain / scale)

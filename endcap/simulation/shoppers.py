@@ -38,8 +38,8 @@ class ShopperHabits:
         The probability that a visit buys; None: a tenth of the expected clicks of a visit. It follows the taste.
     order_value, order_spread
         Mean of an order's value, and the standard deviation of its logarithm: 1.2 is heavy-tailed.
-    history
-        How many rankings of each shopper the champion has learned from.
+    history_days
+        The days of the same traffic that the champion has learned from.
     """
 
     people: int = 300_000
@@ -55,7 +55,12 @@ class ShopperHabits:
     buy_rate: float | None = None
     order_value: float = 40.0
     order_spread: float = 1.2
-    history: int = 30
+    history_days: int = 90
+
+    @property
+    def rankings_known(self) -> int:
+        """How many rankings of each shopper the champion has learned from."""
+        return self.history_days * self.visits_per_day * self.rankings // self.people
 
     @property
     def buyers_per_visit(self) -> float:
@@ -132,7 +137,7 @@ class SimulatedShoppers:
     def _known(self) -> NDArray[np.float32]:
         """The champion's opinion of each shopper's taste, from rankings before."""
         first, size = self._prior
-        rankings = self.habits.history
+        rankings = self.habits.rankings_known
         past = self._history.binomial(rankings, self._taste)
         return ((first + past) / (size + rankings)).astype(np.float32)
 

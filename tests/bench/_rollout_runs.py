@@ -91,7 +91,7 @@ class RunningRollout:
             steps = self.advance(look, stop)
             for number in range(stop - look):
                 now = BEGIN + (look + number + 1) * policy.look_every
-                evidence = self._judge({name: sums[number] for name, sums in steps.items()}, policy, now)
+                evidence = self.judge({name: sums[number] for name, sums in steps.items()}, policy, now)
                 decision = decide(state, evidence, policy, now)
                 state = apply_decision(state, decision, policy, now)
                 end = look + number + 1
@@ -108,7 +108,8 @@ class RunningRollout:
             look = stop
         return RolloutResult("open", self.case.days, self.count_shoppers(last))
 
-    def _judge(self, sums: dict[str, EffectSums], policy: RolloutSpec, now: datetime) -> RolloutEvidence:
+    def judge(self, sums: dict[str, EffectSums], policy: RolloutSpec, now: datetime) -> RolloutEvidence:
+        """The evidence of a look."""
         closed = now - self.case.delay * policy.look_every
         effects = tuple(
             judge_effect(
@@ -187,14 +188,12 @@ def cap_rankings(bot: ShopperVisits, most: int = 20) -> ShopperVisits:
     return ShopperVisits(**{name: getattr(bot, name)[..., keep] for name in bot.__dataclass_fields__})
 
 
+def build_policy(case: RolloutCase) -> RolloutSpec:
+    """The default policy, without operational guardrails."""
+    margin = {"margin": case.margin} if case.promote == "no_harm" else {}
+    return RolloutSpec.model_validate({"promote": case.promote, **margin, "guardrails": [], "longest": "30d"})
+
+
 def run_case(case: RolloutCase, seed: int) -> RolloutResult:
     """Run one rollout to its end, or to the last of its days."""
-    policy = RolloutSpec.model_validate(
-        {
-            "promote": case.promote,
-            **({"margin": case.margin} if case.promote == "no_harm" else {}),
-            "guardrails": [],
-            "longest": "30d",
-        }
-    )
-    return RunningRollout(case, seed).run(policy)
+    return RunningRollout(case, seed).run(build_policy(case))

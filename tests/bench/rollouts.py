@@ -20,7 +20,16 @@ from scipy.stats import binomtest
 
 from endcap.experiments.statistics import ClosedVisits, EffectState, ExpectedRates, invert_effect, judge_effect
 from endcap.simulation.shoppers import ShopperHabits
-from tests.bench._rollout_runs import LOOKS_PER_DAY, RolloutCase, RolloutResult, RunningRollout, run_case
+from tests.bench._rollout_runs import (
+    BEGIN,
+    LOOKS_IN_PASS,
+    LOOKS_PER_DAY,
+    RolloutCase,
+    RolloutResult,
+    RunningRollout,
+    build_policy,
+    run_case,
+)
 from tests.bench._threshold_rules import RULES, run_threshold_rule
 
 FACTOR = float(os.environ.get("ENDCAP_BENCH_ROLLOUTS", "1"))
@@ -33,7 +42,7 @@ def measure() -> list[Result]:
     """Run everything. Rates come with their 95 % binomial interval."""
     results: list[Result] = []
     with ProcessPoolExecutor() as pool:
-        for part in (measure_harm, measure_power, measure_thresholds, measure_cover, measure_errors):
+        for part in (measure_harm, measure_power, measure_thresholds, measure_cover, measure_guard, measure_errors):
             begun = time.perf_counter()
             for result in part(pool):
                 print(f"{result['name']}: {result['value']:.4g} {result['unit']} ({result['how']})", flush=True)
@@ -71,20 +80,23 @@ def measure_harm(pool: ProcessPoolExecutor) -> Iterator[Result]:
         ("CTR 2 %", replace(plain, habits=FEW_CLICKS), 5_000, 10_000),
         ("CTR 10 %, with the champion's score", replace(plain, by_score=True), None, None),
     )
-    medians = {}
+    means, medians = {}, {}
     for name, case, median, late in cells:
         runs = run_many(pool, partial(run_case, case), 200)
         yield report_rate(f"-20 %, {name}: rolled back", runs, "rolled-back", 0.95, True)
         met = np.array([run.shoppers for run in runs])
-        medians[name] = float(met.mean())
+        means[name], medians[name] = float(met.mean()), float(np.median(met))
         for share, most in ((50, median), (90, late)):
             value = float(np.percentile(met, share))
             yield build_result(
                 f"-20 %, {name}: shoppers met, p{share}", value, "shoppers", most, True, f"{len(met)} runs"
             )
-    saved = 1 - medians["CTR 10 %, with the champion's score"] / medians["CTR 10 %"]
-    how = "mean of shoppers met until the rollback, of the same shops"
-    yield build_result("the champion's score: fewer shoppers met", 100 * saved, "percent", 25.0, False, how)
+    for name, values, least in (("median", medians, 25.0), ("mean", means, None)):
+        saved = 1 - values["CTR 10 %, with the champion's score"] / values["CTR 10 %"]
+        how = "until the rollback, in the same shops"
+        yield build_result(
+            f"the champion's score: fewer shoppers met, {name}", 100 * saved, "percent", least, False, how
+        )
 
 
 def measure_power(pool: ProcessPoolExecutor) -> Iterator[Result]:
@@ -130,6 +142,37 @@ def run_baseline(seed: int) -> RolloutResult:
             if not lower <= 0.25 <= upper:
                 return RolloutResult("missed", look / LOOKS_PER_DAY, 0)
     return RolloutResult("covered", case.days, 0)
+
+
+def measure_guard(pool: ProcessPoolExecutor) -> Iterator[Result]:
+    habits = ShopperHabits(weekly_swing=0.1, sales=(9, 23))
+    worse = run_many(pool, partial(run_guard, RolloutCase(habits, effect=-0.2, days=2)), 200)
+    yield report_rate(
+        "after promotion, -20 %, 2 % on the previous version, 2 days: rolled back", worse, "rolled-back", 0.95, True
+    )
+    days = float(np.percentile([run.days for run in worse], 95))
+    yield build_result(
+        "after promotion, -20 %: days to the rollback, p95", days, "days", 2.0, True, f"{len(worse)} runs"
+    )
+    equal = run_many(pool, partial(run_guard, RolloutCase(habits, days=30)), 60)
+    name = "after promotion, equal, 30 days with weekly swing and two sales: rolled back"
+    yield report_rate(name, equal, "rolled-back", 0.05, False)
+
+
+def run_guard(case: RolloutCase, seed: int) -> RolloutResult:
+    """A champion with 98 % of the shoppers, guarded by the previous version's 2 %."""
+    policy = build_policy(case)
+    running = RunningRollout(case, seed)
+    for look in range(0, case.days * LOOKS_PER_DAY, LOOKS_IN_PASS):
+        running.shares += [0.98] * LOOKS_IN_PASS
+        steps = running.advance(look, look + LOOKS_IN_PASS)
+        for number in range(LOOKS_IN_PASS):
+            now = BEGIN + (look + number + 1) * policy.look_every
+            evidence = running.judge({name: sums[number] for name, sums in steps.items()}, policy, now)
+            budgets = policy.metric_budgets
+            if any(e.upper < 0 or e.harm >= 1 / budgets[e.metric] for e in evidence.effects):
+                return RolloutResult("rolled-back", (look + number + 1) / LOOKS_PER_DAY, 0)
+    return RolloutResult("open", case.days, 0)
 
 
 def measure_cost() -> list[Result]:
