@@ -246,3 +246,30 @@ def test_at_a_fixed_horizon_effect_and_error_are_those_of_tea_tasting():
     assert evidence.effect == pytest.approx(oracle.rel_effect_size, abs=0.05 * error)
     half = (oracle.effect_size_ci_upper - oracle.effect_size_ci_lower) / 2 / evidence.stable_rate
     assert error == pytest.approx(half / 1.96, rel=0.02)
+
+
+@pytest.mark.parametrize("is_treated", [False, True])
+def test_a_bot_with_half_of_all_rankings_moves_nothing_once_its_rankings_are_capped(is_treated):
+    harmed = 0
+    for seed in range(30):
+        shop = SimulatedShoppers(SMALL_SHOP, seed=seed)
+        day = shop.draw_day(0)
+        bot = shop.draw_bot(0, 3 * SMALL_SHOP.visits_per_day)
+        visits = day.join(bot)
+        is_bot = visits.shopper == SMALL_SHOP.people
+        counted = ~is_bot | (np.cumsum(is_bot * visits.exposures) <= 20)
+        place = np.append(shop.place_on_range, 0.0 if is_treated else 0.99)
+        shopper, clicks = visits.shopper[counted], visits.clicks[0][counted]
+        count = len(shopper)
+        treated = place[shopper] < 0.05
+        state = EffectState()
+        rows = ClosedVisits(
+            shopper, treated, np.full(count, 0.05), visits.exposures[counted], clicks, np.full(count, 0.1)
+        )
+        for sums in state.trace(rows, list(range(0, count, 200))):
+            evidence = judge_effect(sums, metric="ctr", budget=BUDGET)
+            if evidence.upper < 0 or evidence.lower > 0:
+                harmed += 1
+                break
+    # 30 runs at two times 5 %: 7 is the 98 % quantile.
+    assert harmed <= 7
