@@ -17,7 +17,7 @@ EventTypes = Annotated[list[EventType], Field(min_length=1)]
 class RolloutMetricSpec(Strict):
     """What all metrics of shoppers share.
 
-    A metric is counted for each ranking that a shopper saw, and summed up by shopper.
+    Clicks and carts are counted by ranking, purchases and revenue by visit; all are summed up by shopper.
     """
 
     direction: Literal["up", "down"] = "up"
@@ -62,7 +62,7 @@ class AddToCartSpec(RolloutMetricSpec):
 
 
 class ConversionSpec(RolloutMetricSpec):
-    """Shoppers who bought something, of the shoppers who saw a ranking."""
+    """Visits with a purchase. A visit begins with a ranking that lies in no earlier visit, and lasts for the window."""
 
     kind: Literal["conversion"]
     name: Name = "conversion"
@@ -72,7 +72,7 @@ class ConversionSpec(RolloutMetricSpec):
 
 
 class RevenueSpec(RolloutMetricSpec):
-    """What a shopper spent: price times quantity of the orders' lines, per shopper who saw a ranking."""
+    """What a shopper spent in a visit: price times quantity of the orders' lines. Visits are as for conversion."""
 
     kind: Literal["revenue"]
     name: Name = "revenue"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from endcap.errors import UserError
 from endcap.experiments.decision import Decision, apply_decision, decide
 from endcap.experiments.evidence import RolloutEvidence
-from endcap.experiments.rollout_state import Action, RolloutCommand, RolloutState, apply_command
+from endcap.experiments.rollout_state import PHASES, Action, RolloutCommand, RolloutState, apply_command
 from endcap.spec.rollout import RolloutSpec
 from tests.experiments.rollouts import (
     INF,
@@ -26,6 +28,7 @@ from tests.experiments.rollouts import (
     show_ctr,
 )
 
+ROOT = Path(__file__).parents[2]
 POLICY = make_policy()
 
 
@@ -322,3 +325,14 @@ def test_commands_change_the_state_as_they_say() -> None:
     for action, phase in (("abort", "aborted"), ("supersede", "superseded")):
         ended = apply_command(state, RolloutCommand(action, "ada"), POLICY, START)  # type: ignore[arg-type]
         assert (ended.phase, ended.share) == (phase, 0.0)
+
+
+def test_the_reference_lists_every_reason_and_phase() -> None:
+    reasons: set[str] = {"first-share", "risk-excluded", "shown-no-harm", "shown-superior"}
+    for name in ("decision", "safety_rules", "progress_rules"):
+        text = (ROOT / "endcap" / "experiments" / f"{name}.py").read_text(encoding="utf-8")
+        reasons |= set(re.findall(r'(?:hold|roll_back)\(\s*"([a-z-]+)"', text))
+        reasons |= set(re.findall(r'return "([a-z-]+)", sentence', text))
+    reference = (ROOT / "docs" / "rollout-reference.md").read_text(encoding="utf-8")
+    assert len(reasons) > 25
+    assert {word for word in (*reasons, *PHASES) if f"`{word}`" not in reference} == set()

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
-from endcap.spec.rollout import RolloutSpec
+from endcap.spec.base import Strict
+from endcap.spec.rollout import PromotionGuard, RolloutSpec, ShareStep
+from endcap.spec.rollout_metrics import (
+    AddToCartSpec,
+    ConversionSpec,
+    CtrSpec,
+    EmptyAnswersGuardrailSpec,
+    ErrorsGuardrailSpec,
+    FallbacksGuardrailSpec,
+    LatencyGuardrailSpec,
+    RevenueSpec,
+    ScoreDriftGuardrailSpec,
+)
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_an_empty_section_is_a_whole_policy() -> None:
@@ -60,3 +76,26 @@ def test_keys_that_contradict_each_other_are_refused(section: dict[str, Any], wo
     with pytest.raises(ValidationError) as caught:
         RolloutSpec.model_validate(section)
     assert words in str(caught.value)
+
+
+def test_the_guides_policies_are_right() -> None:
+    blocks = (DOCS / "rollouts.md").read_text(encoding="utf-8").split("```yaml\n")[1:]
+    policies = [yaml.safe_load(block.split("```")[0])["rollout"] for block in blocks]
+    assert policies
+    for policy in policies:
+        RolloutSpec.model_validate(policy)
+
+
+PARTS: tuple[type[Strict], ...] = (
+    *(RolloutSpec, ShareStep, PromotionGuard, CtrSpec, AddToCartSpec, ConversionSpec, RevenueSpec),
+    *(ErrorsGuardrailSpec, EmptyAnswersGuardrailSpec, FallbacksGuardrailSpec, LatencyGuardrailSpec),
+    ScoreDriftGuardrailSpec,
+)
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__)
+def test_the_reference_lists_every_key_and_kind(part: type[Strict]) -> None:
+    reference = (DOCS / "rollout-reference.md").read_text(encoding="utf-8")
+    kind = part.model_json_schema()["properties"].get("kind", {}).get("const", "kind")
+    words = {kind, *part.model_fields}
+    assert {word for word in words if f"`{word}" not in reference and f".{word}`" not in reference} == set()
