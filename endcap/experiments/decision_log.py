@@ -60,7 +60,7 @@ class RolloutLogEntry:
     evidence: RolloutEvidence | None = None
     decision: Decision | None = None
     command: RolloutCommand | None = None
-    release: str = field(default_factory=lambda: get_release())
+    release: str = field(default_factory=get_release)
 
     def to_json(self) -> Json:
         """Return the entry as JSON values."""
@@ -330,16 +330,15 @@ class DecisionLog:
     ) -> RolloutLogEntry:
         """Append what `make` makes of the last entry, unless that is the last entry itself."""
         while True:
-            last = self.find_last()
-            if last is not None and last.number % ENTRIES_PER_DOCUMENT == ENTRIES_PER_DOCUMENT - 1:
-                # A full document changes no more, so the first entry of the next one follows it.
-                entry = make(last)
-                if entry is last:
-                    return last
-                place, opening = entry.number // ENTRIES_PER_DOCUMENT, last
+            count = self._count_documents()
+            entries = self._read(count - 1)["entries"] if count else []
+            if count and len(entries) < ENTRIES_PER_DOCUMENT:
+                appended = self._append_to(count - 1, None, make, policy)
             else:
-                place, opening = 0 if last is None else last.number // ENTRIES_PER_DOCUMENT, None
-            appended = self._append_to(place, opening, make, policy)
+                # A full document changes no more, so the first entry of the next one follows its last.
+                last = self._parse(entries[-1]) if count else None
+                entry = make(last)
+                appended = last if entry is last else self._append_to(count, last, make, policy)
             if appended is not None:
                 return appended
 
@@ -384,7 +383,7 @@ class DecisionLog:
     def _read(self, place: int) -> Json:
         document = self._store.read_document(self._name(place))
         if document is None:
-            raise self._make_difference(place * ENTRIES_PER_DOCUMENT, f"the document {self._name(place)} is missing")
+            raise self._make_difference(None, f"the document {self._name(place)} is missing")
         return document
 
     def _parse(self, document: Json) -> RolloutLogEntry:

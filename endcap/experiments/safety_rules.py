@@ -16,23 +16,30 @@ from endcap.experiments.decision_parts import (
     format_share,
     list_numbers,
 )
+from endcap.experiments.evidence import Comparator
 from endcap.spec.base import format_duration
 
 SAMPLE_RATIO_BUDGET = 0.001
 """How often shoppers who come to the arms as the split says may look as if they did not."""
-_AHEAD = timedelta(minutes=1)
-"""Evidence may be so much later than the decision's clock: two clocks never agree."""
+_CLOCK_TOLERANCE = timedelta(minutes=1)
+"""Two machines' clocks may differ by this."""
+_AGAINST: dict[Comparator, str] = {
+    "stable": "the stable version",
+    "previous": "the previous version",
+    "baseline": "the most popular items",
+    "history": "its own history",
+}
 
 
 def check_clock(look: Look) -> Decision | None:
     """A clock that was set back, or one ahead of it, decides nothing."""
     state, evidence, now = look.state, look.evidence, look.now
     latest = max(time for time in (state.created, state.stepped, state.looked) if time is not None)
-    if now < latest:
+    if latest - now > _CLOCK_TOLERANCE:
         seconds = (latest - now).total_seconds()
         sentence = f"The clock stands {seconds:.0f} s before the last look. The rollout waits until it has caught up."
         return look.hold("clock-back", sentence, {"seconds": seconds})
-    if evidence.until - now > _AHEAD:
+    if evidence.until - now > _CLOCK_TOLERANCE:
         seconds = (evidence.until - now).total_seconds()
         sentence = f"The evidence is {seconds:.0f} s ahead of the clock. Check the clocks of the machines."
         return look.hold("evidence-ahead", sentence, {"seconds": seconds})
@@ -131,7 +138,7 @@ def check_guarded_harm(look: Look) -> Decision | None:
     if harm is None:
         return None
     reason, sentence, numbers = harm
-    sentence = f"{sentence} It is measured against {look.evidence.against}."
+    sentence = f"{sentence} It is measured against {_AGAINST[look.evidence.against]}."
     if look.evidence.against == "history" and look.policy.guard.on_breach == "alert":
         sentence += " History alone cannot tell a worse version from a worse week, so nothing was changed."
         return look.hold("history-breach", sentence, numbers)

@@ -171,6 +171,18 @@ def test_a_clock_that_was_set_back_holds() -> None:
     assert apply_decision(state, decision, POLICY, START + LOOK).looked == START + timedelta(hours=1)
 
 
+def test_clocks_that_differ_by_seconds_hold_nothing_and_repeat_no_step() -> None:
+    state = make_state(looked=START + LOOK + timedelta(seconds=5), stepped=START + LOOK + timedelta(seconds=5))
+    assert judge(state=state, effects=show_ctr(-0.1)).reason == "too-early"
+
+
+def test_a_metric_that_is_all_zero_tells_nothing() -> None:
+    nothing = {"stable_rate": 0.0, "outcomes": {"canary": 0.0, "stable": 0.0}}
+    decision = judge(effects=show_ctr(**nothing))
+    assert (decision.action, decision.reason, decision.numbers["lower"]) == ("hold", "collecting", None)
+    assert "may still change by any amount" in decision.sentence
+
+
 @pytest.mark.parametrize(("at_longest", "action"), [("roll_back", "roll_back"), ("hold", "hold")])
 @pytest.mark.parametrize("changes", [{}, {"impressions_until": None}])
 def test_a_rollout_that_lasts_too_long_ends_as_the_policy_says(
