@@ -44,7 +44,7 @@ def tune_mixture(variance: float, budget: float) -> float:
     return variance / (2 * length + math.log1p(2 * length))
 
 
-def compute_boundary(variance: float, r: float, budget: float) -> float:
+def compute_boundary(variance: float, r: float, budget: float, scale: float = 0.0) -> float:
     """Return what a score exceeds at any look with a probability of at most `budget`, if its mean is 0 or less.
 
     Parameters
@@ -55,6 +55,8 @@ def compute_boundary(variance: float, r: float, budget: float) -> float:
         The mixture's parameter (`tune_mixture`), above 0.
     budget
         The probability of error, 0 to 0.5.
+    scale
+        For a score with a heavy tail: the scale c of a sub-gamma tail, which is a third of the largest increment.
 
     Returns
     -------
@@ -65,10 +67,12 @@ def compute_boundary(variance: float, r: float, budget: float) -> float:
     -----
     ``u(v) = sqrt(2 (v + r) log(sqrt((v + r) / r) / (2 budget) + 1))``: the closed bound of Robbins' one-sided normal
     mixture (Robbins, "Statistical methods related to the law of the iterated logarithm", 1970; Howard et al. 2021,
-    equation 3.7). It needs a score that is sub-Gaussian with this variance.
+    equation 3.7). It needs a score that is sub-Gaussian with this variance. With the logarithm L of the formula and a
+    scale c, ``c L`` is added, as in Bernstein's inequality for sub-gamma tails, ``sqrt(2 v L) + c L``.
     """
     whole = variance + r
-    return math.sqrt(2 * whole * math.log(math.sqrt(whole / r) / (2 * budget) + 1))
+    logarithm = math.log(math.sqrt(whole / r) / (2 * budget) + 1)
+    return math.sqrt(2 * whole * logarithm) + scale * logarithm
 
 
 def weigh_residuals(residuals: _Floats, treated: NDArray[np.bool_], probability: _Floats, harm: int) -> _Floats:

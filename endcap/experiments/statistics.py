@@ -95,6 +95,8 @@ class EffectSums:
         Sums of p y and p x over the stable arm: its rate at the moments that weigh in the score.
     events
         Sum of min(p, 1 - p) over visits with an outcome: how many to expect in the smaller arm.
+    spike
+        The largest residual in absolute value, times 2 p - 1, over visits where the arm is the more probable one.
     pilot_square, pilot_visits
         Sum of (y - m x)^2 over the first `PILOT` visits, and their number.
     shoppers, exposures, outcomes
@@ -109,6 +111,7 @@ class EffectSums:
     stable_outcomes: float = 0.0
     stable_exposures: float = 0.0
     events: float = 0.0
+    spike: float = 0.0
     pilot_square: float = 0.0
     pilot_visits: int = 0
     shoppers: tuple[int, int] = (0, 0)
@@ -147,6 +150,9 @@ class EffectState:
     correlated where shoppers differ, and a Gaussian process with positively correlated increments exceeds a boundary
     less often than one with independent increments of the same variances (Slepian's lemma): the boundary errs on the
     safe side. The largest variance so far is used, so that a negative pair cannot tighten it again.
+
+    *Large shares.* For a champion beside its predecessor's small arm, harm is the heavy side. There Bernstein's term
+    for the largest residual widens the bound (`spike`).
 
     *Small shares.* Against harm, at p below 1/2, a single outcome's term has a lighter tail than the normal (Okamoto
     1958), so this side holds with few shoppers and heavy-tailed revenue too. The other side is heavy at a small share,
@@ -255,10 +261,12 @@ class EffectState:
         variance = _accumulate(self._variance, squares * spread + 2 * residual * paired)
         self._variance = float(variance[-1])
         largest = np.maximum(np.maximum.accumulate(variance), sums.variance)
+        spikes = np.maximum.accumulate(np.append(sums.spike, np.abs(residual) * np.maximum(2 * p - 1, 0.0)))
         columns = {
             "score": _accumulate(sums.score, (visits.treated - p) * residual)[places].tolist(),
             "information": _accumulate(sums.information, spread * visits.exposures)[places].tolist(),
             "variance": largest[places].tolist(),
+            "spike": spikes[places].tolist(),
             "stable_outcomes": _add_rows(sums.stable_outcomes, bought, p[bought] * visits.outcome[bought], places),
             "stable_exposures": _add_rows(sums.stable_exposures, stable, p[stable] * visits.exposures[stable], places),
             "events": _add_rows(sums.events, counted, np.minimum(p, 1 - p)[counted], places),
@@ -399,7 +407,8 @@ def judge_effect(
         sign = 1.0 if better else -1.0
         square = sums.pilot_square / PILOT
         center = sign * sums.score
-        harm = center + _bound(sums.variance, HARM_SHOPPERS * square, budget * (1 - SMALL_SAMPLE_PART))
+        harm_budget = budget * (1 - SMALL_SAMPLE_PART)
+        harm = center + _bound(sums.variance, HARM_SHOPPERS * square, harm_budget, sums.spike / 3)
         gain = -math.inf
         if sums.events < FEWEST_EVENTS:
             # Where the arm has most shoppers, as a champion beside its predecessor, harm is the smaller arm's gain.
@@ -460,8 +469,14 @@ class ExpectedRates:
         prior = np.array(rates, np.float64)
         self._outcomes, self._exposures = prior * weight, np.full(len(prior), float(weight))
 
-    def predict(self, group: _Ints, exposures: _Floats, outcome: _Floats) -> _Floats:
-        """Return each visit's expected rate, from the visits before it, and then take the visits: float64 [n]."""
+    def predict(self, group: _Ints, exposures: _Floats, outcome: _Floats, score: _Floats | None = None) -> _Floats:
+        """Return each visit's expected rate, from the visits before it, and then take the visits: float64 [n].
+
+        With a `score`, such as the clicks per ranking that the champion's model expects, the group's rate is what
+        the score must be multiplied by: 1 if the model is right.
+        """
+        if score is not None:
+            return score * self.predict(group, exposures * score, outcome)
         expected = np.empty(len(group))
         several = len(self._outcomes) > 1
         for number in np.flatnonzero(np.bincount(group)).tolist() if several else [0]:
@@ -536,8 +551,8 @@ def _covary(first: float, second: float) -> float:
     return min(first, second) * (1 - max(first, second))
 
 
-def _bound(variance: float, time: float, budget: float) -> float:
-    return compute_boundary(variance, tune_mixture(time, budget), budget)
+def _bound(variance: float, time: float, budget: float, scale: float = 0.0) -> float:
+    return compute_boundary(variance, tune_mixture(time, budget), budget, scale)
 
 
 def _accumulate(start: float, values: NDArray[Any]) -> _Floats:

@@ -69,14 +69,14 @@ class RunningRollout:
         self.planned = case.days * habits.visits_per_day / 4
 
     def _learn_from_yesterday(self, seed: int) -> None:
-        """The classes of the champion's score, and their rates, from a day before the rollout."""
+        """The classes of the champion's score, and how right it is in each, from a day before the rollout."""
         shop = SimulatedShoppers(self.case.habits, seed=seed + 1_000_000)
         day = shop.draw_day(0)
         score = shop.score(day)
-        self.edges = np.unique(np.quantile(score, np.arange(1, 20) / 20))
+        self.edges = np.unique(np.quantile(score, np.arange(1, 10) / 10))
         group = np.searchsorted(self.edges, score)
-        clicks, shown = (np.bincount(group, values) for values in (day.clicks[0], day.exposures))
-        self.rates["ctr"] = ExpectedRates(clicks / shown)
+        clicks, scored = (np.bincount(group, values) for values in (day.clicks[0], day.exposures * score))
+        self.rates["ctr"] = ExpectedRates(clicks / scored)
 
     def run(self, policy: RolloutSpec) -> RolloutResult:
         """Look and decide until the rollout is over, or its days are."""
@@ -149,10 +149,11 @@ class RunningRollout:
             both = {"ctr": visits.clicks, "conversion": visits.buyers, "revenue": visits.revenue}[name][:, row]
             outcome = np.where(treated, both[1], both[0]) if self.case.effect else both[0]
             exposures = visits.exposures[row] if name == "ctr" else np.ones(len(shopper))
-            by_score = name == "ctr" and len(self.edges)
-            score = self.shop.score(visits)[row] if by_score else np.zeros(len(shopper))
-            group = np.searchsorted(self.edges, score)
-            expected = self.rates[name].predict(group, exposures, outcome)
+            score, group = None, np.zeros(len(shopper), np.int64)
+            if name == "ctr" and self.case.by_score:
+                score = self.shop.score(visits)[row]
+                group = np.searchsorted(self.edges, score)
+            expected = self.rates[name].predict(group, exposures, outcome, score)
             rows = ClosedVisits(shopper, treated, probability, exposures, outcome, expected)
             steps[name] = state.trace(rows, [end - row.start for end in ends])
         return steps
