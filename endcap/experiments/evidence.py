@@ -100,6 +100,9 @@ class RolloutEvidence:
     share
         The arm's share in the desired state at the look, 0 to 1; None if nobody looked. It differs from the rollout's
         own after a person changed it.
+    share_since
+        When the desired state was last changed, UTC; None if nobody looked. A share that is older than the rollout's
+        last step is no person's: a loop ended before it carried the step out.
     """
 
     until: datetime
@@ -114,6 +117,7 @@ class RolloutEvidence:
     problems: Mapping[str, str] = field(default_factory=dict)
     against: Comparator = "stable"
     share: float | None = None
+    share_since: datetime | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the evidence as JSON values; times as ISO 8601 text, infinite bounds and e-values as None."""
@@ -136,6 +140,7 @@ class RolloutEvidence:
                 "guardrails": tuple(guardrails),
                 "sample_ratio": _read_e_value(document["sample_ratio"]),
                 "impressions_until": _read_time(document["impressions_until"]),
+                "share_since": _read_time(document.get("share_since")),
             }
         )
 

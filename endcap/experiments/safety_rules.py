@@ -150,6 +150,12 @@ def check_edited_share(look: Look) -> Decision | None:
     actual, share = look.evidence.share, look.state.share
     if actual is None or math.isclose(actual, share, abs_tol=1e-6):
         return None
+    since = look.evidence.share_since
+    if since is not None and since < look.state.stepped:
+        sentence = (
+            f"The last step was not carried out. {format_share(share)} takes the place of {format_share(actual)}."
+        )
+        return look.hold("share-pending", sentence, {"found": actual, "share": share}, usual=True)
     if look.policy.hand_edited == "restore":
         sentence = f"Someone changed the share to {format_share(actual)}. It is put back to {format_share(share)}."
         return look.hold("share-restored", sentence, {"found": actual, "share": share})

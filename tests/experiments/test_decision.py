@@ -218,6 +218,14 @@ def test_a_share_that_a_person_changed_is_adopted_or_put_back(
     assert (decision.reason, decision.phase, decision.share) == expected
 
 
+@pytest.mark.parametrize(("minutes", "reason"), [(-5, "share-pending"), (5, "share-adopted")])
+def test_a_step_that_was_not_carried_out_is_no_persons_change(minutes: int, reason: str) -> None:
+    """The log says 5 %, and the desired state still has 1 %: since before the step, or since after it."""
+    state = make_state(share=0.05, steps=2)
+    decision = judge(state=state, share=0.01, share_since=START + timedelta(minutes=minutes))
+    assert (decision.reason, decision.share) == (reason, 0.05 if reason == "share-pending" else 0.01)
+
+
 def test_harm_counts_before_a_share_that_a_person_changed() -> None:
     assert judge(share=0.3, effects=show_ctr(-0.9, -0.5)).action == "roll_back"
 
@@ -292,7 +300,7 @@ def test_an_ended_rollout_is_left_alone(phase: Any) -> None:
 
 def test_evidence_decision_and_state_come_back_from_json_as_they_were() -> None:
     evidence = make_evidence(
-        sample_ratio=INF, effects=show_ctr(harm=INF), guardrails=make_guardrails(POLICY, errors=INF)
+        share_since=START, sample_ratio=INF, effects=show_ctr(harm=INF), guardrails=make_guardrails(POLICY, errors=INF)
     )
     assert RolloutEvidence.from_json(json.loads(json.dumps(evidence.to_json(), allow_nan=False))) == evidence
     decision, state = run(POLICY, make_state(), START + LOOK, effects=show_ctr(-0.2))
