@@ -125,6 +125,39 @@ class DecisionLog:
         count = self._count_documents()
         return self._parse(self._read(count - 1)["entries"][-1]) if count else None
 
+    def read_rollout(self, version: str = "") -> list[RolloutLogEntry]:
+        """Read the entries of one rollout, oldest first.
+
+        Parameters
+        ----------
+        version
+            A version that it rolled out; empty: the latest rollout of all. Of several of the version, the last.
+
+        Raises
+        ------
+        UserError
+            There was never a rollout, or none of the version.
+        IntegrityError
+            A document is damaged.
+        """
+        self._find_begun()
+        entries: list[RolloutLogEntry] = []
+        for place in reversed(range(self._count_documents())):
+            for content in reversed(self._read(place)["entries"]):
+                entries.append(self._parse(content))
+                if entries[-1].kind != "begin":
+                    continue
+                if version in {"", *(entry.after.version for entry in entries)}:
+                    return entries[::-1]
+                entries.clear()
+        raise UserError(
+            f"there was never a rollout of version {version} of {self.recommender} in {self._store.root}. "
+            f"`endcap rollout history {self.recommender} --all` lists all rollouts",
+            code="experiments.no-rollout-of-version",
+            recommender=self.recommender,
+            version=version,
+        )
+
     def read_policy(self, digest: str) -> RolloutSpec:
         """Read the policy that entries name by its digest. Raises IntegrityError if the log lacks it."""
         for number in reversed(range(self._count_documents())):

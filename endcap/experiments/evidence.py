@@ -103,6 +103,8 @@ class RolloutEvidence:
     share_since
         When the desired state was last changed, UTC; None if nobody looked. A share that is older than the rollout's
         last step is no person's: a loop ended before it carried the step out.
+    refusals
+        How many reports were not counted so far, by the reason (`MetricState.refusals`).
     """
 
     until: datetime
@@ -118,6 +120,7 @@ class RolloutEvidence:
     against: Comparator = "stable"
     share: float | None = None
     share_since: datetime | None = None
+    refusals: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the evidence as JSON values; times as ISO 8601 text, infinite bounds and e-values as None."""

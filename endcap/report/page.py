@@ -1,26 +1,17 @@
-"""From facts to one HTML file that needs no server, no network and no fonts of its own.
-
-The page's policy forbids every request, and runs no script but its own two, which it names by their hashes. So a title
-that looks like a script stays text. Links within the page are followed by script, because Kubeflow Pipelines shows the
-page in a sandboxed frame whose addresses are not its own.
-"""
+"""From the facts of a verdict or a comparison to one HTML document."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from endcap.evaluation.metrics import lower_is_better
 from endcap.evaluation.verdict_text import explain_recipe, list_missing_evidence, read_decision
 from endcap.report.chart import NONE, ReportTable, format_number
 from endcap.report.data_section import build_data_section
+from endcap.report.document import read_asset, render_document
 from endcap.report.facts import ReportedValue, ReportFacts
 from endcap.report.learning_section import build_learning_section
 from endcap.report.metrics_section import build_coverage_section, build_metrics_section
@@ -41,7 +32,6 @@ COUNTS = (
     "equal_times",
 )
 """Counts of a view's parts that are shown if there are any."""
-ASSETS = ("report.html", "comparison.html", "report.css", "report.js")
 
 
 @dataclass(frozen=True)
@@ -56,8 +46,6 @@ class Tile:
 
 def render(facts: ReportFacts) -> str:
     """Render the report as one HTML document of about 5 MB, nearly all of it Plotly's script."""
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-
     # What each of several models was searched by is told by the report of its own verdict.
     search_sections = [] if facts.comparison else [build_search_section(facts)]
     sections = [
@@ -68,26 +56,13 @@ def render(facts: ReportFacts) -> str:
         *search_sections,
         build_data_section(facts),
     ]
-    charts = {chart.name: chart.figure for section in sections for chart in section.charts}
-    scripts = [_read_plotly(), read_asset("report.js")]
-    environment = Environment(
-        loader=FunctionLoader(read_asset),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("comparison.html" if facts.comparison else "report.html")
-    return page.render(
+    return render_document(
+        read_asset("comparison.html" if facts.comparison else "report.html"),
+        sections,
         facts=facts,
         **({} if facts.comparison else _collect_decision(facts)),
         created=_format_moment(facts.created),
         about=_collect_about(facts),
-        sections=sections,
-        style=read_asset("report.css"),
-        scripts=scripts,
-        policy=_build_policy(scripts),
-        charts=_embed_charts(charts),
     )
 
 
@@ -125,11 +100,6 @@ def build_tiles(facts: ReportFacts) -> list[Tile]:
     return built
 
 
-def read_asset(name: str) -> str:
-    """Read one of the page's own files."""
-    return files("endcap.report").joinpath("assets", name).read_text(encoding="utf-8")
-
-
 def _collect_about(facts: ReportFacts) -> dict[str, ReportTable]:
     """Collect settings, counts and lineage, by caption."""
     model = facts.trained.get("model", {})
@@ -161,27 +131,3 @@ def _format_moment(created: str) -> str:
         return f"{datetime.fromisoformat(created):%Y-%m-%d %H:%M} UTC"
     except ValueError:
         return created
-
-
-@cache
-def _read_plotly() -> str:
-    from plotly.offline import get_plotlyjs
-
-    # Inside a script element, these would end it or begin a comment.
-    script: str = get_plotlyjs()
-    return script.replace("\r\n", "\n").replace("</script", "<\\/script").replace("<!--", "<\\!--").strip()
-
-
-def _build_policy(scripts: Sequence[str]) -> str:
-    hashes = " ".join(
-        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts
-    )
-    return (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; form-action 'none'"
-    )
-
-
-def _embed_charts(charts: dict[str, Any]) -> str:
-    """Encode charts as JSON that may stand in an element of the page: no character of it can end that element."""
-    text = json.dumps(charts, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

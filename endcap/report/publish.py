@@ -10,8 +10,9 @@ from endcap.errors import NotFoundError
 from endcap.evaluation.judge import REPORT
 from endcap.registry import open_registry
 from endcap.registry.package import RULES
+from endcap.report.document import ASSETS, read_asset
 from endcap.report.facts import Json, ReportFacts
-from endcap.report.page import ASSETS, read_asset, render
+from endcap.report.page import render
 from endcap.rules import Catalogue
 from endcap.safe_reading import read_json
 from endcap.store import Store, fingerprint, fingerprint_code, get_content_key

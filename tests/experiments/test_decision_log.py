@@ -69,6 +69,21 @@ def test_each_step_of_a_rollout_is_in_the_log_and_follows_from_what_it_holds(sto
     assert log.read_policy(last.policy) == POLICY
 
 
+@pytest.mark.usefixtures("size")
+def test_one_rollout_of_several_is_read(store: Store) -> None:
+    run(store)
+    log = DecisionLog(store, "home")
+    now = START + 20 * LOOK
+    log.begin("8", "packages/home/c", "7", "packages/home/b", POLICY, now)
+    log.command(RolloutCommand("refresh", "loop", version="9", package="packages/home/d"), POLICY, now)
+    assert [entry.number for entry in log.read_rollout("7")] == list(range(len(BOUNDS) + 1))
+    for version in ("", "8", "9"):
+        assert [entry.kind for entry in log.read_rollout(version)] == ["begin", "command"]
+    with pytest.raises(UserError, match="version 6") as caught:
+        log.read_rollout("6")
+    assert caught.value.code == "experiments.no-rollout-of-version"
+
+
 def test_an_empty_log_says_so(store: Store) -> None:
     log = DecisionLog(store, "home")
     assert (log.find_last(), list(log.read_entries()), log.verify()) == (None, [], 0)
