@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,7 +139,7 @@ def _make_hopeless_error(
 ) -> UserError:
     from endcap.experiments.planning import LEAST_POWER
 
-    helps = "; ".join(" ".join(f"--set {change}" for change in entry.changes) for entry in advice)
+    helps = "; ".join(" ".join(f"--set {shlex.quote(change)}" for change in entry.changes) for entry in advice)
     if advice and advice[0].strength >= LEAST_POWER:
         hint = f"Each of these helps: {helps}"
     else:

@@ -87,7 +87,7 @@ def follow_path(policy: RolloutSpec, traffic: ShopTraffic, effect: float, *, mea
         # A share is reached a look after the one before it at the earliest.
         reached = [
             max(part, min(cross(step.worst), earlier))
-            for step, part, earlier in zip(policy.steps, reached, before, strict=False)
+            for step, part, earlier in zip(policy.share_steps, reached, before, strict=False)
         ]
     return path
 

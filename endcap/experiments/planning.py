@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import partial
 from itertools import combinations, product
 from typing import Any
 
@@ -148,7 +147,9 @@ def plan_rollout(policy: RolloutSpec, traffic: ShopTraffic, *, effect: float | N
     promoted = [0.0 if step.days < settled else step.promoted for step in path]
     typical, mean = (follow_path(policy, traffic, HARM, mean=mean) for mean in (False, True))
     plans = [_plan_harm(policy, traffic, metric.name, typical, mean) for metric in policy.metrics]
-    reached = [_find_time(path, [step.reached[place] for step in path], 0.5) for place in range(len(policy.steps))]
+    reached = [
+        _find_time(path, [step.reached[place] for step in path], 0.5) for place in range(len(policy.share_steps))
+    ]
     begins = zip(policy.shares, [0.0, *reached], strict=True)
     return RolloutPlan(
         effect=effect,
@@ -185,7 +186,7 @@ def find_advice(policy: RolloutSpec, traffic: ShopTraffic, *, effect: float | No
     return sorted(advice, key=_rank)[-1:]
 
 
-_Change = tuple[str, Callable[[RolloutSpec], RolloutSpec]]
+_Change = tuple[tuple[str, ...], Callable[[RolloutSpec], RolloutSpec]]
 
 
 def _list_options(policy: RolloutSpec) -> dict[str, list[_Change]]:
@@ -195,10 +196,10 @@ def _list_options(policy: RolloutSpec) -> dict[str, list[_Change]]:
     shares = [share for share in (0.05, 0.1, 0.25, 0.5) if share > policy.first_share]
     names = [metric.name for metric in policy.metrics if metric.name != policy.deciding_metric.name]
     options: dict[str, list[_Change]] = {
-        "margin": [(f"rollout.margin={margin:g}", _set("margin", margin)) for margin in margins],
-        "longest": [(f"rollout.longest={count}d", _set("longest", timedelta(days=count))) for count in days],
-        "first_share": [(f"rollout.first_share={share:g}", partial(_begin_at, share=share)) for share in shares],
-        "promote_by": [(f"rollout.promote_by={name}", _set("promote_by", name)) for name in names],
+        "margin": [((f"rollout.margin={margin:g}",), _set("margin", margin)) for margin in margins],
+        "longest": [((f"rollout.longest={count}d",), _set("longest", timedelta(days=count))) for count in days],
+        "first_share": [_begin_higher(policy, share) for share in shares],
+        "promote_by": [((f"rollout.promote_by={name}",), _set("promote_by", name)) for name in names],
     }
     if policy.promote == "superior":
         del options["margin"]
@@ -215,16 +216,22 @@ def _try(policy: RolloutSpec, traffic: ShopTraffic, effect: float | None, change
     # Fewer looks than the rollout has suffice to compare policies.
     policy = policy.model_copy(update={"look_every": max(policy.look_every, policy.longest / 300)})
     plan = plan_rollout(policy, traffic, effect=effect)
-    return PolicyAdvice(tuple(name for name, _ in changes), plan.power, plan.metrics[0].harm_power)
+    return PolicyAdvice(tuple(name for names, _ in changes for name in names), plan.power, plan.metrics[0].harm_power)
 
 
 def _rank(advice: PolicyAdvice) -> float:
     return advice.strength
 
 
-def _begin_at(policy: RolloutSpec, share: float) -> RolloutSpec:
-    steps = [step for step in policy.steps if step.share > share]
-    return policy.model_copy(update={"first_share": share, "steps": steps})
+def _begin_higher(policy: RolloutSpec, share: float) -> _Change:
+    """Return a change to a higher first share, without the steps that it makes needless."""
+    names: tuple[str, ...] = (f"rollout.first_share={share:g}",)
+    steps = policy.steps
+    if steps is not None:
+        steps = [step for step in steps if step.share > share]
+        written = ", ".join(f"{{share: {step.share:g}, worst: {step.worst:g}}}" for step in steps)
+        names = (*names, f"rollout.steps=[{written}]")
+    return names, lambda before: before.model_copy(update={"first_share": share, "steps": steps})
 
 
 def _plan_harm(

@@ -76,7 +76,7 @@ def check_promotion(look: Look) -> Decision | None:
 def check_raise(look: Look) -> Decision | None:
     """The share rises once a larger loss is excluded."""
     effect, share = look.deciding, look.state.share
-    step = next((step for step in look.policy.steps if step.share > share), None)
+    step = next((step for step in look.policy.share_steps if step.share > share), None)
     if step is None or effect is None:
         return None
     worst = find_worst(effect)

@@ -33,6 +33,7 @@ from endcap.spec.rollout_metrics import (
 
 USUAL_MARGIN = 0.03
 """What a version may be worse by default, as a share of the stable version's value."""
+_USUAL_STEPS = ((0.05, -0.5), (0.1, -0.35), (0.25, -0.25), (0.5, -0.15))
 _PartOfAll = Annotated[float, Field(gt=0.0, le=0.5)]
 _SmallShare = Annotated[float, Field(ge=0.0, le=0.2)]
 
@@ -84,13 +85,9 @@ class RolloutSpec(Strict):
     promotion_error: _PartOfAll = 0.05
     """How often a version may be promoted that is exactly as bad as `margin` allows; of superior: that is equal."""
     first_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.01
-    steps: list[ShareStep] = [
-        ShareStep(share=0.05, worst=-0.5),
-        ShareStep(share=0.1, worst=-0.35),
-        ShareStep(share=0.25, worst=-0.25),
-        ShareStep(share=0.5, worst=-0.15),
-    ]
-    """How the share rises: by the risk that is left, and not by the clock."""
+    steps: list[ShareStep] | None = None
+    """How the share rises: by the risk that is left, and not by the clock. Left out: to 0.05, 0.1, 0.25 and 0.5 above
+    -0.5, -0.35, -0.25 and -0.15, as far as these lie above first_share."""
     longest: Duration = Field(default="14d", validate_default=True)
     """From the first share on. If nothing is decided by then, `at_longest` says what happens."""
     at_longest: Literal["hold", "roll_back"] = "roll_back"
@@ -155,7 +152,7 @@ class RolloutSpec(Strict):
     @check
     def _shares_rise(self) -> Iterator[Mistake]:
         before, at = self.first_share, "rollout.first_share"
-        for number, step in select_known(self.steps).items():
+        for number, step in select_known(self.steps or []).items():
             if step.share <= before:
                 actual = f"{step.share}, and {at} is {before}"
                 yield Mistake(("steps", number, "share"), actual, "a share above the one before it", code="conflict")
@@ -164,7 +161,7 @@ class RolloutSpec(Strict):
     @check
     def _risk_falls(self) -> Iterator[Mistake]:
         worst = -1.0
-        for number, step in select_known(self.steps).items():
+        for number, step in select_known(self.steps or []).items():
             if step.worst <= worst:
                 actual = f"{step.worst}, and the step before it has {worst}"
                 allowed = "a bound above the one before it: a larger share must leave less risk"
@@ -173,7 +170,7 @@ class RolloutSpec(Strict):
 
     @check
     def _shares_leave_room_for_stable(self) -> Iterator[Mistake]:
-        shares = [self.first_share, *(step.share for step in select_known(self.steps).values())]
+        shares = [self.first_share, *(step.share for step in select_known(self.share_steps).values())]
         largest = max(select_known(shares).values(), default=0.0)
         if largest + self.baseline_share >= 1:
             actual = f"{self.baseline_share}, and the largest share of the rollout is {largest}"
@@ -209,9 +206,16 @@ class RolloutSpec(Strict):
         return 0.0 if self.promote == "superior" else -(USUAL_MARGIN if self.margin is None else self.margin)
 
     @property
+    def share_steps(self) -> list[ShareStep]:
+        """The steps, or the usual ones above the first share."""
+        if self.steps is not None:
+            return self.steps
+        return [ShareStep(share=share, worst=worst) for share, worst in _USUAL_STEPS if share > self.first_share]
+
+    @property
     def shares(self) -> list[float]:
         """The first share and those of the steps, in their order."""
-        return [self.first_share, *(step.share for step in self.steps)]
+        return [self.first_share, *(step.share for step in self.share_steps)]
 
     @property
     def metric_budgets(self) -> dict[str, float]:

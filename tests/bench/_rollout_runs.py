@@ -85,7 +85,7 @@ class RunningRollout:
         while look < last:
             # Several looks go in one pass, at the share of the first. After a raise, the rest of a pass is undone.
             stop = min(last, look + LOOKS_IN_PASS)
-            may_rise = state.share < policy.steps[-1].share
+            may_rise = state.share < policy.share_steps[-1].share
             kept = copy.deepcopy((self.states, self.rates)) if may_rise else None
             self.shares += [state.share] * (stop - look)
             steps = self.advance(look, stop)

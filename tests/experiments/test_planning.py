@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from endcap.errors import DataError
 from endcap.experiments.decision import apply_decision, decide
@@ -152,9 +153,16 @@ def test_a_hopeless_policy_is_told_with_what_would_help() -> None:
     assert advice
     for entry in advice:
         keys = dict(change.removeprefix("rollout.").split("=") for change in entry.changes)
-        changed = policy.model_copy(update={"margin": float(keys["margin"])}) if "margin" in keys else policy
+        changed = plan_rollout(make_policy(**{key: yaml.safe_load(value) for key, value in keys.items()}), traffic)
         assert entry.strength >= 0.8
-        assert plan_rollout(changed, traffic).power >= plan_rollout(policy, traffic).power
+        assert changed.strength == pytest.approx(entry.strength, abs=0.05)
+
+
+def test_advice_for_a_policy_with_steps_of_its_own_can_be_taken() -> None:
+    policy = make_policy(margin=0.1, steps=[{"share": 0.05, "worst": -0.5}, {"share": 0.5, "worst": -0.2}])
+    advice = find_advice(policy, give_traffic(policy, 20_000, 0.02))
+    (changes,) = (entry.changes for entry in advice if "rollout.first_share=0.1" in entry.changes)
+    assert changes == ("rollout.first_share=0.1", "rollout.steps=[{share: 0.5, worst: -0.2}]")
 
 
 def test_where_nothing_helps_what_comes_nearest_is_returned() -> None:

@@ -32,10 +32,15 @@ def test_an_empty_section_is_a_whole_policy() -> None:
     assert policy.deciding_metric.name == "ctr"
     assert policy.allowed_loss == -0.03
     assert policy.shares == [0.01, 0.05, 0.1, 0.25, 0.5]
-    assert [step.worst for step in policy.steps] == [-0.5, -0.35, -0.25, -0.15]
+    assert [step.worst for step in policy.share_steps] == [-0.5, -0.35, -0.25, -0.15]
     assert policy.shadow is None
     assert (policy.approval, policy.baseline_share) == ("none", 0.0)
     assert set(policy.guardrail_budgets) == {"errors", "latency", "empty-answers", "fallbacks"}
+
+
+def test_the_usual_steps_begin_above_the_first_share() -> None:
+    assert RolloutSpec.model_validate({"first_share": 0.1}).shares == [0.1, 0.25, 0.5]
+    assert RolloutSpec.model_validate({"first_share": 0.1, "steps": []}).shares == [0.1]
 
 
 def test_what_a_policy_is_written_as_is_read_as_the_same() -> None:
@@ -64,7 +69,7 @@ def test_the_metric_that_decides_is_the_one_that_the_policy_names() -> None:
         ({"guardrails": [{"kind": "latency"}, {"kind": "latency", "quantile": 0.5}]}, "'latency' again"),
         ({"metrics": [{"kind": "ctr", "budget": 1.0}, {"kind": "revenue"}]}, "nothing is left"),
         ({"metrics": [{"kind": "ctr", "budget": 0.8}, {"kind": "revenue", "budget": 0.8}]}, "add up to 1.6"),
-        ({"first_share": 0.05}, "rollout.first_share is 0.05"),
+        ({"first_share": 0.2, "steps": [{"share": 0.2, "worst": -0.3}]}, "rollout.first_share is 0.2"),
         ({"steps": [{"share": 0.2, "worst": -0.3}, {"share": 0.5, "worst": -0.3}]}, "must leave less risk"),
         ({"steps": [{"share": 0.9, "worst": -0.3}], "baseline_share": 0.1}, "some shoppers with the stable version"),
         ({"longest": "20m"}, "settles after 35m"),
