@@ -132,7 +132,7 @@ def change_sentence(document: dict[str, Any]) -> None:
 
 
 def change_policy(document: dict[str, Any]) -> None:
-    next(iter(document["policies"].values()))["steps"][0]["worst"] = -0.9
+    next(iter(document["policies"].values()))["margin"] = 0.5
 
 
 def drop_entry(document: dict[str, Any]) -> None:
