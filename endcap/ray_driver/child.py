@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import logging
 import math
 import os
 import queue
@@ -20,9 +19,7 @@ from typing import Any
 
 from endcap.ray_driver.gpus import check_gpus
 from endcap.ray_driver.jobs import Connection, DriverJob, Emit
-
-_OBJECT_STORE = 100 * 2**20
-"""Bytes of Ray's object store. Workers read the data from Endcap's store, so that little goes through Ray's."""
+from endcap.ray_driver.local_ray import QUIET, start_local_ray
 
 _ENDS_BUSY, _ENDS_IDLE = 2.0, 10.0
 """Seconds for ending in order after the input has ended: during a job, which a living parent would have ended itself,
@@ -91,19 +88,10 @@ def read_lines() -> Iterator[str]:
 
 
 def _connect(ray: Any, connection: Connection) -> None:
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if connection.address is not None:
-        ray.init(connection.address, **quiet)
-        return
-    ray.init(
-        "local",
-        num_cpus=connection.cpus,
-        object_store_memory=_OBJECT_STORE,
-        include_dashboard=False,
-        _temp_dir=connection.temp,
-        _node_ip_address="127.0.0.1",
-        **quiet,
-    )
+        ray.init(connection.address, **QUIET)
+    else:
+        start_local_ray(ray, connection)
 
 
 def _list_resources(ray: Any) -> dict[str, float]:

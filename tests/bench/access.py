@@ -38,13 +38,12 @@ WORKER = """
 import json, subprocess, sys, time, urllib.request
 from pathlib import Path
 import endcap_serving
-from endcap_serving.local.envoy_process import Envoy
 from endcap_serving.gateway.routes import Split, Upstream
-from endcap_serving.local.predictors import free_port
-from endcap_serving.local.process import end_all
+from endcap_serving.local.envoy_process import EnvoyProcess
+from endcap_serving.local.predictors import find_free_port
 
 told = json.loads(sys.stdin.readline())
-port = free_port()
+port = find_free_port()
 command = [sys.executable, "-m", "endcap_serving.predictor", "--package", told["package"], "--model-name", told["name"]]
 command += ["--version", "1", "--host", "127.0.0.1", "--port", str(port), "--threads", "1"]
 predictor = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -65,12 +64,13 @@ try:
             from endcap_serving.gateway.access.policy import read_policy
             options["access"] = Access(read_policy(json.dumps(policy).encode()))
         split = Split(Upstream("bench", port))
-        envoys[kind] = Envoy(Path(told["folder"]) / kind, "127.0.0.1", 0, told["name"], split, **options)
+        envoys[kind] = EnvoyProcess(Path(told["folder"]) / kind, "127.0.0.1", 0, told["name"], split, **options)
     places = {kind: [envoy.address, envoy.process.pid] for kind, envoy in envoys.items()}
     print(json.dumps({"code": endcap_serving.__path__[0], "predictor": predictor.pid, "gateways": places}), flush=True)
     sys.stdin.read()
 finally:
-    end_all([envoy.process for envoy in envoys.values()])
+    for envoy in envoys.values():
+        envoy.end()
     predictor.terminate()
     predictor.wait(30)
 """
