@@ -19,8 +19,8 @@ def find_served_versions(
 ) -> list[Target]:
     """Find the versions that shoppers meet, or the one that is named.
 
-    The registry's champion comes first, then what else the desired state serves: the challenger during a rollout.
-    Raises NotFoundError if there is none.
+    The registry's champion comes first, then what else the desired state serves: the challenger during a rollout, and
+    the previous version after one. Raises NotFoundError if there is none.
     """
     name = settings.name
     registry = open_registry(registry_uri, store)
@@ -37,7 +37,7 @@ def find_served_versions(
             registry=registry.uri,
         )
     state = find_state(name, store)
-    targets = [] if state is None else [state.stable, *([state.canary] if state.canary else [])]
+    targets = [] if state is None else state.answering
     versions = {champion.version: Target(version=champion.version, package=champion.package)}
     for target in targets:
         versions.setdefault(target.version, Target(version=target.version, package=target.package))

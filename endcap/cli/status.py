@@ -30,7 +30,7 @@ class ServedTarget:
     """A version that the desired state has."""
 
     role: str
-    """`stable`, `canary` or `shadow`."""
+    """`stable`, `canary`, `previous` or `shadow`."""
     version: str
     share: float
     """The share of the shoppers, 0 to 1; for a shadow, the share of the requests that it gets."""
@@ -113,10 +113,9 @@ def list_statuses(store: Store, registry: Registry | None) -> Iterator[Status]:
 
 
 def _find_served(state: Deployment, store: Store) -> Iterator[ServedTarget]:
-    canary, shadow = state.canary, state.shadow
-    shares = {"stable": 1 - canary.share if canary else 1.0}
-    shares |= {"canary": canary.share} if canary else {}
-    shares |= {"shadow": shadow.share} if shadow else {}
+    shares = {"stable": state.stable_share}
+    arms = {"canary": state.canary, "previous": state.previous, "shadow": state.shadow}
+    shares |= {role: arm.share for role, arm in arms.items() if arm is not None}
     for (role, share), target in zip(shares.items(), state.targets, strict=True):
         dataset, until, snapshot = _describe_data(target.package, store)
         since = state.since.get(target.version)

@@ -23,7 +23,7 @@ class VersionChoice:
     version, package
         The version, and the address of its package.
     variant
-        ``stable``, ``canary`` or ``shadow``; None if it does not serve.
+        ``stable``, ``canary``, ``previous`` or ``shadow``; None if it does not serve.
     says
         The same in words.
     notes
@@ -83,13 +83,15 @@ def choose_version(recommender: str, version: str | None, store: Store, registry
 
 
 def _find_served(state: Deployment) -> dict[str, VersionChoice]:
-    stable, canary, shadow = state.stable, state.canary, state.shadow
-    served = {stable.version: VersionChoice(stable.version, stable.package, "stable", "deployed")}
-    if canary is not None:
-        says = f"deployed; version {canary.version} serves {canary.share:.4g} of the shoppers"
-        served[stable.version] = VersionChoice(stable.version, stable.package, "stable", says)
-        says = f"deployed for {canary.share:.4g} of the shoppers"
-        served[canary.version] = VersionChoice(canary.version, canary.package, "canary", says)
+    stable, shadow = state.stable, state.shadow
+    arms = {"canary": state.canary, "previous": state.previous}
+    shares = [f"version {arm.version} serves {arm.share:.4g} of the shoppers" for arm in arms.values() if arm]
+    says = "; ".join(["deployed", *shares])
+    served = {stable.version: VersionChoice(stable.version, stable.package, "stable", says)}
+    for variant, arm in arms.items():
+        if arm is not None:
+            says = f"deployed for {arm.share:.4g} of the shoppers"
+            served[arm.version] = VersionChoice(arm.version, arm.package, variant, says)
     if shadow is not None:
         served.setdefault(shadow.version, VersionChoice(shadow.version, shadow.package, "shadow", "a shadow"))
     return served

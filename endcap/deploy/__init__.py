@@ -1,5 +1,6 @@
 """What is to be served: written here, carried out by the server of the place."""
 
+from endcap.deploy.arms import give_share, promote_arm, take_back
 from endcap.deploy.deploy import deploy
 from endcap.deploy.dry_run import make_dry_run_store
 from endcap.deploy.serving_datasets import find_served_datasets
@@ -25,11 +26,14 @@ __all__ = [
     "find_served_datasets",
     "find_state",
     "forget_state",
+    "give_share",
     "list_deployed",
     "make_dry_run_store",
+    "promote_arm",
     "read_state",
     "set_shadow",
     "set_shadow_share",
     "set_share",
+    "take_back",
     "withdraw",
 ]

@@ -52,7 +52,8 @@ def deploy(
 
     Notes
     -----
-    The call is idempotent: a canary keeps its present share, and stays if the champion is deployed again. A version
+    The call is idempotent: a canary keeps its present share, and stays if the champion is deployed again. So does the
+    previous version as long as the champion stays, unless the challenger's share leaves no room for it. A version
     that waits for approval changes nothing either. A lock in the registry is held until the state is written, so
     nobody can promote, approve, reject or deploy a version of the recommender meanwhile.
     """
@@ -112,15 +113,21 @@ def _change_deployment(
 def _make_desired_state(
     recommender: Recommender, candidate: Version, champion: Version, before: Deployment | None, terms: GatewaySettings
 ) -> Deployment:
-    canary = None
+    canary, salt = None, make_salt(recommender.name, candidate.version)
     if candidate.version != champion.version:
         under_way = before.canary if before else None
-        same = under_way is not None and (under_way.version, under_way.package) == (
-            candidate.version,
-            candidate.package,
-        )
-        share = under_way.share if same and under_way else recommender.serving.canary.share
+        share = recommender.serving.canary.share
+        if (
+            before is not None
+            and under_way is not None
+            and (under_way.version, under_way.package) == (candidate.version, candidate.package)
+        ):
+            share, salt = under_way.share, before.salt
         canary = CanaryTarget(version=candidate.version, package=candidate.package, share=share)
+    previous = _keep_previous(before, champion, canary)
+    if before is not None and previous is not None and canary is None:
+        # Another salt would give its share to other shoppers.
+        salt = before.salt
     shadow = before.shadow if before else None
     if shadow is not None and shadow.version in (candidate.version, champion.version):
         # It answers now.
@@ -129,8 +136,19 @@ def _make_desired_state(
         recommender=recommender.name,
         stable=Target(version=champion.version, package=champion.package),
         canary=canary,
+        previous=previous,
         shadow=shadow,
         terms=terms,
-        salt=make_salt(recommender.name, candidate.version),
+        salt=salt,
         changed=datetime.now(UTC),
     )
+
+
+def _keep_previous(before: Deployment | None, champion: Version, canary: CanaryTarget | None) -> CanaryTarget | None:
+    """Return the previous version if it goes on: the champion is the same, and the canary leaves its share free."""
+    if before is None or before.previous is None or before.stable.version != champion.version:
+        return None
+    previous = before.previous
+    if canary is not None and (canary.version == previous.version or canary.share + previous.share > 1):
+        return None
+    return previous

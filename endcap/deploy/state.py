@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from endcap.deploy.gateway_settings import DEFAULT_SETTINGS, GatewaySettings
 from endcap.errors import IntegrityError, NotFoundError
@@ -41,11 +41,13 @@ class ShadowTarget(Target):
 
 
 class Deployment(_StateModel):
-    """The versions to serve: a stable version for everyone, or for everyone but the canary's share."""
+    """The versions to serve: a stable version for everyone whom neither the canary nor the previous version has."""
 
     recommender: Name
     stable: Target
     canary: CanaryTarget | None = None
+    previous: CanaryTarget | None = None
+    """The version before the stable one. It keeps a small share of the shoppers after a promotion, to compare with."""
     shadow: ShadowTarget | None = None
     salt: Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
     """Goes into the hash of the shopper's id. It stays the same during a rollout and differs in the next."""
@@ -57,8 +59,24 @@ class Deployment(_StateModel):
 
     @property
     def targets(self) -> list[Target]:
-        """Stable, canary and shadow, as far as there are any."""
-        return [target for target in (self.stable, self.canary, self.shadow) if target is not None]
+        """Stable, canary, previous and shadow, as far as there are any."""
+        return [*self.answering, *([self.shadow] if self.shadow else [])]
+
+    @property
+    def answering(self) -> list[Target]:
+        """The versions that shoppers meet: stable, canary and previous, as far as there are any."""
+        return [target for target in (self.stable, self.canary, self.previous) if target is not None]
+
+    @property
+    def stable_share(self) -> float:
+        """The share of the shoppers who meet the stable version, 0 to 1."""
+        return 1 - sum(arm.share for arm in (self.canary, self.previous) if arm is not None)
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> Self:
+        if self.stable_share < 0:
+            raise ValueError("canary and previous have more than all shoppers together")
+        return self
 
 
 def name_document(recommender: str) -> str:
@@ -232,18 +250,23 @@ def describe(state: Deployment | None, version: str | None = None) -> str:
     """
     if state is None:
         served, versions = "nothing is deployed", []
-    elif state.canary is None:
-        served, versions = f"version {state.stable.version} serves everyone", [state.stable.version]
     else:
-        stable, canary = state.stable, state.canary
-        shares = f"{1 - canary.share:.4g} of the shoppers, {canary.version} {canary.share:.4g}"
-        served = f"version {stable.version} serves {shares}"
-        versions = [stable.version, canary.version]
+        served, versions = _describe_shares(state), [target.version for target in state.targets]
     if state is not None and state.shadow is not None:
         served += f"; {state.shadow.share:.4g} of the requests are copied to version {state.shadow.version}"
-        versions.append(state.shadow.version)
     waits = version is not None and version not in versions
     return f"{served}; version {version} waits for a person's approval" if waits else served
+
+
+def _describe_shares(state: Deployment) -> str:
+    """Describe which version serves which share of the shoppers."""
+    canary, previous = state.canary, state.previous
+    if canary is None and previous is None:
+        return f"version {state.stable.version} serves everyone"
+    shares = [f"version {state.stable.version} serves {state.stable_share:.4g} of the shoppers"]
+    shares += [f"{canary.version} {canary.share:.4g}"] if canary else []
+    shares += [f"the previous version {previous.version} {previous.share:.4g}"] if previous else []
+    return ", ".join(shares)
 
 
 def _state_of(document: Json | None) -> Deployment | None:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from endcap.deploy.state import Deployment, ShadowTarget, Target, change_state, name_document, not_deployed_error
+from endcap.deploy.state import (
+    CanaryTarget,
+    Deployment,
+    ShadowTarget,
+    Target,
+    change_state,
+    name_document,
+    not_deployed_error,
+)
 from endcap.errors import IntegrityError, UserError
 from endcap.store import Store
 
@@ -51,7 +59,7 @@ def set_share(recommender: str, share: float, store: Store, *, version: str = ""
     Raises
     ------
     UserError
-        There is no canary, or another version is the canary by now.
+        There is no canary, another version is the canary by now, or the share is not free.
     """
 
     def changed(state: Deployment) -> Deployment:
@@ -73,16 +81,11 @@ def set_share(recommender: str, share: float, store: Store, *, version: str = ""
                 version=version,
                 canary=canary.version,
             )
+        check_share(share, "canary", state.previous)
         return state.model_copy(update={"canary": canary.model_copy(update={"share": share})})
 
-    if not 0 <= share <= 1:
-        raise UserError(
-            f"share: found {share}; allowed: 0 to 1, such as 0.1 for a tenth of the shoppers",
-            code="deploy.share-out-of-range",
-            of="canary",
-            found=str(share),
-        )
-    return _change_deployed(recommender, store, changed)
+    check_share(share, "canary")
+    return change_deployed(recommender, store, changed)
 
 
 def set_shadow(recommender: str, shadow: Target | None, share: float | None, store: Store) -> Deployment:
@@ -113,7 +116,7 @@ def set_shadow(recommender: str, shadow: Target | None, share: float | None, sto
     def changed(state: Deployment) -> Deployment:
         if shadow is None:
             return state.model_copy(update={"shadow": None})
-        if shadow.version in (state.stable.version, state.canary.version if state.canary else None):
+        if shadow.version in [target.version for target in state.answering]:
             raise UserError(
                 f"version {shadow.version} of {recommender} already answers shoppers. Choose another version "
                 "for the shadow",
@@ -129,7 +132,7 @@ def set_shadow(recommender: str, shadow: Target | None, share: float | None, sto
 
     if shadow is not None and share is not None:
         _check_shadow_share(share)
-    return _change_deployed(recommender, store, changed)
+    return change_deployed(recommender, store, changed)
 
 
 def set_shadow_share(recommender: str, share: float, store: Store) -> Deployment:
@@ -145,7 +148,7 @@ def set_shadow_share(recommender: str, share: float, store: Store) -> Deployment
         return state.model_copy(update={"shadow": state.shadow.model_copy(update={"share": share})})
 
     _check_shadow_share(share)
-    return _change_deployed(recommender, store, changed)
+    return change_deployed(recommender, store, changed)
 
 
 def withdraw(recommender: str, version: str, store: Store) -> Deployment | None:
@@ -184,7 +187,7 @@ class _NoCanary(Exception):  # noqa: N818 (no error: there is nothing to do)
     """The version is no canary."""
 
 
-def _change_deployed(recommender: str, store: Store, change: Callable[[Deployment], Deployment]) -> Deployment:
+def change_deployed(recommender: str, store: Store, change: Callable[[Deployment], Deployment]) -> Deployment:
     """`change_state` of a state that there is. Raises NotFoundError where nothing is deployed."""
 
     def changed(before: Deployment | None) -> Deployment:
@@ -193,6 +196,34 @@ def _change_deployed(recommender: str, store: Store, change: Callable[[Deploymen
         return change(before)
 
     return change_state(recommender, store, changed)
+
+
+def check_share(share: float, of: str, beside: CanaryTarget | None = None) -> None:
+    """Check a share of the shoppers: 0 to 1, or to what the arm `beside` leaves.
+
+    Parameters
+    ----------
+    share
+        The share.
+    of
+        Whose share it is, for the error: canary or previous.
+    beside
+        Another arm, which keeps its share.
+
+    Raises
+    ------
+    UserError
+        The share is not allowed.
+    """
+    if not 0 <= share <= 1 or (beside is not None and share + beside.share > 1):
+        most = 1.0 if beside is None else 1 - beside.share
+        why = f", since version {beside.version} keeps {beside.share:.4g}" if beside else ""
+        raise UserError(
+            f"share of the {of}: found {share}; allowed: 0 to {most:.4g}{why}, such as 0.1 for a tenth of the shoppers",
+            code="deploy.share-out-of-range",
+            of=of,
+            found=str(share),
+        )
 
 
 def _check_shadow_share(share: float) -> None:

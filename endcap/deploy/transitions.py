@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from endcap.deploy.predictor_manifests import TEMPLATE
-from endcap.deploy.state import Target
+from endcap.deploy.state import Deployment, Target
 from endcap.deploy.variants import (
     CANARY,
     MODE,
@@ -25,6 +25,7 @@ from endcap.deploy.variants import (
     TLS,
     VERSION,
 )
+from endcap.errors import UserError
 
 Json = dict[str, Any]
 _SCALING = ("minReplicas", "maxReplicas", "scaleMetric", "scaleTarget")
@@ -50,6 +51,20 @@ class Transition:
     """Standard: the route changes before the InferenceService, which takes a Service away."""
     note: str = ""
     """For the person who deploys."""
+
+
+def check_arms(desired: Deployment) -> None:
+    """Check that a cluster can serve every arm of a state. Raises UserError for a previous version."""
+    if desired.previous is not None:
+        raise UserError(
+            f"version {desired.previous.version} of {desired.recommender} keeps {desired.previous.share:.4g} of the "
+            "shoppers as the previous version. A cluster does not serve such a version yet, only `endcap serve` does. "
+            "Set rollout.guard.previous_share: 0, and end its share",
+            code="deploy.previous-unsupported",
+            recommender=desired.recommender,
+            stable=desired.stable.version,
+            previous=desired.previous.version,
+        )
 
 
 def round_percent(share: float) -> int:

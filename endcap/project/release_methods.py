@@ -83,11 +83,7 @@ class ReleaseMethods(ProjectBase):
         name, outcome = self.recommender.name, ""
         with self._show_step("deploy") as progress:
             state = deploy(self.recommender, number, self.store, self.registry or None)
-            served = (
-                []
-                if state is None
-                else [target.version for target in (state.stable, state.canary) if target is not None]
-            )
+            served = [] if state is None else [target.version for target in state.answering]
             if namespace and number in served:
                 from endcap.cluster import connect
                 from endcap.deploy.reconcile import reconcile

@@ -94,10 +94,10 @@ class Deployed:
 
     def _repr_html_(self) -> str:
         state = self.state
-        targets = [] if state is None else [("stable", state.stable, None), ("canary", state.canary, state.canary)]
-        rows = [
-            (name, target.version, share and share.share, target.package) for name, target, share in targets if target
-        ]
+        arms = [] if state is None else [("canary", state.canary), ("previous", state.previous)]
+        rows: list[tuple[str, str, float | None, str]] = []
+        rows += [] if state is None else [("stable", state.stable.version, None, state.stable.package)]
+        rows += [(name, arm.version, arm.share, arm.package) for name, arm in arms if arm is not None]
         return format_html_table(
             ["variant", "version", "share", "package"], rows, caption=f"Deployment: {self.summary}"
         )

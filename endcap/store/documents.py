@@ -58,8 +58,8 @@ KINDS = {
     "descriptions": DocumentKind(),
     "recommendations": DocumentKind(),
     # Documents that are replaced.
-    # 2: since when each version is served. Readers of version 1 know no other keys.
-    "deployments": DocumentKind(2, {1: dict}, decides=True),
+    # 2: since when each version is served. 3: the previous version. Readers of either know no other keys.
+    "deployments": DocumentKind(3, {1: dict, 2: dict}, decides=True),
     "rollouts": DocumentKind(decides=True),
     "ingests": DocumentKind(),
     "recipe-faults": DocumentKind(),

@@ -93,7 +93,7 @@ class PredictorStarted(ServingEvent):
     version
         The registered version.
     variant
-        stable, canary or shadow.
+        stable, canary, previous or shadow.
     pid
         The process's id.
     log
@@ -170,10 +170,10 @@ class RoutesChanged(ServingEvent):
 
     Parameters
     ----------
-    stable, canary, shadow
+    stable, canary, shadow, previous
         The version of each variant; None if there is none.
-    share
-        Share of the shoppers whom the canary answers, from 0 to 1.
+    share, previous_share
+        Share of the shoppers whom the canary, or the previous version, answers, from 0 to 1.
     shadow_share
         Share of the requests that are copied to the shadow, from 0 to 1.
     """
@@ -185,6 +185,8 @@ class RoutesChanged(ServingEvent):
     share: float = 0.0
     shadow: str | None = None
     shadow_share: float = 0.0
+    previous: str | None = None
+    previous_share: float = 0.0
 
     def __str__(self) -> str:
         copies = ""
@@ -192,12 +194,14 @@ class RoutesChanged(ServingEvent):
             copies = (
                 f"; version {self.shadow} (shadow) gets copies of {_format_percent(self.shadow_share)} of the requests"
             )
-        if self.canary is None:
+        arms = ((self.canary, "canary", self.share), (self.previous, "previous", self.previous_share))
+        shares = [
+            f"version {version} ({arm}) {_format_percent(share)}" for version, arm, share in arms if version is not None
+        ]
+        if not shares:
             return f"version {self.stable} (stable) answers everyone{copies}"
-        return (
-            f"version {self.stable} (stable) answers {_format_percent(1 - self.share)} of the shoppers, "
-            f"version {self.canary} (canary) {_format_percent(self.share)}{copies}"
-        )
+        stable = f"{_format_percent(1 - self.share - self.previous_share)} of the shoppers"
+        return f"version {self.stable} (stable) answers {', '.join([stable, *shares])}{copies}"
 
 
 @dataclass(frozen=True)

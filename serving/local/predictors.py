@@ -40,7 +40,7 @@ class PredictorProcess:
     recommender
         The recommender's name.
     variant
-        stable, canary or shadow.
+        stable, canary, previous or shadow.
     target
         The version and the address of its package.
     store
@@ -131,7 +131,7 @@ class VariantProcesses:
     Parameters
     ----------
     name
-        stable, canary or shadow.
+        stable, canary, previous or shadow.
     start
         Starts a predictor of a target.
     listener
@@ -185,6 +185,21 @@ class VariantProcesses:
         if target and not self.starting and not self.is_serving(target) and self.failures == failures:
             self._start(target)
         return draining
+
+    def adopt(self, predictor: PredictorProcess) -> PredictorProcess | None:
+        """Have another variant's predictor answer from now on. Returns the one that it replaces, if there is one."""
+        if self.starting:
+            self.starting.end(0.0)
+        replaced, self.current, self.starting, self.error = self.current, predictor, None, None
+        return replaced
+
+    def release(self, target: Target) -> PredictorProcess | None:
+        """Hand over the current predictor if it is well and serves this version; the variant has none then."""
+        self._check_current()
+        released = self.current if self.is_serving(target) else None
+        if released:
+            self.current = None
+        return released
 
     def is_serving(self, target: Target) -> bool:
         """Return whether the current predictor serves this version."""

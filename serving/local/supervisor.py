@@ -95,7 +95,9 @@ class Supervisor:
         self._effective = self._desired.deployment
         self.folder = make_run_folder(store, recommender)
         self._logs = LogRotator(self.folder, rotation or RotationSettings())
-        self._stable, self._canary, self._shadow = (self._make_variant(name) for name in ("stable", "canary", "shadow"))
+        self._stable, self._canary, self._previous, self._shadow = (
+            self._make_variant(name) for name in ("stable", "canary", "previous", "shadow")
+        )
         self._fallback = fallback.ListServer(lambda: {recommender: self._effective.terms})
         self._intake = IntakeProcess(store, recommender, self.folder, self.send_event)
         self._gateway = LocalGateway(port, self._start_envoy, self.send_event)
@@ -115,7 +117,8 @@ class Supervisor:
         self._parts.send_event(event)
 
     def start(self, stop: threading.Event) -> None:
-        """Start everything. Returns when the stable version answers, and the canary and the intake unless they failed.
+        """Start everything. Returns when the stable version answers; the canary, the previous version and the intake
+        answer as well then, or have failed.
 
         Parameters
         ----------
@@ -132,8 +135,10 @@ class Supervisor:
             self.step()
             if self._stable.error:
                 raise self._make_version_error(self._stable.error)
-            canary = self._desired.deployment.canary is None or self._canary.current or self._canary.error
-            if self._gateway.envoy and canary and self._intake.is_settled:
+            state = self._desired.deployment
+            arms = ((state.canary, self._canary), (state.previous, self._previous))
+            are_settled = all(target is None or arm.current or arm.error for target, arm in arms)
+            if self._gateway.envoy and are_settled and self._intake.is_settled:
                 self._parts.is_serving = True
                 return
             if time.monotonic() - last_event > 5:
@@ -157,7 +162,7 @@ class Supervisor:
 
     def close(self) -> None:
         """End all processes. Returns when all have ended."""
-        variants = (self._stable, self._canary, self._shadow)
+        variants = (self._stable, self._canary, self._previous, self._shadow)
         predictors = [
             predictor for variant in variants for predictor in (variant.current, variant.starting) if predictor
         ]
@@ -174,11 +179,39 @@ class Supervisor:
     def _reconcile_predictors(self) -> None:
         """Have the predictors follow the desired state, the stable version first."""
         deployment = self._desired.deployment
-        self._start_draining(self._stable.reconcile(deployment.stable))
+        replaced = [*self._bring_back(deployment.stable), *self._stable.reconcile(deployment.stable)]
         if self._stable.is_serving(deployment.stable):
             self._effective = deployment
+        self._start_draining(self._keep_previous(replaced))
         self._start_draining(self._canary.reconcile(self._effective.canary))
+        self._start_draining(self._previous.reconcile(self._effective.previous))
         self._start_draining(self._shadow.reconcile(self._effective.shadow))
+
+    def _bring_back(self, stable: Target) -> list[PredictorProcess]:
+        """Give everyone to the previous version's predictor at once, if that version is to be the stable one again.
+
+        Returns the predictors that it replaces.
+        """
+        if self._stable.is_serving(stable) or (predictor := self._previous.release(stable)) is None:
+            return []
+        replaced = self._stable.adopt(predictor)
+        return [replaced] if replaced else []
+
+    def _keep_previous(self, replaced: list[PredictorProcess]) -> list[PredictorProcess]:
+        """Have a replaced predictor of the version before go on for the previous version's share.
+
+        Its shoppers meet no other version meanwhile, as they would while a new predictor starts. Returns the other
+        replaced predictors.
+        """
+        target = self._effective.previous
+        if target is None or self._previous.is_serving(target):
+            return replaced
+        target = Target(version=target.version, package=target.package)
+        kept = next((predictor for predictor in replaced if predictor.target == target), None)
+        if kept is None:
+            return replaced
+        before = self._previous.adopt(kept)
+        return [*(predictor for predictor in replaced if predictor is not kept), *([before] if before else [])]
 
     def _restart_list(self) -> None:
         """Start the list server's thread again, if it has ended."""
@@ -239,13 +272,15 @@ class Supervisor:
     def _compute_split(self) -> Split | None:
         """Compute the split of the predictors that answer at this moment; None before there is one.
 
-        If the canary has failed, its shoppers get the stable version until it is back. If the stable version has
-        failed, its shoppers do not get the canary, which is still on trial: the routes stay, and the list answers.
+        If the canary or the previous version has failed, its shoppers get the stable version until it is back. If the
+        stable version has failed, its shoppers do not get the canary, which is still on trial: the routes stay, and the
+        list answers.
         """
         stable, state = self._stable.current, self._effective
         if stable is None:
             return self._gateway.split
         canary, shadow = _find_upstream(self._canary, state.canary), _find_upstream(self._shadow, state.shadow)
+        previous = _find_upstream(self._previous, state.previous)
         return Split(
             stable.upstream,
             canary,
@@ -254,6 +289,8 @@ class Supervisor:
             shadow,
             state.shadow.share if shadow and state.shadow else 0.0,
             state.terms,
+            previous,
+            state.previous.share if previous and state.previous else 0.0,
         )
 
     def _start_draining(self, predictors: list[PredictorProcess]) -> None:
@@ -303,4 +340,6 @@ def _make_routes_event(split: Split, state: Deployment, stable: VariantProcesses
         split.share,
         state.shadow.version if split.shadow and state.shadow else None,
         split.shadow_share,
+        state.previous.version if split.previous and state.previous else None,
+        split.previous_share,
     )

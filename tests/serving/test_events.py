@@ -14,6 +14,7 @@ from endcap_serving.local import events
 from endcap_serving.local.process import Process
 
 ERROR = EndcapError("it broke\n  in two", code="serving.process-ended", status=-9)
+NO_PREVIOUS = {"previous": None, "previous_share": 0.0}
 EVENTS: list[tuple[events.ServingEvent, str, dict[str, object]]] = [
     (
         events.PredictorStarted("2", "canary", 7, Path("/run/log")),
@@ -41,12 +42,20 @@ EVENTS: list[tuple[events.ServingEvent, str, dict[str, object]]] = [
             "version 1 (stable) answers 90 % of the shoppers, version 2 (canary) 10 %"
             "; version 3 (shadow) gets copies of 25 % of the requests"
         ),
-        {"event": "routed", "stable": "1", "canary": "2", "share": 0.1, "shadow": "3", "shadow_share": 0.25},
+        {"event": "routed", "stable": "1", "canary": "2", "share": 0.1, "shadow": "3", "shadow_share": 0.25}
+        | NO_PREVIOUS,
+    ),
+    (
+        events.RoutesChanged("2", previous="1", previous_share=0.02),
+        "version 2 (stable) answers 98 % of the shoppers, version 1 (previous) 2 %",
+        {"event": "routed", "stable": "2", "canary": None, "share": 0.0, "shadow": None, "shadow_share": 0.0}
+        | {"previous": "1", "previous_share": 0.02},
     ),
     (
         events.RoutesChanged("1"),
         "version 1 (stable) answers everyone",
-        {"event": "routed", "stable": "1", "canary": None, "share": 0.0, "shadow": None, "shadow_share": 0.0},
+        {"event": "routed", "stable": "1", "canary": None, "share": 0.0, "shadow": None, "shadow_share": 0.0}
+        | NO_PREVIOUS,
     ),
 ]
 

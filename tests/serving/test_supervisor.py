@@ -19,16 +19,27 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 
-from endcap.deploy import CanaryTarget, Deployment, ShadowTarget, Target, read_state, set_share
+from endcap.deploy import (
+    CanaryTarget,
+    Deployment,
+    ShadowTarget,
+    Target,
+    promote_arm,
+    read_state,
+    set_share,
+    take_back,
+)
 from endcap.deploy.gateway_settings import GatewaySettings
 from endcap.deploy.state import make_salt, write_state
 from endcap.errors import EndcapError, NotFoundError, UserError
+from endcap.experiments.splits import Arm, TrafficSplit, hash_salt, weigh_share
 from endcap.store import Store, open_store
 from endcap_serving.local.events import (
     GatewayFailed,
     PredictorEnded,
     PredictorFailed,
     PredictorReady,
+    PredictorStarted,
     RoutesChanged,
     ServingEvent,
     StateUnreadable,
@@ -275,6 +286,46 @@ def test_versions_come_and_go_and_no_request_is_dropped(
     ended.add(server.wait_for(PredictorEnded).version)
     assert ended == {"1", "3"}, "the stable version before, and the canary that was promoted"
     assert len(processes(shop)) == 3
+
+
+def test_after_a_promotion_the_arms_keep_their_shoppers_and_the_rest_get_the_new_version(
+    server: Server, shop: Shop, traffic: Callable[[], list[int]]
+) -> None:
+    server.bring(shop, "1", "2", 0.5)
+    salt, terms = (getattr(read_state("shoes", shop.store), name) for name in ("salt", "terms"))
+    canary = server.versions(SHOPPERS)
+    assert canary == met(salt, {"canary": "2", "stable": "1"}, canary=0.5)
+    promote_arm("shoes", "2", 0.1, terms, shop.store)
+    server.wait_for(PredictorStarted, version="2", variant="stable")
+    routes = server.wait_for(RoutesChanged)
+    assert (routes.stable, routes.previous, routes.previous_share) == ("2", "1", 0.1), "no shopper in between"
+    promoted = server.versions(SHOPPERS)
+    assert promoted == met(salt, {"stable": "2", "previous": "1"}, previous=0.1)
+    moved = {(canary[shopper], promoted[shopper]) for shopper in SHOPPERS if canary[shopper] != promoted[shopper]}
+    assert moved == {("1", "2")}
+    assert set(traffic()) == {200}
+    os.kill(find_predictor(shop, "1"), signal.SIGKILL)
+    assert_killed(server.wait_for(PredictorFailed, version="1", variant="previous", retry_in=0.0))
+    server.wait_for(RoutesChanged, stable="2", previous=None)
+    assert set(server.versions(SHOPPERS[:50]).values()) == {"2"}
+    server.wait_for(RoutesChanged, stable="2", previous="1", previous_share=0.1)
+    assert server.versions(SHOPPERS) == promoted
+    take_back("shoes", "2", shop.store)
+    server.wait_for(RoutesChanged, stable="1", canary=None, previous=None, within=10)
+    assert set(server.versions(SHOPPERS[:50]).values()) == {"1"}
+    server.wait_for(PredictorEnded, version="2")
+
+
+def met(salt: str, versions: dict[Arm, str], canary: float = 0.0, previous: float = 0.0) -> dict[str, str]:
+    """The version of each shopper's arm, by the hash that Envoy computes."""
+    split = TrafficSplit(hash_salt(salt), canary=weigh_share(canary), previous=weigh_share(previous))
+    return {shopper: versions[split.choose(shopper, salt)] for shopper in SHOPPERS}
+
+
+def find_predictor(shop: Shop, version: str) -> int:
+    """The process that serves a version."""
+    (pid,) = [pid for pid, line in processes(shop).items() if f"--version {version} " in line]
+    return pid
 
 
 def test_a_dead_gateway_is_started_again_at_its_address(server: Server, shop: Shop) -> None:
