@@ -16,8 +16,9 @@ _OBJECT_STORE = 100 * 2**20
 """Bytes of Ray's object store. Workers read the data from Endcap's store, so that little goes through Ray's."""
 _MOST_TRIES = 3
 _BEGINS_WITHIN = 120.0
-"""Seconds after which no other try begins. Ray waits 30 seconds for each of its first two processes, and no setting
-changes the second wait: one try takes about 60 seconds at most, and all of them 180."""
+"""Seconds after which no other try begins. Ray waits 30 seconds for its control service, then 30 for its node. The node
+ends by itself if its agent needs more than 15 seconds to start. No setting changes the last two limits. So one try
+takes about 60 seconds at most, and all of them 180."""
 _TIMED_OUT = "timed out"
 """What Ray's errors say where a process of its own was too slow; they have no class of their own."""
 _DIES_WITHIN = 5.0

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +107,13 @@ def test_a_driver_that_ends_or_blocks_whoever_asks_ends_no_step(
 
 
 ON_RAY = """
-import json, sys
+import functools, json, sys
 import ray
 from endcap.ray_driver.gpus import check_gpus
-ray.init("local", num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False)
+from endcap.ray_driver.jobs import Connection
+from endcap.ray_driver.local_ray import start_local_ray
+ray.init = functools.partial(ray.init, num_gpus=1)
+start_local_ray(ray, Connection(None, 1, sys.argv[1], sys.argv[1], 1, 0.5, "", {}))
 print(json.dumps(check_gpus(ray, 0.5)))
 """
 
@@ -117,7 +121,8 @@ print(json.dumps(check_gpus(ray, 0.5)))
 @NO_GPU
 @pytest.mark.slow
 def test_a_gpu_that_ray_counts_and_torch_does_not_see_ends_the_search_before_its_trials() -> None:
-    run = subprocess.run([sys.executable, "-c", ON_RAY], capture_output=True, text=True, timeout=120)
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # The paths of Ray's sockets must be short.
+        run = subprocess.run([sys.executable, "-c", ON_RAY, folder], capture_output=True, text=True, timeout=280)
     assert run.returncode == 0, run.stderr
     answer = json.loads(run.stdout.splitlines()[-1])
     assert (answer["error"]["code"], answer["error"]["fields"]["cause"]) == ("gpu.not-seen", "no-driver")

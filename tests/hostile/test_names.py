@@ -134,7 +134,7 @@ def test_checkpoints_are_restored_under_their_own_names_alone(place: S3Place, tm
     with store.workspace("things/a", "k", told.append) as folder:
         assert everything(folder) == {CHECKPOINT}
     assert not (tmp_path / "escaped").exists()
-    assert sum("left there" in line for line in told) == 2
+    assert sum("is not the name of a checkpoint" in line for line in told) == 2
 
 
 def test_a_choice_of_another_writer_names_drafts_and_files_of_the_store(place: S3Place) -> None:
