@@ -119,7 +119,6 @@ def test_a_key_is_withdrawn_though_envoy_did_not_follow_at_once(
 ) -> None:
     desire(shop, "3", name="withdrawn")
     (file := tmp_path / "access.yaml").write_text(make_policy(clients=[make_client("web", "key")]).model_dump_json())
-    monkeypatch.setattr(envoy_process, "_PATIENCE", 0.5)
     events: list[ServingEvent] = []
     supervisor = Supervisor(
         shop.store, "withdrawn", "127.0.0.1", 0, events.append, settings=AccessSettings(PolicyFile(file))
@@ -136,8 +135,9 @@ def test_a_key_is_withdrawn_though_envoy_did_not_follow_at_once(
     try:
         supervisor.start(threading.Event())
         assert status() == 200
-        assert supervisor._front.envoy is not None
-        envoy = supervisor._front.envoy.process.pid
+        assert supervisor._gateway.envoy is not None
+        envoy = supervisor._gateway.envoy.process.pid
+        monkeypatch.setattr(envoy_process, "_PATIENCE", 0.5)  # Only now: Envoy's start may take longer.
         os.kill(envoy, signal.SIGSTOP)
         file.write_text(make_policy(clients=[make_client("web", "another")]).model_dump_json())
         wait_for(
@@ -145,6 +145,6 @@ def test_a_key_is_withdrawn_though_envoy_did_not_follow_at_once(
         )
         os.kill(envoy, signal.SIGCONT)
         wait_for(lambda: stepped(lambda: status() == 401), "the key is taken no more", 30)
-        assert supervisor._front.envoy.process.pid == envoy, "the one that was late"
+        assert supervisor._gateway.envoy.process.pid == envoy, "the one that was late"
     finally:
         supervisor.close()
