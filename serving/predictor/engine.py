@@ -178,7 +178,7 @@ class Engine:
             self._without_store(**make_log_fields(error))
         if degraded_count := sum(degraded):
             self._metrics.count_degraded(ONLINE_STORE, degraded_count)
-        self._metrics.count_fallbacks(answer.reason for answer in answers if answer.reason is not None)
+        self._metrics.count_rankings(answers)
         return list(map(RankedAnswer, answers, degraded))
 
 

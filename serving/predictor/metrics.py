@@ -16,13 +16,17 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from endcap.devices import GpuRequest, GpuShortage
+from endcap.ranking.answer import Answer
 from endcap_serving.predictor.surfaces import NO_SURFACE, Surfaces
 
 SECONDS = [
     *(0.001, 0.0015, 0.002, 0.003, 0.004, 0.005, 0.006, 0.007, 0.0085, 0.01, 0.0125, 0.015, 0.02, 0.025, 0.03),
-    *(0.04, 0.05, 0.065, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0),
+    *(0.04, 0.05, 0.065, 0.08, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0),
 ]
 """Buckets of latencies in seconds. They are fine, because a coarse histogram does not show that a latency doubled."""
+_MAGNITUDES = [round(0.001 * 1.5**power, 6) for power in range(35)]
+SCORES = [*(-magnitude for magnitude in reversed(_MAGNITUDES)), 0.0, *_MAGNITUDES]
+"""Buckets of scores: 0.001 to 970, both ways, because models score by probabilities, logits or counts."""
 BATCHES = [1, 2, 4, 8, 16, 32, 64, 128]
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -45,6 +49,9 @@ class Metrics:
         self._degraded = _Children(Counter("endcap_degraded", "Rankings made without what is named", ["without"]))
         help_text = "Rankings with fallbacks, by why there are any"
         self._fallbacks = _Children(Counter("endcap_fallbacks", help_text, ["reason"]))
+        self._empty = Counter("endcap_empty_answers", "Rankings without an item")
+        help_text = "The score of each ranking's first item, where the model chose it"
+        self._top_scores = Histogram("endcap_top_score", help_text, buckets=SCORES)
         self._online = _Children(
             Histogram("endcap_online_store_seconds", "Questions to the online store", ["outcome"], buckets=SECONDS)
         )
@@ -109,11 +116,17 @@ class Metrics:
         if self._is_counting:
             self._degraded[(without,)].inc(rankings)
 
-    def count_fallbacks(self, reasons: Iterable[str]) -> None:
-        """Count rankings with fallbacks, by the reason of each."""
-        if self._is_counting:
-            for reason in reasons:
-                self._fallbacks[(reason,)].inc()
+    def count_rankings(self, answers: Iterable[Answer]) -> None:
+        """Count rankings with fallbacks by their reason, empty ones, and the scores of the first items."""
+        if not self._is_counting:
+            return
+        for answer in answers:
+            if answer.reason is not None:
+                self._fallbacks[(answer.reason,)].inc()
+            if not answer.ids:
+                self._empty.inc()
+            elif (score := answer.scores[0]) is not None:
+                self._top_scores.observe(score)
 
     def record_store_call(self, outcome: str, seconds: float) -> None:
         """Record a call to the online store. outcome: `ok`, `failed`, or `skipped` for a while after a failure."""
