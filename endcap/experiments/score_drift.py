@@ -25,7 +25,7 @@ def choose_edges(reference: Histogram) -> list[float]:
     cumulated = 0
     for edge, count in sorted(reference.items()):
         cumulated += count
-        if cumulated >= (len(edges) + 1) * total / BINS and seen < total:
+        if cumulated >= (len(edges) + 1) * total / BINS and cumulated < total:
             edges.append(edge)
     return [*edges, math.inf]
 
