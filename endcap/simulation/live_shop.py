@@ -177,14 +177,18 @@ class LiveShop:
                 record = {"ranking_id": ranking.id, "item": item, "position": position}
                 reports.add("impressions", {**owner, **record})
             has_left = await _wait(stop, self._pause * reaction.pause)
-            act = {**owner, "item": reaction.wanted}
+            act = {**owner, "item": reaction.next_view}
             if reaction.clicked is not None:
                 act["ranking_id"] = ranking.id
             reports.add("events", {**act, "type": "view" if reaction.clicked is None else "click"})
             if reaction.carts:
                 reports.add("events", {**act, "type": "cart"})
             if reaction.buys:
-                line = {"item": reaction.wanted, "quantity": 1, "price": self._shoppers.prices.get(reaction.wanted)}
+                line = {
+                    "item": reaction.next_view,
+                    "quantity": 1,
+                    "price": self._shoppers.prices.get(reaction.next_view),
+                }
                 reports.add("orders", {"customer": shopper.id, "shopper": shopper.id, "items": [line]})
             stays = reaction.stays and not has_left
 

@@ -15,58 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from endcap.simulation.live_habits import LiveHabits
 from endcap.simulation.market import Floats
 from endcap.simulation.simulate import SimulatedLog
 
 _DAY = 86_400_000
 _MOST_VIEWS = 60
 """The views after which a visit ends in any case."""
-
-
-@dataclass(frozen=True)
-class LiveHabits:
-    """How the shoppers of a live shop behave. All but `people` are probabilities.
-
-    Attributes
-    ----------
-    people
-        How many different shoppers come. They return, for each visit is a random one's.
-    signed_in
-        That the shop knows a shopper as a customer.
-    interest
-        The mean probability that a shopper takes what she wants from a ranking at all. It scales all click rates.
-    correlation
-        How far interest differs by shopper: its variance, divided by interest (1 - interest). 0: not at all.
-    patience
-        That a shopper who has seen a place of a ranking looks at the next one.
-    stays
-        That a shopper asks for another ranking after one.
-    carts, buys
-        That a clicked item goes into the cart, and that an item in the cart is bought.
-    """
-
-    people: int = 2_000
-    signed_in: float = 0.75
-    interest: float = 0.4
-    correlation: float = 0.1
-    patience: float = 0.85
-    stays: float = 0.67
-    carts: float = 0.3
-    buys: float = 0.4
-
-    def __post_init__(self) -> None:
-        """Raise ValueError if a value is not possible."""
-        if self.people < 1:
-            raise ValueError(f"people is {self.people}; allowed: at least 1")
-        for name in ("interest", "patience"):
-            if not 0.0 < getattr(self, name) < 1.0:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed: above 0 and below 1")
-        for name in ("signed_in", "carts", "buys"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed: from 0 to 1")
-        for name in ("correlation", "stays"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed: from 0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -123,7 +78,7 @@ class ListReaction:
         How many places she looked at, from the top.
     clicked
         The place of the item that she clicked, counted from 0; None: no click.
-    wanted
+    next_view
         The item that she viewed next: the clicked one, or what she found elsewhere in the shop.
     carts, buys
         Whether she put the clicked item into the cart, and bought it.
@@ -137,7 +92,7 @@ class ListReaction:
 
     places_seen: int
     clicked: int | None
-    wanted: str
+    next_view: str
     carts: bool
     buys: bool
     stays: bool
@@ -219,18 +174,18 @@ class LiveShoppers:
         # Always as many random numbers: a visit's next steps do not depend on what it is shown.
         want, interest, patience, cart, buy, stay, pause = visit.rng.random(7).tolist()
         reach = np.cumsum(chances)
-        wanted = self._truth.items[min(int(np.searchsorted(reach, want * reach[-1], side="right")), len(reach) - 1)]
+        next_view = self._truth.items[min(int(np.searchsorted(reach, want * reach[-1], side="right")), len(reach) - 1)]
         places_seen = min(1 + int(math.log(1.0 - patience) / math.log(habits.patience)), len(items))
         clicked = None
-        if interest < shopper.interest and wanted in items[:places_seen]:
-            clicked = list(items).index(wanted)
+        if interest < shopper.interest and next_view in items[:places_seen]:
+            clicked = list(items).index(next_view)
         carts = clicked is not None and cart < habits.carts
         expected = self._expect(items, chances, shopper.interest)
-        visit.views.append(wanted)
+        visit.views.append(next_view)
         return ListReaction(
             places_seen=places_seen,
             clicked=clicked,
-            wanted=wanted,
+            next_view=next_view,
             carts=carts,
             buys=carts and buy < habits.buys,
             stays=stay < habits.stays and len(visit.views) < _MOST_VIEWS,

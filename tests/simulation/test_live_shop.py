@@ -14,8 +14,9 @@ import pyarrow as pa
 import pytest
 
 from endcap.simulation.live_counts import VersionCounts
+from endcap.simulation.live_habits import LiveHabits
 from endcap.simulation.live_shop import LiveShop
-from endcap.simulation.live_shoppers import LiveHabits, LiveShoppers
+from endcap.simulation.live_shoppers import LiveShoppers
 from endcap.simulation.simulate import SimulatedLog, simulate
 from tests.simulation.shop_service import ShopService
 
