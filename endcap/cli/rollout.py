@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from endcap.cli.options import add_spec_argument, env_option, json_option, print_json, set_option, store_option
+from endcap.cli.options import (
+    add_spec_argument,
+    env_option,
+    json_option,
+    place_env_option,
+    print_json,
+    set_option,
+    store_option,
+)
 from endcap.cli.stores import open_existing_store
 from endcap.errors import UserError
 from endcap.spec.base import format_duration
@@ -90,6 +98,93 @@ def plan(
         _print_plan(policy, traffic, planned)
     if planned.is_hopeless:
         raise _make_hopeless_error(loaded.recommender.name, policy, traffic, planned, advice)
+
+
+@command.command()
+@click.argument("name")
+@place_env_option
+@store_option
+@json_option
+def status(name: str, store_url: str, as_json: bool) -> None:
+    """Show where the latest rollout of recommender NAME stands, on one screen: share, effects, what it waits for."""
+    from endcap.experiments.decision_log import DecisionLog
+    from endcap.rollout.history import read_history
+    from endcap.rollout.outlook import describe_wait, expect_steps
+    from endcap.rollout.screen import format_screen
+
+    history = read_history(DecisionLog(open_existing_store(store_url), name))
+    if not as_json:
+        click.echo(format_screen(history))
+        return
+    evidence, decision = history.evidence, history.last.decision
+    print_json(
+        {
+            "recommender": name,
+            "time": history.last.time.isoformat(),
+            "state": history.state.to_json(),
+            "evidence": None if evidence is None else evidence.to_json(),
+            "decision": None if decision is None else decision.to_json(),
+            "waits_for": describe_wait(history),
+            "expected": [asdict(step) for step in expect_steps(history)],
+        }
+    )
+
+
+@command.command("history")
+@click.argument("name")
+@click.option("--all", "every_rollout", is_flag=True, help="All rollouts of the recommender, not only the latest.")
+@click.option("--looks", "every_look", is_flag=True, help="A line for each look, also where nothing changed.")
+@place_env_option
+@store_option
+@json_option
+def list_steps(name: str, every_rollout: bool, every_look: bool, store_url: str, as_json: bool) -> None:
+    """List the decisions and commands of recommender NAME's latest rollout, a line each, oldest first.
+
+    Looks in a row that hold for the same reason are one line.
+    """
+    from endcap.experiments.decision_log import DecisionLog
+    from endcap.rollout.history import merge_steps
+    from endcap.rollout.screen import format_step
+
+    log = DecisionLog(open_existing_store(store_url), name)
+    latest = log.read_rollout()
+    steps = merge_steps(list(log.read_entries()) if every_rollout else latest, merge=not every_look)
+    if as_json:
+        print_json([step.to_json() for step in steps])
+        return
+    for step in steps:
+        if step.title == "begin":
+            click.echo(f"{name}: version {step.last.after.version} against {step.last.after.previous_version}")
+        click.echo(f"  {format_step(step)}")
+
+
+@command.command()
+@click.argument("name")
+@click.option("--version", default="", help="A version whose rollout is shown [default: the latest rollout].")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write [default: rollout-NAME.html].",
+)
+@place_env_option
+@store_option
+def report(name: str, version: str, out: Path | None, store_url: str) -> None:
+    """Write a rollout of recommender NAME as one HTML file: share, effects with bands, guardrails, decisions."""
+    from endcap.experiments.decision_log import DecisionLog
+    from endcap.rollout.history import read_history
+    from endcap.rollout.report import render_rollout
+
+    history = read_history(DecisionLog(open_existing_store(store_url), name), version)
+    file = out or Path(f"rollout-{name}.html")
+    try:
+        file.write_text(render_rollout(history), encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"{file} cannot be written: {error.strerror or error}. Name another file by --out",
+            code="cli.cannot-write",
+            file=str(file),
+        ) from None
+    click.echo(file)
 
 
 def _print_plan(policy: RolloutSpec, traffic: ShopTraffic, planned: RolloutPlan) -> None:
