@@ -22,6 +22,7 @@ from endcap.deploy import (
     set_share,
 )
 from endcap.errors import UserError
+from endcap.rollout.exclusion import refuse_during_rollout
 from endcap.store import Store
 
 if TYPE_CHECKING:
@@ -76,6 +77,9 @@ def command(
         check_dry_run(namespace)
         # The changes are tried on a copy of the document.
         store = make_dry_run_store(store)
+    if version is not None or share is not None:
+        option = "--share" if version is None else "--version"
+        refuse_during_rollout(recommender, store, f"endcap deploy {option}")
     if version is not None:
         _deploy_version(recommender, version, store, registry)
     state = read_state(recommender, store)

@@ -131,6 +131,9 @@ def reject(recommender: str, version: str, by: str, why: str, store_url: str, re
 @json_option
 def promote(recommender: str, version: str, store_url: str, registry: str, as_json: bool) -> None:
     """Make an approved VERSION the champion."""
+    from endcap.rollout.exclusion import refuse_during_rollout
+
+    refuse_during_rollout(recommender, open_existing_store(store_url), "endcap registry promote")
     decided = _open_registry(store_url, registry).promote(recommender, version)
     _print_decision(decided, as_json, f"next: endcap deploy {recommender} --version {version}")
 

@@ -18,6 +18,7 @@ from endcap.cli.options import (
     set_option,
     store_option,
 )
+from endcap.cli.rollout_control import COMMANDS
 from endcap.cli.stores import open_existing_store
 from endcap.errors import UserError
 from endcap.spec.base import format_duration
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 @click.group()
 def command() -> None:
     """Rollouts: a new version's share grows by what shoppers do, or the version is taken back."""
+
+
+for control in COMMANDS:
+    command.add_command(control)
 
 
 @command.command()

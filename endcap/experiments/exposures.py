@@ -136,13 +136,16 @@ class ExposureReader:
     signer
         Reads the ranking ids of the recommender.
     arm
-        The arm that is judged against the stable version.
+        The arm that is judged.
     salt
         The rollout's salt, as the gateway has it.
+    against
+        The arm that it is compared with.
     """
 
-    def __init__(self, signer: TokenSigner, arm: Arm, salt: str) -> None:
-        self._signer, self._arm, self._salt, self._salt_id = signer, arm, salt, hash_salt(salt)
+    def __init__(self, signer: TokenSigner, arm: Arm, salt: str, against: Arm = "stable") -> None:
+        self._signer, self._salt, self._salt_id = signer, salt, hash_salt(salt)
+        self._arm, self._arms = arm, (arm, against)
         self._computed: dict[tuple[TrafficSplit, str], Arm] = {}
 
     def read(self, impressions: pa.Table) -> tuple[Exposures, Counter[Refusal], Audit]:
@@ -205,7 +208,7 @@ class ExposureReader:
             return "no-split"
         if token.split.salt_id != self._salt_id:
             return "other-salt"
-        return token if token.arm in (self._arm, "stable") else "other-arm"
+        return token if token.arm in self._arms else "other-arm"
 
     def _check_shoppers(
         self,
@@ -256,7 +259,6 @@ class ExposureReader:
         def spread(read: Callable[[RankingToken], object], kind: type[_Number]) -> NDArray[_Number]:
             return np.array([0 if token is None else read(token) for token in counted], kind)[number]
 
-        among: tuple[Arm, Arm] = (self._arm, "stable")
         kept = impressions.take(pa.array(rows))
         return Exposures(
             ranking=np.array([hash_text(name or "") for name in names], np.uint64)[number],
@@ -268,7 +270,7 @@ class ExposureReader:
             position=kept.column("position").cast(pa.int32()).to_numpy(),
             treated=spread(lambda token: token.arm == self._arm, np.bool_),
             probability=spread(
-                lambda token: token.split.probability(self._arm, among) if token.split else 0.0, np.float64
+                lambda token: token.split.probability(self._arm, self._arms) if token.split else 0.0, np.float64
             ),
             surface=hash_column(kept, "surface"),
         )

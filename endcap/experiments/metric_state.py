@@ -34,8 +34,8 @@ class MetricState:
     ----------
     policy
         The rollout's metrics and limits.
-    arm
-        The arm that is judged against the stable version.
+    arm, against
+        The arm that is judged, and the one that it is compared with.
     rates
         The rate of each metric before the rollout, by its name, such as that of the weeks before. Left out: the rate is
         learnt from the rollout alone.
@@ -56,10 +56,11 @@ class MetricState:
         self,
         policy: RolloutSpec,
         arm: str,
+        against: str = "stable",
         rates: Mapping[str, float] | None = None,
         units: Mapping[str, float] | None = None,
     ) -> None:
-        self._policy, self._arm = policy, arm
+        self._policy, self._arm, self._against = policy, arm, against
         rates, units = rates or {}, units or {}
         self._joins = [
             MetricJoin(metric, policy.rankings_per_day, rates.get(metric.name), units.get(metric.name, 1.0))
@@ -130,8 +131,10 @@ class MetricState:
                 join.effect.sums,
                 metric=join.metric.name,
                 arm=self._arm,
+                against=self._against,
                 better=join.effect.better,
                 budget=budgets[join.metric.name],
+                promotion_budget=self._policy.promotion_error,
                 planned=planned,
                 complete_until=None if self.until is None else self.until - join.metric.settles_after,
             )

@@ -361,6 +361,7 @@ def judge_effect(
     *,
     metric: str,
     arm: str = "canary",
+    against: str = "stable",
     better: bool = True,
     budget: float,
     promotion_budget: float = 0.05,
@@ -377,6 +378,8 @@ def judge_effect(
         As in `EffectEvidence`.
     arm
         The arm's name.
+    against
+        The arm that it is compared with.
     budget
         The probability that a metric which the arm does not change is ever called harmed.
     promotion_budget
@@ -399,7 +402,7 @@ def judge_effect(
     the bounds of an effect of d are too narrow by a factor of about 1 + d / 2, which is too wide for a loss. Where
     stable has most visits there is no such factor.
     """
-    arms = ("stable", arm)
+    arms = (against, arm)
     rate = sums.stable_outcomes / sums.stable_exposures if sums.stable_exposures else 0.0
     scale = sums.information * abs(rate)
     lower, upper = -math.inf, math.inf

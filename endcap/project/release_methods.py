@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from endcap.project.base import Input, ProjectBase
 from endcap.project.results import Deployed, Lists, Registered
 
@@ -77,12 +79,15 @@ class ReleaseMethods(ProjectBase):
         >>> deployed.state.stable.version
         '1'
         """
-        from endcap.deploy import deploy, describe, read_state
+        from endcap.deploy import deploy, describe, find_state, read_state
 
         number = version.number if isinstance(version, Registered) else self._resolve_input("version", version)
         name, outcome = self.recommender.name, ""
         with self._show_step("deploy") as progress:
-            state = deploy(self.recommender, number, self.store, self.registry or None)
+            if self._offer_to_rollout(number, namespace, progress):
+                state = find_state(name, self.store)
+            else:
+                state = deploy(self.recommender, number, self.store, self.registry or None)
             served = [] if state is None else [target.version for target in state.answering]
             if namespace and number in served:
                 from endcap.cluster import connect
@@ -100,6 +105,29 @@ class ReleaseMethods(ProjectBase):
                     )
                 )
         return Deployed(state, describe(state, number), outcome)
+
+    def _offer_to_rollout(self, number: str, namespace: str, progress: Callable[[str], None]) -> bool:
+        """Hand a challenger to the rollout that its spec asks for; False if the version is to be deployed at once."""
+        from endcap.registry import open_registry
+        from endcap.rollout.controller import RolloutController
+
+        name, registry_uri = self.recommender.name, self.registry or None
+        if self.recommender.rollout is None:
+            return False
+        if namespace:
+            progress("no rollout runs in a cluster: the version gets serving.canary.share, and a person decides")
+            return False
+        registry = open_registry(registry_uri, self.store)
+        champion = registry.find_champion(name)
+        if champion is None or champion.version == number or registry.get_version(name, number).state != "approved":
+            return False
+        entry = RolloutController(self.store, name, registry_uri).offer(number)
+        if entry is None:
+            progress(f"version {number} waits for the end of the rollout that runs")
+        else:
+            state = entry.after
+            progress(f"rollout of version {state.version}: {state.phase}, {state.share:.2%} of the shoppers")
+        return True
 
     def recommend(
         self, dataset: Input = None, *, version: str = "", customers: str = "", publish: bool = True

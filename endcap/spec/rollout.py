@@ -96,8 +96,6 @@ class RolloutSpec(Strict):
     """How long the version answers copies of requests, which nobody sees, before its first share. Left out: not."""
     approval: Literal["none", "start", "promotion"] = "none"
     """Where a person must agree: nowhere, before the first share, or before the promotion."""
-    baseline_share: _SmallShare = 0.0
-    """The share of the shoppers who always meet the most popular items: it shows what personalisation brings."""
     guard: PromotionGuard = PromotionGuard()
     while_running: Literal["queue", "supersede", "refresh"] = "queue"
     """What a newer version does during a rollout. queue: it waits, and a still newer one takes its place; supersede: it
@@ -167,15 +165,6 @@ class RolloutSpec(Strict):
                 allowed = "a bound above the one before it: a larger share must leave less risk"
                 yield Mistake(("steps", number, "worst"), actual, allowed, code="conflict")
             worst = step.worst
-
-    @check
-    def _shares_leave_room_for_stable(self) -> Iterator[Mistake]:
-        shares = [self.first_share, *(step.share for step in select_known(self.share_steps).values())]
-        largest = max(select_known(shares).values(), default=0.0)
-        if largest + self.baseline_share >= 1:
-            actual = f"{self.baseline_share}, and the largest share of the rollout is {largest}"
-            allowed = "shares that leave some shoppers with the stable version"
-            yield Mistake(("baseline_share",), actual, allowed, code="conflict")
 
     @check
     def _looks_come_within_the_rollout(self) -> Iterator[Mistake]:

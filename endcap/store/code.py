@@ -52,6 +52,7 @@ EXCLUDED_CODE = {
     "endcap.ray_driver.kuberay": "makes the pods of a Ray cluster",
     "endcap.training.search.mlflow_runs": "writes what trials gave into MLflow",
     "endcap.ray_driver.cluster": "says where Ray is",
+    "endcap.ray_driver.local_ray": "starts Ray on this machine, and tries again",
 }
 """Rooms, modules and definitions whose code changes no output, and why. The closure ends at them."""
 LIBRARIES = {

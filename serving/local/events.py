@@ -225,6 +225,41 @@ class AccessNotFollowed(ServingEvent):
 
 
 @dataclass(frozen=True)
+class RolloutChanged(ServingEvent):
+    """A rollout has got another share or phase, or a person should look at it.
+
+    Parameters
+    ----------
+    version, phase, share
+        As in the rollout's state.
+    sentence
+        Why.
+    unsent
+        Why the message to `ENDCAP_NOTIFY_URL` did not arrive; empty if it did, or if there is no address.
+    """
+
+    version: str
+    phase: str
+    share: float
+    sentence: str
+    unsent: str = ""
+
+    def __str__(self) -> str:
+        unsent = f" (the message was not sent: {self.unsent})" if self.unsent else ""
+        return f"rollout of version {self.version}: {self.sentence}{unsent}"
+
+
+@dataclass(frozen=True)
+class RolloutTroubled(ServingEvent):
+    """A look at the rollout failed. Shares stay as they are, and the next look follows."""
+
+    error: EndcapError
+
+    def __str__(self) -> str:
+        return f"the rollout cannot be looked at; shares stay as they are: {_take_first_line(self.error)}"
+
+
+@dataclass(frozen=True)
 class GatewayFailed(ServingEvent):
     """Envoy ended, hung and was killed, or lost its folder. It is started again at once."""
 

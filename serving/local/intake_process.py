@@ -9,7 +9,8 @@ from pathlib import Path, PurePath
 
 from endcap.errors import EndcapError
 from endcap.online import NONE, ONLINE, resolve_online_url
-from endcap.registry.package import INFO, SPEC
+from endcap.registry.package import INFO, SPEC, read_recommender
+from endcap.rollout.feed import choose_segment_age
 from endcap.store import Store
 from endcap_serving.gateway.routes import Upstream
 from endcap_serving.local.events import IntakeFailed, Listener
@@ -88,11 +89,9 @@ class IntakeProcess:
             self._listener(IntakeFailed(wait, failure))
         if self.process is None and now >= self._retry_at:
             self._started = now
-            arguments = [
-                argument
-                for option in {**self._options, "--shop": read_shop_name(package)}.items()
-                for argument in option
-            ]
+            age = f"{choose_segment_age(read_recommender(package).rollout):g}s"
+            options = {**self._options, "--shop": read_shop_name(package), "--segment-age": age}
+            arguments = [argument for option in options.items() for argument in option]
             command = [sys.executable, "-m", "endcap_serving.intake", *arguments]
             self.process = Process("intake", command, self._log, self._online)
             check = make_http_check(f"http://127.0.0.1:{self.upstream.port}/healthz")

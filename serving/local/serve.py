@@ -130,14 +130,17 @@ def serving(
 
 
 def _run(supervisor: Supervisor, stop: threading.Event, on_ready: Callable[[str], None]) -> None:
-    """Run a supervisor until `stop` is set."""
+    """Run a supervisor, and the rollouts beside it, until `stop` is set."""
+    rollouts = supervisor.make_rollout_loop()
     try:
         supervisor.start(stop)
         if not stop.is_set():
             on_ready(supervisor.address)
+            rollouts.start()
         while not stop.wait(TICK):
             supervisor.step()
     finally:
+        rollouts.close()
         supervisor.close()
 
 

@@ -7,9 +7,12 @@ import time
 
 from endcap.deploy.state import Deployment, Target
 from endcap.errors import EndcapError
+from endcap.experiments.operations import ArmSources
 from endcap.store import Store
 from endcap_serving.gateway import fallback
 from endcap_serving.gateway.access.settings import AccessSettings, make_local_settings, require_access
+from endcap_serving.gateway.admin import SOCKET
+from endcap_serving.gateway.clusters import name_with_fallback
 from endcap_serving.gateway.pseudonyms import ShopperLogging
 from endcap_serving.gateway.routes import Split, Upstream
 from endcap_serving.local.desired_state import DesiredState
@@ -30,7 +33,9 @@ from endcap_serving.local.intake_process import IntakeProcess
 from endcap_serving.local.log_rotation import LogRotator, RotationSettings
 from endcap_serving.local.predictors import PredictorProcess, VariantProcesses
 from endcap_serving.local.process import end_processes
+from endcap_serving.local.request_watcher import LocalRequestWatcher
 from endcap_serving.local.retries import RetriedParts
+from endcap_serving.local.rollout_loop import RolloutLoop
 from endcap_serving.local.run_folder import make_run_folder, restore_folder
 
 TICK = 0.1
@@ -159,6 +164,25 @@ class Supervisor:
         run_part("the routes", self._route)
         run_part("the predictors that leave", self._end_drained)
         run_part("the logs", lambda: self._logs.reconcile(self._gateway.find_reopen))
+
+    def make_rollout_loop(self) -> RolloutLoop:
+        """Make the loop that drives the recommender's rollouts."""
+        watcher = LocalRequestWatcher(self._store, self._list_sources, f"unix:{self.folder / 'gateway' / SOCKET}")
+        return RolloutLoop(self._store, self._recommender, self.send_event, watcher)
+
+    def _list_sources(self) -> dict[str, ArmSources]:
+        """List the arms that answer at this moment, and where they are counted."""
+        variants = {"stable": self._stable, "canary": self._canary, "previous": self._previous}
+        running = {name: variant.current for name, variant in variants.items() if variant.current is not None}
+        has_list = self._effective.terms.offers_list
+        return {
+            name: ArmSources(
+                version=predictor.target.version,
+                predictors=(f"http://127.0.0.1:{predictor.upstream.port}",),
+                cluster=name_with_fallback(predictor.upstream) if has_list else predictor.upstream.name,
+            )
+            for name, predictor in running.items()
+        }
 
     def close(self) -> None:
         """End all processes. Returns when all have ended."""

@@ -112,6 +112,11 @@ def make_impressions(rows: Iterable[Row]) -> pa.Table:
     return _make_table(rows, _IMPRESSIONS)
 
 
+def make_events(rows: Iterable[Row]) -> pa.Table:
+    """The intake's table of events."""
+    return _make_table(rows, _EVENTS)
+
+
 def _make_table(rows: Iterable[Row], columns: Mapping[str, pa.DataType]) -> pa.Table:
     schema = pa.schema(list(columns.items()))
     return pa.Table.from_pylist([{name: row.get(name) for name in columns} for row in rows], schema=schema)

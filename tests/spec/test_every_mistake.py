@@ -143,7 +143,6 @@ RECOMMENDER: dict[str, Any] = {
         "longest": "5d",
         "look_every": "5m",
         "shadow": "1h",
-        "baseline_share": 0.1,
         "guard": {"previous_share": 0.01, "on_breach": "rollback"},
     },
     "batch": {"k": 10, "keep": "3d"},
@@ -283,7 +282,6 @@ BETWEEN_KEYS = [
     ),
     wrong("recommender", "rollout/steps/0/share", 0.01, reads="rollout.first_share"),
     wrong("recommender", "rollout/steps/1/worst", -0.6, reads="rollout.steps[0].worst"),
-    wrong("recommender", "rollout/steps/1/share", 0.95, "rollout.baseline_share", reads="rollout.steps[0].share"),
     wrong("recommender", "rollout/look_every", "6d", reads="rollout.longest"),
     wrong(
         "recommender",

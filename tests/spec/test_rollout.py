@@ -34,7 +34,7 @@ def test_an_empty_section_is_a_whole_policy() -> None:
     assert policy.shares == [0.01, 0.05, 0.1, 0.25, 0.5]
     assert [step.worst for step in policy.share_steps] == [-0.5, -0.35, -0.25, -0.15]
     assert policy.shadow is None
-    assert (policy.approval, policy.baseline_share) == ("none", 0.0)
+    assert policy.approval == "none"
     assert set(policy.guardrail_budgets) == {"errors", "latency", "empty-answers", "fallbacks"}
 
 
@@ -71,7 +71,6 @@ def test_the_metric_that_decides_is_the_one_that_the_policy_names() -> None:
         ({"metrics": [{"kind": "ctr", "budget": 0.8}, {"kind": "revenue", "budget": 0.8}]}, "add up to 1.6"),
         ({"first_share": 0.2, "steps": [{"share": 0.2, "worst": -0.3}]}, "rollout.first_share is 0.2"),
         ({"steps": [{"share": 0.2, "worst": -0.3}, {"share": 0.5, "worst": -0.3}]}, "must leave less risk"),
-        ({"steps": [{"share": 0.9, "worst": -0.3}], "baseline_share": 0.1}, "some shoppers with the stable version"),
         ({"longest": "20m"}, "settles after 35m"),
         ({"look_every": "0s"}, "above 0"),
         ({"look_every": "15d"}, "at most rollout.longest"),

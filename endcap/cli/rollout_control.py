@@ -1,0 +1,80 @@
+"""endcap rollout start, pause, resume, approve, promote, abort: what a person decides about a rollout."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from endcap.cli.completion import complete_recommender, complete_version
+from endcap.cli.options import json_option, place_env_option, print_json, registry_option, store_option
+from endcap.cli.stores import open_existing_registry, open_existing_store
+from endcap.runs.start import get_user
+
+if TYPE_CHECKING:
+    from endcap.experiments.rollout_state import Action
+    from endcap.rollout.controller import RolloutController
+
+
+def _open_controller(recommender: str, store_url: str, registry: str) -> RolloutController:
+    from endcap.rollout.controller import RolloutController
+    from endcap.rollout.messages import post_message
+
+    store = open_existing_store(store_url)
+    open_existing_registry(registry, store)
+
+    def send(message: Any) -> None:
+        if problem := post_message(message):
+            click.echo(f"the message was not sent: {problem}", err=True)
+
+    return RolloutController(store, recommender, registry or None, notify=[send])
+
+
+def _print_entry(entry: Any, as_json: bool) -> None:
+    state = entry.after
+    if as_json:
+        print_json(entry.to_json())
+        return
+    click.echo(f"{state.recommender} version {state.version}: {state.phase}, {100 * state.share:.4g} % of the shoppers")
+
+
+@click.command()
+@click.argument("recommender", shell_complete=complete_recommender)
+@click.argument("version", shell_complete=complete_version)
+@place_env_option
+@store_option
+@registry_option
+@json_option
+def start(recommender: str, version: str, store_url: str, registry: str, as_json: bool) -> None:
+    """Start the rollout of an approved VERSION, by the section rollout of its spec. `endcap serve` goes on with it."""
+    _print_entry(_open_controller(recommender, store_url, registry).start(version), as_json)
+
+
+def _make_command(action: Action, summary: str) -> click.Command:
+    @click.command(action, help=summary)
+    @click.argument("recommender", shell_complete=complete_recommender)
+    @click.option("--by", default=get_user, show_default="you", help="The name of who decides.")
+    @click.option("--why", default="", help="The reason, which the log keeps.")
+    @place_env_option
+    @store_option
+    @registry_option
+    @json_option
+    def command(recommender: str, by: str, why: str, store_url: str, registry: str, as_json: bool) -> None:
+        from endcap.experiments.rollout_state import RolloutCommand
+
+        controller = _open_controller(recommender, store_url, registry)
+        _print_entry(controller.command(RolloutCommand(action, by, why)), as_json)
+
+    return command
+
+
+COMMANDS: tuple[click.Command, ...] = (
+    start,
+    _make_command("pause", "Keep RECOMMENDER's shares as they are until `resume`. Guardrails go on."),
+    _make_command("resume", "Go on with a rollout of RECOMMENDER that is paused."),
+    _make_command("approve", "Agree to what a rollout of RECOMMENDER waits for: its start, or its promotion."),
+    _make_command("promote", "Give everyone RECOMMENDER's new version now, whatever is known of it."),
+    _make_command(
+        "abort", "Give everyone the version before, at once: RECOMMENDER's kill switch, after a promotion too."
+    ),
+)

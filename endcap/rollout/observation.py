@@ -1,0 +1,104 @@
+"""What a look tells of a running rollout: reports of the intake to evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+import pyarrow as pa
+
+from endcap.errors import EndcapError
+from endcap.experiments.evidence import Comparator, GuardrailEvidence, RolloutEvidence
+from endcap.experiments.exposures import ExposureReader
+from endcap.experiments.metric_state import MetricState
+from endcap.experiments.outcomes import read_outcomes
+from endcap.experiments.ranking_token import TokenSigner
+from endcap.experiments.rollout_state import GUARDED, RolloutState
+from endcap.experiments.splits import Arm
+from endcap.rollout.feed import FeedBatch, IntakeFeed, find_lag
+from endcap.spec.rollout import RolloutSpec
+from endcap.store import Store
+
+_NO_IMPRESSIONS = pa.schema(
+    {
+        "ranking_id": pa.string(),
+        "item": pa.string(),
+        "position": pa.int32(),
+        "received": pa.timestamp("ms", "UTC"),
+    }
+).empty_table()
+
+
+class RolloutObserver:
+    """Watches one rollout from its begin on. What it knows follows from the files alone, so a new one knows the same.
+
+    Parameters
+    ----------
+    state
+        The rollout. After its promotion the previous version's arm is compared with it.
+    policy
+        Its policy.
+    store
+        The store beside which the intake writes.
+    salt
+        The salt of the rollout, as the gateway has it.
+    """
+
+    def __init__(self, state: RolloutState, policy: RolloutSpec, store: Store, salt: str) -> None:
+        self._policy = policy
+        arms: tuple[Arm, Arm] = ("stable", "previous") if state.phase in GUARDED else ("canary", "stable")
+        self._against: Comparator = "previous" if state.phase in GUARDED else "stable"
+        self._reader = ExposureReader(TokenSigner.from_environment(state.recommender), arms[0], salt, arms[1])
+        self._metrics = MetricState(policy, *arms)
+        self._feed = IntakeFeed(store, state.created)
+        self._mismatches = 0
+
+    def observe(
+        self,
+        state: RolloutState,
+        now: datetime,
+        guardrails: Iterable[GuardrailEvidence] = (),
+        problems: Mapping[str, str] | None = None,
+    ) -> RolloutEvidence:
+        """Read what is new, and return the evidence at a moment.
+
+        Parameters
+        ----------
+        state
+            The rollout's state.
+        now
+            The moment of the look, UTC.
+        guardrails, problems
+            What was measured of requests, and what could not be.
+        """
+        problems = dict(problems or {})
+        try:
+            for batch in self._feed.read_new():
+                self._take(batch)
+        except EndcapError as error:
+            # What could not be read comes at the next look. Until then this moment is not complete.
+            problems["intake"] = str(error)
+        if "intake" not in problems:
+            self._metrics.close(now - find_lag(self._policy))
+        return RolloutEvidence(
+            until=now,
+            arm=state.arm,
+            version=state.version,
+            effects=tuple(self._metrics.judge()),
+            guardrails=tuple(guardrails),
+            sample_ratio=self._metrics.sample_ratio,
+            mismatches=self._mismatches,
+            crossed=self._metrics.crossed,
+            impressions_until=self._metrics.newest,
+            problems=problems,
+            refusals={str(reason): count for reason, count in self._metrics.refusals.items() if count},
+            against=self._against,
+        )
+
+    def _take(self, batch: FeedBatch) -> None:
+        exposures, refusals, audit = self._reader.read(batch.rows if batch.kind == "impressions" else _NO_IMPRESSIONS)
+        self._metrics.refusals.update(refusals)
+        self._mismatches += audit.mismatches
+        events = batch.rows if batch.kind == "events" else None
+        orders = batch.rows if batch.kind == "orders" else None
+        self._metrics.take(exposures, read_outcomes(self._reader, events, orders))

@@ -1,0 +1,93 @@
+"""The rollout of the served recommender, beside its supervisor: a thread that looks when a look is due."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from endcap.errors import EndcapError
+from endcap.experiments.decision_log import DecisionLog
+from endcap.registry import resolve_registry_url
+from endcap.rollout.controller import RolloutController
+from endcap.rollout.messages import RolloutMessage, post_message
+from endcap.store import Store
+from endcap_serving.errors import wrap_error
+from endcap_serving.local.events import Listener, RolloutChanged, RolloutTroubled
+from endcap_serving.local.request_watcher import LocalRequestWatcher
+
+_PAUSE = 0.5
+"""Seconds between two questions whether a look is due."""
+_POLL_EVERY = 2.0
+"""Seconds between two readings of what predictors and Envoy counted."""
+
+
+class RolloutLoop:
+    """Runs from `start` to `close`, in a thread of its own: a look reads files, and no request may wait for that.
+
+    Parameters
+    ----------
+    store, recommender
+        What is served.
+    listener
+        Gets an event for each change of the rollout, and for each error, which the next look follows.
+    watcher
+        Measures the guardrails.
+    """
+
+    def __init__(self, store: Store, recommender: str, listener: Listener, watcher: LocalRequestWatcher) -> None:
+        self._store, self._recommender, self._listener, self._watcher = store, recommender, listener, watcher
+        self._stop = threading.Event()
+        self._trouble = ""
+        self._thread = threading.Thread(target=self._run, name=f"rollout-{recommender}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End after the look that is under way."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        log = DecisionLog(self._store, self._recommender)
+        controller: RolloutController | None = None
+        polled = 0.0
+        while not self._stop.wait(_PAUSE):
+            try:
+                if controller is None:
+                    # Without a rollout the registry's client, which takes seconds to import, is not needed.
+                    if log.find_last() is None:
+                        continue
+                    controller = self._make_controller()
+                is_broken = False
+                if time.monotonic() - polled >= _POLL_EVERY:
+                    polled = time.monotonic()
+                    is_broken = self._poll(controller)
+                if (controller.look() if is_broken else controller.look_if_due()) is not None:
+                    controller.start_waiting()
+                self._trouble = ""
+            except Exception as error:
+                self._tell(wrap_error(error))
+
+    def _poll(self, controller: RolloutController) -> bool:
+        """Read what was counted, and tell whether a guardrail is broken, so that the look comes at once."""
+        running = controller.find_running()
+        return running is not None and self._watcher.poll(*running)
+
+    def _make_controller(self) -> RolloutController:
+        registry_uri = resolve_registry_url() or None
+        return RolloutController(
+            self._store, self._recommender, registry_uri, watcher=self._watcher, notify=[self._send]
+        )
+
+    def _send(self, message: RolloutMessage) -> None:
+        problem = post_message(message)
+        self._listener(RolloutChanged(message.version, message.phase, message.share, message.sentence, problem))
+
+    def _tell(self, error: EndcapError) -> None:
+        # An error that lasts is told once.
+        if str(error) != self._trouble:
+            self._trouble = str(error)
+            self._listener(RolloutTroubled(error))
