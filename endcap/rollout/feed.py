@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from endcap.errors import StorageError
+from endcap.errors import StorageError, UserError
 from endcap.spec.rollout import RolloutSpec
 from endcap.store import Store
 
@@ -55,6 +55,7 @@ class IntakeFeed:
     """
 
     def __init__(self, store: Store, since: datetime) -> None:
+        self._root = store.root
         self._folder = Path(store.root.removeprefix("file://")) / "intake"
         # A segment that was open at midnight has the day before.
         self._first = (since - timedelta(days=1)).date()
@@ -67,7 +68,16 @@ class IntakeFeed:
         ------
         StorageError
             A file cannot be read. It is tried again at the next call.
+        UserError
+            The store is a bucket.
         """
+        if not self._root.startswith("file://"):
+            raise UserError(
+                f"{self._root}: a rollout reads the intake's files of a store in a folder, and this is a bucket. Serve "
+                "from a folder, or decide by hand: endcap rollout promote, endcap rollout abort",
+                code="rollout.feed-in-bucket",
+                store=self._root,
+            )
         for kind in KINDS:
             for file in sorted(self._list_files(kind)):
                 try:

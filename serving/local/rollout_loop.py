@@ -61,6 +61,8 @@ class RolloutLoop:
                     if log.find_last() is None:
                         continue
                     controller = self._make_controller()
+                    # One may wait since a process that ended right after a rollout did.
+                    controller.start_waiting()
                 is_broken = False
                 if time.monotonic() - polled >= _POLL_EVERY:
                     polled = time.monotonic()

@@ -1,0 +1,111 @@
+"""A recommender with a champion and challengers, and shoppers who click by the arm that they meet."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from endcap.deploy import deploy, find_state
+from endcap.deploy.state import Deployment
+from endcap.experiments.decision_log import RolloutLogEntry
+from endcap.experiments.ranking_token import TokenSigner
+from endcap.experiments.splits import TrafficSplit, hash_salt, weigh_share
+from endcap.registry import Registry, get_default_uri
+from endcap.registry.package import SPEC
+from endcap.rollout.controller import RolloutController
+from endcap.rollout.messages import RolloutMessage
+from endcap.spec import Recommender
+from endcap.store import Store
+from tests.experiments.reports import START, at, make_events, make_impressions
+
+MINUTE = timedelta(minutes=1)
+POLICY: dict[str, Any] = {
+    "metrics": [{"kind": "ctr", "types": ["click"], "window": "5m", "delay": "1m"}],
+    "guardrails": [],
+    "first_share": 0.1,
+    "steps": [{"share": 0.5, "worst": -0.4}],
+    "margin": 0.3,
+    "look_every": "2m",
+    "guard": {"previous_share": 0.1},
+}
+
+
+class Shop:
+    """A recommender with a champion and two challengers, a clock, and shoppers who click by the arm that they meet."""
+
+    def __init__(self, store: Store, policy: dict[str, Any]) -> None:
+        self.store, self.now, self.messages = store, at(0), list[RolloutMessage]()
+        self.registry = Registry(get_default_uri(store))
+        self._signer, self._rng, self._files = TokenSigner("shoes"), random.Random(1), 0
+        for version in ("1", "2", "3"):
+            document = {
+                "apiVersion": "endcap/v2",
+                "kind": "Recommender",
+                "name": "shoes",
+                "shop": "demo",
+                "model": {"name": "popularity"},
+                "serving": {"fallback": "refuse"},
+                "rollout": policy,
+            }
+            self.spec = Recommender.model_validate(document)
+            with store.publish("packages/shoes", version) as draft:
+                (draft.path / SPEC).write_text(self.spec.model_dump_json())
+            self.registry.add_version("shoes", draft.address, "approved", "a test", {})
+        deploy(self.spec, "1", store)
+
+    def make_controller(self) -> RolloutController:
+        return RolloutController(self.store, "shoes", notify=[self.messages.append], read_clock=lambda: self.now)
+
+    @property
+    def state(self) -> Deployment:
+        state = find_state("shoes", self.store)
+        assert state is not None
+        return state
+
+    def receive(self, visits: int, **rates: float) -> None:
+        """Have so many shoppers come in the next two minutes, and click at the rate of their arm."""
+        state, salt = self.state, self.state.salt
+        share, previous = (arm.share if arm else 0.0 for arm in (state.canary, state.previous))
+        split = TrafficSplit(hash_salt(salt), canary=weigh_share(share), previous=weigh_share(previous))
+        begun = round(self.now.timestamp() * 1000)
+        impressions, events = [], []
+        for number in range(visits):
+            shopper = f"s{self._rng.randrange(50_000)}"
+            arm = split.choose(shopper, salt)
+            moment = begun + number * 120_000 // visits
+            token = self._signer.write(
+                "x", arm, "model", split=split, shopper=shopper, time=moment, request=str(moment)
+            )
+            ranking = f"{token}.{number}"
+            then = at(moment - START + 100)
+            impressions.append({"ranking_id": ranking, "item": "p1", "position": 0, "received": then})
+            if self._rng.random() < rates[arm]:
+                event = {"id": ranking, "type": "click", "item": "p1", "time": then, "received": then}
+                events.append({**event, "ranking_id": ranking})
+        for kind, table in (("impressions", make_impressions(impressions)), ("events", make_events(events))):
+            folder = Path(self.store.root.removeprefix("file://")) / "intake" / kind / f"date={self.now:%Y-%m-%d}"
+            folder.mkdir(parents=True, exist_ok=True)
+            pq.write_table(table, folder / f"{self._files:06}.parquet")
+        self._files += 1
+        self.now += 2 * MINUTE
+
+    def run(
+        self,
+        controller: RolloutController,
+        looks: int,
+        until: tuple[str, ...] = ("guarding", "promoted", "rolled-back"),
+        **rates: float,
+    ) -> RolloutLogEntry:
+        """Look every two minutes while shoppers come, until the rollout has a phase of `until`, or in vain."""
+        entry = None
+        for _ in range(looks):
+            self.receive(600, **rates)
+            entry = controller.look()
+            if entry is not None and entry.after.phase in until:
+                break
+        assert entry is not None
+        return entry
