@@ -121,8 +121,11 @@ class ReleaseMethods(ProjectBase):
         champion = registry.find_champion(name)
         if champion is None or champion.version == number or registry.get_version(name, number).state != "approved":
             return False
-        entry = RolloutController(self.store, name, registry_uri).offer(number)
-        if entry is None:
+        controller = RolloutController(self.store, name, registry_uri)
+        entry = controller.offer(number)
+        if entry is None and controller.was_rolled_out(number):
+            progress(f"version {number} was rolled out before. To do so again: endcap rollout start {name} {number}")
+        elif entry is None:
             progress(f"version {number} waits for the end of the rollout that runs")
         else:
             state = entry.after

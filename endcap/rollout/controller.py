@@ -161,7 +161,7 @@ class RolloutController:
         """
         last = self.log.find_last()
         if last is None or last.after.is_over or last.after.phase in GUARDED:
-            return None if self._was_rolled_out(version) else self.start(version)
+            return None if self.was_rolled_out(version) else self.start(version)
         state = last.after
         if state.version == version or version in state.refreshed:
             self._finish(last)
@@ -186,9 +186,13 @@ class RolloutController:
         newest = max(versions, key=lambda entry: int(entry.version), default=None)
         if newest is None or newest.state != "approved" or int(newest.version) <= int(last.after.version):
             return None
-        if self._was_rolled_out(newest.version) or read_recommender(self._store.fetch(newest.package)).rollout is None:
+        if self.was_rolled_out(newest.version) or read_recommender(self._store.fetch(newest.package)).rollout is None:
             return None
         return self.start(newest.version)
+
+    def was_rolled_out(self, version: str) -> bool:
+        """Tell whether a rollout of the version ever began. It does not begin again by itself."""
+        return any(entry.kind == "begin" and entry.after.version == version for entry in self.log.read_entries())
 
     def _finish(self, entry: RolloutLogEntry) -> RolloutLogEntry | None:
         """Carry out an entry that was not carried out; None if it was."""
@@ -202,9 +206,6 @@ class RolloutController:
         if key not in self._observers:
             self._observers = {key: RolloutObserver(state, policy, self._store, find_salt(state))}
         return self._observers[key]
-
-    def _was_rolled_out(self, version: str) -> bool:
-        return any(entry.kind == "begin" and entry.after.version == version for entry in self.log.read_entries())
 
     def _read_policy(self, state: RolloutState) -> RolloutSpec:
         if state.package not in self._policies:
