@@ -20,8 +20,8 @@ KILLED = """
 import os, signal, sys
 from endcap.batch import served_versions
 from endcap.store import open_store
-from tests.batch.given import Registered, made, of
-served_versions.open_registry = lambda uri, store: Registered({"1": sys.argv[2]})
+from tests.batch.given import FakeRegistry, made, of
+served_versions.open_registry = lambda uri, store: FakeRegistry({"1": sys.argv[2]})
 def tell(line):
     if "2 of 3 parts" in line:
         os.kill(os.getpid(), signal.SIGKILL)

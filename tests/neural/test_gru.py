@@ -153,6 +153,8 @@ from tests.neural.test_gru import train_and_save
 
 group.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=int(sys.argv[2]), world_size=2)
 train_and_save(sys.argv[3], AllReduce())
+# Otherwise gloo's threads may still run as the process ends, which aborts it.
+group.destroy_process_group()
 """
 
 

@@ -74,8 +74,10 @@ def test_the_time_is_kept_by_trials_whose_epochs_are_long(store: Store, dataset:
     spec = sleeper(search, max_epochs=16, seconds=1.5, says_nice=True)
     lines: list[str] = []
     facts = store.manifest(train(spec, dataset, store, progress=lines.append))["facts"]["search"]
-    # To its end a trial takes 24 s; ending Ray's workers takes a second or two on a loaded machine.
-    assert facts["seconds"] <= 21
+    # To their ends the trials take ten minutes. An epoch takes 1.5 s: budget and overtime have room for 12.
+    assert max(len(trial["history"]) for trial in facts["trials"]) <= 12
+    # Ending Ray's workers takes seconds on a machine that runs other tests too.
+    assert facts["seconds"] <= 18 + 12
     assert facts["finish"]["seconds"] <= 10
     assert {trial["state"] for trial in facts["trials"]} == {"cut"}
     assert (facts["failed"], facts["cut"]) == (0, len(facts["trials"]))
