@@ -78,7 +78,7 @@ def test_a_rollout_without_a_look_has_a_page_too(tmp_path: Path) -> None:
 
 def test_a_long_rollout_makes_no_long_lines(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
-    tell_story(store, 0.05, 700)
+    tell_story(store, 0.05, 450)
     figures = read_figures(render_rollout(read_history(DecisionLog(store, "home"))))
     assert max(len(trace["x"]) for figure in figures.values() for trace in figure["data"]) < 400
 
