@@ -8,8 +8,8 @@ import click
 
 from endcap.cli.completion import complete_recommender, complete_version
 from endcap.cli.options import json_option, place_env_option, print_json, registry_option, store_option
+from endcap.cli.registry import by_option
 from endcap.cli.stores import open_existing_registry, open_existing_store
-from endcap.runs.start import get_user
 
 if TYPE_CHECKING:
     from endcap.experiments.rollout_state import Action
@@ -53,7 +53,7 @@ def start(recommender: str, version: str, store_url: str, registry: str, as_json
 def _make_command(action: Action, summary: str) -> click.Command:
     @click.command(action, help=summary)
     @click.argument("recommender", shell_complete=complete_recommender)
-    @click.option("--by", default=get_user, show_default="you", help="The name of who decides.")
+    @by_option
     @click.option("--why", default="", help="The reason, which the log keeps.")
     @place_env_option
     @store_option

@@ -12,7 +12,7 @@ from typing import Any
 
 from endcap.deploy.arms import give_share, promote_arm, take_back
 from endcap.deploy.gateway_settings import make_settings
-from endcap.deploy.state import Deployment, Target, find_state, make_salt
+from endcap.deploy.state import Target, find_state, make_salt
 from endcap.deploy.state_changes import set_shadow
 from endcap.experiments.decision_log import RolloutLogEntry
 from endcap.experiments.rollout_state import GUARDED, RolloutState
@@ -36,7 +36,7 @@ def is_carried_out(entry: RolloutLogEntry, store: Store) -> bool:
 
 def carry_out(
     entry: RolloutLogEntry, policy: RolloutSpec, store: Store, registry_uri: str | None, notify: Sequence[Notify]
-) -> Deployment | None:
+) -> None:
     """Make the desired state and the registry say what a log's entry says.
 
     Parameters
@@ -52,11 +52,6 @@ def carry_out(
     notify
         Who gets the message, at last.
 
-    Returns
-    -------
-    Deployment or None
-        The desired state; None if nothing is deployed.
-
     Raises
     ------
     UserError
@@ -67,12 +62,10 @@ def carry_out(
     state = entry.after
     _route(state, policy, store)
     _set_alias(entry, store, registry_uri)
-    if not is_carried_out(entry, store):
-        if message := describe_entry(entry):
-            for send in notify:
-                send(message)
-        _note(entry, store)
-    return find_state(state.recommender, store)
+    if message := describe_entry(entry):
+        for send in notify:
+            send(message)
+    _note(entry, store)
 
 
 def read_share(state: RolloutState, store: Store) -> tuple[float | None, datetime | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 from endcap.errors import EndcapError
 from endcap.experiments.decision_log import DecisionLog
@@ -15,10 +14,8 @@ from endcap_serving.errors import wrap_error
 from endcap_serving.local.events import Listener, RolloutChanged, RolloutTroubled
 from endcap_serving.local.request_watcher import LocalRequestWatcher
 
-_PAUSE = 0.5
-"""Seconds between two questions whether a look is due."""
-_POLL_EVERY = 2.0
-"""Seconds between two readings of what predictors and Envoy counted."""
+_PAUSE = 2.0
+"""Seconds between two readings of what predictors and Envoy counted. Each asks whether a look is due, too."""
 
 
 class RolloutLoop:
@@ -53,7 +50,6 @@ class RolloutLoop:
     def _run(self) -> None:
         log = DecisionLog(self._store, self._recommender)
         controller: RolloutController | None = None
-        polled = 0.0
         while not self._stop.wait(_PAUSE):
             try:
                 if controller is None:
@@ -63,10 +59,7 @@ class RolloutLoop:
                     controller = self._make_controller()
                     # One may wait since a process that ended right after a rollout did.
                     controller.start_waiting()
-                is_broken = False
-                if time.monotonic() - polled >= _POLL_EVERY:
-                    polled = time.monotonic()
-                    is_broken = self._poll(controller)
+                is_broken = self._poll(controller)
                 if (controller.look() if is_broken else controller.look_if_due()) is not None:
                     controller.start_waiting()
                 self._trouble = ""
