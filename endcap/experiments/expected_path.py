@@ -13,8 +13,9 @@ from itertools import pairwise
 
 from scipy.special import ndtr
 
+from endcap.experiments.effect_state import PILOT
 from endcap.experiments.sequential import compute_boundary, tune_mixture
-from endcap.experiments.statistics import FEWEST_EVENTS, HARM_SHOPPERS, PILOT, SMALL_SAMPLE_PART
+from endcap.experiments.statistics import FEWEST_EVENTS, HARM_SHOPPERS, SMALL_SAMPLE_PART
 from endcap.experiments.traffic import MetricTraffic, ShopTraffic
 from endcap.spec.rollout import RolloutSpec
 

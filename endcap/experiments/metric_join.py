@@ -9,10 +9,12 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from endcap.experiments.closed_visits import ClosedVisits
+from endcap.experiments.effect_state import EffectState
+from endcap.experiments.expected_rates import ExpectedRates
 from endcap.experiments.exposures import Columns, Exposures, find_changes, hash_text
 from endcap.experiments.key_index import KeyIndex
 from endcap.experiments.outcomes import Outcomes
-from endcap.experiments.statistics import ClosedVisits, EffectState, ExpectedRates
 from endcap.spec.rollout_metrics import AddToCartSpec, CtrSpec, MetricSpec, RevenueSpec
 
 _Keys = NDArray[np.uint64]

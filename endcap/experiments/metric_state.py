@@ -23,7 +23,8 @@ from endcap.experiments.metric_join import (
     group_surfaces,
 )
 from endcap.experiments.outcomes import Outcomes
-from endcap.experiments.statistics import SampleRatioState, judge_effect
+from endcap.experiments.sample_ratio import SampleRatioState
+from endcap.experiments.statistics import judge_effect
 from endcap.spec.rollout import RolloutSpec
 
 

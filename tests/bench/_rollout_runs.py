@@ -10,10 +10,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from endcap.experiments.closed_visits import ClosedVisits
 from endcap.experiments.decision import apply_decision, decide
+from endcap.experiments.effect_state import EffectState, EffectSums
 from endcap.experiments.evidence import RolloutEvidence
+from endcap.experiments.expected_rates import ExpectedRates
 from endcap.experiments.rollout_state import begin_rollout
-from endcap.experiments.statistics import ClosedVisits, EffectState, EffectSums, ExpectedRates, judge_effect
+from endcap.experiments.statistics import judge_effect
 from endcap.simulation.shoppers import ShopperHabits, ShopperVisits, SimulatedShoppers
 from endcap.spec.rollout import RolloutSpec
 

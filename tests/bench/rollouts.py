@@ -18,7 +18,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from endcap.experiments.statistics import ClosedVisits, EffectState, ExpectedRates, invert_effect, judge_effect
+from endcap.experiments.closed_visits import ClosedVisits
+from endcap.experiments.effect_state import EffectState
+from endcap.experiments.expected_rates import ExpectedRates
+from endcap.experiments.statistics import invert_effect, judge_effect
 from endcap.simulation.shoppers import ShopperHabits
 from tests.bench._rollout_runs import (
     BEGIN,

@@ -12,10 +12,12 @@ import pytest
 import yaml
 
 from endcap.errors import DataError
+from endcap.experiments.closed_visits import ClosedVisits
 from endcap.experiments.decision import apply_decision, decide
+from endcap.experiments.effect_state import EffectState
 from endcap.experiments.evidence import RolloutEvidence
 from endcap.experiments.planning import RolloutPlan, find_advice, plan_rollout
-from endcap.experiments.statistics import ClosedVisits, EffectState, judge_effect
+from endcap.experiments.statistics import judge_effect
 from endcap.experiments.traffic import ShopTraffic, read_traffic
 from endcap.simulation.shoppers import ShopperHabits, SimulatedShoppers
 from endcap.spec.rollout import RolloutSpec

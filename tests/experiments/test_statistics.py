@@ -12,14 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from endcap.errors import DataError
-from endcap.experiments.statistics import (
-    ClosedVisits,
-    EffectState,
-    ExpectedRates,
-    SampleRatioState,
-    invert_effect,
-    judge_effect,
-)
+from endcap.experiments.closed_visits import ClosedVisits
+from endcap.experiments.effect_state import EffectState
+from endcap.experiments.expected_rates import ExpectedRates
+from endcap.experiments.sample_ratio import SampleRatioState
+from endcap.experiments.statistics import invert_effect, judge_effect
 from endcap.simulation.shoppers import ShopperHabits, SimulatedShoppers
 
 SMALL_SHOP = ShopperHabits(people=18_000, visits_per_day=6_000)
