@@ -51,6 +51,8 @@ class RolloutController:
         Who gets messages.
     read_clock
         Returns the present moment, UTC.
+    intake
+        Where the intake writes: a folder, or ``s3://bucket/prefix``; None: beside the store.
     """
 
     def __init__(
@@ -62,10 +64,11 @@ class RolloutController:
         watcher: RequestWatcher | None = None,
         notify: Sequence[Notify] = (),
         read_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        intake: str | None = None,
     ) -> None:
         self.log = DecisionLog(store, recommender)
         self._store, self._recommender, self._registry_uri = store, recommender, registry_uri
-        self._watcher, self._notify, self._read_clock = watcher, notify, read_clock
+        self._watcher, self._notify, self._read_clock, self._intake = watcher, notify, read_clock, intake
         self._observers: dict[tuple[str, ...], RolloutObserver] = {}
         self._policies: dict[str, RolloutSpec] = {}
 
@@ -204,7 +207,7 @@ class RolloutController:
     def _find_observer(self, state: RolloutState, policy: RolloutSpec) -> RolloutObserver:
         key = (state.created.isoformat(), state.arm)
         if key not in self._observers:
-            self._observers = {key: RolloutObserver(state, policy, self._store, find_salt(state))}
+            self._observers = {key: RolloutObserver(state, policy, self._store, find_salt(state), self._intake)}
         return self._observers[key]
 
     def _read_policy(self, state: RolloutState) -> RolloutSpec:

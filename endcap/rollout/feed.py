@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from endcap.errors import StorageError, UserError
+from endcap.rollout.feed_places import FeedFile, open_feed_place
 from endcap.spec.rollout import RolloutSpec
 from endcap.store import Store
 
@@ -44,62 +42,97 @@ def find_lag(policy: RolloutSpec) -> timedelta:
 
 
 class IntakeFeed:
-    """The intake's files of a store in a folder, from a day on.
+    """The intake's files from a day on, each once. What it keeps is the numbers in their names.
 
     Parameters
     ----------
     store
-        The store that the intake of `endcap serve` writes beside.
+        The store beside whose artifacts the intake writes.
     since
         Files of earlier days are left out.
+    address
+        Where the intake writes: a folder or ``s3://bucket/prefix``. None: the folder `intake` of the store.
+
+    Notes
+    -----
+    A bucket lists names only in their order, and a rollout has many files. So a look lists what follows the highest
+    number of each instance, in the folders of days since the one before the last look. A file in an older folder has
+    only records that the last look waited for no longer. Each look also lists one folder as a whole, in turn: so a
+    file that came late, with a number below the highest, is read too.
     """
 
-    def __init__(self, store: Store, since: datetime) -> None:
-        self._root = store.root
-        self._folder = Path(store.root.removeprefix("file://")) / "intake"
+    def __init__(self, store: Store, since: datetime, address: str | None = None) -> None:
+        self._place = open_feed_place(address or f"{store.root}/intake")
         # A segment that was open at midnight has the day before.
-        self._first = (since - timedelta(days=1)).date()
-        self._read: set[Path] = set()
+        self._first = self._recent = _find_day_before(since)
+        self._read: dict[str, _ReadNames] = {}
+        self._looks = 0
 
-    def read_new(self) -> Iterator[FeedBatch]:
-        """Read the files that were not read yet, one at a time.
+    def read_new(self, now: datetime) -> Iterator[FeedBatch]:
+        """Read the files that were not read yet, a few at a time.
+
+        Parameters
+        ----------
+        now
+            The moment of the look, UTC.
 
         Raises
         ------
         StorageError
             A file cannot be read. It is tried again at the next call.
-        UserError
-            The store is a bucket.
+        NotFoundError
+            A file in a bucket was replaced while it was read. The next call reads the new one.
         """
-        if not self._root.startswith("file://"):
-            raise UserError(
-                f"{self._root}: a rollout reads the intake's files of a store in a folder, and this is a bucket. Serve "
-                "from a folder, or decide by hand: endcap rollout promote, endcap rollout abort",
-                code="rollout.feed-in-bucket",
-                store=self._root,
-            )
-        for kind in KINDS:
-            for file in sorted(self._list_files(kind)):
-                try:
-                    rows = pq.ParquetFile(file).read()
-                except (OSError, pa.ArrowException) as error:
-                    raise StorageError(
-                        f"{file} cannot be read ({error}); look at the disk, and restore the file or move it away",
-                        code="rollout.feed-unreadable",
-                        file=str(file),
-                        reason=str(error),
-                    ) from None
-                self._read.add(file)
-                yield FeedBatch(kind, rows)
-
-    def _list_files(self, kind: str) -> Iterator[Path]:
-        for folder in (self._folder / kind).glob("date=*"):
-            if _read_day(folder.name) >= self._first:
-                yield from (file for file in folder.glob("*.parquet") if file not in self._read)
+        days = [
+            (kind, day)
+            for kind in KINDS
+            for day in sorted(self._place.list_days(kind))
+            if _read_day(day) >= self._first
+        ]
+        turn = days[self._looks % len(days)][1] if days else ""
+        self._looks += 1
+        for kind, day in days:
+            names = self._read.setdefault(day, _ReadNames())
+            is_whole = day == turn or not names.is_complete
+            if is_whole or _read_day(day) >= self._recent:
+                listed = self._place.list_files(day, {} if is_whole else names.highest)
+                for file, rows in self._place.read([file for file in listed if not names.has(file)]):
+                    names.add(file)
+                    yield FeedBatch(kind, rows)
+                names.is_complete = True
+        self._recent = max(self._recent, _find_day_before(now))
 
 
-def _read_day(name: str) -> date:
+class _ReadNames:
+    """The names of a folder's files that were read. is_complete: all that were there at some look."""
+
+    def __init__(self) -> None:
+        self.is_complete = False
+        self.highest: dict[str, int] = {}
+        self._numbers: dict[str, set[int]] = {}
+        self._foreign_names: set[str] = set()
+
+    def has(self, file: FeedFile) -> bool:
+        if file.number is None:
+            return file.name in self._foreign_names
+        instance, number = file.number
+        return number in self._numbers.get(instance, ())
+
+    def add(self, file: FeedFile) -> None:
+        if file.number is None:
+            self._foreign_names.add(file.name)
+            return
+        instance, number = file.number
+        self._numbers.setdefault(instance, set()).add(number)
+        self.highest[instance] = max(number, self.highest.get(instance, number))
+
+
+def _find_day_before(moment: datetime) -> date:
+    return (moment - timedelta(days=1)).date()
+
+
+def _read_day(folder: str) -> date:
     try:
-        return date.fromisoformat(name.removeprefix("date="))
+        return date.fromisoformat(folder.rpartition("date=")[2])
     except ValueError:
         return date.min

@@ -42,15 +42,19 @@ class RolloutObserver:
         The store beside which the intake writes.
     salt
         The salt of the rollout, as the gateway has it.
+    intake
+        Where the intake writes, if not beside the store (`IntakeFeed`).
     """
 
-    def __init__(self, state: RolloutState, policy: RolloutSpec, store: Store, salt: str) -> None:
+    def __init__(
+        self, state: RolloutState, policy: RolloutSpec, store: Store, salt: str, intake: str | None = None
+    ) -> None:
         self._policy = policy
         arms: tuple[Arm, Arm] = ("stable", "previous") if state.phase in GUARDED else ("canary", "stable")
         self._against: Comparator = "previous" if state.phase in GUARDED else "stable"
         self._reader = ExposureReader(TokenSigner.from_environment(state.recommender), arms[0], salt, arms[1])
         self._metrics = MetricState(policy, *arms)
-        self._feed = IntakeFeed(store, state.created)
+        self._feed = IntakeFeed(store, state.created, intake)
         self._mismatches = 0
 
     def observe(
@@ -73,7 +77,7 @@ class RolloutObserver:
         """
         problems = dict(problems or {})
         try:
-            for batch in self._feed.read_new():
+            for batch in self._feed.read_new(now):
                 self._take(batch)
         except EndcapError as error:
             # What could not be read comes at the next look. Until then this moment is not complete.

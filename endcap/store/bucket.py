@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import logging
 import math
 import os
@@ -49,6 +50,8 @@ PARALLEL_REQUESTS = 16
 """How many small requests are sent at once."""
 PART_BYTES = 8 << 20
 MAX_PARTS = 10_000
+PAGE = 1000
+"""Objects that a server lists at once."""
 _PIECE_BYTES = 1 << 20
 _REREAD_SECONDS = 0.1
 """Seconds between two looks at an object whose etag is not its bytes' checksum."""
@@ -316,6 +319,27 @@ class Bucket:
                 raise ServerError(str(error), 500) from error
 
         self._ask("copy", source, ask)
+
+    def list_page(self, prefix: str, *, after: str = "") -> list[Blob]:
+        """List up to a thousand objects whose names begin with a prefix, in the order of their names.
+
+        Parameters
+        ----------
+        prefix
+            The beginning of the names.
+        after
+            List only names behind this one; empty: from the first on.
+        """
+
+        def ask() -> list[Blob]:
+            # The client asks for the next page when this one is used up.
+            objects = self._client.list_objects(self.name, prefix, recursive=True, start_after=after or None)
+            return [
+                Blob(str(listed.object_name), listed.size or 0, (listed.etag or "").strip('"'))
+                for listed in itertools.islice(objects, PAGE)
+            ]
+
+        return self._ask("list", prefix, ask)
 
     def list(self, prefix: str, *, recursive: bool = True) -> list[Blob]:
         """List the objects whose names begin with a prefix, in no particular order.
