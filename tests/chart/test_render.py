@@ -445,6 +445,7 @@ def test_parts_can_be_left_out(render: Render) -> None:
         "runtime": {"enabled": False},
         "podDisruptionBudget": {"enabled": False},
     }
+    off["monitoring"] = {"dashboards": {"enabled": False}}
     assert [(one["kind"], one["metadata"]["name"]) for one in render(off)] == [("ServiceAccount", "endcap-predictor")]
     same = render({"serving": {"namespace": "endcap"}})
     assert not same.of("Namespace")
@@ -512,3 +513,36 @@ def test_the_notes_commands_are_understood(notes: Callable[..., str], monkeypatc
         == recommender_name
         == load(run.make_context("run", words("endcap run ")).params["spec"]).recommender.name
     )
+
+
+def test_monitors_rules_and_dashboards(render: Render) -> None:
+    """Prometheus' own kinds only where the cluster has them; their labels are those that alerts select by."""
+    operator = ("monitoring.coreos.com/v1",)
+    assert not [one for one in render(EVERYTHING) if one["apiVersion"] == operator[0]]
+    values = {**EVERYTHING, "monitoring": {"rules": {"runbookUrl": "https://wiki.example.com/on-call"}}}
+    objects = render(values, operator)
+    pods = objects.one("PodMonitor", "endcap-predictors")["spec"]
+    assert pods["namespaceSelector"] == {"matchNames": ["endcap-serving"]}
+    predictor = {"app.kubernetes.io/managed-by": "endcap", "serving.kserve.io/inferenceservice": "home-1"}
+    assert selects(pods["selector"], predictor)
+    runtime = objects.one("ServingRuntime", "endcap")["spec"]["containers"][0]
+    assert {port["name"] for port in runtime["ports"]} <= {end["port"] for end in pods["podMetricsEndpoints"]}
+    endpoints = [
+        *pods["podMetricsEndpoints"],
+        *(end for one in objects.of("ServiceMonitor") for end in one["spec"]["endpoints"]),
+    ]
+    given = {end["relabelings"][0]["replacement"] for end in endpoints}
+    rules = objects.one("PrometheusRule", "endcap")["spec"]
+    assert given == set(re.findall(r'up\{endcap_component="(\w+)"\}', json.dumps(rules).replace("\\", "")))
+    chart = yaml.safe_load((ROOT / "charts" / "endcap" / "monitoring" / "rules.yaml").read_text())
+    assert [rule["expr"] for group in rules["groups"] for rule in group["rules"]] == [
+        rule["expr"] for group in chart["groups"] for rule in group["rules"]
+    ]
+    links = [rule["annotations"] for group in rules["groups"] for rule in group["rules"] if "alert" in rule]
+    assert all(one["runbook_url"].startswith("https://wiki.example.com/on-call#endcap") for one in links)
+    pages = [json.loads(text) for one in objects.of("ConfigMap") for text in one["data"].values() if '"panels"' in text]
+    files = sorted((ROOT / "charts" / "endcap" / "monitoring" / "dashboards").glob("*.json"))
+    assert pages == [json.loads(file.read_text()) for file in files]
+    off = {"monitoring": {kind: {"enabled": False} for kind in ("serviceMonitor", "rules", "dashboards")}}
+    kinds = {one["kind"] for one in render({**EVERYTHING, **off}, operator)}
+    assert not kinds & {"PodMonitor", "ServiceMonitor", "PrometheusRule"}

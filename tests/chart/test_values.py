@@ -49,6 +49,7 @@ BAD = [
     ({"networkPolicy": {"egress": {"s3": {"ports": []}}}}, "networkPolicy/egress/s3/ports", "non-empty"),
     ({"networkPolicy": {"gatewayFrom": [{"ipBlock": {}}]}}, "networkPolicy/gatewayFrom/0/ipBlock", "'cidr' is a req"),
     ({"monitoring": {"serviceMonitor": {"interval": "30"}}}, "monitoring/serviceMonitor/interval", "does not match"),
+    ({"monitoring": {"rules": {"runbookUrl": "wiki/on-call"}}}, "monitoring/rules/runbookUrl", "does not match"),
     ({"store": {"endpoint": "s3.example.com"}}, "store/endpoint", "does not match"),
     ({"tls": {"gateway": False}}, "tls/gateway", "not one of ['plain', 'tls', 'mtls']"),
     ({"tls": {"mlflow": "mtls"}}, "tls/mlflow", "not one of ['plain', 'tls']"),

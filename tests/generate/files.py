@@ -16,6 +16,7 @@ from endcap.steps import PIPELINES
 from endcap_pipelines.package import package
 from endcap_serving.openapi import build_document
 from tests.generate.chart_values import guide
+from tests.generate.dashboards import dashboards
 from tests.serving import golden_files
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +30,7 @@ DEMO = "demo"
 def generate() -> dict[Path, str]:
     """The text of each generated file, by its path from the repository's root, which is the current folder."""
     texts = {Path("pipelines/specs/schemas") / name: text for name, text in build_schemas().items()}
-    texts |= _compile_packages() | _render_manifests() | guide()
+    texts |= _compile_packages() | _render_manifests() | guide() | dashboards()
     texts[Path("docs/openapi.json")] = json.dumps(build_document(), indent=1) + "\n"
     golden = golden_files.GOLDEN.relative_to(ROOT)
     return texts | {

@@ -207,3 +207,9 @@ matchExpressions:
 {{- end -}}
 {{- toYaml $all -}}
 {{- end }}
+
+{{/* The label by which alerts and dashboards know a target. Call it with the component. */}}
+{{- define "endcap.componentLabel" -}}
+relabelings:
+  - {targetLabel: endcap_component, replacement: {{ . }}}
+{{- end }}

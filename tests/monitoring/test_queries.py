@@ -1,0 +1,125 @@
+"""Every query of dashboards and alerts, asked of a real Prometheus that scrapes a real shop."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from endcap.rollout.controller import RolloutController
+from endcap.store import Store
+from tests.monitoring.prometheus import CHART, Prometheus, read_rules, run_prometheus
+from tests.monitoring.shop import read_names, run_shop
+from tests.serving.test_rollout_loop import store
+
+__all__ = ["store"]  # a fixture
+
+DASHBOARDS = sorted((CHART / "monitoring" / "dashboards").glob("*.json"))
+_NAME = re.compile(r"\b(?:endcap|envoy|process|up)(?:_\w+)?\b(?=[{\[ )])")
+_NO_METRICS = {"up", "endcap_component", "envoy_cluster_name", "envoy_response_code_class"}
+"""Names of labels, and of what Prometheus itself makes."""
+_ONLY_IN_TROUBLE = (
+    "endcap_degraded_total",
+    "endcap_fallbacks_total",
+    "endcap_gpus_missing",
+    "endcap_online_store_seconds",
+    "endcap_online_store_unreadable_total",
+    "endcap_package_mismatch",
+    "endcap_intake_rejected_total",
+    "endcap_intake_duplicates_total",
+    'status="500"',
+)
+"""Metrics that have no samples while all is well."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A query as Grafana sends it, with all values of the variables chosen."""
+
+    where: str
+    expression: str
+
+
+def list_queries() -> list[Shown]:
+    queries = []
+    for file in DASHBOARDS:
+        dashboard = json.loads(file.read_text())
+        for panel in dashboard["panels"]:
+            for target in panel.get("targets", []):
+                expression = re.sub(r"\$(namespace|recommender|metric)\b", ".*", target["expr"])
+                expression = expression.replace("$__rate_interval", "15s")
+                queries.append(Shown(f"{file.stem}: {panel['title']}", expression))
+    return queries
+
+
+def list_variables() -> list[tuple[str, str]]:
+    """The queries of variables: a series and the label whose values are the choices."""
+    texts = [
+        variable["query"]
+        for file in DASHBOARDS
+        for variable in json.loads(file.read_text())["templating"]["list"]
+        if variable["type"] == "query"
+    ]
+    matches = [re.fullmatch(r"label_values\((.+), (\w+)\)", text) for text in texts]
+    return [(match[1], match[2]) for match in matches if match is not None]
+
+
+@pytest.fixture(scope="module")
+def scraped(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Prometheus, set[str]]]:
+    RolloutController(store, "quick").start("2")
+    with run_shop(store, "quick") as pages, run_prometheus(tmp_path_factory.mktemp("prometheus"), pages) as prometheus:
+        time.sleep(12)
+        yield prometheus, read_names(pages)
+
+
+@pytest.mark.slow
+def test_every_query_of_a_dashboard_shows_something(scraped: tuple[Prometheus, set[str]]) -> None:
+    prometheus, names = scraped
+    empty = []
+    for query in list_queries():
+        used = set(_NAME.findall(query.expression)) - _NO_METRICS
+        assert used <= names, query
+        has_samples = bool(prometheus.query(query.expression))
+        if not has_samples and not any(name in query.expression for name in _ONLY_IN_TROUBLE):
+            empty.append(query)
+    assert not empty
+
+
+@pytest.mark.slow
+def test_rules_read_metrics_that_exist_and_are_quiet(scraped: tuple[Prometheus, set[str]]) -> None:
+    prometheus, names = scraped
+    for rule in (*read_rules("alert").values(), *read_rules("record").values()):
+        assert set(_NAME.findall(rule["expr"])) - _NO_METRICS <= names, rule
+        prometheus.query(rule["expr"])
+    rules: list[dict[str, Any]] = [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
+    assert {rule["health"] for rule in rules} == {"ok"}
+    assert not [rule["name"] for rule in rules if rule.get("alerts")]
+    versions = {sample["metric"]["version"] for sample in prometheus.query("endcap_model_info")}
+    assert versions == {"1", "2"}
+
+
+@pytest.mark.slow
+def test_variables_have_choices(scraped: tuple[Prometheus, set[str]]) -> None:
+    prometheus, _ = scraped
+    assert list_variables()
+    for series, label in list_variables():
+        samples = prometheus.query(series)
+        assert samples, series
+        # There are no namespaces on a laptop.
+        assert label == "namespace" or all(label in sample["metric"] for sample in samples), series
+
+
+def test_a_page_that_cannot_be_scraped_alerts(tmp_path: Path) -> None:
+    with run_prometheus(tmp_path, {"gateway": "http://127.0.0.1:9/metrics"}) as prometheus:
+        deadline = time.monotonic() + 30
+        while not (alerts := prometheus.ask("alerts")["alerts"]):
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+    assert alerts[0]["labels"]["alertname"] == "EndcapGatewayDown"
+    assert "<error" not in alerts[0]["annotations"]["description"]
