@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,10 @@ from endcap.registry.versions import Registry
 from endcap.store import Store, open_store
 
 ROOT = Path(__file__).parents[1]
+
+# Tests start hundreds of processes. Without bytecode each would compile Endcap anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
