@@ -14,10 +14,14 @@ from endcap.errors import DataError
 
 Arm = Literal["stable", "canary", "previous", "baseline"]
 ARMS: tuple[Arm, ...] = ("canary", "stable", "previous", "baseline")
-"""In their order on the hash range. The canary grows from the lower end and the baseline from the upper end, so a
-larger share keeps every shopper of the smaller one. `previous` is the version before the champion, on a small share."""
+"""The first three lie on one hash range in this order. The canary grows from the lower end and `previous`, the version
+before the champion, from the upper end, so a larger share keeps every shopper of the smaller one. The baseline has a
+range of its own."""
 TOTAL_WEIGHT = 1_000_000
 """Shares are kept to a millionth."""
+BASELINE_SEED = 3_141_592_653
+"""Of the hash that the baseline's shoppers come from. It never changes, and is the same for all recommenders: a shopper
+of the baseline meets popularity wherever there is a baseline."""
 _SALT_ID = 6
 _TEXT = re.compile(r"([0-9a-f]{12})-(\d{1,7})-(\d{1,7})-(\d{1,7})")
 
@@ -30,8 +34,16 @@ class TrafficSplit:
     ----------
     salt_id
         12 hexadecimal digits that stand for the salt (`hash_salt`). The salt itself stays secret.
-    canary, previous, baseline
-        The weights of the arms, of `TOTAL_WEIGHT`. Stable has the rest.
+    canary, previous
+        The weights of the arms, of `TOTAL_WEIGHT`, among the shoppers whom the baseline does not have. Stable has the
+        rest.
+    baseline
+        The weight of popularity, of `TOTAL_WEIGHT`, among all shoppers.
+
+    Notes
+    -----
+    The baseline is drawn first, by a hash without a salt (`BASELINE_SEED`). So its shoppers stay the same through all
+    rollouts, although each has a salt of its own, and a rollout never moves them.
     """
 
     salt_id: str
@@ -41,9 +53,10 @@ class TrafficSplit:
 
     def __post_init__(self) -> None:
         weights = (self.canary, self.previous, self.baseline)
-        if min(weights) < 0 or sum(weights) > TOTAL_WEIGHT:
+        if min(weights) < 0 or max(self.canary + self.previous, self.baseline) > TOTAL_WEIGHT:
             raise DataError(
-                f"weights of a split: found {weights}; allowed: from 0, and at most {TOTAL_WEIGHT:,} together",
+                f"weights of a split: found {weights}; allowed: from 0, and at most {TOTAL_WEIGHT:,} of the baseline "
+                "and of the others together",
                 code="experiments.split-weights",
                 found=list(weights),
                 most=TOTAL_WEIGHT,
@@ -51,18 +64,18 @@ class TrafficSplit:
 
     @property
     def stable(self) -> int:
-        """The weight of the stable version."""
-        return TOTAL_WEIGHT - self.canary - self.previous - self.baseline
+        """The weight of the stable version, among the shoppers whom the baseline does not have."""
+        return TOTAL_WEIGHT - self.canary - self.previous
 
     def weigh(self, arm: Arm) -> int:
-        """Return the weight of an arm, of `TOTAL_WEIGHT`."""
+        """Return the weight of an arm, of `TOTAL_WEIGHT`, on its hash range."""
         weight: int = getattr(self, arm)
         return weight
 
     def probability(self, arm: Arm, among: Iterable[Arm] = ARMS) -> float:
         """Return the probability that a shopper who meets one of the arms `among` meets `arm`: 0 to 1."""
-        whole = sum(self.weigh(other) for other in among)
-        return self.weigh(arm) / whole if whole else 0.0
+        whole = sum(self._measure(other) for other in among)
+        return self._measure(arm) / whole if whole else 0.0
 
     def choose(self, shopper: str, salt: str) -> Arm:
         """Return the arm that Envoy chooses for a shopper.
@@ -91,12 +104,30 @@ class TrafficSplit:
                 found=hash_salt(salt),
                 expected=self.salt_id,
             )
+        if self.has_in_baseline(shopper):
+            return "baseline"
         place = hash_shopper(shopper, salt)
-        for arm in ARMS:
-            place -= self.weigh(arm)
-            if place < 0:
-                return arm
-        raise AssertionError("the weights add up to the total")
+        if place < self.canary:
+            return "canary"
+        return "stable" if place < self.canary + self.stable else "previous"
+
+    def has_in_baseline(self, shopper: str) -> bool:
+        """Tell whether a shopper meets the baseline, whatever the salt is.
+
+        Notes
+        -----
+        Envoy's `ConsistentHashing` matcher takes XXH64 of the header, with a seed, and matches from a threshold on.
+        """
+        if not self.baseline:
+            return False
+        place = xxhash.xxh64_intdigest(encode_shopper(shopper), seed=BASELINE_SEED) % TOTAL_WEIGHT
+        return place >= TOTAL_WEIGHT - self.baseline
+
+    def _measure(self, arm: Arm) -> int:
+        """Return how many shoppers meet an arm, of the square of `TOTAL_WEIGHT`."""
+        if arm == "baseline":
+            return self.baseline * TOTAL_WEIGHT
+        return self.weigh(arm) * (TOTAL_WEIGHT - self.baseline)
 
     def to_text(self) -> str:
         """Return the split as a header's value."""

@@ -17,6 +17,7 @@ from endcap_serving.gateway.access.access import Access
 from endcap_serving.gateway.access.cross_origin import build_other_hosts, build_refusal, build_refusal_routes
 from endcap_serving.gateway.access.filters import CREDENTIAL_HEADERS, enable_filters
 from endcap_serving.gateway.access.script import FILTER
+from endcap_serving.gateway.baseline_matcher import build_baseline_matcher, choose_by_baseline
 from endcap_serving.gateway.clusters import (
     TYPE,
     Json,
@@ -85,7 +86,9 @@ class Split:
     previous, previous_share
         The predictors of the version before the stable one, which go on for a few shoppers, to compare with.
     baseline, baseline_share
-        Predictors of popularity, which show what personalisation brings.
+        Predictors of popularity, which show what personalisation brings, and their share of all shoppers. The other
+        shares are of the shoppers whom the baseline does not have. If its share is 1, it answers requests without a
+        shopper too, and no other predictor answers.
 
     Notes
     -----
@@ -179,10 +182,26 @@ def build_routes(
     unknown_path = build_unknown_path_route(
         sorted(splits), intake=intake is not None, names_recommenders="rank" in access.policy.anonymous
     )
+    refusals = build_refusal_routes(access)
+    usual_routes = [*refusals, *event_routes, *ranking_routes, unknown_path]
+    baselines = [
+        build_baseline_matcher(
+            _match_paths(name, is_only=len(splits) == 1),
+            split.weights.baseline,
+            [
+                *refusals,
+                _require_scope(
+                    _build_baseline_route(name, split, is_only=len(splits) == 1), "rank", access, recommender=name
+                ),
+            ],
+        )
+        for name, split in splits.items()
+        if 0 < split.weights.baseline < TOTAL_WEIGHT
+    ]
     host = {
         "name": "endcap",
         "domains": list(dict.fromkeys(access.hosts)) or ["*"],
-        "routes": [*build_refusal_routes(access), *event_routes, *ranking_routes, unknown_path],
+        **(choose_by_baseline(baselines, usual_routes) if baselines else {"routes": usual_routes}),
         "typed_per_filter_config": enable_filters(access),
         "request_headers_to_remove": list(CREDENTIAL_HEADERS),
     }
@@ -232,26 +251,53 @@ def _build_intake_route(intake: Upstream) -> Json:
 
 def _build_recommender_routes(name: str, split: Split, *, is_only: bool) -> list[Json]:
     """Build one recommender's routes. is_only: it owns the paths that name no recommender as well."""
-    own_paths = f"(/{name})?/(v1/models/{name}(:predict)?|v2/models/{name}(/.*)?)"
-    common_paths = f"(/{name}){'?' if is_only else ''}/(v1/models|v2/models|v2/health/(live|ready))"
-    match = {"safe_regex": {"regex": f"{own_paths}|{common_paths}"}}
-    rewrite = {"regex_rewrite": {"pattern": {"regex": f"^/{name}(/v[12]/.*)$"}, "substitution": r"\1"}}
+    route = _build_common_route(name, split, is_only=is_only)
+    if split.weights.baseline == TOTAL_WEIGHT and split.baseline is not None:
+        return [_lead_to(route, "baseline", split.baseline, split)]
     default, variant = (split.stable, "stable") if split.stable else (split.canary, "canary")
     if default is None or (split.stable is None and split.weights.canary < TOTAL_WEIGHT):
         if split.terms.offers_list:
-            action = {**rewrite, "cluster": FALLBACK, "timeout": format_seconds(split.terms.timeout)}
-            return [{"name": name, "match": match, "route": action}]
+            action = {**_rewrite_path(name), "cluster": FALLBACK, "timeout": format_seconds(split.terms.timeout)}
+            return [{"name": name, "match": route["match"], "route": action}]
         answer = _build_direct_response(503, f"no predictor of {name} is ready")
-        return [{"name": name, "match": match, "direct_response": answer}]
-    replicated = any(upstream.may_have_replicas for upstream in split.upstreams if upstream is not split.shadow)
-    action = {**build_ranking_retries(split.terms, replicated=replicated), **rewrite, **_build_mirror(split)}
-    route = {"name": name, "match": match, "route": action}
-    is_shared = split.stable is not None and any(arm != "stable" for arm, _ in split.arms)
+        return [{"name": name, "match": route["match"], "direct_response": answer}]
+    is_shared = split.stable is not None and any(arm in ("canary", "previous") for arm, _ in split.arms)
     weighted = [_build_weighted_route(route, split)] if is_shared else []
-    target = {"cluster": _name_cluster(default, split), **_rewrite_host(default)}
+    return [*weighted, _lead_to(route, variant, default, split)]
+
+
+def _build_baseline_route(name: str, split: Split, *, is_only: bool) -> Json:
+    """Build the route of the shoppers whom the baseline has."""
+    assert split.baseline is not None
+    return _lead_to(_build_common_route(name, split, is_only=is_only), "baseline", split.baseline, split)
+
+
+def _build_common_route(name: str, split: Split, *, is_only: bool) -> Json:
+    """Build what all routes of a recommender have, but where they lead to."""
+    replicated = any(upstream.may_have_replicas for upstream in split.upstreams if upstream is not split.shadow)
+    retries = build_ranking_retries(split.terms, replicated=replicated)
+    match = {"safe_regex": {"regex": _match_paths(name, is_only=is_only)}}
+    return {"name": name, "match": match, "route": {**retries, **_rewrite_path(name), **_build_mirror(split)}}
+
+
+def _match_paths(name: str, *, is_only: bool) -> str:
+    """Return the pattern of a recommender's paths."""
+    own_paths = f"(/{name})?/(v1/models/{name}(:predict)?|v2/models/{name}(/.*)?)"
+    common_paths = f"(/{name}){'?' if is_only else ''}/(v1/models|v2/models|v2/health/(live|ready))"
+    return f"{own_paths}|{common_paths}"
+
+
+def _rewrite_path(name: str) -> Json:
+    """Take the recommender's name off the front of a path."""
+    return {"regex_rewrite": {"pattern": {"regex": f"^/{name}(/v[12]/.*)$"}, "substitution": r"\1"}}
+
+
+def _lead_to(route: Json, variant: str, upstream: Upstream, split: Split) -> Json:
+    """Have a route lead to the predictors of one variant."""
+    target = {"cluster": _name_cluster(upstream, split), **_rewrite_host(upstream)}
     labels = _label_variant(variant)
     labels["request_headers_to_add"] += _label_split(split)
-    return [*weighted, {**route, "route": {**action, **target}, **labels}]
+    return {**route, "route": {**route["route"], **target}, **labels}
 
 
 def _build_weighted_route(route: Json, split: Split) -> Json:
@@ -270,6 +316,7 @@ def _build_weighted_route(route: Json, split: Split) -> Json:
             **_rewrite_host(upstream),
         }
         for arm, upstream in split.arms
+        if arm != "baseline"
     ]
     salted_header = {
         "header": {

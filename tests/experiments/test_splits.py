@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import xxhash
@@ -32,8 +33,10 @@ def test_each_arm_gets_its_share_and_the_arms_get_everyone() -> None:
     for arm in ARMS:
         share = split.probability(arm)
         assert abs(counts[arm] - share * len(SHOPPERS)) < 5 * (share * (1 - share) * len(SHOPPERS)) ** 0.5
-    assert sum(map(split.weigh, ARMS)) == TOTAL_WEIGHT
-    assert split.probability("canary", among=("canary", "stable")) == pytest.approx(0.1 / 0.93)
+    assert sum(map(split.probability, ARMS)) == pytest.approx(1)
+    assert split.probability("baseline") == pytest.approx(0.05)
+    assert split.probability("canary", among=("canary", "stable")) == pytest.approx(0.1 / 0.98)
+    assert split.probability("stable", among=("stable", "baseline")) == pytest.approx(0.836 / 0.886)
 
 
 def test_a_larger_canary_keeps_its_shoppers_and_takes_only_those_of_stable() -> None:
@@ -44,9 +47,26 @@ def test_a_larger_canary_keeps_its_shoppers_and_takes_only_those_of_stable() -> 
 
 
 def test_a_third_arm_moves_the_shoppers_of_stable_alone() -> None:
-    two, three = make_split(canary=0.1), make_split(canary=0.1, previous=0.03, baseline=0.05)
+    two, three = make_split(canary=0.1), make_split(canary=0.1, previous=0.03)
     moved = {(two.choose(shopper, SALT), three.choose(shopper, SALT)) for shopper in SHOPPERS}
-    assert moved == {("canary", "canary"), ("stable", "stable"), ("stable", "previous"), ("stable", "baseline")}
+    assert moved == {("canary", "canary"), ("stable", "stable"), ("stable", "previous")}
+    four = make_split(canary=0.1, previous=0.03, baseline=0.05)
+    moved = {(three.choose(shopper, SALT), four.choose(shopper, SALT)) for shopper in SHOPPERS}
+    assert {after for before, after in moved if before != after} == {"baseline"}
+
+
+def test_the_baseline_keeps_its_shoppers_through_rollouts_and_meets_each_rollout_alike() -> None:
+    smaller, usual = make_split(baseline=0.02), make_split(canary=0.5, previous=0.02, baseline=0.05)
+    chosen = {shopper for shopper in SHOPPERS if smaller.choose(shopper, SALT) == "baseline"}
+    assert len(chosen) == pytest.approx(0.02 * len(SHOPPERS), rel=0.2)
+    kept = {shopper for shopper in SHOPPERS if usual.choose(shopper, SALT) == "baseline"}
+    assert chosen < kept, "a larger share keeps every shopper of the smaller one"
+    for salt in ("another", "0", "a1b3"):
+        rollout = replace(usual, salt_id=hash_salt(salt), canary=900_000)
+        assert {shopper for shopper in SHOPPERS if rollout.choose(shopper, salt) == "baseline"} == kept
+    # The two hashes know nothing of each other: a canary without a baseline takes its share of the baseline's, too.
+    alone = make_split(canary=0.5)
+    assert sum(alone.choose(shopper, SALT) == "canary" for shopper in kept) == pytest.approx(len(kept) / 2, rel=0.1)
 
 
 def test_a_split_is_read_back_from_a_header_and_other_texts_are_none() -> None:
@@ -58,6 +78,8 @@ def test_a_split_is_read_back_from_a_header_and_other_texts_are_none() -> None:
 
 def test_weights_beyond_the_whole_and_another_salt_are_refused() -> None:
     with refused(DataError, "experiments.split-weights", most=TOTAL_WEIGHT):
-        make_split(canary=0.9, baseline=0.2)
+        make_split(canary=0.9, previous=0.2)
+    with refused(DataError, "experiments.split-weights", most=TOTAL_WEIGHT):
+        make_split(baseline=1.1)
     with refused(DataError, "experiments.other-salt", found=hash_salt("other")):
         make_split(canary=0.5).choose("shopper", "other")

@@ -14,17 +14,23 @@ SPLITS = (
     {"share": 0.3},
     {"share": 0.3, "previous_share": 0.02, "baseline_share": 0.05},
     {"share": 0.000_5, "baseline_share": 0.999_5},
+    {"baseline_share": 0.05},
+    {"baseline_share": 1.0},
 )
 
 
 def test_envoy_shares_shoppers_out_by_weights_that_can_be_computed_again(tmp_path: Path) -> None:
     arms = meet_arms(tmp_path, SPLITS, SHOPPERS)
-    tenth, third, four_arms, _ = ({number for number, arm in enumerate(met) if arm == "canary"} for met in arms)
+    tenth, third, four_arms, *_ = ({number for number, arm in enumerate(met) if arm == "canary"} for met in arms)
     # Three standard deviations of a binomial at 10,000 shoppers. The hashes are the same in every run.
     assert abs(len(tenth) / SHOPPERS - 0.1) < 0.009
     assert abs(len(third) / SHOPPERS - 0.3) < 0.0138
     assert tenth < third
-    assert four_arms == third
+    basic = [{number for number, arm in enumerate(met) if arm == "baseline"} for met in arms]
+    assert abs(len(basic[2]) / SHOPPERS - 0.05) < 0.0066
+    assert basic[4] == basic[2], "the baseline's shoppers stay the same, whatever else is served"
+    assert len(basic[5]) == SHOPPERS
+    assert four_arms == third - basic[2]
     assert {arm for arm, count in Counter(arms[2]).items() if count > 100} == {
         "stable",
         "canary",
