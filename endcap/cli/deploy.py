@@ -10,6 +10,7 @@ import click
 from endcap.cli.cluster import add_change_options, check_dry_run
 from endcap.cli.completion import complete_version
 from endcap.cli.options import print_json
+from endcap.cli.registry import by_option
 from endcap.cli.stores import open_existing_registry, open_existing_store
 from endcap.deploy import (
     Target,
@@ -20,6 +21,8 @@ from endcap.deploy import (
     set_shadow,
     set_shadow_share,
     set_share,
+    switch_back,
+    switch_to_popularity,
 )
 from endcap.errors import UserError
 from endcap.rollout.exclusion import refuse_during_rollout
@@ -45,6 +48,13 @@ if TYPE_CHECKING:
     type=click.FloatRange(0.0, 1.0, min_open=True),
     help="The share of the requests that the shadow gets, above 0 to 1. A new shadow gets 0.1 by default.",
 )
+@click.option(
+    "--popularity/--no-popularity",
+    default=None,
+    help="The kill switch: the most popular items for everyone at once, whatever runs, until --no-popularity.",
+)
+@by_option
+@click.option("--why", default="", help="The reason for --popularity, which `endcap status` shows.")
 @click.option("--force", is_flag=True, help="Overwrite fields that others changed in the cluster.")
 @click.option(
     "--render", type=click.Path(path_type=Path), help="Write manifests for `kubectl apply -k` into this folder."
@@ -56,6 +66,9 @@ def command(
     share: float | None,
     shadow: str | None,
     shadow_share: float | None,
+    popularity: bool | None,
+    by: str,
+    why: str,
     namespace: str,
     kubeconfig: str | None,
     context: str | None,
@@ -70,13 +83,16 @@ def command(
     """Show the desired state of RECOMMENDER (a name, or a spec's file), or change it; `endcap serve` follows.
 
     With --namespace, the command creates or patches the InferenceService step by step, and then reads back what the
-    cluster really serves. Without --version, --share and --shadow the desired state does not change.
+    cluster really serves. Without --version, --share, --shadow and --popularity the desired state does not change.
     """
     store = open_existing_store(store_url)
     if dry_run:
         check_dry_run(namespace)
         # The changes are tried on a copy of the document.
         store = make_dry_run_store(store)
+    outcome: list[str] = []
+    if popularity is not None:
+        outcome += _throw_switch(recommender, store, on=popularity, by=by, why=why)
     if version is not None or share is not None:
         option = "--share" if version is None else "--version"
         refuse_during_rollout(recommender, store, f"endcap deploy {option}")
@@ -87,7 +103,6 @@ def command(
         state = set_share(recommender, share, store, version=version or "")
     if shadow is not None or shadow_share is not None:
         state = _change_shadow(recommender, shadow, shadow_share, store, registry)
-    outcome: list[str] = []
     if not as_json:
         click.echo(describe(state))
     if render is not None:
@@ -99,6 +114,21 @@ def command(
         print_json({**state.model_dump(mode="json"), "outcome": outcome})
     elif outcome:
         click.echo("\n".join(outcome))
+
+
+def _throw_switch(recommender: str, store: Store, *, on: bool, by: str, why: str) -> list[str]:
+    """Switch to popularity, or back. Returns what a person should know of it."""
+    if not on:
+        switch_back(recommender, store)
+        return []
+    shortfall = switch_to_popularity(recommender, store, by=by, why=why).shortfall
+    lines = [f"to take it back: endcap deploy {recommender} --no-popularity"]
+    if shortfall is not None:
+        lines.append(
+            "only the gateway's list answers, and gives an empty list for a category or a filter, since no package of "
+            f"popularity can be made: {shortfall}"
+        )
+    return lines
 
 
 def _change_shadow(name: str, version: str | None, share: float | None, store: Store, registry: str) -> Deployment:

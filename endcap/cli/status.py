@@ -11,7 +11,7 @@ import click
 
 from endcap.cli.options import json_option, place_env_option, print_json, registry_option, store_option
 from endcap.cli.stores import open_existing_store
-from endcap.deploy import Deployment, Target, find_state, list_deployed
+from endcap.deploy import Deployment, PopularitySwitch, Target, find_state, list_deployed
 from endcap.errors import EndcapError
 from endcap.runs import Run, list_runs
 from endcap.runs.text import format_time, shorten
@@ -30,10 +30,11 @@ class ServedTarget:
     """A version that the desired state has."""
 
     role: str
-    """`stable`, `canary`, `previous` or `shadow`."""
+    """`stable`, `canary`, `previous`, `baseline` or `shadow`."""
     version: str
     share: float
-    """The share of the shoppers, 0 to 1; for a shadow, the share of the requests that it gets."""
+    """The share of the shoppers, 0 to 1; for a shadow, the share of the requests that it gets. The baseline's is of all
+    shoppers, and the other arms' of those whom it does not have."""
     since: datetime | None
     """When the version was deployed, in UTC. None if an earlier release deployed it; then it was before `changed`."""
     package: str
@@ -52,6 +53,8 @@ class Status:
     served: Sequence[ServedTarget]
     changed: datetime | None
     """When the desired state last changed, in UTC."""
+    switch: PopularitySwitch | None
+    """Why popularity answers everyone; None: it does not."""
     aliases: dict[str, str]
     """The version of each alias: champion, challenger."""
     waiting: Sequence[Version]
@@ -64,6 +67,9 @@ class Status:
             "recommender": self.recommender,
             "served": [asdict(version) for version in self.served],
             "changed": self.changed,
+            "popularity": None
+            if self.switch is None
+            else {"since": self.switch.since, "by": self.switch.by, "why": self.switch.why},
             "aliases": self.aliases,
             "waiting": waiting,
             "last_run": self.last_run.to_json() if self.last_run else None,
@@ -106,6 +112,7 @@ def list_statuses(store: Store, registry: Registry | None) -> Iterator[Status]:
             recommender=name,
             served=[] if state is None else list(_find_served(state, store)),
             changed=None if state is None else state.changed,
+            switch=None if state is None else state.switch,
             aliases={alias: version.version for version in versions for alias in version.aliases},
             waiting=_list_waiting(versions, [] if state is None else state.targets),
             last_run=next((run for run in runs if run.recommender == name), None),
@@ -113,10 +120,10 @@ def list_statuses(store: Store, registry: Registry | None) -> Iterator[Status]:
 
 
 def _find_served(state: Deployment, store: Store) -> Iterator[ServedTarget]:
-    shares = {"stable": state.stable_share}
-    arms = {"canary": state.canary, "previous": state.previous, "shadow": state.shadow}
-    shares |= {role: arm.share for role, arm in arms.items() if arm is not None}
-    for (role, share), target in zip(shares.items(), state.targets, strict=True):
+    served: list[tuple[str, Target, float]] = [("stable", state.stable, state.stable_share)]
+    arms = {"canary": state.canary, "previous": state.previous, "baseline": state.baseline, "shadow": state.shadow}
+    served += [(role, arm, arm.share) for role, arm in arms.items() if arm is not None]
+    for role, target, share in served:
         dataset, until, snapshot = _describe_data(target.package, store)
         since = state.since.get(target.version)
         yield ServedTarget(role, target.version, share, since, target.package, dataset, until, snapshot)
@@ -140,9 +147,17 @@ def _list_waiting(versions: Iterable[Version], targets: Iterable[Target]) -> lis
 
 def _format_status(status: Status) -> str:
     lines = [click.style(status.recommender, bold=True)]
+    if status.switch is not None:
+        why = f" ({status.switch.why})" if status.switch.why else ""
+        since = f"since {format_time(status.switch.since)} by {status.switch.by}{why}"
+        back = f"back: endcap deploy {status.recommender} --no-popularity"
+        lines.append(f"  {click.style('popularity answers everyone', fg='yellow')} {since}; {back}")
     rows = [_format_row(version, status) for version in status.served]
     lines += [f"  {line}" for line in format_text_table(None, rows).splitlines()] if rows else ["  nothing is deployed"]
-    lines += [f"  version {served.version}: {_format_times(served, status)}" for served in status.served]
+    lines += [
+        f"  {'' if served.role == 'baseline' else 'version '}{served.version}: {_format_times(served, status)}"
+        for served in status.served
+    ]
     for version in status.waiting:
         needs = "a person's approval" if version.state == "pending" else "its deployment"
         lines.append(f"  waiting   version {version.version} waits for {needs}")
@@ -154,7 +169,8 @@ def _format_status(status: Status) -> str:
 def _format_row(served: ServedTarget, status: Status) -> tuple[str, ...]:
     of = "requests copied" if served.role == "shadow" else "shoppers"
     aliases = ", ".join(alias for alias, version in status.aliases.items() if version == served.version)
-    return (served.role, f"version {served.version}", f"{served.share:.4g} of {of}", aliases)
+    name = "popularity" if served.role == "baseline" else f"version {served.version}"
+    return (served.role, name, f"{served.share:.4g} of {of}", aliases)
 
 
 def _format_times(served: ServedTarget, status: Status) -> str:

@@ -3,10 +3,12 @@
 from endcap.deploy.arms import give_share, promote_arm, take_back
 from endcap.deploy.deploy import deploy
 from endcap.deploy.dry_run import make_dry_run_store
+from endcap.deploy.popularity import SwitchOutcome, switch_back, switch_to_popularity
 from endcap.deploy.serving_datasets import find_served_datasets
 from endcap.deploy.state import (
     CanaryTarget,
     Deployment,
+    PopularitySwitch,
     ShadowTarget,
     Target,
     describe,
@@ -19,7 +21,9 @@ from endcap.deploy.state_changes import forget_state, set_shadow, set_shadow_sha
 __all__ = [
     "CanaryTarget",
     "Deployment",
+    "PopularitySwitch",
     "ShadowTarget",
+    "SwitchOutcome",
     "Target",
     "deploy",
     "describe",
@@ -34,6 +38,8 @@ __all__ = [
     "set_shadow",
     "set_shadow_share",
     "set_share",
+    "switch_back",
+    "switch_to_popularity",
     "take_back",
     "withdraw",
 ]

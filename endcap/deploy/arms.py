@@ -89,7 +89,13 @@ def give_share(
 
 
 def promote_arm(
-    recommender: str, version: str, previous_share: float, terms: GatewaySettings, store: Store
+    recommender: str,
+    version: str,
+    previous_share: float,
+    terms: GatewaySettings,
+    store: Store,
+    *,
+    baseline: CanaryTarget | None = None,
 ) -> Deployment:
     """Make the canary the stable version. The stable version before keeps a share, as the previous one, or leaves.
 
@@ -106,6 +112,8 @@ def promote_arm(
         The gateway's settings for the version (`make_settings` of its package).
     store
         The store that holds the desired state.
+    baseline
+        The baseline of the version (`make_baseline` of its package); None: there is none.
 
     Returns
     -------
@@ -137,6 +145,7 @@ def promote_arm(
             stable=Target(version=canary.version, package=canary.package),
             canary=None,
             previous=_give_previous(state.stable, previous_share),
+            baseline=baseline,
             terms=terms,
         )
 
@@ -151,6 +160,7 @@ def take_back(
     *,
     previous: Target | None = None,
     terms: GatewaySettings | None = None,
+    baseline: CanaryTarget | None = None,
 ) -> Deployment:
     """Take a version from all shoppers: as a canary, or as the stable version that it was promoted to.
 
@@ -166,7 +176,9 @@ def take_back(
         The version that comes back if the version is the stable one; None: the previous version of the state. It must
         be named if that has left.
     terms
-        The gateway's settings for the version that comes back; None: they stay as they are.
+        The gateway's settings for the version that comes back; None: they and the baseline stay as they are.
+    baseline
+        With `terms`: the baseline of the version that comes back; None: there is none.
 
     Returns
     -------
@@ -194,6 +206,7 @@ def take_back(
             _drop_beside(state, target.version),
             stable=Target(version=target.version, package=target.package),
             canary=None if state.canary is not None and state.canary.version == target.version else state.canary,
+            baseline=state.baseline if terms is None else baseline,
             terms=terms or state.terms,
         )
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import partial
+from typing import NamedTuple
 
 from endcap.deploy.gateway_settings import GatewaySettings, make_settings
+from endcap.deploy.popularity import make_baseline
 from endcap.deploy.state import CanaryTarget, Deployment, Target, change_state, make_salt, previous_state
 from endcap.errors import UserError
 from endcap.registry import Version, open_registry
@@ -59,10 +61,10 @@ def deploy(
     """
     registry = open_registry(registry_uri, store)
     candidate, champion = registry.get_version(recommender.name, version), registry.find_champion(recommender.name)
-    terms = None
+    beside = None
     if champion is not None and candidate.state == "approved":
         # This may download a package, so it runs before the lock, which would keep others from decisions.
-        terms = make_settings(recommender, champion.package, store)
+        beside = _make_beside(recommender, champion.package, store)
     with registry.hold_decisions(recommender.name) as hold:
         candidate = registry.get_version(recommender.name, version)
         if candidate.state == "pending":
@@ -86,24 +88,35 @@ def deploy(
                 recommender=candidate.name,
                 version=candidate.version,
             )
-        if terms is None or before is None or champion.package != before.package:
-            terms = make_settings(recommender, champion.package, store)
+        if beside is None or before is None or champion.package != before.package:
+            beside = _make_beside(recommender, champion.package, store)
         hold.check()
-        change = partial(_change_deployment, recommender, candidate, champion, terms, end_canary=end_canary)
+        change = partial(_change_deployment, recommender, candidate, champion, beside, end_canary=end_canary)
         return change_state(recommender.name, store, change, repair=True)
+
+
+class _Beside(NamedTuple):
+    """What follows from the champion's package: the gateway's settings, and the baseline."""
+
+    terms: GatewaySettings
+    baseline: CanaryTarget | None
+
+
+def _make_beside(recommender: Recommender, package: str, store: Store) -> _Beside:
+    return _Beside(make_settings(recommender, package, store), make_baseline(recommender, package, store))
 
 
 def _change_deployment(
     recommender: Recommender,
     candidate: Version,
     champion: Version,
-    terms: GatewaySettings,
+    beside: _Beside,
     before: Deployment | None,
     *,
     end_canary: bool,
 ) -> Deployment:
     """Make the desired state that follows `before`."""
-    desired = _make_desired_state(recommender, candidate, champion, before, terms)
+    desired = _make_desired_state(recommender, candidate, champion, before, beside)
     if before is not None and before.canary and desired.canary is None and not end_canary:
         # The retry of an old run must not end the rollout of a newer version.
         return before if before.stable == desired.stable else desired
@@ -111,7 +124,7 @@ def _change_deployment(
 
 
 def _make_desired_state(
-    recommender: Recommender, candidate: Version, champion: Version, before: Deployment | None, terms: GatewaySettings
+    recommender: Recommender, candidate: Version, champion: Version, before: Deployment | None, beside: _Beside
 ) -> Deployment:
     canary, salt = None, make_salt(recommender.name, candidate.version)
     if candidate.version != champion.version:
@@ -137,8 +150,11 @@ def _make_desired_state(
         stable=Target(version=champion.version, package=champion.package),
         canary=canary,
         previous=previous,
+        baseline=beside.baseline,
+        # Whoever threw the switch takes it back, and not the next version.
+        switch=before.switch if before else None,
         shadow=shadow,
-        terms=terms,
+        terms=beside.terms,
         salt=salt,
         changed=datetime.now(UTC),
     )

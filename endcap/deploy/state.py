@@ -14,6 +14,8 @@ from endcap.spec.base import Name, Share, suggest
 from endcap.store import Store, fingerprint
 
 Json = dict[str, Any]
+POPULARITY = "popularity"
+"""What a ranking has in the place of its version if popularity made it."""
 
 
 class _StateModel(BaseModel):
@@ -40,14 +42,34 @@ class ShadowTarget(Target):
     """Of the requests that are copied to it, 0 to 1; nobody sees its answers."""
 
 
+class PopularitySwitch(_StateModel):
+    """Why everyone gets the most popular items in place of what the versions answer."""
+
+    package: str | None = None
+    """The package of popularity; None: the gateway's list answers alone."""
+    terms: GatewaySettings | None = None
+    """The gateway's settings meanwhile, with a list; None: those of the state, which have one."""
+    by: str
+    why: str = ""
+    since: datetime
+    """UTC."""
+
+
 class Deployment(_StateModel):
-    """The versions to serve: a stable version for everyone whom neither the canary nor the previous version has."""
+    """The versions to serve: a stable version for everyone whom no other arm has.
+
+    Shares of the canary and the previous version are of the shoppers whom the baseline does not have.
+    """
 
     recommender: Name
     stable: Target
     canary: CanaryTarget | None = None
     previous: CanaryTarget | None = None
     """The version before the stable one. It keeps a small share of the shoppers after a promotion, to compare with."""
+    baseline: CanaryTarget | None = None
+    """Popularity by the stable version's data and rules, for a share of all shoppers, for good."""
+    switch: PopularitySwitch | None = None
+    """If it is set, popularity answers everyone. All else stays, for when it is taken back."""
     shadow: ShadowTarget | None = None
     salt: Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
     """Goes into the hash of the shopper's id. It stays the same during a rollout and differs in the next."""
@@ -68,8 +90,20 @@ class Deployment(_StateModel):
         return [target for target in (self.stable, self.canary, self.previous) if target is not None]
 
     @property
+    def popularity(self) -> Target | None:
+        """What serves popularity: the baseline, or what the switch brings; None: no predictor does."""
+        if self.baseline is None and self.switch is not None and self.switch.package is not None:
+            return Target(version=POPULARITY, package=self.switch.package)
+        return self.baseline
+
+    @property
+    def gateway_terms(self) -> GatewaySettings:
+        """The gateway's settings at this moment."""
+        return self.terms if self.switch is None or self.switch.terms is None else self.switch.terms
+
+    @property
     def stable_share(self) -> float:
-        """The share of the shoppers who meet the stable version, 0 to 1."""
+        """The share who meet the stable version, of the shoppers whom the baseline does not have: 0 to 1."""
         return 1 - sum(arm.share for arm in (self.canary, self.previous) if arm is not None)
 
     @model_validator(mode="after")
@@ -252,6 +286,10 @@ def describe(state: Deployment | None, version: str | None = None) -> str:
         served, versions = "nothing is deployed", []
     else:
         served, versions = _describe_shares(state), [target.version for target in state.targets]
+    if state is not None and state.baseline is not None:
+        served += f"; popularity serves {state.baseline.share:.4g} of all shoppers"
+    if state is not None and state.switch is not None:
+        served = f"popularity serves everyone. When it is taken back: {served}"
     if state is not None and state.shadow is not None:
         served += f"; {state.shadow.share:.4g} of the requests are copied to version {state.shadow.version}"
     waits = version is not None and version not in versions
@@ -289,9 +327,14 @@ def _timed(state: Deployment, before: Deployment | None) -> Deployment:
 def _since(state: Deployment, before: Deployment | None, now: datetime) -> dict[str, datetime]:
     """Find since when each version is served. A version that was served before keeps its time."""
     known = before.since if before else {}
-    served = {target.version for target in before.targets} if before else set()
-    new = {target.version: now for target in state.targets if target.version not in served}
-    return {target.version: known[target.version] for target in state.targets if target.version in known} | new
+    served = _list_served(before) if before else []
+    new = {version: now for version in _list_served(state) if version not in served}
+    return {version: known[version] for version in _list_served(state) if version in known} | new
+
+
+def _list_served(state: Deployment) -> list[str]:
+    """List the versions that are served, popularity among them if there is a baseline."""
+    return [target.version for target in (*state.targets, *([state.baseline] if state.baseline else []))]
 
 
 def _damaged(recommender: str, store: Store, error: Exception) -> IntegrityError:

@@ -54,7 +54,25 @@ class Transition:
 
 
 def check_arms(desired: Deployment) -> None:
-    """Check that a cluster can serve every arm of a state. Raises UserError for a previous version."""
+    """Check that a cluster can serve every arm of a state. Raises UserError for those that it cannot."""
+    if desired.switch is not None:
+        raise UserError(
+            f"popularity is to answer everyone in place of {desired.recommender}. A cluster does not do that yet, only "
+            f"`endcap serve` does. Take the switch back: endcap deploy {desired.recommender} --no-popularity. To give "
+            f"everyone the version before: endcap rollout abort {desired.recommender}",
+            code="deploy.popularity-unsupported",
+            recommender=desired.recommender,
+            stable=desired.stable.version,
+        )
+    if desired.baseline is not None:
+        raise UserError(
+            f"popularity has {desired.baseline.share:.4g} of the shoppers of {desired.recommender} as the baseline. A "
+            "cluster does not serve a baseline yet, only `endcap serve` does. Leave out serving.baseline, and deploy "
+            "again",
+            code="deploy.baseline-unsupported",
+            recommender=desired.recommender,
+            stable=desired.stable.version,
+        )
     if desired.previous is not None:
         raise UserError(
             f"version {desired.previous.version} of {desired.recommender} keeps {desired.previous.share:.4g} of the "

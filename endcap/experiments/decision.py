@@ -72,6 +72,7 @@ _BEFORE_START: tuple[Rule, ...] = (
     safety_rules.check_clock,
     safety_rules.check_version,
     safety_rules.check_guardrails,
+    safety_rules.check_switch,
     safety_rules.check_sources,
     progress_rules.check_paused,
     progress_rules.check_shadow,
@@ -84,6 +85,7 @@ _RUNNING: tuple[Rule, ...] = (
     safety_rules.check_audit,
     safety_rules.check_harm,
     safety_rules.check_edited_share,
+    safety_rules.check_switch,
     safety_rules.check_sources,
     safety_rules.check_feed,
     safety_rules.check_crossed,
@@ -99,13 +101,14 @@ _GUARD: tuple[Rule, ...] = (
     safety_rules.check_guardrails,
     safety_rules.check_audit,
     safety_rules.check_guarded_harm,
+    safety_rules.check_switch,
     safety_rules.check_sources,
     safety_rules.check_feed,
     progress_rules.check_guard_over,
     progress_rules.watch,
 )
-_PATIENT = ("clock-back", "paused", "waits-for-approval")
-"""Reasons to hold that no duration ends: the clock is wrong, or a person is asked."""
+_PATIENT = ("clock-back", "paused", "popularity-only", "waits-for-approval")
+"""Reasons to hold that no duration ends: the clock is wrong, or a person is asked or has thrown the switch."""
 
 
 def _list_rules(state: RolloutState) -> tuple[Rule, ...]:

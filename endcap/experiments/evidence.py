@@ -105,6 +105,8 @@ class RolloutEvidence:
         last step is no person's: a loop ended before it carried the step out.
     refusals
         How many reports were not counted so far, by the reason (`MetricState.refusals`).
+    popularity_only
+        Whether popularity answers everyone at the look, so that nobody meets a version.
     """
 
     until: datetime
@@ -121,6 +123,7 @@ class RolloutEvidence:
     share: float | None = None
     share_since: datetime | None = None
     refusals: Mapping[str, int] = field(default_factory=dict)
+    popularity_only: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the evidence as JSON values; times as ISO 8601 text, infinite bounds and e-values as None."""

@@ -165,6 +165,17 @@ def check_edited_share(look: Look) -> Decision | None:
     return replace(decision, share=actual, phase="paused" if actual <= 0 else decision.phase)
 
 
+def check_switch(look: Look) -> Decision | None:
+    """Nothing goes on while popularity answers everyone."""
+    if not look.evidence.popularity_only:
+        return None
+    sentence = (
+        "Popularity answers everyone, so nobody meets the version. The rollout goes on after endcap deploy "
+        f"{look.state.recommender} --no-popularity."
+    )
+    return look.hold("popularity-only", sentence)
+
+
 def check_sources(look: Look) -> Decision | None:
     """The share does not rise on half of the evidence."""
     problems = look.evidence.problems

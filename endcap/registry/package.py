@@ -257,7 +257,7 @@ def load_contents(folder: Path) -> PackageContents:
     recommender = read_recommender(folder)
     with package_files.report_damage(folder):
         features = package_files.read_json_file(folder, FEATURES, package_files.FEATURES_ADAPTER)
-        declared = _DECLARATIONS.validate_python(features["events"])
+        declared = read_declarations(features)
         made_with = package_files.read_json_file(folder, ENVIRONMENT, package_files.ENVIRONMENT_ADAPTER)
         example = package_files.read_json_file(folder, EXAMPLE, package_files.EXAMPLE_ADAPTER)
         vocabulary = package_files.read_vocabulary(folder, VOCABULARY)
@@ -363,6 +363,11 @@ def read_info(folder: Path) -> dict[str, Any]:
     with package_files.report_damage(folder):
         package_files.INFO_ADAPTER.validate_python(about, strict=True)
     return about
+
+
+def read_declarations(features: Mapping[str, Any]) -> list[EventFeature]:
+    """Read the declarations of event features out of a package's `FEATURES`. Raises ValueError."""
+    return _DECLARATIONS.validate_python(features["events"])
 
 
 def _has(folder: Path, name: str) -> bool:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from endcap.deploy.arms import give_share, promote_arm, take_back
 from endcap.deploy.gateway_settings import make_settings
+from endcap.deploy.popularity import make_baseline
 from endcap.deploy.state import Target, find_state, make_salt
 from endcap.deploy.state_changes import set_shadow
 from endcap.experiments.decision_log import RolloutLogEntry
@@ -68,15 +69,28 @@ def carry_out(
     _note(entry, store)
 
 
-def read_share(state: RolloutState, store: Store) -> tuple[float | None, datetime | None]:
-    """Return the share that the version has in the desired state, 0 to 1, and since when; None if nothing is there."""
+class ServedShare(NamedTuple):
+    """What the desired state has of a version: its share, 0 to 1, since when, and whether popularity answers everyone.
+
+    Share and time are None if nothing is deployed.
+    """
+
+    share: float | None
+    since: datetime | None
+    popularity_only: bool
+
+
+def read_share(state: RolloutState, store: Store) -> ServedShare:
+    """Read what the desired state has of a rollout's version."""
     desired = find_state(state.recommender, store)
     if desired is None:
-        return None, None
+        return ServedShare(None, None, False)
+    popularity_only = desired.switch is not None
     if desired.stable.version == state.version:
-        return 1.0, desired.changed
+        return ServedShare(1.0, desired.changed, popularity_only)
     is_canary = desired.canary is not None and desired.canary.version == state.version
-    return desired.canary.share if is_canary and desired.canary else 0.0, desired.changed
+    share = desired.canary.share if is_canary and desired.canary else 0.0
+    return ServedShare(share, desired.changed, popularity_only)
 
 
 def _route(state: RolloutState, policy: RolloutSpec, store: Store) -> None:
@@ -87,7 +101,8 @@ def _route(state: RolloutState, policy: RolloutSpec, store: Store) -> None:
         recommender = read_recommender(store.fetch(state.package))
         share = policy.guard.previous_share if state.phase == "guarding" else 0.0
         terms = make_settings(recommender, state.package, store)
-        promote_arm(state.recommender, state.version, share, terms, store)
+        baseline = make_baseline(recommender, state.package, store)
+        promote_arm(state.recommender, state.version, share, terms, store, baseline=baseline)
     elif state.phase == "shadow":
         set_shadow(state.recommender, target, None, store)
     elif state.started is not None:
@@ -100,10 +115,12 @@ def _take_back(state: RolloutState, store: Store) -> None:
     if desired is None or desired.stable.version != state.version:
         take_back(state.recommender, state.version, store)
         return
-    # The version before comes back with its own list for when no predictor answers.
+    # The version before comes back with its own list for when no predictor answers, and its own baseline.
     previous = Target(version=state.previous_version, package=state.previous_package)
-    terms = make_settings(read_recommender(store.fetch(previous.package)), previous.package, store)
-    take_back(state.recommender, state.version, store, previous=previous, terms=terms)
+    recommender = read_recommender(store.fetch(previous.package))
+    terms = make_settings(recommender, previous.package, store)
+    baseline = make_baseline(recommender, previous.package, store)
+    take_back(state.recommender, state.version, store, previous=previous, terms=terms, baseline=baseline)
 
 
 def _set_alias(entry: RolloutLogEntry, store: Store, registry_uri: str | None) -> None:

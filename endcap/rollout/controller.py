@@ -112,9 +112,14 @@ class RolloutController:
             return last
         policy, now = self._read_policy(state), self._read_clock()
         guardrails, problems = self._watcher.measure(state, policy, now) if self._watcher else ((), {})
-        share, since = read_share(state, self._store)
+        served = read_share(state, self._store)
         observer = self._find_observer(state, policy)
-        evidence = replace(observer.observe(state, now, guardrails, problems), share=share, share_since=since)
+        evidence = replace(
+            observer.observe(state, now, guardrails, problems),
+            share=served.share,
+            share_since=served.since,
+            popularity_only=served.popularity_only,
+        )
         entry = self.log.look(evidence, policy, now)
         self._finish(entry)
         return entry

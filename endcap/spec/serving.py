@@ -18,6 +18,13 @@ class Canary(Strict):
     """The share of shoppers, 0 to 1, that a new challenger gets when it is deployed."""
 
 
+class Baseline(Strict):
+    """Shoppers who meet the most popular items for good, to show what personalisation brings."""
+
+    share: Annotated[float, Field(ge=0.0, le=0.2)] = 0.0
+    """Of the shoppers, 0 to 0.2. The same shoppers stay in it, whatever versions come; 0: nobody."""
+
+
 class ServingSpec(Strict):
     """How rankings are served."""
 
@@ -41,6 +48,8 @@ class ServingSpec(Strict):
     fallbacks. `refuse`: it answers 503."""
     canary: Canary = Canary()
     """How the challenger is served."""
+    baseline: Baseline = Baseline()
+    """A permanent share of the shoppers for popularity, with which the champion is compared."""
     kubernetes: KubernetesServingSpec = KubernetesServingSpec()
     """The predictor's pods in a cluster."""
 

@@ -53,13 +53,15 @@ KINDS = {
     "verdicts": DocumentKind(2, {1: migrate_facts}),
     "refitted": DocumentKind(),
     "packages": DocumentKind(2, {1: migrate_facts}),
+    "baselines": DocumentKind(),
     "reports": DocumentKind(),
     "comparisons": DocumentKind(2, {1: migrate_facts}),
     "descriptions": DocumentKind(),
     "recommendations": DocumentKind(),
     # Documents that are replaced.
-    # 2: since when each version is served. 3: the previous version. Readers of either know no other keys.
-    "deployments": DocumentKind(3, {1: dict, 2: dict}, decides=True),
+    # 2: since when each version is served. 3: the previous version. 4: the baseline arm, and the switch to popularity.
+    # Readers of any of them know no other keys.
+    "deployments": DocumentKind(4, {1: dict, 2: dict, 3: dict}, decides=True),
     "rollouts": DocumentKind(decides=True),
     "ingests": DocumentKind(),
     "recipe-faults": DocumentKind(),

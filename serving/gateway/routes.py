@@ -87,8 +87,10 @@ class Split:
         The predictors of the version before the stable one, which go on for a few shoppers, to compare with.
     baseline, baseline_share
         Predictors of popularity, which show what personalisation brings, and their share of all shoppers. The other
-        shares are of the shoppers whom the baseline does not have. If its share is 1, it answers requests without a
-        shopper too, and no other predictor answers.
+        shares are of the shoppers whom the baseline does not have.
+    popularity_only
+        The versions get no request. Popularity answers everyone, also requests without a shopper; without its
+        predictors the list does.
 
     Notes
     -----
@@ -106,10 +108,13 @@ class Split:
     previous_share: float = 0.0
     baseline: Upstream | None = None
     baseline_share: float = 0.0
+    popularity_only: bool = False
 
     @property
     def weights(self) -> TrafficSplit:
         """The weights of the arms. An arm without predictors gets nothing."""
+        if self.popularity_only:
+            return TrafficSplit(hash_salt(self.clean_salt), baseline=TOTAL_WEIGHT)
         return TrafficSplit(
             hash_salt(self.clean_salt),
             canary=weigh_share(self.share) if self.canary else 0,
@@ -252,16 +257,16 @@ def _build_intake_route(intake: Upstream) -> Json:
 def _build_recommender_routes(name: str, split: Split, *, is_only: bool) -> list[Json]:
     """Build one recommender's routes. is_only: it owns the paths that name no recommender as well."""
     route = _build_common_route(name, split, is_only=is_only)
-    if split.weights.baseline == TOTAL_WEIGHT and split.baseline is not None:
-        return [_lead_to(route, "baseline", split.baseline, split)]
     default, variant = (split.stable, "stable") if split.stable else (split.canary, "canary")
-    if default is None or (split.stable is None and split.weights.canary < TOTAL_WEIGHT):
+    if split.weights.baseline == TOTAL_WEIGHT:
+        default, variant = split.baseline, "baseline"
+    if default is None or (variant == "canary" and split.weights.canary < TOTAL_WEIGHT):
         if split.terms.offers_list:
             action = {**_rewrite_path(name), "cluster": FALLBACK, "timeout": format_seconds(split.terms.timeout)}
             return [{"name": name, "match": route["match"], "route": action}]
         answer = _build_direct_response(503, f"no predictor of {name} is ready")
         return [{"name": name, "match": route["match"], "direct_response": answer}]
-    is_shared = split.stable is not None and any(arm in ("canary", "previous") for arm, _ in split.arms)
+    is_shared = variant == "stable" and any(arm in ("canary", "previous") for arm, _ in split.arms)
     weighted = [_build_weighted_route(route, split)] if is_shared else []
     return [*weighted, _lead_to(route, variant, default, split)]
 

@@ -176,6 +176,10 @@ class RoutesChanged(ServingEvent):
         Share of the shoppers whom the canary, or the previous version, answers, from 0 to 1.
     shadow_share
         Share of the requests that are copied to the shadow, from 0 to 1.
+    baseline_share
+        Share of all shoppers whom popularity answers, from 0 to 1; the other shares are of the rest.
+    popularity_only
+        Whether popularity answers everyone, whatever the shares are.
     """
 
     event_name = "routed"
@@ -187,8 +191,18 @@ class RoutesChanged(ServingEvent):
     shadow_share: float = 0.0
     previous: str | None = None
     previous_share: float = 0.0
+    baseline_share: float = 0.0
+    popularity_only: bool = False
 
     def __str__(self) -> str:
+        if self.popularity_only:
+            return "popularity answers everyone"
+        if not self.baseline_share:
+            return self._describe_versions(" of the shoppers")
+        popularity = f"popularity answers {_format_percent(self.baseline_share)} of the shoppers"
+        return f"{popularity}; of the others {self._describe_versions('')}"
+
+    def _describe_versions(self, of: str) -> str:
         copies = ""
         if self.shadow is not None:
             copies = (
@@ -200,7 +214,7 @@ class RoutesChanged(ServingEvent):
         ]
         if not shares:
             return f"version {self.stable} (stable) answers everyone{copies}"
-        stable = f"{_format_percent(1 - self.share - self.previous_share)} of the shoppers"
+        stable = f"{_format_percent(1 - self.share - self.previous_share)}{of}"
         return f"version {self.stable} (stable) answers {', '.join([stable, *shares])}{copies}"
 
 

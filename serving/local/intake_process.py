@@ -62,6 +62,11 @@ class IntakeProcess:
         self._started = self._retry_at = 0.0
 
     @property
+    def is_started(self) -> bool:
+        """Whether a package has said the shop's name, so that the intake was started, or was tried to."""
+        return self._started > 0.0
+
+    @property
     def is_settled(self) -> bool:
         """Whether the intake takes events, or has failed so that nobody shall wait for it."""
         if self.process is None or self._failures:

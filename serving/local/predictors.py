@@ -40,7 +40,7 @@ class PredictorProcess:
     recommender
         The recommender's name.
     variant
-        stable, canary, previous or shadow.
+        stable, canary, previous, baseline or shadow.
     target
         The version and the address of its package.
     store
@@ -131,7 +131,7 @@ class VariantProcesses:
     Parameters
     ----------
     name
-        stable, canary, previous or shadow.
+        stable, canary, previous, baseline or shadow.
     start
         Starts a predictor of a target.
     listener

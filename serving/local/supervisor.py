@@ -100,10 +100,10 @@ class Supervisor:
         self._effective = self._desired.deployment
         self.folder = make_run_folder(store, recommender)
         self._logs = LogRotator(self.folder, rotation or RotationSettings())
-        self._stable, self._canary, self._previous, self._shadow = (
-            self._make_variant(name) for name in ("stable", "canary", "previous", "shadow")
+        self._stable, self._canary, self._previous, self._baseline, self._shadow = (
+            self._make_variant(name) for name in ("stable", "canary", "previous", "baseline", "shadow")
         )
-        self._fallback = fallback.ListServer(lambda: {recommender: self._effective.terms})
+        self._fallback = fallback.ListServer(lambda: {recommender: self._effective.gateway_terms})
         self._intake = IntakeProcess(store, recommender, self.folder, self.send_event)
         self._gateway = LocalGateway(port, self._start_envoy, self.send_event)
         self._draining: list[tuple[PredictorProcess, float]] = []
@@ -122,8 +122,8 @@ class Supervisor:
         self._parts.send_event(event)
 
     def start(self, stop: threading.Event) -> None:
-        """Start everything. Returns when the stable version answers; the canary, the previous version and the intake
-        answer as well then, or have failed.
+        """Start everything. Returns when the stable version answers, or popularity if the switch is thrown. The other
+        arms and the intake answer as well then, or have failed.
 
         Parameters
         ----------
@@ -138,12 +138,16 @@ class Supervisor:
         start_time = last_event = time.monotonic()
         while not stop.wait(TICK):
             self.step()
-            if self._stable.error:
-                raise self._make_version_error(self._stable.error)
             state = self._desired.deployment
-            arms = ((state.canary, self._canary), (state.previous, self._previous))
+            if self._stable.error and state.switch is None:
+                raise self._make_version_error(self._stable.error)
+            arms = (
+                (state.canary, self._canary),
+                (state.previous, self._previous),
+                (state.popularity, self._baseline),
+            )
             are_settled = all(target is None or arm.current or arm.error for target, arm in arms)
-            if self._gateway.envoy and are_settled and self._intake.is_settled:
+            if self._gateway.envoy and are_settled and (self._intake.is_settled or not self._intake.is_started):
                 self._parts.is_serving = True
                 return
             if time.monotonic() - last_event > 5:
@@ -174,7 +178,7 @@ class Supervisor:
         """List the arms that answer at this moment, and where they are counted."""
         variants = {"stable": self._stable, "canary": self._canary, "previous": self._previous}
         running = {name: variant.current for name, variant in variants.items() if variant.current is not None}
-        has_list = self._effective.terms.offers_list
+        has_list = self._effective.gateway_terms.offers_list
         return {
             name: ArmSources(
                 version=predictor.target.version,
@@ -186,7 +190,7 @@ class Supervisor:
 
     def close(self) -> None:
         """End all processes. Returns when all have ended."""
-        variants = (self._stable, self._canary, self._previous, self._shadow)
+        variants = (self._stable, self._canary, self._previous, self._baseline, self._shadow)
         predictors = [
             predictor for variant in variants for predictor in (variant.current, variant.starting) if predictor
         ]
@@ -204,11 +208,13 @@ class Supervisor:
         """Have the predictors follow the desired state, the stable version first."""
         deployment = self._desired.deployment
         replaced = [*self._bring_back(deployment.stable), *self._stable.reconcile(deployment.stable)]
-        if self._stable.is_serving(deployment.stable):
+        if self._stable.is_serving(deployment.stable) or deployment.switch is not None:
+            # Whoever switches to popularity does not wait for a version, which may be broken.
             self._effective = deployment
         self._start_draining(self._keep_previous(replaced))
         self._start_draining(self._canary.reconcile(self._effective.canary))
         self._start_draining(self._previous.reconcile(self._effective.previous))
+        self._start_draining(self._baseline.reconcile(self._effective.popularity))
         self._start_draining(self._shadow.reconcile(self._effective.shadow))
 
     def _bring_back(self, stable: Target) -> list[PredictorProcess]:
@@ -245,8 +251,8 @@ class Supervisor:
 
     def _reconcile_intake(self) -> None:
         """Keep the intake running, once a package says the shop's name."""
-        if self._stable.current:
-            self._intake.reconcile(self._stable.current.package)
+        if predictor := self._stable.current or self._baseline.current:
+            self._intake.reconcile(predictor.package)
 
     def _reconcile_gateway(self) -> None:
         """Keep Envoy running, once there is something to route to."""
@@ -296,25 +302,31 @@ class Supervisor:
     def _compute_split(self) -> Split | None:
         """Compute the split of the predictors that answer at this moment; None before there is one.
 
-        If the canary or the previous version has failed, its shoppers get the stable version until it is back. If the
-        stable version has failed, its shoppers do not get the canary, which is still on trial: the routes stay, and the
-        list answers.
+        If the canary, the previous version or the baseline has failed, its shoppers get the stable version until it is
+        back. If the stable version has failed, its shoppers do not get the canary, which is still on trial: the routes
+        stay, and the list answers.
         """
         stable, state = self._stable.current, self._effective
-        if stable is None:
+        if stable is None and state.switch is None:
             return self._gateway.split
         canary, shadow = _find_upstream(self._canary, state.canary), _find_upstream(self._shadow, state.shadow)
         previous = _find_upstream(self._previous, state.previous)
+        # Popularity by the champion before goes on until that by the new one is ready: its shoppers meet no version.
+        running = self._baseline.current if state.popularity else None
+        baseline = running.upstream if running else None
         return Split(
-            stable.upstream,
+            stable.upstream if stable else None,
             canary,
             state.canary.share if canary and state.canary else 0.0,
             state.salt,
             shadow,
             state.shadow.share if shadow and state.shadow else 0.0,
-            state.terms,
+            state.gateway_terms,
             previous,
             state.previous.share if previous and state.previous else 0.0,
+            baseline,
+            state.baseline.share if baseline and state.baseline else 0.0,
+            popularity_only=state.switch is not None,
         )
 
     def _start_draining(self, predictors: list[PredictorProcess]) -> None:
@@ -366,4 +378,6 @@ def _make_routes_event(split: Split, state: Deployment, stable: VariantProcesses
         split.shadow_share,
         state.previous.version if split.previous and state.previous else None,
         split.previous_share,
+        split.baseline_share,
+        split.popularity_only,
     )

@@ -136,6 +136,7 @@ def test_a_guardrail_without_requests_breaks_nothing_and_raises_nothing() -> Non
         ({"sample_ratio": INF}, "sample-ratio"),
         ({"crossed": 0.06}, "crossed-shoppers"),
         ({"problems": {"prometheus": "cannot be reached"}}, "source-unreadable"),
+        ({"popularity_only": True}, "popularity-only"),
         ({"version": "8"}, "other-version"),
         ({"arm": "baseline"}, "other-version"),
         ({"until": START + timedelta(hours=1)}, "evidence-ahead"),
@@ -199,6 +200,8 @@ def test_a_person_may_take_longer_than_the_longest_duration() -> None:
     now = START + timedelta(days=3)
     waiting = decide(make_state(policy), make_evidence(policy, now, effects=show_ctr(0.1)), policy, now)
     paused = decide(make_state(policy, phase="paused"), make_evidence(policy, now), policy, now)
+    switched = decide(make_state(policy), make_evidence(policy, now, popularity_only=True), policy, now)
+    assert (switched.action, switched.reason) == ("hold", "popularity-only")
     assert (waiting.reason, paused.reason) == ("waits-for-approval", "paused")
 
 

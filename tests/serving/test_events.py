@@ -14,7 +14,8 @@ from endcap_serving.local import events
 from endcap_serving.local.process import Process
 
 ERROR = EndcapError("it broke\n  in two", code="serving.process-ended", status=-9)
-NO_PREVIOUS = {"previous": None, "previous_share": 0.0}
+NO_BASELINE = {"baseline_share": 0.0, "popularity_only": False}
+NO_PREVIOUS = {"previous": None, "previous_share": 0.0} | NO_BASELINE
 EVENTS: list[tuple[events.ServingEvent, str, dict[str, object]]] = [
     (
         events.PredictorStarted("2", "canary", 7, Path("/run/log")),
@@ -49,7 +50,25 @@ EVENTS: list[tuple[events.ServingEvent, str, dict[str, object]]] = [
         events.RoutesChanged("2", previous="1", previous_share=0.02),
         "version 2 (stable) answers 98 % of the shoppers, version 1 (previous) 2 %",
         {"event": "routed", "stable": "2", "canary": None, "share": 0.0, "shadow": None, "shadow_share": 0.0}
-        | {"previous": "1", "previous_share": 0.02},
+        | {"previous": "1", "previous_share": 0.02}
+        | NO_BASELINE,
+    ),
+    (
+        events.RoutesChanged("1", "2", 0.1, baseline_share=0.02),
+        (
+            "popularity answers 2 % of the shoppers"
+            "; of the others version 1 (stable) answers 90 %, version 2 (canary) 10 %"
+        ),
+        {"event": "routed", "stable": "1", "canary": "2", "share": 0.1, "shadow": None, "shadow_share": 0.0}
+        | NO_PREVIOUS
+        | {"baseline_share": 0.02},
+    ),
+    (
+        events.RoutesChanged("1", "2", 0.1, popularity_only=True),
+        "popularity answers everyone",
+        {"event": "routed", "stable": "1", "canary": "2", "share": 0.1, "shadow": None, "shadow_share": 0.0}
+        | NO_PREVIOUS
+        | {"popularity_only": True},
     ),
     (
         events.RoutesChanged("1"),
