@@ -24,8 +24,9 @@ PREDICTOR_SAMPLES = (
 """The predictors' samples that are counted."""
 ENVOY_SAMPLE = "envoy_cluster_upstream_rq"
 """Envoy's answers of a cluster, by their status."""
-_STARTED, _SERVED = "process_start_time_seconds", "endcap_model_info"
-_NO_COUNTERS = (_STARTED, _SERVED)
+STARTED_SAMPLE, SERVED_SAMPLE = "process_start_time_seconds", "endcap_model_info"
+"""When a process started, where its page tells it, and which version it serves."""
+_NO_COUNTERS = (STARTED_SAMPLE, SERVED_SAMPLE)
 
 
 def read_page(text: str) -> dict[Series, float]:
@@ -61,7 +62,7 @@ def read_page(text: str) -> dict[Series, float]:
 
 def find_versions(samples: Mapping[Series, float]) -> set[str]:
     """Return the versions that a predictor's page names as those that it serves."""
-    return {dict(labels).get("version", "") for name, labels in samples if name == _SERVED}
+    return {dict(labels).get("version", "") for name, labels in samples if name == SERVED_SAMPLE}
 
 
 @dataclass
@@ -80,7 +81,7 @@ class CounterDifferences:
         self._before[process] = dict(samples)
         if before is None:
             return dict.fromkeys(samples, 0.0)
-        started = [series for series in samples if series[0] == _STARTED]
+        started = [series for series in samples if series[0] == STARTED_SAMPLE]
         counted = {series: value for series, value in samples.items() if series[0] not in _NO_COUNTERS}
         is_new = any(before.get(series) != samples[series] for series in started) or any(
             value < before.get(series, 0.0) for series, value in counted.items()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,8 @@ from endcap.errors import UserError
 from endcap.experiments.counters import (
     ENVOY_SAMPLE,
     PREDICTOR_SAMPLES,
+    SERVED_SAMPLE,
+    STARTED_SAMPLE,
     CounterDifferences,
     Series,
     find_versions,
@@ -36,6 +39,8 @@ TIMEOUT = 2.0
 """Seconds that a source may take."""
 LARGEST_PAGE = 16 * 2**20
 ENVOY_PAGE = "/stats/prometheus?filter=upstream_rq_"
+_PROCESS = ("namespace", "pod", "instance")
+"""Labels of Prometheus that tell processes apart; a label that a series lacks counts as empty."""
 _MOST_STEPS = 1000
 """Steps that Prometheus is asked for at once; it allows 11,000."""
 
@@ -50,16 +55,23 @@ class ArmSources:
         The version that the arm serves; None if it is not compared.
     predictors
         For pages: the addresses of its predictors, such as ``http://127.0.0.1:8081``.
+    gateways
+        For pages: the addresses of all Envoys, ``http://host:port`` or ``unix:PATH`` of an admin socket.
     selector
-        For Prometheus: what selects its predictors' series, such as ``{namespace="shop", pod=~"demo-4-.*"}``.
+        For Prometheus: what selects series among which its predictors' are, such as ``{namespace="shop"}``.
+    model
+        For Prometheus: the name by which its predictors serve. With it and `version`, only series of predictors count
+        that served this version at the moment, whatever their pods were called.
     cluster
-        The name of its cluster in Envoy. None: errors are those that predictors count themselves, and a request that
-        no predictor answered is not seen.
+        The name by which Envoy counts its cluster. None: errors are those that predictors count themselves, and a
+        request that no predictor answered is not seen.
     """
 
     version: str | None = None
     predictors: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
     selector: str = ""
+    model: str = ""
     cluster: str | None = None
 
 
@@ -88,18 +100,15 @@ class OperationsReader(Protocol):
 
 
 class PageReader:
-    """Reads the pages of predictors, and of Envoy, all at the same moment. One window lies between two readings.
+    """Reads the pages of predictors, and of Envoys, all at the same moment. One window lies between two readings.
 
     Parameters
     ----------
-    envoy
-        Envoy's page: ``http://host:port``, or ``unix:PATH`` of its admin socket. None: arms have no cluster.
     timeout
         Seconds that a page may take.
     """
 
-    def __init__(self, envoy: str | None = None, timeout: float = TIMEOUT) -> None:
-        self._envoy = envoy
+    def __init__(self, timeout: float = TIMEOUT) -> None:
         self._timeout = timeout
         self._differences = CounterDifferences()
         self._last: datetime | None = None
@@ -107,8 +116,7 @@ class PageReader:
     def read(self, arms: Mapping[str, ArmSources], now: datetime) -> OperationsReading:
         """Return the window since the reading before; see `OperationsReader`."""
         addresses = {address: "/metrics" for arm in arms.values() for address in arm.predictors}
-        if self._envoy is not None and any(arm.cluster for arm in arms.values()):
-            addresses[self._envoy] = ENVOY_PAGE
+        addresses |= {address: ENVOY_PAGE for arm in arms.values() if arm.cluster for address in arm.gateways}
         with ThreadPoolExecutor(max(1, len(addresses))) as pool:
             pages = dict(zip(addresses, pool.map(partial(_ask_page, self._timeout), *_unzip(addresses)), strict=True))
         problems = {address: page for address, page in pages.items() if isinstance(page, str)}
@@ -128,8 +136,7 @@ class PageReader:
 
     def _count_arm(self, arm: ArmSources, rises: Mapping[str, Mapping[Series, float]]) -> ArmCounts | None:
         read = [rises[address] for address in arm.predictors if address in rises]
-        gateway = rises.get(self._envoy) if self._envoy is not None else None
-        return _combine(arm, read, gateway)
+        return _combine(arm, read, _merge([rises[address] for address in arm.gateways if address in rises]))
 
 
 class PrometheusReader:
@@ -144,10 +151,8 @@ class PrometheusReader:
         different arms do not mean the same seconds.
     timeout
         Seconds that an answer may take.
-    instance
-        The label that tells processes apart.
     envoy_selector
-        What selects Envoy's series, such as ``{namespace="shop"}``.
+        What selects Envoy's series, such as ``{namespace="shop"}``. Empty: the names of the arms' clusters do.
     headers
         Sent with each question, such as an authorization.
     """
@@ -157,18 +162,17 @@ class PrometheusReader:
         address: str,
         step: timedelta = timedelta(seconds=30),
         timeout: float = TIMEOUT,
-        instance: str = "instance",
         envoy_selector: str = "",
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self._address = address.rstrip("/")
         self._step = step
         self._timeout = timeout
-        self._instance = instance
         self._envoy_selector = envoy_selector
         self._headers = dict(headers or {})
         self._differences = CounterDifferences()
         self._processes: set[str] = set()
+        self._problems: dict[str, str] = {}
         self._last: datetime | None = None
 
     def read(self, arms: Mapping[str, ArmSources], now: datetime) -> OperationsReading:
@@ -181,16 +185,18 @@ class PrometheusReader:
         begin = end if self._last is None else self._last + self._step
         begin = max(begin, end - _MOST_STEPS * self._step)
         if begin > end:
-            return OperationsReading(())
-        pattern = "|".join(PREDICTOR_SAMPLES)
-        names = f'__name__=~"{pattern}"'
-        queries = {arm: _select(sources.selector, names) for arm, sources in arms.items()}
-        if any(sources.cluster for sources in arms.values()):
-            queries["gateway"] = _select(self._envoy_selector, f'__name__="{ENVOY_SAMPLE}"')
+            # The next step is not over. What was wrong at the last one still is, as far as anybody knows.
+            return OperationsReading((), self._problems)
+        queries = {arm: _select_arm(sources) for arm, sources in arms.items()}
+        if clusters := sorted({sources.cluster for sources in arms.values() if sources.cluster}):
+            pattern = "|".join(re.escape(cluster) for cluster in clusters)
+            names = f'__name__="{ENVOY_SAMPLE}", envoy_cluster_name=~`{pattern}`'
+            queries["gateway"] = _select(self._envoy_selector, names)
         try:
             ranges = {name: self._ask(query, begin, end) for name, query in queries.items()}
         except (httpx.HTTPError, UserError, ValueError, KeyError, TypeError) as error:
-            return OperationsReading((), {"prometheus": _explain(error)})
+            self._problems = {"prometheus": _explain(error)}
+            return OperationsReading((), self._problems)
         windows: list[OperationsWindow] = []
         moment = begin
         while moment <= end:
@@ -201,8 +207,9 @@ class PrometheusReader:
                 windows.append(OperationsWindow(moment - self._step, moment, known))
             self._last = moment
             moment += self._step
-        silent = [name for name in queries if not ranges[name]]
-        return OperationsReading(tuple(windows), {f"prometheus: {name}": "it has no series" for name in silent})
+        silent = [name for name in queries if end not in ranges[name]]
+        self._problems = {f"prometheus: {name}": "it has no series" for name in silent}
+        return OperationsReading(tuple(windows), self._problems)
 
     def _take(self, name: str, processes: Mapping[str, Mapping[Series, float]]) -> list[dict[Series, float]]:
         known = {process for process in self._processes if process.startswith(f"{name} ")}
@@ -229,12 +236,22 @@ class PrometheusReader:
         for series in reply["data"]["result"]:
             labels = dict(series["metric"])
             name = labels.pop("__name__")
-            process = labels.get(self._instance, "")
+            process = "/".join(labels.get(label, "") for label in _PROCESS)
             key = (name, tuple(sorted(labels.items())))
             for seconds, value in series["values"]:
                 moment = datetime.fromtimestamp(float(seconds), UTC)
                 steps.setdefault(moment, {}).setdefault(process, {})[key] = float(value)
         return steps
+
+
+def _select_arm(arm: ArmSources) -> str:
+    """Return the query for an arm's predictors. `and` keeps the series of the left side, as they are."""
+    pattern = "|".join((*PREDICTOR_SAMPLES, STARTED_SAMPLE))
+    series = _select(arm.selector, f'__name__=~"{pattern}"')
+    if not arm.model or arm.version is None:
+        return series
+    served = f'__name__="{SERVED_SAMPLE}", model="{arm.model}", version="{arm.version}", variant!="shadow"'
+    return f"{series} and on ({', '.join(_PROCESS)}) {_select(arm.selector, served)}"
 
 
 def _select(selector: str, names: str) -> str:
@@ -256,14 +273,16 @@ def _merge(processes: Sequence[Mapping[Series, float]] | None) -> dict[Series, f
 def _combine(
     arm: ArmSources, predictors: Sequence[Mapping[Series, float]], gateway: Mapping[Series, float] | None
 ) -> ArmCounts | None:
-    """Return an arm's counts: errors as the gateway counts them, if it is asked. None if a part is missing."""
-    if not predictors or (arm.cluster is not None and gateway is None):
+    """Return an arm's counts: errors as the gateway counts them, if it is asked. None if they are not known.
+
+    Where no predictor can be asked any more, what shoppers got of the gateway still counts.
+    """
+    if arm.cluster is None:
+        return sum_predictors(predictors) if predictors else None
+    if gateway is None:
         return None
-    counts = sum_predictors(predictors)
-    if arm.cluster is not None and gateway is not None:
-        requests, errors = sum_cluster(gateway, arm.cluster)
-        counts = replace(counts, requests=requests, errors=errors)
-    return counts
+    requests, errors = sum_cluster(gateway, arm.cluster)
+    return replace(sum_predictors(predictors), requests=requests, errors=errors)
 
 
 def _unzip(addresses: Mapping[str, str]) -> tuple[list[str], list[str]]:

@@ -112,6 +112,14 @@ def name_with_fallback(upstream: Upstream) -> str:
     return f"{upstream.name}+{FALLBACK}"
 
 
+def name_counts(cluster: str) -> str:
+    """Return the name by which Envoy counts a cluster, in the label `envoy_cluster_name`.
+
+    Envoy takes what follows a dot for a part of the counter's name, and turns colons into underscores.
+    """
+    return cluster.replace(".", "_").replace(":", "_")
+
+
 def format_seconds(seconds: float) -> str:
     """Write seconds as Envoy's JSON has a ``Duration``."""
     return f"{seconds:.3f}s"
@@ -156,6 +164,11 @@ def _build_local_cluster(name: str, address: Json) -> Json:
     }
 
 
+def _name_counts(cluster: str) -> Json:
+    """Tell Envoy the name by which it counts a cluster, where that is another one."""
+    return {} if (name := name_counts(cluster)) == cluster else {"alt_stat_name": name}
+
+
 def _build_cluster(upstream: Upstream, secrets: Path) -> Json:
     """Build the cluster of an upstream's own addresses."""
     endpoint = {"endpoint": {"address": build_address(upstream.host, upstream.port)}}
@@ -166,6 +179,7 @@ def _build_cluster(upstream: Upstream, secrets: Path) -> Json:
     return {
         "@type": CLUSTERS_URL,
         "name": upstream.name,
+        **_name_counts(upstream.name),
         **_build_address_discovery(upstream),
         "connect_timeout": format_seconds(upstream.connect),
         # A predictor: the one with the fewest running requests, because one ranking may take many times another's time.
@@ -190,6 +204,7 @@ def _build_cluster_with_fallback(upstream: Upstream) -> Json:
     return {
         "@type": CLUSTERS_URL,
         "name": name_with_fallback(upstream),
+        **_name_counts(name_with_fallback(upstream)),
         "lb_policy": "CLUSTER_PROVIDED",
         "cluster_type": {"name": "envoy.clusters.aggregate", "typed_config": config},
         # Envoy reads here what counts as a failure, and in the member which host has failed.

@@ -60,7 +60,7 @@ def read_splits(
     for shadow in shadows:
         name = shadow.recommender
         if name in splits and shadow.variant.ready and shadow.share > 0 and (tls or not shadow.variant.address.tls):
-            upstream = replace(_make_upstream(name, shadow.variant, CONNECT_TIMEOUT), kind="shadow")
+            upstream = replace(make_upstream(name, shadow.variant, CONNECT_TIMEOUT), kind="shadow")
             splits[name] = replace(splits[name], shadow=upstream, shadow_share=shadow.share)
     return dict(sorted(splits.items()))
 
@@ -107,9 +107,9 @@ def build_split(variants: Variants, before: Split | None) -> Split:
         on.
     """
     connect = derive_connect_timeout(variants.terms.timeout)
-    stable = _make_upstream(variants.recommender, variants.stable, connect) if variants.stable else None
+    stable = make_upstream(variants.recommender, variants.stable, connect) if variants.stable else None
     ready = variants.canary if variants.canary and variants.canary.ready else None
-    canary = _make_upstream(variants.recommender, ready, connect) if ready else None
+    canary = make_upstream(variants.recommender, ready, connect) if ready else None
     if stable is None and canary is None and before is not None:
         return Split(before.stable, salt=variants.salt, terms=variants.terms)
     # In Knative mode the stable version loses its address as soon as the canary gets all shoppers.
@@ -117,7 +117,8 @@ def build_split(variants: Variants, before: Split | None) -> Split:
     return Split(stable, canary, share if canary else 0.0, variants.salt, terms=variants.terms)
 
 
-def _make_upstream(recommender: str, variant: Variant, connect: float) -> Upstream:
+def make_upstream(recommender: str, variant: Variant, connect: float) -> Upstream:
+    """Make the upstream of a variant. connect: seconds that a connection may take."""
     address = variant.address
     # The name holds every value, so that another address or another connection timeout makes another cluster.
     name = f"{recommender}/{address.host}:{address.port}"

@@ -9,10 +9,10 @@ from endcap.experiments.decision_log import DecisionLog
 from endcap.registry import resolve_registry_url
 from endcap.rollout.controller import RolloutController
 from endcap.rollout.messages import RolloutMessage, post_message
+from endcap.rollout.request_watcher import GuardrailWatcher
 from endcap.store import Store
 from endcap_serving.errors import wrap_error
 from endcap_serving.local.events import Listener, RolloutChanged, RolloutTroubled
-from endcap_serving.local.request_watcher import LocalRequestWatcher
 
 _PAUSE = 2.0
 """Seconds between two readings of what predictors and Envoy counted. Each asks whether a look is due, too."""
@@ -31,7 +31,7 @@ class RolloutLoop:
         Measures the guardrails.
     """
 
-    def __init__(self, store: Store, recommender: str, listener: Listener, watcher: LocalRequestWatcher) -> None:
+    def __init__(self, store: Store, recommender: str, listener: Listener, watcher: GuardrailWatcher) -> None:
         self._store, self._recommender, self._listener, self._watcher = store, recommender, listener, watcher
         self._stop = threading.Event()
         self._trouble = ""

@@ -7,12 +7,13 @@ import time
 
 from endcap.deploy.state import Deployment, Target
 from endcap.errors import EndcapError
-from endcap.experiments.operations import ArmSources
+from endcap.experiments.operations import ArmSources, PageReader
+from endcap.rollout.request_watcher import GuardrailWatcher
 from endcap.store import Store
 from endcap_serving.gateway import fallback
 from endcap_serving.gateway.access.settings import AccessSettings, make_local_settings, require_access
 from endcap_serving.gateway.admin import SOCKET
-from endcap_serving.gateway.clusters import name_with_fallback
+from endcap_serving.gateway.clusters import name_counts, name_with_fallback
 from endcap_serving.gateway.pseudonyms import ShopperLogging
 from endcap_serving.gateway.routes import Split, Upstream
 from endcap_serving.local.desired_state import DesiredState
@@ -33,7 +34,6 @@ from endcap_serving.local.intake_process import IntakeProcess
 from endcap_serving.local.log_rotation import LogRotator, RotationSettings
 from endcap_serving.local.predictors import PredictorProcess, VariantProcesses
 from endcap_serving.local.process import end_processes
-from endcap_serving.local.request_watcher import LocalRequestWatcher
 from endcap_serving.local.retries import RetriedParts
 from endcap_serving.local.rollout_loop import RolloutLoop
 from endcap_serving.local.run_folder import make_run_folder, restore_folder
@@ -171,7 +171,7 @@ class Supervisor:
 
     def make_rollout_loop(self) -> RolloutLoop:
         """Make the loop that drives the recommender's rollouts."""
-        watcher = LocalRequestWatcher(self._store, self._list_sources, f"unix:{self.folder / 'gateway' / SOCKET}")
+        watcher = GuardrailWatcher(self._store, self._list_sources, PageReader())
         return RolloutLoop(self._store, self._recommender, self.send_event, watcher)
 
     def _list_sources(self) -> dict[str, ArmSources]:
@@ -179,11 +179,13 @@ class Supervisor:
         variants = {"stable": self._stable, "canary": self._canary, "previous": self._previous}
         running = {name: variant.current for name, variant in variants.items() if variant.current is not None}
         has_list = self._effective.gateway_terms.offers_list
+        gateways = (f"unix:{self.folder / 'gateway' / SOCKET}",)
         return {
             name: ArmSources(
                 version=predictor.target.version,
                 predictors=(f"http://127.0.0.1:{predictor.upstream.port}",),
-                cluster=name_with_fallback(predictor.upstream) if has_list else predictor.upstream.name,
+                gateways=gateways,
+                cluster=name_counts(name_with_fallback(predictor.upstream) if has_list else predictor.upstream.name),
             )
             for name, predictor in running.items()
         }

