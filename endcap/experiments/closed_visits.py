@@ -35,6 +35,9 @@ class ClosedVisits:
     expected
         float64 [n]: the outcomes per exposure that were expected before the visit (`ExpectedRates`, or any other
         prediction that does not use which arm this shopper met).
+    unit
+        float64 [n], or one number: one usual outcome, as known before the visit; 1 for clicks and buyers, a usual order
+        for revenue. ``inf``: not known yet. It scales the test of small samples.
     """
 
     shopper: _Ints
@@ -43,13 +46,16 @@ class ClosedVisits:
     exposures: _Floats
     outcome: _Floats
     expected: _Floats
+    unit: _Floats | float = 1.0
 
     def __len__(self) -> int:
         return len(self.shopper)
 
     def __getitem__(self, rows: slice | NDArray[Any]) -> Self:
         """Return some of the visits."""
-        return replace(self, **{entry.name: getattr(self, entry.name)[rows] for entry in fields(self)})
+        columns = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        arrays = {name: value[rows] for name, value in columns.items() if isinstance(value, np.ndarray)}
+        return replace(self, **arrays)
 
     def check(self) -> None:
         """Raise DataError for values that are not finite numbers."""

@@ -76,8 +76,6 @@ class EffectState:
 
     Parameters
     ----------
-    unit
-        One usual outcome: 1 for clicks and buyers, an average order for revenue.
     better
         Whether more of the metric is better.
 
@@ -107,8 +105,7 @@ class EffectState:
     hence `FEWEST_EVENTS`.
     """
 
-    def __init__(self, *, unit: float = 1.0, better: bool = True) -> None:
-        self.unit = unit
+    def __init__(self, *, better: bool = True) -> None:
         self.better = better
         self.sums = EffectSums()
         self._variance = 0.0
@@ -251,7 +248,7 @@ class EffectState:
         # `last` is the number of the outcome that is one too many; visits up to it still count.
         rows = first if last > len(counted) else first[first <= counted[last - 1]]
         weights = weigh_residuals(
-            residual[rows] / self.unit,
+            residual[rows] / visits[rows].unit,
             visits.treated[rows],
             visits.probability[rows],
             -1 if self.better else 1,
@@ -275,7 +272,6 @@ class EffectState:
         return {
             **sums,
             "variance_now": np.array(self._variance),
-            "unit": np.array(self.unit),
             "better": np.array(self.better),
             "met": self._met[: self._size].copy(),
             "probabilities": np.array(list(self._residuals), np.float64),
@@ -287,7 +283,7 @@ class EffectState:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Read what `to_arrays` returned."""
-        state = cls(unit=float(arrays["unit"]), better=bool(arrays["better"]))
+        state = cls(better=bool(arrays["better"]))
         sums: dict[str, Any] = {}
         for entry in fields(EffectSums):
             value = arrays[entry.name].tolist()

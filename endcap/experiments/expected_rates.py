@@ -31,7 +31,7 @@ class ExpectedRates:
     -----
     ``m = (weight * rate + sum of earlier outcomes) / (weight + sum of earlier exposures)`` within the group. Under no
     effect m depends on outcomes and not on arms, so the score's design stays exact. A rate by shopper must come from
-    before the rollout: one that learns from visits to the arm takes a part of the effect away.
+    before the rollout (`ShopperHistory`): one that learns from visits to the arm takes a part of the effect away.
     """
 
     def __init__(self, rates: Sequence[float] | _Floats, weight: float = 1_000.0) -> None:
@@ -66,3 +66,16 @@ class ExpectedRates:
         rates = cls([])
         rates._outcomes, rates._exposures = arrays["outcomes"].copy(), arrays["exposures"].copy()
         return rates
+
+
+class UsualOutcome:
+    """The running mean of outcomes that are not 0, such as an average order."""
+
+    def __init__(self) -> None:
+        self._sum = self._count = 0.0
+
+    def predict(self, outcome: _Floats) -> _Floats:
+        """Return the mean before each visit, and then take the visits: float64 [n]; ``inf`` before any outcome."""
+        sums, counts = accumulate(self._sum, np.abs(outcome)), accumulate(self._count, outcome != 0)
+        self._sum, self._count = float(sums[-1]), float(counts[-1])
+        return np.divide(sums[:-1], counts[:-1], out=np.full(len(outcome), np.inf), where=counts[:-1] > 0)

@@ -88,7 +88,8 @@ class Exposures(Columns):
     treated
         bool [n]: whether the arm that is judged answered, and not the stable version.
     probability
-        float64 [n]: the probability of that arm, among it and stable, at the moment of the ranking.
+        float64 [n]: the probability of that arm, among it and stable, at the moment of the ranking; 0 before the
+        rollout.
     surface
         uint64 [n]: hash of the surface; 0 where none was reported.
     """
@@ -141,11 +142,15 @@ class ExposureReader:
         The rollout's salt, as the gateway has it.
     against
         The arm that it is compared with.
+    begins
+        When the rollout began, in milliseconds since 1970. A ranking from before was made without its chance: it counts
+        for the shopper's history, whatever answered, with the probability 0.
     """
 
-    def __init__(self, signer: TokenSigner, arm: Arm, salt: str, against: Arm = "stable") -> None:
+    def __init__(self, signer: TokenSigner, arm: Arm, salt: str, against: Arm = "stable", begins: int = 0) -> None:
         self._signer, self._salt, self._salt_id = signer, salt, hash_salt(salt)
         self._arm, self._arms = arm, (arm, against)
+        self._begins = begins
         self._computed: dict[tuple[TrafficSplit, str], Arm] = {}
 
     def read(self, impressions: pa.Table) -> tuple[Exposures, Counter[Refusal], Audit]:
@@ -162,7 +167,7 @@ class ExposureReader:
         exposures
             What counts.
         refusals
-            How many rows were refused, by the reason.
+            How many rows that were received since the rollout began were refused, by the reason.
         audit
             What the computed arms say.
         """
@@ -171,13 +176,14 @@ class ExposureReader:
         tokens = [self._judge(name) for name in names]
         refusals: Counter[Refusal] = Counter()
         keep = np.ones(len(impressions), np.bool_)
+        is_own = read_milliseconds(impressions, "received") >= self._begins
         reasons = np.array([token if isinstance(token, str) else "" for token in tokens], object)[codes]
         for reason in {token for token in tokens if isinstance(token, str)}:
             at = reasons == reason
-            refusals[reason] += int(at.sum())
+            refusals[reason] += int((at & is_own).sum())
             keep &= ~at
         audit, replayed = self._check_shoppers(tokens, codes, reported, shoppers, keep)
-        refusals["replayed"] += int((replayed & keep).sum())
+        refusals["replayed"] += int((replayed & keep & is_own).sum())
         keep &= ~replayed
         return self._collect(impressions, names, tokens, codes, keep), +refusals, audit
 
@@ -204,6 +210,8 @@ class ExposureReader:
             return "shadow"
         if token.shopper is None:
             return "no-shopper"
+        if token.time < self._begins:
+            return token
         if token.split is None:
             return "no-split"
         if token.split.salt_id != self._salt_id:
@@ -225,10 +233,12 @@ class ExposureReader:
         wrong = set()
         for ranking, number in np.unique(pairs, axis=0).tolist() if len(pairs) else ():
             token, shopper = tokens[ranking], reported[number]
-            if shopper is None or not isinstance(token, RankingToken) or token.split is None:
+            if shopper is None or not isinstance(token, RankingToken):
                 continue
             if not self._signer.is_of(token, shopper):
                 wrong.add((ranking, number))
+                continue
+            if token.split is None or token.time < self._begins:
                 continue
             rankings += 1
             mismatches += self._compute_arm(token.split, shopper) != token.arm
@@ -243,6 +253,11 @@ class ExposureReader:
                 self._computed.clear()
             arm = self._computed[split, shopper] = split.choose(shopper, self._salt)
         return arm
+
+    def _find_probability(self, token: RankingToken) -> float:
+        if token.split is None or token.time < self._begins:
+            return 0.0
+        return token.split.probability(self._arm, self._arms)
 
     def _collect(
         self,
@@ -268,10 +283,8 @@ class ExposureReader:
             time=spread(lambda token: token.time, np.int64),
             received=read_milliseconds(kept, "received"),
             position=kept.column("position").cast(pa.int32()).to_numpy(),
-            treated=spread(lambda token: token.arm == self._arm, np.bool_),
-            probability=spread(
-                lambda token: token.split.probability(self._arm, self._arms) if token.split else 0.0, np.float64
-            ),
+            treated=spread(lambda token: token.arm == self._arm and token.time >= self._begins, np.bool_),
+            probability=spread(self._find_probability, np.float64),
             surface=hash_column(kept, "surface"),
         )
 

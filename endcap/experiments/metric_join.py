@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from endcap.experiments.closed_visits import ClosedVisits
 from endcap.experiments.effect_state import EffectState
-from endcap.experiments.expected_rates import ExpectedRates
+from endcap.experiments.expected_rates import ExpectedRates, UsualOutcome
 from endcap.experiments.exposures import Columns, Exposures, find_changes, hash_text
 from endcap.experiments.key_index import KeyIndex
 from endcap.experiments.outcomes import Outcomes
+from endcap.experiments.shopper_history import ShopperHistory
 from endcap.spec.rollout_metrics import AddToCartSpec, CtrSpec, MetricSpec, RevenueSpec
 
 _Keys = NDArray[np.uint64]
@@ -27,8 +28,8 @@ _TIME_BITS = 37
 """Times within a look's windows, in milliseconds: four years."""
 _GROUPS = 16
 """Groups of surfaces whose rates are told apart, by the surface's hash."""
-_PRIOR_WEIGHT, _NO_WEIGHT = 1_000.0, 1e-9
-"""How many exposures the rate before the rollout is worth, in each group; without one, next to none."""
+_NO_WEIGHT = 1e-9
+"""Nothing is expected before the first visit: rates come from visits, of before the rollout where there are."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,8 @@ class MetricJoin:
         The metric of the policy.
     cap
         How many rankings of a shopper and day count.
-    rate
-        The metric's rate before the rollout; None: unknown.
-    unit
-        One usual outcome, as in `EffectState`.
+    begins
+        When the rollout began, in milliseconds since 1970.
 
     Notes
     -----
@@ -91,19 +90,26 @@ class MetricJoin:
     ranking before it that showed its item to its shopper. *Purchases and revenue* count for each visit, which begins
     with a ranking that lies in no earlier visit and lasts for the metric's window. Both count under the arm and the
     probability of the ranking's moment, whatever answered: nothing of what happened later chooses who is counted.
+
+    *What is expected* is the rate of the ranking's surface, times the shopper's factor (`ShopperHistory`). Visits from
+    before the rollout teach both, and tell nothing of the arm.
     """
 
     early: ClassVar[int] = 60_000
     """Milliseconds that a shop's clock may be behind: an event that names a ranking came after it."""
 
-    def __init__(self, metric: MetricSpec, cap: int, rate: float | None, unit: float) -> None:
+    def __init__(self, metric: MetricSpec, cap: int, begins: int) -> None:
         self.metric = metric
+        self._begins = begins
         self.counts_items = isinstance(metric, CtrSpec | AddToCartSpec)
         self.window, self.settle = _measure(metric.window), _measure(metric.settles_after)
-        self.effect = EffectState(unit=unit, better=metric.direction == "up")
+        self.effect = EffectState(better=metric.direction == "up")
         self._closed_until = _NEVER
-        weight = _NO_WEIGHT if rate is None else _PRIOR_WEIGHT
-        self._expected = ExpectedRates([rate or 0.0] * _GROUPS, weight=weight)
+        self._before = ExpectedRates([0.0] * _GROUPS, weight=_NO_WEIGHT)
+        """Of visits from before the rollout: what a shopper's history is held against."""
+        self._expected = ExpectedRates([0.0] * _GROUPS, weight=_NO_WEIGHT)
+        self._history = ShopperHistory()
+        self._usual = UsualOutcome()
         self._kinds = np.array([hash_text(kind) for kind in metric.types], np.uint64)
         self._cap = cap
         self._days = np.zeros(0, np.int64)
@@ -129,7 +135,7 @@ class MetricJoin:
         rankings
             Those that now count.
         over_cap
-            How many were over the cap.
+            How many of the rollout were over the cap.
         """
         ends = (self._closed_until - self.settle, moment - self.settle)
         start, stop = np.searchsorted(rankings.time, ends, side="right").tolist()
@@ -137,8 +143,9 @@ class MetricJoin:
         self._closed_until = moment
         self._grow(len(people))
         due = due.select(due.received <= due.time + self.settle)
-        closed = due.select(self._find_within_cap(due))
-        over_cap = len(due) - len(closed)
+        is_within = self._find_within_cap(due)
+        over_cap = int((~is_within & (due.time >= self._begins)).sum())
+        closed = due.select(is_within)
         events = outcomes.select(np.isin(outcomes.kind, self._kinds))
         if self.counts_items:
             outcome = self._count_items(closed, shown, events)
@@ -146,10 +153,20 @@ class MetricJoin:
             closed = closed.select(self._start_visits(closed))
             outcome = self._count_visits(closed, events, people)
         exposures = np.ones(len(closed))
-        expected = self._expected.predict(closed.group, exposures, outcome)
-        visits = ClosedVisits(closed.shopper, closed.treated, closed.probability, exposures, outcome, expected)
+        factors = self._read_history(closed, exposures, outcome)
+        expected = self._expected.predict(closed.group, exposures, outcome, factors)
+        unit = self._usual.predict(outcome) if isinstance(self.metric, RevenueSpec) else 1.0
+        visits = ClosedVisits(closed.shopper, closed.treated, closed.probability, exposures, outcome, expected, unit)
         self.effect.add(visits)
         return closed, over_cap
+
+    def _read_history(self, closed: SeenRankings, exposures: _Floats, outcome: _Floats) -> _Floats:
+        """Return each visit's factor by its shopper's history, and take visits from before the rollout into it."""
+        # Visits are in the order of time.
+        old = slice(0, int(np.searchsorted(closed.time, self._begins)))
+        expected = self._before.predict(closed.group[old], exposures[old], outcome[old]) * exposures[old]
+        learnt = self._history.learn(closed.shopper[old], expected, outcome[old])
+        return np.concatenate([learnt, self._history.predict(closed.shopper[old.stop :])])
 
     def _find_within_cap(self, due: SeenRankings) -> _Flags:
         """Tell which rankings are among the first of their shopper and day, up to the cap."""
@@ -177,8 +194,13 @@ class MetricJoin:
             _, first = np.unique(closed.shopper[rows], return_index=True)
             starts = rows[first]
             is_start[starts] = True
-            self._visit_ends[closed.shopper[starts]] = closed.time[starts] + self.window
+            self._visit_ends[closed.shopper[starts]] = self._find_ends(closed.time[starts])
         return is_start
+
+    def _find_ends(self, begins: _Ints) -> _Ints:
+        """Return when visits end. One from before the rollout ends with its begin: what follows may be the arm's."""
+        ends = begins + self.window
+        return np.where(begins < self._begins, np.minimum(ends, self._begins), ends)
 
     def _count_visits(self, visits: SeenRankings, events: Outcomes, people: KeyIndex) -> _Floats:
         """Return each visit's outcome: 1 for a buyer, or the sum that was spent: float64 [n]."""
@@ -193,7 +215,7 @@ class MetricJoin:
         at = np.searchsorted(keys[order], _combine(shopper, events.time - base), side="right") - 1
         visit = order[np.maximum(at, 0)]
         counts = (at >= 0) & (visits.shopper[visit] == shopper)
-        counts &= events.time < visits.time[visit] + self.window
+        counts &= events.time < self._find_ends(visits.time)[visit]
         counts &= events.received <= visits.time[visit] + self.settle
         rows = np.flatnonzero(counts)
         if isinstance(self.metric, RevenueSpec):

@@ -8,7 +8,6 @@ one condition is that a look has all records up to `until`; what comes later is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import numpy as np
@@ -37,16 +36,14 @@ class MetricState:
         The rollout's metrics and limits.
     arm, against
         The arm that is judged, and the one that it is compared with.
-    rates
-        The rate of each metric before the rollout, by its name, such as that of the weeks before. Left out: the rate is
-        learnt from the rollout alone.
-    units
-        One usual outcome of each metric, by its name, such as an average order for revenue. Left out: 1.
+    begins
+        When the rollout began, UTC. Rankings from before tell what is expected of each shopper, and count for nothing
+        else. None: there are none.
 
     Attributes
     ----------
     refusals
-        How many reports of impressions were refused, by the reason. `over-cap` counts rankings.
+        How many reports of impressions of the rollout were refused, by the reason. `over-cap` counts rankings.
     until
         The moment of the last look; None before the first.
     newest
@@ -58,15 +55,11 @@ class MetricState:
         policy: RolloutSpec,
         arm: str,
         against: str = "stable",
-        rates: Mapping[str, float] | None = None,
-        units: Mapping[str, float] | None = None,
+        begins: datetime | None = None,
     ) -> None:
         self._policy, self._arm, self._against = policy, arm, against
-        rates, units = rates or {}, units or {}
-        self._joins = [
-            MetricJoin(metric, policy.rankings_per_day, rates.get(metric.name), units.get(metric.name, 1.0))
-            for metric in policy.metrics
-        ]
+        self._begins = count_milliseconds(begins) if begins is not None else 0
+        self._joins = [MetricJoin(metric, policy.rankings_per_day, self._begins) for metric in policy.metrics]
         self._item_span = max(join.settle for join in self._joins if join.counts_items or join is self._joins[0])
         self._waiting: Exposures | None = None
         """Reports that a later look may take."""
@@ -86,8 +79,9 @@ class MetricState:
 
     def take(self, exposures: Exposures, outcomes: Outcomes) -> None:
         """Take new records, in any order."""
-        if len(exposures):
-            newest = datetime.fromtimestamp(int(exposures.received.max()) / 1000, UTC)
+        received = exposures.received[exposures.time >= self._begins]
+        if len(received):
+            newest = datetime.fromtimestamp(int(received.max()) / 1000, UTC)
             self.newest = newest if self.newest is None else max(newest, self.newest)
         if self.until is not None:
             passed = count_milliseconds(self.until)
@@ -116,7 +110,8 @@ class MetricState:
         for number, join in enumerate(self._joins):
             closed, over_cap = join.close(moment, rankings, shown, known, self._people)
             if number == 0:
-                self._ratio.add(closed.shopper, closed.treated, closed.probability)
+                own = closed.select(closed.time >= self._begins)
+                self._ratio.add(own.shopper, own.treated, own.probability)
                 self.refusals["over-cap"] += over_cap
         # What no open window can need any more is dropped.
         longest = max(join.settle for join in self._joins)
@@ -161,11 +156,11 @@ class MetricState:
     def _admit(self, ready: Exposures) -> tuple[Exposures, SeenRankings]:
         """Take the reports of a look: each item of a ranking once, as it was reported first."""
         is_late = ready.received > ready.time + self._joins[0].settle
-        self.refusals["late"] += int(is_late.sum())
+        self.refusals["late"] += int((is_late & (ready.time >= self._begins)).sum())
         reports = ready if self._shown is None else self._shown.join(ready)
         is_first = reports.find_first_reports()
         is_in_time = reports.received <= reports.time + self._joins[0].settle
-        self.refusals["duplicate"] += int((~is_first & is_in_time).sum())
+        self.refusals["duplicate"] += int((~is_first & is_in_time & (reports.time >= self._begins)).sum())
         shown = reports.select(is_first)
         order = np.lexsort((ready.received, ready.ranking, ready.time))
         first = order[find_changes(ready.ranking[order])]
@@ -179,7 +174,7 @@ class MetricState:
             group=group_surfaces(ready.surface[first]),
         )
         self._note_arms(new)
-        named = ready.select(ready.customer != 0)
+        named = ready.select((ready.customer != 0) & (ready.time >= self._begins))
         pairs = np.stack([named.customer, self._people.find(named.shopper).astype(np.uint64)], axis=1)
         self._customers = np.unique(np.concatenate([self._customers, pairs]), axis=0)
         return shown, new if self._rankings is None else self._rankings.merge(new)

@@ -129,7 +129,7 @@ class SimulatedShoppers:
         taste = self._rng.beta(first, second, habits.people)
         self._taste = taste.astype(np.float32)
         self._prior = (first, size)
-        self._history = self._rng.spawn(1)[0]
+        self._history, self._past = self._rng.spawn(2)
         self.place_on_range = self._rng.random(habits.people)
         """float64 [people]: where the hash puts each shopper, 0 to 1. A share p has those below p."""
 
@@ -146,8 +146,11 @@ class SimulatedShoppers:
         return self._known[visits.shopper] * visits.page
 
     def draw_day(self, day: int) -> ShopperVisits:
-        """Draw the visits of the next day; `day` counts from 0 and decides about swings and sales."""
-        habits, rng = self.habits, self._rng
+        """Draw the visits of the next day; `day` counts from 0 and decides about swings and sales.
+
+        Days before 0 change nothing of the days from 0 on.
+        """
+        habits, rng = self.habits, self._rng if day >= 0 else self._past
         count, rankings = habits.visits_per_day, habits.rankings
         shopper = rng.permutation(habits.people)[:count]
         time = day + (np.arange(count) + 0.5) / count
