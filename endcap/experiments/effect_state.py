@@ -45,8 +45,8 @@ class EffectSums:
         Sum of min(p, 1 - p) over visits with an outcome: how many to expect in the smaller arm.
     spike
         The largest residual in absolute value, times 2 p - 1, over visits where the arm is the more probable one.
-    pilot_square, pilot_visits
-        Sum of (y - m x)^2 over the first `PILOT` visits, and their number.
+    pilot_square, pilot_outcomes, pilot_visits
+        Sums of (y - m x)^2 and of y over the first `PILOT` visits of both arms, and their number.
     shoppers, exposures, outcomes
         Distinct shoppers, and plain sums, of the stable version and of the arm.
     wealth
@@ -61,6 +61,7 @@ class EffectSums:
     events: float = 0.0
     spike: float = 0.0
     pilot_square: float = 0.0
+    pilot_outcomes: float = 0.0
     pilot_visits: int = 0
     shoppers: tuple[int, int] = (0, 0)
     exposures: tuple[float, float] = (0.0, 0.0)
@@ -216,6 +217,7 @@ class EffectState:
             "stable_exposures": add_at(sums.stable_exposures, stable, p[stable] * visits.exposures[stable], places),
             "events": add_at(sums.events, counted, np.minimum(p, 1 - p)[counted], places),
             "pilot_square": add_at(sums.pilot_square, pilot, squares[pilot], places),
+            "pilot_outcomes": add_at(sums.pilot_outcomes, pilot, visits.outcome[pilot], places),
         }
         fresh = [rows[is_new[rows]] for rows in arms]
         pairs: dict[str, list[list[Any]]] = {
@@ -248,7 +250,7 @@ class EffectState:
         # `last` is the number of the outcome that is one too many; visits up to it still count.
         rows = first if last > len(counted) else first[first <= counted[last - 1]]
         weights = weigh_residuals(
-            residual[rows] / visits[rows].unit,
+            residual[rows] / (visits.unit[rows] if isinstance(visits.unit, np.ndarray) else visits.unit),
             visits.treated[rows],
             visits.probability[rows],
             -1 if self.better else 1,

@@ -15,7 +15,7 @@ from scipy.special import ndtr
 
 from endcap.experiments.effect_state import PILOT
 from endcap.experiments.sequential import compute_boundary, tune_mixture
-from endcap.experiments.statistics import FEWEST_EVENTS, HARM_SHOPPERS, SMALL_SAMPLE_PART
+from endcap.experiments.statistics import FEWEST_EVENTS, RISK_SHOPPERS, SMALL_SAMPLE_PART, find_harm_variance
 from endcap.experiments.traffic import MetricTraffic, ShopTraffic
 from endcap.spec.rollout import RolloutSpec
 
@@ -154,7 +154,7 @@ def _bound_gain(metric: MetricTraffic) -> _Bound:
     """The bound of `judge_effect` that lets shares rise and promotes: the better of two."""
 
     def bound(variance: float, budget: float) -> float:
-        times = (HARM_SHOPPERS * metric.variance, PLANNED * metric.variance)
+        times = (RISK_SHOPPERS * metric.variance, PLANNED * metric.variance)
         return min(compute_boundary(variance, tune_mixture(time, budget / 2), budget / 2) for time in times)
 
     return bound
@@ -165,7 +165,9 @@ def bound_harm(metric: MetricTraffic) -> _Bound:
 
     def bound(variance: float, budget: float) -> float:
         spent = budget * (1 - SMALL_SAMPLE_PART)
-        return compute_boundary(variance, tune_mixture(HARM_SHOPPERS * metric.variance, spent), spent)
+        mean, longest = metric.rate * metric.exposures, PLANNED * metric.variance
+        shown = find_harm_variance(mean, metric.variance, spent, longest)
+        return compute_boundary(variance, tune_mixture(shown, spent), spent)
 
     return bound
 

@@ -44,6 +44,32 @@ def tune_mixture(variance: float, budget: float) -> float:
     return variance / (2 * length + math.log1p(2 * length))
 
 
+def find_crossing_variance(loss: float, square: float, budget: float) -> float:
+    """Return the variance at which a score with a drift meets the boundary that is tightest there.
+
+    Parameters
+    ----------
+    loss
+        What each visit adds to the score in the mean; above 0.
+    square
+        The variance that each visit adds.
+    budget
+        The probability of error, 0 to 0.5.
+
+    Returns
+    -------
+    float
+        The variance, in the score's unit, squared. `square` divides it to give the number of visits.
+
+    Notes
+    -----
+    At the variance v, the boundary that `tune_mixture` makes tightest is ``z sqrt(v)`` with the same z everywhere. So
+    n visits meet it where ``n loss = z sqrt(n square)``.
+    """
+    z = compute_boundary(1.0, tune_mixture(1.0, budget), budget)
+    return (z * square / loss) ** 2
+
+
 def compute_boundary(variance: float, r: float, budget: float, scale: float = 0.0) -> float:
     """Return what a score exceeds at any look with a probability of at most `budget`, if its mean is 0 or less.
 

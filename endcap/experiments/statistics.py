@@ -10,10 +10,12 @@ from datetime import datetime
 
 from endcap.experiments.effect_state import PILOT, EffectSums
 from endcap.experiments.evidence import EffectEvidence
-from endcap.experiments.sequential import compute_boundary, mix_wealth, tune_mixture
+from endcap.experiments.sequential import compute_boundary, find_crossing_variance, mix_wealth, tune_mixture
 
-HARM_SHOPPERS = 1_500
-"""The bound against harm is tightest when so many shoppers met the arm."""
+HARM_LOSS = 0.2
+"""The bound against harm is tightest when it is to show that a fifth of a metric is lost."""
+RISK_SHOPPERS = 1_500
+"""The bound that lets shares rise is tightest when so many shoppers met the arm."""
 FEWEST_EVENTS = 30.0
 """The bound on a smaller arm's gain needs so many visits with an outcome in that arm, as the probabilities say."""
 SMALL_SAMPLE_PART = 0.1
@@ -60,11 +62,12 @@ def judge_effect(
     Notes
     -----
     The bound against harm has ``budget * (1 - SMALL_SAMPLE_PART)``; the e-value is multiplied by `SMALL_SAMPLE_PART`,
-    so that reaching 1 / budget spends the rest. The other bound is the better of two with half of `promotion_budget`
-    each: one is tightest at `HARM_SHOPPERS`, for the share's steps, and one at the planned end. Both are relative to
-    the stable version's rate at the moments that weigh in the score. Its error is neglected: at a share of one half,
-    the bounds of an effect of d are too narrow by a factor of about 1 + d / 2, which is too wide for a loss. Where
-    stable has most visits there is no such factor.
+    so that reaching 1 / budget spends the rest. It is tightest where `HARM_LOSS` shows, by the mean and the variance of
+    the first `PILOT` visits, which tell nothing of the arms if these are equal. The other bound is the better of two
+    with half of `promotion_budget` each: one is tightest at `RISK_SHOPPERS`, for the share's steps, and one at the
+    planned end. Both are relative to the stable version's rate at the moments that weigh in the score. Its error is
+    neglected: at a share of one half, the bounds of an effect of d are too narrow by a factor of about 1 + d / 2, which
+    is too wide for a loss. Where stable has most visits there is no such factor.
     """
     arms = (against, arm)
     rate = sums.stable_outcomes / sums.stable_exposures if sums.stable_exposures else 0.0
@@ -75,13 +78,15 @@ def judge_effect(
         square = sums.pilot_square / PILOT
         center = sign * sums.score
         harm_budget = budget * (1 - SMALL_SAMPLE_PART)
-        harm = center + _bound(sums.variance, HARM_SHOPPERS * square, harm_budget, sums.spike / 3)
+        longest = max(planned, RISK_SHOPPERS) * square
+        shown = find_harm_variance(abs(sums.pilot_outcomes) / PILOT, square, harm_budget, longest)
+        harm = center + _bound(sums.variance, shown, harm_budget, sums.spike / 3)
         gain = -math.inf
         if sums.events < FEWEST_EVENTS:
             # Where the arm has most shoppers, as a champion beside its predecessor, harm is the smaller arm's gain.
             harm = harm if sums.exposures[1] < sums.exposures[0] else math.inf
         else:
-            times = (HARM_SHOPPERS * square, max(planned, HARM_SHOPPERS) * square)
+            times = (RISK_SHOPPERS * square, longest)
             gain = center - min(_bound(sums.variance, time, promotion_budget / 2) for time in times)
         lower, upper = (gain / scale, harm / scale) if better else (-harm / scale, -gain / scale)
     return EffectEvidence(
@@ -110,6 +115,22 @@ def invert_effect(effect: float, lower: float, upper: float) -> tuple[float, flo
         return 1 / (1 + value) - 1 if value > -1 else math.inf
 
     return invert(effect), invert(upper), invert(lower)
+
+
+def find_harm_variance(mean: float, square: float, budget: float, longest: float) -> float:
+    """Return the variance at which the bound against harm is tightest.
+
+    Parameters
+    ----------
+    mean, square
+        Of a visit: the mean outcome, and the variance of what is not expected.
+    budget
+        The error of the bound.
+    longest
+        The variance at the planned end: no later.
+    """
+    loss = HARM_LOSS * mean
+    return min(find_crossing_variance(loss, square, budget), longest) if loss > 0 else longest
 
 
 def _bound(variance: float, time: float, budget: float, scale: float = 0.0) -> float:
