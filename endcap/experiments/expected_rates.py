@@ -78,4 +78,6 @@ class UsualOutcome:
         """Return the mean before each visit, and then take the visits: float64 [n]; ``inf`` before any outcome."""
         sums, counts = accumulate(self._sum, np.abs(outcome)), accumulate(self._count, outcome != 0)
         self._sum, self._count = float(sums[-1]), float(counts[-1])
-        return np.divide(sums[:-1], counts[:-1], out=np.full(len(outcome), np.inf), where=counts[:-1] > 0)
+        usual = np.full(len(outcome), np.inf)
+        np.divide(sums[:-1], counts[:-1], out=usual, where=counts[:-1] > 0)
+        return usual

@@ -71,15 +71,18 @@ class ShopperHistory:
         """
         self._grow(shopper)
         outcomes, sums = np.empty(len(shopper)), np.empty(len(shopper))
-        rows = np.arange(len(shopper))
+        order = np.empty(len(self._outcomes), np.int32)
+        rows = np.arange(len(shopper), dtype=np.int32)
         while len(rows):
             # Of a shopper with several visits, the first one goes before the others.
-            _, leads = np.unique(shopper[rows], return_index=True)
-            now, own = rows[leads], shopper[rows[leads]]
+            order[shopper[rows[::-1]]] = rows[::-1]
+            is_first = order[shopper[rows]] == rows
+            now = rows[is_first]
+            own = shopper[now]
             outcomes[now], sums[now] = self._outcomes[own], self._expected[own]
             self._outcomes[own] += outcome[now]
             self._expected[own] += expected[now]
-            rows = np.delete(rows, leads)
+            rows = rows[~is_first]
         residual = outcome - expected
         pairs = residual * (outcomes - sums)
         added = (pairs, pairs**2, expected * sums, residual**2, expected**2, expected)

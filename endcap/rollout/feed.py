@@ -22,10 +22,21 @@ _SEALED_WITHIN = 0.2
 
 @dataclass(frozen=True)
 class FeedBatch:
-    """New rows of one kind. kind: one of `KINDS`; rows: as the intake writes them (`docs/intake-reference.md`)."""
+    """New rows of one kind.
+
+    Attributes
+    ----------
+    kind
+        One of `KINDS`.
+    rows
+        As the intake writes them (`docs/intake-reference.md`).
+    day
+        The day of their folder. All rows that were received before it lie in folders of earlier days.
+    """
 
     kind: str
     rows: pa.Table
+    day: date
 
 
 def choose_segment_age(policy: RolloutSpec | None) -> float:
@@ -69,7 +80,7 @@ class IntakeFeed:
         self._looks = 0
 
     def read_new(self, now: datetime) -> Iterator[FeedBatch]:
-        """Read the files that were not read yet, a few at a time.
+        """Read the files that were not read yet, a few at a time, in the order of days.
 
         Parameters
         ----------
@@ -83,12 +94,8 @@ class IntakeFeed:
         NotFoundError
             A file in a bucket was replaced while it was read. The next call reads the new one.
         """
-        days = [
-            (kind, day)
-            for kind in KINDS
-            for day in sorted(self._place.list_days(kind))
-            if _read_day(day) >= self._first
-        ]
+        days = [(kind, day) for kind in KINDS for day in self._place.list_days(kind) if _read_day(day) >= self._first]
+        days.sort(key=lambda entry: (_read_day(entry[1]), KINDS.index(entry[0])))
         turn = days[self._looks % len(days)][1] if days else ""
         self._looks += 1
         for kind, day in days:
@@ -98,7 +105,7 @@ class IntakeFeed:
                 listed = self._place.list_files(day, {} if is_whole else names.highest)
                 for file, rows in self._place.read([file for file in listed if not names.has(file)]):
                     names.add(file)
-                    yield FeedBatch(kind, rows)
+                    yield FeedBatch(kind, rows, _read_day(day))
                 names.is_complete = True
         self._recent = max(self._recent, _find_day_before(now))
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, time
 
 import pyarrow as pa
 
 from endcap.errors import EndcapError
 from endcap.experiments.evidence import Comparator, GuardrailEvidence, RolloutEvidence
 from endcap.experiments.exposures import ExposureReader
+from endcap.experiments.metric_join import count_milliseconds
 from endcap.experiments.metric_state import MetricState
 from endcap.experiments.outcomes import read_outcomes
 from endcap.experiments.ranking_token import TokenSigner
@@ -52,9 +53,10 @@ class RolloutObserver:
         self._policy = policy
         arms: tuple[Arm, Arm] = ("stable", "previous") if state.phase in GUARDED else ("canary", "stable")
         self._against: Comparator = "previous" if state.phase in GUARDED else "stable"
-        self._reader = ExposureReader(TokenSigner.from_environment(state.recommender), arms[0], salt, arms[1])
-        self._metrics = MetricState(policy, *arms)
-        self._feed = IntakeFeed(store, state.created, intake)
+        signer = TokenSigner.from_environment(state.recommender)
+        self._reader = ExposureReader(signer, arms[0], salt, arms[1], count_milliseconds(state.created))
+        self._metrics = MetricState(policy, *arms, begins=state.created)
+        self._feed = IntakeFeed(store, state.created - policy.history, intake)
         self._mismatches = 0
 
     def observe(
@@ -76,14 +78,17 @@ class RolloutObserver:
             What was measured of requests, and what could not be.
         """
         problems = dict(problems or {})
+        settled = now - find_lag(self._policy)
         try:
             for batch in self._feed.read_new(now):
+                # Day by day, so that no more than a day's rows wait in memory, also where a loop starts anew.
+                self._metrics.close(min(datetime.combine(batch.day, time(), UTC), settled))
                 self._take(batch)
         except EndcapError as error:
             # What could not be read comes at the next look. Until then this moment is not complete.
             problems["intake"] = str(error)
         if "intake" not in problems:
-            self._metrics.close(now - find_lag(self._policy))
+            self._metrics.close(settled)
         return RolloutEvidence(
             until=now,
             arm=state.arm,

@@ -33,7 +33,6 @@ from endcap.spec.rollout_metrics import (
 
 USUAL_MARGIN = 0.03
 """What a version may be worse by default, as a share of the stable version's value."""
-_USUAL_STEPS = ((0.05, -0.5), (0.1, -0.35), (0.25, -0.25), (0.5, -0.15))
 _PartOfAll = Annotated[float, Field(gt=0.0, le=0.5)]
 _SmallShare = Annotated[float, Field(ge=0.0, le=0.2)]
 
@@ -45,6 +44,11 @@ class ShareStep(Strict):
     """Of the shoppers."""
     worst: Annotated[float, Field(gt=-1.0, lt=0.0)]
     """The lower bound of the effect on the deciding metric must lie above this: -0.5 is half of the metric lost."""
+
+
+_USUAL_STEPS = tuple(
+    ShareStep(share=share, worst=worst) for share, worst in ((0.05, -0.5), (0.1, -0.35), (0.25, -0.25), (0.5, -0.15))
+)
 
 
 class PromotionGuard(Strict):
@@ -92,6 +96,9 @@ class RolloutSpec(Strict):
     """From the first share on. If nothing is decided by then, `at_longest` says what happens."""
     at_longest: Literal["hold", "roll_back"] = "roll_back"
     look_every: Duration = Field(default="10m", validate_default=True)
+    history: Duration = Field(default="14d", validate_default=True)
+    """What shoppers did in so long before the rollout says what is expected of each of them, so that it takes fewer
+    shoppers to see a difference. 0s: nothing from before is read."""
     shadow: Duration | None = None
     """How long the version answers copies of requests, which nobody sees, before its first share. Left out: not."""
     approval: Literal["none", "start", "promotion"] = "none"
@@ -199,7 +206,7 @@ class RolloutSpec(Strict):
         """The steps, or the usual ones above the first share."""
         if self.steps is not None:
             return self.steps
-        return [ShareStep(share=share, worst=worst) for share, worst in _USUAL_STEPS if share > self.first_share]
+        return [step for step in _USUAL_STEPS if step.share > self.first_share]
 
     @property
     def shares(self) -> list[float]:

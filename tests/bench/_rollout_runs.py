@@ -16,11 +16,13 @@ from endcap.experiments.effect_state import EffectState, EffectSums
 from endcap.experiments.evidence import RolloutEvidence
 from endcap.experiments.expected_rates import ExpectedRates
 from endcap.experiments.rollout_state import begin_rollout
+from endcap.experiments.shopper_history import ShopperHistory
 from endcap.experiments.statistics import judge_effect
 from endcap.simulation.shoppers import ShopperHabits, ShopperVisits, SimulatedShoppers
 from endcap.spec.rollout import RolloutSpec
 
 LOOKS_PER_DAY, LOOKS_IN_PASS = 144, 24
+"""A pass takes several looks at once. Where the share may rise, what follows the raise is undone."""
 BEGIN = datetime(2026, 11, 2, tzinfo=UTC)
 
 
@@ -37,6 +39,8 @@ class RolloutCase:
     """How many looks late outcomes are known."""
     by_score: bool = False
     """Whether the champion's score says what is expected."""
+    history: int = 0
+    """How many days before the rollout say what is expected of each shopper."""
     bot_rankings: int = 0
     metrics: tuple[str, ...] = ("ctr", "conversion", "revenue")
 
@@ -58,18 +62,31 @@ class RunningRollout:
         habits = case.habits
         self.case = case
         self.shop = SimulatedShoppers(habits, effect=case.effect, seed=seed)
-        self.days: list[ShopperVisits] = []
-        self.treated: list[NDArray[np.bool_]] = []
+        self.days: dict[int, ShopperVisits] = {}
+        self.drawn = 0
         self.shares: list[float] = []
         rates = {"ctr": habits.click_rate, "conversion": habits.buyers_per_visit}
         rates["revenue"] = rates["conversion"] * habits.order_value
-        units = {"revenue": habits.order_value}
-        self.states = {name: EffectState(unit=units.get(name, 1.0)) for name in case.metrics}
+        self.units = {"revenue": habits.order_value}
+        self.states = {name: EffectState() for name in case.metrics}
         self.rates = {name: ExpectedRates([rates[name]]) for name in case.metrics}
         self.edges = np.zeros(0)
+        self.budgets = build_policy(case).metric_budgets
         if case.by_score:
             self._learn_from_yesterday(seed)
+        self.histories = {name: ShopperHistory() for name in case.metrics if case.history}
+        for day in range(-case.history, 0):
+            self._learn_history(day, rates)
         self.planned = case.days * habits.visits_per_day / 4
+
+    def _learn_history(self, day: int, rates: dict[str, float]) -> None:
+        visits = self.shop.draw_day(day)
+        for name, history in self.histories.items():
+            outcome, exposures = read_metric(visits, name)
+            expected = np.full(len(exposures), rates[name])
+            if name == "ctr" and self.case.by_score:
+                expected = self.shop.score(visits)
+            history.learn(visits.shopper, expected * exposures, outcome[0])
 
     def _learn_from_yesterday(self, seed: int) -> None:
         """The classes of the champion's score, and how right it is in each, from a day before the rollout."""
@@ -87,8 +104,8 @@ class RunningRollout:
         state = begin_rollout("bench", "2", "packages/bench/2", "1", "packages/bench/1", policy, BEGIN)
         while look < last:
             # Several looks go in one pass, at the share of the first. After a raise, the rest of a pass is undone.
-            stop = min(last, look + LOOKS_IN_PASS)
             may_rise = state.share < policy.share_steps[-1].share
+            stop = min(last, look + (LOOKS_IN_PASS if may_rise else LOOKS_PER_DAY))
             kept = copy.deepcopy((self.states, self.rates)) if may_rise else None
             self.shares += [state.share] * (stop - look)
             steps = self.advance(look, stop)
@@ -118,7 +135,7 @@ class RunningRollout:
             judge_effect(
                 entry,
                 metric=name,
-                budget=policy.metric_budgets[name],
+                budget=self.budgets[name],
                 planned=self.planned,
                 complete_until=closed,
             )
@@ -128,11 +145,11 @@ class RunningRollout:
 
     def advance(self, start: int, stop: int) -> dict[str, list[EffectSums]]:
         """Take the visits that close in the looks from `start` to `stop`, and return the sums after each look."""
-        while len(self.days) * LOOKS_PER_DAY < stop:
-            day = self.shop.draw_day(len(self.days))
+        for number in range(self.drawn, -(-stop // LOOKS_PER_DAY)):
+            day = self.shop.draw_day(number)
             if self.case.bot_rankings:
-                day = day.join(cap_rankings(self.shop.draw_bot(len(self.days), self.case.bot_rankings)))
-            self.days.append(day)
+                day = day.join(cap_rankings(self.shop.draw_bot(number, self.case.bot_rankings)))
+            self.days[number], self.drawn = day, number + 1
         start, stop = start - self.case.delay, stop - self.case.delay
         steps = {name: [state.sums] * (min(stop, 0) - min(start, 0)) for name, state in self.states.items()}
         edges = [edge for edge in range(0, stop, LOOKS_PER_DAY) if edge > start]
@@ -149,15 +166,16 @@ class RunningRollout:
         treated = self._find_places(shopper) < probability
         steps = {}
         for name, state in self.states.items():
-            both = {"ctr": visits.clicks, "conversion": visits.buyers, "revenue": visits.revenue}[name][:, row]
-            outcome = np.where(treated, both[1], both[0]) if self.case.effect else both[0]
-            exposures = visits.exposures[row] if name == "ctr" else np.ones(len(shopper))
-            score, group = None, np.zeros(len(shopper), np.int64)
+            both, counted = read_metric(visits, name)
+            outcome = np.where(treated, both[1, row], both[0, row]) if self.case.effect else both[0, row]
+            exposures, group = counted[row], np.zeros(len(shopper), np.int64)
+            score = self.histories[name].predict(shopper) if self.case.history else None
             if name == "ctr" and self.case.by_score:
-                score = self.shop.score(visits)[row]
-                group = np.searchsorted(self.edges, score)
+                known = self.shop.score(visits)[row]
+                group, score = np.searchsorted(self.edges, known), known if score is None else known * score
             expected = self.rates[name].predict(group, exposures, outcome, score)
-            rows = ClosedVisits(shopper, treated, probability, exposures, outcome, expected)
+            unit = self.units.get(name, 1.0)
+            rows = ClosedVisits(shopper, treated, probability, exposures, outcome, expected, unit)
             steps[name] = state.trace(rows, [end - row.start for end in ends])
         return steps
 
@@ -184,6 +202,13 @@ class RunningRollout:
             shares = np.repeat(self.shares[start : start + len(ends)], np.diff([row.start, *ends]))
             met[shopper[self._find_places(shopper) < shares]] = True
         return int(met.sum())
+
+
+def read_metric(visits: ShopperVisits, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A metric's outcomes in either arm, and exposures."""
+    if name == "ctr":
+        return visits.clicks, visits.exposures
+    return visits.buyers if name == "conversion" else visits.revenue, np.ones(len(visits.exposures))
 
 
 def cap_rankings(bot: ShopperVisits, most: int = 20) -> ShopperVisits:

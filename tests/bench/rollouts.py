@@ -1,6 +1,6 @@
 """Rollouts decided by what shoppers do, in a shop whose true effects are known: errors, power, harm and cost.
 
-ENDCAP_BENCH_ROLLOUTS: a factor for all numbers of runs; 1 takes most of an hour of one core.
+ENDCAP_BENCH_ROLLOUTS: a factor for all numbers of runs; 1 takes about 45 minutes of one core, and all cores are used.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from scipy.stats import binomtest
 from endcap.experiments.closed_visits import ClosedVisits
 from endcap.experiments.effect_state import EffectState
 from endcap.experiments.expected_rates import ExpectedRates
+from endcap.experiments.shopper_history import ShopperHistory
 from endcap.experiments.statistics import invert_effect, judge_effect
 from endcap.simulation.shoppers import ShopperHabits
 from tests.bench._rollout_runs import (
     BEGIN,
-    LOOKS_IN_PASS,
     LOOKS_PER_DAY,
     RolloutCase,
     RolloutResult,
@@ -68,7 +68,7 @@ def measure_errors(pool: ProcessPoolExecutor) -> Iterator[Result]:
     runs = run_many(pool, partial(run_case, RolloutCase(effect=-0.03, promote="no_harm")), 200)
     yield report_rate("at the margin of -3 %, CTR 10 %: promoted", runs, "guarding", 0.05, False)
     bot = RolloutCase(bot_rankings=300_000)
-    runs = run_many(pool, partial(run_case, bot), 100)
+    runs = run_many(pool, partial(run_case, bot), 200)
     yield report_rate(
         "equal, a bot with half of all rankings, capped at 20 a day: rolled back", runs, "rolled-back", 0.05, False
     )
@@ -81,6 +81,7 @@ def measure_harm(pool: ProcessPoolExecutor) -> Iterator[Result]:
         ("CTR 10 %, known after 40 minutes", replace(plain, delay=4), None, None),
         ("CTR 10 %, known after a day", replace(plain, delay=LOOKS_PER_DAY), 4_000, None),
         ("CTR 2 %", replace(plain, habits=FEW_CLICKS), 5_000, 10_000),
+        ("CTR 10 %, with 14 days of history", replace(plain, history=14), None, None),
         ("CTR 10 %, with the champion's score", replace(plain, by_score=True), None, None),
     )
     means, medians = {}, {}
@@ -94,21 +95,19 @@ def measure_harm(pool: ProcessPoolExecutor) -> Iterator[Result]:
             yield build_result(
                 f"-20 %, {name}: shoppers met, p{share}", value, "shoppers", most, True, f"{len(met)} runs"
             )
-    pairs = zip(
-        pool.map(partial(measure_variance, plain), range(8)),
-        pool.map(partial(measure_variance, replace(plain, by_score=True)), range(8)),
-        strict=True,
-    )
-    less = 100 * (1 - float(np.mean([scored / bare for bare, scored in pairs])))
-    yield build_result(
-        "the champion's score: less variance at a fixed share", less, "percent", None, False, "8 shops, 2 days at 5 %"
-    )
-    for name, values, least in (("median", medians, 25.0), ("mean", means, None)):
-        saved = 1 - values["CTR 10 %, with the champion's score"] / values["CTR 10 %"]
-        how = "until the rollback, in the same shops"
-        yield build_result(
-            f"the champion's score: fewer shoppers met, {name}", 100 * saved, "percent", least, False, how
-        )
+    bare = list(pool.map(partial(measure_variance, plain), range(8)))
+    for name, case, cell, floor in (
+        ("14 days of history", replace(plain, history=14), "CTR 10 %, with 14 days of history", None),
+        ("the champion's score", replace(plain, by_score=True), "CTR 10 %, with the champion's score", 25.0),
+    ):
+        pairs = zip(bare, pool.map(partial(measure_variance, case), range(8)), strict=True)
+        less = 100 * (1 - float(np.mean([known / unknown for unknown, known in pairs])))
+        how = "8 shops, 2 days at 5 %"
+        yield build_result(f"{name}: less variance at a fixed share", less, "percent", None, False, how)
+        for kind, values, least in (("median", medians, floor), ("mean", means, None)):
+            saved = 100 * (1 - values[cell] / values["CTR 10 %"])
+            how = "until the rollback, in the same shops"
+            yield build_result(f"{name}: fewer shoppers met, {kind}", saved, "percent", least, False, how)
 
 
 def measure_variance(case: RolloutCase, seed: int) -> float:
@@ -138,7 +137,7 @@ def measure_thresholds(pool: ProcessPoolExecutor) -> Iterator[Result]:
             kept = replace(rule, days=days)
             pace = "at its own pace" if not days else "last share kept for 5 days"
             for effect, name in ((0.0, "equal"), (-0.2, "-20 %")):
-                runs = run_many(pool, partial(run_threshold_rule, kept, habits, effect), 200 if not days else 100)
+                runs = run_many(pool, partial(run_threshold_rule, kept, habits, effect), 200)
                 yield report_rate(f"{rule.name}, {pace}, {name}: rolled back", runs, "rolled-back", None, False)
                 met = float(np.median([run.shoppers for run in runs]))
                 yield build_result(f"{rule.name}, {pace}, {name}: shoppers met, p50", met, "shoppers", None, True, "")
@@ -173,22 +172,25 @@ def measure_guard(pool: ProcessPoolExecutor) -> Iterator[Result]:
     yield build_result(
         "after promotion, -20 %: days to the rollback, p95", days, "days", 2.0, True, f"{len(worse)} runs"
     )
-    equal = run_many(pool, partial(run_guard, RolloutCase(habits, days=30)), 60)
-    name = "after promotion, equal, 30 days with weekly swing and two sales: rolled back"
-    yield report_rate(name, equal, "rolled-back", 0.05, False)
+    for days, count in ((30, 200), (365, 20)):
+        equal = run_many(pool, partial(run_guard, RolloutCase(habits, days=days)), count)
+        name = f"after promotion, equal, {days} days with weekly swing and two sales: rolled back"
+        yield report_rate(name, equal, "rolled-back", 0.05, False)
 
 
 def run_guard(case: RolloutCase, seed: int) -> RolloutResult:
     """A champion with 98 % of the shoppers, guarded by the previous version's 2 %."""
     policy = build_policy(case)
     running = RunningRollout(case, seed)
-    for look in range(0, case.days * LOOKS_PER_DAY, LOOKS_IN_PASS):
-        running.shares += [0.98] * LOOKS_IN_PASS
-        steps = running.advance(look, look + LOOKS_IN_PASS)
-        for number in range(LOOKS_IN_PASS):
+    for look in range(0, case.days * LOOKS_PER_DAY, LOOKS_PER_DAY):
+        running.shares += [0.98] * LOOKS_PER_DAY
+        steps = running.advance(look, look + LOOKS_PER_DAY)
+        # A year of days would not fit into memory.
+        del running.days[look // LOOKS_PER_DAY]
+        for number in range(LOOKS_PER_DAY):
             now = BEGIN + (look + number + 1) * policy.look_every
             evidence = running.judge({name: sums[number] for name, sums in steps.items()}, policy, now)
-            budgets = policy.metric_budgets
+            budgets = running.budgets
             harmed = [e.metric for e in evidence.effects if e.upper < 0 or e.harm >= 1 / budgets[e.metric]]
             if harmed:
                 return RolloutResult("rolled-back", (look + number + 1) / LOOKS_PER_DAY, 0, ", ".join(harmed))
@@ -200,7 +202,7 @@ def measure_cost() -> list[Result]:
     rng = np.random.default_rng(0)
     visits = EXPOSURES_PER_DAY // 3
     place = rng.random(PEOPLE)
-    states = [EffectState(), EffectState(), EffectState(unit=40.0)]
+    states, histories = [EffectState() for _ in range(3)], [ShopperHistory() for _ in range(3)]
     rates = [ExpectedRates([0.1]), ExpectedRates([0.03]), ExpectedRates([1.2])]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
@@ -214,25 +216,28 @@ def measure_cost() -> list[Result]:
             (ones, rng.binomial(1, 0.03, count) * 40.0),
         )
         begun = time.perf_counter()
-        for state, rate, (exposures, outcome) in zip(states, rates, columns, strict=True):
-            expected = rate.predict(np.zeros(count, np.int64), exposures, outcome)
+        for state, rate, history, (exposures, outcome) in zip(states, rates, histories, columns, strict=True):
+            if not share:
+                history.learn(shopper, exposures * rate.predict(np.zeros(count, np.int64), exposures, outcome), outcome)
+                continue
+            expected = rate.predict(np.zeros(count, np.int64), exposures, outcome, history.predict(shopper))
             state.add(ClosedVisits(shopper, treated, probability, exposures, outcome, expected))
             judge_effect(state.sums, metric="ctr", budget=0.025)
         return time.perf_counter() - begun
 
-    for share in (0.01, 0.05, 0.1, 0.25, 0.5):
+    for share in (0.0, 0.01, 0.05, 0.1, 0.25, 0.5):
         for _ in range(4):
             look(visits // 4, share)
     edges = np.linspace(0, visits, LOOKS_PER_DAY + 1).astype(int).tolist()
     seconds = [look(stop - start, 0.5) for start, stop in pairwise(edges)]
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    kept = sum(array.nbytes for state in states for array in state.to_arrays().values()) / 2**20
-    how = f"{PEOPLE:,} people, {visits // LOOKS_PER_DAY:,} new visits a look, three metrics, five shares"
+    kept = sum(array.nbytes for state in [*states, *histories] for array in state.to_arrays().values()) / 2**20
+    how = f"{PEOPLE:,} people, {visits // LOOKS_PER_DAY:,} new visits a look, three metrics, history, five shares"
     return [
         build_result(
             "10 million exposures a day: a look, p95", 1000 * float(np.percentile(seconds, 95)), "ms", None, True, how
         ),
-        build_result("10 million exposures a day: the stored state", kept, "MiB", None, True, how),
+        build_result("10 million exposures a day: the state", kept, "MiB", None, True, how),
         build_result("10 million exposures a day: most memory", grown, "MiB", None, True, "with the rows that fed it"),
     ]
 

@@ -92,6 +92,17 @@ def test_each_file_is_read_once_from_the_day_before_on(outlet: Outlet, store: St
     assert read(feed) == ["events"]
 
 
+def test_files_come_in_the_order_of_days_so_that_each_day_can_be_closed_before_the_next(
+    outlet: Outlet, store: Store
+) -> None:
+    days = [f"{at(0) + timedelta(days=days):%Y-%m-%d}" for days in (-3, -2, -1, 0)]
+    for day in reversed(days):
+        for kind in KINDS:
+            outlet.put(kind, day, "a-000000000001.parquet")
+    batches = list(IntakeFeed(store, at(0) - timedelta(days=2), outlet.address).read_new(at(0)))
+    assert [(str(batch.day), batch.kind) for batch in batches] == [(day, kind) for day in days for kind in KINDS]
+
+
 def test_a_damaged_file_is_named_and_read_once_it_is_whole(outlet: Outlet, store: Store) -> None:
     feed = make_feed(outlet, store)
     outlet.put("impressions", TODAY, "a-000000000001.parquet", make_impressions([see(make_ranking("anna", 0), 1)]))
