@@ -25,7 +25,8 @@ from endcap.deploy import (
     switch_to_popularity,
 )
 from endcap.errors import UserError
-from endcap.rollout.exclusion import refuse_during_rollout
+from endcap.experiments.exclusion import refuse_during_rollout
+from endcap.registry.decision_hold import hold_name
 from endcap.store import Store
 
 if TYPE_CHECKING:
@@ -93,14 +94,13 @@ def command(
     outcome: list[str] = []
     if popularity is not None:
         outcome += _throw_switch(recommender, store, on=popularity, by=by, why=why)
-    if version is not None or share is not None:
-        option = "--share" if version is None else "--version"
-        refuse_during_rollout(recommender, store, f"endcap deploy {option}")
     if version is not None:
         _deploy_version(recommender, version, store, registry)
     state = read_state(recommender, store)
     if share is not None:
-        state = set_share(recommender, share, store, version=version or "")
+        with store.hold(hold_name(recommender)):
+            refuse_during_rollout(recommender, store, "endcap deploy --share")
+            state = set_share(recommender, share, store, version=version or "")
     if shadow is not None or shadow_share is not None:
         state = _change_shadow(recommender, shadow, shadow_share, store, registry)
     if not as_json:

@@ -108,9 +108,14 @@ def approve(recommender: str, version: str, by: str, why: str, store_url: str, r
 def reject(recommender: str, version: str, by: str, why: str, store_url: str, registry: str, as_json: bool) -> None:
     """Reject VERSION. It is no longer the challenger, is no longer served, and cannot be deployed again."""
     from endcap.deploy import describe, withdraw
+    from endcap.experiments.exclusion import refuse_during_rollout
 
-    decided = _open_registry(store_url, registry).reject(recommender, version, by=by, why=why)
-    state = withdraw(recommender, version, open_existing_store(store_url))
+    known, store = _open_registry(store_url, registry), open_existing_store(store_url)
+    with known.hold_decisions(recommender) as hold:
+        if _is_rolled_out(recommender, version, store):
+            refuse_during_rollout(recommender, store, "endcap registry reject")
+        decided = known.reject(recommender, version, by=by, why=why, held=hold)
+        state = withdraw(recommender, version, store)
     changed = (
         []
         if state is None
@@ -131,11 +136,46 @@ def reject(recommender: str, version: str, by: str, why: str, store_url: str, re
 @json_option
 def promote(recommender: str, version: str, store_url: str, registry: str, as_json: bool) -> None:
     """Make an approved VERSION the champion."""
-    from endcap.rollout.exclusion import refuse_during_rollout
+    from endcap.experiments.exclusion import refuse_during_rollout
 
-    refuse_during_rollout(recommender, open_existing_store(store_url), "endcap registry promote")
-    decided = _open_registry(store_url, registry).promote(recommender, version)
+    known = _open_registry(store_url, registry)
+    with known.hold_decisions(recommender) as hold:
+        refuse_during_rollout(recommender, open_existing_store(store_url), "endcap registry promote")
+        decided = known.promote(recommender, version, held=hold)
     _print_decision(decided, as_json, f"next: endcap deploy {recommender} --version {version}")
+
+
+@command.command()
+@click.argument("recommender", shell_complete=complete_recommender)
+@click.argument("version", required=False, default="", shell_complete=complete_version)
+@by_option
+@why_option
+@place_env_option
+@store_option
+@registry_option
+@json_option
+def rollback(recommender: str, version: str, by: str, why: str, store_url: str, registry: str, as_json: bool) -> None:
+    """Give everyone the champion before, or VERSION, and make it the champion again. The present one is rejected.
+
+    If the command is interrupted, call it again: it goes on. While a rollout runs, use `endcap rollout abort`.
+    """
+    from endcap.cli.rollout_control import open_controller
+
+    entry = open_controller(recommender, store_url, registry).roll_back(version, by, why)
+    state = entry.after
+    if as_json:
+        print_json(entry.to_json())
+        return
+    click.echo(f"{recommender}: version {state.previous_version} is the champion again and serves everyone")
+    click.echo(f"version {state.version} is rejected; a cluster follows by: endcap deploy {recommender} --namespace …")
+
+
+def _is_rolled_out(recommender: str, version: str, store: Store) -> bool:
+    """Tell whether the last rollout was of a version."""
+    from endcap.experiments.decision_log import DecisionLog
+
+    last = DecisionLog(store, recommender).find_last()
+    return last is not None and last.after.version == version
 
 
 def _print_decision(version: Version, as_json: bool, *lines: str) -> None:

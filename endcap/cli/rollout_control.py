@@ -1,4 +1,4 @@
-"""endcap rollout start, pause, resume, approve, promote, abort: what a person decides about a rollout."""
+"""endcap rollout start, finish, pause, resume, approve, promote, abort: what a person decides about a rollout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from endcap.rollout.controller import RolloutController
 
 
-def _open_controller(recommender: str, store_url: str, registry: str) -> RolloutController:
+def open_controller(recommender: str, store_url: str, registry: str) -> RolloutController:
+    """Make the controller of a recommender's rollouts, whose messages go where the environment says."""
     from endcap.rollout.controller import RolloutController
     from endcap.rollout.messages import post_message
 
@@ -47,7 +48,24 @@ def _print_entry(entry: Any, as_json: bool) -> None:
 @json_option
 def start(recommender: str, version: str, store_url: str, registry: str, as_json: bool) -> None:
     """Start the rollout of an approved VERSION, by the section rollout of its spec. `endcap serve` goes on with it."""
-    _print_entry(_open_controller(recommender, store_url, registry).start(version), as_json)
+    _print_entry(open_controller(recommender, store_url, registry).start(version), as_json)
+
+
+@click.command()
+@click.argument("recommender", shell_complete=complete_recommender)
+@place_env_option
+@store_option
+@registry_option
+@json_option
+def finish(recommender: str, store_url: str, registry: str, as_json: bool) -> None:
+    """Do what is missing of a rollout's last step, after its process was killed. `endcap serve` does so by itself."""
+    entry = open_controller(recommender, store_url, registry).finish()
+    if entry is not None:
+        _print_entry(entry, as_json)
+    elif as_json:
+        print_json(None)
+    else:
+        click.echo(f"{recommender}: nothing is missing")
 
 
 def _make_command(action: Action, summary: str) -> click.Command:
@@ -62,7 +80,7 @@ def _make_command(action: Action, summary: str) -> click.Command:
     def command(recommender: str, by: str, why: str, store_url: str, registry: str, as_json: bool) -> None:
         from endcap.experiments.rollout_state import RolloutCommand
 
-        controller = _open_controller(recommender, store_url, registry)
+        controller = open_controller(recommender, store_url, registry)
         _print_entry(controller.command(RolloutCommand(action, by, why)), as_json)
 
     return command
@@ -70,6 +88,7 @@ def _make_command(action: Action, summary: str) -> click.Command:
 
 COMMANDS: tuple[click.Command, ...] = (
     start,
+    finish,
     _make_command("pause", "Keep RECOMMENDER's shares as they are until `resume`. Guardrails go on."),
     _make_command("resume", "Go on with a rollout of RECOMMENDER that is paused."),
     _make_command("approve", "Agree to what a rollout of RECOMMENDER waits for: its start, or its promotion."),

@@ -161,6 +161,7 @@ def take_back(
     previous: Target | None = None,
     terms: GatewaySettings | None = None,
     baseline: CanaryTarget | None = None,
+    is_chosen: bool = False,
 ) -> Deployment:
     """Take a version from all shoppers: as a canary, or as the stable version that it was promoted to.
 
@@ -179,6 +180,8 @@ def take_back(
         The gateway's settings for the version that comes back; None: they and the baseline stay as they are.
     baseline
         With `terms`: the baseline of the version that comes back; None: there is none.
+    is_chosen
+        Whether a person chose `previous`. It comes back then, whichever previous version the state keeps.
 
     Returns
     -------
@@ -201,9 +204,10 @@ def take_back(
         state = _drop_beside(state, version)
         if state.stable.version != version:
             return state
-        target = _find_previous(state, previous)
+        target = previous if is_chosen and previous is not None else _find_previous(state, previous)
+        kept = _replace(state, previous=None) if is_chosen else state
         return _replace(
-            _drop_beside(state, target.version),
+            _drop_beside(kept, target.version),
             stable=Target(version=target.version, package=target.package),
             canary=None if state.canary is not None and state.canary.version == target.version else state.canary,
             baseline=state.baseline if terms is None else baseline,

@@ -10,6 +10,7 @@ from endcap.deploy.gateway_settings import GatewaySettings, make_settings
 from endcap.deploy.popularity import make_baseline
 from endcap.deploy.state import CanaryTarget, Deployment, Target, change_state, make_salt, previous_state
 from endcap.errors import UserError
+from endcap.experiments.exclusion import refuse_during_rollout, refuse_unfinished_step
 from endcap.registry import Version, open_registry
 from endcap.spec import Recommender
 from endcap.store import Store
@@ -48,7 +49,8 @@ def deploy(
     NotFoundError
         There is no such version.
     UserError
-        The version was rejected, or there is no champion.
+        The version was rejected, or there is no champion; a rollout runs and the version is not the champion
+        (``rollout.runs``), or a step of it is half done (``rollout.step-unfinished``).
     TransientError
         Someone else has held the recommender's lock in the registry for minutes.
 
@@ -66,6 +68,7 @@ def deploy(
         # This may download a package, so it runs before the lock, which would keep others from decisions.
         beside = _make_beside(recommender, champion.package, store)
     with registry.hold_decisions(recommender.name) as hold:
+        refuse_unfinished_step(recommender.name, store, f"deploying version {version}")
         candidate = registry.get_version(recommender.name, version)
         if candidate.state == "pending":
             return previous_state(recommender.name, store)
@@ -90,6 +93,8 @@ def deploy(
             )
         if beside is None or before is None or champion.package != before.package:
             beside = _make_beside(recommender, champion.package, store)
+        if end_canary or candidate.version != champion.version:
+            refuse_during_rollout(recommender.name, store, f"deploying version {version}")
         hold.check()
         change = partial(_change_deployment, recommender, candidate, champion, beside, end_canary=end_canary)
         return change_state(recommender.name, store, change, repair=True)

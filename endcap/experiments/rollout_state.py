@@ -29,7 +29,7 @@ ENDED: frozenset[Phase] = frozenset({"rolled-back", "aborted", "superseded"})
 GUARDED: frozenset[Phase] = frozenset({"guarding", "promoted"})
 """The version serves everyone and is watched."""
 Approval = Literal["start", "promotion"]
-Action = Literal["approve", "pause", "resume", "promote", "abort", "supersede", "refresh"]
+Action = Literal["approve", "pause", "resume", "promote", "abort", "supersede", "refresh", "rollback"]
 _TIMES = ("created", "started", "stepped", "looked")
 
 
@@ -118,7 +118,7 @@ class RolloutCommand:
     by, why
         Who asks, and the reason.
     version, package
-        Of `refresh`: the newer version of the same recipe.
+        Of `refresh`: the newer version of the same recipe. Of `rollback`: the version that comes back.
     """
 
     action: Action
@@ -208,6 +208,46 @@ def apply_command(state: RolloutState, command: RolloutCommand, policy: RolloutS
             return replace(after, phase="aborted", share=0.0, resumes=None)
         case "supersede":
             return replace(after, phase="superseded", share=0.0, resumes=None)
+        case "rollback":
+            raise AssertionError("a rollback is no command to a rollout that runs")
+
+
+def roll_back_champion(
+    recommender: str, before: RolloutState | None, champion: tuple[str, str], command: RolloutCommand, now: datetime
+) -> RolloutState:
+    """Return the state in which the champion serves nobody and another version is back in its place.
+
+    Parameters
+    ----------
+    recommender
+        Its name.
+    before
+        The state of the last rollout, which is over or guarded; None: there was never one.
+    champion
+        The champion's version and package.
+    command
+        A `rollback` with the version that comes back.
+    now
+        UTC.
+
+    Returns
+    -------
+    RolloutState
+        If the last rollout promoted the champion, that rollout ends. Else the rollback stands for itself.
+    """
+    if before is None or before.is_over or before.version != champion[0]:
+        before = RolloutState(recommender, *champion, command.version, command.package, created=now, stepped=now)
+    return replace(
+        before,
+        previous_version=command.version,
+        previous_package=command.package,
+        phase="rolled-back",
+        arm="stable",
+        share=0.0,
+        stepped=now,
+        resumes=None,
+        reason=_REASONS["rollback"],
+    )
 
 
 def promote_state(state: RolloutState, policy: RolloutSpec, now: datetime) -> RolloutState:
@@ -224,6 +264,7 @@ _REASONS: dict[Action, str] = {
     "abort": "aborted",
     "supersede": "superseded",
     "refresh": "refreshed",
+    "rollback": "rolled-back-by-command",
 }
 
 

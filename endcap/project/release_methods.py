@@ -112,6 +112,9 @@ class ReleaseMethods(ProjectBase):
         from endcap.rollout.controller import RolloutController
 
         name, registry_uri = self.recommender.name, self.registry or None
+        controller = RolloutController(self.store, name, registry_uri)
+        # A step that a killed process left half done would let traffic and champion differ.
+        controller.finish()
         if self.recommender.rollout is None:
             return False
         if namespace:
@@ -121,7 +124,6 @@ class ReleaseMethods(ProjectBase):
         champion = registry.find_champion(name)
         if champion is None or champion.version == number or registry.get_version(name, number).state != "approved":
             return False
-        controller = RolloutController(self.store, name, registry_uri)
         entry = controller.offer(number)
         if entry is None and controller.was_rolled_out(number):
             progress(f"version {number} was rolled out before. To do so again: endcap rollout start {name} {number}")

@@ -16,7 +16,7 @@ from endcap.store.base import Hold
 
 
 @contextlib.contextmanager
-def hold_decision(name: str, store: Store | None, uri: str) -> Iterator[Hold]:
+def hold_decision(name: str, store: Store | None, uri: str, held: Hold | None = None) -> Iterator[Hold]:
     """Keep other processes from deciding on a recommender, for the length of a block.
 
     Read inside the block what the decision depends on, and call `Hold.check` right before each write.
@@ -29,6 +29,8 @@ def hold_decision(name: str, store: Store | None, uri: str) -> Iterator[Hold]:
         The store of the recommender's packages. None: a registry in a file has its own lock, and a server has none.
     uri
         The registry's address.
+    held
+        The hold that the caller has already (`hold_name`).
 
     Raises
     ------
@@ -36,9 +38,16 @@ def hold_decision(name: str, store: Store | None, uri: str) -> Iterator[Hold]:
         As in `Store.hold`.
     """
     with contextlib.ExitStack() as stack:
-        hold: Hold = _UnsharedHold() if store is None else stack.enter_context(store.hold(f"decisions/{name}"))
+        hold = held
+        if hold is None:
+            hold = _UnsharedHold() if store is None else stack.enter_context(store.hold(hold_name(name)))
         stack.enter_context(lock_registry(uri))
         yield hold
+
+
+def hold_name(recommender: str) -> str:
+    """Return the name in the store that whoever decides on a recommender holds meanwhile."""
+    return f"decisions/{recommender}"
 
 
 class _UnsharedHold:

@@ -24,6 +24,9 @@ from endcap.store.base import Hold
 _SETTLED_TAG = "settled"
 """The tag of a version that has got its alias. Registering the package again then leaves later decisions alone."""
 
+_BEFORE_TAG = "champion_before"
+"""The tag of a champion with the number of the version whose place it took."""
+
 
 class Registry:
     """The versions that an MLflow server or data base holds.
@@ -158,7 +161,7 @@ class Registry:
         with self.hold_decisions(name) as hold:
             return self._decide(name, version, "approved", by, why, hold)
 
-    def reject(self, name: str, version: str, *, by: str, why: str) -> Version:
+    def reject(self, name: str, version: str, *, by: str, why: str, held: Hold | None = None) -> Version:
         """Record a person's rejection: the version loses the alias challenger.
 
         Parameters
@@ -167,6 +170,8 @@ class Registry:
             The recommender and the version's number.
         by, why
             Who decided, and the reason.
+        held
+            The caller's own hold on decisions about the recommender.
 
         Raises
         ------
@@ -177,7 +182,7 @@ class Registry:
         TransientError
             Another process is deciding on this recommender.
         """
-        with self.hold_decisions(name) as hold:
+        with hold_decision(name, self._store, self.uri, held) as hold:
             champion = self.find_champion(name)
             if champion and champion.version == str(version):
                 raise UserError(
@@ -188,8 +193,17 @@ class Registry:
                 )
             return self._decide(name, version, "rejected", by, why, hold)
 
-    def promote(self, name: str, version: str) -> Version:
+    def promote(self, name: str, version: str, *, returns: bool = False, held: Hold | None = None) -> Version:
         """Make an approved version the champion.
+
+        Parameters
+        ----------
+        name, version
+            The recommender and the version's number.
+        returns
+            Whether the version was the champion before and comes back. The one that leaves is not noted then.
+        held
+            The caller's own hold on decisions about the recommender.
 
         Raises
         ------
@@ -200,8 +214,8 @@ class Registry:
         TransientError
             Another process is deciding on this recommender, or other software sets its aliases.
         """
-        with self.hold_decisions(name) as hold:
-            current = self.get_version(name, version)
+        with hold_decision(name, self._store, self.uri, held) as hold:
+            current, champion = self.get_version(name, version), self.find_champion(name)
             if current.state != "approved":
                 raise UserError(
                     f"{name} version {version} is {current.state}; allowed: an approved version. Approve it first",
@@ -210,10 +224,26 @@ class Registry:
                     version=current.version,
                     found=current.state,
                 )
+            if champion is not None and champion.version != current.version and not returns:
+                # Before the alias, or a kill in between would lose who was the champion before.
+                hold.check()
+                self.client.set_model_version_tag(name, current.version, _BEFORE_TAG, champion.version)
             set_alias(self.client, name, CHAMPION, current.version, hold)
             if CHALLENGER in current.aliases:
                 drop_alias(self.client, name, CHALLENGER, hold)
             return self.get_version(name, version)
+
+    def find_champion_before(self, name: str) -> Version | None:
+        """Return the approved version that was the champion before the present one; None if it is not known."""
+        versions = {version.version: version for version in self.list_versions(name)}
+        champion = self.find_champion(name)
+        passed, candidate = set[str](), champion
+        while candidate is not None and candidate.version not in passed:
+            passed.add(candidate.version)
+            candidate = versions.get(candidate.tags.get(_BEFORE_TAG, ""))
+            if candidate is not None and candidate.state == "approved" and candidate.version not in passed:
+                return candidate
+        return None
 
     def hold_decisions(self, name: str) -> contextlib.AbstractContextManager[Hold]:
         """Keep other processes from deciding on a recommender during a block; see `endcap.registry.decision_hold`."""

@@ -1,27 +1,30 @@
-"""A rollout's state carried out: traffic first, then the registry's alias, then the message.
+"""A rollout's state carried out: traffic first, then the registry's champion, then the message.
 
 Each part can be repeated without harm, and the number of the entry that was carried out is written last. So after a
 kill the next look does what is missing, and a share that a person changed meanwhile is not taken for a missing step.
+Lists that were made ahead of time belong to their version, so they come and go with the traffic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from endcap.deploy.arms import give_share, promote_arm, take_back
 from endcap.deploy.gateway_settings import make_settings
 from endcap.deploy.popularity import make_baseline
 from endcap.deploy.state import Target, find_state, make_salt
 from endcap.deploy.state_changes import set_shadow
-from endcap.experiments.decision_log import RolloutLogEntry
-from endcap.experiments.rollout_state import GUARDED, RolloutState
+from endcap.experiments.log_entry import RolloutLogEntry
+from endcap.experiments.rollout_state import GUARDED, RolloutCommand, RolloutState
+from endcap.experiments.step_progress import StepProgress
 from endcap.registry import open_registry
 from endcap.registry.package import read_recommender
 from endcap.rollout.messages import Notify, describe_entry
 from endcap.spec.rollout import RolloutSpec
 from endcap.store import Store
+from endcap.store.base import Hold
 
 
 def find_salt(state: RolloutState) -> str:
@@ -29,16 +32,8 @@ def find_salt(state: RolloutState) -> str:
     return make_salt(state.recommender, state.refreshed[0] if state.refreshed else state.version)
 
 
-def is_carried_out(entry: RolloutLogEntry, store: Store) -> bool:
-    """Tell whether an entry of the log was carried out."""
-    document = store.read_document(_name_document(entry.after.recommender))
-    return document is not None and int(document.get("number", -1)) >= entry.number
-
-
-def carry_out(
-    entry: RolloutLogEntry, policy: RolloutSpec, store: Store, registry_uri: str | None, notify: Sequence[Notify]
-) -> None:
-    """Make the desired state and the registry say what a log's entry says.
+def carry_out(entry: RolloutLogEntry, policy: RolloutSpec, store: Store, registry_uri: str | None, hold: Hold) -> None:
+    """Make the desired state and the registry say what a log's entry says, and note it.
 
     Parameters
     ----------
@@ -50,8 +45,8 @@ def carry_out(
         Holds the desired state.
     registry_uri
         MLflow's address; None: the store's own.
-    notify
-        Who gets the message, at last.
+    hold
+        The hold on decisions about the recommender. It keeps others from a change between traffic and champion.
 
     Raises
     ------
@@ -60,13 +55,18 @@ def carry_out(
     TransientError
         The registry does not answer.
     """
-    state = entry.after
-    _route(state, policy, store)
-    _set_alias(entry, store, registry_uri)
+    hold.check()
+    _route(entry, policy, store)
+    _set_alias(entry, store, registry_uri, hold)
+    StepProgress(store, entry.after.recommender).note(entry)
+
+
+def send_message(entry: RolloutLogEntry, store: Store, notify: Sequence[Notify]) -> None:
+    """Send the message of an entry that was carried out, and note that it was sent."""
     if message := describe_entry(entry):
         for send in notify:
             send(message)
-    _note(entry, store)
+    StepProgress(store, entry.after.recommender).note(entry, is_sent=True)
 
 
 class ServedShare(NamedTuple):
@@ -93,10 +93,11 @@ def read_share(state: RolloutState, store: Store) -> ServedShare:
     return ServedShare(share, desired.changed, popularity_only)
 
 
-def _route(state: RolloutState, policy: RolloutSpec, store: Store) -> None:
+def _route(entry: RolloutLogEntry, policy: RolloutSpec, store: Store) -> None:
+    state = entry.after
     target = Target(version=state.version, package=state.package)
     if state.is_over:
-        _take_back(state, store)
+        _take_back(entry, store)
     elif state.phase in GUARDED:
         recommender = read_recommender(store.fetch(state.package))
         share = policy.guard.previous_share if state.phase == "guarding" else 0.0
@@ -110,9 +111,13 @@ def _route(state: RolloutState, policy: RolloutSpec, store: Store) -> None:
         give_share(state.recommender, target, state.share, find_salt(state), store, replaces=before)
 
 
-def _take_back(state: RolloutState, store: Store) -> None:
+def _take_back(entry: RolloutLogEntry, store: Store) -> None:
+    state = entry.after
     desired = find_state(state.recommender, store)
-    if desired is None or desired.stable.version != state.version:
+    if desired is None:
+        # Nothing is served, so there is nothing to take back.
+        return
+    if desired.stable.version != state.version:
         take_back(state.recommender, state.version, store)
         return
     # The version before comes back with its own list for when no predictor answers, and its own baseline.
@@ -120,10 +125,19 @@ def _take_back(state: RolloutState, store: Store) -> None:
     recommender = read_recommender(store.fetch(previous.package))
     terms = make_settings(recommender, previous.package, store)
     baseline = make_baseline(recommender, previous.package, store)
-    take_back(state.recommender, state.version, store, previous=previous, terms=terms, baseline=baseline)
+    is_chosen = entry.kind == "rollback"
+    take_back(
+        state.recommender,
+        state.version,
+        store,
+        previous=previous,
+        terms=terms,
+        baseline=baseline,
+        is_chosen=is_chosen,
+    )
 
 
-def _set_alias(entry: RolloutLogEntry, store: Store, registry_uri: str | None) -> None:
+def _set_alias(entry: RolloutLogEntry, store: Store, registry_uri: str | None, hold: Hold) -> None:
     """Have the registry's champion be the version that serves everyone, and refuse one that was taken back."""
     state = entry.after
     if not state.is_over and state.phase not in GUARDED:
@@ -131,24 +145,12 @@ def _set_alias(entry: RolloutLogEntry, store: Store, registry_uri: str | None) -
     registry = open_registry(registry_uri, store)
     champion = registry.find_champion(state.recommender)
     if state.phase in GUARDED and (champion is None or champion.version != state.version):
-        registry.promote(state.recommender, state.version)
+        registry.promote(state.recommender, state.version, held=hold)
     if not state.is_over:
         return
     if champion is not None and champion.version == state.version:
-        registry.promote(state.recommender, state.previous_version)
+        registry.promote(state.recommender, state.previous_version, returns=True, held=hold)
     if state.phase == "rolled-back" and registry.get_version(state.recommender, state.version).state != "rejected":
-        why = entry.decision.sentence if entry.decision else state.reason
-        registry.reject(state.recommender, state.version, by="rollout", why=why)
-
-
-def _note(entry: RolloutLogEntry, store: Store) -> None:
-    def changed(document: dict[str, Any] | None) -> dict[str, Any]:
-        if document is not None and int(document.get("number", -1)) >= entry.number:
-            return document
-        return {"number": entry.number}
-
-    store.update_document(_name_document(entry.after.recommender), changed)
-
-
-def _name_document(recommender: str) -> str:
-    return f"rollouts/{recommender}/carried-out"
+        command = entry.command or RolloutCommand("rollback", "rollout")
+        why = entry.decision.sentence if entry.decision else command.why or state.reason
+        registry.reject(state.recommender, state.version, by=command.by, why=why, held=hold)

@@ -8,9 +8,9 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any, TypeVar
 
-from endcap.experiments.decision_log import RolloutLogEntry
 from endcap.experiments.decision_parts import format_change, format_share
 from endcap.experiments.evidence import EffectEvidence, GuardrailEvidence
+from endcap.experiments.log_entry import RolloutLogEntry
 from endcap.report.chart import BAD, MUTED, Chart, Figure, ReportTable, build_axis, build_layout, escape_label
 from endcap.rollout.history import RolloutHistory, format_minute
 from endcap.spec.rollout import RolloutSpec

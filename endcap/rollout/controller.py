@@ -13,16 +13,21 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from endcap.errors import UserError
-from endcap.experiments.decision_log import DecisionLog, RolloutLogEntry
+from endcap.experiments.decision_log import DecisionLog
 from endcap.experiments.evidence import GuardrailEvidence
+from endcap.experiments.exclusion import refuse_during_rollout
+from endcap.experiments.log_entry import RolloutLogEntry
 from endcap.experiments.rollout_state import GUARDED, RolloutCommand, RolloutState
-from endcap.registry import Version, open_registry
+from endcap.experiments.step_progress import StepProgress
+from endcap.registry import Registry, Version, open_registry
+from endcap.registry.decision_hold import hold_name
 from endcap.registry.package import read_recommender
-from endcap.rollout.carrying_out import carry_out, find_salt, is_carried_out, read_share
+from endcap.rollout.carrying_out import carry_out, find_salt, read_share, send_message
 from endcap.rollout.messages import Notify
 from endcap.rollout.observation import RolloutObserver
 from endcap.spec.rollout import RolloutSpec
 from endcap.store import Store
+from endcap.store.base import Hold
 
 
 class RequestWatcher(Protocol):
@@ -67,6 +72,7 @@ class RolloutController:
         intake: str | None = None,
     ) -> None:
         self.log = DecisionLog(store, recommender)
+        self._progress = StepProgress(store, recommender)
         self._store, self._recommender, self._registry_uri = store, recommender, registry_uri
         self._watcher, self._notify, self._read_clock, self._intake = watcher, notify, read_clock, intake
         self._observers: dict[tuple[str, ...], RolloutObserver] = {}
@@ -79,7 +85,7 @@ class RolloutController:
             return None
         state = last.after
         due = state.looked is None or self._read_clock() - state.looked >= self._read_policy(state).look_every
-        return self.look() if due and not state.is_over else self._finish(last)
+        return self.look() if due and not state.is_over else self.finish()
 
     def find_running(self) -> tuple[RolloutState, RolloutSpec] | None:
         """Return the rollout whose version shoppers meet, and its policy; None if there is none."""
@@ -103,13 +109,11 @@ class RolloutController:
         TransientError
             The registry or the store does not answer. The next look goes on where this one ended.
         """
+        self.finish()
         last = self.log.find_last()
-        if last is None:
-            return None
-        self._finish(last)
-        state = last.after
-        if state.is_over:
+        if last is None or last.after.is_over:
             return last
+        state = last.after
         policy, now = self._read_policy(state), self._read_clock()
         guardrails, problems = self._watcher.measure(state, policy, now) if self._watcher else ((), {})
         served = read_share(state, self._store)
@@ -120,9 +124,25 @@ class RolloutController:
             share_since=served.since,
             popularity_only=served.popularity_only,
         )
-        entry = self.log.look(evidence, policy, now)
-        self._finish(entry)
-        return entry
+        return self._advance(lambda: self.log.look(evidence, policy, now))
+
+    def finish(self) -> RolloutLogEntry | None:
+        """Do what is missing of the log's last entry, as after a kill; None if nothing is.
+
+        Raises
+        ------
+        UserError, TransientError
+            As `look` does.
+        """
+        last = self.log.find_last()
+        if last is None or self._progress.is_finished(last):
+            return None
+        with self._store.hold(hold_name(self._recommender)) as hold:
+            last = self.log.find_last()
+            assert last is not None
+            self._carry_out(last, hold)
+        send_message(last, self._store, self._notify)
+        return last
 
     def start(self, version: str) -> RolloutLogEntry:
         """Begin the rollout of a registered version, by the policy in its package.
@@ -136,14 +156,14 @@ class RolloutController:
             There is no such version.
         """
         registry = open_registry(self._registry_uri, self._store)
-        candidate, champion = registry.get_version(self._recommender, version), self._require_champion(version)
-        self._check_candidate(candidate, champion)
-        policy = self._require_policy(candidate.package, version)
-        entry = self.log.begin(
-            candidate.version, candidate.package, champion.version, champion.package, policy, self._read_clock()
-        )
-        self._finish(entry)
-        return entry
+
+        def begin() -> RolloutLogEntry:
+            candidate, champion = registry.get_version(self._recommender, version), self._require_champion(version)
+            self._check_candidate(candidate, champion)
+            policy, now = self._require_policy(candidate.package, version), self._read_clock()
+            return self.log.begin(candidate.version, candidate.package, champion.version, champion.package, policy, now)
+
+        return self._advance(begin)
 
     def command(self, command: RolloutCommand) -> RolloutLogEntry:
         """Carry out a person's command: pause, resume, approve, promote or abort.
@@ -153,11 +173,56 @@ class RolloutController:
         UserError
             There was never a rollout, or the command does not fit its state.
         """
-        last = self.log.find_last()
-        policy = self._read_policy(last.after) if last is not None else RolloutSpec()
-        entry = self.log.command(command, policy, self._read_clock())
-        self._finish(entry)
-        return entry
+        if (left := self.finish()) is not None and left.command == command:
+            # The same call was killed before, and has ended now.
+            return left
+
+        def append() -> RolloutLogEntry:
+            last = self.log.find_last()
+            policy = self._read_policy(last.after) if last is not None else RolloutSpec()
+            return self.log.command(command, policy, self._read_clock())
+
+        return self._advance(append)
+
+    def roll_back(self, version: str, by: str, why: str) -> RolloutLogEntry:
+        """Have the champion before come back, or another version: traffic, champion, message. The champion is rejected.
+
+        Parameters
+        ----------
+        version
+            The version that comes back; empty: the champion before.
+        by, why
+            Who asks, and the reason.
+
+        Returns
+        -------
+        RolloutLogEntry
+            The entry of the log. If an earlier call was killed, its entry, of which the rest is done now.
+
+        Raises
+        ------
+        UserError
+            A rollout runs (``rollout.runs``), there is no champion (``rollout.no-champion``) or none before
+            (``rollout.no-champion-before``), or the version cannot come back (``rollout.version-unfit``).
+        NotFoundError
+            There is no such version.
+        """
+        if (left := self.finish()) is not None and left.kind == "rollback":
+            return left
+        registry = open_registry(self._registry_uri, self._store)
+
+        def append() -> RolloutLogEntry:
+            refuse_during_rollout(self._recommender, self._store, "endcap registry rollback")
+            champion = self._require_champion(version)
+            if version:
+                target = registry.get_version(self._recommender, version)
+                self._check_candidate(target, champion)
+            else:
+                target = self._require_champion_before(registry, champion)
+            leaving, back = ((each.version, each.package) for each in (champion, target))
+            return self.log.roll_back(leaving, back, by, why, self._read_clock())
+
+        return self._advance(append)
 
     def offer(self, version: str) -> RolloutLogEntry | None:
         """Offer a new version, as the deploy step does: begin its rollout, or do what `while_running` says.
@@ -172,7 +237,7 @@ class RolloutController:
             return None if self.was_rolled_out(version) else self.start(version)
         state = last.after
         if state.version == version or version in state.refreshed:
-            self._finish(last)
+            self.finish()
             return last
         policy = self._read_policy(state)
         if policy.while_running == "queue":
@@ -202,12 +267,25 @@ class RolloutController:
         """Tell whether a rollout of the version ever began. It does not begin again by itself."""
         return any(entry.kind == "begin" and entry.after.version == version for entry in self.log.read_entries())
 
-    def _finish(self, entry: RolloutLogEntry) -> RolloutLogEntry | None:
-        """Carry out an entry that was not carried out; None if it was."""
-        if is_carried_out(entry, self._store):
-            return None
-        carry_out(entry, self._read_policy(entry.after), self._store, self._registry_uri, self._notify)
-        return entry
+    def _advance(self, append: Callable[[], RolloutLogEntry]) -> RolloutLogEntry:
+        """Append an entry and carry it out, while nobody else decides on the recommender; then send its message."""
+        while True:
+            self.finish()
+            with self._store.hold(hold_name(self._recommender)) as hold:
+                last = self.log.find_last()
+                if last is not None and not self._progress.is_carried_out(last):
+                    continue
+                entry = append()
+                self._carry_out(entry, hold)
+            if not self._progress.is_finished(entry):
+                send_message(entry, self._store, self._notify)
+            return entry
+
+    def _carry_out(self, entry: RolloutLogEntry, hold: Hold) -> None:
+        if self._progress.is_carried_out(entry):
+            return
+        policy = RolloutSpec() if entry.after.is_over else self._read_policy(entry.after)
+        carry_out(entry, policy, self._store, self._registry_uri, hold)
 
     def _find_observer(self, state: RolloutState, policy: RolloutSpec) -> RolloutObserver:
         key = (state.created.isoformat(), state.arm)
@@ -244,6 +322,19 @@ class RolloutController:
             )
         return champion
 
+    def _require_champion_before(self, registry: Registry, champion: Version) -> Version:
+        before = registry.find_champion_before(self._recommender)
+        if before is None:
+            raise UserError(
+                f"{self._recommender}: it is not known which version was the champion before version "
+                f"{champion.version}. Name the version that shall come back: endcap registry rollback "
+                f"{self._recommender} VERSION. `endcap registry list {self._recommender}` shows them",
+                code="rollout.no-champion-before",
+                recommender=self._recommender,
+                champion=champion.version,
+            )
+        return before
+
     def _check_candidate(self, candidate: Version, champion: Version) -> None:
         cause = ""
         if candidate.version == champion.version:
@@ -252,7 +343,7 @@ class RolloutController:
             cause = f"it is {candidate.state}"
         if cause:
             raise UserError(
-                f"version {candidate.version} of {self._recommender} cannot be rolled out: {cause}; allowed: an "
+                f"version {candidate.version} of {self._recommender} cannot be served: {cause}; allowed: an "
                 f"approved version that is not the champion. `endcap registry list {self._recommender}` shows them",
                 code="rollout.version-unfit",
                 recommender=self._recommender,

@@ -8,9 +8,10 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any, Literal
 
-from endcap.experiments.decision_log import DecisionLog, RolloutLogEntry
+from endcap.experiments.decision_log import DecisionLog
 from endcap.experiments.decision_parts import Number, format_share
 from endcap.experiments.evidence import RolloutEvidence
+from endcap.experiments.log_entry import RolloutLogEntry
 from endcap.experiments.rollout_state import GUARDED, RolloutState
 from endcap.spec.rollout import RolloutSpec
 
@@ -20,6 +21,7 @@ _MOODS: Mapping[str, Mood] = {
     "promote": "good",
     "roll back": "bad",
     "abort": "bad",
+    "rollback": "bad",
     "pause": "warn",
     "supersede": "warn",
 }

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from endcap.experiments.decision_log import RolloutLogEntry
+from endcap.experiments.log_entry import RolloutLogEntry
 from endcap.secrets import read_variable
 
 ADDRESS = "ENDCAP_NOTIFY_URL"

@@ -13,8 +13,8 @@ from tests.rollout.shop import POLICY, Shop
 
 
 @pytest.fixture
-def shop(store: Store) -> Shop:
-    return Shop(store, POLICY)
+def shop(shop_store: Store) -> Shop:
+    return Shop(shop_store, POLICY)
 
 
 def test_a_rollout_is_started_paused_resumed_and_aborted(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,12 +41,27 @@ def test_who_decided_and_why_stays_in_the_log(shop: Shop, capsys: pytest.Capture
     assert shop.state.stable.version == "2"
 
 
+def test_the_champion_before_comes_back_by_one_command(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    store = ["--store", shop.store.root]
+    shop.registry.promote("shoes", "2")
+    main(["deploy", "shoes", "--version", "2", *store])
+    capsys.readouterr()
+    main(["registry", "rollback", "shoes", "--why", "a bad week", *store, "--json"])
+    entry = json.loads(capsys.readouterr().out)
+    assert (entry["after"]["version"], entry["after"]["previous_version"]) == ("2", "1")
+    assert shop.state.stable.version == "1"
+    main(["rollout", "finish", "shoes", *store, "--json"])
+    assert json.loads(capsys.readouterr().out) is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
         (["deploy", "shoes", "--share", "0.3"], "rollout.runs"),
         (["deploy", "shoes", "--version", "3"], "rollout.runs"),
         (["registry", "promote", "shoes", "2"], "rollout.runs"),
+        (["registry", "reject", "shoes", "2", "--why", "slow"], "rollout.runs"),
+        (["registry", "rollback", "shoes", "--why", "slow"], "rollout.runs"),
         (["rollout", "start", "shoes", "3"], "experiments.rollout-runs"),
         (["rollout", "resume", "shoes"], "experiments.command-does-not-fit"),
     ],

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from endcap.errors import IntegrityError, UserError
-from endcap.experiments import decision_log
-from endcap.experiments.decision_log import DecisionLog, RolloutLogEntry
+from endcap.experiments import log_documents
+from endcap.experiments.decision_log import DecisionLog
+from endcap.experiments.log_entry import RolloutLogEntry
 from endcap.experiments.rollout_state import RolloutCommand
 from endcap.store import Store, open_store
 from tests.experiments.rollouts import LOOK, START, make_effect, make_evidence, make_policy, show_ctr
@@ -53,7 +54,7 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture(params=[100, 1, 3])
 def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """How many entries a document holds."""
-    monkeypatch.setattr(decision_log, "ENTRIES_PER_DOCUMENT", request.param)
+    monkeypatch.setattr(log_documents, "ENTRIES_PER_DOCUMENT", request.param)
     return int(request.param)
 
 
@@ -208,7 +209,7 @@ class FragileStore:
 def test_a_kill_at_any_call_neither_repeats_nor_skips_a_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
 ) -> None:
-    monkeypatch.setattr(decision_log, "ENTRIES_PER_DOCUMENT", 3)
+    monkeypatch.setattr(log_documents, "ENTRIES_PER_DOCUMENT", 3)
     kills = 0
     while True:
         store = open_store(str(tmp_path / f"store-{kills}"))

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from endcap.deploy import deploy, find_state
 from endcap.deploy.state import Deployment
-from endcap.experiments.decision_log import RolloutLogEntry
+from endcap.experiments.log_entry import RolloutLogEntry
 from endcap.experiments.ranking_token import TokenSigner
 from endcap.experiments.splits import TrafficSplit, hash_salt, weigh_share
 from endcap.registry import Registry, get_default_uri

@@ -9,18 +9,19 @@ import pytest
 
 from endcap.deploy import set_share
 from endcap.errors import UserError
+from endcap.experiments.exclusion import refuse_during_rollout
 from endcap.experiments.rollout_state import RolloutCommand
+from endcap.experiments.step_progress import StepProgress
 from endcap.rollout import carrying_out
 from endcap.rollout.controller import RolloutController
-from endcap.rollout.exclusion import refuse_during_rollout
 from endcap.store import Store
 from tests.refusals import refused
 from tests.rollout.shop import MINUTE, POLICY, Shop
 
 
 @pytest.fixture
-def shop(store: Store) -> Shop:
-    return Shop(store, POLICY)
+def shop(shop_store: Store) -> Shop:
+    return Shop(shop_store, POLICY)
 
 
 def test_a_version_that_does_no_harm_gets_everyone_and_the_one_before_stays_beside_it(shop: Shop) -> None:
@@ -136,27 +137,32 @@ def test_versions_that_cannot_be_rolled_out_are_refused(shop: Shop) -> None:
         controller.start("3")
 
 
-STEPS = ("_route", "_set_alias", "describe_entry", "_note")
+STEPS = (
+    (carrying_out, "_route"),
+    (carrying_out, "_set_alias"),
+    (carrying_out, "describe_entry"),
+    (StepProgress, "note"),
+)
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(("place", "step"), STEPS, ids=[step for _, step in STEPS])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_kill_between_any_two_steps_neither_repeats_nor_skips_one(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, step: str, after: bool
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, place: Any, step: str, after: bool
 ) -> None:
     """Each part of carrying out fails once, before or after its work, at the start, a promotion and an abort."""
-    original: Callable[..., Any] = getattr(carrying_out, step)
+    original: Callable[..., Any] = getattr(place, step)
     is_armed = True
 
-    def kill(*arguments: Any) -> Any:
+    def kill(*arguments: Any, **options: Any) -> Any:
         nonlocal is_armed
-        result = original(*arguments) if after or not is_armed else None
+        result = original(*arguments, **options) if after or not is_armed else None
         if is_armed:
             is_armed = False
             raise KeyboardInterrupt
         return result
 
-    monkeypatch.setattr(carrying_out, step, kill)
+    monkeypatch.setattr(place, step, kill)
     actions: list[Callable[[RolloutController], object]] = [
         lambda controller: controller.start("2"),
         lambda controller: controller.command(RolloutCommand("promote", "ann")),

@@ -12,12 +12,14 @@ from tests.rollout.shop import POLICY, Shop
 
 @pytest.mark.parametrize(("while_running", "served"), [("queue", "2"), ("supersede", "3"), ("refresh", "3")])
 def test_a_challenger_gets_the_rollouts_share_and_a_newer_one_what_the_policy_says(
-    store: Store, while_running: str, served: str
+    shop_store: Store, while_running: str, served: str
 ) -> None:
-    shop = Shop(store, {**POLICY, "while_running": while_running})
+    shop = Shop(shop_store, {**POLICY, "while_running": while_running})
     recommender = shop.spec.model_dump(mode="json", exclude_unset=True)
     events = {"sources": [{"path": "events.csv"}], "columns": {"item": "item", "time": "time", "session": "session"}}
-    project = endcap.open({"recommender": recommender, "shop": {"name": "demo", "events": events}}, store=store.root)
+    project = endcap.open(
+        {"recommender": recommender, "shop": {"name": "demo", "events": events}}, store=shop_store.root
+    )
     first = project.deploy("2")
     assert first.state is not None
     assert (first.state.stable.version, first.state.canary and first.state.canary.share) == ("1", 0.1)
@@ -33,8 +35,8 @@ def test_a_challenger_gets_the_rollouts_share_and_a_newer_one_what_the_policy_sa
     assert log.verify() == len(list(log.read_entries()))
 
 
-def test_a_version_whose_rollout_ended_does_not_begin_again_by_a_retry(store: Store) -> None:
-    shop = Shop(store, POLICY)
+def test_a_version_whose_rollout_ended_does_not_begin_again_by_a_retry(shop_store: Store) -> None:
+    shop = Shop(shop_store, POLICY)
     controller = shop.make_controller()
     controller.offer("2")
     controller.command(RolloutCommand("abort", "ann"))

@@ -1,0 +1,68 @@
+"""What a rollout excludes: while one runs, or a step of it is half done, nobody else changes what is served.
+
+Who changes it holds ``decisions/<recommender>`` in the store, asks here within the hold, and writes before the hold
+ends. A rollout appends a step and carries it out within such a hold too. So no other change comes between the two, nor
+between traffic and the registry's champion; and after a kill there, the step that is left is seen here.
+"""
+
+from __future__ import annotations
+
+from endcap.errors import UserError
+from endcap.experiments.decision_log import DecisionLog
+from endcap.experiments.rollout_state import GUARDED
+from endcap.experiments.step_progress import StepProgress
+from endcap.store import Store
+
+
+def refuse_during_rollout(recommender: str, store: Store, attempt: str) -> None:
+    """Refuse to do by hand what a running rollout does. Call it within the hold of ``decisions/<recommender>``.
+
+    Parameters
+    ----------
+    recommender
+        Its name.
+    store
+        Holds the log of its rollouts.
+    attempt
+        What was to be done, such as ``endcap deploy --share``.
+
+    Raises
+    ------
+    UserError
+        A rollout runs (``rollout.runs``), or a step is half done (``rollout.step-unfinished``). The error names the
+        commands to use.
+    """
+    refuse_unfinished_step(recommender, store, attempt)
+    last = DecisionLog(store, recommender).find_last()
+    if last is None or last.after.is_over or last.after.phase in GUARDED:
+        return
+    raise UserError(
+        f"{attempt}: a rollout of version {last.after.version} of {recommender} runs and decides on shares. To stop it "
+        f"where it is: endcap rollout pause {recommender}. To give everyone the version, or nobody: endcap rollout "
+        f"promote {recommender}, endcap rollout abort {recommender}",
+        code="rollout.runs",
+        recommender=recommender,
+        version=last.after.version,
+        phase=last.after.phase,
+        attempt=attempt,
+    )
+
+
+def refuse_unfinished_step(recommender: str, store: Store, attempt: str) -> None:
+    """Refuse a change while the last step of a rollout is half done, as after a kill: traffic and champion may differ.
+
+    Parameters, and the error ``rollout.step-unfinished``, are those of `refuse_during_rollout`.
+    """
+    last = DecisionLog(store, recommender).find_last()
+    if last is None or StepProgress(store, recommender).is_carried_out(last):
+        return
+    raise UserError(
+        f"{attempt}: the last step of a rollout of {recommender} is half done (version {last.after.version} becomes "
+        f"{last.after.phase}), since its process ended. `endcap rollout finish {recommender}` does the rest, and so "
+        "does `endcap serve`. Then try again",
+        code="rollout.step-unfinished",
+        recommender=recommender,
+        version=last.after.version,
+        phase=last.after.phase,
+        attempt=attempt,
+    )
