@@ -9,7 +9,7 @@ import click
 
 from endcap.cli.completion import complete_recommender, complete_version
 from endcap.cli.options import json_option, place_env_option, print_json, registry_option, store_option
-from endcap.cli.stores import open_existing_registry, open_existing_store
+from endcap.cli.stores import open_controller, open_existing_registry, open_existing_store
 from endcap.cli.version_figures import VersionHistory, explain_tries, list_recommenders, read_version_history
 from endcap.runs.start import get_user
 from endcap.spec.base import suggest
@@ -159,8 +159,6 @@ def rollback(recommender: str, version: str, by: str, why: str, store_url: str, 
 
     If the command is interrupted, call it again: it goes on. While a rollout runs, use `endcap rollout abort`.
     """
-    from endcap.cli.rollout_control import open_controller
-
     entry = open_controller(recommender, store_url, registry).roll_back(version, by, why)
     state = entry.after
     if as_json:

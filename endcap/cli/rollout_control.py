@@ -9,26 +9,10 @@ import click
 from endcap.cli.completion import complete_recommender, complete_version
 from endcap.cli.options import json_option, place_env_option, print_json, registry_option, store_option
 from endcap.cli.registry import by_option
-from endcap.cli.stores import open_existing_registry, open_existing_store
+from endcap.cli.stores import open_controller
 
 if TYPE_CHECKING:
     from endcap.experiments.rollout_state import Action
-    from endcap.rollout.controller import RolloutController
-
-
-def open_controller(recommender: str, store_url: str, registry: str) -> RolloutController:
-    """Make the controller of a recommender's rollouts, whose messages go where the environment says."""
-    from endcap.rollout.controller import RolloutController
-    from endcap.rollout.messages import post_message
-
-    store = open_existing_store(store_url)
-    open_existing_registry(registry, store)
-
-    def send(message: Any) -> None:
-        if problem := post_message(message):
-            click.echo(f"the message was not sent: {problem}", err=True)
-
-    return RolloutController(store, recommender, registry or None, notify=[send])
 
 
 def _print_entry(entry: Any, as_json: bool) -> None:

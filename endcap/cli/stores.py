@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from endcap.errors import NotFoundError
 from endcap.spec.environments import VARIABLES
@@ -11,6 +13,7 @@ from endcap.store import Store, open_store
 
 if TYPE_CHECKING:
     from endcap.registry import Registry
+    from endcap.rollout.controller import RolloutController
 
 
 def open_existing_store(url: str) -> Store:
@@ -55,3 +58,18 @@ def _make_absent_error(url: str) -> NotFoundError:
         store=str(place.resolve()),
         near=near,
     )
+
+
+def open_controller(recommender: str, store_url: str, registry: str) -> RolloutController:
+    """Make the controller of a recommender's rollouts, whose messages go where the environment says."""
+    from endcap.rollout.controller import RolloutController
+    from endcap.rollout.messages import post_message
+
+    store = open_existing_store(store_url)
+    open_existing_registry(registry, store)
+
+    def send(message: Any) -> None:
+        if problem := post_message(message):
+            click.echo(f"the message was not sent: {problem}", err=True)
+
+    return RolloutController(store, recommender, registry or None, notify=[send])
