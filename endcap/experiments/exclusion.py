@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from endcap.errors import UserError
 from endcap.experiments.decision_log import DecisionLog
+from endcap.experiments.entry_progress import EntryProgress
 from endcap.experiments.rollout_state import GUARDED
-from endcap.experiments.step_progress import StepProgress
 from endcap.store import Store
 
 
@@ -54,7 +54,7 @@ def refuse_unfinished_step(recommender: str, store: Store, attempt: str) -> None
     Parameters, and the error ``rollout.step-unfinished``, are those of `refuse_during_rollout`.
     """
     last = DecisionLog(store, recommender).find_last()
-    if last is None or StepProgress(store, recommender).is_carried_out(last):
+    if last is None or EntryProgress(store, recommender).is_carried_out(last):
         return
     raise UserError(
         f"{attempt}: the last step of a rollout of {recommender} is half done (version {last.after.version} becomes "

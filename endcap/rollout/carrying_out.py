@@ -16,9 +16,9 @@ from endcap.deploy.gateway_settings import make_settings
 from endcap.deploy.popularity import make_baseline
 from endcap.deploy.state import Target, find_state, make_salt
 from endcap.deploy.state_changes import set_shadow
+from endcap.experiments.entry_progress import EntryProgress
 from endcap.experiments.log_entry import RolloutLogEntry
 from endcap.experiments.rollout_state import GUARDED, RolloutCommand, RolloutState
-from endcap.experiments.step_progress import StepProgress
 from endcap.registry import open_registry
 from endcap.registry.package import read_recommender
 from endcap.rollout.messages import Notify, describe_entry
@@ -58,7 +58,7 @@ def carry_out(entry: RolloutLogEntry, policy: RolloutSpec, store: Store, registr
     hold.check()
     _route(entry, policy, store)
     _set_alias(entry, store, registry_uri, hold)
-    StepProgress(store, entry.after.recommender).note(entry)
+    EntryProgress(store, entry.after.recommender).note(entry)
 
 
 def send_message(entry: RolloutLogEntry, store: Store, notify: Sequence[Notify]) -> None:
@@ -66,7 +66,7 @@ def send_message(entry: RolloutLogEntry, store: Store, notify: Sequence[Notify])
     if message := describe_entry(entry):
         for send in notify:
             send(message)
-    StepProgress(store, entry.after.recommender).note(entry, is_sent=True)
+    EntryProgress(store, entry.after.recommender).note(entry, is_sent=True)
 
 
 class ServedShare(NamedTuple):

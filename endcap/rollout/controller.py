@@ -14,11 +14,11 @@ from typing import Protocol
 
 from endcap.errors import UserError
 from endcap.experiments.decision_log import DecisionLog
+from endcap.experiments.entry_progress import EntryProgress
 from endcap.experiments.evidence import GuardrailEvidence
 from endcap.experiments.exclusion import refuse_during_rollout
 from endcap.experiments.log_entry import RolloutLogEntry
 from endcap.experiments.rollout_state import GUARDED, RolloutCommand, RolloutState
-from endcap.experiments.step_progress import StepProgress
 from endcap.registry import Registry, Version, open_registry
 from endcap.registry.decision_hold import hold_name
 from endcap.registry.package import read_recommender
@@ -72,7 +72,7 @@ class RolloutController:
         intake: str | None = None,
     ) -> None:
         self.log = DecisionLog(store, recommender)
-        self._progress = StepProgress(store, recommender)
+        self._progress = EntryProgress(store, recommender)
         self._store, self._recommender, self._registry_uri = store, recommender, registry_uri
         self._watcher, self._notify, self._read_clock, self._intake = watcher, notify, read_clock, intake
         self._observers: dict[tuple[str, ...], RolloutObserver] = {}

@@ -9,9 +9,9 @@ import pytest
 
 from endcap.deploy import set_share
 from endcap.errors import UserError
+from endcap.experiments.entry_progress import EntryProgress
 from endcap.experiments.exclusion import refuse_during_rollout
 from endcap.experiments.rollout_state import RolloutCommand
-from endcap.experiments.step_progress import StepProgress
 from endcap.rollout import carrying_out
 from endcap.rollout.controller import RolloutController
 from endcap.store import Store
@@ -141,7 +141,7 @@ STEPS = (
     (carrying_out, "_route"),
     (carrying_out, "_set_alias"),
     (carrying_out, "describe_entry"),
-    (StepProgress, "note"),
+    (EntryProgress, "note"),
 )
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from endcap.deploy import deploy
 from endcap.errors import UserError
+from endcap.experiments.entry_progress import EntryProgress
 from endcap.experiments.rollout_state import RolloutCommand
-from endcap.experiments.step_progress import StepProgress
 from endcap.registry import Registry
 from endcap.rollout import carrying_out, controller
 from endcap.rollout.controller import RolloutController
@@ -25,7 +25,7 @@ ACTS: dict[str, Act] = {
     "abort": lambda made: made.command(RolloutCommand("abort", "ann")),
     "rollback": lambda made: made.roll_back("", "ann", "bad week"),
 }
-STEPS = ((carrying_out, "_route"), (carrying_out, "_set_alias"), (StepProgress, "note"), (controller, "send_message"))
+STEPS = ((carrying_out, "_route"), (carrying_out, "_set_alias"), (EntryProgress, "note"), (controller, "send_message"))
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def check_agreement(shop: Shop, act: str) -> None:
     assert (champion.version, shop.state.stable.version) == (expected, expected)
     last = shop.make_controller().log.find_last()
     assert last is not None
-    assert StepProgress(shop.store, "shoes").is_finished(last)
+    assert EntryProgress(shop.store, "shoes").is_finished(last)
 
 
 def deploy_both(shop: Shop) -> list[str]:
@@ -81,10 +81,10 @@ def test_a_deployment_between_a_kill_and_the_rest_of_a_step_is_refused(
             ACTS[act](shop.make_controller())
     last = shop.make_controller().log.find_last()
     assert last is not None
-    is_half_done = not StepProgress(shop.store, "shoes").is_carried_out(last)
+    is_half_done = not EntryProgress(shop.store, "shoes").is_carried_out(last)
     assert ("rollout.step-unfinished" in deploy_both(shop)) == is_half_done
     # The same call goes on where the killed one ended.
-    if not StepProgress(shop.store, "shoes").is_finished(last):
+    if not EntryProgress(shop.store, "shoes").is_finished(last):
         ACTS[act](shop.make_controller())
     check_agreement(shop, act)
     entries = list(shop.make_controller().log.read_entries())

@@ -8,7 +8,7 @@ from endcap.experiments.log_entry import RolloutLogEntry
 from endcap.store import Store
 
 
-class StepProgress:
+class EntryProgress:
     """The numbers of the last entries that were carried out, and whose messages were sent.
 
     Parameters
