@@ -33,7 +33,9 @@ class FaultProcess:
     e-value is all that is in play and the rest. Half is put into play at once, because a new version's faults are
     mostly there from the start. Of the rest, day d gets ``1 / (d (d + 1))``, evenly over its seconds. The parts are
     fixed before any data and add up to 1, so the expectation is at most 1 at every look, however long it lasts. A fault
-    on day d costs the logarithm of about ``20,000 d (d + 1)`` more than one from the start, at windows of 10 s. The sum
+    on day d costs the logarithm of about ``20,000 d (d + 1)`` more than one from the start, at windows of 10 s, less
+    the logarithm of 30, as beginnings close to the fault's bet on it as well. No other parts would do much better: they
+    add up to 1, and a test that knows the beginning takes most of that time too (docs/benchmarks.md). The sum
     over beginnings without weights is the Shiryaev-Roberts statistic, whose average run length is bounded, but not its
     probability of a false alarm (Shin, Ramdas and Rinaldo, "E-detectors", New England Journal of Statistics in Data
     Science, 2024).

@@ -75,28 +75,34 @@ def simulate_windows(case: FaultCase, seed: int) -> Any:
                 errors[begin : begin + length] += random.uniform(0.01, 0.3)
             else:
                 times[begin : begin + length] *= random.uniform(1.5, 5.0)
-    for number in range(case.windows):
-        swing = 1 + 0.5 * math.sin(2 * math.pi * number / DAY) if case.bursts else 1.0
-        total = int(random.poisson(RATE * WINDOW * swing))
-        requests = int(random.binomial(total, case.share))
-        is_faulty = number >= case.begins
-        shared = base if times[number] == 1.0 else draw_chances(times[number], case.tail)
-        arms = {}
-        for arm, count, rate, chances in (
-            ("stable", total - requests, 0.001, shared),
-            (
-                "canary",
-                requests,
-                case.errors if is_faulty else 0.001,
-                faulty if is_faulty and case.slow > 1 else shared,
-            ),
-        ):
-            failed = int(random.binomial(count, min(0.99, rate + errors[number])))
-            drawn = random.multinomial(count - failed, chances / chances.sum()).tolist()
-            empty, fallbacks = int(random.binomial(count, 0.004)), int(random.binomial(count, 0.1))
-            arms[arm] = ArmCounts(count, failed, count, empty, fallbacks, dict(zip(EDGES, drawn, strict=True)))
-        begin = BEGIN + timedelta(seconds=WINDOW * number)
-        yield OperationsWindow(begin, begin + timedelta(seconds=WINDOW), arms)
+    number = np.arange(case.windows)
+    swing = 1 + 0.5 * np.sin(2 * np.pi * number / DAY) if case.bursts else np.ones(case.windows)
+    total = random.poisson(RATE * WINDOW * swing)
+    requests = random.binomial(total, case.share)
+    is_faulty = number >= case.begins
+    slowed = is_faulty & (case.slow > 1)
+    arms = {}
+    for arm, count, rate, chances in (
+        ("stable", total - requests, np.full(case.windows, 0.001), np.zeros(case.windows, np.bool_)),
+        ("canary", requests, np.where(is_faulty, case.errors, 0.001), slowed),
+    ):
+        failed = random.binomial(count, np.minimum(0.99, rate + errors))
+        seconds = np.empty((case.windows, len(EDGES)), np.int64)
+        usual = times == 1.0
+        for rows, shares in ((usual & ~chances, base), (chances, faulty)):
+            seconds[rows] = random.multinomial((count - failed)[rows], shares / shares.sum())
+        for row in np.flatnonzero(~usual & ~chances).tolist():
+            shares = draw_chances(times[row], case.tail)
+            seconds[row] = random.multinomial(count[row] - failed[row], shares / shares.sum())
+        columns = (count, failed, count, random.binomial(count, 0.004), random.binomial(count, 0.1))
+        arms[arm] = list(zip(*(column.tolist() for column in columns), seconds.tolist(), strict=True))
+    for row, entries in enumerate(zip(arms["stable"], arms["canary"], strict=True)):
+        counts = {
+            arm: ArmCounts(*entry[:5], dict(zip(EDGES, entry[5], strict=True)))
+            for arm, entry in zip(arms, entries, strict=True)
+        }
+        begin = BEGIN + timedelta(seconds=WINDOW * row)
+        yield OperationsWindow(begin, begin + timedelta(seconds=WINDOW), counts)
 
 
 def find_breach(case: FaultCase, seed: int) -> tuple[str, float]:
@@ -136,7 +142,7 @@ def measure() -> list[dict[str, Any]]:
                 results.append(make_result(f"{name}: noticed, p{quantile}", value, "s", wanted, f"{len(seconds)} runs"))
         for share in (0.01, 0.05, 0.5):
             quiet = FaultCase(share, bursts=True, windows=DAY)
-            breaches = run_many(pool, partial(find_breach, quiet), 100)
+            breaches = run_many(pool, partial(find_breach, quiet), 200)
             false = sum(1 for guardrail, _ in breaches if guardrail)
             upper = float(beta.ppf(0.975, false + 1, len(breaches) - false)) if false < len(breaches) else 1.0
             how = f"{len(breaches)} days with shared bursts, upper bound {100 * upper:.2g} %"
