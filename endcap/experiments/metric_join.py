@@ -15,6 +15,7 @@ from endcap.experiments.expected_rates import ExpectedRates, UsualOutcome
 from endcap.experiments.exposures import Columns, Exposures, find_changes, hash_text
 from endcap.experiments.key_index import KeyIndex
 from endcap.experiments.outcomes import Outcomes
+from endcap.experiments.running_sums import widen
 from endcap.experiments.shopper_history import ShopperHistory
 from endcap.spec.rollout_metrics import AddToCartSpec, CtrSpec, MetricSpec, RevenueSpec
 
@@ -112,8 +113,8 @@ class MetricJoin:
         self._usual = UsualOutcome()
         self._kinds = np.array([hash_text(kind) for kind in metric.types], np.uint64)
         self._cap = cap
-        self._days = np.zeros(0, np.int64)
-        self._counts = np.zeros(0, np.int64)
+        self._days = np.zeros(0, np.int32)
+        self._counts = np.zeros(0, np.int32)
         self._visit_ends = np.zeros(0, np.int64)
 
     def close(
@@ -253,9 +254,10 @@ class MetricJoin:
     def _grow(self, size: int) -> None:
         room = size - len(self._days)
         if room > 0:
-            self._days = np.append(self._days, np.full(room, _NEVER))
-            self._visit_ends = np.append(self._visit_ends, np.full(room, _NEVER))
-            self._counts = np.append(self._counts, np.zeros(room, np.int64))
+            # A day of 0 lies before all rollouts.
+            self._days, self._counts = widen(self._days, size), widen(self._counts, size)
+            if not self.counts_items:
+                self._visit_ends = np.append(self._visit_ends, np.full(room, _NEVER))
 
 
 def group_surfaces(surface: _Keys) -> _Ints:
