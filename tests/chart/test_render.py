@@ -50,6 +50,7 @@ EVERYTHING: Json = {
     "intake": {"enabled": True, "shop": "shop", "out": "s3://endcap/intake", "ownedTypes": ["rent", "buy"]},
     "imagePullSecrets": [{"name": "registry"}],
     "deployer": {"ownRoute": True, "readNodes": True},
+    "monitoring": {"store": {"enabled": True, "address": "s3://endcap/store"}},
 }
 GIVEN = {"defaults": {}, "postgresql": POSTGRESQL, "everything": EVERYTHING}
 CASES = pytest.mark.parametrize("values", GIVEN.values(), ids=GIVEN)
@@ -75,6 +76,7 @@ def test_every_pod_is_restricted(render: Render, values: Json) -> None:
         "endcap-test-mlflow",
         "endcap-test-gateway",
         *(["endcap-intake", "endcap-test-intake"] if "intake" in values else []),
+        *(["endcap-store-metrics"] if "monitoring" in values else []),
     }
     for name, _, spec in pods:
         security = spec["securityContext"]
@@ -519,7 +521,10 @@ def test_monitors_rules_and_dashboards(render: Render) -> None:
     """Prometheus' own kinds only where the cluster has them; their labels are those that alerts select by."""
     operator = ("monitoring.coreos.com/v1",)
     assert not [one for one in render(EVERYTHING) if one["apiVersion"] == operator[0]]
-    values = {**EVERYTHING, "monitoring": {"rules": {"runbookUrl": "https://wiki.example.com/on-call"}}}
+    values = {
+        **EVERYTHING,
+        "monitoring": {**EVERYTHING["monitoring"], "rules": {"runbookUrl": "https://wiki.example.com/on-call"}},
+    }
     objects = render(values, operator)
     pods = objects.one("PodMonitor", "endcap-predictors")["spec"]
     assert pods["namespaceSelector"] == {"matchNames": ["endcap-serving"]}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 
+from endcap.monitoring import MetricsPage
 from endcap.store import Store
 from endcap_serving.gateway.admin import SOCKET, AdminClient
 from endcap_serving.local.supervisor import TICK, Supervisor
@@ -21,6 +22,7 @@ def run_shop(store: Store, recommender: str) -> Iterator[dict[str, str]]:
     """Serve with shoppers who come all the time. Yields the addresses of pages, by `endcap_component`."""
     stop = threading.Event()
     supervisor = Supervisor(store, recommender, "127.0.0.1", 0, lambda event: None)
+    rollouts = supervisor.make_rollout_loop()
 
     def follow() -> None:
         while not stop.wait(TICK):
@@ -35,10 +37,17 @@ def run_shop(store: Store, recommender: str) -> Iterator[dict[str, str]]:
         pages["intake"] = f"http://127.0.0.1:{supervisor._intake.upstream.port}/metrics"
         with pass_on_page(supervisor.folder / "gateway" / SOCKET) as address:
             pages["gateway"] = f"{address}/stats/prometheus"
+            page = MetricsPage(store, None, "127.0.0.1", 0, every=1.0)
+            pages["store"] = page.address
+            rollouts.start()
             rates = {arm.version or "": 0.3 for arm in sources.values()}
-            with Shoppers(supervisor.address, rates):
-                yield pages
+            try:
+                with Shoppers(supervisor.address, rates):
+                    yield pages
+            finally:
+                page.close()
     finally:
+        rollouts.close()
         stop.set()
         follower.join()
         supervisor.close()

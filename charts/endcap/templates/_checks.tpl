@@ -35,6 +35,14 @@
 {{- end }}
 {{- end }}
 {{- end }}
+{{- with .Values.monitoring.store }}
+{{- if and .enabled (not .address) }}
+{{- fail "monitoring.store.address: found nothing, and monitoring.store.enabled is true; allowed: the store's address, such as s3://bucket/endcap" }}
+{{- end }}
+{{- if and .enabled (not .registry) (not $.Values.mlflow.enabled) }}
+{{- fail "monitoring.store.registry: found nothing, and mlflow.enabled is false; allowed: the address of your MLflow server" }}
+{{- end }}
+{{- end }}
 {{- with .Values.tls }}
 {{- if and (eq .source "certManager") (not .certManager.issuer.name) }}
 {{- fail "tls.certManager.issuer.name: found nothing, and tls.source is certManager; allowed: the name of an Issuer or a ClusterIssuer of cert-manager's" }}
