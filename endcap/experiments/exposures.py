@@ -143,14 +143,18 @@ class ExposureReader:
     against
         The arm that it is compared with.
     begins
-        When the rollout began, in milliseconds since 1970. A ranking from before was made without its chance: it counts
-        for the shopper's history, whatever answered, with the probability 0.
+        When the rollout began, in milliseconds since 1970.
+    history
+        A ranking from at most so many milliseconds before was made without the rollout's chance: it counts for the
+        shopper's history, whatever answered, with the probability 0.
     """
 
-    def __init__(self, signer: TokenSigner, arm: Arm, salt: str, against: Arm = "stable", begins: int = 0) -> None:
+    def __init__(
+        self, signer: TokenSigner, arm: Arm, salt: str, against: Arm = "stable", begins: int = 0, history: int = 0
+    ) -> None:
         self._signer, self._salt, self._salt_id = signer, salt, hash_salt(salt)
         self._arm, self._arms = arm, (arm, against)
-        self._begins = begins
+        self._begins, self._since = begins, begins - history
         self._computed: dict[tuple[TrafficSplit, str], Arm] = {}
 
     def read(self, impressions: pa.Table) -> tuple[Exposures, Counter[Refusal], Audit]:
@@ -210,7 +214,7 @@ class ExposureReader:
             return "shadow"
         if token.shopper is None:
             return "no-shopper"
-        if token.time < self._begins:
+        if self._since <= token.time < self._begins:
             return token
         if token.split is None:
             return "no-split"

@@ -54,7 +54,8 @@ class RolloutObserver:
         arms: tuple[Arm, Arm] = ("stable", "previous") if state.phase in GUARDED else ("canary", "stable")
         self._against: Comparator = "previous" if state.phase in GUARDED else "stable"
         signer = TokenSigner.from_environment(state.recommender)
-        self._reader = ExposureReader(signer, arms[0], salt, arms[1], count_milliseconds(state.created))
+        begins, history = count_milliseconds(state.created), round(policy.history.total_seconds() * 1000)
+        self._reader = ExposureReader(signer, arms[0], salt, arms[1], begins, history)
         self._metrics = MetricState(policy, *arms, begins=state.created)
         self._feed = IntakeFeed(store, state.created - policy.history, intake)
         self._mismatches = 0

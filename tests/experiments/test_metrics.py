@@ -240,7 +240,7 @@ def draw_reports(rng: random.Random) -> Reports:
 def look(reports: Reports, ends: list[int], begins: int, rng: random.Random) -> MetricState:
     """Hand each look what was received by then, and part of what came later, in any order."""
     state = MetricState(make_policy(rankings_per_day=3), "canary", begins=at(begins))
-    reader = ExposureReader(SIGNER, "canary", SALT, begins=START + begins)
+    reader = ExposureReader(SIGNER, "canary", SALT, begins=START + begins, history=begins)
     waiting: list[list[Row]] = [list(rows) for rows in reports]
     for end in ends:
         parts: list[list[Row]] = []
@@ -260,7 +260,7 @@ def look(reports: Reports, ends: list[int], begins: int, rng: random.Random) -> 
     cuts=st.lists(st.integers(0, 6 * DAY - 1), max_size=8),
     begins=st.sampled_from([0, DAY, 2 * DAY]),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_looks_in_any_number_and_files_in_any_order_equal_one_look_at_everything(
     seed: int, cuts: list[int], begins: int
 ) -> None:

@@ -36,7 +36,7 @@ from tests.experiments.reports import (
 )
 
 SHOP = ShopperHabits(people=18_000, visits_per_day=6_000)
-BEGINS = ExposureReader(SIGNER, "canary", SALT, begins=START + DAY)
+BEGINS = ExposureReader(SIGNER, "canary", SALT, begins=START + DAY, history=DAY)
 SPLIT = TrafficSplit(hash_salt(SALT), canary=500_000)
 
 

@@ -240,6 +240,31 @@ def test_a_rollout_by_files_of_a_bucket_ends_as_one_by_files_of_a_folder(
     assert (once.effects, once.sample_ratio, once.refusals) == (last.effects, last.sample_ratio, last.refusals)
 
 
+def test_what_shoppers_did_before_is_read_at_the_begin_and_counts_for_no_arm(store: Store) -> None:
+    shop = Shop(store, POLICY)
+    shop.now = at(0) - timedelta(days=2)
+    for _ in range(3):
+        shop.receive(600, stable=0.2)
+        shop.now += timedelta(days=1) - timedelta(minutes=2)
+    controller = shop.make_controller()
+    controller.start("2")
+    entry = shop.run(controller, 4, stable=0.2, canary=0.2)
+    last, state = entry.evidence, entry.before
+    assert last is not None
+    assert state is not None
+    read = {}
+    for history in ("14d", "36h", "0s"):
+        policy = RolloutSpec.model_validate({**POLICY, "history": history})
+        observer = RolloutObserver(state, policy, store, find_salt(state))
+        once = observer.observe(state, last.until)
+        assert (once.effects[0].exposures, once.refusals) == (last.effects[0].exposures, last.refusals)
+        if history == "14d":
+            # One look at all days knows what many looks knew.
+            assert (once.effects, once.sample_ratio) == (last.effects, last.sample_ratio)
+        read[history] = observer._metrics._joins[0]._history.to_arrays()["outcomes"].sum()
+    assert read["14d"] > read["36h"] > read["0s"] == 0
+
+
 @pytest.mark.parametrize(("look_every", "age"), [("10m", LONGEST_SEGMENT), ("4m", 120.0), ("1s", 1.0)])
 def test_segments_are_closed_before_the_look_that_reads_them(look_every: str, age: float) -> None:
     policy = RolloutSpec.model_validate({"look_every": look_every})
