@@ -106,7 +106,20 @@ class TrafficSplit:
             )
         if self.has_in_baseline(shopper):
             return "baseline"
-        place = hash_shopper(shopper, salt)
+        return self.find_arm(hash_shopper(shopper, salt))
+
+    def find_arm(self, place: int) -> Arm:
+        """Return the arm at a place of the hash range, 0 to `TOTAL_WEIGHT` - 1, for whom the baseline does not have.
+
+        Notes
+        -----
+        If one arm's share changes, or both fall or rise, as few shoppers move as there can be. If one rises while the
+        other falls, both changes move shoppers, although some could go from arm to arm at once. No rule that knows only
+        the present shares moves the least between all states of three arms. Let the arms have (1/2, 1/2, 0),
+        (0, 1/2, 1/2) and (1/2, 0, 1/2). The second arm's shoppers keep it in the second state, so the first arm's get
+        the third, which they keep in the third state. From the first state to the third they would have to keep the
+        first arm.
+        """
         if place < self.canary:
             return "canary"
         return "stable" if place < self.canary + self.stable else "previous"

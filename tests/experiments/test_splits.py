@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import xxhash
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from endcap.errors import DataError
 from endcap.experiments.splits import ARMS, TOTAL_WEIGHT, TrafficSplit, hash_salt, hash_shopper
@@ -67,6 +70,40 @@ def test_the_baseline_keeps_its_shoppers_through_rollouts_and_meets_each_rollout
     # The two hashes know nothing of each other: a canary without a baseline takes its share of the baseline's, too.
     alone = make_split(canary=0.5)
     assert sum(alone.choose(shopper, SALT) == "canary" for shopper in kept) == pytest.approx(len(kept) / 2, rel=0.1)
+
+
+def count_movers(before: TrafficSplit, after: TrafficSplit) -> int:
+    """Count the places of the hash range whose arm differs."""
+    edges = sorted({0, TOTAL_WEIGHT, *(e for s in (before, after) for e in (s.canary, TOTAL_WEIGHT - s.previous))})
+    return sum(end - begin for begin, end in pairwise(edges) if before.find_arm(begin) != after.find_arm(begin))
+
+
+def count_least_movers(before: TrafficSplit, after: TrafficSplit) -> int:
+    """The total variation of two splits: no assignment of shoppers moves fewer."""
+    return sum(max(0, after.weigh(arm) - before.weigh(arm)) for arm in ("canary", "stable", "previous"))
+
+
+def test_the_arms_of_places_are_those_of_shoppers() -> None:
+    split = make_split(canary=0.1, previous=0.3)
+    for shopper in SHOPPERS[:1000]:
+        assert split.choose(shopper, SALT) == split.find_arm(hash_shopper(shopper, SALT))
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(st.tuples(*[st.integers(0, TOTAL_WEIGHT)] * 4))
+def test_a_change_of_shares_moves_as_few_shoppers_as_there_can_be(weights: tuple[int, ...]) -> None:
+    first, second = (
+        TrafficSplit(hash_salt(SALT), canary=min(one), previous=TOTAL_WEIGHT - max(one))
+        for one in (weights[:2], weights[2:])
+    )
+    # One arm after the other, as rollouts change shares.
+    between = replace(first, canary=min(second.canary, TOTAL_WEIGHT - first.previous))
+    assert count_movers(first, between) == count_least_movers(first, between) == abs(first.canary - between.canary)
+    # Both at once.
+    changes = (second.canary - first.canary, second.previous - first.previous)
+    assert count_movers(first, second) <= sum(map(abs, changes))
+    if changes[0] * changes[1] >= 0:
+        assert count_movers(first, second) == count_least_movers(first, second)
 
 
 def test_a_split_is_read_back_from_a_header_and_other_texts_are_none() -> None:
