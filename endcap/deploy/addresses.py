@@ -12,6 +12,7 @@ from typing import Any
 
 from endcap.deploy.state import Deployment, Target
 from endcap.deploy.transitions import read_target
+from endcap.deploy.variants import SIDE_ROLES
 from endcap.store import get_content_key
 
 Json = dict[str, Any]
@@ -41,7 +42,7 @@ def keep_served_addresses(
     }
     notes: list[str] = []
     changed: dict[str, Target] = {}
-    for role in ("stable", "canary", "shadow"):
+    for role in ("stable", "canary", *SIDE_ROLES):
         target: Target | None = getattr(desired, role)
         address = addresses.get(target.version) if target else None
         if target is None or address is None or not _is_moved_package(address, target.package) or not lies_at(address):

@@ -8,18 +8,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from endcap.deploy.object_names import name_own_route, name_shadow
-from endcap.deploy.predictor_manifests import make_marks, make_scaling, render_model, render_pod, render_predictor
+from endcap.deploy.object_names import name_own_route, name_side_service
+from endcap.deploy.predictor_manifests import (
+    count_canary_pods,
+    make_marks,
+    make_scaling,
+    render_model,
+    render_pod,
+    render_predictor,
+)
 from endcap.deploy.runtime_manifests import make_metadata, make_readiness_probe
 from endcap.deploy.state import Target
 from endcap.deploy.tls import choose_transport
 from endcap.deploy.variants import (
     MODE,
-    SHADOW_MASK,
-    SHADOW_OF,
-    SHADOW_SHARE,
     Mode,
+    SideRole,
     make_labels,
+    make_side_mask,
+    name_owner_mark,
+    name_share_mark,
 )
 from endcap.errors import UserError
 from endcap.spec import Recommender
@@ -65,10 +73,16 @@ def render_inference_service(
     )
 
 
-def render_shadow_service(
-    recommender: Recommender, namespace: str, mode: Mode, shadow: Target, share: float, owner: Json | None = None
+def render_side_service(
+    recommender: Recommender,
+    namespace: str,
+    mode: Mode,
+    role: SideRole,
+    target: Target,
+    share: float,
+    owner: Json | None = None,
 ) -> Json:
-    """Render the InferenceService of a shadow, which gets copies of a share of the recommender's requests.
+    """Render the InferenceService of a shadow, or of an arm that has one of its own.
 
     Parameters
     ----------
@@ -76,36 +90,43 @@ def render_shadow_service(
         The spec.
     namespace, mode
         As for the recommender's own InferenceService.
-    shadow
+    role
+        What it is there for.
+    target
         The version to serve, and its package's address.
     share
-        The share of the requests, above 0 to 1.
+        A shadow's share of the requests, or an arm's of the shoppers, 0 to 1.
     owner
-        The recommender's InferenceService. Kubernetes deletes the shadow with it.
+        The recommender's InferenceService. Kubernetes deletes this one with it.
 
     Returns
     -------
     dict
-        The object. It has one pod, like the stable version's, and does not scale, because copies may get lost.
+        The object. A shadow has one pod, like the stable version's, and does not scale, because copies may get lost.
+        An arm has the canary's kind of pods. At least the share of `replicas.min` of them run, and they scale.
     """
-    serving, name = recommender.serving.kubernetes, name_shadow(recommender.name, namespace)
-    model = render_model(serving, serving, shadow, recommender.name)
-    model["env"].append({"name": "ENDCAP_VARIANT", "value": "shadow"})
-    # Copies carry the recommender's name, but the runtime fills in the InferenceService's. KServe appends arguments to
-    # the runtime's, and the last one wins.
+    serving, name = recommender.serving.kubernetes, name_side_service(recommender.name, namespace, role)
+    pod = serving if role == "shadow" else serving.canary or serving
+    model = render_model(serving, pod, target, recommender.name)
+    model["env"].append({"name": "ENDCAP_VARIANT", "value": role})
+    # Requests carry the recommender's name, but the runtime fills in the InferenceService's. KServe appends arguments
+    # to the runtime's, and the last one wins.
     model["args"] = ["--model-name", recommender.name]
     model["readinessProbe"] = make_readiness_probe(recommender.name)
     transport = choose_transport(serving, mode)
-    pods = {"model": transport.add_to_model(model), **render_pod(serving, serving, mode, name), **transport.pod_fields}
-    pods |= {"minReplicas": 1, "maxReplicas": 1}
-    predictor = {**pods, "annotations": {**make_marks(pods, shadow), **SHADOW_MASK, **transport.annotations}}
-    metadata = make_metadata(
-        name, namespace, {**make_labels(recommender.name), "app.kubernetes.io/component": "shadow"}
-    )
+    pods = {"model": transport.add_to_model(model), **render_pod(serving, pod, mode, name), **transport.pod_fields}
+    scaling: Json = {"minReplicas": 1, "maxReplicas": 1}
+    if role != "shadow":
+        scaling = {**make_scaling(serving, mode), "minReplicas": count_canary_pods(serving, share)}
+    # A Deployment's pods go on when only their number changes; a shadow's number never does.
+    template = pods if role != "shadow" and mode == "Standard" else {**pods, **scaling}
+    marks = {**make_marks(template, target), **make_side_mask(role), **transport.annotations}
+    predictor = {**pods, **scaling, "annotations": marks}
+    metadata = make_metadata(name, namespace, {**make_labels(recommender.name), "app.kubernetes.io/component": role})
     if owner is not None:
         identity = {"name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"]}
         metadata["ownerReferences"] = [{"apiVersion": owner["apiVersion"], "kind": owner["kind"], **identity}]
-    annotations = {SHADOW_OF: recommender.name, SHADOW_SHARE: f"{share:g}"}
+    annotations = {name_owner_mark(role): recommender.name, name_share_mark(role): f"{share:g}"}
     return _render_service(metadata, mode, annotations, {"predictor": predictor})
 
 

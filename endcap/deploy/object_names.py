@@ -5,29 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 from endcap.deploy.state import Target
-from endcap.deploy.variants import (
-    name_predictor_service,
-)
+from endcap.deploy.variants import SIDE_ROLES, SideRole, name_predictor_service
 from endcap.errors import UserError
 from endcap.store import fingerprint
 
 Json = dict[str, Any]
 LONGEST_NAME = 40
 """KServe and Knative make longer names and labels of it, which Kubernetes ends at 63 characters."""
-SHADOW_SUFFIX = "--shadow"
-"""Of a shadow's InferenceService; no recommender's name may end so in a cluster."""
 
 
-def name_shadow(recommender: str, namespace: str) -> str:
-    """Name a shadow's InferenceService, so that no recommender has the name and it is short enough.
+def name_suffix(role: SideRole) -> str:
+    """Name what a side's InferenceService ends with. No recommender's name may end so in a cluster."""
+    return f"--{role}"
+
+
+def name_side_service(recommender: str, namespace: str, role: SideRole) -> str:
+    """Name a side's InferenceService, so that no recommender has the name and it is short enough.
 
     In Standard mode KServe makes a host name's label, at most 63 characters, of the predictor and the namespace.
     """
-    room = min(LONGEST_NAME, 63 - len(f"-predictor-{namespace}")) - len(SHADOW_SUFFIX)
+    room = min(LONGEST_NAME, 63 - len(f"-predictor-{namespace}")) - len(name_suffix(role))
     if len(recommender) > room:
-        mark = fingerprint("shadow", recommender)[:7]
+        mark = fingerprint(role, recommender)[:7]
         recommender = f"{recommender[: max(1, room - len(mark) - 1)]}-{mark}"
-    return recommender + SHADOW_SUFFIX
+    return recommender + name_suffix(role)
 
 
 def name_own_route(recommender: str) -> str:
@@ -55,11 +56,12 @@ def check_recommender_name(recommender: str) -> None:
             found=recommender,
             limit=LONGEST_NAME,
         )
-    if recommender.endswith(SHADOW_SUFFIX):
-        raise UserError(
-            f"{recommender} cannot be served in a cluster: names that end in {SHADOW_SUFFIX} are for shadows. "
-            "Rename the recommender",
-            code="deploy.name-unfit",
-            found=recommender,
-            suffix=SHADOW_SUFFIX,
-        )
+    for role in SIDE_ROLES:
+        if recommender.endswith(suffix := name_suffix(role)):
+            raise UserError(
+                f"{recommender} cannot be served in a cluster: a name that ends in {suffix} is for what runs beside "
+                "another recommender. Rename the recommender",
+                code="deploy.name-unfit",
+                found=recommender,
+                suffix=suffix,
+            )

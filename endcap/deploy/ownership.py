@@ -7,9 +7,9 @@ from typing import Any
 
 from endcap.cluster import Cluster, ForbiddenError
 from endcap.cluster.kinds import HTTP_ROUTE, INFERENCE_SERVICE, ObjectKind
-from endcap.deploy.object_names import name_own_route, name_shadow
+from endcap.deploy.object_names import name_own_route, name_side_service
 from endcap.deploy.transitions import read_annotations
-from endcap.deploy.variants import MANAGED_BY, MANAGER, SELECTOR, SHADOW_OF
+from endcap.deploy.variants import MANAGED_BY, MANAGER, SELECTOR, SIDE_ROLES, SideRole, name_owner_mark
 from endcap.errors import ClusterError
 
 Json = dict[str, Any]
@@ -47,15 +47,16 @@ def check_not_terminating(live: Json | None, namespace: str) -> None:
         )
 
 
-def check_shadow(live: Json | None, recommender: str, namespace: str) -> None:
-    """Raise ClusterError if an InferenceService is not this recommender's shadow. `--force` does not change that."""
+def check_side(live: Json | None, recommender: str, namespace: str, role: SideRole) -> None:
+    """Raise ClusterError if an InferenceService is not this recommender's in this role, also with `--force`."""
     check_ownership(live, namespace)
-    if live is not None and read_annotations(live).get(SHADOW_OF) != recommender:
+    if live is not None and read_annotations(live).get(name_owner_mark(role)) != recommender:
         name = live["metadata"]["name"]
         raise ClusterError(
-            f"InferenceService {name} in namespace {namespace} is not the shadow of {recommender}, so Endcap does "
+            f"InferenceService {name} in namespace {namespace} is not the {role} of {recommender}, so Endcap does "
             "not change it",
-            code="deploy.foreign-shadow",
+            code="deploy.foreign-side",
+            role=role,
             name=name,
             namespace=namespace,
             recommender=recommender,
@@ -69,14 +70,19 @@ def find_objects(recommender: str, cluster: Cluster, namespace: str) -> list[tup
     """
     service = cluster.find(INFERENCE_SERVICE, recommender, namespace)
     check_ownership(service, namespace)
-    shadow = cluster.find(INFERENCE_SERVICE, name_shadow(recommender, namespace), namespace)
-    check_shadow(shadow, recommender, namespace)
+    sides = {
+        role: cluster.find(INFERENCE_SERVICE, name_side_service(recommender, namespace, role), namespace)
+        for role in SIDE_ROLES
+    }
+    for role, side in sides.items():
+        check_side(side, recommender, namespace, role)
     route = (
         _find_own_route(cluster, name_own_route(recommender), namespace)
         if cluster.schema(HTTP_ROUTE.api_version)
         else None
     )
-    candidates = ((HTTP_ROUTE, route), (INFERENCE_SERVICE, shadow), (INFERENCE_SERVICE, service))
+    services = ((INFERENCE_SERVICE, thing) for thing in (*sides.values(), service))
+    candidates = ((HTTP_ROUTE, route), *services)
     return [(kind, thing) for kind, thing in candidates if thing is not None]
 
 
@@ -108,7 +114,7 @@ def delete_objects(recommender: str, cluster: Cluster, namespace: str, *, wait: 
     ]
     for kind, thing in ours:
         if wait and kind is INFERENCE_SERVICE:
-            _wait_until_gone(cluster, thing, namespace)
+            wait_until_gone(cluster, thing, namespace)
     return gone
 
 
@@ -120,7 +126,8 @@ def _uid(live: Json) -> str:
     return str(live["metadata"]["uid"])
 
 
-def _wait_until_gone(cluster: Cluster, service: Json, namespace: str) -> None:
+def wait_until_gone(cluster: Cluster, service: Json, namespace: str) -> None:
+    """Wait for the end of an InferenceService. Raises ClusterError if a finalizer holds it back."""
     name, end = service["metadata"]["name"], time.monotonic() + GONE_WITHIN
     while cluster.find(INFERENCE_SERVICE, name, namespace) is not None:
         if time.monotonic() > end:

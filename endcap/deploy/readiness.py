@@ -10,8 +10,8 @@ from typing import Any
 
 from endcap.cluster import Cluster, ForbiddenError
 from endcap.cluster.kinds import EVENT, POD
-from endcap.deploy.object_names import SHADOW_SUFFIX
-from endcap.deploy.variants import VERSION
+from endcap.deploy.object_names import name_suffix
+from endcap.deploy.variants import SIDE_ROLES, VERSION
 
 Json = Mapping[str, Any]
 PATIENCE = 60.0
@@ -145,13 +145,14 @@ def _explain_missing_config(container: str, message: str) -> str:
 
 def find_event_problem(events: Iterable[Json], recommender: str, since: datetime) -> ReadinessProblem | None:
     """Find the newest refusal to create a pod of this recommender, such as by a quota."""
+    beside = tuple(f"{recommender}{name_suffix(role)}-" for role in SIDE_ROLES)
     ours = [
         event
         for event in events
         if event.get("reason") in ("FailedCreate", "InternalError")
         and event["involvedObject"].get("name", "").startswith(f"{recommender}-")
-        # What keeps its shadow from starting is none of its own troubles.
-        and not event["involvedObject"]["name"].startswith(f"{recommender}{SHADOW_SUFFIX}-")
+        # What keeps its shadow, or an arm beside it, from starting is none of its own troubles.
+        and not event["involvedObject"]["name"].startswith(beside)
         and _read_event_time(event) >= since
     ]
     if not ours:

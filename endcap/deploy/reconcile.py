@@ -11,6 +11,7 @@ from endcap.deploy import manifests
 from endcap.deploy.read_back import read_back
 from endcap.deploy.reconciler import ATTEMPTS, Reconciler, contended_error
 from endcap.deploy.rollout import check_not_superseded, report_capacity, take_transitions
+from endcap.deploy.side_services import get_side_target
 from endcap.deploy.state import Deployment
 from endcap.deploy.traffic import (
     Traffic,
@@ -87,13 +88,15 @@ def reconcile(
 
     Notes
     -----
-    A shadow ends before anything else changes, and starts after everything else is done. Nothing waits for it, and an
-    error of the shadow becomes a note.
+    A shadow, and each arm with an InferenceService of its own, ends before anything else changes, and starts after
+    everything else is done. Nothing waits for it, and its errors become notes.
     """
     reconciler = Reconciler(recommender, desired(), cluster, namespace, force, progress, lies_at)
     _note_route(reconciler)
-    shadow = reconciler.desired.shadow
-    shadow_note = "" if shadow else reconciler.shadows.end(reconciler.live)
+    side_notes = {
+        side.role: side.end(get_side_target(reconciler.desired, side.role), reconciler.live)
+        for side in reconciler.sides
+    }
     transition = _take_first_transition(reconciler, desired)
     if wait:
         transition = take_transitions(reconciler, desired, transition)
@@ -102,10 +105,11 @@ def reconcile(
         reconciler.notes.append(transition.note)
     if not transition.done:
         reconciler.notes.append(f"{transition.description}; `endcap deploy {recommender.name}` goes on from there")
-    if shadow and transition.done and reconciler.live is not None and desired().changed == reconciler.desired.changed:
-        shadow_note = reconciler.shadows.follow(shadow, reconciler.live)
-    if shadow_note:
-        reconciler.notes.append(shadow_note)
+    if transition.done and reconciler.live is not None and desired().changed == reconciler.desired.changed:
+        for side in reconciler.sides:
+            if (target := get_side_target(reconciler.desired, side.role)) is not None:
+                side_notes[side.role] = side.follow(target, reconciler.live, wait=wait)
+    reconciler.notes.extend(filter(None, side_notes.values()))
     whole = reconciler.capabilities.mode == "Knative" or not reconciler.own_route
     return ReconcileReport(
         reconciler.capabilities.mode, compute_expected_shares(transition, whole), traffic, reconciler.notes
@@ -145,11 +149,12 @@ def preview_next_transition(
     if reconciler.own_route:
         objects.append(manifests.render_http_route(recommender, namespace, transition.weights))
     parts = [f"next: {transition.description}"]
-    shadow = reconciler.shadows.find()
-    if desired.shadow is not None:
-        objects.append(reconciler.shadows.service(desired.shadow, reconciler.live))
-    elif shadow is not None:
-        parts.append(f"InferenceService {shadow['metadata']['name']} is deleted: no requests are copied any more")
+    for side in reconciler.sides:
+        target, live = get_side_target(desired, side.role), side.find()
+        if live is not None and not side.stays(live, target):
+            parts.append(f"InferenceService {side.name} is deleted: {side.describe_end()}")
+        if target is not None:
+            objects.append(side.render(target, reconciler.live))
     for object_ in objects:
         before = cluster.find(find_object_kind(object_), object_["metadata"]["name"], namespace)
         parts.append(diff_objects(before, cluster.apply(object_, force=force, dry_run=True)))

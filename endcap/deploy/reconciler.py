@@ -15,7 +15,7 @@ from endcap.deploy.capabilities import Capabilities, find_capabilities
 from endcap.deploy.capacity import count_replacement_pods, count_starting_pods, find_capacity
 from endcap.deploy.object_names import check_recommender_name, name_own_route
 from endcap.deploy.ownership import check_not_terminating, check_ownership
-from endcap.deploy.shadow import Shadows
+from endcap.deploy.side_services import SideService, get_side_target
 from endcap.deploy.state import Deployment
 from endcap.deploy.traffic import (
     Traffic,
@@ -23,7 +23,7 @@ from endcap.deploy.traffic import (
     read_standard_traffic,
 )
 from endcap.deploy.transitions import Transition, check_arms
-from endcap.deploy.variants import MANAGER
+from endcap.deploy.variants import MANAGER, SIDE_ROLES
 from endcap.errors import ClusterError
 from endcap.spec import Recommender
 
@@ -58,18 +58,26 @@ class Reconciler:
         self.capabilities: Capabilities = find_capabilities(self.cluster, self.recommender, self.live, probe)
         if self.own_route:
             self._find_route()
-        self.shadows = Shadows(
-            self.recommender, self.cluster, self.namespace, self.capabilities.mode, self._apply, self.report
-        )
-        shadow = None
-        if self.desired.shadow is not None:
-            with contextlib.suppress(ClusterError, UnreachableError):  # It is told when it is the shadow's turn.
-                shadow = self.shadows.find()
-        self.desired, notes = keep_served_addresses(self.desired, (self.live, shadow), self.lies_at)
+        self.sides = [
+            SideService(
+                role, self.recommender, self.cluster, self.namespace, self.capabilities.mode, self._apply, self.report
+            )
+            for role in SIDE_ROLES
+        ]
+        live_sides = [self._find_side(side) for side in self.sides]
+        self.desired, notes = keep_served_addresses(self.desired, (self.live, *live_sides), self.lies_at)
         self.notes.extend(notes)
-        if self.desired.shadow is not None:
-            # What cannot be asked for is refused before anything changes.
-            self.shadows.service(self.desired.shadow, self.live)
+        for side in self.sides:
+            if (target := get_side_target(self.desired, side.role)) is not None:
+                # What cannot be asked for is refused before anything changes.
+                side.render(target, self.live)
+
+    def _find_side(self, side: SideService) -> Json | None:
+        if get_side_target(self.desired, side.role) is None:
+            return None
+        with contextlib.suppress(ClusterError, UnreachableError):  # It is told when it is the side's turn.
+            return side.find()
+        return None
 
     def report(self, line: str) -> None:
         """Pass a line on, unless it repeats the last one."""

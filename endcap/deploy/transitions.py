@@ -64,25 +64,6 @@ def check_arms(desired: Deployment) -> None:
             recommender=desired.recommender,
             stable=desired.stable.version,
         )
-    if desired.baseline is not None:
-        raise UserError(
-            f"popularity has {desired.baseline.share:.4g} of the shoppers of {desired.recommender} as the baseline. A "
-            "cluster does not serve a baseline yet, only `endcap serve` does. Leave out serving.baseline, and deploy "
-            "again",
-            code="deploy.baseline-unsupported",
-            recommender=desired.recommender,
-            stable=desired.stable.version,
-        )
-    if desired.previous is not None:
-        raise UserError(
-            f"version {desired.previous.version} of {desired.recommender} keeps {desired.previous.share:.4g} of the "
-            "shoppers as the previous version. A cluster does not serve such a version yet, only `endcap serve` does. "
-            "Set rollout.guard.previous_share: 0, and end its share",
-            code="deploy.previous-unsupported",
-            recommender=desired.recommender,
-            stable=desired.stable.version,
-            previous=desired.previous.version,
-        )
 
 
 def round_percent(share: float) -> int:

@@ -31,10 +31,10 @@ TIMEOUT = PREFIX + "timeout"
 POPULAR = PREFIX + "popular"
 """JSON with `k` (the number of items if a request names none), `items` (the list for when no variant answers) and the
 items that rules forbid, as in `GatewaySettings`: `listed`, `closed`, `never`."""
-SHADOW_OF = PREFIX + "shadow-of"
-"""On a shadow's InferenceService: the recommender whose requests are copied to it."""
-SHADOW_SHARE = PREFIX + "shadow-share"
-"""On a shadow's InferenceService: the share of those requests, 0 to 1."""
+SideRole = Literal["shadow", "previous", "baseline"]
+SIDE_ROLES: tuple[SideRole, ...] = ("shadow", "previous", "baseline")
+"""What has an InferenceService of its own beside the recommender's, by the names in the desired state. A shadow gets
+copies of requests; the others are arms, whom a share of the shoppers meets."""
 VERSION = PREFIX + "version"
 """On a predictor and its pods: the registered version that it serves."""
 TLS = PREFIX + "tls"
@@ -44,9 +44,6 @@ TLS_PORT = 8443
 MODE = "serving.kserve.io/deploymentMode"
 _CHANGING = (SALT, STABLE, CANARY, SHARE, STABLE_TAG, REPLACES, REVISION, TIMEOUT, POPULAR)
 MASK = dict.fromkeys(_CHANGING, "see-the-inferenceservice")
-SHADOW_MASK = {**MASK, SHADOW_SHARE: "see-the-inferenceservice"}
-"""For a shadow's predictor only. A longer mask changes the template, so other predictors' pods would restart."""
-
 _RULE_KEYS = ("listed", "closed", "never")
 MANAGER = "endcap"
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -134,19 +131,22 @@ class Variants:
 
 
 @dataclass(frozen=True)
-class Shadow:
-    """A version that gets copies of a recommender's requests. It has an InferenceService of its own.
+class SideVariant:
+    """A version beside those of the recommender's InferenceService. It has one of its own.
 
     Attributes
     ----------
+    role
+        What it is there for.
     recommender
-        The recommender whose requests are copied.
+        The recommender that it belongs to.
     share
-        The share of the requests, 0 to 1.
+        A shadow's share of the requests, or an arm's of the shoppers: 0 to 1.
     variant
         The version and its address.
     """
 
+    role: SideRole
     recommender: str
     share: float
     variant: Variant
@@ -163,7 +163,7 @@ def read_variants(service: Json) -> Variants | None:
     Returns
     -------
     Variants or None
-        None if Endcap did not make the object, or if it is a shadow.
+        None if Endcap did not make the object, or if it is a shadow or an arm beside the recommender's own.
 
     Notes
     -----
@@ -183,8 +183,8 @@ def read_variants(service: Json) -> Variants | None:
     )
 
 
-def read_shadow(service: Json) -> Shadow | None:
-    """Read the shadow from an InferenceService.
+def read_side_variant(service: Json) -> SideVariant | None:
+    """Read a shadow, or an arm with an InferenceService of its own.
 
     Parameters
     ----------
@@ -193,12 +193,13 @@ def read_shadow(service: Json) -> Shadow | None:
 
     Returns
     -------
-    Shadow or None
-        None if the object is not a shadow that Endcap made.
+    SideVariant or None
+        None if the object is neither, or Endcap did not make it.
     """
     metadata = service["metadata"]
     annotations = metadata.get("annotations") or {}
-    if (metadata.get("labels") or {}).get(MANAGED_BY) != MANAGER or not annotations.get(SHADOW_OF):
+    role = next((role for role in SIDE_ROLES if annotations.get(name_owner_mark(role))), None)
+    if (metadata.get("labels") or {}).get(MANAGED_BY) != MANAGER or role is None:
         return None
     predictor = service["spec"]["predictor"]
     version = str((predictor.get("annotations") or {}).get(VERSION, ""))
@@ -206,7 +207,24 @@ def read_shadow(service: Json) -> Shadow | None:
         variant = _make_tagged_variant(service, "latest", version, "latest" in find_tagged_traffic(service))
     else:
         variant = _make_named_variant(service, predictor, version, _is_predictor_ready(service))
-    return Shadow(annotations[SHADOW_OF], read_share(annotations, SHADOW_SHARE), variant)
+    return SideVariant(
+        role, annotations[name_owner_mark(role)], read_share(annotations, name_share_mark(role)), variant
+    )
+
+
+def name_owner_mark(role: SideRole) -> str:
+    """Name the annotation that says whose shadow or arm an InferenceService is."""
+    return f"{PREFIX}{role}-of"
+
+
+def name_share_mark(role: SideRole) -> str:
+    """Name the annotation that says which share a shadow or an arm gets, 0 to 1."""
+    return f"{PREFIX}{role}-share"
+
+
+def make_side_mask(role: SideRole) -> dict[str, str]:
+    """Make the mask of a side's predictor. A longer mask is another template, so other predictors do not have it."""
+    return {**MASK, name_share_mark(role): "see-the-inferenceservice"}
 
 
 def uses_tls(predictor: Json) -> bool:
@@ -304,7 +322,7 @@ def _predictor_status(service: Json) -> dict[str, Any]:
 
 
 def read_share(annotations: Json, key: str = SHARE) -> float:
-    """Read the canary's share from annotations, or the shadow's (`SHADOW_SHARE`)."""
+    """Read the canary's share from annotations, or a side's (`name_share_mark`)."""
     try:
         share = float(annotations.get(key, 0))
     except ValueError:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from endcap.cluster import Cluster
 from endcap.cluster.kinds import INFERENCE_SERVICE, POD
-from endcap.deploy.variants import SELECTOR, VERSION, Variant, read_variants
+from endcap.deploy.variants import SELECTOR, VERSION, Variant, read_side_variant, read_variants
 from endcap.experiments.operations import ArmSources, PageReader, PrometheusReader
 from endcap.experiments.splits import Arm
 from endcap.rollout.request_watcher import GuardrailWatcher
@@ -91,19 +92,20 @@ class ClusterArms:
         gateways = self._list_gateways() if arms and self._asks_pods else ()
         return {
             arm: ArmSources(
-                version=variant.version,
-                predictors=self._list_predictors(variant.version) if self._asks_pods else (),
+                version=place.variant.version,
+                predictors=self._list_predictors(place) if self._asks_pods else (),
                 gateways=gateways,
                 selector=f'{{namespace="{self._namespace}"}}',
                 model=self._recommender,
-                cluster=counted if gateways or not self._asks_pods else None,
+                cluster=place.cluster if gateways or not self._asks_pods else None,
             )
-            for arm, (variant, counted) in arms.items()
+            for arm, place in arms.items()
         }
 
-    def _list_predictors(self, version: str) -> tuple[str, ...]:
-        labels = f"{SELECTOR},app.kubernetes.io/name={self._recommender}"
+    def _list_predictors(self, place: ArmPlace) -> tuple[str, ...]:
+        labels = f"serving.kserve.io/inferenceservice={place.service}"
         pods = self._cluster.list_objects(POD, self._namespace, labels)
+        version = place.variant.version
         own = (pod for pod in pods if (pod["metadata"].get("annotations") or {}).get(VERSION) == version)
         return tuple(sorted(f"http://{_read_address(pod)}:{PREDICTOR_PORT}" for pod in own if _is_ready(pod)))
 
@@ -112,8 +114,17 @@ class ClusterArms:
         return tuple(sorted(f"http://{_read_address(pod)}:{GATEWAY_PORT}" for pod in pods if _is_ready(pod)))
 
 
-def find_arms(services: Iterable[Mapping[str, Any]], recommender: str) -> dict[Arm, tuple[Variant, str]]:
-    """Find the arms that answer, and the names by which Envoy counts their clusters.
+@dataclass(frozen=True)
+class ArmPlace:
+    """Where an arm answers: its InferenceService, its version, and the name by which Envoy counts its cluster."""
+
+    service: str
+    variant: Variant
+    cluster: str
+
+
+def find_arms(services: Iterable[Mapping[str, Any]], recommender: str) -> dict[Arm, ArmPlace]:
+    """Find the arms that answer.
 
     Parameters
     ----------
@@ -122,24 +133,23 @@ def find_arms(services: Iterable[Mapping[str, Any]], recommender: str) -> dict[A
     recommender
         Whose arms.
     """
-    variants = next(
-        filter(None, (read_variants(service) for service in services if _is_named(service, recommender))), None
-    )
+    variants, candidates = None, list[tuple[Arm, str, Variant | None]]()
+    for service in services:
+        name = service["metadata"]["name"]
+        if (side := read_side_variant(service)) and side.recommender == recommender and side.role != "shadow":
+            candidates.append((side.role, name, side.variant))
+        elif name == recommender and (variants := read_variants(service)):
+            candidates += [("stable", name, variants.stable), ("canary", name, variants.canary)]
     if variants is None:
         return {}
     connect = derive_connect_timeout(variants.terms.timeout)
-    arms: dict[Arm, tuple[Variant, str]] = {}
-    candidates: tuple[tuple[Arm, Variant | None], ...] = (("stable", variants.stable), ("canary", variants.canary))
-    for arm, variant in candidates:
+    arms = {}
+    for arm, name, variant in candidates:
         if variant is not None and variant.ready:
             upstream = make_upstream(recommender, variant, connect)
-            name = name_with_fallback(upstream) if variants.terms.offers_list else upstream.name
-            arms[arm] = variant, name_counts(name)
+            cluster = name_with_fallback(upstream) if variants.terms.offers_list else upstream.name
+            arms[arm] = ArmPlace(name, variant, name_counts(cluster))
     return arms
-
-
-def _is_named(service: Mapping[str, Any], name: str) -> bool:
-    return bool(service["metadata"]["name"] == name)
 
 
 def _read_address(pod: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from endcap.deploy.variants import Shadow, Variant, Variants, read_shadow, read_variants
+from endcap.deploy.variants import SideVariant, Variant, Variants, read_side_variant, read_variants
 from endcap.errors import EndcapError
 from endcap_serving.gateway.clusters import CONNECT_TIMEOUT
 from endcap_serving.gateway.routes import Split, Upstream, derive_connect_timeout
@@ -24,7 +24,7 @@ def read_splits(
     Parameters
     ----------
     services
-        The InferenceServices of a namespace, shadows among them.
+        The InferenceServices of a namespace, those of shadows and arms among them.
     before
         The splits until now.
     tls
@@ -41,12 +41,12 @@ def read_splits(
     gateway has no certificates. It must not stop the others. The log says so.
     """
     splits: dict[str, Split] = {}
-    shadows: list[Shadow] = []
+    sides: list[SideVariant] = []
     for service in services:
         name = service["metadata"]["name"]
         try:
-            if shadow := read_shadow(service):
-                shadows.append(shadow)
+            if side := read_side_variant(service):
+                sides.append(side)
             elif variants := read_variants(service):
                 splits[name] = build_split(variants, before.get(name))
             _check_tls(name, splits.get(name), tls)
@@ -57,12 +57,33 @@ def read_splits(
             unreadable = EndcapError(repr(error), code="gateway.service-unreadable", recommender=name)
             log.error("an InferenceService cannot be read; its split stays", extra=make_log_fields(unreadable))
             splits = _keep_split(splits, name, before)
-    for shadow in shadows:
-        name = shadow.recommender
-        if name in splits and shadow.variant.ready and shadow.share > 0 and (tls or not shadow.variant.address.tls):
-            upstream = replace(make_upstream(name, shadow.variant, CONNECT_TIMEOUT), kind="shadow")
-            splits[name] = replace(splits[name], shadow=upstream, shadow_share=shadow.share)
+    for side in sides:
+        if (
+            side.recommender in splits
+            and side.variant.ready
+            and side.share > 0
+            and (tls or not side.variant.address.tls)
+        ):
+            splits[side.recommender] = _add_side(splits[side.recommender], side)
     return dict(sorted(splits.items()))
+
+
+def _add_side(split: Split, side: SideVariant) -> Split:
+    """Add a shadow, or an arm that has an InferenceService of its own."""
+    if side.role == "shadow":
+        upstream = make_upstream(side.recommender, side.variant, CONNECT_TIMEOUT)
+        return replace(split, shadow=replace(upstream, kind="shadow"), shadow_share=side.share)
+    if split.stable is None:
+        # Nobody is there to compare it with, or the canary has everyone.
+        return split
+    connect = derive_connect_timeout(split.terms.timeout)
+    arm: dict[str, Any] = {
+        side.role: make_upstream(side.recommender, side.variant, connect),
+        f"{side.role}_share": side.share,
+    }
+    with_arm = replace(split, **arm)
+    # Each object is read as it is at the moment, so shares that were written together may not fit together yet.
+    return with_arm if with_arm.share + with_arm.previous_share <= 1 else split
 
 
 class _NoCertificatesError(EndcapError):
@@ -80,14 +101,14 @@ def _check_tls(name: str, split: Split | None, tls: bool) -> None:
 
 
 def _keep_split(splits: dict[str, Split], name: str, before: Mapping[str, Split]) -> dict[str, Split]:
-    """Give a recommender the split that it had, without a shadow."""
+    """Give a recommender the split that it had, without what has an InferenceService of its own."""
     other_splits = {other: split for other, split in splits.items() if other != name}
-    return {**other_splits, name: remove_shadow(before[name])} if name in before else other_splits
+    return {**other_splits, name: remove_sides(before[name])} if name in before else other_splits
 
 
-def remove_shadow(split: Split) -> Split:
-    """Return the split without its shadow, so that no request is copied."""
-    return replace(split, shadow=None, shadow_share=0.0)
+def remove_sides(split: Split) -> Split:
+    """Return the split without shadow, previous version and baseline: no request is copied, and no arm is beside."""
+    return Split(split.stable, split.canary, split.share, split.salt, terms=split.terms)
 
 
 def build_split(variants: Variants, before: Split | None) -> Split:

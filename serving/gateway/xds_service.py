@@ -23,7 +23,7 @@ from endcap_serving.gateway.discovery import DiscoveryResponder, Splits
 from endcap_serving.gateway.envoy_tls import SDS_FOLDER
 from endcap_serving.gateway.last_state import LastState
 from endcap_serving.gateway.routes import GatewaySettings, Json, Split, Upstream
-from endcap_serving.gateway.splits import remove_shadow
+from endcap_serving.gateway.splits import remove_sides
 from endcap_serving.http_errors import RefusedError, describe_error
 from endcap_serving.json_log import make_log_fields
 
@@ -210,8 +210,8 @@ def make_xds_app(service: XdsService, is_watching: Callable[[], bool]) -> Starle
 
 
 def _send_all_to_stable(split: Split) -> Split:
-    """Drop the canary and the shadow; without a stable version the canary stays."""
-    split = remove_shadow(split)
+    """Drop all else; without a stable version the canary stays."""
+    split = remove_sides(split)
     return split if split.stable is None else replace(split, canary=None, share=0.0)
 
 
@@ -229,7 +229,13 @@ def _describe_split(split: Split | None) -> Json:
     """Return the log's fields of a split."""
     if split is None:
         return {}
-    names = {"stable": split.stable and split.stable.name, "canary": split.canary and split.canary.name}
+    names: Json = {"stable": split.stable and split.stable.name, "canary": split.canary and split.canary.name}
+    for arm, upstream, share in (
+        ("previous", split.previous, split.previous_share),
+        ("baseline", split.baseline, split.baseline_share),
+    ):
+        if upstream:
+            names |= {arm: upstream.name, f"{arm}_share": share}
     if split.shadow:
         names |= {"shadow": split.shadow.name, "copied": split.shadow_share}
     return {**names, "share": split.share, "salt": split.salt, "listed": len(split.terms.popular)}

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from endcap.cluster import connect
-from endcap.deploy import Deployment, ShadowTarget
+from endcap.deploy import CanaryTarget, Deployment, ShadowTarget
 from endcap.deploy.ownership import delete_objects
 from endcap.deploy.reconcile import preview_next_transition, reconcile
 from endcap.deploy.variants import CANARY, MANAGED_BY, MASK, MODE, REPLACES, SALT, SHARE, STABLE, STABLE_TAG
@@ -261,3 +261,58 @@ def test_a_shadow_comes(cluster: Cluster, namespace: str, gate: Gateway, mode: s
     else:
         cluster.kubectl("-n", namespace, "delete", "inferenceservice", NAME)
         eventually(lambda: cluster.list("inferenceservices", namespace) == [])
+
+
+@pytest.mark.parametrize(("mode", "crds"), BOTH, ids=["Standard", "Knative"])
+def test_an_arm_comes(cluster: Cluster, namespace: str, gate: Gateway, mode: str, crds: tuple[str, ...]) -> None:
+    """After a promotion the version before it goes on for a few shoppers, beside popularity; and leaves again.
+
+    (The test's name is the namespace's, and a longer one would shorten the arms'.)
+    """
+    cluster.needs(*crds)
+    prepare(cluster, namespace)
+    gate.start()
+    client, spec = connect(str(cluster.kubeconfig)), recommender(mode=mode, **SMALL)
+    tag = "latest-" * (mode == "Knative")
+    previous, baseline = (f"{tag}shoes--{arm}-predictor.{namespace}.svc" for arm in ("previous", "baseline"))
+
+    def deploy(stable: str, **arms: CanaryTarget) -> list[str]:
+        wanted: Deployment = state(stable).model_copy(update={**arms, "changed": datetime.now(UTC)})
+        return reconcile(spec, lambda: wanted, client, namespace).notes
+
+    def arm(version: str, share: float) -> CanaryTarget:
+        return CanaryTarget(**target(version).model_dump(), share=share)
+
+    def shares() -> dict[str, float]:
+        """Of the arms beside the stable version."""
+        return {host: share for host, share in gate.shares(NAME).items() if "--" in host}
+
+    def served() -> list[str]:
+        pods = cluster.list("pods", namespace, "serving.kserve.io/inferenceservice=shoes--previous")
+        going = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+        return [pod["metadata"]["annotations"]["endcap.dev/version"] for pod in going]
+
+    reconcile(spec, lambda: state("1", "2", 0.5), client, namespace)
+    assert deploy("2", previous=arm("1", 0.02)) == ["0.02 of the shoppers meet the previous version 1 once it is ready"]
+    eventually(lambda: shares() == {previous: 0.02})
+    assert hosts_exist(cluster, namespace, [previous])
+    before = started(cluster, namespace)
+    assert deploy("2", previous=arm("1", 0.05)) == ["0.05 of the shoppers meet the previous version 1"]
+    eventually(lambda: shares() == {previous: 0.05})
+    assert started(cluster, namespace) == before, "who serves notices nothing"
+
+    notes = deploy("2", previous=arm("1", 0.05), baseline=arm("popularity", 0.1))
+    assert notes[-1] == "0.1 of all shoppers meet popularity once it is ready"
+    # It has routes of its own.
+    eventually(lambda: baseline in gate.admin.get("/config_dump?resource=dynamic_route_configs").text)
+    assert shares() == {previous: 0.05}
+    # The next promotion: another version is the one before. Pods of two versions never answer for one.
+    deploy("3", previous=arm("2", 0.02))
+    eventually(lambda: shares() == {previous: 0.02})
+    assert served() == ["2"]
+    wanted = state("3").model_copy(update={"changed": datetime.now(UTC)})
+    assert "InferenceService shoes--previous is deleted" in preview_next_transition(spec, wanted, client, namespace)
+    assert deploy("3") == []
+    eventually(lambda: shares() == {} and gate.shares(NAME) != {})
+    eventually(lambda: not served())
+    assert [service["metadata"]["name"] for service in cluster.list("inferenceservices", namespace)] == ["shoes"]

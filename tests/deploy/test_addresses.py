@@ -8,7 +8,7 @@ from endcap.deploy import Deployment, ShadowTarget
 from endcap.deploy import knative as knative_mode
 from endcap.deploy import standard as standard_mode
 from endcap.deploy.addresses import keep_served_addresses
-from endcap.deploy.manifests import render_shadow_service
+from endcap.deploy.manifests import render_side_service
 from tests.deploy.fake_kserve import NAMESPACE, Knative, Standard, recommender, state, target
 
 OLD, NEW = "s3://endcap/packages", "s3://restored/stores/one/packages"
@@ -65,7 +65,7 @@ def test_a_new_version_and_another_package_are_read_from_the_store() -> None:
 
 def test_a_shadow_is_no_exception() -> None:
     shadow = ShadowTarget(**target("3").model_dump(), share=0.5)
-    service = render_shadow_service(recommender(), NAMESPACE, "Standard", shadow, 0.5, None)
+    service = render_side_service(recommender(), NAMESPACE, "Standard", "shadow", shadow, 0.5, None)
     desired = state("1").model_copy(update={"shadow": shadow})
     result, _ = keep_served_addresses(move_packages(desired), [None, service], lambda address: True)
     assert result.shadow == shadow

@@ -8,7 +8,6 @@ from typing import cast
 
 import pytest
 
-from endcap.cluster import Cluster
 from endcap.deploy import (
     Deployment,
     ShadowTarget,
@@ -23,14 +22,12 @@ from endcap.deploy import (
     take_back,
 )
 from endcap.deploy.gateway_settings import GatewaySettings
-from endcap.deploy.reconcile import reconcile
 from endcap.deploy.state import make_salt, write_state
 from endcap.errors import NotFoundError, UserError
 from endcap.experiments.splits import TrafficSplit, hash_salt, weigh_share
 from endcap.registry import Registry, get_default_uri
 from endcap.spec import Recommender
 from endcap.store import Store, open_store
-from tests.deploy.fake_kserve import recommender
 from tests.refusals import refused
 
 SALT = make_salt("shoes", "2")
@@ -256,10 +253,3 @@ def test_a_document_that_an_earlier_release_wrote_has_no_previous_version(stable
     del document["previous"]
     stable.write_document("deployments/shoes", document)
     assert read_state("shoes", stable).previous is None
-
-
-def test_a_cluster_refuses_a_previous_version(promoted: Store) -> None:
-    state = read_state("shoes", promoted)
-    with refused(UserError, "deploy.previous-unsupported", recommender="shoes", stable="2", previous="1"):
-        # It is refused before the cluster is asked.
-        reconcile(recommender(), lambda: state, cast(Cluster, None), "shop")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from endcap.deploy.manifests import render_inference_service, render_shadow_service
+from endcap.deploy.manifests import render_inference_service, render_side_service
 from endcap.deploy.predictor_manifests import render_canary_entry, render_predictor
 from endcap.deploy.runtime_manifests import render_serving_runtime
 from endcap.deploy.state import CanaryTarget
@@ -70,7 +70,7 @@ def test_an_inference_service_keeps_every_field(mode: Mode, through: Callable[[J
 
 @pytest.mark.parametrize("mode", ["Standard", "Knative"])
 def test_a_shadow_keeps_every_field(mode: Mode, through: Callable[[Json, str], Json]) -> None:
-    shadow = render_shadow_service(recommender(**GPU), NAMESPACE, mode, target("3"), 0.1)
+    shadow = render_side_service(recommender(**GPU), NAMESPACE, mode, "shadow", target("3"), 0.1)
     assert without_empty_names(through(shadow, "V1beta1InferenceService")) == shadow
 
 
