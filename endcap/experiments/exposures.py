@@ -139,7 +139,8 @@ class ExposureReader:
     arm
         The arm that is judged.
     salt
-        The rollout's salt, as the gateway has it.
+        The rollout's salt, as the gateway has it. None: rankings of all rollouts count, and the audit says only who
+        belongs into the baseline.
     against
         The arm that it is compared with.
     begins
@@ -150,9 +151,16 @@ class ExposureReader:
     """
 
     def __init__(
-        self, signer: TokenSigner, arm: Arm, salt: str, against: Arm = "stable", begins: int = 0, history: int = 0
+        self,
+        signer: TokenSigner,
+        arm: Arm,
+        salt: str | None,
+        against: Arm = "stable",
+        begins: int = 0,
+        history: int = 0,
     ) -> None:
-        self._signer, self._salt, self._salt_id = signer, salt, hash_salt(salt)
+        self._signer, self._salt = signer, salt
+        self._salt_id = None if salt is None else hash_salt(salt)
         self._arm, self._arms = arm, (arm, against)
         self._begins, self._since = begins, begins - history
         self._computed: dict[tuple[TrafficSplit, str], Arm] = {}
@@ -218,7 +226,7 @@ class ExposureReader:
             return token
         if token.split is None:
             return "no-split"
-        if token.split.salt_id != self._salt_id:
+        if self._salt_id is not None and token.split.salt_id != self._salt_id:
             return "other-salt"
         return token if token.arm in self._arms else "other-arm"
 
@@ -245,17 +253,20 @@ class ExposureReader:
             if token.split is None or token.time < self._begins:
                 continue
             rankings += 1
-            mismatches += self._compute_arm(token.split, shopper) != token.arm
+            if self._salt is None:
+                mismatches += token.split.has_in_baseline(shopper) != (token.arm == "baseline")
+            else:
+                mismatches += self._compute_arm(token.split, shopper, self._salt) != token.arm
         if wrong:
             replayed = np.array([pair in wrong for pair in zip(codes.tolist(), shoppers.tolist(), strict=True)])
         return Audit(rankings, mismatches), replayed
 
-    def _compute_arm(self, split: TrafficSplit, shopper: str) -> Arm:
+    def _compute_arm(self, split: TrafficSplit, shopper: str, salt: str) -> Arm:
         arm = self._computed.get((split, shopper))
         if arm is None:
             if len(self._computed) > _MOST_COMPUTED:
                 self._computed.clear()
-            arm = self._computed[split, shopper] = split.choose(shopper, self._salt)
+            arm = self._computed[split, shopper] = split.choose(shopper, salt)
         return arm
 
     def _find_probability(self, token: RankingToken) -> float:

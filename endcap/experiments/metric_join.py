@@ -233,8 +233,9 @@ class MetricJoin:
         if not len(closed):
             return outcome
         shown = shown.select(shown.received <= shown.time + self.settle)
-        if isinstance(self.metric, CtrSpec) and self.metric.first is not None:
-            shown = shown.select(shown.position < self.metric.first)
+        if isinstance(self.metric, CtrSpec):
+            last = np.inf if self.metric.first is None else self.metric.first
+            shown = shown.select((shown.position >= self.metric.after) & (shown.position < last))
         direct, indirect = events.select(events.ranking != 0), events.select(events.ranking == 0)
         ranking = np.concatenate([_match_rankings(direct, shown), _find_latest_rankings(indirect, shown)])
         events = direct.join(indirect)

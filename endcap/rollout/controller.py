@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
+from endcap.deploy.state import find_state
 from endcap.errors import UserError
 from endcap.experiments.decision_log import DecisionLog
 from endcap.experiments.entry_progress import EntryProgress
@@ -288,10 +289,20 @@ class RolloutController:
         carry_out(entry, policy, self._store, self._registry_uri, hold)
 
     def _find_observer(self, state: RolloutState, policy: RolloutSpec) -> RolloutObserver:
-        key = (state.created.isoformat(), state.arm)
+        against = self._choose_comparator(state)
+        key = (state.created.isoformat(), state.arm, against)
         if key not in self._observers:
-            self._observers = {key: RolloutObserver(state, policy, self._store, find_salt(state), self._intake)}
+            observer = RolloutObserver(state, against, policy, self._store, find_salt(state), self._intake)
+            self._observers = {key: observer}
         return self._observers[key]
+
+    def _choose_comparator(self, state: RolloutState) -> Literal["stable", "previous", "baseline"]:
+        """Choose what a version is compared with: once it has no previous version beside it, the baseline."""
+        if state.phase not in GUARDED:
+            return "stable"
+        desired = find_state(self._recommender, self._store)
+        has_baseline = desired is not None and desired.baseline is not None
+        return "baseline" if state.phase == "promoted" and has_baseline else "previous"
 
     def _read_policy(self, state: RolloutState) -> RolloutSpec:
         if state.package not in self._policies:

@@ -46,7 +46,7 @@ def choose_segment_age(policy: RolloutSpec | None) -> float:
     return min(LONGEST_SEGMENT, max(_SHORTEST_SEGMENT, policy.look_every.total_seconds() / 2))
 
 
-def find_lag(policy: RolloutSpec) -> timedelta:
+def find_lag(policy: RolloutSpec | None) -> timedelta:
     """Return how long after a record was received its file is there."""
     age = choose_segment_age(policy)
     return timedelta(seconds=age * (1 + _SEALED_WITHIN) + _SHORTEST_SEGMENT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, time
+from typing import Literal
 
 import pyarrow as pa
 
@@ -14,13 +15,12 @@ from endcap.experiments.metric_join import count_milliseconds
 from endcap.experiments.metric_state import MetricState
 from endcap.experiments.outcomes import read_outcomes
 from endcap.experiments.ranking_token import TokenSigner
-from endcap.experiments.rollout_state import GUARDED, RolloutState
-from endcap.experiments.splits import Arm
+from endcap.experiments.rollout_state import RolloutState
 from endcap.rollout.feed import FeedBatch, IntakeFeed, find_lag
 from endcap.spec.rollout import RolloutSpec
 from endcap.store import Store
 
-_NO_IMPRESSIONS = pa.schema(
+NO_IMPRESSIONS = pa.schema(
     {
         "ranking_id": pa.string(),
         "item": pa.string(),
@@ -36,7 +36,9 @@ class RolloutObserver:
     Parameters
     ----------
     state
-        The rollout. After its promotion the previous version's arm is compared with it.
+        The rollout.
+    against
+        What the version is compared with: `stable`, and after its promotion another arm of the same time.
     policy
         Its policy.
     store
@@ -48,16 +50,23 @@ class RolloutObserver:
     """
 
     def __init__(
-        self, state: RolloutState, policy: RolloutSpec, store: Store, salt: str, intake: str | None = None
+        self,
+        state: RolloutState,
+        against: Literal["stable", "previous", "baseline"],
+        policy: RolloutSpec,
+        store: Store,
+        salt: str,
+        intake: str | None = None,
     ) -> None:
         self._policy = policy
-        arms: tuple[Arm, Arm] = ("stable", "previous") if state.phase in GUARDED else ("canary", "stable")
-        self._against: Comparator = "previous" if state.phase in GUARDED else "stable"
+        self._against: Comparator = against
+        # The baseline was there before the promotion, when another version was the stable one.
+        moment = state.stepped if against == "baseline" else state.created
         signer = TokenSigner.from_environment(state.recommender)
-        begins, history = count_milliseconds(state.created), round(policy.history.total_seconds() * 1000)
-        self._reader = ExposureReader(signer, arms[0], salt, arms[1], begins, history)
-        self._metrics = MetricState(policy, *arms, begins=state.created)
-        self._feed = IntakeFeed(store, state.created - policy.history, intake)
+        begins, history = count_milliseconds(moment), round(policy.history.total_seconds() * 1000)
+        self._reader = ExposureReader(signer, state.arm, salt, against, begins, history)
+        self._metrics = MetricState(policy, state.arm, against, begins=moment)
+        self._feed = IntakeFeed(store, moment - policy.history, intake)
         self._mismatches = 0
 
     def observe(
@@ -106,7 +115,7 @@ class RolloutObserver:
         )
 
     def _take(self, batch: FeedBatch) -> None:
-        exposures, refusals, audit = self._reader.read(batch.rows if batch.kind == "impressions" else _NO_IMPRESSIONS)
+        exposures, refusals, audit = self._reader.read(batch.rows if batch.kind == "impressions" else NO_IMPRESSIONS)
         self._metrics.refusals.update(refusals)
         self._mismatches += audit.mismatches
         events = batch.rows if batch.kind == "events" else None

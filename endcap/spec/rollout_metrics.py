@@ -49,6 +49,14 @@ class CtrSpec(RolloutMetricSpec):
     """Types of events that are a click on an item of the ranking."""
     first: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Only items of the first so many places count. Left out: all places."""
+    after: Annotated[int, Field(ge=0, le=999)] = 0
+    """Items of the first so many places do not count."""
+
+    @check
+    def _a_place_is_left(self) -> Iterator[Mistake]:
+        if self.first is not None and self.after >= self.first:
+            actual = f"{self.after}, and first is {self.first}"
+            yield Mistake(("after",), actual, "less than first, so that a place is left", code="conflict")
 
 
 class AddToCartSpec(RolloutMetricSpec):

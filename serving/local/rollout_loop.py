@@ -1,4 +1,4 @@
-"""The rollout of the served recommender, beside its supervisor: a thread that looks when a look is due."""
+"""Rollouts and lift of the served recommender, beside its supervisor: threads that look when a look is due."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from endcap.errors import EndcapError
 from endcap.experiments.decision_log import DecisionLog
 from endcap.registry import resolve_registry_url
 from endcap.rollout.controller import RolloutController
+from endcap.rollout.lift import LiftWatcher
 from endcap.rollout.messages import RolloutMessage, post_message
 from endcap.rollout.request_watcher import GuardrailWatcher
 from endcap.store import Store
@@ -19,7 +20,9 @@ _PAUSE = 2.0
 
 
 class RolloutLoop:
-    """Runs from `start` to `close`, in a thread of its own: a look reads files, and no request may wait for that.
+    """Runs from `start` to `close`, in threads of its own: a look reads files, and no request may wait for that.
+
+    The lift over popularity has a thread of its own, so that no guardrail waits for it.
 
     Parameters
     ----------
@@ -34,18 +37,23 @@ class RolloutLoop:
     def __init__(self, store: Store, recommender: str, listener: Listener, watcher: GuardrailWatcher) -> None:
         self._store, self._recommender, self._listener, self._watcher = store, recommender, listener, watcher
         self._stop = threading.Event()
-        self._trouble = ""
-        self._thread = threading.Thread(target=self._run, name=f"rollout-{recommender}", daemon=True)
+        self._troubles: dict[str, str] = {}
+        self._threads = [
+            threading.Thread(target=run, name=f"{name}-{recommender}", daemon=True)
+            for name, run in (("rollout", self._run), ("lift", self._run_lift))
+        ]
 
     def start(self) -> None:
         """Begin to look."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
-        """End after the look that is under way."""
+        """End after the looks that are under way."""
         self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
 
     def _run(self) -> None:
         log = DecisionLog(self._store, self._recommender)
@@ -62,9 +70,18 @@ class RolloutLoop:
                 is_broken = self._poll(controller)
                 if (controller.look() if is_broken else controller.look_if_due()) is not None:
                     controller.start_waiting()
-                self._trouble = ""
+                self._troubles.pop("rollout", None)
             except Exception as error:
-                self._tell(wrap_error(error))
+                self._tell("rollout", wrap_error(error))
+
+    def _run_lift(self) -> None:
+        watcher = LiftWatcher(self._store, self._recommender, notify=[self._send])
+        while not self._stop.wait(_PAUSE):
+            try:
+                watcher.look_if_due()
+                self._troubles.pop("lift", None)
+            except Exception as error:
+                self._tell("lift", wrap_error(error))
 
     def _poll(self, controller: RolloutController) -> bool:
         """Read what was counted, and tell whether a guardrail is broken, so that the look comes at once."""
@@ -81,8 +98,8 @@ class RolloutLoop:
         problem = post_message(message)
         self._listener(RolloutChanged(message.version, message.phase, message.share, message.sentence, problem))
 
-    def _tell(self, error: EndcapError) -> None:
+    def _tell(self, of: str, error: EndcapError) -> None:
         # An error that lasts is told once.
-        if str(error) != self._trouble:
-            self._trouble = str(error)
+        if str(error) != self._troubles.get(of):
+            self._troubles[of] = str(error)
             self._listener(RolloutTroubled(error))

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from endcap.deploy import deploy, find_state
-from endcap.deploy.state import Deployment
+from endcap.deploy.state import CanaryTarget, Deployment, write_state
 from endcap.experiments.log_entry import RolloutLogEntry
 from endcap.experiments.ranking_token import TokenSigner
 from endcap.experiments.splits import TrafficSplit, hash_salt, weigh_share
@@ -66,11 +66,17 @@ class Shop:
         assert state is not None
         return state
 
+    def begin_baseline(self, share: float) -> None:
+        """Give popularity a share. Its package is an address only here."""
+        target = CanaryTarget(version="popularity", package="baselines/shoes/1", share=share)
+        write_state(self.state.model_copy(update={"baseline": target}), self.store)
+
     def receive(self, visits: int, **rates: float) -> None:
         """Have so many shoppers come in the next two minutes, and click at the rate of their arm."""
         state, salt = self.state, self.state.salt
-        share, previous = (arm.share if arm else 0.0 for arm in (state.canary, state.previous))
-        split = TrafficSplit(hash_salt(salt), canary=weigh_share(share), previous=weigh_share(previous))
+        arms = {"canary": state.canary, "previous": state.previous, "baseline": state.baseline}
+        weights = {name: weigh_share(arm.share) for name, arm in arms.items() if arm is not None}
+        split = TrafficSplit(hash_salt(salt), **weights)
         begun = round(self.now.timestamp() * 1000)
         impressions, events = [], []
         for number in range(visits):

@@ -235,7 +235,7 @@ def test_a_rollout_by_files_of_a_bucket_ends_as_one_by_files_of_a_folder(
     assert last.effects[0].exposures["canary"] > 0
     # An observer that looks once, at the end, and in the folder, knows the same.
     policy = RolloutSpec.model_validate(POLICY)
-    observer = RolloutObserver(entry.before, policy, store, find_salt(entry.before))
+    observer = RolloutObserver(entry.before, "stable", policy, store, find_salt(entry.before))
     once = observer.observe(entry.before, last.until)
     assert (once.effects, once.sample_ratio, once.refusals) == (last.effects, last.sample_ratio, last.refusals)
 
