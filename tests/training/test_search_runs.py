@@ -17,6 +17,7 @@ from endcap.spec import Recommender
 from endcap.store import Store
 from endcap.training.search.mlflow_runs import SearchRuns
 from endcap.training.search.record import SearchRecord, Trial
+from tests.conftest import ROOT
 from tests.features.logs import recommender
 from tests.training.datasets import SPLIT
 
@@ -112,6 +113,11 @@ def test_a_worker_imports_neither_the_table_engine_nor_pandas() -> None:
     imports = "import sys, endcap.training.search.trial; print(*{'ibis', 'pandas'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", imports], capture_output=True, text=True, check=True)
     assert run.stdout.split() == []
+
+
+def test_no_process_of_ray_builds_parsers_of_iris() -> None:
+    """Each imports jsonschema, which builds them where this package is installed: most of the cost of Ray's start."""
+    assert "\nrfc3987-syntax==" not in (ROOT / "requirements.txt").read_text(encoding="utf-8")
 
 
 CHILD = """
