@@ -28,6 +28,7 @@ from endcap.tables import format_text_table
 if TYPE_CHECKING:
     from endcap.experiments.planning import PolicyAdvice, RolloutPlan
     from endcap.experiments.traffic import ShopTraffic
+    from endcap.rollout.history import RolloutHistory
     from endcap.spec.rollout import RolloutSpec
 
 
@@ -111,28 +112,41 @@ def plan(
 @store_option
 @json_option
 def status(name: str, store_url: str, as_json: bool) -> None:
-    """Show where the latest rollout of recommender NAME stands, on one screen: share, effects, what it waits for."""
+    """Show where the latest rollout of recommender NAME stands, on one screen: share, effects, what it waits for.
+
+    With a baseline it also shows what personalisation brings, in all, by place and by surface.
+    """
     from endcap.experiments.decision_log import DecisionLog
     from endcap.rollout.history import read_history
-    from endcap.rollout.outlook import describe_wait, expect_steps
+    from endcap.rollout.lift import read_lift
+    from endcap.rollout.lift_screen import format_lift
     from endcap.rollout.screen import format_screen
 
-    history = read_history(DecisionLog(open_existing_store(store_url), name))
-    if not as_json:
-        click.echo(format_screen(history))
+    store = open_existing_store(store_url)
+    log, lift = DecisionLog(store, name), read_lift(name, store)
+    # The lift is measured without a rollout, too.
+    history = None if lift is not None and log.find_last() is None else read_history(log)
+    if as_json:
+        rollout = {} if history is None else _describe_rollout(history)
+        print_json({"recommender": name, **rollout, "lift": None if lift is None else lift.to_json()})
         return
+    screens = [format_screen(history)] if history is not None else []
+    screens += [format_lift(name, lift)] if lift is not None else []
+    click.echo("\n\n".join(screens))
+
+
+def _describe_rollout(history: RolloutHistory) -> dict[str, Any]:
+    from endcap.rollout.outlook import describe_wait, expect_steps
+
     evidence, decision = history.evidence, history.last.decision
-    print_json(
-        {
-            "recommender": name,
-            "time": history.last.time.isoformat(),
-            "state": history.state.to_json(),
-            "evidence": None if evidence is None else evidence.to_json(),
-            "decision": None if decision is None else decision.to_json(),
-            "waits_for": describe_wait(history),
-            "expected": [asdict(step) for step in expect_steps(history)],
-        }
-    )
+    return {
+        "time": history.last.time.isoformat(),
+        "state": history.state.to_json(),
+        "evidence": None if evidence is None else evidence.to_json(),
+        "decision": None if decision is None else decision.to_json(),
+        "waits_for": describe_wait(history),
+        "expected": [asdict(step) for step in expect_steps(history)],
+    }
 
 
 @command.command("history")
@@ -177,12 +191,14 @@ def report(name: str, version: str, out: Path | None, store_url: str) -> None:
     """Write a rollout of recommender NAME as one HTML file: share, effects with bands, guardrails, decisions."""
     from endcap.experiments.decision_log import DecisionLog
     from endcap.rollout.history import read_history
+    from endcap.rollout.lift import read_lift
     from endcap.rollout.report import render_rollout
 
-    history = read_history(DecisionLog(open_existing_store(store_url), name), version)
+    store = open_existing_store(store_url)
+    history = read_history(DecisionLog(store, name), version)
     file = out or Path(f"rollout-{name}.html")
     try:
-        file.write_text(render_rollout(history), encoding="utf-8")
+        file.write_text(render_rollout(history, read_lift(name, store)), encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"{file} cannot be written: {error.strerror or error}. Name another file by --out",

@@ -73,8 +73,8 @@ class Lift:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Read what `to_json` returned."""
-        unknown = {name: math.inf for name in ("effect", "lower", "upper") if document[name] is None}
-        return cls(**{**document, **unknown})
+        unknown = {"effect": math.inf, "lower": -math.inf, "upper": math.inf}
+        return cls(**{**document, **{name: value for name, value in unknown.items() if document[name] is None}})
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from endcap.report.chart import NONE, ReportTable, Section
 from endcap.report.document import render_document
 from endcap.rollout.charts import draw_effects, draw_guardrails, draw_share
 from endcap.rollout.history import HistoryStep, Mood, RolloutHistory, format_minute, format_span
+from endcap.rollout.lift import ChampionLift
+from endcap.rollout.lift_screen import build_lift_section
 from endcap.rollout.outlook import describe_wait
 from endcap.rollout.screen import judge_guardrail
 from endcap.spec.base import format_duration
@@ -22,13 +24,15 @@ _OPEN_STEPS = 30
 _MARKS: dict[Mood, str] = {"good": "✓", "bad": "\N{MULTIPLICATION SIGN}", "warn": "!", "plain": "·"}
 
 
-def render_rollout(history: RolloutHistory) -> str:
+def render_rollout(history: RolloutHistory, lift: ChampionLift | None = None) -> str:
     """Render a rollout as one HTML document that needs no network.
 
     Parameters
     ----------
     history
         The rollout.
+    lift
+        What the champion brings over popularity; None: there is no baseline.
 
     Returns
     -------
@@ -38,7 +42,7 @@ def render_rollout(history: RolloutHistory) -> str:
     steps = history.steps[::-1]
     return render_document(
         _read_asset("rollout.html"),
-        _build_sections(history),
+        [*_build_sections(history), build_lift_section(lift)],
         style=_read_asset("rollout.css"),
         history=history,
         state=history.state,

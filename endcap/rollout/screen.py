@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from endcap.experiments.decision_parts import format_change, format_share
 from endcap.experiments.evidence import EffectEvidence, GuardrailEvidence
+from endcap.experiments.lift import Lift
 from endcap.rollout.history import HistoryStep, RolloutHistory, describe_share, format_minute, format_span
 from endcap.rollout.outlook import describe_wait
 from endcap.tables import format_text_table
@@ -43,7 +44,7 @@ def format_screen(history: RolloutHistory) -> str:
         *_format_steps(history.steps[-_STEPS:]),
         *_format_block("waits for", describe_wait(history)),
     ]
-    return "\n".join(_make_plain(line).rstrip() for line in lines)
+    return "\n".join(make_plain(line).rstrip() for line in lines)
 
 
 def _format_head(history: RolloutHistory) -> Iterator[str]:
@@ -71,14 +72,13 @@ def _format_effects(history: RolloutHistory) -> Iterator[str]:
     yield ""
     yield f"  effects on{'':10}{scale}  against {evidence.against}"
     for effect in evidence.effects:
-        numbers = f"{_format_bound(effect.effect)} ({_format_bound(effect.lower)}, {_format_bound(effect.upper)}) %"
         margin = history.policy.allowed_loss if effect.metric == history.policy.deciding_metric.name else None
         if margin is not None and not effect.better:
             margin = -margin
-        yield f"    {effect.metric[:16]:16}  {draw_band(effect, limit, margin)}  {numbers}"[:WIDTH]
+        yield f"    {effect.metric[:16]:16}  {draw_band(effect, limit, margin)}  {format_band_numbers(effect)}"[:WIDTH]
 
 
-def draw_band(effect: EffectEvidence, limit: float, margin: float | None = None) -> str:
+def draw_band(effect: EffectEvidence | Lift, limit: float, margin: float | None = None) -> str:
     """Draw an effect and its band as 31 characters: `[` and `]` are its ends, `o` is the effect, `:` is no change.
 
     Parameters
@@ -200,9 +200,15 @@ def _find_limit(effects: Sequence[EffectEvidence]) -> float:
     return next(limit for limit in (0.05, 0.1, 0.2, 0.5, _LARGEST) if largest <= limit)
 
 
+def format_band_numbers(effect: EffectEvidence | Lift) -> str:
+    """Return an effect and its band as numbers: `+0.2 (-6, +6.6) %`."""
+    return f"{_format_bound(effect.effect)} ({_format_bound(effect.lower)}, {_format_bound(effect.upper)}) %"
+
+
 def _format_bound(value: float) -> str:
     return f"{100 * value:+.3g}" if math.isfinite(value) else "?"
 
 
-def _make_plain(text: str) -> str:
+def make_plain(text: str) -> str:
+    """Return a text with `?` in place of all but printable ASCII."""
     return "".join(letter if " " <= letter <= "~" else "?" for letter in text)

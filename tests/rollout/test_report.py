@@ -47,6 +47,7 @@ def test_it_shows_share_effects_guardrails_decisions_and_policy(text: str, histo
     metrics = [f"effect-{name}" for name in ("ctr", "conversion", "revenue")]
     guardrails = [f"guardrail-{name}" for name in ("errors", "latency", "empty-answers", "fallbacks")]
     assert list(figures) == ["share", *metrics, *guardrails]
+    assert "There is no baseline" in text
     assert figures["share"]["data"][0]["text"][:5] == ["1 %", "5 %", "10 %", "25 %", "50 %"]
     names = [trace["name"] for trace in figures["effect-ctr"]["data"]]
     assert names[-2:] == ["margin", "needed for the next share"]
