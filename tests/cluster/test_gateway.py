@@ -292,7 +292,8 @@ def test_an_arm_comes(cluster: Cluster, namespace: str, gate: Gateway, mode: str
         going = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
         return [pod["metadata"]["annotations"]["endcap.dev/version"] for pod in going]
 
-    reconcile(spec, lambda: state("1", "2", 0.5), client, namespace)
+    trial = state("1", "2", 0.5)
+    reconcile(spec, lambda: trial, client, namespace)
     assert deploy("2", previous=arm("1", 0.02)) == ["0.02 of the shoppers meet the previous version 1 once it is ready"]
     eventually(lambda: shares() == {previous: 0.02})
     assert hosts_exist(cluster, namespace, [previous])
@@ -303,9 +304,8 @@ def test_an_arm_comes(cluster: Cluster, namespace: str, gate: Gateway, mode: str
 
     notes = deploy("2", previous=arm("1", 0.05), baseline=arm("popularity", 0.1))
     assert notes[-1] == "0.1 of all shoppers meet popularity once it is ready"
-    # It has routes of its own.
+    # Its routes are those of a matcher, which the lists of routes do not show.
     eventually(lambda: baseline in gate.admin.get("/config_dump?resource=dynamic_route_configs").text)
-    assert shares() == {previous: 0.05}
     # The next promotion: another version is the one before. Pods of two versions never answer for one.
     deploy("3", previous=arm("2", 0.02))
     eventually(lambda: shares() == {previous: 0.02})
