@@ -12,6 +12,7 @@ from datetime import datetime
 from endcap.experiments import progress_rules, safety_rules
 from endcap.experiments.decision_parts import Decision, Look, Number, Rule
 from endcap.experiments.evidence import RolloutEvidence
+from endcap.experiments.refresh_check import check_refresh
 from endcap.experiments.rollout_state import GUARDED, RolloutState, promote_state
 from endcap.spec.base import format_duration
 from endcap.spec.rollout import RolloutSpec
@@ -60,7 +61,8 @@ def apply_decision(state: RolloutState, decision: Decision, policy: RolloutSpec,
         return promote_state(after, policy, now)
     has_changed = (decision.phase, decision.share) != (state.phase, state.share)
     if decision.action == "raise":
-        after = replace(after, started=state.started or now, steps=state.steps + 1)
+        checked = now if state.is_checking else state.checked_at
+        after = replace(after, started=state.started or now, steps=state.steps + 1, checked_at=checked)
     return replace(after, phase=decision.phase, share=decision.share, stepped=now if has_changed else state.stepped)
 
 
@@ -91,6 +93,7 @@ _RUNNING: tuple[Rule, ...] = (
     safety_rules.check_crossed,
     progress_rules.check_paused,
     safety_rules.check_blind_guardrails,
+    check_refresh,
     progress_rules.check_promotion,
     progress_rules.check_raise,
     progress_rules.collect,
@@ -101,6 +104,7 @@ _GUARD: tuple[Rule, ...] = (
     safety_rules.check_guardrails,
     safety_rules.check_audit,
     safety_rules.check_guarded_harm,
+    safety_rules.check_history,
     safety_rules.check_switch,
     safety_rules.check_sources,
     safety_rules.check_feed,

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal, Self
 
-Comparator = Literal["stable", "previous", "baseline", "history"]
+Comparator = Literal["stable", "previous", "baseline"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,32 @@ class GuardrailEvidence:
 
 
 @dataclass(frozen=True)
+class HistoryEvidence:
+    """A champion's metric beside the same hours of earlier weeks (`champion_history`).
+
+    Attributes
+    ----------
+    metric
+        The metric's name in the policy.
+    change
+        The relative difference over the last day that could be compared; 0 where none could.
+    cusum, limit
+        How much the metric fell short, summed up, and the sum that is a breach.
+    weeks
+        How many earlier weeks the latest hours were compared with; 0: nothing is known.
+    blocks
+        How many blocks of hours were compared since the promotion.
+    """
+
+    metric: str
+    change: float
+    cusum: float
+    limit: float
+    weeks: int
+    blocks: int
+
+
+@dataclass(frozen=True)
 class RolloutEvidence:
     """All that one look tells of one arm.
 
@@ -85,6 +111,9 @@ class RolloutEvidence:
         The arm that is judged, and its registered version.
     effects, guardrails
         One entry for each metric and guardrail of the policy.
+    fresh
+        The effects on exposures since the version took the place of a running one alone (`refresh_check`); empty
+        without a refresh.
     sample_ratio
         The e-value against "shoppers came to the arms as the split says".
     mismatches
@@ -96,7 +125,9 @@ class RolloutEvidence:
     problems
         Sources that could not be read, with the reason, such as ``{"prometheus": "cannot be reached"}``.
     against
-        What the effects are measured against: another arm of the same time, or `history`, the version's own.
+        What the effects are measured against: another arm of the same time.
+    history
+        After the promotion, each metric beside the shop's own past.
     share
         The arm's share in the desired state at the look, 0 to 1; None if nobody looked. It differs from the rollout's
         own after a person changed it.
@@ -113,6 +144,7 @@ class RolloutEvidence:
     arm: str
     version: str
     effects: tuple[EffectEvidence, ...] = ()
+    fresh: tuple[EffectEvidence, ...] = ()
     guardrails: tuple[GuardrailEvidence, ...] = ()
     sample_ratio: float = 1.0
     mismatches: int = 0
@@ -120,6 +152,7 @@ class RolloutEvidence:
     impressions_until: datetime | None = None
     problems: Mapping[str, str] = field(default_factory=dict)
     against: Comparator = "stable"
+    history: tuple[HistoryEvidence, ...] = ()
     share: float | None = None
     share_since: datetime | None = None
     refusals: Mapping[str, int] = field(default_factory=dict)
@@ -132,7 +165,9 @@ class RolloutEvidence:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Read what `to_json` returned."""
-        effects = (_effect_from_json(entry) for entry in document["effects"])
+        effects, fresh = (
+            tuple(_effect_from_json(entry) for entry in document.get(name, ())) for name in ("effects", "fresh")
+        )
         guardrails = (
             GuardrailEvidence(**{**entry, "e_value": _read_e_value(entry["e_value"])})
             for entry in document["guardrails"]
@@ -142,7 +177,9 @@ class RolloutEvidence:
             **{
                 **{key: value for key, value in document.items() if key in known},
                 "until": datetime.fromisoformat(document["until"]),
-                "effects": tuple(effects),
+                "effects": effects,
+                "fresh": fresh,
+                "history": tuple(HistoryEvidence(**entry) for entry in document.get("history", ())),
                 "guardrails": tuple(guardrails),
                 "sample_ratio": _read_e_value(document["sample_ratio"]),
                 "impressions_until": _read_time(document["impressions_until"]),

@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from endcap.experiments.champion_history import ChampionHistory
 from endcap.experiments.closed_visits import ClosedVisits
 from endcap.experiments.effect_state import EffectState
 from endcap.experiments.expected_rates import ExpectedRates, UsualOutcome
@@ -111,6 +112,8 @@ class MetricJoin:
         self._expected = ExpectedRates([0.0] * _GROUPS, weight=_NO_WEIGHT)
         self._history = ShopperHistory()
         self._usual = UsualOutcome()
+        self.past = ChampionHistory()
+        """Of all visits from before the rollout, and of the arm's during it."""
         self._kinds = np.array([hash_text(kind) for kind in metric.types], np.uint64)
         self._cap = cap
         self._days = np.zeros(0, np.int32)
@@ -159,6 +162,8 @@ class MetricJoin:
         unit = self._usual.predict(outcome) if isinstance(self.metric, RevenueSpec) else 1.0
         visits = ClosedVisits(closed.shopper, closed.treated, closed.probability, exposures, outcome, expected, unit)
         self.effect.add(visits)
+        counts = closed.treated | (closed.time < self._begins)
+        self.past.add(closed.time[counts], exposures[counts], outcome[counts])
         return closed, over_cap
 
     def _read_history(self, closed: SeenRankings, exposures: _Floats, outcome: _Floats) -> _Floats:

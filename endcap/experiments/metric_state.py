@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from endcap.experiments.evidence import EffectEvidence
+from endcap.experiments.evidence import EffectEvidence, HistoryEvidence
 from endcap.experiments.exposures import Exposures, Refusal, find_changes
 from endcap.experiments.key_index import KeyIndex
 from endcap.experiments.metric_join import (
@@ -119,8 +119,11 @@ class MetricState:
         self._rankings = rankings.select(rankings.time > moment - longest)
         self._outcomes = outcomes.select(outcomes.time > moment - longest - MetricJoin.early)
 
-    def judge(self, planned: float = 125_000.0) -> list[EffectEvidence]:
-        """Return the evidence of each metric, in the order of the policy. planned: as in `judge_effect`."""
+    def judge(self, planned: float = 125_000.0, part: float = 1.0) -> list[EffectEvidence]:
+        """Return the evidence of each metric, in the order of the policy.
+
+        planned: as in `judge_effect`; part: of each metric's error budget, above 0 to 1.
+        """
         budgets = self._policy.metric_budgets
         return [
             judge_effect(
@@ -129,11 +132,21 @@ class MetricState:
                 arm=self._arm,
                 against=self._against,
                 better=join.effect.better,
-                budget=budgets[join.metric.name],
+                budget=part * budgets[join.metric.name],
                 promotion_budget=self._policy.promotion_error,
                 planned=planned,
                 complete_until=None if self.until is None else self.until - join.metric.settles_after,
             )
+            for join in self._joins
+        ]
+
+    def judge_history(self, since: datetime) -> list[HistoryEvidence]:
+        """Return each metric of the arm since a moment beside the shop's past (`ChampionHistory`)."""
+        if self.until is None:
+            return []
+        begin, until = count_milliseconds(since), count_milliseconds(self.until)
+        return [
+            join.past.judge(join.metric.name, begin, until - join.settle, better=join.effect.better)
             for join in self._joins
         ]
 

@@ -30,7 +30,7 @@ GUARDED: frozenset[Phase] = frozenset({"guarding", "promoted"})
 """The version serves everyone and is watched."""
 Approval = Literal["start", "promotion"]
 Action = Literal["approve", "pause", "resume", "promote", "abort", "supersede", "refresh", "rollback"]
-_TIMES = ("created", "started", "stepped", "looked")
+_TIMES = ("created", "started", "stepped", "looked", "refreshed_at", "checked_at")
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,11 @@ class RolloutState:
         The phase that `resume` leads back to, while the rollout is paused.
     refreshed
         The versions whose place this one took with their evidence, oldest first.
+    refreshed_at, checked_at
+        When the version took the place of a running one, and when it had excluded a large loss by itself
+        (`refresh_check`). None: not so, or not yet. UTC.
+    returns_to
+        The share before that, which comes back after the check, 0 to 1.
     """
 
     recommender: str
@@ -81,11 +86,19 @@ class RolloutState:
     approved: tuple[Approval, ...] = ()
     resumes: Phase | None = None
     refreshed: tuple[str, ...] = ()
+    refreshed_at: datetime | None = None
+    checked_at: datetime | None = None
+    returns_to: float = 0.0
 
     @property
     def is_over(self) -> bool:
         """Whether the version serves nobody any more."""
         return self.phase in ENDED
+
+    @property
+    def is_checking(self) -> bool:
+        """Whether the version took a running one's place, and must still show by itself that it does no large harm."""
+        return self.refreshed_at is not None and self.checked_at is None and self.phase not in GUARDED
 
     @property
     def awaited(self) -> Approval:
@@ -198,18 +211,33 @@ def apply_command(state: RolloutState, command: RolloutCommand, policy: RolloutS
         case "promote":
             return promote_state(after, policy, now)
         case "refresh":
-            share = policy.first_share if state.started is not None else 0.0
-            versions = (*state.refreshed, state.version)
-            phase: Phase = "rising" if state.started is not None else state.phase
-            return replace(
-                after, version=command.version, package=command.package, share=share, phase=phase, refreshed=versions
-            )
+            return _refresh(after, command, policy, now)
         case "abort":
             return replace(after, phase="aborted", share=0.0, resumes=None)
         case "supersede":
             return replace(after, phase="superseded", share=0.0, resumes=None)
         case "rollback":
             raise AssertionError("a rollback is no command to a rollout that runs")
+
+
+def _refresh(state: RolloutState, command: RolloutCommand, policy: RolloutSpec, now: datetime) -> RolloutState:
+    """Return the state in which a newer version has the place of the running one, and is checked first."""
+    after = replace(
+        state, version=command.version, package=command.package, refreshed=(*state.refreshed, state.version)
+    )
+    if state.started is None:
+        # No shopper met the version before, so there is nothing to keep.
+        return after
+    return replace(
+        after,
+        share=min(policy.first_share, state.share),
+        returns_to=state.returns_to if state.is_checking else state.share,
+        phase="paused" if state.phase == "paused" else "rising",
+        # Who agreed to the promotion agreed to the version before.
+        approved=tuple(entry for entry in state.approved if entry != "promotion"),
+        refreshed_at=now,
+        checked_at=None,
+    )
 
 
 def roll_back_champion(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -16,7 +17,8 @@ from endcap.experiments.decision_parts import (
     format_share,
     list_numbers,
 )
-from endcap.experiments.evidence import Comparator
+from endcap.experiments.evidence import Comparator, EffectEvidence
+from endcap.experiments.refresh_check import find_budget_parts
 from endcap.spec.base import format_duration
 
 SAMPLE_RATIO_BUDGET = 0.001
@@ -27,7 +29,6 @@ _AGAINST: dict[Comparator, str] = {
     "stable": "the stable version",
     "previous": "the previous version",
     "baseline": "the most popular items",
-    "history": "its own history",
 }
 
 
@@ -103,12 +104,29 @@ def check_audit(look: Look) -> Decision | None:
 
 def _find_harm(look: Look) -> tuple[str, str, dict[str, Number]] | None:
     """Return reason, sentence and numbers of the first metric that is shown to be harmed."""
+    kept, fresh = find_budget_parts(look.policy, look.state)
+    harm = _find_harmed(look, look.evidence.effects, kept)
+    if harm is not None or not fresh:
+        return harm
+    harm = _find_harmed(look, look.evidence.fresh, fresh)
+    if harm is None:
+        return None
+    reason, sentence, numbers = harm
+    numbers["since"] = look.state.refreshed[-1]
+    return reason, f"{sentence} It is measured since version {look.state.version} took the place.", numbers
+
+
+def _find_harmed(
+    look: Look, effects: Sequence[EffectEvidence], part: float
+) -> tuple[str, str, dict[str, Number]] | None:
+    """Look for harm in some effects, which have a part of each metric's error budget."""
     budgets = look.policy.metric_budgets
-    for effect in look.evidence.effects:
+    for effect in effects:
         if effect.metric not in budgets:
             continue
+        budget = part * budgets[effect.metric]
         numbers = list_numbers(effect)
-        chance = f"By chance this happens in at most {format_share(budgets[effect.metric])} of the rollouts."
+        chance = f"By chance this happens in at most {format_share(budget)} of the rollouts."
         if find_best(effect) < 0:
             bound = effect.upper if effect.better else effect.lower
             side = "at best" if effect.better else "at least"
@@ -116,7 +134,7 @@ def _find_harm(look: Look) -> tuple[str, str, dict[str, Number]] | None:
                 f"{effect.metric} changes by {format_change(effect.effect)}, {side} {format_change(bound)}. {chance}"
             )
             return "metric-harmed", sentence, numbers
-        needed = 1 / budgets[effect.metric]
+        needed = 1 / budget
         if effect.harm >= needed:
             sentence = (
                 f"{effect.metric} is harmed: few shoppers suffice to exclude chance (e-value {effect.harm:.4g}, at "
@@ -133,16 +151,35 @@ def check_harm(look: Look) -> Decision | None:
 
 
 def check_guarded_harm(look: Look) -> Decision | None:
-    """A champion that is shown to harm a metric is taken back, or a person is told."""
+    """A champion that is shown to harm a metric is taken back."""
     harm = _find_harm(look)
     if harm is None:
         return None
     reason, sentence, numbers = harm
     sentence = f"{sentence} It is measured against {_AGAINST[look.evidence.against]}."
-    if look.evidence.against == "history" and look.policy.guard.on_breach == "alert":
-        sentence += " History alone cannot tell a worse version from a worse week, so nothing was changed."
-        return look.hold("history-breach", sentence, numbers)
     return look.roll_back(reason, sentence, numbers)
+
+
+def check_history(look: Look) -> Decision | None:
+    """A champion whose metric stays below the shop's own past is told of, or taken back if the policy says so."""
+    breach = next((entry for entry in look.evidence.history if entry.weeks and entry.cusum >= entry.limit), None)
+    if breach is None:
+        return None
+    numbers: dict[str, Number] = {
+        "metric": breach.metric,
+        "change": breach.change,
+        "cusum": breach.cusum,
+        "limit": breach.limit,
+        "weeks": breach.weeks,
+    }
+    sentence = (
+        f"{breach.metric} changes by {format_change(breach.change)} against the same hours of {breach.weeks} earlier "
+        "weeks."
+    )
+    if look.policy.guard.on_breach == "rollback":
+        return look.roll_back("history-breach", sentence, numbers)
+    sentence += " History alone cannot tell a worse version from a worse week, so nothing was changed."
+    return look.hold("history-breach", sentence, numbers)
 
 
 def check_edited_share(look: Look) -> Decision | None:

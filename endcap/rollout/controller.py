@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
 
 from endcap.deploy.state import find_state
@@ -19,6 +19,7 @@ from endcap.experiments.entry_progress import EntryProgress
 from endcap.experiments.evidence import GuardrailEvidence
 from endcap.experiments.exclusion import refuse_during_rollout
 from endcap.experiments.log_entry import RolloutLogEntry
+from endcap.experiments.refresh_check import may_refresh
 from endcap.experiments.rollout_state import GUARDED, RolloutCommand, RolloutState
 from endcap.registry import Registry, Version, open_registry
 from endcap.registry.decision_hold import hold_name
@@ -29,6 +30,11 @@ from endcap.rollout.observation import RolloutObserver
 from endcap.spec.rollout import RolloutSpec
 from endcap.store import Store
 from endcap.store.base import Hold
+
+_RECIPE = {"classes", "preprocessing", "model", "search", "training", "split", "exclude", "refit", "seed"}
+"""The sections of a spec that make the model."""
+SUPERSEDE_FOR = timedelta(days=3)
+"""So long newer versions take each other's place. Then the running one is decided, and a newer one waits for that."""
 
 
 class RequestWatcher(Protocol):
@@ -240,21 +246,55 @@ class RolloutController:
         if state.version == version or version in state.refreshed:
             self.finish()
             return last
-        policy = self._read_policy(state)
-        if policy.while_running == "queue":
+        if not self._is_next(version, state):
             return None
         candidate = open_registry(self._registry_uri, self._store).get_version(self._recommender, version)
         why = f"version {version} is newer"
-        if policy.while_running == "refresh":
-            package = {"version": candidate.version, "package": candidate.package}
-            return self.command(RolloutCommand("refresh", "deploy", why, **package))
+        if self._read_policy(state).while_running == "refresh":
+            return self.command(RolloutCommand("refresh", "deploy", why, candidate.version, candidate.package))
         self.command(RolloutCommand("supersede", "deploy", why))
         return self.start(version)
 
+    def _is_next(self, version: str, state: RolloutState) -> bool:
+        """Tell whether a version may take the running one's place now, or waits."""
+        candidate = open_registry(self._registry_uri, self._store).get_version(self._recommender, version)
+        if candidate.state != "approved" or int(version) < int(state.version):
+            return False
+        match self._read_policy(state).while_running:
+            case "queue":
+                return False
+            case "supersede":
+                # Else a shop whose rollouts take longer than the time between two versions would promote none.
+                return self._read_clock() - self._find_first_superseded() < SUPERSEDE_FOR
+            case "refresh":
+                # The running version's evidence says nothing of another recipe. That one waits: it would otherwise
+                # throw the evidence away for a version of which nothing is known.
+                recipes = {self._read_recipe(package) for package in (state.package, candidate.package)}
+                return len(recipes) == 1 and may_refresh(state, self._read_clock())
+
+    def _find_first_superseded(self) -> datetime:
+        """Return when the first of the rollouts began that superseded each other up to the running one."""
+        begun = self._read_clock()
+        for entry in reversed(list(self.log.read_entries())):
+            if entry.kind == "begin":
+                begun = entry.time
+                if entry.before is None or entry.before.phase != "superseded":
+                    break
+        return begun
+
     def start_waiting(self) -> RolloutLogEntry | None:
-        """Begin the newest version that waits, if no rollout runs; None if none waits."""
+        """Begin the newest version that waits, if no rollout runs, or refresh the running one by it.
+
+        Returns
+        -------
+        RolloutLogEntry or None
+            The log's last entry; None if nothing waits, or may begin.
+        """
         last = self.log.find_last()
-        if last is None or not (last.after.is_over or last.after.phase in GUARDED):
+        if last is None:
+            return None
+        is_free = last.after.is_over or last.after.phase in GUARDED
+        if not is_free and self._read_policy(last.after).while_running != "refresh":
             return None
         versions = open_registry(self._registry_uri, self._store).list_versions(self._recommender)
         newest = max(versions, key=lambda entry: int(entry.version), default=None)
@@ -262,7 +302,7 @@ class RolloutController:
             return None
         if self.was_rolled_out(newest.version) or read_recommender(self._store.fetch(newest.package)).rollout is None:
             return None
-        return self.start(newest.version)
+        return self.offer(newest.version)
 
     def was_rolled_out(self, version: str) -> bool:
         """Tell whether a rollout of the version ever began. It does not begin again by itself."""
@@ -308,6 +348,10 @@ class RolloutController:
         if state.package not in self._policies:
             self._policies[state.package] = self._require_policy(state.package, state.version)
         return self._policies[state.package]
+
+    def _read_recipe(self, package: str) -> str:
+        """Return what a version's model was made by, apart from the data, as text that is the same for the same."""
+        return read_recommender(self._store.fetch(package)).model_dump_json(include=_RECIPE)
 
     def _require_policy(self, package: str, version: str) -> RolloutSpec:
         policy = read_recommender(self._store.fetch(package)).rollout

@@ -107,7 +107,7 @@ class RolloutSpec(Strict):
     while_running: Literal["queue", "supersede", "refresh"] = "queue"
     """What a newer version does during a rollout. queue: it waits, and a still newer one takes its place; supersede: it
     takes the running version's place and starts anew; refresh: a version of the same recipe on newer data goes on in
-    the running version's place and keeps its evidence, after a shorter check for harm."""
+    the running version's place and keeps its evidence, after a shorter check for harm. One of another recipe waits."""
     hand_edited: Literal["adopt", "restore"] = "adopt"
     """What happens to a share that a person wrote into the desired state: it is kept, or put back."""
     max_crossed: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
@@ -207,6 +207,11 @@ class RolloutSpec(Strict):
         if self.steps is not None:
             return self.steps
         return [step for step in _USUAL_STEPS if step.share > self.first_share]
+
+    @property
+    def refresh_risk(self) -> float:
+        """The bound that a refreshed version must exceed by itself: that of the first step, or the usual one."""
+        return self.share_steps[0].worst if self.share_steps else _USUAL_STEPS[0].worst
 
     @property
     def shares(self) -> list[float]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from endcap.errors import EndcapError
 from endcap.experiments.decision_log import DecisionLog
+from endcap.experiments.log_entry import RolloutLogEntry
 from endcap.registry import resolve_registry_url
 from endcap.rollout.controller import RolloutController
 from endcap.rollout.lift import LiftWatcher
@@ -17,6 +19,8 @@ from endcap_serving.local.events import Listener, RolloutChanged, RolloutTrouble
 
 _PAUSE = 2.0
 """Seconds between two readings of what predictors and Envoy counted. Each asks whether a look is due, too."""
+_VAIN_PAUSE = 60.0
+"""Seconds before a broken guardrail asks for a look again, if the last one did not take the version back."""
 
 
 class RolloutLoop:
@@ -42,6 +46,7 @@ class RolloutLoop:
             threading.Thread(target=run, name=f"{name}-{recommender}", daemon=True)
             for name, run in (("rollout", self._run), ("lift", self._run_lift))
         ]
+        self._quiet_until = 0.0
 
     def start(self) -> None:
         """Begin to look."""
@@ -67,8 +72,7 @@ class RolloutLoop:
                     controller = self._make_controller()
                     # One may wait since a process that ended right after a rollout did.
                     controller.start_waiting()
-                is_broken = self._poll(controller)
-                if (controller.look() if is_broken else controller.look_if_due()) is not None:
+                if self._look(controller) is not None:
                     controller.start_waiting()
                 self._troubles.pop("rollout", None)
             except Exception as error:
@@ -82,6 +86,14 @@ class RolloutLoop:
                 self._troubles.pop("lift", None)
             except Exception as error:
                 self._tell("lift", wrap_error(error))
+
+    def _look(self, controller: RolloutController) -> RolloutLogEntry | None:
+        """Look if a look is due, or at once for a broken guardrail; None if nothing was done."""
+        if not self._poll(controller) or time.monotonic() < self._quiet_until:
+            return controller.look_if_due()
+        # A wrong clock, for one, keeps the version from being taken back. Each look is an entry of the log.
+        self._quiet_until = time.monotonic() + _VAIN_PAUSE
+        return controller.look()
 
     def _poll(self, controller: RolloutController) -> bool:
         """Read what was counted, and tell whether a guardrail is broken, so that the look comes at once."""

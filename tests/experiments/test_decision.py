@@ -13,7 +13,7 @@ import pytest
 
 from endcap.errors import UserError
 from endcap.experiments.decision import Decision, apply_decision, decide
-from endcap.experiments.evidence import RolloutEvidence
+from endcap.experiments.evidence import HistoryEvidence, RolloutEvidence
 from endcap.experiments.rollout_state import PHASES, Action, RolloutCommand, RolloutState, apply_command
 from endcap.spec.rollout import RolloutSpec
 from tests.experiments.rollouts import (
@@ -291,8 +291,11 @@ def test_the_champion_stays_guarded_after_its_promotion() -> None:
 @pytest.mark.parametrize(("on_breach", "action"), [("alert", "hold"), ("rollback", "roll_back")])
 def test_history_alone_only_alerts_unless_the_policy_says_more(on_breach: str, action: str) -> None:
     policy = make_policy(guard={"on_breach": on_breach})
-    decision = guard(policy, effects=show_ctr(-0.3, -0.1), against="history")
-    assert (decision.action, decision.alert) == (action, True)
+    breach = HistoryEvidence("ctr", -0.2, cusum=0.5, limit=0.4, weeks=3, blocks=8)
+    decision = guard(policy, history=(breach,))
+    assert (decision.action, decision.reason, decision.alert) == (action, "history-breach", True)
+    for quiet in (replace(breach, cusum=0.3), replace(breach, weeks=0)):
+        assert guard(policy, history=(quiet,)).reason == "guarded"
 
 
 @pytest.mark.parametrize("phase", ["rolled-back", "aborted", "superseded"])

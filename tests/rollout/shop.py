@@ -42,20 +42,25 @@ class Shop:
         self.registry = Registry(get_default_uri(store))
         self._signer, self._rng, self._files = TokenSigner("shoes"), random.Random(1), 0
         for version in ("1", "2", "3"):
-            document = {
-                "apiVersion": "endcap/v2",
-                "kind": "Recommender",
-                "name": "shoes",
-                "shop": "demo",
-                "model": {"name": "popularity"},
-                "serving": {"fallback": "refuse"},
-                "rollout": policy,
-            }
-            self.spec = Recommender.model_validate(document)
-            with store.publish("packages/shoes", version) as draft:
-                (draft.path / SPEC).write_text(self.spec.model_dump_json())
-            self.registry.add_version("shoes", draft.address, "approved", "a test", {})
+            self.register(version, policy)
         deploy(self.spec, "1", store)
+
+    def register(self, version: str, policy: dict[str, Any], **sections: Any) -> None:
+        """Register a version by a spec with a policy, and with other sections."""
+        document = {
+            "apiVersion": "endcap/v2",
+            "kind": "Recommender",
+            "name": "shoes",
+            "shop": "demo",
+            "model": {"name": "popularity"},
+            "serving": {"fallback": "refuse"},
+            "rollout": policy,
+            **sections,
+        }
+        self.spec = Recommender.model_validate(document)
+        with self.store.publish("packages/shoes", version) as draft:
+            (draft.path / SPEC).write_text(self.spec.model_dump_json())
+        self.registry.add_version("shoes", draft.address, "approved", "a test", {})
 
     def make_controller(self) -> RolloutController:
         return RolloutController(self.store, "shoes", notify=[self.messages.append], read_clock=lambda: self.now)
@@ -71,8 +76,8 @@ class Shop:
         target = CanaryTarget(version="popularity", package="baselines/shoes/1", share=share)
         write_state(self.state.model_copy(update={"baseline": target}), self.store)
 
-    def receive(self, visits: int, **rates: float) -> None:
-        """Have so many shoppers come in the next two minutes, and click at the rate of their arm."""
+    def receive(self, visits: int, span: timedelta = 2 * MINUTE, **rates: float) -> None:
+        """Have so many shoppers come in the next minutes, and click at the rate of their arm."""
         state, salt = self.state, self.state.salt
         arms = {"canary": state.canary, "previous": state.previous, "baseline": state.baseline}
         weights = {name: weigh_share(arm.share) for name, arm in arms.items() if arm is not None}
@@ -82,7 +87,7 @@ class Shop:
         for number in range(visits):
             shopper = f"s{self._rng.randrange(50_000)}"
             arm = split.choose(shopper, salt)
-            moment = begun + number * 120_000 // visits
+            moment = begun + number * round(1000 * span.total_seconds()) // visits
             token = self._signer.write(
                 "x", arm, "model", split=split, shopper=shopper, time=moment, request=str(moment)
             )
@@ -97,7 +102,7 @@ class Shop:
             folder.mkdir(parents=True, exist_ok=True)
             pq.write_table(table, folder / f"{self._files:06}.parquet")
         self._files += 1
-        self.now += 2 * MINUTE
+        self.now += span
 
     def run(
         self,
