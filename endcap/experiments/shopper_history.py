@@ -93,7 +93,7 @@ class ShopperHistory:
     def _grow(self, shopper: _Ints) -> None:
         size = int(shopper.max(initial=-1)) + 1
         if size > len(self._outcomes):
-            room = max(size, 2 * len(self._outcomes))
+            room = size + size // 8
             self._outcomes, self._expected = widen(self._outcomes, room), widen(self._expected, room)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:

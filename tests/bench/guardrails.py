@@ -152,6 +152,7 @@ def measure() -> list[dict[str, Any]]:
 
 
 def make_result(name: str, value: float, unit: str, floor: float | None, how: str) -> dict[str, Any]:
+    print(f"{name}: {value:.4g} {unit} ({how})", flush=True)
     return {"name": name, "value": value, "unit": unit, "floor": floor, "lower_is_better": True, "how": how}
 
 
