@@ -119,6 +119,57 @@ class Cluster:
             if not query["continue"]:
                 return objects, page["metadata"].get("resourceVersion", "")
 
+    def create(self, thing: Json) -> Json:
+        """Create an object, which the account needs no other right for.
+
+        Parameters
+        ----------
+        thing
+            The object.
+
+        Returns
+        -------
+        dict
+            The object as it then is.
+
+        Raises
+        ------
+        StaleError
+            There is an object of this name already.
+        ForbiddenError, KindAbsentError, UnreachableError
+            The cluster refuses, lacks the kind, or does not answer.
+        """
+        kind, metadata = find_object_kind(thing), thing["metadata"]
+        call = ApiCall("create", kind, metadata.get("namespace"), metadata["name"])
+        query = {"fieldManager": MANAGER}
+        return self._send("POST", kind.path(call.namespace), call, query, thing, "application/json")
+
+    def apply_status(self, thing: Json) -> Json:
+        """Apply an object's status, which is a subresource, and own the fields that it sets. Others' are taken.
+
+        Parameters
+        ----------
+        thing
+            Kind, metadata and `status` of the object.
+
+        Returns
+        -------
+        dict
+            The object as it then is.
+
+        Raises
+        ------
+        AbsentError
+            There is no object of this name.
+        ForbiddenError, KindAbsentError, UnreachableError
+            The cluster refuses, lacks the kind, or does not answer.
+        """
+        kind, metadata = find_object_kind(thing), thing["metadata"]
+        call = ApiCall("patch", kind, metadata.get("namespace"), metadata["name"])
+        path = f"{kind.path(call.namespace, call.name)}/status"
+        query = {"fieldManager": MANAGER, "force": "true"}
+        return self._send("PATCH", path, call, query, thing, "application/apply-patch+yaml")
+
     def apply(self, thing: Json, *, force: bool = False, dry_run: bool = False) -> Json:
         """Apply an object on the server's side (server-side apply), and own the fields that it sets.
 

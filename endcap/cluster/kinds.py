@@ -46,6 +46,8 @@ SERVING_RUNTIME = ObjectKind("serving.kserve.io/v1alpha1", "ServingRuntime", "se
 HTTP_ROUTE = ObjectKind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes")
 KNATIVE_ROUTE = ObjectKind("serving.knative.dev/v1", "Route", "routes")
 RAY_CLUSTER = ObjectKind("ray.io/v1", "RayCluster", "rayclusters")
+LEASE = ObjectKind("coordination.k8s.io/v1", "Lease", "leases")
+MODEL_ROLLOUT = ObjectKind("endcap.dev/v1alpha1", "ModelRollout", "modelrollouts")
 
 _OBJECT_KINDS = (
     NAMESPACE,
@@ -60,6 +62,8 @@ _OBJECT_KINDS = (
     HTTP_ROUTE,
     KNATIVE_ROUTE,
     RAY_CLUSTER,
+    LEASE,
+    MODEL_ROLLOUT,
 )
 
 

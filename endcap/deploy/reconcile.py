@@ -32,6 +32,8 @@ class ReconcileReport:
     traffic: list[Traffic]
     """As read back; the first is the one that counts."""
     notes: list[str] = field(default_factory=list)
+    done: bool = True
+    """Whether the desired state was there before the last transition, or is there with it."""
 
     def __str__(self) -> str:
         lines = [
@@ -112,7 +114,11 @@ def reconcile(
     reconciler.notes.extend(filter(None, side_notes.values()))
     whole = reconciler.capabilities.mode == "Knative" or not reconciler.own_route
     return ReconcileReport(
-        reconciler.capabilities.mode, compute_expected_shares(transition, whole), traffic, reconciler.notes
+        reconciler.capabilities.mode,
+        compute_expected_shares(transition, whole),
+        traffic,
+        reconciler.notes,
+        transition.done,
     )
 
 

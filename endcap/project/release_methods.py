@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from endcap.project.base import Input, ProjectBase
 from endcap.project.results import Deployed, Lists, Registered
+
+if TYPE_CHECKING:
+    from endcap.rollout.controller import RolloutController
 
 
 class ReleaseMethods(ProjectBase):
@@ -53,13 +57,15 @@ class ReleaseMethods(ProjectBase):
     def deploy(self, version: Registered | str | None = None, *, namespace: str = "") -> Deployed:
         """State that a version should serve: a champion serves everyone, a challenger the canary's share.
 
+        If the spec has a section `rollout`, a challenger gets no share here: a rollout begins, or is asked for.
+
         Parameters
         ----------
         version
             What `register` made, or its number.
         namespace
-            The namespace of the cluster that serves. Its services are changed to match. If it is empty, only the wanted
-            state is written, which `endcap serve` follows.
+            The namespace of the cluster that serves. Its services are changed to match, or its rollout controller is
+            asked. If it is empty, only the wanted state is written, which `endcap serve` follows.
 
         Returns
         -------
@@ -80,11 +86,17 @@ class ReleaseMethods(ProjectBase):
         '1'
         """
         from endcap.deploy import deploy, describe, find_state, read_state
+        from endcap.rollout.controller import RolloutController
 
         number = version.number if isinstance(version, Registered) else self._resolve_input("version", version)
         name, outcome = self.recommender.name, ""
         with self._show_step("deploy") as progress:
-            if self._offer_to_rollout(number, namespace, progress):
+            controller = RolloutController(self.store, name, self.registry or None)
+            # A step that a killed process left half done would let traffic and champion differ.
+            controller.finish()
+            if namespace and self._is_challenger(number):
+                return Deployed(find_state(name, self.store), self._ask_for_rollout(number, namespace), outcome)
+            if not namespace and self._offer_to_rollout(number, controller, progress):
                 state = find_state(name, self.store)
             else:
                 state = deploy(self.recommender, number, self.store, self.registry or None)
@@ -106,23 +118,33 @@ class ReleaseMethods(ProjectBase):
                 )
         return Deployed(state, describe(state, number), outcome)
 
-    def _offer_to_rollout(self, number: str, namespace: str, progress: Callable[[str], None]) -> bool:
-        """Hand a challenger to the rollout that its spec asks for; False if the version is to be deployed at once."""
+    def _is_challenger(self, number: str) -> bool:
+        """Tell whether a version waits for a rollout by its spec: it is not the champion, and was not rejected."""
         from endcap.registry import open_registry
-        from endcap.rollout.controller import RolloutController
 
-        name, registry_uri = self.recommender.name, self.registry or None
-        controller = RolloutController(self.store, name, registry_uri)
-        # A step that a killed process left half done would let traffic and champion differ.
-        controller.finish()
         if self.recommender.rollout is None:
             return False
-        if namespace:
-            progress("no rollout runs in a cluster: the version gets serving.canary.share, and a person decides")
+        registry = open_registry(self.registry or None, self.store)
+        champion = registry.find_champion(self.recommender.name)
+        is_other = champion is not None and champion.version != number
+        return is_other and registry.get_version(self.recommender.name, number).state != "rejected"
+
+    def _ask_for_rollout(self, number: str, namespace: str) -> str:
+        """Ask the controller of a cluster for a version's rollout; returns a line. A person may still approve it."""
+        from endcap.cluster import connect
+        from endcap.rollout.resource import ask_for_rollout
+
+        resource = ask_for_rollout(connect(), self.recommender.name, number, namespace)
+        return f"ModelRollout {resource} in namespace {namespace} asks for the rollout of version {number}"
+
+    def _offer_to_rollout(self, number: str, controller: RolloutController, progress: Callable[[str], None]) -> bool:
+        """Hand a challenger to the rollout that its spec asks for; False if the version is to be deployed at once."""
+        from endcap.registry import open_registry
+
+        name, registry_uri = self.recommender.name, self.registry or None
+        if not self._is_challenger(number):
             return False
-        registry = open_registry(registry_uri, self.store)
-        champion = registry.find_champion(name)
-        if champion is None or champion.version == number or registry.get_version(name, number).state != "approved":
+        if open_registry(registry_uri, self.store).get_version(name, number).state != "approved":
             return False
         entry = controller.offer(number)
         if entry is None and controller.was_rolled_out(number):

@@ -7,6 +7,7 @@ Lists that were made ahead of time belong to their version, so they come and go 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from endcap.deploy.gateway_settings import make_settings
 from endcap.deploy.popularity import make_baseline
 from endcap.deploy.state import Target, find_state, make_salt
 from endcap.deploy.state_changes import set_shadow
+from endcap.errors import NotFoundError
 from endcap.experiments.entry_progress import EntryProgress
 from endcap.experiments.log_entry import RolloutLogEntry
 from endcap.experiments.rollout_state import GUARDED, RolloutCommand, RolloutState
@@ -150,7 +152,11 @@ def _set_alias(entry: RolloutLogEntry, store: Store, registry_uri: str | None, h
         return
     if champion is not None and champion.version == state.version:
         registry.promote(state.recommender, state.previous_version, returns=True, held=hold)
-    if state.phase == "rolled-back" and registry.get_version(state.recommender, state.version).state != "rejected":
-        command = entry.command or RolloutCommand("rollback", "rollout")
-        why = entry.decision.sentence if entry.decision else command.why or state.reason
-        registry.reject(state.recommender, state.version, by=command.by, why=why, held=hold)
+    if state.phase != "rolled-back":
+        return
+    # A version that has vanished from the registry meanwhile needs no refusal.
+    with contextlib.suppress(NotFoundError):
+        if registry.get_version(state.recommender, state.version).state != "rejected":
+            command = entry.command or RolloutCommand("rollback", "rollout")
+            why = entry.decision.sentence if entry.decision else command.why or state.reason
+            registry.reject(state.recommender, state.version, by=command.by, why=why, held=hold)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
 
 from endcap.deploy.state import find_state
-from endcap.errors import UserError
+from endcap.errors import NotFoundError, TransientError, UserError
 from endcap.experiments.decision_log import DecisionLog
 from endcap.experiments.entry_progress import EntryProgress
 from endcap.experiments.evidence import GuardrailEvidence
@@ -24,6 +24,7 @@ from endcap.experiments.rollout_state import GUARDED, RolloutCommand, RolloutSta
 from endcap.registry import Registry, Version, open_registry
 from endcap.registry.decision_hold import hold_name
 from endcap.registry.package import read_recommender
+from endcap.retries import disable_retries
 from endcap.rollout.carrying_out import carry_out, find_salt, read_share, send_message
 from endcap.rollout.messages import Notify
 from endcap.rollout.observation import RolloutObserver
@@ -121,6 +122,9 @@ class RolloutController:
         if last is None or last.after.is_over:
             return last
         state = last.after
+        if state.phase not in GUARDED and self._has_vanished(state.version):
+            why = f"version {state.version} is no longer in the registry, so it could never be promoted"
+            return self.command(RolloutCommand("abort", "endcap", why))
         policy, now = self._read_policy(state), self._read_clock()
         guardrails, problems = self._watcher.measure(state, policy, now) if self._watcher else ((), {})
         served = read_share(state, self._store)
@@ -344,9 +348,27 @@ class RolloutController:
         has_baseline = desired is not None and desired.baseline is not None
         return "baseline" if state.phase == "promoted" and has_baseline else "previous"
 
+    def _has_vanished(self, version: str) -> bool:
+        """Tell whether the registry lacks a version. One that does not answer at once says nothing."""
+        try:
+            with disable_retries():
+                open_registry(self._registry_uri, self._store).get_version(self._recommender, version)
+        except NotFoundError:
+            return True
+        except TransientError:
+            return False
+        return False
+
     def _read_policy(self, state: RolloutState) -> RolloutSpec:
         if state.package not in self._policies:
-            self._policies[state.package] = self._require_policy(state.package, state.version)
+            try:
+                self._policies[state.package] = self._require_policy(state.package, state.version)
+            except NotFoundError:
+                # The package is gone from the store. A rollout can be aborted nevertheless: the log has its policy.
+                last = self.log.find_last()
+                if last is None or last.after.package != state.package:
+                    raise
+                return self.log.read_policy(last.policy)
         return self._policies[state.package]
 
     def _read_recipe(self, package: str) -> str:

@@ -48,6 +48,7 @@ EVERYTHING: Json = {
     },
     "online": {"secretName": "online"},
     "intake": {"enabled": True, "shop": "shop", "out": "s3://endcap/intake", "ownedTypes": ["rent", "buy"]},
+    "rollouts": {"enabled": True, "store": "s3://endcap/store"},
     "imagePullSecrets": [{"name": "registry"}],
     "deployer": {"ownRoute": True, "readNodes": True},
     "monitoring": {"store": {"enabled": True, "address": "s3://endcap/store"}},
@@ -55,7 +56,7 @@ EVERYTHING: Json = {
 GIVEN = {"defaults": {}, "postgresql": POSTGRESQL, "everything": EVERYTHING}
 CASES = pytest.mark.parametrize("values", GIVEN.values(), ids=GIVEN)
 CASES_WITH_TLS = pytest.mark.parametrize("values", [*GIVEN.values(), EVERYWHERE], ids=[*GIVEN, "tls"])
-CLUSTER_WIDE = {"Namespace", "ClusterRole", "ClusterRoleBinding"}
+CLUSTER_WIDE = {"Namespace", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
 
 
 def selects(selector: Json, labels: Json) -> bool:
@@ -77,6 +78,7 @@ def test_every_pod_is_restricted(render: Render, values: Json) -> None:
         "endcap-test-gateway",
         *(["endcap-intake", "endcap-test-intake"] if "intake" in values else []),
         *(["endcap-store-metrics"] if "monitoring" in values else []),
+        *(["endcap-rollouts"] if "rollouts" in values else []),
     }
     for name, _, spec in pods:
         security = spec["securityContext"]
@@ -91,8 +93,8 @@ def test_every_pod_is_restricted(render: Render, values: Json) -> None:
                 "capabilities": {"drop": ["ALL"]},
             }
             assert container["resources"]["limits"]["memory"]
-        # Only the xDS service speaks to the API server.
-        assert spec.get("automountServiceAccountToken", True) == (name == "endcap-gateway")
+        # Only the xDS service and the rollout controller speak to the API server.
+        assert spec.get("automountServiceAccountToken", True) == (name in ("endcap-gateway", "endcap-rollouts"))
 
 
 @CASES_WITH_TLS
@@ -128,6 +130,34 @@ def test_kfps_account_may_write_inferenceservices_and_nothing_else(render: Rende
     bound = [one for one in objects.of("RoleBinding") if {"kind": "ServiceAccount", **account} in one["subjects"]]
     assert [one["metadata"]["namespace"] for one in bound] == ["endcap-serving"]
     assert not render({"kfp": {"enabled": False}}).of("RoleBinding")[1:]
+
+
+def test_the_rollout_controller_has_least_rights_and_kfps_account_may_only_ask(render: Render) -> None:
+    objects = render({"rollouts": {"enabled": True, "store": "s3://endcap/store"}})
+    rights = {
+        (rule["apiGroups"][0], resource): set(rule["verbs"])
+        for rule in objects.one("Role", "endcap-rollouts")["rules"]
+        for resource in rule["resources"]
+    }
+    reading = {"get", "list", "watch"}
+    writes = {key: verbs - reading for key, verbs in rights.items() if verbs - reading}
+    assert writes == {
+        ("endcap.dev", "modelrollouts/status"): {"patch"},
+        ("serving.kserve.io", "inferenceservices"): {"create", "patch", "delete"},
+        ("", "events"): {"create"},
+    }
+    asks = [rule for rule in objects.one("Role", "endcap-deployer")["rules"] if rule["apiGroups"] == ["endcap.dev"]]
+    assert asks == [{"apiGroups": ["endcap.dev"], "resources": ["modelrollouts"], "verbs": ["create"]}]
+    lease = objects.one("Role", "endcap-rollouts-own")
+    assert lease["metadata"]["namespace"] == "endcap"
+    crd = objects.one("CustomResourceDefinition", "modelrollouts.endcap.dev")
+    assert crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    # Without it neither the kind nor a right to it is there.
+    plain = render()
+    assert not plain.of("CustomResourceDefinition")
+    assert all(rule["apiGroups"] != ["endcap.dev"] for role in plain.of("Role") for rule in role["rules"])
+    another = render({"rollouts": {"enabled": True, "store": "s3://endcap/store", "crd": False}})
+    assert not another.of("CustomResourceDefinition")
 
 
 def test_sqlite_is_on_a_kept_volume_of_one_server(render: Render) -> None:
@@ -424,6 +454,7 @@ def test_the_secret_is_made_wherever_it_is_read(render: Render) -> None:
         ),
         ({"gateway": {"httpRoute": {"enabled": True}}}, "httpRoute.parentRefs: found nothing"),
         ({"intake": {"enabled": True}}, "intake.out: found nothing.*s3://endcap/intake"),
+        ({"rollouts": {"enabled": True}}, "rollouts.store: found nothing.*s3://endcap/store"),
         (
             {"intake": {"enabled": True, "out": "s3://endcap/i"}, "online": {"secretName": "online"}},
             "intake.shop: found nothing, and online.secretName is set",
@@ -538,7 +569,10 @@ def test_monitors_rules_and_dashboards(render: Render) -> None:
     ]
     given = {end["relabelings"][0]["replacement"] for end in endpoints}
     rules = objects.one("PrometheusRule", "endcap")["spec"]
-    assert given == set(re.findall(r'up\{endcap_component="(\w+)"\}', json.dumps(rules).replace("\\", "")))
+    # No alert asks for the rollout controller yet.
+    assert given - {"rollouts"} == set(
+        re.findall(r'up\{endcap_component="(\w+)"\}', json.dumps(rules).replace("\\", ""))
+    )
     chart = yaml.safe_load((ROOT / "charts" / "endcap" / "monitoring" / "rules.yaml").read_text())
     assert [rule["expr"] for group in rules["groups"] for rule in group["rules"]] == [
         rule["expr"] for group in chart["groups"] for rule in group["rules"]

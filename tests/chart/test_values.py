@@ -42,6 +42,7 @@ BAD = [
     ({"intake": {"segmentAge": "300"}}, "intake/segmentAge", "does not match"),
     ({"intake": {"keepOwned": "for ever"}}, "intake/keepOwned", "not valid"),
     ({"intake": {"ownedTypes": ["a,b"]}}, "intake/ownedTypes/0", "does not match"),
+    ({"rollouts": {"store": "/data"}}, "rollouts/store", "does not match"),
     ({"online": {"url": "redis://r:6379"}}, "online", "'url' was unexpected"),
     ({"serving": {"namespace": "Endcap Serving"}}, "serving/namespace", "does not match"),
     ({"kfp": {"serviceAccount": "pipeline-runner"}}, "kfp/serviceAccount", "not of type 'object'"),

@@ -37,12 +37,12 @@ POLICY: dict[str, Any] = {
 class Shop:
     """A recommender with a champion and two challengers, a clock, and shoppers who click by the arm that they meet."""
 
-    def __init__(self, store: Store, policy: dict[str, Any]) -> None:
+    def __init__(self, store: Store, policy: dict[str, Any], **sections: Any) -> None:
         self.store, self.now, self.messages = store, at(0), list[RolloutMessage]()
         self.registry = Registry(get_default_uri(store))
         self._signer, self._rng, self._files = TokenSigner("shoes"), random.Random(1), 0
         for version in ("1", "2", "3"):
-            self.register(version, policy)
+            self.register(version, policy, **sections)
         deploy(self.spec, "1", store)
 
     def register(self, version: str, policy: dict[str, Any], **sections: Any) -> None:

@@ -43,6 +43,12 @@
 {{- fail "monitoring.store.registry: found nothing, and mlflow.enabled is false; allowed: the address of your MLflow server" }}
 {{- end }}
 {{- end }}
+{{- if and .Values.rollouts.enabled (not .Values.rollouts.store) }}
+{{- fail "rollouts.store: found nothing, and rollouts.enabled is true; allowed: the store of the pipelines, such as s3://endcap/store" }}
+{{- end }}
+{{- if and .Values.rollouts.enabled (not .Values.mlflow.enabled) (not .Values.rollouts.registry) }}
+{{- fail "rollouts.registry: found nothing, and mlflow.enabled is false; allowed: the address of your MLflow server, such as https://mlflow.example.com" }}
+{{- end }}
 {{- with .Values.tls }}
 {{- if and (eq .source "certManager") (not .certManager.issuer.name) }}
 {{- fail "tls.certManager.issuer.name: found nothing, and tls.source is certManager; allowed: the name of an Issuer or a ClusterIssuer of cert-manager's" }}

@@ -1,0 +1,125 @@
+"""The rollout controller of a cluster: ``python -m endcap_serving.rollouts --namespace NS --store URL``
+
+It does what ModelRollouts of the namespace ask for, looks at each rollout when a look is due, and has the cluster
+follow. Several may run: the one that holds the Lease acts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from endcap.errors import EndcapError
+from endcap_serving.json_log import CANNOT_RUN, log_json_lines, make_log_fields
+
+log = logging.getLogger("endcap.rollouts")
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line. None: this process's. Exits with status 2 if an option is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m endcap_serving.rollouts", description="Drive the rollouts of a namespace."
+    )
+    parser.add_argument("--namespace", required=True, help="where ModelRollouts and InferenceServices are")
+    parser.add_argument("--store", required=True, help="the store of the pipelines, such as s3://bucket/prefix")
+    parser.add_argument("--registry", default="", help="MLflow's address [default: the store's own]")
+    parser.add_argument("--gateway-namespace", default="", help="of the gateway's pods [default: --namespace]")
+    parser.add_argument(
+        "--prometheus", default="", help="the address of Prometheus, for guardrails [default: pods are asked]"
+    )
+    parser.add_argument("--lease", default="endcap-rollouts", help="the Lease's name [endcap-rollouts]")
+    parser.add_argument("--lease-namespace", default="", help="the Lease's namespace [default: --namespace]")
+    parser.add_argument("--holder", default="", help="this process's name [default: the host's, with a number]")
+    parser.add_argument("--host", default="127.0.0.1", help="the address of probes and metrics [127.0.0.1]")
+    parser.add_argument("--port", type=int, default=8080, help="their port [8080]")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the controller until SIGTERM or SIGINT. Returns the exit status."""
+    options = parse_arguments(arguments)
+    log_json_lines()
+    from endcap.cluster import connect
+    from endcap.cluster.lease import ClusterLease
+    from endcap.rollout.cluster_loop import ClusterRollouts
+    from endcap.rollout.messages import RolloutMessage, post_message
+    from endcap.rollout.request_watcher import GuardrailWatcher
+    from endcap.store import open_store
+    from endcap_serving.gateway.arm_sources import make_request_watcher
+    from endcap_serving.rollouts.process import RolloutProcess
+
+    def send(message: RolloutMessage) -> None:
+        log.info("%s", message, extra={"rollout": message.to_json()})
+        if problem := post_message(message):
+            log.warning("the message was not sent: %s", problem)
+
+    try:
+        cluster, store = connect(), open_store(options.store)
+    except EndcapError as error:
+        log.error(CANNOT_RUN, extra=make_log_fields(error))
+        return 1
+    lease_namespace = options.lease_namespace or options.namespace
+    lease = ClusterLease(
+        cluster, options.lease, lease_namespace, options.holder or f"{socket.gethostname()}-{os.getpid()}"
+    )
+
+    def make_watcher(recommender: str) -> GuardrailWatcher:
+        places = {"gateway_namespace": options.gateway_namespace or None, "prometheus": options.prometheus or None}
+        return make_request_watcher(store, recommender, cluster, options.namespace, **places)
+
+    def make_rollouts() -> ClusterRollouts:
+        registry = options.registry or None
+        return ClusterRollouts(
+            cluster, options.namespace, store, registry, lease.uid, make_watcher=make_watcher, notify=[send]
+        )
+
+    process = RolloutProcess(lease, make_rollouts)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, process.stop)
+    server = serve_probes(options.host, options.port, process)
+    try:
+        process.run()
+    finally:
+        server.shutdown()
+        server.server_close()
+    return 0
+
+
+def serve_probes(host: str, port: int, process: Any) -> ThreadingHTTPServer:
+    """Serve /healthz and /metrics in a thread of their own. Returns the server, whose `server_port` is known."""
+    from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+    class ProbeHandler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/metrics":
+                self._send(200, CONTENT_TYPE_LATEST, generate_latest())
+            elif self.path == "/healthz":
+                self._send(200 if process.is_well else 503, "text/plain", b"ok\n" if process.is_well else b"stuck\n")
+            else:
+                self._send(404, "text/plain", b"allowed: /healthz, /metrics\n")
+
+        def _send(self, status: int, content: str, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("content-type", content)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Write nothing: a line for each probe would hide all others."""
+
+    server = ThreadingHTTPServer((host, port), ProbeHandler)
+    threading.Thread(target=server.serve_forever, name="probes", daemon=True).start()
+    return server
+
+
+if __name__ == "__main__":
+    sys.exit(main())

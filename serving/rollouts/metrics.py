@@ -1,0 +1,27 @@
+"""The rollout controller's metrics for Prometheus. What the rollouts themselves do, `endcap metrics` tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import Counter, Gauge
+
+from endcap.rollout.cluster_loop import RecommenderReport
+
+LEADER = Gauge("endcap_rollout_controller_leader", "1 if this process holds the Lease and acts.")
+ROUNDS = Counter("endcap_rollout_controller_rounds_total", "Rounds over all recommenders that came to their end.")
+LAST_ROUND = Gauge("endcap_rollout_controller_last_round_seconds", "When the last of these ended, since 1970.")
+ERRORS = Counter(
+    "endcap_rollout_controller_errors_total",
+    "Attempts that failed, and are repeated, by place and code.",
+    ["place", "code"],
+)
+
+
+def record(reports: Iterable[RecommenderReport]) -> None:
+    """Record what became of each recommender in a round."""
+    for report in reports:
+        for place, error in report.errors.items():
+            ERRORS.labels(place, error.code).inc()
+    ROUNDS.inc()
+    LAST_ROUND.set_to_current_time()

@@ -1,0 +1,120 @@
+"""The controller's process: a thread that keeps the Lease, and the loop, which acts while it is held."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from endcap.cluster.lease import ClusterLease
+from endcap.errors import EndcapError
+from endcap.retries import disable_retries
+from endcap.rollout.cluster_loop import ClusterRollouts
+from endcap_serving.json_log import make_log_fields
+from endcap_serving.rollouts import metrics
+
+log = logging.getLogger("endcap.rollouts")
+RENEWAL = 3.0
+"""Seconds between two attempts to take or renew the Lease."""
+PAUSE = 2.0
+"""Seconds between two rounds. Whatever was away is back in the traffic after one of them."""
+STUCK = 120.0
+"""Seconds without the end of a round after which a holder of the Lease is taken for stuck."""
+
+
+class RolloutProcess:
+    """Runs rounds while this process holds the Lease.
+
+    Parameters
+    ----------
+    lease
+        Who holds it acts.
+    make_rollouts
+        Makes the loop, once the Lease was held for the first time.
+    read_seconds
+        A clock that never goes back, in seconds.
+    """
+
+    def __init__(
+        self,
+        lease: ClusterLease,
+        make_rollouts: Callable[[], ClusterRollouts],
+        read_seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._lease, self._make_rollouts, self._read_seconds = lease, make_rollouts, read_seconds
+        self._rollouts: ClusterRollouts | None = None
+        self._stop = threading.Event()
+        self._ended = read_seconds()
+        self._troubles: dict[str, str] = {}
+        self._keeper = threading.Thread(target=self._keep_lease, name="lease", daemon=True)
+
+    @property
+    def is_well(self) -> bool:
+        """Whether the process does its work: rounds end, or another process has the Lease."""
+        return self._read_seconds() - self._ended < STUCK
+
+    def run(self) -> None:
+        """Run until `stop`. Then the Lease is free at once."""
+        self._keeper.start()
+        try:
+            while not self._stop.wait(PAUSE):
+                if not self._lease.is_held:
+                    self._ended = self._read_seconds()
+                    continue
+                self._run_round()
+        finally:
+            self._keeper.join()
+            self._lease.release()
+
+    def stop(self, *_: Any) -> None:
+        """End after the round that is under way."""
+        self._stop.set()
+
+    def _run_round(self) -> None:
+        # Each round is an attempt: what failed is tried again by the next one, and holds up nobody else.
+        with disable_retries():
+            try:
+                self._rollouts = self._rollouts or self._make_rollouts()
+                reports = self._rollouts.tick()
+            except EndcapError as error:
+                metrics.ERRORS.labels("round", error.code).inc()
+                self._tell("round", error)
+                return
+            except Exception as error:
+                metrics.ERRORS.labels("round", "unexpected").inc()
+                log.exception("a round failed", extra=make_log_fields(error))
+                return
+        metrics.record(reports)
+        self._ended = self._read_seconds()
+        self._tell("round", None)
+        for report in reports:
+            for place in ("requests", "look", "traffic", "status"):
+                self._tell(f"{report.recommender}/{place}", report.errors.get(place))
+
+    def _keep_lease(self) -> None:
+        while True:
+            was_held = self._lease.is_held
+            with disable_retries():
+                try:
+                    self._lease.acquire()
+                    self._tell("lease", None)
+                except EndcapError as error:
+                    metrics.ERRORS.labels("lease", error.code).inc()
+                    self._tell("lease", error)
+            metrics.LEADER.set(float(self._lease.is_held))
+            if self._lease.is_held != was_held:
+                log.info("this process %s", "acts now" if self._lease.is_held else "does not act any more")
+            if self._stop.wait(RENEWAL):
+                return
+
+    def _tell(self, place: str, error: EndcapError | None) -> None:
+        """Log an error once, and not at each attempt; and that it has passed."""
+        before = self._troubles.get(place, "")
+        if error is None:
+            if self._troubles.pop(place, ""):
+                log.info("%s works again", place)
+        elif before != str(error):
+            self._troubles[place] = str(error)
+            log.warning("%s failed, and is tried again", place, extra=make_log_fields(error))

@@ -1,0 +1,196 @@
+"""ModelRollouts from request to end, in a cluster whose objects are in memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from endcap.experiments.rollout_state import RolloutCommand
+from endcap.store import Store
+from tests.rollout.cluster_shop import ALONE, ClusterShop, Json, serve_from_a_bucket
+from tests.rollout.shop import MINUTE
+
+
+@pytest.fixture(autouse=True)
+def bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    serve_from_a_bucket(monkeypatch)
+
+
+@pytest.fixture
+def shop(shop_store: Store) -> ClusterShop:
+    shop = ClusterShop(shop_store)
+    shop.ask("2")
+    shop.tick(4)
+    return shop
+
+
+def run(shop: ClusterShop, looks: int, until: tuple[str, ...], **rates: float) -> str:
+    for _ in range(looks):
+        shop.receive(600, **rates)
+        shop.tick()
+        if shop.status("2")["phase"] in until:
+            break
+    shop.tick(3)
+    return str(shop.status("2")["phase"])
+
+
+def test_a_resource_begins_a_rollout_and_a_good_version_gets_everyone(shop: ClusterShop) -> None:
+    assert shop.served == ("1", "2", 0.1)
+    status = shop.status("2")
+    # It begins before anyone has met the version.
+    assert (status["phase"], status["sharePercent"], status["previousVersion"]) == ("holding", "10 %", "1")
+    assert run(shop, 60, ("promoted",), stable=0.2, canary=0.21) == "promoted"
+    assert shop.served == ("2", "", 0.0)
+    status = shop.status("2")
+    assert status["effect"].startswith("+")
+    assert shop.conditions("2")["Promoted"][0] == shop.conditions("2")["Served"][0] == "True"
+    events = shop.events()
+    assert (events[0], events[-1]) == ("Started", "ShownNoHarm")
+    assert "RiskExcluded" in events
+    assert shop.make_controller().log.verify() == status["entry"] + 1
+
+
+def test_a_version_that_harms_is_taken_back_from_the_cluster_too(shop: ClusterShop) -> None:
+    assert run(shop, 20, ("rolled-back",), stable=0.2, canary=0.1) == "rolled-back"
+    assert shop.served == ("1", "", 0.0)
+    assert shop.conditions("2")["Promoted"][0] == "False"
+    assert shop.status("2")["sharePercent"] == "0 %"
+    warnings = [one for (plural, _), one in shop.api.objects.items() if plural == "events" and one["type"] == "Warning"]
+    assert warnings[-1]["reason"].startswith("MetricHarmed")
+
+
+def test_what_a_resource_asks_for_is_done_once_however_often_it_is_read(shop: ClusterShop) -> None:
+    shop.want("2", paused=True, why="a sale")
+    shop.tick(3)
+    assert shop.status("2")["phase"] == "paused"
+    shop.want("2", paused=False)
+    shop.tick(3)
+    assert shop.status("2")["phase"] == "holding"
+    # Without the key nobody asks by the resource: what a person says by a command stays.
+    shop.api.edit("modelrollouts", "shoes-2", lambda thing: thing["spec"].pop("paused"))
+    shop.make_controller().command(RolloutCommand("pause", "ann"))
+    shop.tick(3)
+    assert shop.status("2")["phase"] == "paused"
+    shop.want("2", outcome="Promote")
+    shop.tick(3)
+    assert (shop.status("2")["phase"], shop.served) == ("promoted", ("2", "", 0.0))
+    shop.want("2", outcome="Abort")
+    shop.tick(3)
+    assert (shop.status("2")["phase"], shop.served) == ("aborted", ("1", "", 0.0))
+    actions = [entry.command.action for entry in shop.make_controller().log.read_entries() if entry.command]
+    assert actions == ["pause", "resume", "pause", "promote", "abort"]
+
+
+def test_an_agreement_may_be_given_before_it_is_waited_for(shop_store: Store) -> None:
+    shop = ClusterShop(shop_store, {**ALONE, "approval": "start"})
+    shop.ask("2")
+    shop.tick(2)
+    assert (shop.status("2")["phase"], shop.served[1:]) == ("waiting-approval", ("", 0.0))
+    shop.want("2", outcome="Promote")
+    shop.tick()
+    assert shop.conditions("2")["Accepted"] == ("False", "NotStarted")
+    shop.want("2", approved=["start"], outcome="Decide")
+    shop.tick()
+    shop.now += 3 * MINUTE
+    shop.tick(4)
+    assert shop.served == ("1", "2", 0.1)
+
+
+def test_a_newer_request_waits_and_overtakes_older_ones(shop: ClusterShop) -> None:
+    shop.now += MINUTE
+    shop.ask("3")
+    shop.tick(2)
+    assert shop.conditions("3")["Accepted"] == ("False", "WaitsForRollout")
+    shop.want("2", outcome="Abort")
+    shop.tick(5)
+    assert (shop.status("2")["phase"], shop.status("3")["phase"]) == ("aborted", "holding")
+    assert shop.served == ("1", "3", 0.1)
+    # A request that was waiting meanwhile, and is older, does not begin later.
+    shop.api.delete("modelrollouts", "shoes-2")
+    shop.want("3", outcome="Abort")
+    shop.tick(3)
+    assert shop.served == ("1", "", 0.0)
+
+
+@pytest.mark.parametrize("gap", [0, 60], ids=["watched", "away for an hour"])
+def test_a_rollout_whose_resource_is_deleted_ends_and_nobody_keeps_the_version(shop: ClusterShop, gap: int) -> None:
+    shop.api.delete("modelrollouts", "shoes-2")
+    if gap:
+        shop.now += gap * MINUTE
+        shop.loop = shop.start_loop()
+    shop.tick(3)
+    assert shop.served == ("1", "", 0.0)
+    last = shop.make_controller().log.find_last()
+    assert last is not None
+    assert (last.after.phase, last.command and last.command.action) == ("aborted", "abort")
+    # Asked for again, it is rolled out again.
+    shop.ask("2")
+    shop.tick(4)
+    assert shop.served == ("1", "2", 0.1)
+
+
+def test_a_controller_that_was_away_for_an_hour_goes_on_and_repeats_nothing(shop: ClusterShop) -> None:
+    before = len(list(shop.make_controller().log.read_entries()))
+    shop.now += 60 * MINUTE
+    shop.loop = shop.start_loop()
+    shop.tick(3)
+    entries = list(shop.make_controller().log.read_entries())
+    assert [entry.kind for entry in entries[before:]] == ["decision"]
+    assert shop.status("2")["reason"] == "no-feed"
+    assert shop.served == ("1", "2", 0.1)
+
+
+def test_two_controllers_that_both_act_do_each_step_once(shop: ClusterShop) -> None:
+    other = shop.start_loop()
+    shop.want("2", outcome="Promote")
+    for _ in range(3):
+        shop.tick()
+        other.tick()
+    actions = [entry.command.action for entry in shop.make_controller().log.read_entries() if entry.command]
+    assert (actions, shop.served) == (["promote"], ("2", "", 0.0))
+
+
+def test_a_version_that_vanishes_from_the_registry_is_taken_from_everyone(
+    shop: ClusterShop,
+) -> None:
+    shop.registry.client.delete_model_version("shoes", "2")
+    shop.now += 3 * MINUTE
+    shop.tick(3)
+    assert (shop.status("2")["phase"], shop.served) == ("aborted", ("1", "", 0.0))
+    shop.ask("9")
+    shop.tick()
+    assert shop.conditions("9")["Accepted"][0] == "False"
+
+
+def test_a_namespace_that_is_being_deleted_stops_nobody_and_the_rollout_ends(shop: ClusterShop) -> None:
+    shop.api.ending = True
+    shop.api.delete("modelrollouts", "shoes-2")
+    shop.api.delete("inferenceservices", "shoes")
+    shop.loop.tick()
+    last = shop.make_controller().log.find_last()
+    assert last is not None
+    assert (last.after.phase, shop.state.canary) == ("aborted", None)
+    shop.api.ending = False
+    shop.now += MINUTE
+    shop.ask("3")
+    shop.tick(4)
+    assert [entry.after.version for entry in shop.make_controller().log.read_entries() if entry.kind == "begin"] == [
+        "2",
+        "3",
+    ]
+    assert shop.served == ("1", "3", 0.1)
+
+
+def test_objects_that_were_edited_by_hand_say_again_what_the_log_says(shop: ClusterShop) -> None:
+    def take_traffic(service: Json) -> None:
+        service["metadata"]["annotations"]["endcap.dev/canary-share"] = "0.9"
+
+    def promote(thing: Json) -> None:
+        thing["status"] |= {"phase": "promoted", "entry": 900}
+
+    assert shop.served[2] == 0.1
+    shop.api.edit("inferenceservices", "shoes", take_traffic)
+    shop.api.edit("modelrollouts", "shoes-2", promote)
+    assert shop.served[2] == 0.9
+    shop.tick(2)
+    assert shop.served[2] == 0.1
+    assert (shop.status("2")["phase"], shop.status("2")["entry"]) == ("holding", 1)
