@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from endcap.experiments.splits import TrafficSplit, weigh_share
 from endcap_serving.gateway.access.access import LOCAL_HOSTS, Access
 from endcap_serving.gateway.access.policy import EVERYTHING
 from endcap_serving.gateway.routes import Split, Upstream
@@ -47,7 +48,7 @@ KEYED = make_policy(
 @pytest.fixture(scope="module")
 def backends() -> Iterator[dict[str, Backend]]:
     with ExitStack() as stack:
-        made = {name: stack.enter_context(Backend(name)) for name in ("stable", "shadow", "intake")}
+        made = {name: stack.enter_context(Backend(name)) for name in ("stable", "shadow", "intake", "baseline")}
         yield made
         for backend in made.values():
             backend.shutdown()
@@ -142,6 +143,48 @@ def test_who_may_do_what(keyed: httpx.Client, path: str, headers: dict[str, str]
     assert read_outcome(answer) == outcome
     assert ("www-authenticate" in answer.headers) == (outcome[0] == 401)
     assert "shoes" not in answer.text or outcome in (OK, OTHER), "whom one may ask is not told"
+
+
+def test_the_baselines_shoppers_pass_the_same_checks(tmp_path: Path, backends: dict[str, Backend]) -> None:
+    split = TrafficSplit("0" * 12, baseline=weigh_share(0.2))
+    names = [f"shopper-{number}" for number in range(40)]
+    own = next(name for name in names if split.has_in_baseline(name))
+    other = next(name for name in names if not split.has_in_baseline(name))
+    upstreams = (backends["stable"].upstream, backends["baseline"].upstream)
+    for access in (Access(KEYED), Access(EVERYTHING, origins=(SHOP,), hosts=LOCAL_HOSTS)):
+        envoy = EnvoyProcess(
+            tmp_path / str(len(access.origins)),
+            "127.0.0.1",
+            0,
+            "shoes",
+            Split(upstreams[0], baseline=upstreams[1], baseline_share=0.2),
+            access=access,
+        )
+        try:
+            with httpx.Client(base_url=envoy.address, timeout=10) as asker:
+                for shopper, variant in ((own, "baseline"), (other, "stable")):
+                    told = {"x-endcap-shopper": shopper}
+                    refused, headers = (
+                        ({}, make_key_header("web-key"))
+                        if access.policy.has_credentials
+                        else (
+                            {"origin": "https://elsewhere.example"},
+                            {"origin": SHOP},
+                        )
+                    )
+                    assert asker.post(PREDICT, json={}, headers={**told, **refused}).status_code in (401, 403)
+                    if access.policy.has_credentials:
+                        assert (
+                            read_outcome(
+                                asker.post(PREDICT, json={}, headers={**told, **make_key_header("hatter-key")})
+                            )
+                            == OTHER
+                        )
+                    for path in (PREDICT, f"/shoes{PREDICT}", f"{PREDICT}?verbose=1"):
+                        answer = asker.post(path, json={}, headers={**told, **headers})
+                        assert (answer.status_code, answer.headers["x-endcap-variant"]) == (200, variant)
+        finally:
+            end_processes([envoy.process])
 
 
 def test_a_request_with_two_keys_is_refused(keyed: httpx.Client) -> None:

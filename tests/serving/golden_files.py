@@ -18,6 +18,7 @@ GOLDEN = Path(__file__).with_name("golden")
 FOLDER = Path("/run/endcap")
 """Of the gateway's files on a laptop."""
 STABLE, CANARY = Upstream("stable-version-1-1", 9001), Upstream("canary-version-2-2", 9002)
+BASELINE = Upstream("baseline-version-popularity-4", 9004)
 SHADOW = Upstream("shadow-version-3-3", 9003, kind="shadow")
 PODS = Upstream(
     "shoes/shoes-v1-predictor.shop.svc:8080", 8080, "shoes-v1-predictor.shop.svc", "shoes-v1-predictor.shop.svc"
@@ -61,6 +62,12 @@ def build_configurations() -> dict[str, Json]:
         "canary": build_resources({"shoes": Split(STABLE, CANARY, 0.1, "5a17", terms=REFUSED)}),
         "canary-and-list": build_resources({"shoes": Split(STABLE, CANARY, 0.1, "5a17", terms=LISTED)}),
         "canary-and-shadow": build_resources({"shoes": Split(STABLE, CANARY, 0.1, "5a17", SHADOW, 0.25, LISTED)}),
+        "canary-and-baseline": build_resources(
+            {"shoes": Split(STABLE, CANARY, 0.1, "5a17", terms=LISTED, baseline=BASELINE, baseline_share=0.02)}
+        ),
+        "popularity-only": build_resources(
+            {"shoes": Split(STABLE, CANARY, 0.1, "5a17", terms=LISTED, baseline=BASELINE, popularity_only=True)}
+        ),
         "nobody": build_resources({"shoes": Split(None, terms=REFUSED)}),
         "nobody-and-list": build_resources({"shoes": Split(None, terms=LISTED)}),
         "cluster-of-two": build_resources(
