@@ -29,6 +29,7 @@ def evaluate(
 
     from endcap.project import Project
     from endcap_components.lifecycle import run_step
+    from endcap_components.messages import tell_verdict
 
     with run_step("evaluate", store, run=run, created=created, image=image) as reporter:
         project = Project.of(store, recommender=recommender, shop=shop, registry=registry, progress=reporter.progress)
@@ -36,4 +37,5 @@ def evaluate(
         Path(verdict).write_text(result.address)
         shutil.copyfile(result.report, report.path)
         reporter.done(result.address, result.summary, gate=result.outcome)
+        tell_verdict(store, result.address, recommender["name"], reporter.run)
         return result.outcome

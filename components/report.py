@@ -23,6 +23,7 @@ def report(
     from endcap.runs import Fault, end_run, find_current_run, keep_specs
     from endcap.runs.start import Start
     from endcap.store import open_store
+    from endcap_components.messages import tell_failed_run
 
     opened, documents = open_store(store), {"recommender": recommender, "shop": shop}
     names = {kind: document.get("name", "") for kind, document in documents.items()}
@@ -32,3 +33,4 @@ def report(
     print(f"run {document['run']} {document['state']}", flush=True)
     if document["state"] == "failed":
         print(f"step {document['step'] or '(unknown)'} failed: {document['cause']}", flush=True)
+    tell_failed_run(store, document)

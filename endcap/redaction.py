@@ -20,10 +20,16 @@ _PARAMETERS = (
 )
 _WORDS = r"(?:ssl|pg)?password|passwd|pwd|secret_access_key|aws_secret_access_key|mlflow_tracking_(?:password|token)"
 """Names of secrets in a driver's `name=value`, and in a mapping that is printed."""
+_WEBHOOKS = (
+    r"hooks\.slack\.com/(?:services|workflows|triggers)/|discord(?:app)?\.com/api/webhooks/|"
+    r"[\w-]+\.webhook\.office\.com/webhookb2/"
+)
+"""Hosts whose paths are the secret: whoever knows one may write to a channel."""
 SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(rf"(?P<shown>[?&](?:{_PARAMETERS})=)[^&\s]+", re.IGNORECASE), "a secret in an address"),
     (re.compile(rf"(?P<shown>(?:^|[\s'\"(,;{{])(?:{_WORDS})=['\"]?)[^\s'\",;)}}]+", re.IGNORECASE), "a password"),
     (re.compile(rf"(?P<shown>(?P<quote>['\"])(?:{_WORDS})(?P=quote): ?['\"])[^'\"]+", re.IGNORECASE), "a password"),
+    (re.compile(rf"(?P<shown>\b(?:{_WEBHOOKS}))[\w/%-]+", re.IGNORECASE), "an address of a webhook"),
     (re.compile(r"(?P<shown>\b(?:Bearer|Basic) )[\w.~+/=-]{8,}"), "a token"),
     (re.compile(r"(?P<shown>)\beyJ[\w-]{8,8000}+\.[\w-]++\.[\w-]*"), "a token"),
     (re.compile(r"(?P<shown>)\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), "an access key"),

@@ -11,6 +11,7 @@ from kfp.dsl import PipelineTask
 
 from endcap import devices
 from endcap.cluster.quantities import parse_quantity
+from endcap.messages.addresses import VARIABLE as NOTIFY
 from endcap.registry import REGISTRY
 from endcap.secrets import MLFLOW, MOUNT
 from endcap.spec.pipeline import Pipeline, StepRetries, StepSpec
@@ -19,8 +20,8 @@ from endcap.steps import STEPS
 from endcap.store.s3_settings import MOUNTED, SECRET_KEYS
 from endcap_components.lifecycle import DEADLINE
 
-_KEYS = (*SECRET_KEYS, REGISTRY, *MLFLOW)
-"""Of the Secret that every step gets: what the store needs, and what the registry does."""
+_KEYS = (*SECRET_KEYS, REGISTRY, *MLFLOW, NOTIFY)
+"""Of the Secret that every step gets: what the store and the registry need, and where messages go."""
 
 
 def step_settings(name: str, pipeline: Pipeline) -> StepSpec:

@@ -34,6 +34,7 @@ from endcap.spec.step_order import order_steps
 from endcap.steps import STEPS
 from endcap.store import open_store
 from endcap_components.lifecycle import MARK
+from endcap_components.messages import tell_failed_run
 from endcap_pipelines.reuse import reuse_artifacts
 
 
@@ -125,6 +126,7 @@ def _recorded(store_url: str, run: str, steps: Sequence[str], start: Start, spec
     except BaseException as error:
         with contextlib.suppress(EndcapError, OSError):
             close_run(store, run, "failed", steps, Fault.of(error))
+            tell_failed_run(store_url, store.read_document(f"runs/{run}") or {})
         raise
     close_run(store, run, "succeeded", steps)
 

@@ -28,6 +28,10 @@ from endcap.runs import Fault
         ("host=db password=hunter2 dbname=mlflow", "host=db password=… dbname=mlflow"),
         ("connect(user='me', password='hunter2')", "connect(user='me', password='…')"),
         ("{'user': 'me', 'password': 'hunter/2'}", "{'user': 'me', 'password': '…'}"),
+        (
+            "POST https://hooks.slack.com/services/T0/B0/hunter2 failed",
+            "POST https://hooks.slack.com/services/… failed",
+        ),
         ("AWS_SECRET_ACCESS_KEY=hunter2", "AWS_SECRET_ACCESS_KEY=…"),
     ],
 )

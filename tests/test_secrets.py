@@ -22,6 +22,7 @@ from endcap.addresses import split_server
 from endcap.cli.main import COMMANDS, main
 from endcap.cli.reachability import check_addresses
 from endcap.errors import TransientError, UserError
+from endcap.messages.addresses import VARIABLE
 from endcap.online import open_online, resolve_online_url
 from endcap.output_redaction import redact_output
 from endcap.registry import check_address, open_registry, resolve_registry_url
@@ -84,7 +85,7 @@ def test_kfp_is_shown_a_token_without_the_line_break_that_its_secret_has() -> No
 
 def test_variables_that_may_hold_a_secret_are_read_in_one_place() -> None:
     """Elsewhere they would be read with their line breaks."""
-    secret = {*AWS, *MLFLOW, *KFP, *CAS, *ENDPOINTS, *REGIONS, "KFP_EXISTING_TOKEN", "KFP_COOKIES"}
+    secret = {*AWS, *MLFLOW, *KFP, *CAS, *ENDPOINTS, *REGIONS, "KFP_EXISTING_TOKEN", "KFP_COOKIES", VARIABLE}
     secret |= {name for names in VARIABLES.values() for name in names}
     elsewhere = [
         f"{file.relative_to(ROOT)}:{node.lineno} {name}"

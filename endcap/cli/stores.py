@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +14,7 @@ from endcap.store import Store, open_store
 if TYPE_CHECKING:
     from endcap.registry import Registry
     from endcap.rollout.controller import RolloutController
+    from endcap.rollout.messages import RolloutMessage
 
 
 def open_existing_store(url: str) -> Store:
@@ -61,15 +62,24 @@ def _make_absent_error(url: str) -> NotFoundError:
 
 
 def open_controller(recommender: str, store_url: str, registry: str) -> RolloutController:
-    """Make the controller of a recommender's rollouts, whose messages go where the environment says."""
+    """Make the controller of a recommender's rollouts, whose messages go where the environment says.
+
+    The command ends at most `endcap.messages.messenger.CLOSE_WITHIN` seconds later because of them.
+    """
+    from endcap.messages import Messenger
     from endcap.rollout.controller import RolloutController
-    from endcap.rollout.messages import post_message
 
     store = open_existing_store(store_url)
     open_existing_registry(registry, store)
+    messenger = Messenger(store)
 
-    def send(message: Any) -> None:
-        if problem := post_message(message):
-            click.echo(f"the message was not sent: {problem}", err=True)
+    def close() -> None:
+        if problem := messenger.close():
+            click.echo(f"a message is not delivered yet: {problem}", err=True)
+
+    click.get_current_context().call_on_close(close)
+
+    def send(message: RolloutMessage) -> None:
+        messenger.send(message.to_message(store))
 
     return RolloutController(store, recommender, registry or None, notify=[send])

@@ -154,7 +154,7 @@ class LiftWatcher:
         after = replace(self._observer.observe(now), past=lift.past)
         written = self._store.update_document(_name_document(self._recommender), lambda stored: _choose(stored, after))
         if after.losses and not lift.losses and written == after.to_json():
-            self._tell(after)
+            self._tell(after, desired.stable.package, now)
         return after
 
     def _read_policy(self, desired: Deployment) -> RolloutSpec | None:
@@ -163,14 +163,25 @@ class LiftWatcher:
             self._policies = {package: read_recommender(self._store.fetch(package)).rollout}
         return self._policies[package]
 
-    def _tell(self, lift: ChampionLift) -> None:
+    def _tell(self, lift: ChampionLift, package: str, now: datetime) -> None:
         losses = ", ".join(f"{loss.metric} {format_change(loss.effect)}" for loss in lift.losses)
         sentence = (
             f"Popularity does better than the champion: {losses}. To give it to everyone: endcap deploy "
             f"{self._recommender} --popularity"
         )
         message = RolloutMessage(
-            self._recommender, lift.version, 0, "below-baseline", 1.0, "below-baseline", sentence, True
+            self._recommender,
+            lift.version,
+            0,
+            "below-baseline",
+            1.0,
+            "below-baseline",
+            sentence,
+            alert=True,
+            kind="rollout.attention",
+            time=now,
+            package=package,
+            metrics={loss.metric: loss.effect for loss in lift.losses},
         )
         for send in self._notify:
             send(message)

@@ -1,18 +1,17 @@
-"""Messages about a rollout: to whoever follows, and to an address that takes Slack's JSON."""
+"""Messages about a rollout, from the entries of its log."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 
+from endcap.errors import EndcapError
 from endcap.experiments.log_entry import RolloutLogEntry
-from endcap.secrets import read_variable
-
-ADDRESS = "ENDCAP_NOTIFY_URL"
-"""The variable with the address. It may hold a secret, as Slack's incoming webhooks do."""
-_TIMEOUT = 5.0
+from endcap.messages import Message
+from endcap.messages.message import Kind, Severity
+from endcap.store import Store
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,12 @@ class RolloutMessage:
         For a person.
     alert
         Whether a person should look.
+    kind, time
+        What happened, and when.
+    package
+        The address of the version's package.
+    metrics
+        The effect on each metric with its bounds, as far as they are known.
     """
 
     recommender: str
@@ -41,18 +46,46 @@ class RolloutMessage:
     reason: str
     sentence: str
     alert: bool
+    kind: Kind
+    time: datetime
+    package: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"rollout of {self.recommender} version {self.version}: {self.sentence}"
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the message as JSON values; `text` is what Slack and its kin show."""
-        fields = {"recommender": self.recommender, "version": self.version, "number": self.number}
-        state = {"phase": self.phase, "share": self.share, "reason": self.reason, "alert": self.alert}
-        return {"text": str(self), **fields, **state}
+    def to_message(self, store: Store) -> Message:
+        """Return the message that is sent. store: holds the package, which names its data."""
+        try:
+            dataset = str(store.manifest(self.package)["facts"].get("dataset", ""))
+        except EndcapError:
+            dataset = ""
+        return Message(
+            id=f"rollout/{self.recommender}/{self.number}/{self.time:%Y%m%dT%H%M%S}",
+            kind=self.kind,
+            time=self.time,
+            severity=_SEVERITIES.get(self.kind, "info"),
+            title=f"{self.recommender} version {self.version}: {_TITLES[self.kind]}",
+            text=self.sentence,
+            recommender=self.recommender,
+            version=self.version,
+            dataset=dataset,
+            metrics=self.metrics,
+            action=_describe_action(self),
+            facts={"phase": self.phase, "share": self.share, "reason": self.reason, "entry": self.number},
+        )
 
 
 Notify = Callable[[RolloutMessage], None]
+_SEVERITIES: Mapping[Kind, Severity] = {"rollout.rolled-back": "warning", "rollout.attention": "warning"}
+_TITLES: Mapping[Kind, str] = {
+    "rollout.begun": "the rollout begins",
+    "rollout.raised": "the share rises",
+    "rollout.changed": "the rollout has changed",
+    "rollout.promoted": "promoted",
+    "rollout.rolled-back": "taken back",
+    "rollout.attention": "a person should look",
+}
 
 
 def describe_entry(entry: RolloutLogEntry) -> RolloutMessage | None:
@@ -75,27 +108,56 @@ def describe_entry(entry: RolloutLogEntry) -> RolloutMessage | None:
         sentence = "The rollout begins."
     sentence = f"{sentence} It is {after.phase}, with {100 * after.share:.4g} % of the shoppers."
     return RolloutMessage(
-        after.recommender, after.version, entry.number, after.phase, after.share, after.reason, sentence, alert
+        after.recommender,
+        after.version,
+        entry.number,
+        after.phase,
+        after.share,
+        after.reason,
+        sentence,
+        alert,
+        _find_kind(entry, is_same),
+        entry.time,
+        after.package,
+        _list_metrics(entry),
     )
 
 
-def post_message(message: RolloutMessage) -> str:
-    """Send a message to the address of `ENDCAP_NOTIFY_URL`, if there is one.
+def _find_kind(entry: RolloutLogEntry, is_same: bool) -> Kind:
+    after = entry.after
+    if entry.kind == "begin":
+        return "rollout.begun"
+    if after.is_over:
+        return "rollout.rolled-back"
+    if is_same:
+        return "rollout.attention"
+    if after.phase == "guarding" or (entry.before is not None and entry.before.share < after.share == 1):
+        return "rollout.promoted"
+    if entry.before is not None and after.share > entry.before.share:
+        return "rollout.raised"
+    return "rollout.changed"
 
-    Returns
-    -------
-    str
-        Why it was not sent; empty if it was, or if there is no address. A message that does not arrive stops nothing:
-        the log has what it says.
-    """
-    import httpx
 
-    address = read_variable(ADDRESS)
-    if not address:
-        return ""
-    try:
-        body = json.dumps(message.to_json())
-        answer = httpx.post(address, content=body, headers={"content-type": "application/json"}, timeout=_TIMEOUT)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return f"{type(error).__name__} at the address of {ADDRESS}"
-    return "" if answer.is_success else f"status {answer.status_code} from the address of {ADDRESS}"
+def _list_metrics(entry: RolloutLogEntry) -> dict[str, float]:
+    if entry.evidence is None:
+        return {}
+    numbers = {
+        name: value
+        for effect in entry.evidence.effects
+        for name, value in (
+            (effect.metric, effect.effect),
+            (f"{effect.metric} at worst", effect.lower),
+            (f"{effect.metric} at best", effect.upper),
+        )
+    }
+    return {name: value for name, value in numbers.items() if math.isfinite(value)}
+
+
+def _describe_action(message: RolloutMessage) -> str:
+    if message.phase == "waiting-approval":
+        return f"Decide: endcap rollout approve {message.recommender}, or endcap rollout abort {message.recommender}"
+    if message.kind == "rollout.rolled-back":
+        return f"Nothing for shoppers. Read why: endcap rollout history {message.recommender}"
+    if message.alert:
+        return f"Look at it: endcap rollout status {message.recommender}"
+    return ""

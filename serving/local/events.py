@@ -249,7 +249,8 @@ class RolloutChanged(ServingEvent):
     sentence
         Why.
     unsent
-        Why the message to `ENDCAP_NOTIFY_URL` did not arrive; empty if it did, or if there is no address.
+        Why messages to `ENDCAP_NOTIFY_URL` do not arrive at present; empty if they do, or if there is no address. They
+        are tried again.
     """
 
     version: str
@@ -259,7 +260,7 @@ class RolloutChanged(ServingEvent):
     unsent: str = ""
 
     def __str__(self) -> str:
-        unsent = f" (the message was not sent: {self.unsent})" if self.unsent else ""
+        unsent = f" (messages do not arrive: {self.unsent})" if self.unsent else ""
         return f"rollout of version {self.version}: {self.sentence}{unsent}"
 
 

@@ -8,10 +8,11 @@ import time
 from endcap.errors import EndcapError
 from endcap.experiments.decision_log import DecisionLog
 from endcap.experiments.log_entry import RolloutLogEntry
+from endcap.messages import Messenger
 from endcap.registry import resolve_registry_url
 from endcap.rollout.controller import RolloutController
 from endcap.rollout.lift import LiftWatcher
-from endcap.rollout.messages import RolloutMessage, post_message
+from endcap.rollout.messages import RolloutMessage
 from endcap.rollout.request_watcher import GuardrailWatcher
 from endcap.store import Store
 from endcap_serving.errors import wrap_error
@@ -40,6 +41,7 @@ class RolloutLoop:
 
     def __init__(self, store: Store, recommender: str, listener: Listener, watcher: GuardrailWatcher) -> None:
         self._store, self._recommender, self._listener, self._watcher = store, recommender, listener, watcher
+        self._messenger = Messenger(store)
         self._stop = threading.Event()
         self._troubles: dict[str, str] = {}
         self._threads = [
@@ -49,7 +51,8 @@ class RolloutLoop:
         self._quiet_until = 0.0
 
     def start(self) -> None:
-        """Begin to look."""
+        """Begin to look, and to deliver messages that earlier processes left."""
+        self._messenger.start()
         for thread in self._threads:
             thread.start()
 
@@ -59,6 +62,7 @@ class RolloutLoop:
         for thread in self._threads:
             if thread.is_alive():
                 thread.join()
+        self._messenger.close()
 
     def _run(self) -> None:
         log = DecisionLog(self._store, self._recommender)
@@ -107,7 +111,7 @@ class RolloutLoop:
         )
 
     def _send(self, message: RolloutMessage) -> None:
-        problem = post_message(message)
+        problem = self._messenger.send(message.to_message(self._store))
         self._listener(RolloutChanged(message.version, message.phase, message.share, message.sentence, problem))
 
     def _tell(self, of: str, error: EndcapError) -> None:

@@ -49,20 +49,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log_json_lines()
     from endcap.cluster import connect
     from endcap.cluster.lease import ClusterLease
+    from endcap.messages import Messenger
     from endcap.rollout.cluster_loop import ClusterRollouts
-    from endcap.rollout.messages import RolloutMessage, post_message
+    from endcap.rollout.messages import RolloutMessage
     from endcap.rollout.request_watcher import GuardrailWatcher
     from endcap.store import open_store
     from endcap_serving.gateway.arm_sources import make_request_watcher
     from endcap_serving.rollouts.process import RolloutProcess
 
     def send(message: RolloutMessage) -> None:
-        log.info("%s", message, extra={"rollout": message.to_json()})
-        if problem := post_message(message):
-            log.warning("the message was not sent: %s", problem)
+        sent = message.to_message(store)
+        log.info("%s", message, extra={"rollout": sent.to_json()})
+        if problem := messenger.send(sent):
+            log.warning("messages do not arrive: %s", problem)
 
     try:
         cluster, store = connect(), open_store(options.store)
+        messenger = Messenger(store)
     except EndcapError as error:
         log.error(CANNOT_RUN, extra=make_log_fields(error))
         return 1
@@ -85,9 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, process.stop)
     server = serve_probes(options.host, options.port, process)
+    messenger.start()
     try:
         process.run()
     finally:
+        messenger.close()
         server.shutdown()
         server.server_close()
     return 0

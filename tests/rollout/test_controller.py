@@ -68,6 +68,19 @@ def test_a_promoted_version_that_turns_out_worse_than_the_one_before_is_taken_ba
     assert champion.version == "1"
 
 
+def test_messages_say_what_happened_with_numbers_and_what_to_do(shop: Shop) -> None:
+    controller = shop.make_controller()
+    controller.start("2")
+    shop.run(controller, 60, stable=0.3, canary=0.05)
+    messages = [message.to_message(shop.store) for message in shop.messages]
+    assert (messages[0].kind, messages[-1].kind) == ("rollout.begun", "rollout.rolled-back")
+    assert messages[-1].severity == "warning"
+    assert messages[-1].metrics["ctr"] < 0
+    assert messages[-1].facts["reason"].startswith("metric-harmed")
+    assert messages[-1].action
+    assert len({message.id for message in messages}) == len(messages)
+
+
 def test_without_impressions_it_holds_and_says_so(shop: Shop) -> None:
     controller = shop.make_controller()
     controller.start("2")
