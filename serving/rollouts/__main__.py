@@ -47,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the controller until SIGTERM or SIGINT. Returns the exit status."""
     options = parse_arguments(arguments)
     log_json_lines()
+    # A line for each page that is read every two seconds would hide all others.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     from endcap.cluster import connect
     from endcap.cluster.lease import ClusterLease
     from endcap.messages import Messenger

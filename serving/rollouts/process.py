@@ -66,7 +66,8 @@ class RolloutProcess:
                 self._run_round()
         finally:
             self._keeper.join()
-            self._lease.release()
+            with disable_retries():
+                self._lease.release()
 
     def stop(self, *_: Any) -> None:
         """End after the round that is under way."""

@@ -1,0 +1,263 @@
+"""ModelRollouts on a real API server: the controller runs as its chart binds it, KServe's controllers serve.
+
+The controller is a process of this machine with a token of its account, so the API server judges each of its calls.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from endcap.cluster import connect
+from endcap.deploy import deploy
+from endcap.deploy.variants import read_variants
+from endcap.registry import Registry
+from endcap.registry.package import SPEC
+from endcap.rollout.resource import ask_for_rollout, make_resource
+from endcap.spec import Recommender
+from endcap.store import open_store
+from endcap_serving.local.predictors import find_free_port
+from tests.cluster.given import Cluster, eventually, own_namespace
+from tests.cluster.inference_services import STANDARD_CRDS
+from tests.cluster.object_store import ObjectStore
+from tests.rollout.shop import POLICY
+
+ROOT = Path(__file__).parents[2]
+TEMPLATES = ("rollouts/crd", "rollouts/rbac", "deployer/rbac", "serving/servingruntime", "serving/serviceaccount")
+SMALL = {"cpu": "50m", "memory": "64Mi"}
+Json = dict[str, Any]
+
+
+@dataclass
+class Place:
+    """A release's namespace, the serving namespace, and a store with a champion and two challengers."""
+
+    cluster: Cluster
+    release: str
+    serving: str
+    store: str
+    registry: Registry
+    environment: dict[str, str]
+    folder: Path
+    controllers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def log_in(self, account: str) -> Path:
+        """A kubeconfig with a token of an account of the release's namespace."""
+        config = json.loads(
+            self.cluster.kubectl("config", "view", "--minify", "--raw", "--flatten", "-o", "json").stdout
+        )
+        token = self.cluster.kubectl("-n", self.release, "create", "token", account).stdout.strip()
+        config["users"][0]["user"] = {"token": token}
+        file = self.folder / f"{account}.kubeconfig"
+        file.write_text(yaml.safe_dump(config))
+        return file
+
+    def start_controller(self, kubeconfig: Path | None = None) -> subprocess.Popen[bytes]:
+        words = {
+            "namespace": self.serving,
+            "store": self.store,
+            "registry": self.registry.uri,
+            "lease": "endcap-rollouts",
+            "lease-namespace": self.release,
+            "port": str(find_free_port()),
+        }
+        log = (self.folder / f"controller-{len(self.controllers)}.log").open("wb")
+        kubeconfig = kubeconfig or self.log_in("endcap-rollouts")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "endcap_serving.rollouts", *(f"--{key}={value}" for key, value in words.items())],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **self.environment, "KUBECONFIG": str(kubeconfig)},
+        )
+        self.controllers.append(process)
+        return process
+
+    def end_controller(self, process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> None:
+        if process.poll() is None:
+            process.send_signal(number)
+            process.wait(60)
+
+    def want(self, version: str, **spec: Any) -> None:
+        """Edit a resource's spec as a person with kubectl."""
+        patch = ("--type=merge", "-p", json.dumps({"spec": spec}))
+        self.cluster.kubectl("-n", self.serving, "patch", "mro", f"shoes-{version}", *patch)
+
+    def status(self, version: str) -> Json:
+        return dict(self.cluster.get("mro", f"shoes-{version}", self.serving).get("status") or {})
+
+    @property
+    def served(self) -> tuple[str, str, float]:
+        """Stable version, canary, share, as gateways read them."""
+        variants = read_variants(self.cluster.get("inferenceservice", "shoes", self.serving))
+        assert variants is not None
+        assert variants.stable is not None
+        canary = variants.canary.version if variants.canary is not None and variants.share else ""
+        return variants.stable.version, canary, variants.share
+
+
+@pytest.fixture
+def make_place(
+    cluster: Cluster, object_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], Place]]:
+    """Makes a place whose recommender is served in a mode."""
+    if not cluster.simulated():
+        pytest.skip("pods would fetch the package from an S3 server of this machine: unset KUBECONFIG")
+    environment = object_store.environment()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with ExitStack() as stack:
+        places: list[Place] = []
+
+        def make(mode: str) -> Place:
+            release, serving = (
+                stack.enter_context(own_namespace(cluster, name)) for name in ("rollouts", "rollouts-serving")
+            )
+            cluster.kubectl("-n", release, "create", "serviceaccount", "pipeline-runner")
+            cluster.kubectl("-n", serving, "create", "secret", "generic", "endcap-store")
+            objects = cluster.helm(
+                *("template", "endcap", str(ROOT / "charts" / "endcap"), "--namespace", release),
+                *("--set", f"serving.namespace={serving}", "--set", f"kfp.serviceAccount.namespace={release}"),
+                *("--set", "rollouts.enabled=true", "--set", "rollouts.store=s3://endcap/store"),
+                *(f"--show-only=templates/{name}.yaml" for name in TEMPLATES),
+            )
+            cluster.kubectl("apply", "--server-side", "-f", "-", stdin=objects.stdout)
+            place = Place(cluster, release, serving, *make_store(object_store, tmp_path, mode), environment, tmp_path)
+            places.append(place)
+            return place
+
+        try:
+            yield make
+        finally:
+            for place in places:
+                for process in place.controllers:
+                    place.end_controller(process)
+
+
+def make_store(object_store: ObjectStore, folder: Path, mode: str) -> tuple[str, Registry]:
+    """A store in a bucket with three versions, of which the first serves, and the registry."""
+    store = open_store(f"{object_store.make_bucket('rollouts')}/endcap")
+    registry = Registry(f"sqlite:///{folder}/mlflow.db")
+    spec = Recommender.model_validate(
+        {
+            "apiVersion": "endcap/v2",
+            "kind": "Recommender",
+            "name": "shoes",
+            "shop": "demo",
+            "model": {"name": "popularity"},
+            "serving": {"fallback": "refuse", "kubernetes": {"mode": mode, **SMALL}},
+            "rollout": {**POLICY, "guard": {"previous_share": 0.0}},
+        }
+    )
+    for version in ("1", "2", "3"):
+        with store.publish("packages/shoes", version) as draft:
+            (draft.path / SPEC).write_text(spec.model_dump_json())
+        registry.add_version("shoes", draft.address, "approved", "a test", {})
+    deploy(spec, "1", store, registry.uri)
+    return store.root, registry
+
+
+def test_a_rollout_reaches_everyone_and_another_is_taken_back(
+    cluster: Cluster, make_place: Callable[[str], Place]
+) -> None:
+    cluster.needs(*STANDARD_CRDS)
+    place = make_place("Standard")
+    place.start_controller()
+    # As the pipeline's deploy step does, and again as its retry.
+    pipeline = connect(str(place.log_in("pipeline-runner")))
+    for _ in range(2):
+        assert ask_for_rollout(pipeline, "shoes", "2", place.serving) == "shoes-2"
+    eventually(lambda: place.served == ("1", "2", 0.1), 180)
+    shown = cluster.kubectl("-n", place.serving, "get", "mro").stdout.splitlines()
+    assert shown[0].split() == ["NAME", "VERSION", "PHASE", "SHARE", "EFFECT", "REASON", "AGE"]
+    assert shown[1].split()[:2] == ["shoes-2", "2"]
+    eventually(lambda: condition(place.status("2"), "Served") == "True")
+
+    place.want("2", outcome="Promote", why="a test")
+    eventually(lambda: place.served == ("2", "", 0.0), 180)
+    cluster.kubectl("-n", place.serving, "wait", "--for=condition=Promoted", "mro/shoes-2", "--timeout=60s")
+    champion = place.registry.find_champion("shoes")
+    assert champion is not None
+    assert champion.version == "2"
+
+    ask_for_rollout(pipeline, "shoes", "3", place.serving)
+    eventually(lambda: place.served == ("2", "3", 0.1), 180)
+    place.want("3", outcome="Abort")
+    eventually(lambda: place.served == ("2", "", 0.0), 60)
+    eventually(lambda: place.status("3")["phase"] == "aborted")
+    assert condition(place.status("3"), "Promoted") == "False"
+    events = cluster.kubectl("-n", place.serving, "get", "events", "-o", "json").stdout
+    reasons = {
+        (event["involvedObject"]["name"], event["reason"])
+        for event in json.loads(events)["items"]
+        if event["involvedObject"]["kind"] == "ModelRollout"
+    }
+    assert {("shoes-2", "Started"), ("shoes-2", "PromotedByCommand"), ("shoes-3", "Aborted")} <= reasons
+
+
+def condition(status: Json, kind: str) -> str:
+    return next((one["status"] for one in status.get("conditions", []) if one["type"] == kind), "Unknown")
+
+
+def test_a_killed_controller_is_replaced_and_a_deleted_resource_ends_its_rollout(
+    cluster: Cluster, make_place: Callable[[str], Place]
+) -> None:
+    cluster.needs(*STANDARD_CRDS)
+    place = make_place("Standard")
+    first = place.start_controller()
+    cluster.apply(make_resource("shoes", "2", place.serving), namespace=place.serving)
+    eventually(lambda: place.served == ("1", "2", 0.1), 180)
+    second = place.start_controller()
+    place.end_controller(first, signal.SIGKILL)
+    # Nobody acts until the Lease is free.
+    cluster.kubectl("-n", place.serving, "delete", "mro", "shoes-2")
+    eventually(lambda: place.served == ("1", "", 0.0), 90)
+    assert second.poll() is None
+    # One that ends gives the Lease back.
+    place.end_controller(second)
+    lease = cluster.get("lease", "endcap-rollouts", place.release)
+    assert not lease["spec"].get("holderIdentity")
+    # A namespace that is deleted is not held up by what nobody drives any more.
+    cluster.apply(make_resource("shoes", "3", place.serving), namespace=place.serving)
+    cluster.kubectl("delete", "namespace", place.serving, "--timeout=120s")
+    cluster.kubectl("create", "namespace", place.serving)
+
+
+def test_the_schema_and_the_rights_refuse_what_is_wrong(cluster: Cluster, make_place: Callable[[str], Place]) -> None:
+    place = make_place("Standard")
+    resource = make_resource("shoes", "2", place.serving)
+
+    def refuse(thing: Json) -> str:
+        done = cluster.kubectl("-n", place.serving, "apply", "-f", "-", stdin=json.dumps(thing), check=False)
+        assert done.returncode
+        return done.stderr
+
+    assert "must be spec.recommender" in refuse({**resource, "metadata": {"name": "other"}})
+    assert "spec.outcome" in refuse({**resource, "spec": {**resource["spec"], "outcome": "Perhaps"}})
+    cluster.apply(resource, namespace=place.serving)
+    assert "keeps its version" in refuse({**resource, "spec": {**resource["spec"], "version": "3"}})
+    place.want("2", outcome="Abort")
+    assert "does not go on" in refuse({**resource, "spec": {**resource["spec"], "outcome": "Decide"}})
+
+    def may(account: str, verb: str, resource: str, namespace: str) -> bool:
+        user = f"system:serviceaccount:{place.release}:{account}"
+        answer = cluster.kubectl("auth", "can-i", verb, resource, "--as", user, "-n", namespace, check=False)
+        return answer.stdout.strip() == "yes"
+
+    mro = "modelrollouts.endcap.dev"
+    assert may("pipeline-runner", "create", mro, place.serving)
+    for verb in ("get", "list", "patch", "update", "delete"):
+        assert not may("pipeline-runner", verb, mro, place.serving)
+    for verb, kind in (("patch", mro), ("delete", mro), ("create", mro), ("get", "secrets"), ("create", "pods")):
+        assert not may("endcap-rollouts", verb, kind, place.serving)
+    assert not may("endcap-rollouts", "list", "leases", place.release)
