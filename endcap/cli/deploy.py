@@ -24,6 +24,7 @@ from endcap.deploy import (
     switch_back,
     switch_to_popularity,
 )
+from endcap.deploy.pins import pin_state, unpin_state
 from endcap.errors import UserError
 from endcap.experiments.exclusion import refuse_during_rollout
 from endcap.registry.decision_hold import hold_name
@@ -54,8 +55,13 @@ if TYPE_CHECKING:
     default=None,
     help="The kill switch: the most popular items for everyone at once, whatever runs, until --no-popularity.",
 )
+@click.option(
+    "--pin/--unpin",
+    default=None,
+    help="Keep versions and shares as they are, whatever a rollout or a pipeline wants, until --unpin.",
+)
 @by_option
-@click.option("--why", default="", help="The reason for --popularity, which `endcap status` shows.")
+@click.option("--why", default="", help="The reason for --popularity or --pin, which `endcap status` shows.")
 @click.option("--force", is_flag=True, help="Overwrite fields that others changed in the cluster.")
 @click.option(
     "--render", type=click.Path(path_type=Path), help="Write manifests for `kubectl apply -k` into this folder."
@@ -68,6 +74,7 @@ def command(
     shadow: str | None,
     shadow_share: float | None,
     popularity: bool | None,
+    pin: bool | None,
     by: str,
     why: str,
     namespace: str,
@@ -84,7 +91,7 @@ def command(
     """Show the desired state of RECOMMENDER (a name, or a spec's file), or change it; `endcap serve` follows.
 
     With --namespace, the command creates or patches the InferenceService step by step, and then reads back what the
-    cluster really serves. Without --version, --share, --shadow and --popularity the desired state does not change.
+    cluster really serves. Without --version, --share, --shadow, --popularity and --pin nothing changes.
     """
     store = open_existing_store(store_url)
     if dry_run:
@@ -94,6 +101,8 @@ def command(
     outcome: list[str] = []
     if popularity is not None:
         outcome += _throw_switch(recommender, store, on=popularity, by=by, why=why)
+    if pin is not None:
+        _ = pin_state(recommender, store, by=by, why=why) if pin else unpin_state(recommender, store)
     if version is not None:
         _deploy_version(recommender, version, store, registry)
     state = read_state(recommender, store)

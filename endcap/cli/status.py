@@ -12,6 +12,7 @@ import click
 from endcap.cli.options import json_option, place_env_option, print_json, registry_option, store_option
 from endcap.cli.stores import open_existing_store
 from endcap.deploy import Deployment, PopularitySwitch, Target, find_state, list_deployed
+from endcap.deploy.state import Pin
 from endcap.errors import EndcapError
 from endcap.runs import Run, list_runs
 from endcap.runs.text import format_time, shorten
@@ -55,6 +56,8 @@ class Status:
     """When the desired state last changed, in UTC."""
     switch: PopularitySwitch | None
     """Why popularity answers everyone; None: it does not."""
+    pin: Pin | None
+    """Why what is served stays as it is; None: it may change."""
     aliases: dict[str, str]
     """The version of each alias: champion, challenger."""
     waiting: Sequence[Version]
@@ -70,6 +73,7 @@ class Status:
             "popularity": None
             if self.switch is None
             else {"since": self.switch.since, "by": self.switch.by, "why": self.switch.why},
+            "pin": None if self.pin is None else self.pin.model_dump(mode="json"),
             "aliases": self.aliases,
             "waiting": waiting,
             "last_run": self.last_run.to_json() if self.last_run else None,
@@ -113,6 +117,7 @@ def list_statuses(store: Store, registry: Registry | None) -> Iterator[Status]:
             served=[] if state is None else list(_find_served(state, store)),
             changed=None if state is None else state.changed,
             switch=None if state is None else state.switch,
+            pin=None if state is None else state.pin,
             aliases={alias: version.version for version in versions for alias in version.aliases},
             waiting=_list_waiting(versions, [] if state is None else state.targets),
             last_run=next((run for run in runs if run.recommender == name), None),
@@ -147,6 +152,11 @@ def _list_waiting(versions: Iterable[Version], targets: Iterable[Target]) -> lis
 
 def _format_status(status: Status) -> str:
     lines = [click.style(status.recommender, bold=True)]
+    if status.pin is not None:
+        since = f"since {format_time(status.pin.since)} by {status.pin}"
+        lines.append(
+            f"  {click.style('pinned', fg='yellow')} {since}; back: endcap deploy {status.recommender} --unpin"
+        )
     if status.switch is not None:
         why = f" ({status.switch.why})" if status.switch.why else ""
         since = f"since {format_time(status.switch.since)} by {status.switch.by}{why}"

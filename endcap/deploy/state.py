@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from endcap.deploy.gateway_settings import DEFAULT_SETTINGS, GatewaySettings
-from endcap.errors import IntegrityError, NotFoundError
+from endcap.errors import IntegrityError, NotFoundError, UserError
 from endcap.spec.base import Name, Share, suggest
 from endcap.store import Store, fingerprint
 
@@ -55,6 +55,18 @@ class PopularitySwitch(_StateModel):
     """UTC."""
 
 
+class Pin(_StateModel):
+    """Why what is served stays as it is."""
+
+    by: str
+    why: str = ""
+    since: datetime
+    """UTC."""
+
+    def __str__(self) -> str:
+        return f"{self.by}: {self.why}" if self.why else self.by
+
+
 class Deployment(_StateModel):
     """The versions to serve: a stable version for everyone whom no other arm has.
 
@@ -70,6 +82,8 @@ class Deployment(_StateModel):
     """Popularity by the stable version's data and rules, for a share of all shoppers, for good."""
     switch: PopularitySwitch | None = None
     """If it is set, popularity answers everyone. All else stays, for when it is taken back."""
+    pin: Pin | None = None
+    """If it is set, stable, canary and previous version keep their places and shares until it is taken away."""
     shadow: ShadowTarget | None = None
     salt: Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
     """Goes into the hash of the shopper's id. It stays the same during a rollout and differs in the next."""
@@ -211,6 +225,7 @@ def change_state(
     change: Callable[[Deployment | None], Deployment],
     *,
     repair: bool = False,
+    is_pinning: bool = False,
 ) -> Deployment:
     """Replace the desired state by what `change` makes of it, even if others change it at the same time.
 
@@ -225,6 +240,8 @@ def change_state(
         do nothing else. If it raises, nothing is written.
     repair
         Replace a damaged state too; `change` then gets None.
+    is_pinning
+        Whether the change is of the pin. Every other change keeps it.
 
     Returns
     -------
@@ -236,7 +253,7 @@ def change_state(
     IntegrityError
         The state is damaged, without `repair`.
     UserError
-        A newer release wrote the state.
+        A newer release wrote the state, or what is served is pinned (``deploy.pinned``).
 
     Notes
     -----
@@ -250,7 +267,12 @@ def change_state(
             if not repair:
                 raise _damaged(recommender, store, error) from None
             before = None
-        after = _timed(change(before), before)
+        after = change(before)
+        if before is not None and before.pin is not None and not is_pinning:
+            if _list_pinned(after) != _list_pinned(before):
+                raise make_pinned_error(before)
+            after = after.model_copy(update={"pin": before.pin})
+        after = _timed(after, before)
         return document if document is not None and after is before else after.model_dump(mode="json")
 
     try:
@@ -260,6 +282,22 @@ def change_state(
         if not error.code.startswith("store."):
             raise
         raise _damaged(recommender, store, error) from None
+
+
+def _list_pinned(state: Deployment) -> tuple[Target | None, ...]:
+    return state.stable, state.canary, state.previous
+
+
+def make_pinned_error(state: Deployment) -> UserError:
+    """Make the error for a change of what is pinned."""
+    return UserError(
+        f"what is served of {state.recommender} is pinned by {state.pin}, so nothing was changed. To let it change: "
+        f"endcap deploy {state.recommender} --unpin",
+        code="deploy.pinned",
+        recommender=state.recommender,
+        by=state.pin.by if state.pin else "",
+        why=state.pin.why if state.pin else "",
+    )
 
 
 def write_state(state: Deployment, store: Store) -> Deployment:
@@ -290,6 +328,8 @@ def describe(state: Deployment | None, version: str | None = None) -> str:
         served += f"; popularity serves {state.baseline.share:.4g} of all shoppers"
     if state is not None and state.switch is not None:
         served = f"popularity serves everyone. When it is taken back: {served}"
+    if state is not None and state.pin is not None:
+        served += f"; pinned by {state.pin}"
     if state is not None and state.shadow is not None:
         served += f"; {state.shadow.share:.4g} of the requests are copied to version {state.shadow.version}"
     waits = version is not None and version not in versions

@@ -41,7 +41,8 @@ def decide(state: RolloutState, evidence: RolloutEvidence, policy: RolloutSpec, 
     """
     look = Look(state, evidence, policy, now)
     decisions = (rule(look) for rule in _list_rules(state))
-    return _check_duration(look, next(decision for decision in decisions if decision is not None))
+    decision = _check_duration(look, next(decision for decision in decisions if decision is not None))
+    return _check_pin(look, decision)
 
 
 def apply_decision(state: RolloutState, decision: Decision, policy: RolloutSpec, now: datetime) -> RolloutState:
@@ -121,6 +122,18 @@ def _list_rules(state: RolloutState) -> tuple[Rule, ...]:
     if state.phase in GUARDED:
         return _GUARD
     return _BEFORE_START if state.started is None else _RUNNING
+
+
+def _check_pin(look: Look, decision: Decision) -> Decision:
+    """Return the decision, or a hold if it would change what is served and that is pinned."""
+    pinned, state = look.evidence.pinned, look.state
+    is_still = decision.action == "hold" and decision.share == state.share and decision.phase != "promoted"
+    if not pinned or state.is_over or (is_still or (state.phase == "promoted" and decision.action == "hold")):
+        return decision
+    is_harm = decision.action == "roll_back"
+    sentence = f"What is served is pinned by {pinned}, so nothing changes. Without the pin: {decision.sentence}"
+    numbers: dict[str, Number] = {**decision.numbers, "without": decision.reason}
+    return look.hold("pinned-harm" if is_harm else "pinned", sentence, numbers, usual=not is_harm)
 
 
 def _check_duration(look: Look, decision: Decision) -> Decision:

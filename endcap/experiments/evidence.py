@@ -138,6 +138,8 @@ class RolloutEvidence:
         How many reports were not counted so far, by the reason (`MetricState.refusals`).
     popularity_only
         Whether popularity answers everyone at the look, so that nobody meets a version.
+    pinned
+        Who pinned what is served, and why, in words; empty: nobody did.
     """
 
     until: datetime
@@ -157,6 +159,7 @@ class RolloutEvidence:
     share_since: datetime | None = None
     refusals: Mapping[str, int] = field(default_factory=dict)
     popularity_only: bool = False
+    pinned: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the evidence as JSON values; times as ISO 8601 text, infinite bounds and e-values as None."""

@@ -86,6 +86,7 @@ class ReleaseMethods(ProjectBase):
         '1'
         """
         from endcap.deploy import deploy, describe, find_state, read_state
+        from endcap.deploy.pins import read_pin
         from endcap.rollout.controller import RolloutController
 
         number = version.number if isinstance(version, Registered) else self._resolve_input("version", version)
@@ -94,9 +95,12 @@ class ReleaseMethods(ProjectBase):
             controller = RolloutController(self.store, name, self.registry or None)
             # A step that a killed process left half done would let traffic and champion differ.
             controller.finish()
-            if namespace and self._is_challenger(number):
+            pinned = read_pin(name, self.store)
+            if pinned:
+                progress(f"what is served is pinned by {pinned}: version {number} waits until endcap deploy --unpin")
+            elif namespace and self._is_challenger(number):
                 return Deployed(find_state(name, self.store), self._ask_for_rollout(number, namespace), outcome)
-            if not namespace and self._offer_to_rollout(number, controller, progress):
+            if pinned or (not namespace and self._offer_to_rollout(number, controller, progress)):
                 state = find_state(name, self.store)
             else:
                 state = deploy(self.recommender, number, self.store, self.registry or None)

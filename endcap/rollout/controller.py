@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
 
+from endcap.deploy.pins import read_pin, refuse_pinned
 from endcap.deploy.state import find_state
 from endcap.errors import NotFoundError, TransientError, UserError
 from endcap.experiments.decision_log import DecisionLog
@@ -134,8 +135,16 @@ class RolloutController:
             share=served.share,
             share_since=served.since,
             popularity_only=served.popularity_only,
+            pinned=read_pin(self._recommender, self._store),
         )
-        return self._advance(lambda: self.log.look(evidence, policy, now))
+
+        def append() -> RolloutLogEntry:
+            if read_pin(self._recommender, self._store) != evidence.pinned:
+                # It was pinned, or unpinned, since this look began. The next one knows.
+                return last
+            return self.log.look(evidence, policy, now)
+
+        return self._advance(append)
 
     def finish(self) -> RolloutLogEntry | None:
         """Do what is missing of the log's last entry, as after a kill; None if nothing is.
@@ -169,6 +178,7 @@ class RolloutController:
         registry = open_registry(self._registry_uri, self._store)
 
         def begin() -> RolloutLogEntry:
+            refuse_pinned(self._recommender, self._store)
             candidate, champion = registry.get_version(self._recommender, version), self._require_champion(version)
             self._check_candidate(candidate, champion)
             policy, now = self._require_policy(candidate.package, version), self._read_clock()
@@ -189,6 +199,8 @@ class RolloutController:
             return left
 
         def append() -> RolloutLogEntry:
+            if command.action not in ("approve", "pause"):
+                refuse_pinned(self._recommender, self._store)
             last = self.log.find_last()
             policy = self._read_policy(last.after) if last is not None else RolloutSpec()
             return self.log.command(command, policy, self._read_clock())
@@ -224,6 +236,7 @@ class RolloutController:
 
         def append() -> RolloutLogEntry:
             refuse_during_rollout(self._recommender, self._store, "endcap registry rollback")
+            refuse_pinned(self._recommender, self._store)
             champion = self._require_champion(version)
             if version:
                 target = registry.get_version(self._recommender, version)
@@ -241,8 +254,10 @@ class RolloutController:
         Returns
         -------
         RolloutLogEntry or None
-            The log's last entry; None if the version waits for the end of the running rollout.
+            The log's last entry; None if the version waits: for the end of the running rollout, or for a pin's.
         """
+        if read_pin(self._recommender, self._store):
+            return None
         last = self.log.find_last()
         if last is None or last.after.is_over or last.after.phase in GUARDED:
             return None if self.was_rolled_out(version) else self.start(version)

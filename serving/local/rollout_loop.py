@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
+from endcap.deploy.pins import read_pin
 from endcap.errors import EndcapError
 from endcap.experiments.decision_log import DecisionLog
 from endcap.experiments.log_entry import RolloutLogEntry
@@ -49,6 +50,7 @@ class RolloutLoop:
             for name, run in (("rollout", self._run), ("lift", self._run_lift))
         ]
         self._quiet_until = 0.0
+        self._pin = ""
 
     def start(self) -> None:
         """Begin to look, and to deliver messages that earlier processes left."""
@@ -76,7 +78,7 @@ class RolloutLoop:
                     controller = self._make_controller()
                     # One may wait since a process that ended right after a rollout did.
                     controller.start_waiting()
-                if self._look(controller) is not None:
+                if self._look(controller) is not None or self._was_unpinned():
                     controller.start_waiting()
                 self._troubles.pop("rollout", None)
             except Exception as error:
@@ -90,6 +92,11 @@ class RolloutLoop:
                 self._troubles.pop("lift", None)
             except Exception as error:
                 self._tell("lift", wrap_error(error))
+
+    def _was_unpinned(self) -> bool:
+        """Tell whether a pin was taken away since the last call: a version may wait for that."""
+        before, self._pin = self._pin, read_pin(self._recommender, self._store)
+        return bool(before) and not self._pin
 
     def _look(self, controller: RolloutController) -> RolloutLogEntry | None:
         """Look if a look is due, or at once for a broken guardrail; None if nothing was done."""
