@@ -29,13 +29,14 @@ from endcap.spec import Recommender
 from endcap.store import open_store
 from endcap_serving.local.predictors import find_free_port
 from tests.cluster.given import Cluster, eventually, own_namespace
-from tests.cluster.inference_services import STANDARD_CRDS
+from tests.cluster.inference_services import KNATIVE_CRDS, STANDARD_CRDS
 from tests.cluster.object_store import ObjectStore
 from tests.rollout.shop import POLICY
 
 ROOT = Path(__file__).parents[2]
 TEMPLATES = ("rollouts/crd", "rollouts/rbac", "deployer/rbac", "serving/servingruntime", "serving/serviceaccount")
 SMALL = {"cpu": "50m", "memory": "64Mi"}
+MODES = pytest.mark.parametrize(("mode", "crds"), [("Standard", STANDARD_CRDS), ("Knative", KNATIVE_CRDS)])
 Json = dict[str, Any]
 
 
@@ -167,11 +168,12 @@ def make_store(object_store: ObjectStore, folder: Path, mode: str) -> tuple[str,
     return store.root, registry
 
 
+@MODES
 def test_a_rollout_reaches_everyone_and_another_is_taken_back(
-    cluster: Cluster, make_place: Callable[[str], Place]
+    cluster: Cluster, make_place: Callable[[str], Place], mode: str, crds: tuple[str, ...]
 ) -> None:
-    cluster.needs(*STANDARD_CRDS)
-    place = make_place("Standard")
+    cluster.needs(*crds)
+    place = make_place(mode)
     place.start_controller()
     # As the pipeline's deploy step does, and again as its retry.
     pipeline = connect(str(place.log_in("pipeline-runner")))
@@ -261,3 +263,20 @@ def test_the_schema_and_the_rights_refuse_what_is_wrong(cluster: Cluster, make_p
     for verb, kind in (("patch", mro), ("delete", mro), ("create", mro), ("get", "secrets"), ("create", "pods")):
         assert not may("endcap-rollouts", verb, kind, place.serving)
     assert not may("endcap-rollouts", "list", "leases", place.release)
+
+
+def test_an_api_server_that_answers_429_holds_up_no_step(
+    cluster: Cluster, make_place: Callable[[str], Place], flaky_api: tuple[Path, Any]
+) -> None:
+    kubeconfig, faults = flaky_api
+    place = make_place("Standard")
+    place.start_controller(kubeconfig)
+    cluster.apply(make_resource("shoes", "2", place.serving), namespace=place.serving)
+    eventually(lambda: place.served == ("1", "2", 0.1), 180)
+    faults.answer(429, 20, retry_after=1)
+    place.want("2", outcome="Promote")
+    eventually(lambda: not faults.left(), 120)
+    eventually(lambda: place.served == ("2", "", 0.0), 90)
+    place.want("2", outcome="Abort")
+    eventually(lambda: place.served == ("1", "", 0.0), 120)
+    eventually(lambda: place.status("2")["phase"] == "aborted")
