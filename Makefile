@@ -7,10 +7,13 @@ IMAGE := serving/image
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' endcap/__init__.py)
 
 help: ## print these targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
-demo: $(INSTALLED) ## run the main job on a simulated shop: train, judge, register, serve with a canary
+demo: $(INSTALLED) ## run the main job on a simulated shop: train, judge, register, serve, and let shoppers decide
 	$(BIN)/endcap demo
+
+demo-rollout: $(INSTALLED) ## four new versions meet simulated shoppers: a better, a harmful, a slow and a failing one
+	$(BIN)/endcap demo-rollout
 
 test: $(INSTALLED) ## run every test that needs no cluster
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
@@ -73,4 +76,4 @@ $(INSTALLED): requirements.txt pyproject.toml
 	@touch $@
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster chaos check docs compile bench bench-gpu images test-image pin audit lock clean
+.PHONY: help demo demo-rollout test test-cluster chaos check docs compile bench bench-gpu images test-image pin audit lock clean

@@ -1,4 +1,4 @@
-"""endcap demo: simulate a shop, train two models on its log, and serve both behind a gateway."""
+"""endcap demo: simulate a shop, train two models on its log, serve both, and let shoppers decide on the second."""
 
 from __future__ import annotations
 
@@ -18,28 +18,34 @@ from typing import TYPE_CHECKING
 
 import click
 
+from endcap.cli.live_rollout import follow_rollout, print_event, print_policy
 from endcap.cli.run import run_pipeline
 from endcap.errors import EndcapError, UserError
 from endcap.spec.base import parse_date
 from endcap.spec.spec_files import SHIPPED
-from endcap.store import open_store, report_storage_errors
+from endcap.store import Store, open_store, report_storage_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from endcap.client import Client
     from endcap.simulation.simulate import SimulatedLog
+    from endcap.spec import Recommender
 
 MARKER = ".endcap-demo"
 SHOPPERS = 1000
 START = "2026-03-02"
+ENVIRONMENT = "live"
+"""The overlay of the demo's spec that has the rollout."""
+PATIENCE = 10.0
+"""The seconds that a client waits for an answer."""
 
 
 @dataclass(frozen=True)
 class _DemoPlan:
     """The days after the log's start when the champion and its challenger are trained."""
 
-    champion: int = 21
+    champion: int = 7
     challenger: int = 28
 
 
@@ -60,7 +66,7 @@ class _DemoPlan:
 )
 @click.option("--seed", default=42, show_default=True, help="The seed of the random numbers.")
 def command(folder: Path, events: int, seed: int) -> None:
-    """Simulate a shop, train and register a champion and, a week later, a challenger, and serve both.
+    """Simulate a shop, train a champion and, three weeks later, a challenger, serve both, and let shoppers decide.
 
     The demo empties its folder first. When it returns, all processes that it started have ended.
     """
@@ -73,22 +79,23 @@ def command(folder: Path, events: int, seed: int) -> None:
     folder = folder.resolve()
     store_url = str(folder / "store")
     plan = _DemoPlan()
-    _print_heading("A simulated shop", f"its log and everything made of it lie in {folder}")
-    _empty_folder(folder)
+    print_heading("A simulated shop", f"its log and everything made of it lie in {folder}")
+    empty_folder(folder)
     os.environ["ENDCAP_DEMO"] = str(folder)
     log = _simulate(events, seed, plan)
-    spec, settings = SHIPPED / "demo.yaml", [f"seed={seed}"]
+    spec = SHIPPED / "demo.yaml"
+    loaded = load(spec, env=ENVIRONMENT, sets=[f"seed={seed}"])
 
     trainings = (
         ("The first model", range(plan.champion)),
-        ("A week later: a challenger", range(plan.champion, plan.challenger)),
+        ("Three weeks later: a challenger", range(plan.champion, plan.challenger)),
     )
     for title, days in trainings:
         date = f"{parse_date(START) + timedelta(days=days.stop):%Y-%m-%d}"
-        _print_heading(title, f"everything before {date}")
+        print_heading(title, f"everything before {date}")
         _write_days(log, folder, days)
         run_pipeline(
-            load(spec, sets=settings),
+            loaded,
             "training",
             store_url=store_url,
             registry="",
@@ -97,26 +104,49 @@ def command(folder: Path, events: int, seed: int) -> None:
             again=f"{shlex.join(['endcap', 'demo', '--folder', str(folder)])}   (makes everything again)",
         )
 
-    _print_heading("Both are served", "a predictor each, Envoy in front: a tenth of the shoppers meet the challenger")
+    print_heading("Both are served", "a predictor each, Envoy in front: a tenth of the shoppers meet the challenger")
     serving: Callable[..., AbstractContextManager[str]] = entry_points(group="endcap.server")["serving"].load()
     store = open_store(store_url)
     product = Products(log.items).format_line
     with (
-        serving(store, "demo", port=0, listener=lambda event: click.echo(f"  {event}")) as address,
-        Client(address, "demo", timeout=10.0) as client,
+        serving(store, "demo", port=0, listener=print_event) as address,
+        Client(address, "demo", timeout=PATIENCE) as client,
     ):
         customer, session = _ask(client, log.events, product)
         _show_split(client)
-        _print_heading("The shop lives on", "actions of shoppers and the shop's rules take effect at once")
-        LivingShop(client, load(spec, sets=settings), store, folder, product).show_visit(session[-3:])
+        print_heading("The shop lives on", "actions of shoppers and the shop's rules take effect at once")
+        LivingShop(client, loaded, store, folder, product).show_visit(session[-3:])
+        print_heading("The shoppers decide", f"the rollout of pipelines/specs/demo/overlays/{ENVIRONMENT}.yaml")
+        _let_shoppers_decide(store, loaded.recommender, address, log, seed)
     click.echo(f"\nThe demo took {time.monotonic() - begun:.0f} s; its processes have ended. Try next:")
-    if shutil.which("endcap") is None:
-        click.echo(f"  . {shlex.quote(str(Path(sys.executable).with_name('activate')))}\n      puts endcap on the path")
+    print_place()
     for line, why in _list_next_commands(store_url, spec, seed, plan, customer):
         click.echo(f"  {line}\n      {why}")
 
 
-def _empty_folder(folder: Path) -> None:
+def _let_shoppers_decide(store: Store, recommender: Recommender, address: str, log: SimulatedLog, seed: int) -> None:
+    """Send simulated shoppers until the rollout's loop has promoted the challenger for their clicks."""
+    from endcap.simulation.live_habits import LiveHabits
+    from endcap.simulation.live_shop import LiveShop
+    from endcap.simulation.live_shoppers import LiveShoppers
+
+    policy = recommender.rollout
+    assert policy is not None
+    print_policy(policy)
+    shoppers = LiveShoppers(log, LiveHabits(people=4_000, interest=0.9), seed=seed)
+    shop = LiveShop(
+        address, recommender.name, shoppers, visits_per_second=40.0, pause=0.1, most_visits=48, timeout=PATIENCE
+    )
+    with shop.keep_open():
+        history = follow_rollout(store, recommender.name, policy, "promoted", ("shown-superior",))
+    counts = shop.count()
+    click.echo(
+        f"  {len(counts.shoppers):,} shoppers saw {counts.rankings:,} rankings. Version {history.state.version} serves "
+        "everyone now, and is the champion."
+    )
+
+
+def empty_folder(folder: Path) -> None:
     """Empty the demo's folder. Raises UserError if the folder has other files."""
     marker = folder / MARKER
     if folder.exists() and not marker.is_file() and (not folder.is_dir() or any(folder.iterdir())):
@@ -193,7 +223,14 @@ def _find_last_sessions(events: pa.Table, count: int) -> Iterator[tuple[str, lis
             yield customer, rows.sort_values("time", kind="stable")["item"].tolist()
 
 
-def _print_heading(title: str, what: str) -> None:
+def print_place() -> None:
+    """Print how to put `endcap` on the path, if it is not there."""
+    if shutil.which("endcap") is None:
+        click.echo(f"  . {shlex.quote(str(Path(sys.executable).with_name('activate')))}\n      puts endcap on the path")
+
+
+def print_heading(title: str, what: str) -> None:
+    """Print the heading of a part."""
     click.echo(f"\n{click.style(title, bold=True)} ({what})")
 
 
@@ -207,10 +244,14 @@ def _list_next_commands(store_url: str, spec: Path, seed: int, plan: _DemoPlan, 
             shlex.join(["endcap", "rank", "demo", "--customer", customer, *store]),
             "show the items that this shopper would get now; nothing needs to run for it",
         ),
-        (shlex.join(["endcap", "serve", "demo", *store]), "serve both versions until Ctrl-C, on port 8080"),
+        (shlex.join(["endcap", "serve", "demo", *store]), "serve the champion until Ctrl-C, on port 8080"),
         (
-            shlex.join(["endcap", "deploy", "demo", "--share", "0.3", *store]),
-            "give the challenger three tenths of the shoppers; the first tenth keeps its ranking",
+            shlex.join(["endcap", "rollout", "report", "demo", *store]),
+            "write the rollout as an HTML file: share, effect with its band, every decision",
+        ),
+        (
+            shlex.join(["endcap", "rollout", "abort", "demo", *store]),
+            "take the new version back from everyone; version 1 serves again",
         ),
         (
             shlex.join(["endcap", "registry", "list", "demo", *store]),
@@ -218,12 +259,13 @@ def _list_next_commands(store_url: str, spec: Path, seed: int, plan: _DemoPlan, 
         ),
         (
             f"{demo} {shlex.join([*again, '--set', 'model.max_epochs=8'])}",
-            "train a better model on the same data, version 3; unchanged steps are reused",
+            "train a better model on the same data: a tenth of the shoppers meet it; unchanged steps are reused",
         ),
         (
-            shlex.join(["endcap", "registry", "promote", "demo", "3", *store]),
-            "make it the champion; the next model is compared with its recipe, which has not seen the test",
+            shlex.join(["endcap", "deploy", "demo", "--share", "0.3", *store]),
+            "give version 3 three tenths of the shoppers; the first tenth keeps its ranking",
         ),
+        ("make demo-rollout", "see a better, a harmful, a slow and a failing version meet shoppers"),
         ("endcap run rsc15", "use a real shop's clicks, if ../shared/data exists"),
         ("docs/your-own-log.md", "do the same with your own log, by two small YAML files"),
     ]

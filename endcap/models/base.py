@@ -227,7 +227,8 @@ class Model(ABC):
     @classmethod
     def read_parameters(cls, document: Mapping[str, Any]) -> Any:
         """Return the parameters that `save` wrote, as the constructor takes them."""
-        kind = cls.specification or cls.Parameters
+        # A class of one's own may derive from one of Endcap's models, and has that one's specification too.
+        kind = vars(cls).get("specification") or cls.Parameters
         return kind.model_validate(document)
 
     @property

@@ -62,10 +62,11 @@ def description(model: Any) -> dict[str, Any]:
     model
         A model with `parameters` and `n_items`.
     """
-    own = {} if model.specification else {"class": get_class_path(type(model))}
+    # A class of one's own may derive from one of Endcap's models, and has that one's specification too.
+    is_own = vars(type(model)).get("specification") is None
     return {
-        "name": model.name if model.specification else CUSTOM,
-        **own,
+        "name": CUSTOM if is_own else model.name,
+        **({"class": get_class_path(type(model))} if is_own else {}),
         "parameters": model.parameters.model_dump(mode="json"),
         "n_items": model.n_items,
     }

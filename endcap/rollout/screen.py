@@ -9,8 +9,10 @@ from collections.abc import Iterator, Sequence
 from endcap.experiments.decision_parts import format_change, format_share
 from endcap.experiments.evidence import EffectEvidence, GuardrailEvidence
 from endcap.experiments.lift import Lift
+from endcap.experiments.log_entry import RolloutLogEntry
 from endcap.rollout.history import HistoryStep, RolloutHistory, describe_share, format_minute, format_span
 from endcap.rollout.outlook import describe_wait
+from endcap.spec.rollout import RolloutSpec
 from endcap.tables import format_text_table
 
 WIDTH = 80
@@ -107,12 +109,48 @@ def draw_band(effect: EffectEvidence | Lift, limit: float, margin: float | None 
     return "".join(cells)
 
 
-def _format_guardrails(history: RolloutHistory) -> Iterator[str]:
+def format_looks_head() -> str:
+    """Return the heading over the lines of `format_look`."""
+    scale = f"{format_change(-_LARGEST):{_BAR // 2}}0{format_change(_LARGEST):>{_BAR // 2}}"
+    return f"   time  share {scale}"
+
+
+def format_look(entry: RolloutLogEntry, policy: RolloutSpec) -> str:
+    """Return a look at a rollout as one line: when, which share, the effect with its band, and what was decided.
+
+    Parameters
+    ----------
+    entry
+        The entry of the look.
+    policy
+        The rollout's policy, which names the metric.
+
+    Returns
+    -------
+    str
+        Looks in a row are a picture of a rollout over time. The time counts from the first share, and the share is the
+        one before the decision. Effect and bounds are in per cent, drawn as `draw_band` says. A look that only holds
+        names no reason.
+    """
+    state, evidence, decision = entry.before or entry.after, entry.evidence, entry.decision
+    seconds = (entry.time - (state.started or state.created)).total_seconds()
+    name = policy.deciding_metric.name
+    effect = next((entry for entry in evidence.effects if entry.metric == name), None) if evidence else None
+    band, numbers = "", "not known yet"
+    if effect is not None and (math.isfinite(effect.lower) or math.isfinite(effect.upper)):
+        band = draw_band(effect, _LARGEST, policy.allowed_loss or None)
+        ends = ", ".join(_format_percent(end) for end in (effect.lower, effect.upper))
+        numbers = f"{100 * effect.effect:+.0f} ({ends})"
+    reason = "" if decision is None or decision.action == "hold" else decision.reason
+    line = f" {_format_age(seconds):>6} {format_share(state.share):>6} {band:{_BAR}} {numbers:16} {reason}"
+    return line[:WIDTH].rstrip()
+
+
+def format_guardrails(history: RolloutHistory) -> Iterator[str]:
+    """Yield a line for each guardrail at the newest look: how it stands, what was observed, and what is allowed."""
     evidence, budgets = history.evidence, history.policy.guardrail_budgets
     if evidence is None or not evidence.guardrails:
         return
-    yield ""
-    yield "  guardrails"
     rows = [
         [
             entry.guardrail,
@@ -124,6 +162,11 @@ def _format_guardrails(history: RolloutHistory) -> Iterator[str]:
         for entry in evidence.guardrails
     ]
     yield from (f"    {line}" for line in format_text_table(None, rows, width=WIDTH - 4).splitlines())
+
+
+def _format_guardrails(history: RolloutHistory) -> Iterator[str]:
+    lines = list(format_guardrails(history))
+    yield from ["", "  guardrails", *lines] if lines else []
 
 
 def judge_guardrail(guardrail: GuardrailEvidence, budget: float | None) -> str:
@@ -203,6 +246,17 @@ def _find_limit(effects: Sequence[EffectEvidence]) -> float:
 def format_band_numbers(effect: EffectEvidence | Lift) -> str:
     """Return an effect and its band as numbers: `+0.2 (-6, +6.6) %`."""
     return f"{_format_bound(effect.effect)} ({_format_bound(effect.lower)}, {_format_bound(effect.upper)}) %"
+
+
+def _format_age(seconds: float) -> str:
+    for unit, length in (("d", 86_400), ("h", 3_600)):
+        if seconds >= length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _format_percent(value: float) -> str:
+    return f"{100 * value:+.0f}" if abs(value) < 10 else "?"
 
 
 def _format_bound(value: float) -> str:

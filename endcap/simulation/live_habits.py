@@ -17,6 +17,9 @@ class LiveHabits:
         That the shop knows a shopper as a customer.
     interest
         The mean probability that a shopper takes what she wants from a ranking at all. It scales all click rates.
+    repeats
+        That a ranking helps a shopper to what she has viewed in this visit already. Otherwise she goes back to it by
+        herself: she views it again, and clicks no ranking.
     correlation
         How far interest differs by shopper: its variance, divided by interest (1 - interest). 0: not at all.
     patience
@@ -30,6 +33,7 @@ class LiveHabits:
     people: int = 2_000
     signed_in: float = 0.75
     interest: float = 0.4
+    repeats: float = 1.0
     correlation: float = 0.1
     patience: float = 0.85
     stays: float = 0.67
@@ -43,7 +47,7 @@ class LiveHabits:
         for name in ("interest", "patience"):
             if not 0.0 < getattr(self, name) < 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: above 0 and below 1")
-        for name in ("signed_in", "carts", "buys"):
+        for name in ("signed_in", "repeats", "carts", "buys"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: from 0 to 1")
         for name in ("correlation", "stays"):

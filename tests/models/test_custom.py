@@ -24,7 +24,9 @@ EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "markov"
 TRAIN = [[0, 1, 2], [0, 1], [2, 0]]
 CLASSES = """
 from endcap.models import Model
+from endcap.models.vsknn import VSKNN
 from endcap.spec.base import Strict
+from endcap.spec.model import VSKNNSpec
 from markov import Markov
 
 class NoModel:
@@ -46,6 +48,10 @@ class Unsaved(Model):
 
 class WithoutParameters(Markov):
     Parameters = None
+
+class Neighbours(VSKNN):
+    class Parameters(VSKNNSpec):
+        weight: float = 1.0
 
 def function():
     pass
@@ -84,6 +90,17 @@ def test_parameters_reach_the_class_and_its_files(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         model.score(Sessions.of([[0]])), [[0.2 * 3 / 7, 0.8 + 0.2 * 2 / 7, 0.2 * 2 / 7]], rtol=1e-6
     )
+
+
+def test_a_class_that_derives_from_one_of_endcaps_models_is_saved_as_its_own(tmp_path: Path, importable: Path) -> None:
+    (importable / "derived.py").write_text(CLASSES)
+    path = "derived:Neighbours"
+    model = make(custom(path, sample=7, weight=2.0))
+    model.fit(Sessions.of(TRAIN), 3, Fitting())
+    model.save(tmp_path)
+    loaded: Any = load(tmp_path, [path])
+    assert (type(loaded).__qualname__, loaded.parameters.sample, loaded.parameters.weight) == ("Neighbours", 7, 2.0)
+    np.testing.assert_array_equal(loaded.score(Sessions.of(TRAIN)), model.score(Sessions.of(TRAIN)))
 
 
 def test_what_is_wrong_with_parameters_is_told_at_its_keys() -> None:
@@ -147,7 +164,11 @@ def test_a_class_that_is_not_installed_says_how_it_comes_here(tmp_path: Path) ->
         ("shop:Unsaved", "spec.class-incomplete", {"missing": ["set_state"]}),
         ("shop:WithoutParameters", "spec.class-without-parameters", {}),
         ("shop:Markov", "spec.class-elsewhere", {"defined": "markov:Markov"}),
-        ("shop:function", "spec.class-unknown", {"allowed": ["NoModel", "Half", "Unsaved", "WithoutParameters"]}),
+        (
+            "shop:function",
+            "spec.class-unknown",
+            {"allowed": ["NoModel", "Half", "Unsaved", "WithoutParameters", "Neighbours"]},
+        ),
         ("shop:Markow", "spec.class-unknown", {"found": "Markow"}),
         ("broken:Model", "spec.class-not-importable", {"module": "broken", "cause": "ZeroDivisionError"}),
         ("needs:Model", "spec.class-not-importable", {"module": "not_there", "cause": "ModuleNotFoundError"}),

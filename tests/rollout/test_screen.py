@@ -12,7 +12,7 @@ from endcap.experiments.decision_log import DecisionLog
 from endcap.experiments.rollout_state import RolloutCommand
 from endcap.rollout.history import RolloutHistory, format_span, read_history
 from endcap.rollout.outlook import describe_wait, expect_steps
-from endcap.rollout.screen import draw_band, format_screen
+from endcap.rollout.screen import draw_band, format_look, format_looks_head, format_screen
 from endcap.store import Store, open_store
 from tests.experiments.rollouts import START, make_effect, make_policy
 from tests.rollout.stories import POLICY, tell_story
@@ -106,3 +106,15 @@ def test_a_rollout_without_a_look_says_so(store: Store) -> None:
     assert "effects    nothing is known yet" in text
     assert "A person: endcap rollout approve home" in text
     assert not math.isnan(read(store).state.share)
+
+
+def test_looks_in_a_row_are_a_picture_of_the_rollout(store: Store) -> None:
+    tell_story(store, -0.2, 80)
+    history = read(store)
+    lines = [format_look(entry, history.policy) for entry in history.looks]
+    assert max(map(len, [*lines, format_looks_head()])) <= 80
+    assert lines[-1].endswith("metric-harmed")
+    # Bands narrow below "no change", which has one place in all lines.
+    drawn = [line.index("]") - line.index("[") for line in lines if "[" in line and "]" in line]
+    assert drawn[0] > drawn[-1]
+    assert lines[-1].index("]") <= format_looks_head().index("0", 20)

@@ -153,6 +153,26 @@ def test_expected_clicks_follow_places_and_tastes(log: SimulatedLog, shoppers: L
     assert expect([]) == 0.0
 
 
+def test_shoppers_may_go_back_to_what_they_viewed_without_a_ranking(log: SimulatedLog) -> None:
+    shoppers = LiveShoppers(log, replace(HABITS, repeats=0.0), seed=1)
+    returns = clicks = 0
+    for number in range(200):
+        visit, stays = shoppers.start_visit(number), True
+        while stays:
+            viewed = list(dict.fromkeys(visit.views))
+            assert shoppers.compute_expected_clicks(viewed, visit) == 0.0
+            reaction = shoppers.react(viewed, visit)
+            returns += reaction.next_view in viewed
+            clicks += reaction.clicked is not None
+            stays = reaction.stays
+    assert returns > 50
+    assert clicks == 0
+    rank = {True: log.truth.items[:10], False: log.truth.items[10:20]}
+    rates = [shoppers.compute_click_rate(lambda visit, best=best: rank[best], visits=50) for best in (True, False)]
+    effect = shoppers.compute_effect(lambda visit: rank[True], lambda visit: rank[False], visits=50)
+    assert effect == pytest.approx(rates[1] / rates[0] - 1)
+
+
 def test_interest_differs_by_shopper_as_much_as_stated(log: SimulatedLog) -> None:
     people = LiveShoppers(log, LiveHabits(interest=0.4, correlation=0.1), seed=3).people
     interests = np.array([shopper.interest for shopper in people])
