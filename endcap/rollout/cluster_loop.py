@@ -19,6 +19,7 @@ from endcap.experiments.log_entry import RolloutLogEntry
 from endcap.experiments.rollout_state import RolloutState
 from endcap.rollout.cluster_traffic import TrafficFollower, explain
 from endcap.rollout.controller import RequestWatcher, RolloutController
+from endcap.rollout.lift import LiftWatcher
 from endcap.rollout.messages import Notify
 from endcap.rollout.requests import RequestDesk
 from endcap.rollout.resource import (
@@ -80,6 +81,8 @@ class ClusterRollouts:
         Who gets messages.
     read_clock
         Returns the present moment, UTC.
+    intake
+        Where the intake writes, such as ``s3://bucket/prefix``; None: beside the store.
     """
 
     def __init__(
@@ -93,11 +96,13 @@ class ClusterRollouts:
         make_watcher: Callable[[str], PollingWatcher | None] = lambda recommender: None,
         notify: Sequence[Notify] = (),
         read_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        intake: str | None = None,
     ) -> None:
         self._cluster, self._namespace, self._store = cluster, namespace, store
-        self._registry_uri, self._identity = registry_uri, identity
+        self._registry_uri, self._identity, self._intake = registry_uri, identity, intake
         self._make_watcher, self._notify, self._read_clock = make_watcher, notify, read_clock
         self._parts: dict[str, _Recommender] = {}
+        self._lifts: dict[str, LiftWatcher] = {}
 
     def tick(self) -> list[RecommenderReport]:
         """Do all that is due.
@@ -115,11 +120,7 @@ class ClusterRollouts:
             The logs could not be listed.
         """
         listed = self._cluster.list_objects(MODEL_ROLLOUT, self._namespace)
-        services = self._cluster.list_objects(INFERENCE_SERVICE, self._namespace, SELECTOR)
-        live: dict[str, list[Json]] = {}
-        for service in services:
-            side = read_side_variant(service)
-            live.setdefault(side.recommender if side is not None else service["metadata"]["name"], []).append(service)
+        live = self._list_services()
         requests: dict[str, list[RolloutRequest]] = {}
         for thing in listed:
             request = RolloutRequest.from_object(thing)
@@ -133,6 +134,48 @@ class ClusterRollouts:
             self._parts[name].tick(requests.get(name, []), live.get(name, []), self._read_clock()) for name in names
         ]
 
+    def look_at_lifts(self) -> list[RecommenderReport]:
+        """Measure what personalisation brings, where the cluster serves a baseline and a look is due.
+
+        It may run beside `tick`, in a thread of its own: a first look reads all that was reported since the champion
+        began, and no guardrail may wait for that.
+
+        Returns
+        -------
+        list of RecommenderReport
+            One for each recommender that the cluster serves, with `errors` at the place ``lift``.
+
+        Raises
+        ------
+        ForbiddenError, KindAbsentError, UnreachableError
+            The InferenceServices could not be listed.
+        """
+        names = sorted(self._list_services())
+        self._lifts = {name: self._lifts.get(name) or self._make_lift(name) for name in names}
+        reports = []
+        for name, lift in self._lifts.items():
+            errors = {}
+            try:
+                lift.look_if_due()
+            except EndcapError as error:
+                errors["lift"] = error
+            reports.append(RecommenderReport(name, errors=errors))
+        return reports
+
+    def _list_services(self) -> dict[str, list[Json]]:
+        """Return the namespace's InferenceServices by recommender."""
+        services: dict[str, list[Json]] = {}
+        for service in self._cluster.list_objects(INFERENCE_SERVICE, self._namespace, SELECTOR):
+            side = read_side_variant(service)
+            name = side.recommender if side is not None else service["metadata"]["name"]
+            services.setdefault(name, []).append(service)
+        return services
+
+    def _make_lift(self, recommender: str) -> LiftWatcher:
+        return LiftWatcher(
+            self._store, recommender, notify=self._notify, read_clock=self._read_clock, intake=self._intake
+        )
+
     def _make_part(self, recommender: str) -> _Recommender:
         watcher = self._make_watcher(recommender)
         controller = RolloutController(
@@ -142,6 +185,7 @@ class ClusterRollouts:
             watcher=watcher,
             notify=self._notify,
             read_clock=self._read_clock,
+            intake=self._intake,
         )
         desk = RequestDesk(self._store, controller, self._identity)
         follower = TrafficFollower(self._cluster, self._namespace, self._store, recommender)
@@ -192,10 +236,7 @@ class _Recommender:
     def _look(self) -> None:
         running = self._controller.find_running()
         is_broken = running is not None and self._watcher is not None and self._watcher.poll(*running)
-        if is_broken:
-            self._controller.look()
-        else:
-            self._controller.look_if_due()
+        self._controller.look_if_due(is_broken=is_broken)
 
     def _show(
         self,

@@ -7,6 +7,7 @@ and what is carried out is the same.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -37,6 +38,9 @@ _RECIPE = {"classes", "preprocessing", "model", "search", "training", "split", "
 """The sections of a spec that make the model."""
 SUPERSEDE_FOR = timedelta(days=3)
 """So long newer versions take each other's place. Then the running one is decided, and a newer one waits for that."""
+
+_VAIN_PAUSE = 60.0
+"""Seconds before a broken guardrail asks for a look again, if the last one did not take the version back."""
 
 
 class RequestWatcher(Protocol):
@@ -86,12 +90,28 @@ class RolloutController:
         self._watcher, self._notify, self._read_clock, self._intake = watcher, notify, read_clock, intake
         self._observers: dict[tuple[str, ...], RolloutObserver] = {}
         self._policies: dict[str, RolloutSpec] = {}
+        self._quiet_until = 0.0
 
-    def look_if_due(self) -> RolloutLogEntry | None:
-        """Look if the last look is older than the policy's `look_every`; None if nothing was to be done."""
+    def look_if_due(self, *, is_broken: bool = False) -> RolloutLogEntry | None:
+        """Look if the last look is older than the policy's `look_every`, or at once for a broken guardrail.
+
+        Parameters
+        ----------
+        is_broken
+            Whether a guardrail is broken. If the look does not take the version back, as with a wrong clock or a pin,
+            the guardrail asks for no other for a minute: each look is an entry of the log.
+
+        Returns
+        -------
+        RolloutLogEntry or None
+            As `look` does; None if nothing was to be done.
+        """
         last = self.log.find_last()
         if last is None:
             return None
+        if is_broken and time.monotonic() >= self._quiet_until:
+            self._quiet_until = time.monotonic() + _VAIN_PAUSE
+            return self.look()
         state = last.after
         due = state.looked is None or self._read_clock() - state.looked >= self._read_policy(state).look_every
         return self.look() if due and not state.is_over else self.finish()

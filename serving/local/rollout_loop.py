@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 from endcap.deploy.pins import read_pin
 from endcap.errors import EndcapError
@@ -21,8 +20,6 @@ from endcap_serving.local.events import Listener, RolloutChanged, RolloutTrouble
 
 _PAUSE = 2.0
 """Seconds between two readings of what predictors and Envoy counted. Each asks whether a look is due, too."""
-_VAIN_PAUSE = 60.0
-"""Seconds before a broken guardrail asks for a look again, if the last one did not take the version back."""
 
 
 class RolloutLoop:
@@ -49,7 +46,6 @@ class RolloutLoop:
             threading.Thread(target=run, name=f"{name}-{recommender}", daemon=True)
             for name, run in (("rollout", self._run), ("lift", self._run_lift))
         ]
-        self._quiet_until = 0.0
         self._pin = ""
 
     def start(self) -> None:
@@ -99,17 +95,9 @@ class RolloutLoop:
         return bool(before) and not self._pin
 
     def _look(self, controller: RolloutController) -> RolloutLogEntry | None:
-        """Look if a look is due, or at once for a broken guardrail; None if nothing was done."""
-        if not self._poll(controller) or time.monotonic() < self._quiet_until:
-            return controller.look_if_due()
-        # A wrong clock, for one, keeps the version from being taken back. Each look is an entry of the log.
-        self._quiet_until = time.monotonic() + _VAIN_PAUSE
-        return controller.look()
-
-    def _poll(self, controller: RolloutController) -> bool:
-        """Read what was counted, and tell whether a guardrail is broken, so that the look comes at once."""
+        """Read what was counted, and look if that is due; None if nothing was done."""
         running = controller.find_running()
-        return running is not None and self._watcher.poll(*running)
+        return controller.look_if_due(is_broken=running is not None and self._watcher.poll(*running))
 
     def _make_controller(self) -> RolloutController:
         registry_uri = resolve_registry_url() or None

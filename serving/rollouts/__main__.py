@@ -35,6 +35,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--prometheus", default="", help="the address of Prometheus, for guardrails [default: pods are asked]"
     )
+    parser.add_argument("--intake", default="", help="where the intake writes [default: STORE/intake]")
     parser.add_argument("--lease", default="endcap-rollouts", help="the Lease's name [endcap-rollouts]")
     parser.add_argument("--lease-namespace", default="", help="the Lease's namespace [default: --namespace]")
     parser.add_argument("--holder", default="", help="this process's name [default: the host's, with a number]")
@@ -83,7 +84,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def make_rollouts() -> ClusterRollouts:
         registry = options.registry or None
         return ClusterRollouts(
-            cluster, options.namespace, store, registry, lease.uid, make_watcher=make_watcher, notify=[send]
+            cluster,
+            options.namespace,
+            store,
+            registry,
+            lease.uid,
+            make_watcher=make_watcher,
+            notify=[send],
+            intake=options.intake or None,
         )
 
     process = RolloutProcess(lease, make_rollouts)

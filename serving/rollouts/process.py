@@ -48,7 +48,10 @@ class RolloutProcess:
         self._stop = threading.Event()
         self._ended = read_seconds()
         self._troubles: dict[str, str] = {}
-        self._keeper = threading.Thread(target=self._keep_lease, name="lease", daemon=True)
+        self._threads = [
+            threading.Thread(target=run, name=name, daemon=True)
+            for name, run in (("lease", self._keep_lease), ("lift", self._run_lifts))
+        ]
 
     @property
     def is_well(self) -> bool:
@@ -57,7 +60,8 @@ class RolloutProcess:
 
     def run(self) -> None:
         """Run until `stop`. Then the Lease is free at once."""
-        self._keeper.start()
+        for thread in self._threads:
+            thread.start()
         try:
             while not self._stop.wait(PAUSE):
                 if not self._lease.is_held:
@@ -65,7 +69,8 @@ class RolloutProcess:
                     continue
                 self._run_round()
         finally:
-            self._keeper.join()
+            for thread in self._threads:
+                thread.join()
             with disable_retries():
                 self._lease.release()
 
@@ -93,6 +98,29 @@ class RolloutProcess:
         for report in reports:
             for place in ("requests", "look", "traffic", "status"):
                 self._tell(f"{report.recommender}/{place}", report.errors.get(place))
+
+    def _run_lifts(self) -> None:
+        while not self._stop.wait(PAUSE):
+            # The rounds make the loop.
+            if not self._lease.is_held or self._rollouts is None:
+                continue
+            with disable_retries():
+                try:
+                    reports = self._rollouts.look_at_lifts()
+                except EndcapError as error:
+                    metrics.ERRORS.labels("lift", error.code).inc()
+                    self._tell("lift", error)
+                    continue
+                except Exception as error:
+                    metrics.ERRORS.labels("lift", "unexpected").inc()
+                    log.exception("a look at the lift failed", extra=make_log_fields(error))
+                    continue
+            self._tell("lift", None)
+            for report in reports:
+                error = report.errors.get("lift")
+                if error is not None:
+                    metrics.ERRORS.labels("lift", error.code).inc()
+                self._tell(f"{report.recommender}/lift", error)
 
     def _keep_lease(self) -> None:
         while True:

@@ -28,7 +28,7 @@ class ClusterShop(Shop):
         self.api = FakeApi(lambda: self.now)
         self.loop = self.start_loop()
 
-    def start_loop(self, store: Store | None = None, notify: Sequence[Notify] = ()) -> ClusterRollouts:
+    def start_loop(self, store: Store | None = None, notify: Sequence[Notify] = (), **options: Any) -> ClusterRollouts:
         """A new process."""
         return ClusterRollouts(
             self.api.connect(),
@@ -38,6 +38,7 @@ class ClusterShop(Shop):
             "release",
             notify=[self.messages.append, *notify],
             read_clock=lambda: self.now,
+            **options,
         )
 
     def ask(self, version: str, **spec: Any) -> None:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from endcap.deploy.pins import pin_state, unpin_state
+from endcap.experiments.evidence import GuardrailEvidence
 from endcap.experiments.rollout_state import RolloutCommand
+from endcap.rollout.lift import read_lift
 from endcap.store import Store
 from tests.rollout.cluster_shop import ALONE, ClusterShop, Json, serve_from_a_bucket
 from tests.rollout.shop import MINUTE
@@ -194,3 +201,51 @@ def test_objects_that_were_edited_by_hand_say_again_what_the_log_says(shop: Clus
     shop.tick(2)
     assert shop.served[2] == 0.1
     assert (shop.status("2")["phase"], shop.status("2")["entry"]) == ("holding", 1)
+
+
+class BrokenWatcher:
+    """Reports a broken guardrail at each reading."""
+
+    def poll(self, *_: Any) -> bool:
+        return True
+
+    def measure(self, *_: Any) -> tuple[Iterable[GuardrailEvidence], Mapping[str, str]]:
+        return (GuardrailEvidence("errors", 1e9, observed=0.5, reference=0.01, events=100),), {}
+
+
+def test_a_pin_holds_a_broken_version_without_a_look_in_each_round(shop_store: Store) -> None:
+    shop = ClusterShop(shop_store, {**ALONE, "guardrails": [{"kind": "errors"}]})
+    shop.ask("2")
+    shop.tick(2)
+    pin_state("shoes", shop.store, by="ann", why="a sale")
+    shop.loop = shop.start_loop(make_watcher=lambda name: BrokenWatcher())
+    shop.tick(30)
+    reasons = [entry.after.reason for entry in shop.make_controller().log.read_entries() if entry.kind == "decision"]
+    assert reasons[-1] == "pinned-harm"
+    # What was due before, what the guardrail asked for, and what is due meanwhile.
+    assert len(reasons) <= 4
+    assert shop.served == ("1", "2", 0.1)
+    unpin_state("shoes", shop.store)
+    shop.now += 2 * MINUTE
+    shop.tick(2)
+    assert (shop.status("2")["phase"], shop.served) == ("rolled-back", ("1", "", 0.0))
+
+
+def test_reports_are_read_where_the_intake_writes_and_tell_the_lift(shop: ClusterShop, tmp_path: Path) -> None:
+    shop.begin_baseline(0.2)
+    # What is reported beside the store is then nowhere, as with an intake that has a bucket of its own.
+    beside, elsewhere = Path(shop.store.root.removeprefix("file://")) / "intake", tmp_path / "reports"
+    elsewhere.mkdir()
+    beside.symlink_to(elsewhere)
+    loop = shop.start_loop(intake=str(elsewhere))
+    (report,) = loop.look_at_lifts()
+    assert (report.recommender, dict(report.errors)) == ("shoes", {})
+    beside_files = sorted(elsewhere.rglob("*.parquet"))
+    assert beside_files == []
+    for _ in range(12):
+        shop.receive(600, stable=0.3, canary=0.3, baseline=0.2)
+        loop.look_at_lifts()
+    beside.unlink()
+    lift = read_lift("shoes", shop.store)
+    assert lift is not None
+    assert lift.table.metrics[0].lower > 0
