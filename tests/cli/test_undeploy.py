@@ -20,7 +20,7 @@ from tests.refusals import refused
 from tests.spec.test_load import specs
 
 __all__ = ["specs"]
-OF_A_CHANGE = {"version", "share", "shadow", "shadow_share", "force", "render"}
+OF_A_CHANGE = {"by", "pin", "popularity", "why", "version", "share", "shadow", "shadow_share", "force", "render"}
 """Options that say what is to be served, and how it is applied."""
 
 

@@ -17,7 +17,8 @@ import urllib3
 from kubernetes.client.exceptions import ApiException
 
 from endcap.errors import TransientError
-from endcap.rollout.messages import ADDRESS, post_message
+from endcap.messages import addresses, webhook
+from endcap.rollout.messages import RolloutMessage
 from endcap.store import Store
 from tests.rollout.cluster_shop import ClusterShop, serve_from_a_bucket
 
@@ -91,23 +92,26 @@ def test_traffic_is_right_soon_after_any_storm_and_no_step_is_missing_or_twice(
     shop_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve_from_a_bucket(monkeypatch)
-    monkeypatch.setenv(ADDRESS, "http://hooks.test/")
+    (address,) = addresses.read_addresses({addresses.VARIABLE: "http://hooks.test/"})
     storm, shop = Storm(7), ClusterShop(shop_store)
     delivered: list[bytes] = []
     raised, problems = set[str](), list[str]()
 
-    def post(address: str, **options: Any) -> httpx.Response:
+    async def post(url: str, headers: dict[str, str], body: bytes) -> tuple[int, httpx.Headers]:
         storm.strike("webhook", lambda rng: httpx.ConnectError("no route"), 0.4)
-        delivered.append(options["content"])
-        return httpx.Response(200)
+        delivered.append(body)
+        return 200, httpx.Headers()
 
-    monkeypatch.setattr(httpx, "post", post)
+    monkeypatch.setattr(webhook, "_post", post)
     shop.api.disturb = lambda moment: storm.strike("api", fail_api(moment))
 
     def start() -> None:
-        shop.loop = shop.start_loop(
-            StruckStore(shop_store, storm), [lambda message: problems.append(post_message(message))]
-        )  # type: ignore[arg-type]
+        store: Any = StruckStore(shop_store, storm)
+
+        def send(message: RolloutMessage) -> None:
+            problems.append(webhook.post_message(message.to_message(store), address).problem)
+
+        shop.loop = shop.start_loop(store, [send])
 
     def weather(rounds: int) -> None:
         storm.rages = True

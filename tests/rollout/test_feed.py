@@ -255,13 +255,13 @@ def test_what_shoppers_did_before_is_read_at_the_begin_and_counts_for_no_arm(sto
     read = {}
     for history in ("14d", "36h", "0s"):
         policy = RolloutSpec.model_validate({**POLICY, "history": history})
-        observer = RolloutObserver(state, policy, store, find_salt(state))
+        observer = RolloutObserver(state, "stable", policy, store, find_salt(state))
         once = observer.observe(state, last.until)
         assert (once.effects[0].exposures, once.refusals) == (last.effects[0].exposures, last.refusals)
         if history == "14d":
             # One look at all days knows what many looks knew.
             assert (once.effects, once.sample_ratio) == (last.effects, last.sample_ratio)
-        read[history] = observer._metrics._joins[0]._history.to_arrays()["outcomes"].sum()
+        read[history] = observer._watch.metrics._joins[0]._history.to_arrays()["outcomes"].sum()
     assert read["14d"] > read["36h"] > read["0s"] == 0
 
 

@@ -102,8 +102,8 @@ def test_a_worker_that_dies_is_replaced_and_only_its_own_calls_fail(workers: Wor
     assert all_ended([victim])
     assert other in workers.pids()
     assert len(workers.pids()) == 2
-    # What the dead one had counted stays counted.
-    assert workers.metric("endcap_requests_total") >= counted + told.statuses[200]
+    # What the dead one had counted stays counted. It may have sent an answer to each caller before it counted it.
+    assert workers.metric("endcap_requests_total") >= counted + told.statuses[200] - 6
 
 
 def test_a_worker_that_hangs_is_replaced_while_the_other_answers(workers: Workers) -> None:

@@ -268,7 +268,7 @@ def test_documents_survive_a_pipeline_that_makes_every_number_a_double(specs: Pa
 def test_checked_in_specs_load_and_say_how_to_run_them(file: Path) -> None:
     loaded = load(file)
     assert loaded.recommender.name == file.stem
-    for one in [file, SPECS / "shops" / f"{file.stem}.yaml"]:
+    for one in [file, SPECS / "shops" / f"{loaded.recommender.shop}.yaml"]:
         head = one.read_text()
         assert head.startswith("# yaml-language-server: $schema=")
         schema = head.partition("\n")[0].partition("=")[2]
