@@ -569,10 +569,7 @@ def test_monitors_rules_and_dashboards(render: Render) -> None:
     ]
     given = {end["relabelings"][0]["replacement"] for end in endpoints}
     rules = objects.one("PrometheusRule", "endcap")["spec"]
-    # No alert asks for the rollout controller yet.
-    assert given - {"rollouts"} == set(
-        re.findall(r'up\{endcap_component="(\w+)"\}', json.dumps(rules).replace("\\", ""))
-    )
+    assert given == set(re.findall(r'up\{endcap_component="(\w+)"\}', json.dumps(rules).replace("\\", "")))
     chart = yaml.safe_load((ROOT / "charts" / "endcap" / "monitoring" / "rules.yaml").read_text())
     assert [rule["expr"] for group in rules["groups"] for rule in group["rules"]] == [
         rule["expr"] for group in chart["groups"] for rule in group["rules"]

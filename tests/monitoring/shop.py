@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, cast
 
 import httpx
 
@@ -14,6 +15,8 @@ from endcap.monitoring import MetricsPage
 from endcap.store import Store
 from endcap_serving.gateway.admin import SOCKET, AdminClient
 from endcap_serving.local.supervisor import TICK, Supervisor
+from endcap_serving.rollouts.__main__ import serve_probes
+from endcap_serving.rollouts.process import RolloutProcess
 from tests.serving.test_rollout_loop import Shoppers
 
 
@@ -39,6 +42,10 @@ def run_shop(store: Store, recommender: str) -> Iterator[dict[str, str]]:
             pages["gateway"] = f"{address}/stats/prometheus"
             page = MetricsPage(store, None, "127.0.0.1", 0, every=1.0)
             pages["store"] = page.address
+            # The page of a cluster's controller, which does not run here: it has no cluster.
+            process = RolloutProcess(cast(Any, None), cast(Any, None))
+            probes = serve_probes("127.0.0.1", 0, process)
+            pages["rollouts"] = f"http://127.0.0.1:{probes.server_port}/metrics"
             rollouts.start()
             rates = {arm.version or "": 0.3 for arm in sources.values()}
             try:
@@ -46,6 +53,8 @@ def run_shop(store: Store, recommender: str) -> Iterator[dict[str, str]]:
                     yield pages
             finally:
                 page.close()
+                probes.shutdown()
+                probes.server_close()
     finally:
         rollouts.close()
         stop.set()
