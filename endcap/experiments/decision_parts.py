@@ -139,6 +139,15 @@ def format_share(value: float) -> str:
     return f"{100 * value:.4g} %"
 
 
+def format_level(policy: RolloutSpec, guardrail: str, value: float) -> str:
+    """Return what was observed of a guardrail, or is allowed, for a person: a time, a share, or a plain number."""
+    kinds = {entry.name: entry.kind for entry in policy.guardrails}
+    kind = kinds.get(guardrail)
+    if kind == "latency":
+        return f"{value:.3g} s" if value >= 1 else f"{1000 * value:.3g} ms"
+    return f"{value:.3g}" if kind in (None, "score_drift") else f"{100 * value:.3g} %"
+
+
 def format_seconds(seconds: float) -> str:
     """Return a length of time for a person."""
     return format_duration(timedelta(seconds=round(seconds)))

@@ -13,6 +13,7 @@ from endcap.experiments.decision_parts import (
     Number,
     find_best,
     format_change,
+    format_level,
     format_seconds,
     format_share,
     list_numbers,
@@ -66,10 +67,12 @@ def check_guardrails(look: Look) -> Decision | None:
         budget = budgets.get(guardrail.guardrail)
         if budget is None or guardrail.events <= 0 or not guardrail.e_value >= 1 / budget:
             continue
+        observed, reference = (
+            format_level(look.policy, guardrail.guardrail, value) for value in (guardrail.observed, guardrail.reference)
+        )
         sentence = (
-            f"The guardrail {guardrail.guardrail} is broken: {guardrail.observed:.4g} was observed, at most "
-            f"{guardrail.reference:.4g} is allowed. By chance this happens in at most {format_share(budget)} of the "
-            "rollouts."
+            f"The guardrail {guardrail.guardrail} is broken: {observed} was observed, at most {reference} is allowed. "
+            f"By chance this happens in at most {format_share(budget)} of the rollouts."
         )
         numbers: dict[str, Number] = {
             "guardrail": guardrail.guardrail,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import groupby
 from typing import Any, TypeVar
 
-from endcap.experiments.decision_parts import format_change, format_share
+from endcap.experiments.decision_parts import format_change, format_level, format_share
 from endcap.experiments.evidence import EffectEvidence, GuardrailEvidence
 from endcap.experiments.log_entry import RolloutLogEntry
 from endcap.report.chart import BAD, MUTED, Chart, Figure, ReportTable, build_axis, build_layout, escape_label
@@ -79,7 +80,7 @@ def draw_guardrails(history: RolloutHistory) -> Iterator[Chart]:
             if guardrail.guardrail == name and guardrail.events > 0
         ]
         if points:
-            yield _draw_guardrail(name, _thin(points, lambda point: point[1].reference))
+            yield _draw_guardrail(history.policy, name, _thin(points, lambda point: point[1].reference))
 
 
 def _draw_effect(history: RolloutHistory, metric: str, points: Sequence[_EffectPoint]) -> Chart:
@@ -160,15 +161,16 @@ def _draw_needed(points: Sequence[_EffectPoint], sign: int, policy: RolloutSpec)
     return _build_line(times, values, _WARN, "needed for the next share", dash="dot", shape="hv")
 
 
-def _draw_guardrail(name: str, points: Sequence[_GuardrailPoint]) -> Chart:
+def _draw_guardrail(policy: RolloutSpec, name: str, points: Sequence[_GuardrailPoint]) -> Chart:
     times = [moment for moment, _ in points]
     observed = _build_line(times, [guardrail.observed for _, guardrail in points], _VERSION, "observed", width=2.5)
     limit = _build_line(times, [guardrail.reference for _, guardrail in points], BAD, "limit", dash="dash")
     newest = points[-1][1]
-    text = f"{name}: {newest.observed:.3g} observed, at most {newest.reference:.3g} allowed, "
+    level = partial(format_level, policy, name)
+    text = f"{name}: {level(newest.observed)} observed, at most {level(newest.reference)} allowed, "
     text += f"{newest.events:,} requests at {format_minute(times[-1])}"
     rows = [
-        [format_minute(moment), f"{entry.observed:.3g}", f"{entry.reference:.3g}", f"{entry.e_value:.3g}"]
+        [format_minute(moment), level(entry.observed), level(entry.reference), f"{entry.e_value:.3g}"]
         for moment, entry in _thin_rows(points)
     ]
     axis = build_axis(rangemode="tozero", tickformat=".3~g", nticks=5)

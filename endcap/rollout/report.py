@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 
-from endcap.experiments.decision_parts import format_change, format_share
+from endcap.experiments.decision_parts import format_change, format_level, format_share
 from endcap.experiments.evidence import EffectEvidence
 from endcap.experiments.rollout_state import GUARDED, RolloutState
 from endcap.experiments.safety_rules import SAMPLE_RATIO_BUDGET
@@ -142,7 +142,8 @@ def _tabulate_guardrails(history: RolloutHistory) -> ReportTable:
     for entry in evidence.guardrails if evidence else ():
         budget = budgets.get(entry.guardrail)
         needed = NONE if budget is None else f"{1 / budget:,.0f}"
-        cells = [f"{entry.observed:.3g}", f"{entry.reference:.3g}", f"{entry.e_value:.3g}", needed, f"{entry.events:,}"]
+        levels = [format_level(history.policy, entry.guardrail, value) for value in (entry.observed, entry.reference)]
+        cells = [*levels, f"{entry.e_value:.3g}", needed, f"{entry.events:,}"]
         rows.append([entry.guardrail, judge_guardrail(entry, budget), *cells])
     return ReportTable(["guardrail", "stands", "observed", "limit", "e-value", "needed", "requests"], rows)
 

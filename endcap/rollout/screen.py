@@ -6,7 +6,7 @@ import math
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from endcap.experiments.decision_parts import format_change, format_share
+from endcap.experiments.decision_parts import format_change, format_level, format_share
 from endcap.experiments.evidence import EffectEvidence, GuardrailEvidence
 from endcap.experiments.lift import Lift
 from endcap.experiments.log_entry import RolloutLogEntry
@@ -155,8 +155,8 @@ def format_guardrails(history: RolloutHistory) -> Iterator[str]:
         [
             entry.guardrail,
             judge_guardrail(entry, budgets.get(entry.guardrail)),
-            f"{entry.observed:.3g}" if entry.events > 0 else "-",
-            f"at most {entry.reference:.3g}",
+            format_level(history.policy, entry.guardrail, entry.observed) if entry.events > 0 else "-",
+            f"at most {format_level(history.policy, entry.guardrail, entry.reference)}",
             f"{entry.events:,} requests",
         ]
         for entry in evidence.guardrails

@@ -42,7 +42,7 @@ def test_it_says_where_the_rollout_stands_and_what_it_waits_for(store: Store) ->
     assert "home: version 7 is rising, 50 % of the shoppers have it" in text
     assert "against    version 6; promoted by no_harm: ctr above -3 %" in text
     assert "1 % 5 % 10 % 25 % [50 %] all" in text
-    assert "errors         ok  0.0005" in text
+    assert "errors         ok  0.05 %" in text
     assert "Not counted: 340 over-cap" in text
     assert "The promotion needs ctr above -3 %: about " in text
     assert "Undecided, it is taken back at 2026-11-16 08:00." in text
