@@ -99,7 +99,7 @@ def _route(entry: RolloutLogEntry, policy: RolloutSpec, store: Store) -> None:
     state = entry.after
     target = Target(version=state.version, package=state.package)
     if state.is_over:
-        _take_back(entry, store)
+        return_traffic(state, store, is_chosen=entry.kind == "rollback")
     elif state.phase in GUARDED:
         recommender = read_recommender(store.fetch(state.package))
         share = policy.guard.previous_share if state.phase == "guarding" else 0.0
@@ -113,8 +113,25 @@ def _route(entry: RolloutLogEntry, policy: RolloutSpec, store: Store) -> None:
         give_share(state.recommender, target, state.share, find_salt(state), store, replaces=before)
 
 
-def _take_back(entry: RolloutLogEntry, store: Store) -> None:
-    state = entry.after
+def return_traffic(state: RolloutState, store: Store, *, is_chosen: bool = False) -> None:
+    """Have no shopper meet a rollout's version any more.
+
+    Parameters
+    ----------
+    state
+        The rollout.
+    store
+        Holds the desired state, and the package of the version that comes back.
+    is_chosen
+        Whether a person chose the version that comes back (`take_back`).
+
+    Raises
+    ------
+    UserError
+        What is served is pinned, or another version than expected is served (see `endcap.deploy.arms`).
+    NotFoundError, IntegrityError
+        The package of the version that comes back cannot be read.
+    """
     desired = find_state(state.recommender, store)
     if desired is None:
         # Nothing is served, so there is nothing to take back.
@@ -127,7 +144,6 @@ def _take_back(entry: RolloutLogEntry, store: Store) -> None:
     recommender = read_recommender(store.fetch(previous.package))
     terms = make_settings(recommender, previous.package, store)
     baseline = make_baseline(recommender, previous.package, store)
-    is_chosen = entry.kind == "rollback"
     take_back(
         state.recommender,
         state.version,

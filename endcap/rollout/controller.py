@@ -7,6 +7,7 @@ and what is carried out is the same.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,8 @@ from typing import Literal, Protocol
 
 from endcap.deploy.pins import read_pin, refuse_pinned
 from endcap.deploy.state import find_state
-from endcap.errors import NotFoundError, TransientError, UserError
+from endcap.errors import EndcapError, NotFoundError, TransientError, UserError
+from endcap.experiments.decision import decide
 from endcap.experiments.decision_log import DecisionLog
 from endcap.experiments.entry_progress import EntryProgress
 from endcap.experiments.evidence import GuardrailEvidence
@@ -27,7 +29,7 @@ from endcap.registry import Registry, Version, open_registry
 from endcap.registry.decision_hold import hold_name
 from endcap.registry.package import read_recommender
 from endcap.retries import disable_retries
-from endcap.rollout.carrying_out import carry_out, find_salt, read_share, send_message
+from endcap.rollout.carrying_out import carry_out, find_salt, read_share, return_traffic, send_message
 from endcap.rollout.messages import Notify
 from endcap.rollout.observation import RolloutObserver
 from endcap.spec.rollout import RolloutSpec
@@ -158,6 +160,9 @@ class RolloutController:
             pinned=read_pin(self._recommender, self._store),
         )
 
+        if decide(state, evidence, policy, now).action == "roll_back":
+            self._return_traffic(state)
+
         def append() -> RolloutLogEntry:
             if read_pin(self._recommender, self._store) != evidence.pinned:
                 # It was pinned, or unpinned, since this look began. The next one knows.
@@ -217,6 +222,12 @@ class RolloutController:
         if (left := self.finish()) is not None and left.command == command:
             # The same call was killed before, and has ended now.
             return left
+
+        if command.action == "abort":
+            refuse_pinned(self._recommender, self._store)
+            last = self.log.find_last()
+            if last is not None and not last.after.is_over:
+                self._return_traffic(last.after)
 
         def append() -> RolloutLogEntry:
             if command.action not in ("approve", "pause"):
@@ -360,6 +371,16 @@ class RolloutController:
             if not self._progress.is_finished(entry):
                 send_message(entry, self._store, self._notify)
             return entry
+
+    def _return_traffic(self, state: RolloutState) -> None:
+        """Take the version from all shoppers before anything else, as a step that follows will do once more.
+
+        A step waits while others decide on the recommender, and they may wait for a registry that is away. A process
+        that is killed here leaves the version without shoppers, and the next look decides again.
+        """
+        # The step that follows meets the same error, and says so.
+        with contextlib.suppress(EndcapError):
+            return_traffic(state, self._store)
 
     def _carry_out(self, entry: RolloutLogEntry, hold: Hold) -> None:
         if self._progress.is_carried_out(entry):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +14,7 @@ from endcap.errors import UserError
 from endcap.experiments.entry_progress import EntryProgress
 from endcap.experiments.exclusion import refuse_during_rollout
 from endcap.experiments.rollout_state import RolloutCommand
+from endcap.registry.decision_hold import hold_name
 from endcap.rollout import carrying_out
 from endcap.rollout.controller import RolloutController
 from endcap.store import Store
@@ -54,6 +57,37 @@ def test_a_version_that_harms_clicks_is_taken_back_and_refused(shop: Shop) -> No
     before = shop.state
     assert controller.look() == entry
     assert shop.state == before
+
+
+@pytest.mark.parametrize("by", ["clicks", "ann"])
+def test_traffic_comes_back_while_somebody_else_decides_on_the_recommender(shop: Shop, by: str) -> None:
+    controller = shop.make_controller()
+    controller.start("2")
+
+    def take_back() -> None:
+        if by == "ann":
+            controller.command(RolloutCommand("abort", "ann"))
+        else:
+            shop.run(controller, 20, stable=0.2, canary=0.1)
+
+    taker = threading.Thread(target=take_back)
+    held = shop.store.hold(hold_name("shoes"))
+    if by == "clicks":
+        # All that the first look needs is there before it.
+        for _ in range(20):
+            shop.receive(600, stable=0.2, canary=0.1)
+    with held:
+        taker.start()
+        deadline = time.monotonic() + 60
+        while shop.state.canary is not None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert not any(entry.after.is_over for entry in controller.log.read_entries())
+    taker.join()
+    *_, last = controller.log.read_entries()
+    assert last.after.phase == ("aborted" if by == "ann" else "rolled-back")
+    assert (shop.state.stable.version, shop.state.canary) == ("1", None)
+    assert controller.log.verify() > 0
 
 
 def test_a_promoted_version_that_turns_out_worse_than_the_one_before_is_taken_back(shop: Shop) -> None:
