@@ -374,26 +374,37 @@ def test_the_wider_rights_are_there_if_values_ask_for_them(release: Release) -> 
     assert not release.may("pipeline-runner", "list", "nodes", "*")
 
 
+MONITORING = {"ServiceMonitor": "servicemonitors", "PodMonitor": "podmonitors", "PrometheusRule": "prometheusrules"}
+"""Kinds of Prometheus' operator, which come together."""
+
+
 def test_metrics_are_scraped_once_the_cluster_knows_a_servicemonitor(release: Release, cluster: Cluster) -> None:
-    name = "servicemonitors.monitoring.coreos.com"
-    defined = not cluster.kubectl("get", "crd", name, check=False).returncode
+    kinds = {f"{plural}.monitoring.coreos.com": kind for kind, plural in MONITORING.items()}
+    defined = not cluster.kubectl("get", "crd", *kinds, check=False).returncode
     if not defined and cluster.plane is None:
         pytest.skip("the cluster does not define a ServiceMonitor, and a CRD would lie outside the tests' namespaces")
     if not defined:
         assert not [one for one in everything_in(cluster, release.namespace) if one.startswith("servicemonitor")]
-        cluster.kubectl("create", "-f", "-", stdin=json.dumps(service_monitor_crd(name)))
-        cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=60s")
+        for name, kind in kinds.items():
+            cluster.kubectl("create", "-f", "-", stdin=json.dumps(make_monitoring_crd(name, kind)))
+        cluster.kubectl("wait", "--for=condition=Established", *(f"crd/{name}" for name in kinds), "--timeout=60s")
     try:
         release.upgrade(wait=False)
-        monitor = cluster.get(name, "endcap-gateway", release.namespace)
-        assert monitor["spec"]["endpoints"][0]["path"] == "/stats/prometheus"
-        release.upgrade("--set=monitoring.serviceMonitor.enabled=false", wait=False)
+        monitor, pods, rules = (
+            cluster.get(name, made, release.namespace)["spec"]
+            for name, made in zip(kinds, ("endcap-gateway", "endcap-predictors", "endcap"), strict=True)
+        )
+        assert monitor["endpoints"][0]["path"] == "/stats/prometheus"
+        assert pods["podMetricsEndpoints"]
+        assert rules["groups"]
+        off = [f"--set=monitoring.{part}.enabled=false" for part in ("serviceMonitor", "rules")]
+        release.upgrade(*off, wait=False)
     finally:
         if not defined:
-            cluster.kubectl("delete", "crd", name)
+            cluster.kubectl("delete", "crd", *kinds)
 
 
-def service_monitor_crd(name: str) -> Json:
+def make_monitoring_crd(name: str, kind: str) -> Json:
     """As little of it as the API server takes."""
     schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
@@ -403,7 +414,7 @@ def service_monitor_crd(name: str) -> Json:
         "metadata": {"name": name},
         "spec": {
             "group": "monitoring.coreos.com",
-            "names": {"kind": "ServiceMonitor", "plural": "servicemonitors", "singular": "servicemonitor"},
+            "names": {"kind": kind, "plural": MONITORING[kind], "singular": kind.lower()},
             "scope": "Namespaced",
             "versions": [version],
         },
