@@ -25,6 +25,8 @@ from tests.rollout.cluster_shop import ClusterShop, serve_from_a_bucket
 ROUND = timedelta(seconds=2)
 FAULTS = 500
 KILLS = 50
+LEAST = 10
+"""Faults of each kind."""
 STORE_CALLS = ("read_document", "update_document", "list_documents", "fetch")
 
 
@@ -40,7 +42,7 @@ class Storm:
         self.faults, self.kills = dict.fromkeys(("api", "store", "webhook"), 0), 0
         self._rng = random.Random(seed)
 
-    def strike(self, place: str, make: Callable[[random.Random], Exception], chance: float = 0.07) -> None:
+    def strike(self, place: str, make: Callable[[random.Random], Exception], chance: float = 0.03) -> None:
         if not self.rages:
             return
         draw = self._rng.random()
@@ -143,7 +145,7 @@ def test_traffic_is_right_soon_after_any_storm_and_no_step_is_missing_or_twice(
         (lambda: shop.api.delete("modelrollouts", "shoes-3"), ["abort"], ("1", "", 0.0)),
         (lambda: shop.api.delete("modelrollouts", "shoes-2"), [], ("1", "", 0.0)),
     ]
-    while sum(storm.faults.values()) < FAULTS or storm.kills < KILLS:
+    while sum(storm.faults.values()) < FAULTS or storm.kills < KILLS or min(storm.faults.values()) < LEAST:
         for act, steps, served in stories:
             act()
             weather(4)
@@ -159,6 +161,5 @@ def test_traffic_is_right_soon_after_any_storm_and_no_step_is_missing_or_twice(
     ]
     assert steps == expected
     assert raised <= {"cluster", "store"}
-    assert min(storm.faults.values()) > 0
     assert delivered
     assert any(problems)
