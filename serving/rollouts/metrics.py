@@ -18,10 +18,14 @@ ERRORS = Counter(
 )
 
 
-def record(reports: Iterable[RecommenderReport]) -> None:
-    """Record what became of each recommender in a round."""
+def count_errors(reports: Iterable[RecommenderReport]) -> None:
+    """Count what went wrong with each recommender in an attempt."""
     for report in reports:
         for place, error in report.errors.items():
             ERRORS.labels(place, error.code).inc()
+
+
+def count_round() -> None:
+    """Count a round that came to its end."""
     ROUNDS.inc()
     LAST_ROUND.set_to_current_time()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from endcap.cluster.lease import ClusterLease
 from endcap.errors import EndcapError
 from endcap.retries import disable_retries
-from endcap.rollout.cluster_loop import ClusterRollouts
+from endcap.rollout.cluster_loop import PLACES, ClusterRollouts, RecommenderReport
 from endcap_serving.json_log import make_log_fields
 from endcap_serving.rollouts import metrics
 
@@ -79,48 +79,42 @@ class RolloutProcess:
         self._stop.set()
 
     def _run_round(self) -> None:
-        # Each round is an attempt: what failed is tried again by the next one, and holds up nobody else.
-        with disable_retries():
-            try:
-                self._rollouts = self._rollouts or self._make_rollouts()
-                reports = self._rollouts.tick()
-            except EndcapError as error:
-                metrics.ERRORS.labels("round", error.code).inc()
-                self._tell("round", error)
-                return
-            except Exception as error:
-                metrics.ERRORS.labels("round", "unexpected").inc()
-                log.exception("a round failed", extra=make_log_fields(error))
-                return
-        metrics.record(reports)
-        self._ended = self._read_seconds()
-        self._tell("round", None)
-        for report in reports:
-            for place in ("requests", "look", "traffic", "status"):
-                self._tell(f"{report.recommender}/{place}", report.errors.get(place))
+        def run() -> list[RecommenderReport]:
+            self._rollouts = self._rollouts or self._make_rollouts()
+            return self._rollouts.tick()
+
+        if self._attempt("round", run, PLACES):
+            metrics.count_round()
+            self._ended = self._read_seconds()
 
     def _run_lifts(self) -> None:
         while not self._stop.wait(PAUSE):
             # The rounds make the loop.
-            if not self._lease.is_held or self._rollouts is None:
-                continue
-            with disable_retries():
-                try:
-                    reports = self._rollouts.look_at_lifts()
-                except EndcapError as error:
-                    metrics.ERRORS.labels("lift", error.code).inc()
-                    self._tell("lift", error)
-                    continue
-                except Exception as error:
-                    metrics.ERRORS.labels("lift", "unexpected").inc()
-                    log.exception("a look at the lift failed", extra=make_log_fields(error))
-                    continue
-            self._tell("lift", None)
-            for report in reports:
-                error = report.errors.get("lift")
-                if error is not None:
-                    metrics.ERRORS.labels("lift", error.code).inc()
-                self._tell(f"{report.recommender}/lift", error)
+            if self._lease.is_held and self._rollouts is not None:
+                self._attempt("lift", self._rollouts.look_at_lifts, ("lift",))
+
+    def _attempt(self, name: str, run: Callable[[], list[RecommenderReport]], places: Sequence[str]) -> bool:
+        """Run something over all recommenders, and tell whether it came to its end.
+
+        What failed is tried again by the next attempt, and holds up nobody else.
+        """
+        with disable_retries():
+            try:
+                reports = run()
+            except EndcapError as error:
+                metrics.ERRORS.labels(name, error.code).inc()
+                self._tell(name, error)
+                return False
+            except Exception as error:
+                metrics.ERRORS.labels(name, "unexpected").inc()
+                log.exception("a %s failed", name, extra=make_log_fields(error))
+                return False
+        metrics.count_errors(reports)
+        self._tell(name, None)
+        for report in reports:
+            for place in places:
+                self._tell(f"{report.recommender}/{place}", report.errors.get(place))
+        return True
 
     def _keep_lease(self) -> None:
         while True:
