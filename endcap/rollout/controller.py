@@ -160,7 +160,8 @@ class RolloutController:
             pinned=read_pin(self._recommender, self._store),
         )
 
-        if decide(state, evidence, policy, now).action == "roll_back":
+        if decide(state, evidence, policy, now).action == "roll_back" and self.log.find_last() == last:
+            # Nothing was decided, and no command came, since this look began.
             self._return_traffic(state)
 
         def append() -> RolloutLogEntry:
