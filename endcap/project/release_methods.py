@@ -144,14 +144,16 @@ class ReleaseMethods(ProjectBase):
     def _offer_to_rollout(self, number: str, controller: RolloutController, progress: Callable[[str], None]) -> bool:
         """Hand a challenger to the rollout that its spec asks for; False if the version is to be deployed at once."""
         from endcap.registry import open_registry
+        from endcap.rollout.version_queue import VersionQueue
 
         name, registry_uri = self.recommender.name, self.registry or None
         if not self._is_challenger(number):
             return False
         if open_registry(registry_uri, self.store).get_version(name, number).state != "approved":
             return False
-        entry = controller.offer(number)
-        if entry is None and controller.was_rolled_out(number):
+        queue = VersionQueue(controller)
+        entry = queue.offer(number)
+        if entry is None and queue.was_rolled_out(number):
             progress(f"version {number} was rolled out before. To do so again: endcap rollout start {name} {number}")
         elif entry is None:
             progress(f"version {number} waits for the end of the rollout that runs")

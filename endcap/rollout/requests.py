@@ -17,6 +17,7 @@ from endcap.experiments.log_entry import RolloutLogEntry
 from endcap.experiments.rollout_state import GUARDED, RolloutCommand, RolloutState
 from endcap.rollout.controller import RolloutController
 from endcap.rollout.resource import OUTDATED, Obstacle, RolloutRequest, RolloutStanding
+from endcap.rollout.version_queue import VersionQueue
 from endcap.store import Store
 
 Json = dict[str, Any]
@@ -159,7 +160,7 @@ class RequestDesk:
         last = self._controller.log.find_last()
         if last is None or not _is_running(last.after):
             self._controller.start(request.version)
-        elif self._controller.offer(request.version) is None:
+        elif VersionQueue(self._controller).offer(request.version) is None:
             sentence = f"It waits for the end of the rollout of version {last.after.version}."
             return Obstacle("waits-for-rollout", sentence)
         return None

@@ -14,6 +14,7 @@ from endcap.rollout.controller import RolloutController
 from endcap.rollout.lift import LiftWatcher
 from endcap.rollout.messages import RolloutMessage
 from endcap.rollout.request_watcher import GuardrailWatcher
+from endcap.rollout.version_queue import VersionQueue
 from endcap.store import Store
 from endcap_serving.errors import wrap_error
 from endcap_serving.local.events import Listener, RolloutChanged, RolloutTroubled
@@ -73,9 +74,9 @@ class RolloutLoop:
                         continue
                     controller = self._make_controller()
                     # One may wait since a process that ended right after a rollout did.
-                    controller.start_waiting()
+                    VersionQueue(controller).start_waiting()
                 if self._look(controller) is not None or self._was_unpinned():
-                    controller.start_waiting()
+                    VersionQueue(controller).start_waiting()
                 self._troubles.pop("rollout", None)
             except Exception as error:
                 self._tell("rollout", wrap_error(error))

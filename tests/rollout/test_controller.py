@@ -17,6 +17,7 @@ from endcap.experiments.rollout_state import RolloutCommand
 from endcap.registry.decision_hold import hold_name
 from endcap.rollout import carrying_out
 from endcap.rollout.controller import RolloutController
+from endcap.rollout.version_queue import VersionQueue
 from endcap.store import Store
 from tests.refusals import refused
 from tests.rollout.shop import MINUTE, POLICY, Shop
@@ -162,17 +163,17 @@ def test_shares_are_not_given_by_hand_meanwhile_and_one_that_is_is_adopted(shop:
 
 def test_a_newer_version_waits_and_begins_when_the_running_one_has_ended(shop: Shop) -> None:
     controller = shop.make_controller()
-    controller.offer("2")
-    assert controller.offer("3") is None
-    assert controller.start_waiting() is None
+    VersionQueue(controller).offer("2")
+    assert VersionQueue(controller).offer("3") is None
+    assert VersionQueue(controller).start_waiting() is None
     controller.command(RolloutCommand("abort", "ann"))
-    entry = controller.start_waiting()
+    entry = VersionQueue(controller).start_waiting()
     assert entry is not None
     assert (entry.after.version, shop.state.canary and shop.state.canary.version) == ("3", "3")
     # What was rolled out once does not begin again by itself.
     controller.command(RolloutCommand("abort", "ann"))
-    assert controller.start_waiting() is None
-    assert controller.offer("2") is None
+    assert VersionQueue(controller).start_waiting() is None
+    assert VersionQueue(controller).offer("2") is None
 
 
 def test_versions_that_cannot_be_rolled_out_are_refused(shop: Shop) -> None:

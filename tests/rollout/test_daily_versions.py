@@ -14,6 +14,7 @@ import pytest
 
 from endcap.experiments.log_entry import RolloutLogEntry
 from endcap.experiments.rollout_state import GUARDED
+from endcap.rollout.version_queue import VersionQueue
 from endcap.store import Store
 from tests.rollout.shop import POLICY, Shop
 
@@ -37,10 +38,10 @@ def live(shop: Shop, policy: dict[str, Any], visits: int) -> list[RolloutLogEntr
             version = str(2 + number // 2)
             if int(version) > 3:
                 shop.register(version, policy)
-            controller.offer(version)
+            VersionQueue(controller).offer(version)
         shop.receive(visits, STEP, stable=0.2, canary=0.2, previous=0.2)
         if controller.look_if_due() is not None:
-            controller.start_waiting()
+            VersionQueue(controller).start_waiting()
     assert controller.log.verify() > DAYS
     return list(controller.log.read_entries())
 

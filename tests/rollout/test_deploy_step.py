@@ -6,6 +6,7 @@ import pytest
 
 import endcap
 from endcap.experiments.rollout_state import RolloutCommand
+from endcap.rollout.version_queue import VersionQueue
 from endcap.store import Store
 from tests.rollout.shop import POLICY, Shop
 
@@ -38,9 +39,9 @@ def test_a_challenger_gets_the_rollouts_share_and_a_newer_one_what_the_policy_sa
 def test_a_version_whose_rollout_ended_does_not_begin_again_by_a_retry(shop_store: Store) -> None:
     shop = Shop(shop_store, POLICY)
     controller = shop.make_controller()
-    controller.offer("2")
+    VersionQueue(controller).offer("2")
     controller.command(RolloutCommand("abort", "ann"))
-    assert controller.offer("2") is None
+    assert VersionQueue(controller).offer("2") is None
     assert shop.state.canary is None
     # A person may begin it again.
     assert controller.start("2").after.phase == "rising"

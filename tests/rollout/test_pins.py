@@ -14,6 +14,7 @@ from endcap.deploy.pins import pin_state, unpin_state
 from endcap.errors import UserError
 from endcap.experiments.rollout_state import RolloutCommand
 from endcap.rollout.controller import RolloutController
+from endcap.rollout.version_queue import VersionQueue
 from endcap.store import Store
 from tests.refusals import refused
 from tests.rollout.shop import POLICY, Shop
@@ -66,7 +67,7 @@ def test_newer_versions_wait_and_begin_when_it_is_unpinned(shop: Shop, capsys: p
     controller = shop.make_controller()
     store = ["--store", shop.store.root]
     main(["deploy", "shoes", "--pin", "--by", "ann", "--why", "a sale", *store])
-    assert controller.offer("3") is None
+    assert VersionQueue(controller).offer("3") is None
     with refused(UserError, "deploy.pinned"):
         controller.start("2")
     with refused(UserError, "deploy.pinned"):
@@ -79,6 +80,6 @@ def test_newer_versions_wait_and_begin_when_it_is_unpinned(shop: Shop, capsys: p
     main(["deploy", "shoes", "--unpin", *store])
     capsys.readouterr()
     assert shop.state.pin is None
-    entry = controller.offer("3")
+    entry = VersionQueue(controller).offer("3")
     assert entry is not None
     assert (shop.state.canary and shop.state.canary.version) == "3"
