@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from endcap.spec.ab import AbSpec
 from endcap.spec.base import (
     UNKNOWN,
     Mistake,
@@ -15,6 +16,7 @@ from endcap.spec.base import (
     check,
     collect_mistakes,
     find_repeats,
+    format_duration,
     prefix_keys,
     select_known,
 )
@@ -82,6 +84,8 @@ class Recommender(Strict):
     """How rankings are served."""
     rollout: RolloutSpec | None = None
     """How shoppers decide on a new version. Left out: it gets serving.canary.share, until a person promotes it."""
+    ab: AbSpec = AbSpec()
+    """How `endcap ab start` compares several versions."""
     batch: BatchSpec = BatchSpec()
     """How `endcap recommend` makes lists ahead of time."""
     pipeline: Pipeline = Pipeline()
@@ -117,6 +121,15 @@ class Recommender(Strict):
                 f"{protocol}, and split.by is 'leave-one-out', which trains on all moments of a session but the last"
             )
             yield Mistake(("evaluation", "protocol"), actual, "'leave-one-out'", code="conflict")
+
+    @check
+    def _ab_test_lets_its_metric_settle(self) -> Iterator[Mistake]:
+        metric = (RolloutSpec() if self.rollout is None else self.rollout).deciding_metric
+        if self.ab.longest <= metric.settles_after:
+            settled = format_duration(metric.settles_after)
+            actual = f"{format_duration(self.ab.longest)}, and the metric {metric.name} settles after {settled}"
+            allowed = "longer than the window and the delay of the deciding metric of rollout"
+            yield Mistake(("ab", "longest"), actual, allowed, code="conflict")
 
     @check
     def _gate_names_known_models(self) -> Iterator[Mistake]:

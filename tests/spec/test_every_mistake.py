@@ -145,6 +145,7 @@ RECOMMENDER: dict[str, Any] = {
         "shadow": "1h",
         "guard": {"previous_share": 0.01, "on_breach": "rollback"},
     },
+    "ab": {"epoch": "20m", "look_every": "5m", "longest": "5d", "min_epochs": 1, "floor": 0.2, "max_moved": 0.5},
     "batch": {"k": 10, "keep": "3d"},
     "pipeline": {
         "image": "i",
@@ -286,6 +287,15 @@ BETWEEN_KEYS = [
     wrong(
         "recommender",
         "rollout/longest",
+        "30m",
+        reads=f"{METRIC_NAMES} rollout.promote_by rollout.metrics[0].window",
+    ),
+    wrong("recommender", "ab/look_every", "1h", reads="ab.epoch"),
+    wrong("recommender", "ab/epoch", "6d", reads="ab.longest"),
+    wrong("recommender", "ab/min_epochs", 1000, reads="ab.epoch ab.longest"),
+    wrong(
+        "recommender",
+        "ab/longest",
         "30m",
         reads=f"{METRIC_NAMES} rollout.promote_by rollout.metrics[0].window",
     ),
