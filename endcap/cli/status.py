@@ -126,8 +126,8 @@ def list_statuses(store: Store, registry: Registry | None) -> Iterator[Status]:
 
 def _find_served(state: Deployment, store: Store) -> Iterator[ServedTarget]:
     served: list[tuple[str, Target, float]] = [("stable", state.stable, state.stable_share)]
-    arms = {"canary": state.canary, "previous": state.previous, "baseline": state.baseline, "shadow": state.shadow}
-    served += [(role, arm, arm.share) for role, arm in arms.items() if arm is not None]
+    beside = {"baseline": state.baseline, "shadow": state.shadow}
+    served += [(role, arm, arm.share) for role, arm in (*state.arms.items(), *beside.items()) if arm is not None]
     for role, target, share in served:
         dataset, until, snapshot = _describe_data(target.package, store)
         since = state.since.get(target.version)

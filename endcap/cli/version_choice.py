@@ -84,14 +84,12 @@ def choose_version(recommender: str, version: str | None, store: Store, registry
 
 def _find_served(state: Deployment) -> dict[str, VersionChoice]:
     stable, shadow = state.stable, state.shadow
-    arms = {"canary": state.canary, "previous": state.previous}
-    shares = [f"version {arm.version} serves {arm.share:.4g} of the shoppers" for arm in arms.values() if arm]
+    shares = [f"version {arm.version} serves {arm.share:.4g} of the shoppers" for arm in state.arms.values()]
     says = "; ".join(["deployed", *shares])
     served = {stable.version: VersionChoice(stable.version, stable.package, "stable", says)}
-    for variant, arm in arms.items():
-        if arm is not None:
-            says = f"deployed for {arm.share:.4g} of the shoppers"
-            served[arm.version] = VersionChoice(arm.version, arm.package, variant, says)
+    for variant, arm in state.arms.items():
+        says = f"deployed for {arm.share:.4g} of the shoppers"
+        served[arm.version] = VersionChoice(arm.version, arm.package, variant, says)
     if shadow is not None:
         served.setdefault(shadow.version, VersionChoice(shadow.version, shadow.package, "shadow", "a shadow"))
     return served

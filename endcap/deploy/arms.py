@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from endcap.deploy.gateway_settings import GatewaySettings
-from endcap.deploy.state import CanaryTarget, Deployment, Target
+from endcap.deploy.state import CanaryTarget, Deployment, Target, refuse_during_ab
 from endcap.deploy.state_changes import change_deployed, check_share
 from endcap.errors import UserError
 from endcap.store import Store
@@ -49,8 +49,8 @@ def give_share(
         Nothing is deployed.
     UserError
         The share is not free (``deploy.share-out-of-range``), the version serves as the stable one
-        (``deploy.already-stable``), another version is the canary (``deploy.canary-differs``), or the canary was drawn
-        by another salt (``deploy.salt-differs``).
+        (``deploy.already-stable``), another version is the canary (``deploy.canary-differs``), the canary was drawn
+        by another salt (``deploy.salt-differs``), or an A/B test runs (``deploy.ab-runs``).
 
     Notes
     -----
@@ -58,6 +58,7 @@ def give_share(
     """
 
     def changed(state: Deployment) -> Deployment:
+        refuse_during_ab(state)
         if state.stable.version == target.version:
             raise UserError(
                 f"version {target.version} of {recommender} serves everyone as the stable version, so it gets no share "
@@ -126,7 +127,8 @@ def promote_arm(
         Nothing is deployed.
     UserError
         The share is not allowed or not free (``deploy.share-out-of-range``), there is no canary
-        (``deploy.no-canary``), or another version is the canary (``deploy.canary-differs``).
+        (``deploy.no-canary``), another version is the canary (``deploy.canary-differs``), or an A/B test runs
+        (``deploy.ab-runs``).
 
     Notes
     -----
@@ -139,6 +141,7 @@ def promote_arm(
         if state.stable.version == version:
             check_share(previous_share, "previous", state.canary)
             return _replace(state, previous=_give_previous(state.previous, previous_share))
+        refuse_during_ab(state)
         canary = _require_canary(state, version)
         return _replace(
             _drop_beside(state, version, state.stable.version),
@@ -195,7 +198,7 @@ def take_back(
         Nothing is deployed.
     UserError
         No version is known that can come back (``deploy.no-previous``), or the state keeps another previous version
-        than the one that is named (``deploy.previous-differs``).
+        than the one that is named (``deploy.previous-differs``), or an A/B test runs (``deploy.ab-runs``).
     """
 
     def changed(state: Deployment) -> Deployment:
@@ -204,6 +207,7 @@ def take_back(
         state = _drop_beside(state, version)
         if state.stable.version != version:
             return state
+        refuse_during_ab(state)
         target = previous if is_chosen and previous is not None else _find_previous(state, previous)
         kept = _replace(state, previous=None) if is_chosen else state
         return _replace(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from endcap.deploy.gateway_settings import GatewaySettings, make_settings
 from endcap.deploy.popularity import make_baseline
-from endcap.deploy.state import CanaryTarget, Deployment, Target, change_state, make_salt, previous_state
+from endcap.deploy.state import CanaryTarget, Deployment, Target, change_state, make_ab_error, make_salt, previous_state
 from endcap.errors import UserError
 from endcap.experiments.exclusion import refuse_during_rollout, refuse_unfinished_step
 from endcap.registry import Version, open_registry
@@ -50,7 +50,8 @@ def deploy(
         There is no such version.
     UserError
         The version was rejected, or there is no champion; a rollout runs and the version is not the champion
-        (``rollout.runs``), or a step of it is half done (``rollout.step-unfinished``).
+        (``rollout.runs``), a step of it is half done (``rollout.step-unfinished``), or an A/B test of other versions
+        runs (``deploy.ab-runs``).
     TransientError
         Someone else has held the recommender's lock in the registry for minutes.
 
@@ -100,6 +101,15 @@ def deploy(
         return change_state(recommender.name, store, change, repair=True)
 
 
+def _keep_ab(before: Deployment, candidate: Version, champion: Version, beside: _Beside) -> Deployment:
+    """Return the state during an A/B test. Raises UserError if another version than its own is to serve."""
+    if before.stable.version != champion.version or candidate.version not in [
+        target.version for target in before.answering
+    ]:
+        raise make_ab_error(before)
+    return before.model_copy(update={"terms": beside.terms, "baseline": beside.baseline})
+
+
 class _Beside(NamedTuple):
     """What follows from the champion's package: the gateway's settings, and the baseline."""
 
@@ -121,6 +131,8 @@ def _change_deployment(
     end_canary: bool,
 ) -> Deployment:
     """Make the desired state that follows `before`."""
+    if before is not None and before.ab is not None:
+        return _keep_ab(before, candidate, champion, beside)
     desired = _make_desired_state(recommender, candidate, champion, before, beside)
     if before is not None and before.canary and desired.canary is None and not end_canary:
         # The retry of an old run must not end the rollout of a newer version.

@@ -6,43 +6,46 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from endcap.deploy.ab_split import AbSplit
 from endcap.deploy.gateway_settings import DEFAULT_SETTINGS, GatewaySettings
+from endcap.deploy.targets import CanaryTarget, ShadowTarget, StateModel, Target
 from endcap.errors import IntegrityError, NotFoundError, UserError
-from endcap.spec.base import Name, Share, suggest
+from endcap.experiments.splits import Arm
+from endcap.spec.base import Name, suggest
 from endcap.store import Store, fingerprint
+
+__all__ = [
+    "POPULARITY",
+    "AbSplit",
+    "CanaryTarget",
+    "Deployment",
+    "Pin",
+    "PopularitySwitch",
+    "ShadowTarget",
+    "Target",
+    "change_state",
+    "describe",
+    "find_state",
+    "list_deployed",
+    "make_ab_error",
+    "make_pinned_error",
+    "make_salt",
+    "name_document",
+    "not_deployed_error",
+    "previous_state",
+    "read_state",
+    "refuse_during_ab",
+    "write_state",
+]
 
 Json = dict[str, Any]
 POPULARITY = "popularity"
 """What a ranking has in the place of its version if popularity made it."""
 
 
-class _StateModel(BaseModel):
-    # Documents are JSON, where a time is text: not strict in types, strict in keys.
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class Target(_StateModel):
-    """A version to serve."""
-
-    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
-    """Names of logs and of variants contain it."""
-    package: str
-    """Its package's address in the store."""
-
-
-class CanaryTarget(Target):
-    share: Share
-    """Of the shoppers, 0 to 1."""
-
-
-class ShadowTarget(Target):
-    share: Share
-    """Of the requests that are copied to it, 0 to 1; nobody sees its answers."""
-
-
-class PopularitySwitch(_StateModel):
+class PopularitySwitch(StateModel):
     """Why everyone gets the most popular items in place of what the versions answer."""
 
     package: str | None = None
@@ -55,7 +58,7 @@ class PopularitySwitch(_StateModel):
     """UTC."""
 
 
-class Pin(_StateModel):
+class Pin(StateModel):
     """Why what is served stays as it is."""
 
     by: str
@@ -67,7 +70,7 @@ class Pin(_StateModel):
         return f"{self.by}: {self.why}" if self.why else self.by
 
 
-class Deployment(_StateModel):
+class Deployment(StateModel):
     """The versions to serve: a stable version for everyone whom no other arm has.
 
     Shares of the canary and the previous version are of the shoppers whom the baseline does not have.
@@ -78,12 +81,15 @@ class Deployment(_StateModel):
     canary: CanaryTarget | None = None
     previous: CanaryTarget | None = None
     """The version before the stable one. It keeps a small share of the shoppers after a promotion, to compare with."""
+    ab: AbSplit | None = None
+    """An A/B test of several versions. Meanwhile there is neither canary nor previous version."""
     baseline: CanaryTarget | None = None
     """Popularity by the stable version's data and rules, for a share of all shoppers, for good."""
     switch: PopularitySwitch | None = None
     """If it is set, popularity answers everyone. All else stays, for when it is taken back."""
     pin: Pin | None = None
-    """If it is set, stable, canary and previous version keep their places and shares until it is taken away."""
+    """If it is set, stable, canary, previous version and challengers keep their places and shares until it is taken
+    away."""
     shadow: ShadowTarget | None = None
     salt: Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
     """Goes into the hash of the shopper's id. It stays the same during a rollout and differs in the next."""
@@ -95,13 +101,20 @@ class Deployment(_StateModel):
 
     @property
     def targets(self) -> list[Target]:
-        """Stable, canary, previous and shadow, as far as there are any."""
+        """The versions that shoppers meet, and the shadow, as far as there are any."""
         return [*self.answering, *([self.shadow] if self.shadow else [])]
 
     @property
     def answering(self) -> list[Target]:
-        """The versions that shoppers meet: stable, canary and previous, as far as there are any."""
-        return [target for target in (self.stable, self.canary, self.previous) if target is not None]
+        """The versions that shoppers meet: stable, canary, previous and challengers, as far as there are any."""
+        return [self.stable, *self.arms.values()]
+
+    @property
+    def arms(self) -> dict[Arm, CanaryTarget]:
+        """The versions beside the stable one that shoppers meet, with their shares, by their arms."""
+        beside: dict[Arm, CanaryTarget | None] = {"canary": self.canary, "previous": self.previous}
+        beside |= self.ab.arms if self.ab else {}
+        return {arm: target for arm, target in beside.items() if target is not None}
 
     @property
     def popularity(self) -> Target | None:
@@ -118,12 +131,18 @@ class Deployment(_StateModel):
     @property
     def stable_share(self) -> float:
         """The share who meet the stable version, of the shoppers whom the baseline does not have: 0 to 1."""
-        return 1 - sum(arm.share for arm in (self.canary, self.previous) if arm is not None)
+        if self.ab is not None:  # exact
+            return self.ab.share("stable")
+        return 1 - sum(target.share for target in self.arms.values())
 
     @model_validator(mode="after")
     def _check_shares(self) -> Self:
         if self.stable_share < 0:
             raise ValueError("canary and previous have more than all shoppers together")
+        if self.ab is not None and (self.canary or self.previous):
+            raise ValueError("an A/B test runs beside a canary or a previous version")
+        if self.ab is not None and self.stable.version in [target.version for target in self.ab.challengers]:
+            raise ValueError("the stable version is a challenger of the A/B test")
         return self
 
 
@@ -226,6 +245,7 @@ def change_state(
     *,
     repair: bool = False,
     is_pinning: bool = False,
+    is_of_ab: bool = False,
 ) -> Deployment:
     """Replace the desired state by what `change` makes of it, even if others change it at the same time.
 
@@ -242,6 +262,8 @@ def change_state(
         Replace a damaged state too; `change` then gets None.
     is_pinning
         Whether the change is of the pin. Every other change keeps it.
+    is_of_ab
+        Whether the change is of the A/B test. Every other change is refused that is of what a test shares out.
 
     Returns
     -------
@@ -253,7 +275,8 @@ def change_state(
     IntegrityError
         The state is damaged, without `repair`.
     UserError
-        A newer release wrote the state, or what is served is pinned (``deploy.pinned``).
+        A newer release wrote the state, what is served is pinned (``deploy.pinned``), or an A/B test shares it out
+        (``deploy.ab-runs``).
 
     Notes
     -----
@@ -269,9 +292,13 @@ def change_state(
             before = None
         after = change(before)
         if before is not None and before.pin is not None and not is_pinning:
-            if _list_pinned(after) != _list_pinned(before):
+            if _list_answering(after) != _list_answering(before):
                 raise make_pinned_error(before)
             after = after.model_copy(update={"pin": before.pin})
+        if before is not None and before.ab is not None and not is_of_ab:
+            if _list_answering(after) != _list_answering(before):
+                raise make_ab_error(before)
+            after = after.model_copy(update={"salt": before.salt})
         after = _timed(after, before)
         return document if document is not None and after is before else after.model_dump(mode="json")
 
@@ -284,8 +311,9 @@ def change_state(
         raise _damaged(recommender, store, error) from None
 
 
-def _list_pinned(state: Deployment) -> tuple[Target | None, ...]:
-    return state.stable, state.canary, state.previous
+def _list_answering(state: Deployment) -> tuple[Target | AbSplit | None, ...]:
+    """List what a pin and an A/B test keep as it is."""
+    return state.stable, state.canary, state.previous, state.ab
 
 
 def make_pinned_error(state: Deployment) -> UserError:
@@ -297,6 +325,23 @@ def make_pinned_error(state: Deployment) -> UserError:
         recommender=state.recommender,
         by=state.pin.by if state.pin else "",
         why=state.pin.why if state.pin else "",
+    )
+
+
+def refuse_during_ab(state: Deployment) -> None:
+    """Raise UserError (``deploy.ab-runs``) if an A/B test shares out who meets which version."""
+    if state.ab is not None:
+        raise make_ab_error(state)
+
+
+def make_ab_error(state: Deployment) -> UserError:
+    """Make the error for a change of what an A/B test shares out."""
+    return UserError(
+        f"an A/B test of {state.recommender} runs and decides which version meets whom, so nothing was changed. To end "
+        f"it: endcap ab stop {state.recommender}, or endcap ab promote {state.recommender}",
+        code="deploy.ab-runs",
+        recommender=state.recommender,
+        challengers=[target.version for target in state.ab.challengers] if state.ab else [],
     )
 
 
@@ -338,13 +383,14 @@ def describe(state: Deployment | None, version: str | None = None) -> str:
 
 def _describe_shares(state: Deployment) -> str:
     """Describe which version serves which share of the shoppers."""
-    canary, previous = state.canary, state.previous
-    if canary is None and previous is None:
+    if not state.arms and state.ab is None:
         return f"version {state.stable.version} serves everyone"
     shares = [f"version {state.stable.version} serves {state.stable_share:.4g} of the shoppers"]
-    shares += [f"{canary.version} {canary.share:.4g}"] if canary else []
-    shares += [f"the previous version {previous.version} {previous.share:.4g}"] if previous else []
-    return ", ".join(shares)
+    shares += [
+        f"{'the previous version ' if arm == 'previous' else ''}{target.version} {target.share:.4g}"
+        for arm, target in state.arms.items()
+    ]
+    return f"{'' if state.ab is None else 'an A/B test runs: '}{', '.join(shares)}"
 
 
 def _state_of(document: Json | None) -> Deployment | None:

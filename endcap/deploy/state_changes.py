@@ -13,6 +13,7 @@ from endcap.deploy.state import (
     change_state,
     name_document,
     not_deployed_error,
+    refuse_during_ab,
 )
 from endcap.errors import IntegrityError, UserError
 from endcap.store import Store
@@ -59,10 +60,11 @@ def set_share(recommender: str, share: float, store: Store, *, version: str = ""
     Raises
     ------
     UserError
-        There is no canary, another version is the canary by now, or the share is not free.
+        There is no canary, another version is the canary by now, the share is not free, or an A/B test runs.
     """
 
     def changed(state: Deployment) -> Deployment:
+        refuse_during_ab(state)
         canary = state.canary
         if canary is None:
             raise UserError(

@@ -6,17 +6,28 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import xxhash
 
 from endcap.errors import DataError
 
-Arm = Literal["stable", "canary", "previous", "baseline"]
+Challenger = Literal[
+    "challenger-1",
+    "challenger-2",
+    "challenger-3",
+    "challenger-4",
+    "challenger-5",
+    "challenger-6",
+    "challenger-7",
+]
+Arm = Literal["stable", "canary", "previous", "baseline", Challenger]
+CHALLENGERS: tuple[Challenger, ...] = get_args(Challenger)
+"""The arms of an A/B test beside stable. Their places on the hash range are those of its layout."""
 ARMS: tuple[Arm, ...] = ("canary", "stable", "previous", "baseline")
-"""The first three lie on one hash range in this order. The canary grows from the lower end and `previous`, the version
-before the champion, from the upper end, so a larger share keeps every shopper of the smaller one. The baseline has a
-range of its own."""
+"""The arms without an A/B test. The first three lie on one hash range in this order. The canary grows from the lower
+end and `previous`, the version before the champion, from the upper end, so a larger share keeps every shopper of the
+smaller one. The baseline has a range of its own."""
 TOTAL_WEIGHT = 1_000_000
 """Shares are kept to a millionth."""
 BASELINE_SEED = 3_141_592_653
@@ -68,8 +79,8 @@ class TrafficSplit:
         return TOTAL_WEIGHT - self.canary - self.previous
 
     def weigh(self, arm: Arm) -> int:
-        """Return the weight of an arm, of `TOTAL_WEIGHT`, on its hash range."""
-        weight: int = getattr(self, arm)
+        """Return the weight of an arm, of `TOTAL_WEIGHT`, on its hash range. A challenger has none."""
+        weight: int = getattr(self, arm, 0)
         return weight
 
     def probability(self, arm: Arm, among: Iterable[Arm] = ARMS) -> float:
@@ -118,7 +129,8 @@ class TrafficSplit:
         the present shares moves the least between all states of three arms. Let the arms have (1/2, 1/2, 0),
         (0, 1/2, 1/2) and (1/2, 0, 1/2). The second arm's shoppers keep it in the second state, so the first arm's get
         the third, which they keep in the third state. From the first state to the third they would have to keep the
-        first arm.
+        first arm. So an A/B test, whose shares change together, keeps a layout (`endcap.experiments.layout.Layout`),
+        by which every change moves the least.
         """
         if place < self.canary:
             return "canary"

@@ -85,11 +85,7 @@ class RolloutMetrics:
         if popularity:
             families.add("endcap_deployment_share", popularity, name, POPULARITY, "baseline")
         arms = {"stable": (state.stable.version, state.stable_share)}
-        arms |= {
-            variant: (arm.version, arm.share)
-            for variant, arm in (("canary", state.canary), ("previous", state.previous))
-            if arm is not None
-        }
+        arms |= {variant: (arm.version, arm.share) for variant, arm in state.arms.items()}
         for variant, (version, share) in arms.items():
             families.add("endcap_deployment_share", share * (1 - popularity), name, version, variant)
 

@@ -100,7 +100,11 @@ class ReleaseMethods(ProjectBase):
                 progress(f"what is served is pinned by {pinned}: version {number} waits until endcap deploy --unpin")
             elif namespace and self._is_challenger(number):
                 return Deployed(find_state(name, self.store), self._ask_for_rollout(number, namespace), outcome)
-            if pinned or (not namespace and self._offer_to_rollout(number, controller, progress)):
+            state = find_state(name, self.store)
+            is_tested = state is not None and state.ab is not None
+            if is_tested:
+                progress(f"an A/B test runs: version {number} waits until it ends")
+            if pinned or is_tested or (not namespace and self._offer_to_rollout(number, controller, progress)):
                 state = find_state(name, self.store)
             else:
                 state = deploy(self.recommender, number, self.store, self.registry or None)

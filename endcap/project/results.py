@@ -94,10 +94,11 @@ class Deployed:
 
     def _repr_html_(self) -> str:
         state = self.state
-        arms = [] if state is None else [("canary", state.canary), ("previous", state.previous)]
         rows: list[tuple[str, str, float | None, str]] = []
         rows += [] if state is None else [("stable", state.stable.version, None, state.stable.package)]
-        rows += [(name, arm.version, arm.share, arm.package) for name, arm in arms if arm is not None]
+        rows += (
+            [] if state is None else [(name, arm.version, arm.share, arm.package) for name, arm in state.arms.items()]
+        )
         return format_html_table(
             ["variant", "version", "share", "package"], rows, caption=f"Deployment: {self.summary}"
         )

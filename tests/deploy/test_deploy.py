@@ -13,6 +13,7 @@ import pytest
 from endcap.deploy import (
     Deployment,
     Target,
+    begin_ab,
     deploy,
     describe,
     find_state,
@@ -26,6 +27,7 @@ from endcap.deploy import (
 )
 from endcap.deploy.gateway_settings import LONGEST, POPULAR, GatewaySettings, make_settings
 from endcap.errors import EndcapError, IntegrityError, NotFoundError, UserError
+from endcap.experiments.layout import Layout
 from endcap.features.vocabulary import Vocabulary
 from endcap.registry import Registry, get_default_uri
 from endcap.registry.package import ITEMS, RULES, VOCABULARY
@@ -72,6 +74,19 @@ def test_a_version_keeps_the_time_of_its_first_deployment_while_it_is_served(sto
     again = deploy(SHOES, "2", store, registry.uri)
     assert again is not None
     assert again.since["2"] == again.changed > both.changed
+
+
+def test_a_deployment_during_an_ab_test_keeps_it_or_is_refused(store: Store, registry: Registry) -> None:
+    deploy(SHOES, "1", store, registry.uri)
+    layout = Layout.begin({"stable": 400_000, "challenger-1": 600_000})
+    begun = begin_ab("shoes", [Target(version="2", package="packages/shoes/2")], layout, "ab12", store)
+    # The retry of a run that registered one of its versions.
+    for version in ("1", "2"):
+        assert deploy(SHOES, version, store, registry.uri) == begun
+    assert deploy(SHOES, "1", store, registry.uri, end_canary=True) == begun
+    with refused(UserError, "deploy.ab-runs", challengers=["2"]):
+        deploy(SHOES, "3", store, registry.uri)
+    assert find_state("shoes", store) == begun
 
 
 def served_shares(state: Deployment | None) -> tuple[str, str | None, float]:

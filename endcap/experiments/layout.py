@@ -1,0 +1,243 @@
+"""The layout of an A/B test's hash range: which arm each shopper meets. Each change moves as few as there can be.
+
+Shares alone do not say who meets which arm: after two ways to the same shares, other shoppers may have each. So an A/B
+test keeps the layout itself, and a change starts from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
+
+from endcap.errors import DataError
+from endcap.experiments.splits import CHALLENGERS, TOTAL_WEIGHT, Arm
+
+AB_ARMS: tuple[Arm, ...] = ("stable", *CHALLENGERS)
+"""The arms of an A/B test, in the order in which a test begins."""
+_LAYOUT_ID = 6
+
+
+@dataclass(frozen=True)
+class ArmSegment:
+    """Neighbouring places of the hash range that belong to one arm.
+
+    Attributes
+    ----------
+    arm
+        Stable or a challenger.
+    weight
+        How many places, from 1 to `TOTAL_WEIGHT`.
+    """
+
+    arm: Arm
+    weight: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The arms on the hash range, from place 0 to `TOTAL_WEIGHT` - 1.
+
+    Attributes
+    ----------
+    segments
+        Side by side, in their order. Neighbours belong to different arms. An arm may have several, or none.
+
+    Raises
+    ------
+    DataError
+        The segments are none of a layout (``experiments.layout-damaged``).
+    """
+
+    segments: tuple[ArmSegment, ...]
+
+    def __post_init__(self) -> None:
+        fault = _find_fault(self.segments)
+        if fault:
+            raise DataError(
+                f"layout of an A/B test: {fault}; allowed: segments of stable or a challenger with weights from 1 that "
+                f"sum to {TOTAL_WEIGHT:,}, and two neighbours never of the same arm",
+                code="experiments.layout-damaged",
+                fault=fault,
+            )
+
+    @classmethod
+    def begin(cls, weights: Mapping[Arm, int]) -> Layout:
+        """Lay the arms side by side: stable first, then the challengers by their numbers.
+
+        Raises
+        ------
+        DataError
+            The weights do not sum to `TOTAL_WEIGHT`, or one is negative or not of an arm of an A/B test
+            (``experiments.layout-weights``).
+        """
+        _check_weights(weights)
+        return cls(tuple(ArmSegment(arm, weights[arm]) for arm in AB_ARMS if weights.get(arm)))
+
+    @cached_property
+    def weights(self) -> Mapping[Arm, int]:
+        """The weight of each arm that has one, of `TOTAL_WEIGHT`."""
+        weights: Counter[Arm] = Counter()
+        for segment in self.segments:
+            weights[segment.arm] += segment.weight
+        return {arm: weights[arm] for arm in AB_ARMS if weights[arm]}
+
+    @cached_property
+    def layout_id(self) -> str:
+        """12 hexadecimal digits of BLAKE2b over the segments."""
+        text = json.dumps([[segment.arm, segment.weight] for segment in self.segments], separators=(",", ":"))
+        return hashlib.blake2b(text.encode(), digest_size=_LAYOUT_ID, person=b"endcap-layout").hexdigest()
+
+    def weigh(self, arm: Arm) -> int:
+        """Return the weight of an arm, of `TOTAL_WEIGHT`."""
+        return self.weights.get(arm, 0)
+
+    def find_arm(self, place: int) -> Arm:
+        """Return the arm at a place of the hash range, 0 to `TOTAL_WEIGHT` - 1."""
+        return self.segments[bisect_right(self._ends, place)].arm
+
+    def change(self, weights: Mapping[Arm, int]) -> Layout:
+        """Give the arms other weights, and move as few shoppers as there can be.
+
+        Parameters
+        ----------
+        weights
+            The new weight of each arm, of `TOTAL_WEIGHT`. An arm that is left out gets none.
+
+        Returns
+        -------
+        Layout
+            The new layout. `count_movers` between the two equals the sum of what the gaining arms gain, which no
+            layout with these weights can be below.
+
+        Raises
+        ------
+        DataError
+            As of `begin`.
+
+        Notes
+        -----
+        Only an arm whose weight falls gives places, and only one whose weight rises takes them. Among all ways to do so
+        each step takes the one that leaves the fewest segments: a whole segment between two of the taker first, then
+        one beside it, then a border that moves, and a new cut last. At a border an arm so gives back what it took last.
+        Of equal ways, the one with the smallest segment is taken, so small pieces vanish. Over 10,000 random changes
+        of two to eight arms each there were at most 2, 11, 15, 20, 24, 27 and 32 segments.
+        """
+        _check_weights(weights)
+        segments = list(self.segments)
+        losses = {arm: lost for arm, weight in self.weights.items() if (lost := weight - weights.get(arm, 0)) > 0}
+        gains = {arm: gain for arm in AB_ARMS if (gain := weights.get(arm, 0) - self.weigh(arm)) > 0}
+        while losses:
+            step = min(_list_steps(segments, losses, gains))
+            giver = segments[step.position].arm
+            segments = _take_step(segments, step)
+            losses, gains = _lower(losses, giver, step.weight), _lower(gains, step.taker, step.weight)
+        return Layout(tuple(segments))
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return the segments as JSON."""
+        return [{"arm": segment.arm, "weight": segment.weight} for segment in self.segments]
+
+    @classmethod
+    def from_json(cls, document: Any) -> Layout:
+        """Read what `to_json` wrote. Raises DataError (``experiments.layout-damaged``) for anything else."""
+        try:
+            segments = tuple(ArmSegment(entry["arm"], entry["weight"]) for entry in document)
+        except (TypeError, KeyError):
+            segments = ()
+        return cls(segments)
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return list(accumulate(segment.weight for segment in self.segments))
+
+
+def count_movers(before: Layout, after: Layout) -> int:
+    """Count the places of the hash range whose arm differs between two layouts: 0 to `TOTAL_WEIGHT`."""
+    ends = sorted({*before._ends, *after._ends})
+    starts = [0, *ends[:-1]]
+    return sum(
+        end - start for start, end in zip(starts, ends, strict=True) if before.find_arm(start) != after.find_arm(start)
+    )
+
+
+class _Step(NamedTuple):
+    """A piece of one segment that goes to another arm. The smallest step is taken first."""
+
+    added: int
+    """How many segments it adds: -2 to 1."""
+    size: int
+    """The weight of its segment."""
+    position: int
+    """Of its segment, among all."""
+    taker: Arm
+    weight: int
+    is_upper: bool
+    """Whether the piece is the upper end of its segment."""
+
+
+def _list_steps(segments: list[ArmSegment], losses: Mapping[Arm, int], gains: Mapping[Arm, int]) -> Iterable[_Step]:
+    for index, segment in enumerate(segments):
+        if segment.arm not in losses:
+            continue
+        below = segments[index - 1].arm if index else None
+        above = segments[index + 1].arm if index + 1 < len(segments) else None
+        for taker, gain in gains.items():
+            weight = min(losses[segment.arm], gain, segment.weight)
+            beside = (below == taker) + (above == taker)
+            added = -beside if weight == segment.weight else int(not beside)
+            yield _Step(added, segment.weight, index, taker, weight, below != taker)
+
+
+def _take_step(segments: list[ArmSegment], step: _Step) -> list[ArmSegment]:
+    """Return the segments after a step; neighbours of one arm become one."""
+    segment = segments[step.position]
+    pieces = [ArmSegment(step.taker, step.weight), ArmSegment(segment.arm, segment.weight - step.weight)]
+    if step.is_upper:
+        pieces.reverse()
+    merged: list[ArmSegment] = []
+    for piece in (*segments[: step.position], *pieces, *segments[step.position + 1 :]):
+        if merged and merged[-1].arm == piece.arm:
+            merged[-1] = ArmSegment(piece.arm, merged[-1].weight + piece.weight)
+        elif piece.weight:
+            merged.append(piece)
+    return merged
+
+
+def _lower(weights: Mapping[Arm, int], arm: Arm, by: int) -> dict[Arm, int]:
+    """Return the weights with one lowered; without it once nothing is left."""
+    lowered = {**weights, arm: weights[arm] - by}
+    return {arm: weight for arm, weight in lowered.items() if weight}
+
+
+def _find_fault(segments: tuple[ArmSegment, ...]) -> str:
+    """Return what is wrong with segments; empty if nothing is."""
+    for segment in segments:
+        if segment.arm not in AB_ARMS:
+            return f"found the arm {segment.arm!r}"
+        if type(segment.weight) is not int or segment.weight < 1:
+            return f"found the weight {segment.weight!r} of {segment.arm}"
+    whole = sum(segment.weight for segment in segments)
+    if whole != TOTAL_WEIGHT:
+        return f"found weights that sum to {whole:,}"
+    if any(segment.arm == other.arm for segment, other in pairwise(segments)):
+        return "found two neighbours of the same arm"
+    return ""
+
+
+def _check_weights(weights: Mapping[Arm, int]) -> None:
+    if set(weights) <= set(AB_ARMS) and min(weights.values(), default=0) >= 0 and sum(weights.values()) == TOTAL_WEIGHT:
+        return
+    raise DataError(
+        f"weights of an A/B test: found {dict(weights)}; allowed: from 0, of {', '.join(AB_ARMS)}, and together "
+        f"{TOTAL_WEIGHT:,}",
+        code="experiments.layout-weights",
+        found=dict(weights),
+        total=TOTAL_WEIGHT,
+    )
