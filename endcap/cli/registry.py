@@ -9,6 +9,7 @@ import click
 
 from endcap.cli.completion import complete_recommender, complete_version
 from endcap.cli.options import json_option, place_env_option, print_json, registry_option, store_option
+from endcap.cli.status import format_pin
 from endcap.cli.stores import open_controller, open_existing_registry, open_existing_store
 from endcap.cli.version_figures import VersionHistory, explain_tries, list_recommenders, read_version_history
 from endcap.runs.start import get_user
@@ -60,6 +61,8 @@ def list_versions(recommender: str | None, store_url: str, registry: str, as_jso
     for judgement in of_each:
         if not recommender:
             click.echo(click.style(judgement.recommender, bold=True))
+        if judgement.pin is not None:
+            click.echo(format_pin(judgement.recommender, judgement.pin))
         click.echo(str(judgement))
         if recommender:
             _describe(judgement, store)

@@ -124,6 +124,12 @@ def list_statuses(store: Store, registry: Registry | None) -> Iterator[Status]:
         )
 
 
+def format_pin(recommender: str, pin: Pin) -> str:
+    """Return a line that says who pinned what is served, since when, why, and how to take it back."""
+    pinned = click.style("pinned", fg="yellow")
+    return f"{pinned} since {format_time(pin.since)} by {pin}; back: endcap deploy {recommender} --unpin"
+
+
 def _find_served(state: Deployment, store: Store) -> Iterator[ServedTarget]:
     served: list[tuple[str, Target, float]] = [("stable", state.stable, state.stable_share)]
     beside = {"baseline": state.baseline, "shadow": state.shadow}
@@ -153,10 +159,7 @@ def _list_waiting(versions: Iterable[Version], targets: Iterable[Target]) -> lis
 def _format_status(status: Status) -> str:
     lines = [click.style(status.recommender, bold=True)]
     if status.pin is not None:
-        since = f"since {format_time(status.pin.since)} by {status.pin}"
-        lines.append(
-            f"  {click.style('pinned', fg='yellow')} {since}; back: endcap deploy {status.recommender} --unpin"
-        )
+        lines.append(f"  {format_pin(status.recommender, status.pin)}")
     if status.switch is not None:
         why = f" ({status.switch.why})" if status.switch.why else ""
         since = f"since {format_time(status.switch.since)} by {status.switch.by}{why}"

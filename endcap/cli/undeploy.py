@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import click
 
 from endcap.cli.cluster import add_change_options, check_dry_run
 from endcap.cli.options import print_json
 from endcap.cli.stores import open_existing_store
 from endcap.deploy import forget_state
+from endcap.deploy.pins import refuse_pinned
+from endcap.errors import IntegrityError, NotFoundError
 
 
 @click.command()
@@ -27,11 +31,14 @@ def command(
 
     With --namespace, the command deletes the InferenceServices and the HTTPRoute that Endcap made, and nothing else.
     The desired state stays, so `endcap deploy` creates them again. Without --namespace, the command deletes the desired
-    state. Versions and packages stay in both cases.
+    state. Versions and packages stay in both cases. While what is served is pinned, both are refused.
     """
     if dry_run:
         check_dry_run(namespace)
     if namespace:
+        # A cluster can be cleared without the store, or with a damaged state: nothing says then that it is pinned.
+        with contextlib.suppress(NotFoundError, IntegrityError):
+            refuse_pinned(recommender, open_existing_store(store_url))
         _remove_from_cluster(recommender, namespace, (kubeconfig, context), dry_run=dry_run, wait=wait, as_json=as_json)
         return
     forget_state(recommender, open_existing_store(store_url))

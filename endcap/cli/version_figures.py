@@ -15,6 +15,7 @@ from endcap.store.schemas import report_malformed
 from endcap.tables import format_text_table
 
 if TYPE_CHECKING:
+    from endcap.deploy.state import Pin
     from endcap.registry import Registry, Version
 
 METRICS = ("hr", "mrr", "ndcg")
@@ -82,6 +83,8 @@ class VersionHistory:
     versions: Sequence[tuple[Version, Figures | None]]
     tries: Sequence[Figures]
     """The models that the gate refused or did not decide on, oldest first."""
+    pin: Pin | None
+    """Who keeps what is served as it is; None: nobody."""
 
     def to_json(self) -> Json:
         versions = []
@@ -90,6 +93,7 @@ class VersionHistory:
             versions.append({**asdict(version), "model": model, "metrics": metrics})
         return {
             "recommender": self.recommender,
+            "pin": None if self.pin is None else self.pin.model_dump(mode="json"),
             "versions": versions,
             "tries": [asdict(figures) for figures in self.tries],
         }
@@ -113,7 +117,10 @@ class VersionHistory:
 
 def read_version_history(recommender: str, registry: Registry | None, store: Store) -> VersionHistory:
     """Read the history of one recommender. registry: None if there is none."""
+    from endcap.deploy import find_state
+
     versions = registry.list_versions(recommender) if registry else []
+    state = find_state(recommender, store)
     registered = {get_content_key(version.tags["verdict"]) for version in versions if version.tags.get("verdict")}
     addresses = store.list(STEPS["evaluate"].folder(recommender))
     unregistered = [Figures.of(address, store) for address in addresses if get_content_key(address) not in registered]
@@ -121,6 +128,7 @@ def read_version_history(recommender: str, registry: Registry | None, store: Sto
         recommender,
         [(version, _read_figures(version, store)) for version in versions],
         [figures for figures in unregistered if figures is not None and figures.outcome != "passed"],
+        None if state is None else state.pin,
     )
 
 

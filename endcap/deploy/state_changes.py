@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from endcap.deploy.state import (
     ShadowTarget,
     Target,
     change_state,
+    make_pinned_error,
     name_document,
     not_deployed_error,
     refuse_during_ab,
@@ -24,17 +26,29 @@ Json = dict[str, Any]
 
 
 def forget_state(recommender: str, store: Store) -> None:
-    """Stop serving a recommender. Raises NotFoundError if it was not deployed."""
+    """Stop serving a recommender.
+
+    Raises
+    ------
+    NotFoundError
+        It was not deployed.
+    UserError
+        What is served is pinned (``deploy.pinned``), or a newer release wrote the state.
+    """
 
     def forgotten(document: Json | None) -> Json:
         if not document:
             raise not_deployed_error(recommender, store)
+        with contextlib.suppress(ValueError):
+            # What cannot be read is forgotten as well.
+            state = Deployment.model_validate(document)
+            if state.pin is not None:
+                raise make_pinned_error(state)
         return {}
 
     try:
         store.update_document(name_document(recommender), forgotten)
     except IntegrityError:
-        # What cannot be read is forgotten as well.
         store.update_document(name_document(recommender), lambda document: {}, repair=True)
 
 

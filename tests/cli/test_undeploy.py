@@ -11,9 +11,10 @@ import pytest
 from endcap.cli import deploy, undeploy
 from endcap.cli.main import main
 from endcap.deploy.overlays import OVERLAYS, choose_overlay
-from endcap.deploy.state import read_state
+from endcap.deploy.pins import pin_state, unpin_state
+from endcap.deploy.state import find_state, read_state, write_state
 from endcap.errors import NotFoundError
-from endcap.store import open_store
+from endcap.store import Store, open_store
 from tests.cli.said import error_in
 from tests.deploy.fake_kserve import recommender, state
 from tests.refusals import refused
@@ -45,6 +46,21 @@ def test_a_recommender_is_named_or_its_spec_given(
     assert json.loads(capsys.readouterr().out) == {"recommender": "home", "forgotten": True}
     with refused(NotFoundError, "deploy.not-deployed"):
         read_state("home", store)
+
+
+def test_what_is_pinned_stays_and_is_said_to_be(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    write_state(state("1"), store)
+    pin_state("shoes", store, by="ann", why="sale")
+    for where in ([], ["--namespace", "shop"], ["--namespace", "shop", "--dry-run"]):
+        with pytest.raises(SystemExit):
+            main(["undeploy", "shoes", "--store", store.root, "--json", *where])
+        assert error_in(capsys.readouterr().out)["code"] == "deploy.pinned"
+    assert read_state("shoes", store).pin is not None
+    main(["registry", "list", "shoes", "--store", store.root, "--json"])
+    assert json.loads(capsys.readouterr().out)["pin"]["by"] == "ann"
+    unpin_state("shoes", store)
+    main(["undeploy", "shoes", "--store", store.root])
+    assert find_state("shoes", store) is None
 
 
 @pytest.mark.parametrize("command", ["deploy", "undeploy"])
