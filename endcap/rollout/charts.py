@@ -13,7 +13,7 @@ from endcap.experiments.decision_parts import format_change, format_level, forma
 from endcap.experiments.evidence import EffectEvidence, GuardrailEvidence
 from endcap.experiments.log_entry import RolloutLogEntry
 from endcap.report.chart import BAD, MUTED, Chart, Figure, ReportTable, build_axis, build_layout, escape_label
-from endcap.rollout.history import RolloutHistory, format_minute
+from endcap.rollout.history import RolloutHistory, format_second
 from endcap.spec.rollout import RolloutSpec
 
 MOST_POINTS = 300
@@ -21,8 +21,10 @@ MOST_POINTS = 300
 _ROWS = 12
 _SHARES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
 _DAY = 86_400_000
+_MINUTE = 60_000
 _TIME_FORMATS = [
-    {"dtickrange": [None, _DAY - 1], "value": "%H:%M\n%-d %b"},
+    {"dtickrange": [None, _MINUTE - 1], "value": "%H:%M:%S\n%-d %b"},
+    {"dtickrange": [_MINUTE, _DAY - 1], "value": "%H:%M\n%-d %b"},
     {"dtickrange": [_DAY, None], "value": "%-d %b\n%Y"},
 ]
 _VERSION, _BAND, _WARN = "var(--challenger)", "var(--band)", "var(--warn)"
@@ -38,15 +40,15 @@ def draw_share(history: RolloutHistory) -> Chart:
     shares = [*(share for _, share in changes), changes[-1][1]]
     heights = [math.sqrt(share) for share in shares]
     line = _build_line(times, heights, _VERSION, "share", shape="hv", width=2.5)
-    line |= {"text": [format_share(share) for share in shares], "hovertemplate": "%{x|%d %b %H:%M}: %{text}"}
+    line |= {"text": [format_share(share) for share in shares], "hovertemplate": "%{x|%d %b %H:%M:%S}: %{text}"}
     line |= {"mode": "lines+markers", "marker": {"size": 8, "color": _VERSION}, "fill": "tozeroy", "fillcolor": _BAND}
     axis = build_axis(
         range=[0, 1.06],
         tickvals=[math.sqrt(share) for share in _SHARES],
         ticktext=[format_share(share) for share in _SHARES],
     )
-    path = ", ".join(f"{format_share(share)} from {format_minute(moment)}" for moment, share in changes)
-    rows = [[format_minute(moment), format_share(share)] for moment, share in changes]
+    path = ", ".join(f"{format_share(share)} from {format_second(moment)}" for moment, share in changes)
+    rows = [[format_second(moment), format_share(share)] for moment, share in changes]
     return Chart(
         "share",
         "Share of the shoppers",
@@ -108,8 +110,8 @@ def _draw_effect(history: RolloutHistory, metric: str, points: Sequence[_EffectP
             "yref": "paper",
             "y0": 0,
             "y1": 1,
-            "x0": _stamp(moment),
-            "x1": _stamp(moment),
+            "x0": format_second(moment),
+            "x1": format_second(moment),
             "layer": "below",
         }
         | {"line": {"color": MUTED, "width": 1, "dash": "dot"}}
@@ -117,7 +119,7 @@ def _draw_effect(history: RolloutHistory, metric: str, points: Sequence[_EffectP
     ]
     axis = build_axis(range=[-limit, limit], tickformat="+.3~%", nticks=6)
     text = f"{metric}: effect {format_change(newest.effect)}, between {format_change(newest.lower)} and "
-    text += f"{format_change(newest.upper)} at {format_minute(last)}"
+    text += f"{format_change(newest.upper)} at {format_second(last)}"
     way = "" if newest.better else " Less is better."
     role = " It decides on shares and on the promotion." if is_deciding else " It can only take the version back."
     return Chart(
@@ -142,7 +144,7 @@ def _draw_band(points: Sequence[_EffectPoint], limit: float, *, is_first: bool) 
         f"{format_change(effect.effect)}, {format_change(effect.lower)} to {format_change(effect.upper)}"
         for _, effect, _ in points
     ]
-    middle |= {"text": hover, "hovertemplate": "%{x|%d %b %H:%M}: %{text}", "showlegend": is_first}
+    middle |= {"text": hover, "hovertemplate": "%{x|%d %b %H:%M:%S}: %{text}", "showlegend": is_first}
     quiet = {"hoverinfo": "skip", "showlegend": False}
     upper |= {**quiet, "fill": "tonexty", "fillcolor": _BAND, "showlegend": is_first}
     return [lower | quiet, upper, middle]
@@ -168,9 +170,9 @@ def _draw_guardrail(policy: RolloutSpec, name: str, points: Sequence[_GuardrailP
     newest = points[-1][1]
     level = partial(format_level, policy, name)
     text = f"{name}: {level(newest.observed)} observed, at most {level(newest.reference)} allowed, "
-    text += f"{newest.events:,} requests at {format_minute(times[-1])}"
+    text += f"{newest.events:,} requests at {format_second(times[-1])}"
     rows = [
-        [format_minute(moment), level(entry.observed), level(entry.reference), f"{entry.e_value:.3g}"]
+        [format_second(moment), level(entry.observed), level(entry.reference), f"{entry.e_value:.3g}"]
         for moment, entry in _thin_rows(points)
     ]
     axis = build_axis(rangemode="tozero", tickformat=".3~g", nticks=5)
@@ -203,15 +205,11 @@ def _build_line(
     return {
         "type": "scatter",
         "mode": "lines",
-        "x": [_stamp(moment) for moment in times],
+        "x": [format_second(moment) for moment in times],
         "y": list(values),
         "name": escape_label(name),
         "line": {"color": color, "dash": dash, "shape": shape, "width": width},
     }
-
-
-def _stamp(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def _find_limit(points: Sequence[_EffectPoint], policy: RolloutSpec) -> float:
@@ -245,4 +243,4 @@ def _thin_rows(points: Sequence[Point]) -> list[Point]:
 
 def _list_cells(point: _EffectPoint) -> list[str]:
     moment, effect, _ = point
-    return [format_minute(moment), *(format_change(value) for value in (effect.effect, effect.lower, effect.upper))]
+    return [format_second(moment), *(format_change(value) for value in (effect.effect, effect.lower, effect.upper))]

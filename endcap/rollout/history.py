@@ -234,6 +234,11 @@ def format_minute(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M}"
 
 
+def format_second(moment: datetime) -> str:
+    """Return a moment to the second, UTC."""
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
 def describe_share(state: RolloutState) -> str:
     """Return who meets the version, in words."""
     if state.phase in GUARDED:
