@@ -7,7 +7,7 @@ shop's clock that jumps therefore moves no exposure into another split or window
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self, TypeVar
 
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import xxhash
 from numpy.typing import NDArray
 
+from endcap.experiments.layout import KnownLayouts, Layout
 from endcap.experiments.ranking_token import RankingToken, TokenFault, TokenSigner
 from endcap.experiments.splits import Arm, TrafficSplit, encode_shopper, hash_salt
 
@@ -28,6 +29,7 @@ Refusal = (
         "no-split",
         "shadow",
         "other-salt",
+        "unknown-layout",
         "other-arm",
         "late",
         "over-cap",
@@ -36,9 +38,9 @@ Refusal = (
     ]
 )
 """Why an impression is not counted: its id holds no token, is damaged or forged; the token is of another shopper; the
-request named no shopper, or came without a gateway; it belongs to a shadow, to another rollout, to an arm that is not
-compared; it came too late, is the shopper's more than `rankings_per_day`, was reported before, or came after its visit
-was judged."""
+request named no shopper, or came without a gateway; it belongs to a shadow, to another rollout, to a layout that the
+A/B test never had, to an arm that is not compared; it came too late, is the shopper's more than `rankings_per_day`, was
+reported before, or came after its visit was judged."""
 
 _Keys = NDArray[np.uint64]
 _Number = TypeVar("_Number", bound=np.generic)
@@ -148,6 +150,9 @@ class ExposureReader:
     history
         A ranking from at most so many milliseconds before was made without the rollout's chance: it counts for the
         shopper's history, whatever answered, with the probability 0.
+    layouts
+        The layouts of the A/B test, as its log keeps them. An answer by another layout is refused, since its arm cannot
+        be computed again. Without a salt they are not needed.
     """
 
     def __init__(
@@ -158,11 +163,13 @@ class ExposureReader:
         against: Arm = "stable",
         begins: int = 0,
         history: int = 0,
+        layouts: Iterable[Layout] = (),
     ) -> None:
         self._signer, self._salt = signer, salt
         self._salt_id = None if salt is None else hash_salt(salt)
         self._arm, self._arms = arm, (arm, against)
         self._begins, self._since = begins, begins - history
+        self._layouts = KnownLayouts(layouts)
         self._computed: dict[tuple[TrafficSplit, str], Arm] = {}
 
     def read(self, impressions: pa.Table) -> tuple[Exposures, Counter[Refusal], Audit]:
@@ -228,7 +235,14 @@ class ExposureReader:
             return "no-split"
         if self._salt_id is not None and token.split.salt_id != self._salt_id:
             return "other-salt"
+        if self._salt_id is not None and token.split.layout_id and not self._knows_layout(token.split):
+            return "unknown-layout"
         return token if token.arm in self._arms else "other-arm"
+
+    def _knows_layout(self, split: TrafficSplit) -> bool:
+        """Tell whether the layout of a split is one of the test, with these weights."""
+        layout = self._layouts.find(split.layout_id)
+        return layout is not None and layout.split(split.salt_id, split.baseline) == split
 
     def _check_shoppers(
         self,
@@ -266,7 +280,7 @@ class ExposureReader:
         if arm is None:
             if len(self._computed) > _MOST_COMPUTED:
                 self._computed.clear()
-            arm = self._computed[split, shopper] = split.choose(shopper, salt)
+            arm = self._computed[split, shopper] = split.choose(shopper, salt, self._layouts.find(split.layout_id))
         return arm
 
     def _find_probability(self, token: RankingToken) -> float:

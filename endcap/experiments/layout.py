@@ -13,11 +13,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, combinations, pairwise
 from typing import Any, NamedTuple
 
 from endcap.errors import DataError
-from endcap.experiments.splits import CHALLENGERS, TOTAL_WEIGHT, Arm
+from endcap.experiments.splits import CHALLENGERS, TOTAL_WEIGHT, Arm, TrafficSplit
 
 AB_ARMS: tuple[Arm, ...] = ("stable", *CHALLENGERS)
 """The arms of an A/B test, in the order in which a test begins."""
@@ -140,6 +140,32 @@ class Layout:
             losses, gains = _lower(losses, giver, step.weight), _lower(gains, step.taker, step.weight)
         return Layout(tuple(segments))
 
+    def replace_arms(self, arms: Iterable[Arm]) -> Layout:
+        """Return the layout in which stable has the places of these arms too. All others keep theirs."""
+        replaced = set(arms)
+        owners: list[ArmSegment] = []
+        for segment in self.segments:
+            arm: Arm = "stable" if segment.arm in replaced else segment.arm
+            if owners and owners[-1].arm == arm:
+                owners[-1] = ArmSegment(arm, owners[-1].weight + segment.weight)
+            else:
+                owners.append(ArmSegment(arm, segment.weight))
+        return Layout(tuple(owners))
+
+    def split(self, salt_id: str, baseline: int) -> TrafficSplit:
+        """Return the shares of this layout.
+
+        Parameters
+        ----------
+        salt_id
+            Of the test's salt (`hash_salt`).
+        baseline
+            The baseline's weight among all shoppers, of `TOTAL_WEIGHT`.
+        """
+        last = max((number for number, arm in enumerate(CHALLENGERS, 1) if self.weigh(arm)), default=0)
+        challengers = tuple(self.weigh(arm) for arm in CHALLENGERS[:last])
+        return TrafficSplit(salt_id, baseline=baseline, layout_id=self.layout_id, challengers=challengers)
+
     def to_json(self) -> list[dict[str, Any]]:
         """Return the segments as JSON."""
         return [{"arm": segment.arm, "weight": segment.weight} for segment in self.segments]
@@ -156,6 +182,37 @@ class Layout:
     @cached_property
     def _ends(self) -> list[int]:
         return list(accumulate(segment.weight for segment in self.segments))
+
+
+class KnownLayouts:
+    """Finds the layout of a moment by its id.
+
+    Parameters
+    ----------
+    layouts
+        The layouts of an A/B test, as its log keeps them.
+
+    Notes
+    -----
+    While predictors of an arm fail, its shoppers meet the stable version, and answers name the layout that this makes
+    (`Layout.replace_arms`). Those layouts are known too.
+    """
+
+    def __init__(self, layouts: Iterable[Layout]) -> None:
+        self._layouts = list(layouts)
+        self._known = {layout.layout_id: layout for layout in self._layouts}
+        self._is_complete = False
+
+    def find(self, layout_id: str) -> Layout | None:
+        """Return the layout with this id; None if it is not of the test."""
+        if layout_id not in self._known and not self._is_complete:
+            for layout in self._layouts:
+                arms = [arm for arm in layout.weights if arm != "stable"]
+                failed = chain.from_iterable(combinations(arms, count) for count in range(1, 1 + len(arms)))
+                left = (layout.replace_arms(away) for away in failed)
+                self._known |= {each.layout_id: each for each in left}
+            self._is_complete = True
+        return self._known.get(layout_id)
 
 
 def count_movers(before: Layout, after: Layout) -> int:

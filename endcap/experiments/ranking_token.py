@@ -17,23 +17,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from endcap.errors import UserError
-from endcap.experiments.splits import TrafficSplit, encode_shopper
+from endcap.errors import DataError, UserError
+from endcap.experiments.splits import CHALLENGERS, Challenger, TrafficSplit, encode_shopper
 from endcap.secrets import read_variable
 
 Answerer = Literal["model", "fallback", "batch", "popularity"]
-TokenArm = Literal["none", "stable", "canary", "previous", "baseline", "shadow"]
+TokenArm = Literal["none", "stable", "canary", "previous", "baseline", "shadow", Challenger]
 TokenFault = Literal["no-token", "damaged", "forged"]
 
 KEY = "ENDCAP_TOKEN_KEY"
 """The variable with the key. Several keys are separated by commas: the first signs, and all verify."""
 SHORTEST_KEY = 16
-ARM_NAMES: tuple[TokenArm, ...] = ("none", "stable", "canary", "previous", "baseline", "shadow")
+ARM_NAMES: tuple[TokenArm, ...] = ("none", "stable", "canary", "previous", "baseline", "shadow", *CHALLENGERS)
 ANSWERERS: tuple[Answerer, ...] = ("model", "fallback", "batch", "popularity")
 LONGEST_VERSION = 63
-_FORMAT = 1
-_LAYOUT = struct.Struct(">BBB Q 6s 3s 3s 3s 10s 6s")
-"""Format, arm, answerer, time, salt id, three weights, shopper, nonce. The version's name and the checksum follow."""
+_USUAL, _OF_AB = 1, 2
+"""The formats: with the weights of canary, previous version and baseline, and of an A/B test."""
+_HEAD = struct.Struct(">BBB Q 6s")
+"""Format, arm, answerer, time, salt id. The shares follow, then `_TAIL`, the version's name and the checksum."""
+_SHARES = struct.Struct(">3s 3s 3s")
+"""The weights of canary, previous version and baseline."""
+_AB_SHARES = struct.Struct(">6s 3s B")
+"""Of an A/B test: layout id, the baseline's weight, and the number of challengers, whose weights follow."""
+_WEIGHT = 3
+_TAIL = struct.Struct(">10s 6s")
+"""Shopper, nonce."""
 _CHECKSUM = 8
 _NONCE = 6
 _PSEUDONYM = 10
@@ -146,18 +154,18 @@ class TokenSigner:
         str
             At most 180 characters of ``[A-Za-z0-9_-]``.
         """
-        weights = (split.canary, split.previous, split.baseline) if split else (0, 0, 0)
-        head = _LAYOUT.pack(
-            _FORMAT,
+        head = _HEAD.pack(
+            _OF_AB if split and split.layout_id else _USUAL,
             ARM_NAMES.index(arm),
             ANSWERERS.index(answerer),
             time,
             bytes.fromhex(split.salt_id if split else _NO_SALT),
-            *(weight.to_bytes(3, "big") for weight in weights),
+        )
+        tail = _TAIL.pack(
             bytes.fromhex(self.name_shopper(shopper)) if shopper else NOBODY,
             hash_request(request) if request else os.urandom(_NONCE),
         )
-        content = head + version[:LONGEST_VERSION].encode()
+        content = head + _pack_shares(split) + tail + version[:LONGEST_VERSION].encode()
         return base64.urlsafe_b64encode(content + _checksum(content, self._keys[0])).rstrip(b"=").decode()
 
     def read(self, ranking_id: str) -> RankingToken | TokenFault:
@@ -177,10 +185,10 @@ class TokenSigner:
             raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         except ValueError:
             return "no-token"
-        if not raw or raw[0] != _FORMAT:
+        if not raw or raw[0] not in (_USUAL, _OF_AB):
             return "no-token"
         content, checksum = raw[:-_CHECKSUM], raw[-_CHECKSUM:]
-        if len(content) < _LAYOUT.size:
+        if len(content) < _HEAD.size + _SHARES.size + _TAIL.size:
             return "damaged"
         if not any(hmac.compare_digest(checksum, _checksum(content, key)) for key in self._keys):
             return "forged"
@@ -193,24 +201,55 @@ class TokenSigner:
         ).hexdigest()
 
 
+def _pack_shares(split: TrafficSplit | None) -> bytes:
+    if split is not None and split.layout_id:
+        of_ab = _AB_SHARES.pack(bytes.fromhex(split.layout_id), _pack_weight(split.baseline), len(split.challengers))
+        return of_ab + b"".join(map(_pack_weight, split.challengers))
+    weights = (split.canary, split.previous, split.baseline) if split else (0, 0, 0)
+    return _SHARES.pack(*map(_pack_weight, weights))
+
+
+def _pack_weight(weight: int) -> bytes:
+    return weight.to_bytes(_WEIGHT, "big")
+
+
 def _parse(content: bytes) -> RankingToken | TokenFault:
-    _, arm, answerer, time, salt, canary, previous, baseline, shopper, nonce = _LAYOUT.unpack_from(content)
-    weights = [int.from_bytes(weight, "big") for weight in (canary, previous, baseline)]
+    form, arm, answerer, time, salt = _HEAD.unpack_from(content)
     try:
-        version = content[_LAYOUT.size :].decode("ascii")
-        split = TrafficSplit(salt.hex(), *weights) if salt.hex() != _NO_SALT else None
+        split, end = (_read_ab_shares if form == _OF_AB else _read_shares)(salt.hex(), content)
+        shopper, nonce = _TAIL.unpack_from(content, end)
         return RankingToken(
-            version,
+            content[end + _TAIL.size :].decode("ascii"),
             ARM_NAMES[arm],
             ANSWERERS[answerer],
-            split,
+            split if salt.hex() != _NO_SALT else None,
             shopper.hex() if shopper != NOBODY else None,
             time,
             nonce,
         )
-    except (IndexError, ValueError):
+    except (IndexError, ValueError, struct.error, DataError):
         # Only whoever has the key can write such a token.
         return "damaged"
+
+
+def _read_shares(salt_id: str, content: bytes) -> tuple[TrafficSplit, int]:
+    """Read the weights of canary, previous version and baseline. Returns also where they end."""
+    weights = (int.from_bytes(weight, "big") for weight in _SHARES.unpack_from(content, _HEAD.size))
+    return TrafficSplit(salt_id, *weights), _HEAD.size + _SHARES.size
+
+
+def _read_ab_shares(salt_id: str, content: bytes) -> tuple[TrafficSplit, int]:
+    """Read the shares of an A/B test. Returns also where they end."""
+    layout_id, baseline, count = _AB_SHARES.unpack_from(content, _HEAD.size)
+    start = _HEAD.size + _AB_SHARES.size
+    weights = struct.unpack_from(f"{_WEIGHT}s" * count, content, start)
+    split = TrafficSplit(
+        salt_id,
+        baseline=int.from_bytes(baseline, "big"),
+        layout_id=layout_id.hex(),
+        challengers=tuple(int.from_bytes(weight, "big") for weight in weights),
+    )
+    return split, start + _WEIGHT * count
 
 
 def hash_request(request: str) -> bytes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, get_args
 
 import xxhash
 
@@ -35,6 +35,20 @@ BASELINE_SEED = 3_141_592_653
 of the baseline meets popularity wherever there is a baseline."""
 _SALT_ID = 6
 _TEXT = re.compile(r"([0-9a-f]{12})-(\d{1,7})-(\d{1,7})-(\d{1,7})")
+_LAYOUT_TEXT = re.compile(r"([0-9a-f]{12})-([0-9a-f]{12})-(\d{1,7})((?:-\d{1,7}){0,7})")
+
+
+class ArmPlaces(Protocol):
+    """Which arm lies at each place of the hash range, as `endcap.experiments.layout.Layout` says."""
+
+    @property
+    def layout_id(self) -> str:
+        """12 hexadecimal digits that stand for the places."""
+        ...
+
+    def find_arm(self, place: int) -> Arm:
+        """Return the arm at a place."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -50,6 +64,10 @@ class TrafficSplit:
         rest.
     baseline
         The weight of popularity, of `TOTAL_WEIGHT`, among all shoppers.
+    layout_id
+        During an A/B test the id of the layout (`Layout.layout_id`), which says who meets which arm; else empty.
+    challengers
+        During an A/B test the weights of its challengers, as those of `canary`. The first is `challenger-1`.
 
     Notes
     -----
@@ -61,10 +79,12 @@ class TrafficSplit:
     canary: int = 0
     previous: int = 0
     baseline: int = 0
+    layout_id: str = field(default="", kw_only=True)
+    challengers: tuple[int, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
-        weights = (self.canary, self.previous, self.baseline)
-        if min(weights) < 0 or max(self.canary + self.previous, self.baseline) > TOTAL_WEIGHT:
+        weights = (self.canary, self.previous, *self.challengers, self.baseline)
+        if min(weights) < 0 or max(sum(weights[:-1]), self.baseline) > TOTAL_WEIGHT:
             raise DataError(
                 f"weights of a split: found {weights}; allowed: from 0, and at most {TOTAL_WEIGHT:,} of the baseline "
                 "and of the others together",
@@ -76,19 +96,22 @@ class TrafficSplit:
     @property
     def stable(self) -> int:
         """The weight of the stable version, among the shoppers whom the baseline does not have."""
-        return TOTAL_WEIGHT - self.canary - self.previous
+        return TOTAL_WEIGHT - self.canary - self.previous - sum(self.challengers)
 
     def weigh(self, arm: Arm) -> int:
-        """Return the weight of an arm, of `TOTAL_WEIGHT`, on its hash range. A challenger has none."""
-        weight: int = getattr(self, arm, 0)
+        """Return the weight of an arm, of `TOTAL_WEIGHT`, on its hash range."""
+        if arm in CHALLENGERS:
+            number = CHALLENGERS.index(arm)
+            return self.challengers[number] if number < len(self.challengers) else 0
+        weight: int = getattr(self, arm)
         return weight
 
-    def probability(self, arm: Arm, among: Iterable[Arm] = ARMS) -> float:
+    def probability(self, arm: Arm, among: Iterable[Arm] = (*ARMS, *CHALLENGERS)) -> float:
         """Return the probability that a shopper who meets one of the arms `among` meets `arm`: 0 to 1."""
         whole = sum(self._measure(other) for other in among)
         return self._measure(arm) / whole if whole else 0.0
 
-    def choose(self, shopper: str, salt: str) -> Arm:
+    def choose(self, shopper: str, salt: str, layout: ArmPlaces | None = None) -> Arm:
         """Return the arm that Envoy chooses for a shopper.
 
         Parameters
@@ -97,11 +120,14 @@ class TrafficSplit:
             The value of the request's shopper header.
         salt
             The salt of the rollout, as the gateway has it.
+        layout
+            During an A/B test its layout.
 
         Raises
         ------
         DataError
-            The salt is not this split's.
+            The salt is not this split's (``experiments.other-salt``), or the layout is not
+            (``experiments.other-layout``).
 
         Notes
         -----
@@ -117,10 +143,21 @@ class TrafficSplit:
             )
         if self.has_in_baseline(shopper):
             return "baseline"
-        return self.find_arm(hash_shopper(shopper, salt))
+        if not self.layout_id:
+            return self.find_arm(hash_shopper(shopper, salt))
+        if layout is None or layout.layout_id != self.layout_id:
+            raise DataError(
+                f"the split of an A/B test goes by the layout {self.layout_id}, and "
+                f"{f'{layout.layout_id} is here' if layout else 'none is here'}",
+                code="experiments.other-layout",
+                expected=self.layout_id,
+            )
+        return layout.find_arm(hash_shopper(shopper, salt))
 
     def find_arm(self, place: int) -> Arm:
         """Return the arm at a place of the hash range, 0 to `TOTAL_WEIGHT` - 1, for whom the baseline does not have.
+
+        It is of a split without an A/B test.
 
         Notes
         -----
@@ -156,18 +193,22 @@ class TrafficSplit:
 
     def to_text(self) -> str:
         """Return the split as a header's value."""
+        if self.layout_id:
+            return "-".join(map(str, (self.salt_id, self.layout_id, self.baseline, *self.challengers)))
         return f"{self.salt_id}-{self.canary}-{self.previous}-{self.baseline}"
 
     @classmethod
     def from_text(cls, text: str) -> TrafficSplit | None:
         """Read what `to_text` wrote; None for any other text."""
-        match = _TEXT.fullmatch(text)
-        if match is None:
-            return None
         try:
-            return cls(match[1], *map(int, match.groups()[1:]))
+            if match := _TEXT.fullmatch(text):
+                return cls(match[1], *map(int, match.groups()[1:]))
+            if match := _LAYOUT_TEXT.fullmatch(text):
+                challengers = tuple(map(int, match[4].split("-")[1:]))
+                return cls(match[1], baseline=int(match[3]), layout_id=match[2], challengers=challengers)
         except DataError:
             return None
+        return None
 
 
 def hash_salt(salt: str) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from endcap.errors import UserError
+from endcap.experiments.layout import Layout
 from endcap.experiments.ranking_token import (
     ANSWERERS,
     ARM_NAMES,
@@ -25,6 +27,9 @@ from tests.refusals import refused
 
 SIGNER = TokenSigner("home", [b"k" * 16])
 SPLIT = TrafficSplit(hash_salt("salt"), 10_000, 0, 50_000)
+AB_SPLIT = Layout.begin({"stable": 300_000, "challenger-1": 100_000, "challenger-7": 600_000}).split(
+    hash_salt("salt"), 50_000
+)
 NOW = 1_790_000_000_000
 VERSIONS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", fullmatch=True)
 
@@ -39,20 +44,36 @@ def make_token(signer: TokenSigner = SIGNER, shopper: str | None = "anna", versi
     answerer=st.sampled_from(ANSWERERS),
     shopper=st.none() | st.text(min_size=1, max_size=40),
     time=st.integers(0, 2**63),
+    split=st.sampled_from([SPLIT, AB_SPLIT, replace(AB_SPLIT, challengers=()), None]),
 )
 @settings(max_examples=300)
 def test_what_is_written_is_read(
-    version: str, arm: TokenArm, answerer: Answerer, shopper: str | None, time: int
+    version: str, arm: TokenArm, answerer: Answerer, shopper: str | None, time: int, split: TrafficSplit | None
 ) -> None:
-    text = SIGNER.write(version, arm, answerer, split=SPLIT, shopper=shopper, time=time, request="r-1") + ".12"
+    text = SIGNER.write(version, arm, answerer, split=split, shopper=shopper, time=time, request="r-1") + ".12"
     assert re.fullmatch(r"[A-Za-z0-9_-]+\.12", text) is not None
     assert len(text) <= 200
     pseudonym = SIGNER.name_shopper(shopper) if shopper else None
-    assert SIGNER.read(text) == RankingToken(version, arm, answerer, SPLIT, pseudonym, time, hash_request("r-1"))
+    assert SIGNER.read(text) == RankingToken(version, arm, answerer, split, pseudonym, time, hash_request("r-1"))
 
 
-def test_the_longest_version_leaves_room_for_the_longest_number() -> None:
-    assert len(make_token(version="v" * LONGEST_VERSION)) + len("999999") <= 200
+@pytest.mark.parametrize("split", [SPLIT, AB_SPLIT])
+def test_the_longest_version_leaves_room_for_the_longest_number(split: TrafficSplit) -> None:
+    version = "v" * LONGEST_VERSION
+    text = SIGNER.write(version, "stable", "model", split=split, shopper="anna", time=NOW) + ".999999"
+    token = SIGNER.read(text)
+    assert isinstance(token, RankingToken)
+    assert (token.version, len(text) <= 200) == (version, True)
+
+
+def test_a_token_without_an_ab_test_is_as_earlier_releases_wrote_it() -> None:
+    # Written by the release before A/B tests.
+    text = "AQIAAAABoMRQbABbpX413yEAJxAAAAAAw1B3Uh8qrUj63P4sAsMwEvjwN3dZTdxCwb1H.3"
+    token = SIGNER.read(text)
+    assert isinstance(token, RankingToken)
+    assert (token.version, token.arm, token.split) == ("7", "canary", SPLIT)
+    written = SIGNER.write("7", "canary", "model", split=SPLIT, shopper="anna", time=NOW, request="r-1")
+    assert f"{written}.3" == text
 
 
 def test_a_token_belongs_to_its_shopper_and_to_its_recommender() -> None:
@@ -82,8 +103,9 @@ def test_ids_of_another_shape_hold_no_token(text: str) -> None:
     assert SIGNER.read(text) in ("no-token", "damaged")
 
 
-def test_a_cut_token_is_damaged_or_forged() -> None:
-    body = make_token().removesuffix(".0")
+@pytest.mark.parametrize("split", [SPLIT, AB_SPLIT])
+def test_a_cut_token_is_damaged_or_forged(split: TrafficSplit) -> None:
+    body = SIGNER.write("7", "canary", "model", split=split, shopper="anna", time=NOW)
     faults = {SIGNER.read(f"{body[:length]}.0") for length in range(4, len(body), 4)}
     assert faults <= {"damaged", "forged"}
 
