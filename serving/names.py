@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from endcap.experiments.splits import CHALLENGERS
+
 SHOPPER_HEADER = "x-endcap-shopper"
 """The header that names the shopper. It decides which variant answers."""
 SURFACE_HEADER = "x-endcap-surface"
@@ -20,7 +22,7 @@ SPLIT_HEADER = "x-endcap-split"
 RANKING_HEADER = "x-endcap-ranking-id"
 DEGRADED_HEADER = "x-endcap-degraded"
 REQUEST_ID = "x-request-id"
-VARIANTS = ("stable", "canary", "previous", "baseline", "shadow")
+VARIANTS = ("stable", "canary", "previous", "baseline", "shadow", *CHALLENGERS)
 """The variants that a predictor may be started as."""
 FALLBACK = "fallback"
 """The variant and the version in an answer that no predictor gave, and the name of the list server's cluster."""

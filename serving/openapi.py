@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from endcap import __version__, ids
+from endcap.experiments.splits import CHALLENGERS
 from endcap.fallback_reasons import REASONS
 from endcap.ranking.request import RankRequest
 from endcap_serving.gateway.routes import SHOPPER_HEADER, VARIANT_HEADER
@@ -231,7 +232,7 @@ _ANSWERS: Json = {
             "description": "Why items are fallbacks. Only where some are.",
         },
         model_version={"type": ["string", "null"]},
-        variant={"enum": ["stable", "canary", "previous", "baseline", "fallback"]},
+        variant={"enum": ["stable", "canary", "previous", "baseline", *CHALLENGERS, "fallback"]},
         request_id={"type": "string"},
         ranking_id={
             "type": "string",

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from endcap.errors import IntegrityError
+from endcap.errors import DataError, IntegrityError
+from endcap.experiments.layout import Layout
 from endcap_serving.gateway.routes import GatewaySettings, Split, Upstream
 
 
@@ -59,7 +60,7 @@ def read_last_state(file: Path) -> LastState | None:
         return LastState(splits, [Upstream(**upstream) for upstream in document["in_use"]])
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, DataError) as error:
         raise IntegrityError(
             f"the last state in {file} cannot be read ({error!r}); the next change of routes writes it again",
             code="gateway.state-unreadable",
@@ -68,8 +69,14 @@ def read_last_state(file: Path) -> LastState | None:
         ) from None
 
 
-def _read_split(terms: Any, **document: Any) -> Split:
-    # An earlier release knew fewer arms.
+def _read_split(terms: Any, challengers: Any = (), layout: Any = None, **document: Any) -> Split:
+    # An earlier release knew fewer arms, and no A/B test.
     stored = {name: document.pop(name, None) for name in ("stable", "canary", "previous", "baseline", "shadow")}
     upstreams = {name: Upstream(**upstream) if upstream else None for name, upstream in stored.items()}
-    return Split(**upstreams, **document, terms=GatewaySettings.from_json(terms))
+    return Split(
+        **upstreams,
+        **document,
+        terms=GatewaySettings.from_json(terms),
+        challengers=tuple(Upstream(**upstream) if upstream else None for upstream in challengers),
+        layout=Layout.from_json(layout["segments"]) if layout else None,
+    )

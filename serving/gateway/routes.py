@@ -7,12 +7,10 @@ failure, and bootstrap.py holds what never changes while a gateway runs.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
-from endcap.deploy.gateway_settings import DEFAULT_SETTINGS, GatewaySettings
-from endcap.experiments.splits import ARMS, TOTAL_WEIGHT, Arm, TrafficSplit, hash_salt, weigh_share
+from endcap.deploy.gateway_settings import GatewaySettings
+from endcap.experiments.splits import TOTAL_WEIGHT
 from endcap_serving.gateway.access.access import Access
 from endcap_serving.gateway.access.cross_origin import build_other_hosts, build_refusal, build_refusal_routes
 from endcap_serving.gateway.access.filters import CREDENTIAL_HEADERS, enable_filters
@@ -27,6 +25,7 @@ from endcap_serving.gateway.clusters import (
     name_with_fallback,
 )
 from endcap_serving.gateway.route_retries import build_intake_retries, build_ranking_retries, derive_connect_timeout
+from endcap_serving.gateway.split import Split, list_upstreams
 from endcap_serving.gateway.unknown_paths import build_unknown_path_route
 from endcap_serving.names import (
     FALLBACK,
@@ -60,95 +59,6 @@ ROUTES_URL = f"{TYPE}.config.route.v3.RouteConfiguration"
 _DEFAULT_ACCESS = Access()
 _INTAKE_TIMEOUT = 10.0
 """Seconds. The intake answers when an event is on its disk, which may be slow."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """Which predictors answer a recommender's shoppers, and with which shares.
-
-    Parameters
-    ----------
-    stable
-        The predictors of the champion. Without them the canary answers everyone if its share is 1. If its share is
-        less, only the list answers, because a version on trial never gets more than its share.
-    canary
-        The predictors of the challenger, if any.
-    share
-        The canary's share of the shoppers, from 0 to 1. A hash of the shopper's id and `salt` decides who meets it.
-    salt
-        It differs between rollouts, so that each one meets other shoppers.
-    shadow
-        Predictors that get copies of requests. Nobody sees their answers.
-    shadow_share
-        The share of the requests that the shadow gets, from 0 to 1, drawn by chance.
-    terms
-        The recommender's settings for the gateway: its timeout and its lists.
-    previous, previous_share
-        The predictors of the version before the stable one, which go on for a few shoppers, to compare with.
-    baseline, baseline_share
-        Predictors of popularity, which show what personalisation brings, and their share of all shoppers. The other
-        shares are of the shoppers whom the baseline does not have.
-    popularity_only
-        The versions get no request. Popularity answers everyone, also requests without a shopper; without its
-        predictors the list does.
-
-    Notes
-    -----
-    The xDS service stores a split under these field names (last_state.py), so they must not change.
-    """
-
-    stable: Upstream | None
-    canary: Upstream | None = None
-    share: float = 0.0
-    salt: str = ""
-    shadow: Upstream | None = None
-    shadow_share: float = 0.0
-    terms: GatewaySettings = DEFAULT_SETTINGS
-    previous: Upstream | None = None
-    previous_share: float = 0.0
-    baseline: Upstream | None = None
-    baseline_share: float = 0.0
-    popularity_only: bool = False
-
-    @property
-    def weights(self) -> TrafficSplit:
-        """The weights of the arms. An arm without predictors gets nothing."""
-        if self.popularity_only:
-            return TrafficSplit(hash_salt(self.clean_salt), baseline=TOTAL_WEIGHT)
-        return TrafficSplit(
-            hash_salt(self.clean_salt),
-            canary=weigh_share(self.share) if self.canary else 0,
-            previous=weigh_share(self.previous_share) if self.previous else 0,
-            baseline=weigh_share(self.baseline_share) if self.baseline else 0,
-        )
-
-    @property
-    def clean_salt(self) -> str:
-        """The salt as it goes in front of the shopper: letters, digits and hyphens."""
-        return re.sub("[^0-9A-Za-z]", "-", self.salt)
-
-    @property
-    def shadow_weight(self) -> int:
-        """The part of `TOTAL_WEIGHT` that is copied to the shadow."""
-        return weigh_share(self.shadow_share) if self.shadow else 0
-
-    @property
-    def arms(self) -> list[tuple[Arm, Upstream]]:
-        """The arms that have predictors and a weight, in their order on the hash range."""
-        weights = self.weights
-        predictors: dict[Arm, Upstream | None] = {arm: getattr(self, arm) for arm in ARMS}
-        return [(arm, upstream) for arm, upstream in predictors.items() if upstream and weights.weigh(arm)]
-
-    @property
-    def upstreams(self) -> list[Upstream]:
-        """All predictors of the split: those of the arms, and the shadow's."""
-        all_upstreams = (self.stable, self.canary, self.previous, self.baseline, self.shadow)
-        return [upstream for upstream in all_upstreams if upstream]
-
-
-def list_upstreams(splits: Iterable[Split]) -> list[Upstream]:
-    """List the upstreams of several splits, each once, in their order."""
-    return list(dict.fromkeys(upstream for split in splits for upstream in split.upstreams))
 
 
 def build_routes(
@@ -266,7 +176,7 @@ def _build_recommender_routes(name: str, split: Split, *, is_only: bool) -> list
             return [{"name": name, "match": route["match"], "route": action}]
         answer = _build_direct_response(503, f"no predictor of {name} is ready")
         return [{"name": name, "match": route["match"], "direct_response": answer}]
-    is_shared = variant == "stable" and any(arm in ("canary", "previous") for arm, _ in split.arms)
+    is_shared = variant == "stable" and any(segment.arm != "stable" for segment in split.segments)
     weighted = [_build_weighted_route(route, split)] if is_shared else []
     return [*weighted, _lead_to(route, variant, default, split)]
 
@@ -309,19 +219,17 @@ def _build_weighted_route(route: Json, split: Split) -> Json:
     """Build the route for requests with a shopper: each arm gets its weight of the hashes.
 
     Envoy lays the weighted clusters side by side on 0 … 999,999 and picks the one that the header's hash, modulo
-    1,000,000, falls into. The order of `ARMS` keeps every shopper of a smaller share in the larger one. The salt goes
-    in front of the header before it is hashed, so each rollout meets other shoppers.
+    1,000,000, falls into. An arm of an A/B test may lie there several times, as its layout says. The salt goes in front
+    of the header before it is hashed, so each rollout meets other shoppers.
     """
-    weights = split.weights
     clusters = [
         {
             "name": _name_cluster(upstream, split),
-            "weight": weights.weigh(arm),
+            "weight": weight,
             **_label_variant(arm),
             **_rewrite_host(upstream),
         }
-        for arm, upstream in split.arms
-        if arm != "baseline"
+        for arm, weight, upstream in split.segments
     ]
     salted_header = {
         "header": {

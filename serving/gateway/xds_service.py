@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from endcap.errors import EndcapError, IntegrityError, StorageError
+from endcap.experiments.splits import CHALLENGERS
 from endcap_serving.gateway import fallback, last_state
 from endcap_serving.gateway.access.filters import EXTENSIONS
 from endcap_serving.gateway.access.settings import AccessSettings
@@ -236,6 +237,11 @@ def _describe_split(split: Split | None) -> Json:
     ):
         if upstream:
             names |= {arm: upstream.name, f"{arm}_share": share}
+    for arm, upstream in zip(CHALLENGERS, split.challengers, strict=False):
+        if upstream and split.layout:
+            names |= {arm: upstream.name, f"{arm}_weight": split.layout.weigh(arm)}
+    if split.layout:
+        names |= {"layout": split.layout.layout_id}
     if split.shadow:
         names |= {"shadow": split.shadow.name, "copied": split.shadow_share}
     return {**names, "share": split.share, "salt": split.salt, "listed": len(split.terms.popular)}

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from endcap.errors import EndcapError
 
@@ -164,6 +164,15 @@ class PredictorEnded(ServingEvent):
         return f"version {self.version} ({self.process}) ended; it gets no more requests"
 
 
+class ChallengerShare(NamedTuple):
+    """A challenger of an A/B test that answers."""
+
+    variant: str
+    version: str
+    share: float
+    """Of the shoppers whom the baseline does not have, from 0 to 1."""
+
+
 @dataclass(frozen=True)
 class RoutesChanged(ServingEvent):
     """The gateway routes by a new split.
@@ -180,6 +189,8 @@ class RoutesChanged(ServingEvent):
         Share of all shoppers whom popularity answers, from 0 to 1; the other shares are of the rest.
     popularity_only
         Whether popularity answers everyone, whatever the shares are.
+    challengers
+        The challengers of an A/B test that answer.
     """
 
     event_name = "routed"
@@ -193,6 +204,7 @@ class RoutesChanged(ServingEvent):
     previous_share: float = 0.0
     baseline_share: float = 0.0
     popularity_only: bool = False
+    challengers: tuple[ChallengerShare, ...] = ()
 
     def __str__(self) -> str:
         if self.popularity_only:
@@ -209,12 +221,14 @@ class RoutesChanged(ServingEvent):
                 f"; version {self.shadow} (shadow) gets copies of {_format_percent(self.shadow_share)} of the requests"
             )
         arms = ((self.canary, "canary", self.share), (self.previous, "previous", self.previous_share))
+        arms += tuple((beside.version, beside.variant, beside.share) for beside in self.challengers)
         shares = [
             f"version {version} ({arm}) {_format_percent(share)}" for version, arm, share in arms if version is not None
         ]
         if not shares:
             return f"version {self.stable} (stable) answers everyone{copies}"
-        stable = f"{_format_percent(1 - self.share - self.previous_share)}{of}"
+        tested = sum(beside.share for beside in self.challengers)
+        stable = f"{_format_percent(1 - self.share - self.previous_share - tested)}{of}"
         return f"version {self.stable} (stable) answers {', '.join([stable, *shares])}{copies}"
 
 
@@ -377,4 +391,6 @@ def _convert_to_json(value: Any) -> Any:
     """Convert a field's value to one that JSON can hold."""
     if isinstance(value, EndcapError):
         return value.to_json()
+    if isinstance(value, tuple):
+        return [item._asdict() if isinstance(item, ChallengerShare) else item for item in value]
     return str(value) if isinstance(value, Path) else value

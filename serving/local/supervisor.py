@@ -15,11 +15,13 @@ from endcap_serving.gateway.access.settings import AccessSettings, make_local_se
 from endcap_serving.gateway.admin import SOCKET
 from endcap_serving.gateway.clusters import name_counts, name_with_fallback
 from endcap_serving.gateway.pseudonyms import ShopperLogging
-from endcap_serving.gateway.routes import Split, Upstream
+from endcap_serving.gateway.routes import TOTAL_WEIGHT, Split, Upstream
+from endcap_serving.local.challengers import ChallengerProcesses
 from endcap_serving.local.desired_state import DesiredState
 from endcap_serving.local.envoy_process import EnvoyProcess
 from endcap_serving.local.events import (
     AccessNotFollowed,
+    ChallengerShare,
     GatewayNotRestarted,
     Listener,
     ListFailed,
@@ -103,6 +105,7 @@ class Supervisor:
         self._stable, self._canary, self._previous, self._baseline, self._shadow = (
             self._make_variant(name) for name in ("stable", "canary", "previous", "baseline", "shadow")
         )
+        self._challengers = ChallengerProcesses(self._make_variant)
         self._fallback = fallback.ListServer(lambda: {recommender: self._effective.gateway_terms})
         self._intake = IntakeProcess(store, recommender, self.folder, self.send_event)
         self._gateway = LocalGateway(port, self._start_envoy, self.send_event)
@@ -147,6 +150,7 @@ class Supervisor:
                 (state.popularity, self._baseline),
             )
             are_settled = all(target is None or arm.current or arm.error for target, arm in arms)
+            are_settled = are_settled and self._challengers.are_settled(state.ab)
             if self._gateway.envoy and are_settled and (self._intake.is_settled or not self._intake.is_started):
                 self._parts.is_serving = True
                 return
@@ -177,7 +181,10 @@ class Supervisor:
     def _list_sources(self) -> dict[str, ArmSources]:
         """List the arms that answer at this moment, and where they are counted."""
         variants = {"stable": self._stable, "canary": self._canary, "previous": self._previous}
-        running = {name: variant.current for name, variant in variants.items() if variant.current is not None}
+        running: dict[str, PredictorProcess] = {
+            name: variant.current for name, variant in variants.items() if variant.current is not None
+        }
+        running |= self._challengers.find_running()
         has_list = self._effective.gateway_terms.offers_list
         gateways = (f"unix:{self.folder / 'gateway' / SOCKET}",)
         return {
@@ -196,7 +203,7 @@ class Supervisor:
         predictors = [
             predictor for variant in variants for predictor in (variant.current, variant.starting) if predictor
         ]
-        predictors += [predictor for predictor, _ in self._draining]
+        predictors += [*self._challengers.list_predictors(), *(predictor for predictor, _ in self._draining)]
         gateway = self._gateway.envoy.process if self._gateway.envoy else None
         processes = [*(predictor.process for predictor in predictors), self._intake.process, gateway]
         end_processes([process for process in processes if process])
@@ -216,6 +223,7 @@ class Supervisor:
         self._start_draining(self._keep_previous(replaced))
         self._start_draining(self._canary.reconcile(self._effective.canary))
         self._start_draining(self._previous.reconcile(self._effective.previous))
+        self._start_draining(self._challengers.reconcile(self._effective.ab))
         self._start_draining(self._baseline.reconcile(self._effective.popularity))
         self._start_draining(self._shadow.reconcile(self._effective.shadow))
 
@@ -304,9 +312,9 @@ class Supervisor:
     def _compute_split(self) -> Split | None:
         """Compute the split of the predictors that answer at this moment; None before there is one.
 
-        If the canary, the previous version or the baseline has failed, its shoppers get the stable version until it is
-        back. If the stable version has failed, its shoppers do not get the canary, which is still on trial: the routes
-        stay, and the list answers.
+        If the canary, the previous version, a challenger or the baseline has failed, its shoppers get the stable
+        version until it is back. If the stable version has failed, its shoppers do not get the canary, which is still
+        on trial: the routes stay, and the list answers.
         """
         stable, state = self._stable.current, self._effective
         if stable is None and state.switch is None:
@@ -329,6 +337,8 @@ class Supervisor:
             baseline,
             state.baseline.share if baseline and state.baseline else 0.0,
             popularity_only=state.switch is not None,
+            challengers=self._challengers.find_upstreams(state.ab),
+            layout=state.ab.layout if state.ab else None,
         )
 
     def _start_draining(self, predictors: list[PredictorProcess]) -> None:
@@ -382,4 +392,15 @@ def _make_routes_event(split: Split, state: Deployment, stable: VariantProcesses
         split.previous_share,
         split.baseline_share,
         split.popularity_only,
+        _describe_challengers(split, state),
+    )
+
+
+def _describe_challengers(split: Split, state: Deployment) -> tuple[ChallengerShare, ...]:
+    """Describe the challengers that answer."""
+    arms = state.ab.arms if state.ab else {}
+    return tuple(
+        ChallengerShare(arm, arms[arm].version, split.weights.weigh(arm) / TOTAL_WEIGHT)
+        for arm in arms
+        if split.weights.weigh(arm)
     )

