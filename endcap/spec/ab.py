@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Literal
@@ -10,6 +11,7 @@ from pydantic import Field
 
 from endcap.spec.base import Duration, Mistake, Strict, check, format_duration
 
+_USUAL_FLOOR = 0.1
 _PartOfShoppers = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -18,10 +20,13 @@ class AbSpec(Strict):
 
     epoch: Duration = Field(default="1d", validate_default=True)
     """How long shares stay as they are. They change between two epochs alone."""
-    floor: Annotated[float, Field(gt=0.0, le=0.5)] = 0.1
-    """The smallest share of an arm, of the shoppers. Shared out among all arms, it must be at most 1."""
+    floor: Annotated[float, Field(gt=0.0, le=0.5)] | None = None
+    """The smallest share of an arm, of the shoppers. Times the number of arms, it must be at most 1. Left out: 0.1, or
+    a third of an equal share if that is less."""
     dead_band: _PartOfShoppers = 0.05
     """Shares stay as they are if less of the shoppers than this would move."""
+    move_error: Annotated[float, Field(gt=0.0, le=0.4)] = 0.1
+    """How often a test may move shoppers although all its arms are equal, over all epochs together."""
     max_moved: Annotated[float, Field(gt=0.0, le=1.0)] = 0.25
     """At most so much of the shoppers moves from an epoch to the next."""
     draws: Annotated[int, Field(ge=1_000, le=1_000_000)] = 100_000
@@ -64,6 +69,10 @@ class AbSpec(Strict):
             yield Mistake(("min_epochs",), actual, "at most as many epochs as ab.longest has", code="conflict")
 
     @property
-    def most_arms(self) -> int:
-        """How many arms can have the floor, the champion's among them."""
-        return int(1 / self.floor + 1e-9)
+    def most_arms(self) -> float:
+        """How many arms can have the floor, the champion's among them; ``inf``: any number."""
+        return math.inf if self.floor is None else int(1 / self.floor + 1e-9)
+
+    def find_floor(self, arms: int) -> float:
+        """Return the smallest share of each of so many arms."""
+        return min(_USUAL_FLOOR, 1 / (3 * arms)) if self.floor is None else self.floor

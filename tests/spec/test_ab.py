@@ -20,7 +20,7 @@ def test_a_recommender_without_the_section_has_a_whole_policy() -> None:
     policy = Recommender.model_validate({**RECOMMENDER, "model": {"name": "popularity"}}).ab
     assert policy == AbSpec.model_validate({})
     assert (policy.epoch, policy.longest) == (timedelta(days=1), timedelta(days=14))
-    assert policy.most_arms == 10
+    assert [policy.find_floor(arms) for arms in (2, 3, 8)] == [0.1, 0.1, 1 / 24]
 
 
 @pytest.mark.parametrize(("floor", "most"), [(0.5, 2), (0.3, 3), (1 / 3, 3), (0.125, 8), (0.1, 10)])
