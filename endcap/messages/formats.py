@@ -14,6 +14,8 @@ ID_HEADER = "x-endcap-message-id"
 _MARKS = {"info": "", "warning": "⚠ ", "critical": "🔴 "}
 _CDEVENTS = "0.4.1"
 """The release of the CDEvents specification (https://cdevents.dev)."""
+_CUSTOM_SUBJECT = "endcap-rollout"
+"""The subject's type of events that CDEvents has no word for: the tool's name comes first."""
 _TYPES: dict[Kind, tuple[str, str]] = {
     "rollout.begun": ("dev.cdevents.service.deployed.0.2.0", "service"),
     "rollout.promoted": ("dev.cdevents.service.upgraded.0.2.0", "service"),
@@ -23,9 +25,9 @@ _TYPES: dict[Kind, tuple[str, str]] = {
     "gate.undecided": ("dev.cdevents.testsuiterun.finished.0.2.0", "testSuiteRun"),
     "run.failed": ("dev.cdevents.pipelinerun.finished.0.2.0", "pipelineRun"),
     # CDEvents has no word for these: https://github.com/cdevents/spec/tree/main/custom
-    "rollout.raised": ("dev.cdeventsx.endcap-rollout.raised.0.1.0", "rollout"),
-    "rollout.changed": ("dev.cdeventsx.endcap-rollout.changed.0.1.0", "rollout"),
-    "rollout.attention": ("dev.cdeventsx.endcap-rollout.attention.0.1.0", "rollout"),
+    "rollout.raised": ("dev.cdeventsx.endcap-rollout.raised.0.1.0", _CUSTOM_SUBJECT),
+    "rollout.changed": ("dev.cdeventsx.endcap-rollout.changed.0.1.0", _CUSTOM_SUBJECT),
+    "rollout.attention": ("dev.cdeventsx.endcap-rollout.attention.0.1.0", _CUSTOM_SUBJECT),
 }
 """Of each kind, the type of the event and of its subject."""
 _OUTCOMES = {"gate.passed": "pass", "gate.failed": "fail", "gate.undecided": "cancel"}
@@ -76,7 +78,7 @@ def make_cdevent(message: Message, document: dict[str, Any]) -> dict[str, Any]:
     """
     kind, subject_type = _TYPES[message.kind]
     source = f"/endcap/{quote(message.recommender)}"
-    subject = message.run or message.recommender if subject_type != "rollout" else message.recommender
+    subject = message.run or message.recommender if subject_type != _CUSTOM_SUBJECT else message.recommender
     return {
         "context": {
             "version": _CDEVENTS,
