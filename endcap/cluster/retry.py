@@ -35,9 +35,11 @@ def call_with_retries(attempt: Callable[[], T], call: ApiCall, host: str, patien
             result = attempt()
         except TransientFailure as failure:
             if not waiting.again(str(failure), after=failure.after):
+                # Whoever repeats a call by a loop of its own allows no wait here.
+                waited = f" for {waiting.seconds:.0f} s" if waiting.seconds >= 1 else ""
                 raise UnreachableError(
-                    f"{call.verb} {call}: the API server at {host} did not answer for {patience.total:.0f} s "
-                    f"({failure}). Try again when it does",
+                    f"{call.verb} {call}: the API server at {host} did not answer{waited} ({failure}). "
+                    "Try again when it does",
                     code="cluster.unreachable",
                     host=host,
                     limit=patience.total,

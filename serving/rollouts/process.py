@@ -18,6 +18,11 @@ from endcap_serving.rollouts import metrics
 log = logging.getLogger("endcap.rollouts")
 RENEWAL = 3.0
 """Seconds between two attempts to take or renew the Lease."""
+RETRY = 1.0
+"""Seconds until the next one if the API server did not answer, or refused for now: so its return is noticed soon.
+
+A longer wait that the server asks for is not kept. One request a second is little, and shoppers wait for it.
+"""
 PAUSE = 2.0
 """Seconds between two rounds. Whatever was away is back in the traffic after one of them."""
 STUCK = 120.0
@@ -45,7 +50,7 @@ class RolloutProcess:
     ) -> None:
         self._lease, self._make_rollouts, self._read_seconds = lease, make_rollouts, read_seconds
         self._rollouts: ClusterRollouts | None = None
-        self._stop = threading.Event()
+        self._stop, self._wake = threading.Event(), threading.Event()
         self._ended = read_seconds()
         self._troubles: dict[str, str] = {}
         self._threads = [
@@ -63,7 +68,7 @@ class RolloutProcess:
         for thread in self._threads:
             thread.start()
         try:
-            while not self._stop.wait(PAUSE):
+            while self._wait_for_round():
                 if not self._lease.is_held:
                     self._ended = self._read_seconds()
                     continue
@@ -77,6 +82,13 @@ class RolloutProcess:
     def stop(self, *_: Any) -> None:
         """End after the round that is under way."""
         self._stop.set()
+        self._wake.set()
+
+    def _wait_for_round(self) -> bool:
+        """Wait until the next round is due, or the Lease was taken. False: the process ends."""
+        self._wake.wait(PAUSE)
+        self._wake.clear()
+        return not self._stop.is_set()
 
     def _run_round(self) -> None:
         def run() -> list[RecommenderReport]:
@@ -118,7 +130,7 @@ class RolloutProcess:
 
     def _keep_lease(self) -> None:
         while True:
-            was_held = self._lease.is_held
+            was_held, pause = self._lease.is_held, RENEWAL
             with disable_retries():
                 try:
                     self._lease.acquire()
@@ -126,10 +138,12 @@ class RolloutProcess:
                 except EndcapError as error:
                     metrics.ERRORS.labels("lease", error.code).inc()
                     self._tell("lease", error)
+                    pause = RETRY
             metrics.LEADER.set(float(self._lease.is_held))
             if self._lease.is_held != was_held:
                 log.info("this process %s", "acts now" if self._lease.is_held else "does not act any more")
-            if self._stop.wait(RENEWAL):
+                self._wake.set()
+            if self._stop.wait(pause):
                 return
 
     def _tell(self, place: str, error: EndcapError | None) -> None:
