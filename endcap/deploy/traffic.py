@@ -40,7 +40,8 @@ def describe_shares(shares: Mapping[str, float]) -> str:
 def read_knative_traffic(cluster: Cluster, service: Json) -> Traffic:
     """Read the Knative Route or, without the right to read it, KServe's report about it."""
     metadata, annotations = service["metadata"], read_annotations(dict(service))
-    predictor = (service["status"].get("components") or {}).get("predictor") or {}
+    # KServe has not seen a new one yet.
+    predictor = ((service.get("status") or {}).get("components") or {}).get("predictor") or {}
     newest, targets = predictor.get("latestCreatedRevision"), predictor.get("traffic") or []
     source = f"InferenceService {metadata['name']}"
     try:

@@ -8,7 +8,7 @@ Lists that were made ahead of time belong to their version, so they come and go 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -34,7 +34,14 @@ def find_salt(state: RolloutState) -> str:
     return make_salt(state.recommender, state.refreshed[0] if state.refreshed else state.version)
 
 
-def carry_out(entry: RolloutLogEntry, policy: RolloutSpec, store: Store, registry_uri: str | None, hold: Hold) -> None:
+def carry_out(
+    entry: RolloutLogEntry,
+    policy: RolloutSpec,
+    store: Store,
+    registry_uri: str | None,
+    hold: Hold,
+    follow: Callable[[], None] = lambda: None,
+) -> None:
     """Make the desired state and the registry say what a log's entry says, and note it.
 
     Parameters
@@ -49,6 +56,8 @@ def carry_out(entry: RolloutLogEntry, policy: RolloutSpec, store: Store, registr
         MLflow's address; None: the store's own.
     hold
         The hold on decisions about the recommender. It keeps others from a change between traffic and champion.
+    follow
+        Called as soon as the desired state says it. A registry may take its time, and shoppers do not wait for it.
 
     Raises
     ------
@@ -59,6 +68,7 @@ def carry_out(entry: RolloutLogEntry, policy: RolloutSpec, store: Store, registr
     """
     hold.check()
     _route(entry, policy, store)
+    follow()
     _set_alias(entry, store, registry_uri, hold)
     EntryProgress(store, entry.after.recommender).note(entry)
 

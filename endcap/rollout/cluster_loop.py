@@ -178,6 +178,7 @@ class ClusterRollouts:
 
     def _make_part(self, recommender: str) -> _Recommender:
         watcher = self._make_watcher(recommender)
+        follower = TrafficFollower(self._cluster, self._namespace, self._store, recommender)
         controller = RolloutController(
             self._store,
             recommender,
@@ -186,9 +187,9 @@ class ClusterRollouts:
             notify=self._notify,
             read_clock=self._read_clock,
             intake=self._intake,
+            follow=follower.follow_now,
         )
         desk = RequestDesk(self._store, controller, self._identity)
-        follower = TrafficFollower(self._cluster, self._namespace, self._store, recommender)
         return _Recommender(self._cluster, controller, desk, follower, watcher)
 
 
@@ -211,6 +212,7 @@ class _Recommender:
         self._errors = {}
         obstacles: dict[str, Obstacle] = {}
         unserved: Obstacle | None = None
+        self._follower.begin_round(services if requests or services else None, now)
         try:
             obstacles = self._desk.take(requests, now)
         except EndcapError as error:
@@ -221,7 +223,7 @@ class _Recommender:
             self._errors["look"] = error
         try:
             # Whatever else went wrong: what is decided reaches the shoppers.
-            unserved = self._follower.follow(services, now) if requests or services else None
+            unserved = self._follower.follow()
         except EndcapError as error:
             self._errors["traffic"] = error
             unserved = explain(error)

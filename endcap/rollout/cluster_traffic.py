@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -43,16 +44,29 @@ class TrafficFollower:
         self._specs: dict[str, Recommender] = {}
         self._followed: tuple[Any, ...] | None = None
         self._moment, self._resync = datetime.min.replace(tzinfo=UTC), RESYNC
+        self._services: Sequence[Json] | None = None
+        self._now = self._moment
 
-    def follow(self, services: Sequence[Json], now: datetime) -> Obstacle | None:
-        """Take the next step towards the desired state.
+    def begin_round(self, services: Sequence[Json] | None, now: datetime) -> None:
+        """Take note of what is there.
 
         Parameters
         ----------
         services
             The recommender's InferenceServices as they were listed: its own, and those of its shadow and further arms.
+            None: the namespace is not asked to serve it.
         now
             The present moment, UTC.
+        """
+        self._services, self._now = services, now
+
+    def follow_now(self) -> None:
+        """Take a step amid a round. What hinders it, the round's own step meets again."""
+        with contextlib.suppress(EndcapError):
+            self.follow()
+
+    def follow(self) -> Obstacle | None:
+        """Take the next step towards the desired state.
 
         Returns
         -------
@@ -65,10 +79,10 @@ class TrafficFollower:
             The cluster or the store does not answer, or refuses.
         """
         desired = find_state(self._recommender, self._store)
-        if desired is None:
+        if desired is None or self._services is None:
             return None
-        mark = (desired.changed, *map(_read_mark, services))
-        if mark == self._followed and now - self._moment < self._resync:
+        mark = (desired.changed, *map(_read_mark, self._services))
+        if mark == self._followed and self._now - self._moment < self._resync:
             return None
         self._followed = None
         report = reconcile(
@@ -82,7 +96,7 @@ class TrafficFollower:
         )
         if not report.done:
             return Obstacle(IN_PROGRESS, "; ".join(report.notes))
-        self._followed, self._moment = mark, now
+        self._followed, self._moment = mark, self._now
         self._resync = RESYNC_WITH_NOTES if report.notes else RESYNC
         return None
 

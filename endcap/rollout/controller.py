@@ -65,6 +65,8 @@ class RolloutController:
         Returns the present moment, UTC.
     intake
         Where the intake writes: a folder, or ``s3://bucket/prefix``; None: beside the store.
+    follow
+        Called as soon as the desired state says what was decided, before the registry does. It raises nothing.
 
     Attributes
     ----------
@@ -84,12 +86,14 @@ class RolloutController:
         notify: Sequence[Notify] = (),
         read_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         intake: str | None = None,
+        follow: Callable[[], None] = lambda: None,
     ) -> None:
         self.store, self.recommender, self.read_clock = store, recommender, read_clock
         self.log = DecisionLog(store, recommender)
         self.candidates = Candidates(store, recommender, registry_uri)
         self._progress = EntryProgress(store, recommender)
         self._registry_uri, self._watcher, self._notify, self._intake = registry_uri, watcher, notify, intake
+        self._follow = follow
         self._observers: dict[tuple[str, ...], RolloutObserver] = {}
         self._policies: dict[str, RolloutSpec] = {}
         self._quiet_until = 0.0
@@ -316,12 +320,13 @@ class RolloutController:
         # The step that follows meets the same error, and says so.
         with contextlib.suppress(EndcapError):
             return_traffic(state, self.store)
+        self._follow()
 
     def _carry_out(self, entry: RolloutLogEntry, hold: Hold) -> None:
         if self._progress.is_carried_out(entry):
             return
         policy = RolloutSpec() if entry.after.is_over else self.read_policy(entry.after)
-        carry_out(entry, policy, self.store, self._registry_uri, hold)
+        carry_out(entry, policy, self.store, self._registry_uri, hold, self._follow)
 
     def _find_observer(self, state: RolloutState, policy: RolloutSpec) -> RolloutObserver:
         against = self._choose_comparator(state)

@@ -1,4 +1,4 @@
-"""An HTTPRoute is in force only where its gateway's controller says so of its newest generation."""
+"""What a cluster says of its traffic. An HTTPRoute is in force only where its gateway's controller says so of its newest generation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from endcap.deploy.traffic import Traffic, find_route_problem
+from endcap.deploy.knative import plan_knative
+from endcap.deploy.traffic import Traffic, find_route_problem, read_knative_traffic
+from tests.deploy.fake_kserve import recommender, state
 
 Json = dict[str, Any]
 EDGE = {"name": "edge", "namespace": "infra"}
@@ -44,3 +46,15 @@ def test_what_keeps_a_route_from_being_in_force(reports: list[Json], says: str) 
 
 def test_it_is_said_beside_the_shares() -> None:
     assert str(Traffic("HTTPRoute endcap-shoes", {"1": 100}, "why")).endswith("100 % version 1, not in force: why")
+
+
+class EmptyCluster:
+    def find(self, *_: Any) -> None:
+        return None
+
+
+def test_an_inference_service_that_kserve_has_not_seen_yet_has_no_traffic() -> None:
+    service = plan_knative(recommender(mode="Knative"), state("1"), None, "shop", room=True).service
+    cluster: Any = EmptyCluster()
+    assert "status" not in service
+    assert read_knative_traffic(cluster, service).shares == {}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from endcap.deploy import deploy, find_state
@@ -34,13 +35,44 @@ POLICY: dict[str, Any] = {
 }
 
 
+class Crowd:
+    """Shoppers at random, of so many, of whom reports tell what they saw and clicked."""
+
+    def __init__(self, size: int = 50_000) -> None:
+        self._size, self._signer, self._rng = size, TokenSigner("shoes"), random.Random(1)
+
+    def visit(
+        self, state: Deployment, begins: datetime, visits: int, span: timedelta, **rates: float
+    ) -> dict[str, pa.Table]:
+        """Return the intake's tables of so many visits, by kind. rates: of clicks, by the arm that a shopper meets."""
+        arms = {"canary": state.canary, "previous": state.previous, "baseline": state.baseline}
+        weights = {name: weigh_share(arm.share) for name, arm in arms.items() if arm is not None}
+        split = TrafficSplit(hash_salt(state.salt), **weights)
+        begun = round(begins.timestamp() * 1000)
+        impressions, events = [], []
+        for number in range(visits):
+            shopper = f"s{self._rng.randrange(self._size)}"
+            arm = split.choose(shopper, state.salt)
+            moment = begun + number * round(1000 * span.total_seconds()) // visits
+            token = self._signer.write(
+                "x", arm, "model", split=split, shopper=shopper, time=moment, request=str(moment)
+            )
+            ranking = f"{token}.{number}"
+            then = at(moment - START + 100)
+            impressions.append({"ranking_id": ranking, "item": "p1", "position": 0, "received": then})
+            if self._rng.random() < rates[arm]:
+                event = {"id": ranking, "type": "click", "item": "p1", "time": then, "received": then}
+                events.append({**event, "ranking_id": ranking})
+        return {"impressions": make_impressions(impressions), "events": make_events(events)}
+
+
 class Shop:
     """A recommender with a champion and two challengers, a clock, and shoppers who click by the arm that they meet."""
 
     def __init__(self, store: Store, policy: dict[str, Any], **sections: Any) -> None:
         self.store, self.now, self.messages = store, at(0), list[RolloutMessage]()
         self.registry = Registry(get_default_uri(store))
-        self._signer, self._rng, self._files = TokenSigner("shoes"), random.Random(1), 0
+        self._crowd, self._files = Crowd(), 0
         for version in ("1", "2", "3"):
             self.register(version, policy, **sections)
         deploy(self.spec, "1", store)
@@ -78,26 +110,8 @@ class Shop:
 
     def receive(self, visits: int, span: timedelta = 2 * MINUTE, **rates: float) -> None:
         """Have so many shoppers come in the next minutes, and click at the rate of their arm."""
-        state, salt = self.state, self.state.salt
-        arms = {"canary": state.canary, "previous": state.previous, "baseline": state.baseline}
-        weights = {name: weigh_share(arm.share) for name, arm in arms.items() if arm is not None}
-        split = TrafficSplit(hash_salt(salt), **weights)
-        begun = round(self.now.timestamp() * 1000)
-        impressions, events = [], []
-        for number in range(visits):
-            shopper = f"s{self._rng.randrange(50_000)}"
-            arm = split.choose(shopper, salt)
-            moment = begun + number * round(1000 * span.total_seconds()) // visits
-            token = self._signer.write(
-                "x", arm, "model", split=split, shopper=shopper, time=moment, request=str(moment)
-            )
-            ranking = f"{token}.{number}"
-            then = at(moment - START + 100)
-            impressions.append({"ranking_id": ranking, "item": "p1", "position": 0, "received": then})
-            if self._rng.random() < rates[arm]:
-                event = {"id": ranking, "type": "click", "item": "p1", "time": then, "received": then}
-                events.append({**event, "ranking_id": ranking})
-        for kind, table in (("impressions", make_impressions(impressions)), ("events", make_events(events))):
+        tables = self._crowd.visit(self.state, self.now, visits, span, **rates)
+        for kind, table in tables.items():
             folder = Path(self.store.root.removeprefix("file://")) / "intake" / kind / f"date={self.now:%Y-%m-%d}"
             folder.mkdir(parents=True, exist_ok=True)
             pq.write_table(table, folder / f"{self._files:06}.parquet")

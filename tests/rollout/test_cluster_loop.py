@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 
 from endcap.deploy.pins import pin_state, unpin_state
+from endcap.errors import TransientError
 from endcap.experiments.evidence import GuardrailEvidence
+from endcap.experiments.operations import ArmSources, PageReader
 from endcap.experiments.rollout_state import RolloutCommand
+from endcap.registry import Registry
 from endcap.rollout.lift import read_lift
+from endcap.rollout.request_watcher import GuardrailWatcher
 from endcap.store import Store
 from tests.rollout.cluster_shop import ALONE, ClusterShop, Json, serve_from_a_bucket
 from tests.rollout.shop import MINUTE
@@ -63,6 +67,27 @@ def test_a_version_that_harms_is_taken_back_from_the_cluster_too(shop: ClusterSh
     assert shop.status("2")["sharePercent"] == "0 %"
     warnings = [one for (plural, _), one in shop.api.objects.items() if plural == "events" and one["type"] == "Warning"]
     assert warnings[-1]["reason"].startswith("MetricHarmed")
+
+
+@pytest.mark.parametrize(
+    ("method", "canary", "served"), [("promote", 0.3, ("2", "", 0.0)), ("reject", 0.1, ("1", "", 0.0))]
+)
+def test_shoppers_do_not_wait_for_a_registry(
+    shop: ClusterShop, monkeypatch: pytest.MonkeyPatch, method: str, canary: float, served: tuple[str, str, float]
+) -> None:
+    seen = []
+
+    def fail(*_: Any, **__: Any) -> None:
+        seen.append(shop.served)
+        raise TransientError("the registry does not answer", code="registry.unreachable")
+
+    monkeypatch.setattr(Registry, method, fail)
+    for _ in range(60):
+        shop.receive(600, stable=0.2, canary=canary)
+        shop.loop.tick()
+        if seen:
+            break
+    assert seen[0] == served
 
 
 def test_what_a_resource_asks_for_is_done_once_however_often_it_is_read(shop: ClusterShop) -> None:
@@ -229,6 +254,18 @@ def test_a_pin_holds_a_broken_version_without_a_look_in_each_round(shop_store: S
     shop.now += 2 * MINUTE
     shop.tick(2)
     assert (shop.status("2")["phase"], shop.served) == ("rolled-back", ("1", "", 0.0))
+
+
+def test_a_page_that_no_guardrail_needs_holds_no_rollout(shop: ClusterShop) -> None:
+    asked = []
+
+    def list_sources() -> dict[str, ArmSources]:
+        asked.append(True)
+        raise TransientError("nobody answers", code="cluster.unreachable")
+
+    shop.loop = shop.start_loop(make_watcher=lambda name: GuardrailWatcher(shop.store, list_sources, PageReader()))
+    assert run(shop, 60, ("promoted",), stable=0.2, canary=0.3) == "promoted"
+    assert asked == []
 
 
 def test_reports_are_read_where_the_intake_writes_and_tell_the_lift(shop: ClusterShop, tmp_path: Path) -> None:
