@@ -16,8 +16,14 @@ from endcap.store import Store
 
 CLOSE_WITHIN = 3.0
 """Seconds that the end of a process may wait for its messages. The next one that sends or serves delivers the rest."""
+_LAST = 0.5
+"""Seconds of these for a delivery that is under way, so that it is noted, and the next process need not wait."""
 _LOOK_EVERY = 30.0
 """Seconds between two looks at the outbox, where other processes may have left messages."""
+
+
+class _StoppedError(Exception):
+    """The process ends, so no further delivery is begun."""
 
 
 class Messenger:
@@ -85,9 +91,10 @@ class Messenger:
             The last problem; empty if there is none.
         """
         if self._thread is not None:
-            self._idle.wait(within)
+            self._idle.wait(max(0.0, within - _LAST))
             self._stop.set()
             self._wake.set()
+            self._thread.join(min(within, _LAST))
         return self._problem
 
     def _run(self) -> None:
@@ -108,11 +115,16 @@ class Messenger:
         try:
             with disable_retries():
                 return self._outbox.deliver(self._post)
+        except _StoppedError:
+            return None
         except EndcapError as error:
             self._problem = f"the outbox cannot be read: {error.code}"
             return timedelta(seconds=_LOOK_EVERY)
 
     def _post(self, message: Message, address: MessageAddress) -> Delivery:
+        if self._stop.is_set():
+            # The outbox gives its hold back on the way.
+            raise _StoppedError
         delivery = post_message(message, address)
         self._note(delivery)
         return delivery

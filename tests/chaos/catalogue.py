@@ -10,6 +10,7 @@ from tests.chaos import (
     hostile,
     intake_frames,
     intake_kills,
+    messages,
     races,
     redis_faults,
     registrations,
@@ -34,6 +35,7 @@ _MODULES = (
     tampered,
     specs,
     sources,
+    messages,
     step_kills,
 )
 ATTACKS: dict[str, Attack[Any]] = {module.ATTACK.name: module.ATTACK for module in _MODULES}

@@ -22,6 +22,7 @@ from tests.chaos import (
     hostile,
     intake_frames,
     intake_kills,
+    messages,
     races,
     redis_faults,
     registrations,
@@ -61,6 +62,7 @@ RIGHT: dict[str, list[Seen]] = {
     "tampered": [tampered.Tampered(0, "a name")],
     "specs": [specs.Read(0, "aliases")],
     "sources": [sources.Ingested(0, "a FIFO")],
+    "messages": [messages.Sent(0, messages.KINDS[1]), messages.Sent(2, messages.KINDS[2], again=True)],
     "step-kills": [step_kills.Killed(0, "kill in train"), step_kills.Ended(0, "whole run", compared=20)],
 }
 """What each attack sees where all is right."""
@@ -75,6 +77,12 @@ WRONG: list[tuple[str, int, dict[str, Any]]] = [
     ("hostile", 2, {"listed": 0.5}),
     ("hostile", 2, {"after": False}),
     ("hostile", 3, {"same": False}),
+    ("messages", 0, {"accepted": (("0/0", "1/0"), ("0/0", "1/0", "0/1"))}),
+    ("messages", 0, {"accepted": (("0/1", "1/0", "0/0"), ("0/0", "1/0", "0/1"))}),
+    ("messages", 0, {"accepted": (("0/0", "1/0", "0/1", "0/1"), ("0/0", "1/0", "0/1"))}),
+    ("messages", 1, {"accepted": (("0/0", "0/0", "1/0"), ("0/0", "1/0", "0/1"))}),
+    ("messages", 0, {"slowest": (1.5, 0.1)}),
+    ("messages", 0, {"slowest": (0.1, 9.0)}),
     ("floods", 0, {"ordinary": ((0, 1), (200, 9))}),
     ("floods", 0, {"wrong": 1}),
     ("floods", 0, {"listed": 0.7}),

@@ -20,7 +20,7 @@ class Receiver(ThreadingHTTPServer):
         self.bodies: list[bytes] = []
         self.headers: list[dict[str, str]] = []
         self.tries: list[float] = []
-        self.hang = hang
+        self.choose, self.hang = choose, hang
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -32,7 +32,7 @@ class Receiver(ThreadingHTTPServer):
                 receiver.tries.append(time.monotonic())
                 if receiver.hang:
                     time.sleep(receiver.hang)
-                status, headers = choose(number)
+                status, headers = receiver.choose(number)
                 if status < 300:
                     receiver.bodies.append(body)
                     receiver.headers.append({name.lower(): value for name, value in self.headers.items()})
