@@ -62,6 +62,11 @@ class Faults:
         with self._lock:
             return sum(fault.left for fault in self._faults)
 
+    def end(self) -> None:
+        """Have no further request fail."""
+        with self._lock:
+            self._faults.clear()
+
     def drop_watches(self) -> int:
         """Break every open watch off in the middle; how many there were."""
         with self._lock:

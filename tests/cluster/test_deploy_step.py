@@ -20,8 +20,11 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from endcap.deploy import find_state
 from endcap.registry import Registry
+from endcap.registry.package import SPEC
 from endcap.spec import Recommender
+from endcap.spec.rollout import RolloutSpec
 from endcap.store import open_store
 from tests.cluster.given import Cluster, own_namespace
 from tests.cluster.object_store import ObjectStore
@@ -41,9 +44,10 @@ def namespaces(cluster: Cluster) -> Iterator[tuple[str, str]]:
         rights = cluster.helm(
             *("template", "endcap", str(ROOT / "charts" / "endcap"), "--namespace", kfp),
             *("--set", f"serving.namespace={serving}", "--set", f"kfp.serviceAccount.namespace={kfp}"),
-            *(f"--show-only=templates/{name}.yaml" for name in ("deployer/rbac", *SERVING)),
+            *("--set", "rollouts.enabled=true", "--set", "rollouts.store=s3://endcap/store"),
+            *(f"--show-only=templates/{name}.yaml" for name in ("deployer/rbac", "rollouts/crd", *SERVING)),
         )
-        cluster.kubectl("apply", "-f", "-", stdin=rights.stdout)
+        cluster.kubectl("apply", "--server-side", "-f", "-", stdin=rights.stdout)
         cluster.kubectl("-n", serving, "create", "secret", "generic", "endcap-store")
         yield kfp, serving
 
@@ -109,23 +113,62 @@ def test_without_the_charts_rights_it_says_which_are_missing(
         assert cluster.list("inferenceservices", elsewhere) == []
 
 
+def test_a_challenger_with_a_rollout_is_asked_for_and_nothing_else_changes(
+    cluster: Cluster,
+    namespaces: tuple[str, str],
+    version: tuple[Recommender, str, str, dict[str, str]],
+    tmp_path: Path,
+) -> None:
+    kfp, serving = namespaces
+    spec, address, registry_uri, environment = version
+    store, registry = open_store(address), Registry(registry_uri)
+    spec = spec.model_copy(update={"name": "boots", "rollout": RolloutSpec()})
+    for number in ("1", "2"):
+        with store.publish("packages/boots", number) as draft:
+            (draft.path / SPEC).write_text(spec.model_dump_json())
+        registry.add_version("boots", draft.address, "approved", "a test", {})
+    registry.promote("boots", "1")
+    boots = (spec, address, registry_uri, environment)
+    # A namespace that the chart knows nothing of: no rights there, and no controller.
+    with own_namespace(cluster, "deploy-step-elsewhere") as elsewhere:
+        done, _ = run_step(cluster, kfp, elsewhere, boots, tmp_path / "elsewhere", "2")
+        assert done.returncode != 0
+        assert f"namespace {elsewhere} takes no ModelRollout" in done.stderr
+        assert "rollouts.enabled=true" in done.stderr
+
+    done, said = run_step(cluster, kfp, serving, boots, tmp_path / "serving", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ModelRollout boots-2" in said
+    (resource,) = cluster.list("modelrollouts", serving)
+    assert (resource["metadata"]["name"], resource["spec"]) == ("boots-2", {"recommender": "boots", "version": "2"})
+    user = f"system:serviceaccount:{kfp}:pipeline-runner"
+    rights = cluster.kubectl("auth", "can-i", "--list", "--as", user, "-n", serving).stdout.splitlines()
+    (line,) = (line for line in rights if line.startswith("modelrollouts"))
+    assert line.rpartition("[")[2] == "create]"
+    # Nobody serves by the request alone.
+    assert find_state("boots", store) is None
+    assert "boots" not in {thing["metadata"]["name"] for thing in cluster.list("inferenceservices", serving)}
+
+
 def run_step(
     cluster: Cluster,
     kfp: str,
     serving: str,
     version: tuple[Recommender, str, str, dict[str, str]],
     folder: Path,
+    number: str = "1",
 ) -> tuple[subprocess.CompletedProcess[str], str]:
-    """How the step ended, and the line that it returned."""
+    """How the step ended, and the line that it returned. number: the version that it deploys."""
     if os.geteuid() != 0:
         pytest.skip("a pod's files under /var/run are mounted by root only")
     spec, store, registry, environment = version
+    folder.mkdir(exist_ok=True)
     told = folder / "told.json"
     executor_input = {
         "inputs": {
             "parameterValues": {
                 "recommender": spec.model_dump(mode="json", exclude_none=True),
-                "version": "1",
+                "version": number,
                 "store": store,
                 "registry": registry,
                 "run": "a-run",

@@ -1,4 +1,4 @@
-"""What a cluster says of its traffic. An HTTPRoute is in force only where its gateway's controller says so of its newest generation."""
+"""What a cluster says of its traffic. An HTTPRoute is in force only where its gateway's controller says so."""
 
 from __future__ import annotations
 
