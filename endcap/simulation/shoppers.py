@@ -83,8 +83,8 @@ class ShopperVisits:
     page
         float64 [n]: how much the pages of the visit's rankings raise its click rate, as a factor.
     clicks, buyers, revenue
-        float64 [2, n]: what happens with the champion's ranking, and with the other arm's. The same chance decides in
-        both, so that equal arms have equal rows.
+        float64 [arms, n]: what happens with the champion's ranking, and with each other arm's. The same chance decides
+        in all, so that equal arms have equal rows.
     """
 
     shopper: _Ints
@@ -110,19 +110,25 @@ class SimulatedShoppers:
     habits
         How they behave.
     effect
-        What the other arm changes, as a part of the probabilities of clicks and purchases: -0.2 is 20 % less.
+        What the other arm changes, as a part of the probabilities of clicks and purchases: -0.2 is 20 % less. Several
+        numbers: one for each other arm.
     seed
-        The same seed gives the same shoppers and visits.
+        The same seed gives the same shoppers and visits, whatever the effects are.
+
+    Attributes
+    ----------
+    effects
+        Of the other arms. New ones count from the next day that is drawn.
 
     Notes
     -----
     Tastes are Beta-distributed with the mean rate and the variance ``correlation * rate * (1 - rate)``. A ranking is
-    clicked if a uniform number lies below taste times place times swing, times 1 + effect in the other arm.
+    clicked if a uniform number lies below taste times place times swing, times 1 + effect in another arm.
     """
 
-    def __init__(self, habits: ShopperHabits, *, effect: float = 0.0, seed: int = 0) -> None:
+    def __init__(self, habits: ShopperHabits, *, effect: float | Sequence[float] = 0.0, seed: int = 0) -> None:
         self.habits = habits
-        self.effect = effect
+        self.effects = tuple(effect) if isinstance(effect, Sequence) else (effect,)
         self._rng = np.random.default_rng(seed)
         size = (1 - habits.correlation) / habits.correlation
         first, second = habits.click_rate * size, (1 - habits.click_rate) * size
@@ -163,21 +169,17 @@ class SimulatedShoppers:
         taste = self._taste[shopper]
         # A visit sees rankings on pages of two kinds: a bit for each ranking.
         pages = rng.integers(0, 2**rankings, count, dtype=np.uint8)
-        clicks = np.zeros((2, count), np.float32)
+        factors = [np.float32(1 + effect) for effect in (0.0, *self.effects)]
+        clicks = np.zeros((len(factors), count), np.float32)
         for number in range(rankings):
             page = 1 + np.float32(habits.places) * (2 * ((pages >> number) & 1).astype(np.float32) - 1)
             chance = taste * level * page
             chance_of_all = rng.random(count, dtype=np.float32)
-            clicks[0] += chance_of_all < chance
-            if self.effect:
-                clicks[1] += chance_of_all < chance * np.float32(1 + self.effect)
+            for row, factor in zip(clicks, factors, strict=True):
+                row += chance_of_all < chance * factor
         chance = taste * level * np.float32(habits.buyers_per_visit / habits.click_rate)
         chance_of_all = rng.random(count, dtype=np.float32)
-        buyers = np.zeros((2, count))
-        buyers[0] = chance_of_all < chance
-        buyers[1] = chance_of_all < chance * np.float32(1 + self.effect)
-        if not self.effect:
-            clicks[1] = clicks[0]
+        buyers = np.array([chance_of_all < chance * factor for factor in factors], np.float64)
         orders = np.flatnonzero(buyers.any(axis=0))
         value = np.zeros(count)
         spread = habits.order_spread
@@ -197,8 +199,9 @@ class SimulatedShoppers:
         """Draw a bot's day: one more shopper, whose number is `people`, clicks on half of so many rankings in visits
         as long as people's."""
         count = rankings // self.habits.rankings
-        clicks = np.tile(self._rng.binomial(self.habits.rankings, 0.5, count).astype(np.float64), (2, 1))
-        nothing = np.zeros((2, count))
+        arms = 1 + len(self.effects)
+        clicks = np.tile(self._rng.binomial(self.habits.rankings, 0.5, count).astype(np.float64), (arms, 1))
+        nothing = np.zeros((arms, count))
         return ShopperVisits(
             shopper=np.full(count, self.habits.people),
             time=day + (np.arange(count) + 0.25) / count,
