@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -9,6 +10,7 @@ import click
 
 from endcap.cli.cluster import add_change_options, check_dry_run
 from endcap.cli.completion import complete_version
+from endcap.cli.kill_switch import KillSwitch, explain_rest
 from endcap.cli.options import print_json
 from endcap.cli.registry import by_option
 from endcap.cli.stores import open_existing_registry, open_existing_store
@@ -21,8 +23,6 @@ from endcap.deploy import (
     set_shadow,
     set_shadow_share,
     set_share,
-    switch_back,
-    switch_to_popularity,
 )
 from endcap.deploy.pins import pin_state, unpin_state
 from endcap.errors import UserError
@@ -99,8 +99,10 @@ def command(
         # The changes are tried on a copy of the document.
         store = make_dry_run_store(store)
     outcome: list[str] = []
+    place = (kubeconfig, context)
     if popularity is not None:
-        outcome += _throw_switch(recommender, store, on=popularity, by=by, why=why)
+        switch = KillSwitch(recommender, store, "" if dry_run else namespace, place)
+        outcome += switch.throw(by=by, why=why) if popularity else switch.take_back()
     if pin is not None:
         _ = pin_state(recommender, store, by=by, why=why) if pin else unpin_state(recommender, store)
     if version is not None:
@@ -117,27 +119,14 @@ def command(
     if render is not None:
         outcome.append(_render(state, store, render))
     if namespace:
-        place = (kubeconfig, context)
-        outcome.append(_apply_to_cluster(state, store, namespace, place, dry_run=dry_run, force=force, wait=wait))
+        # Everyone has popularity already, so the command waits for nothing, and needs no further right.
+        waits = wait and not popularity
+        with explain_rest(outcome, recommender) if popularity and not dry_run else nullcontext():
+            outcome.append(_apply_to_cluster(state, store, namespace, place, dry_run=dry_run, force=force, wait=waits))
     if as_json:
         print_json({**state.model_dump(mode="json"), "outcome": outcome})
     elif outcome:
         click.echo("\n".join(outcome))
-
-
-def _throw_switch(recommender: str, store: Store, *, on: bool, by: str, why: str) -> list[str]:
-    """Switch to popularity, or back. Returns what a person should know of it."""
-    if not on:
-        switch_back(recommender, store)
-        return []
-    shortfall = switch_to_popularity(recommender, store, by=by, why=why).shortfall
-    lines = [f"to take it back: endcap deploy {recommender} --no-popularity"]
-    if shortfall is not None:
-        lines.append(
-            "only the gateway's list answers, and gives an empty list for a category or a filter, since no package of "
-            f"popularity can be made: {shortfall}"
-        )
-    return lines
 
 
 def _change_shadow(name: str, version: str | None, share: float | None, store: Store, registry: str) -> Deployment:

@@ -7,7 +7,7 @@ that first asks for every API group, and keeps the answers in a file that all us
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -200,6 +200,39 @@ class Cluster:
         call = ApiCall("patch", find_object_kind(thing), metadata.get("namespace"), metadata["name"])
         query = {"fieldManager": MANAGER, "force": str(force).lower(), "dryRun": "All" if dry_run else ""}
         return self._request("PATCH", call, query, thing, "application/apply-patch+yaml")
+
+    def annotate(
+        self, kind: ObjectKind, name: str, namespace: str, annotations: Mapping[str, str], labels: Mapping[str, str]
+    ) -> None:
+        """Set annotations of an object at once, whatever else is done to it meanwhile, and leave all its other fields.
+
+        The account needs the right to patch, and no other: one JSON patch tests the labels and sets the annotations.
+
+        Parameters
+        ----------
+        kind, name, namespace
+            The object. It has annotations already.
+        annotations
+            Values by key. Whoever owned them owns them no more.
+        labels
+            Labels that the object must have, or nothing is changed.
+
+        Raises
+        ------
+        AbsentError
+            There is no object of this name.
+        ClusterError
+            The object lacks the labels, or has no annotations (``cluster.refused``).
+        ForbiddenError, KindAbsentError, UnreachableError
+            The cluster refuses, lacks the kind, or does not answer.
+        """
+        steps = [
+            {"op": operation, "path": f"/metadata/{field}/{key.replace('~', '~0').replace('/', '~1')}", "value": value}
+            for operation, field, pairs in (("test", "labels", labels), ("add", "annotations", annotations))
+            for key, value in pairs.items()
+        ]
+        call = ApiCall("patch", kind, namespace, name)
+        self._request("PATCH", call, {"fieldManager": MANAGER}, steps, "application/json-patch+json")
 
     def delete(self, kind: ObjectKind, name: str, namespace: str | None = None, uid: str | None = None) -> bool:
         """Delete an object with all that it owns.

@@ -13,6 +13,7 @@ from typing import Any
 from endcap.deploy import manifests, predictor_manifests
 from endcap.deploy.predictor_manifests import TEMPLATE
 from endcap.deploy.state import Deployment, Target
+from endcap.deploy.state_marks import make_state_marks
 from endcap.deploy.tls import check_no_tls
 from endcap.deploy.transitions import (
     Transition,
@@ -26,13 +27,11 @@ from endcap.deploy.variants import (
     CANARY,
     REPLACES,
     REVISION,
-    SALT,
     SHARE,
     STABLE,
     STABLE_TAG,
     is_template_ready,
     read_share,
-    settings_to_annotations,
 )
 from endcap.spec import Recommender
 
@@ -224,8 +223,7 @@ class _KnativeService:
         replaces = self.annotations.get(REPLACES, "")
         if read_annotation(predictor, TEMPLATE) != read_annotation(self.predictor, TEMPLATE):
             replaces = self.newest
-        annotations = {SALT: self.desired.salt, STABLE: stable, STABLE_TAG: tag, REPLACES: replaces}
-        annotations |= settings_to_annotations(self.desired.terms)
+        annotations = {STABLE: stable, STABLE_TAG: tag, REPLACES: replaces, **make_state_marks(self.desired, self.live)}
         if tag == "prev":
             annotations[REVISION] = self.annotations.get(REVISION) or self.rolled
         if canary is not None:

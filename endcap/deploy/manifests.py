@@ -81,6 +81,7 @@ def render_side_service(
     target: Target,
     share: float,
     owner: Json | None = None,
+    load: float | None = None,
 ) -> Json:
     """Render the InferenceService of a shadow, or of an arm that has one of its own.
 
@@ -98,12 +99,15 @@ def render_side_service(
         A shadow's share of the requests, or an arm's of the shoppers, 0 to 1.
     owner
         The recommender's InferenceService. Kubernetes deletes this one with it.
+    load
+        The share of the shoppers that an arm's pods must bear, 0 to 1, if it is not `share`. In Knative mode the
+        autoscaler sees to it: another number of pods would be another revision.
 
     Returns
     -------
     dict
         The object. A shadow has one pod, like the stable version's, and does not scale, because copies may get lost.
-        An arm has the canary's kind of pods. At least the share of `replicas.min` of them run, and they scale.
+        An arm has the canary's kind of pods. At least its part of `replicas.min` of them run, and they scale.
     """
     serving, name = recommender.serving.kubernetes, name_side_service(recommender.name, namespace, role)
     pod = serving if role == "shadow" else serving.canary or serving
@@ -117,7 +121,8 @@ def render_side_service(
     pods = {"model": transport.add_to_model(model), **render_pod(serving, pod, mode, name), **transport.pod_fields}
     scaling: Json = {"minReplicas": 1, "maxReplicas": 1}
     if role != "shadow":
-        scaling = {**make_scaling(serving, mode), "minReplicas": count_canary_pods(serving, share)}
+        borne = share if load is None or mode == "Knative" else load
+        scaling = {**make_scaling(serving, mode), "minReplicas": count_canary_pods(serving, borne)}
     # A Deployment's pods go on when only their number changes; a shadow's number never does.
     template = pods if role != "shadow" and mode == "Standard" else {**pods, **scaling}
     marks = {**make_marks(template, target), **make_side_mask(role), **transport.annotations}

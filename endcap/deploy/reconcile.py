@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from endcap.cluster import Cluster, StaleError, diff_objects
 from endcap.cluster.kinds import find_object_kind
 from endcap.deploy import manifests
+from endcap.deploy.kill_switch import is_newer
 from endcap.deploy.read_back import read_back
 from endcap.deploy.reconciler import ATTEMPTS, Reconciler, contended_error
 from endcap.deploy.rollout import check_not_superseded, report_capacity, take_transitions
-from endcap.deploy.side_services import get_side_target
+from endcap.deploy.side_services import SideService, get_side_load, get_side_target
 from endcap.deploy.state import Deployment
 from endcap.deploy.traffic import (
     Traffic,
@@ -19,6 +20,7 @@ from endcap.deploy.traffic import (
     describe_shares,
 )
 from endcap.deploy.transitions import Transition
+from endcap.deploy.variants import POPULARITY_ONLY, SideRole
 from endcap.spec import Recommender
 
 
@@ -91,7 +93,8 @@ def reconcile(
     Notes
     -----
     A shadow, and each arm with an InferenceService of its own, ends before anything else changes, and starts after
-    everything else is done. Nothing waits for it, and its errors become notes.
+    everything else is done. Nothing waits for it, and its errors become notes. What everyone needs at this moment, as
+    popularity by the kill switch, starts right after the first transition.
     """
     reconciler = Reconciler(recommender, desired(), cluster, namespace, force, progress, lies_at)
     _note_route(reconciler)
@@ -100,6 +103,8 @@ def reconcile(
         for side in reconciler.sides
     }
     transition = _take_first_transition(reconciler, desired)
+    urgent = [side for side in reconciler.sides if get_side_load(reconciler.desired, side.role) is not None]
+    side_notes |= _follow_sides(reconciler, urgent, wait=False)
     if wait:
         transition = take_transitions(reconciler, desired, transition)
     traffic = read_back(reconciler, transition) if transition.done and wait else reconciler.read_traffic()
@@ -108,9 +113,8 @@ def reconcile(
     if not transition.done:
         reconciler.notes.append(f"{transition.description}; `endcap deploy {recommender.name}` goes on from there")
     if transition.done and reconciler.live is not None and desired().changed == reconciler.desired.changed:
-        for side in reconciler.sides:
-            if (target := get_side_target(reconciler.desired, side.role)) is not None:
-                side_notes[side.role] = side.follow(target, reconciler.live, wait=wait)
+        side_notes |= _follow_sides(reconciler, reconciler.sides, wait=wait)
+    _note_switch(reconciler)
     reconciler.notes.extend(filter(None, side_notes.values()))
     whole = reconciler.capabilities.mode == "Knative" or not reconciler.own_route
     return ReconcileReport(
@@ -160,7 +164,7 @@ def preview_next_transition(
         if live is not None and not side.stays(live, target):
             parts.append(f"InferenceService {side.name} is deleted: {side.describe_end()}")
         if target is not None:
-            objects.append(side.render(target, reconciler.live))
+            objects.append(side.render(target, reconciler.live, get_side_load(desired, side.role)))
     for object_ in objects:
         before = cluster.find(find_object_kind(object_), object_["metadata"]["name"], namespace)
         parts.append(diff_objects(before, cluster.apply(object_, force=force, dry_run=True)))
@@ -185,6 +189,32 @@ def _take_first_transition(reconciler: Reconciler, desired: Callable[[], Deploym
             continue
         return transition
     raise contended_error("InferenceService", reconciler.recommender.name)
+
+
+def _follow_sides(reconciler: Reconciler, sides: Iterable[SideService], *, wait: bool) -> dict[SideRole, str]:
+    """Serve what is wanted in the roles of these sides. Returns a note by role."""
+    notes: dict[SideRole, str] = {}
+    for side in sides:
+        target, load = get_side_target(reconciler.desired, side.role), get_side_load(reconciler.desired, side.role)
+        if target is not None and reconciler.live is not None:
+            notes[side.role] = side.follow(target, reconciler.live, wait=wait, load=load)
+    return notes
+
+
+def _note_switch(reconciler: Reconciler) -> None:
+    """Add a note if popularity answers everyone, which the shares do not show."""
+    name = reconciler.recommender.name
+    if is_newer(reconciler.desired, reconciler.live):
+        reconciler.notes.append(
+            f"popularity answers everyone, as the InferenceService says {POPULARITY_ONLY}; the desired state does not "
+            f"say so. Keep it: endcap deploy {name} --popularity; take it back: endcap deploy {name} --no-popularity"
+        )
+    elif reconciler.desired.switch is not None:
+        reconciler.notes.append(f"popularity answers everyone until endcap deploy {name} --no-popularity")
+        if reconciler.own_route:
+            reconciler.notes.append(
+                "clients of the HTTPRoute go around Endcap's gateway, so they still meet the versions"
+            )
 
 
 def _note_route(reconciler: Reconciler) -> None:

@@ -22,7 +22,7 @@ from endcap.deploy.traffic import (
     read_knative_traffic,
     read_standard_traffic,
 )
-from endcap.deploy.transitions import Transition, check_arms
+from endcap.deploy.transitions import Transition
 from endcap.deploy.variants import MANAGER, SIDE_ROLES
 from endcap.errors import ClusterError
 from endcap.spec import Recommender
@@ -50,7 +50,6 @@ class Reconciler:
 
     def __post_init__(self) -> None:
         check_recommender_name(self.recommender.name)
-        check_arms(self.desired)
         self.live = self.find()
         check_ownership(self.live, self.namespace)
         check_not_terminating(self.live, self.namespace)

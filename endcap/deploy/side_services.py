@@ -41,8 +41,16 @@ _ENDS: dict[SideRole, str] = {
 
 def get_side_target(desired: Deployment, role: SideRole) -> SideTarget | None:
     """Return what a state wants in a role; None: nothing."""
+    if role == "baseline" and desired.baseline is None and desired.popularity is not None:
+        # The kill switch brings it, and it has no shoppers of its own.
+        return CanaryTarget(**desired.popularity.model_dump(), share=0.0)
     target: SideTarget | None = getattr(desired, role)
     return target
+
+
+def get_side_load(desired: Deployment, role: SideRole) -> float | None:
+    """Return which share of the shoppers an arm's pods must bear at this moment; None: those that it has."""
+    return 1.0 if role == "baseline" and desired.switch is not None else None
 
 
 @dataclass(frozen=True)
@@ -68,10 +76,25 @@ class SideService:
     def name(self) -> str:
         return object_names.name_side_service(self.recommender.name, self.namespace, self.role)
 
-    def render(self, target: SideTarget, owner: Json | None) -> Json:
-        """Render it. owner: the recommender's InferenceService, None if there is none yet. Raises UserError."""
+    def render(self, target: SideTarget, owner: Json | None, load: float | None = None) -> Json:
+        """Render it.
+
+        Parameters
+        ----------
+        target
+            What is wanted.
+        owner
+            The recommender's InferenceService; None: there is none yet.
+        load
+            Which share of the shoppers its pods must bear (`get_side_load`).
+
+        Raises
+        ------
+        UserError
+            The package lies in a folder of some machine.
+        """
         return manifests.render_side_service(
-            self.recommender, self.namespace, self.mode, self.role, target, target.share, owner
+            self.recommender, self.namespace, self.mode, self.role, target, target.share, owner, load
         )
 
     def end(self, target: SideTarget | None, owner: Json | None) -> str:
@@ -117,7 +140,7 @@ class SideService:
             )
         return ""
 
-    def follow(self, target: SideTarget, owner: Json, *, wait: bool = False) -> str:
+    def follow(self, target: SideTarget, owner: Json, *, wait: bool = False, load: float | None = None) -> str:
         """Serve this version; returns a note about its state.
 
         Parameters
@@ -128,6 +151,8 @@ class SideService:
             The recommender's InferenceService.
         wait
             Wait for the end of one that is being deleted.
+        load
+            Which share of the shoppers its pods must bear (`get_side_load`).
         """
         try:
             before = self.find()
@@ -135,23 +160,23 @@ class SideService:
                 wait_until_gone(self.cluster, before, self.namespace)
                 before = None
             check_not_terminating(before, self.namespace)
-            if before is None and (words := self._describe_shortage(target)):
+            if before is None and (words := self._describe_shortage(target, load)):
                 self.tell(words)
-            return self._describe_standing(target, before, self.apply(self.render(target, owner)))
+            return self._describe_standing(target, before, self.apply(self.render(target, owner, load)), load)
         except (ClusterError, UnreachableError) as error:
             return f"version {target.version} is no {self.role} yet: {error}"
 
-    def _describe_shortage(self, target: SideTarget) -> str:
+    def _describe_shortage(self, target: SideTarget, load: float | None) -> str:
         """Describe what the nodes lack for its pods."""
         serving = self.recommender.serving.kubernetes
         if self.role == "shadow":
             return find_capacity(self.cluster, serving).description
-        return find_capacity(
-            self.cluster, serving.canary or serving, count_canary_pods(serving, target.share)
-        ).description
+        pods = count_canary_pods(serving, target.share if load is None else load)
+        return find_capacity(self.cluster, serving.canary or serving, pods).description
 
-    def _describe_standing(self, target: SideTarget, before: Json | None, after: Json) -> str:
-        serves = _SERVES[self.role].format(share=target.share, version=target.version)
+    def _describe_standing(self, target: SideTarget, before: Json | None, after: Json, load: float | None) -> str:
+        words = _SERVES[self.role] if load is None else "everyone meets {version}"
+        serves = words.format(share=target.share, version=target.version)
         old, new = (
             read_annotation(service["spec"]["predictor"], TEMPLATE) if service else "" for service in (before, after)
         )

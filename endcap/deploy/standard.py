@@ -13,6 +13,7 @@ from typing import Any
 from endcap.deploy import manifests, object_names, predictor_manifests
 from endcap.deploy.predictor_manifests import TEMPLATE
 from endcap.deploy.state import CanaryTarget, Deployment, Target
+from endcap.deploy.state_marks import make_state_marks
 from endcap.deploy.tls import PredictorTransport, choose_interim_transport, copy_tls_annotation
 from endcap.deploy.transitions import (
     WEIGHTS,
@@ -26,14 +27,12 @@ from endcap.deploy.transitions import (
 )
 from endcap.deploy.variants import (
     CANARY,
-    SALT,
     SHARE,
     STABLE,
     find_condition,
     is_canary_ready,
     name_predictor_service,
     read_share,
-    settings_to_annotations,
 )
 from endcap.errors import UserError
 from endcap.spec import Recommender
@@ -232,7 +231,7 @@ class _StandardService:
         return object_names.name_service(self.recommender.name, target, named=self.named)
 
     def _service(self, predictor: Json, more: dict[str, str], canary: list[Json] | None = None) -> Json:
-        marks = {SALT: self.desired.salt, **settings_to_annotations(self.desired.terms), **more}
+        marks = {**make_state_marks(self.desired, self.live), **more}
         return manifests.render_inference_service(
             self.recommender, self.namespace, "Standard", predictor, marks, canary
         )

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from endcap.deploy.predictor_manifests import TEMPLATE
-from endcap.deploy.state import Deployment, Target
+from endcap.deploy.state import Target
 from endcap.deploy.variants import (
     CANARY,
     MODE,
     POPULAR,
+    POPULARITY_ONLY,
     REPLACES,
     REVISION,
     SALT,
@@ -25,7 +26,6 @@ from endcap.deploy.variants import (
     TLS,
     VERSION,
 )
-from endcap.errors import UserError
 
 Json = dict[str, Any]
 _SCALING = ("minReplicas", "maxReplicas", "scaleMetric", "scaleTarget")
@@ -51,19 +51,6 @@ class Transition:
     """Standard: the route changes before the InferenceService, which takes a Service away."""
     note: str = ""
     """For the person who deploys."""
-
-
-def check_arms(desired: Deployment) -> None:
-    """Check that a cluster can serve every arm of a state. Raises UserError for those that it cannot."""
-    if desired.switch is not None:
-        raise UserError(
-            f"popularity is to answer everyone in place of {desired.recommender}. A cluster does not do that yet, only "
-            f"`endcap serve` does. Take the switch back: endcap deploy {desired.recommender} --no-popularity. To give "
-            f"everyone the version before: endcap rollout abort {desired.recommender}",
-            code="deploy.popularity-unsupported",
-            recommender=desired.recommender,
-            stable=desired.stable.version,
-        )
 
 
 def round_percent(share: float) -> int:
@@ -99,7 +86,7 @@ def read_target(predictor: Mapping[str, Any]) -> Target:
 def _identity(service: Json) -> list[object]:
     annotations = read_annotations(service)
     predictor = service["spec"]["predictor"]
-    keys = (MODE, SALT, STABLE, CANARY, SHARE, STABLE_TAG, REPLACES, REVISION, TIMEOUT, POPULAR)
+    keys = (MODE, SALT, STABLE, CANARY, SHARE, STABLE_TAG, REPLACES, REVISION, TIMEOUT, POPULAR, POPULARITY_ONLY)
     canaries = [
         [
             read_annotation(entry["predictor"], TEMPLATE),

@@ -31,6 +31,10 @@ TIMEOUT = PREFIX + "timeout"
 POPULAR = PREFIX + "popular"
 """JSON with `k` (the number of items if a request names none), `items` (the list for when no variant answers) and the
 items that rules forbid, as in `GatewaySettings`: `listed`, `closed`, `never`."""
+POPULARITY_ONLY = PREFIX + "popularity-only"
+"""The kill switch: since when popularity answers everyone, as a time; any other word also throws it. `OFF` or empty: it
+is not thrown."""
+OFF = "false"
 SideRole = Literal["shadow", "previous", "baseline"]
 SIDE_ROLES: tuple[SideRole, ...] = ("shadow", "previous", "baseline")
 """What has an InferenceService of its own beside the recommender's, by the names in the desired state. A shadow gets
@@ -42,7 +46,7 @@ TLS = PREFIX + "tls"
 TLS_PORT = 8443
 """The TLS port of a predictor and of its Service."""
 MODE = "serving.kserve.io/deploymentMode"
-_CHANGING = (SALT, STABLE, CANARY, SHARE, STABLE_TAG, REPLACES, REVISION, TIMEOUT, POPULAR)
+_CHANGING = (SALT, STABLE, CANARY, SHARE, STABLE_TAG, REPLACES, REVISION, TIMEOUT, POPULAR, POPULARITY_ONLY)
 MASK = dict.fromkeys(_CHANGING, "see-the-inferenceservice")
 _RULE_KEYS = ("listed", "closed", "never")
 MANAGER = "endcap"
@@ -119,6 +123,8 @@ class Variants:
         None without a canary.
     terms
         The gateway's settings for this recommender.
+    popularity_only
+        Popularity is to answer everyone in place of the variants.
     """
 
     recommender: str
@@ -128,6 +134,7 @@ class Variants:
     stable: Variant | None
     canary: Variant | None
     terms: GatewaySettings = DEFAULT_SETTINGS
+    popularity_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -179,7 +186,14 @@ def read_variants(service: Json) -> Variants | None:
     share = read_share(annotations) if canary is not None else 0.0
     name, namespace = metadata["name"], metadata["namespace"]
     return Variants(
-        name, namespace, annotations.get(SALT, ""), share, stable, canary, settings_from_annotations(annotations)
+        name,
+        namespace,
+        annotations.get(SALT, ""),
+        share,
+        stable,
+        canary,
+        settings_from_annotations(annotations),
+        is_popularity_only(annotations),
     )
 
 
@@ -210,6 +224,11 @@ def read_side_variant(service: Json) -> SideVariant | None:
     return SideVariant(
         role, annotations[name_owner_mark(role)], read_share(annotations, name_share_mark(role)), variant
     )
+
+
+def is_popularity_only(annotations: Json) -> bool:
+    """Tell whether an InferenceService's annotations throw the kill switch."""
+    return str(annotations.get(POPULARITY_ONLY, "")).strip().lower() not in ("", OFF)
 
 
 def name_owner_mark(role: SideRole) -> str:
@@ -331,8 +350,8 @@ def read_share(annotations: Json, key: str = SHARE) -> float:
 
 
 def settings_to_annotations(settings: GatewaySettings) -> dict[str, str]:
-    """Make the annotations that hold these settings."""
-    annotations = {TIMEOUT: f"{settings.timeout:g}"}
+    """Make the annotations that hold these settings. Without a list its annotation is empty, so that no other stays."""
+    annotations = {TIMEOUT: f"{settings.timeout:g}", POPULAR: ""}
     if settings.offers_list:
         document: dict[str, Any] = {"k": settings.k, "items": settings.popular}
         stored = settings.to_json()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from endcap.cluster import Cluster
+from endcap.deploy.kill_switch import is_forgotten
+from endcap.deploy.popularity import switch_to_popularity
 from endcap.deploy.reconcile import reconcile
 from endcap.deploy.state import Deployment, find_state, read_state
+from endcap.deploy.variants import POPULARITY_ONLY
 from endcap.errors import EndcapError, NotFoundError
 from endcap.registry.package import read_recommender
 from endcap.rollout.resource import Obstacle
@@ -17,6 +21,7 @@ from endcap.spec import Recommender
 from endcap.store import Store
 
 Json = dict[str, Any]
+log = logging.getLogger("endcap.rollouts")
 RESYNC = timedelta(minutes=5)
 """How often the cluster is compared with the desired state although neither has changed."""
 RESYNC_WITH_NOTES = timedelta(seconds=15)
@@ -81,6 +86,10 @@ class TrafficFollower:
         desired = find_state(self._recommender, self._store)
         if desired is None or self._services is None:
             return None
+        own = next((service for service in self._services if service["metadata"]["name"] == self._recommender), None)
+        if is_forgotten(desired, own, self._now):
+            # Somebody threw it in the cluster alone: now all of Endcap knows, and rollouts hold.
+            desired = self._take_over_switch(desired)
         mark = (desired.changed, *map(_read_mark, self._services))
         if mark == self._followed and self._now - self._moment < self._resync:
             return None
@@ -99,6 +108,15 @@ class TrafficFollower:
         self._followed, self._moment = mark, self._now
         self._resync = RESYNC_WITH_NOTES if report.notes else RESYNC
         return None
+
+    def _take_over_switch(self, desired: Deployment) -> Deployment:
+        """Write the cluster's kill switch into the desired state. If that fails, the annotation stays all the same."""
+        why = f"the InferenceService says {POPULARITY_ONLY}"
+        try:
+            return switch_to_popularity(self._recommender, self._store, by="the cluster", why=why).state
+        except EndcapError as error:
+            log.warning("the cluster's kill switch is not in the desired state: %s", error)
+            return desired
 
     def _find_spec(self, desired: Deployment) -> Recommender:
         """Return the spec that the newest version was trained by: what it needs, its pods get from the first one on."""

@@ -42,6 +42,7 @@ def read_splits(
     """
     splits: dict[str, Split] = {}
     sides: list[SideVariant] = []
+    switched: set[str] = set()
     for service in services:
         name = service["metadata"]["name"]
         try:
@@ -49,6 +50,7 @@ def read_splits(
                 sides.append(side)
             elif variants := read_variants(service):
                 splits[name] = build_split(variants, before.get(name))
+                switched |= {name} if variants.popularity_only else set()
             _check_tls(name, splits.get(name), tls)
         except _NoCertificatesError as error:
             log.error("an InferenceService cannot be reached; its split stays", extra=make_log_fields(error))
@@ -58,22 +60,36 @@ def read_splits(
             log.error("an InferenceService cannot be read; its split stays", extra=make_log_fields(unreadable))
             splits = _keep_split(splits, name, before)
     for side in sides:
-        if (
-            side.recommender in splits
-            and side.variant.ready
-            and side.share > 0
-            and (tls or not side.variant.address.tls)
-        ):
-            splits[side.recommender] = _add_side(splits[side.recommender], side)
+        if side.recommender in splits and side.variant.ready and (tls or not side.variant.address.tls):
+            splits[side.recommender] = _add_side(splits[side.recommender], side, side.recommender in switched)
+    for name in switched & splits.keys():
+        splits[name] = _switch_to_popularity(name, splits[name])
     return dict(sorted(splits.items()))
 
 
-def _add_side(split: Split, side: SideVariant) -> Split:
-    """Add a shadow, or an arm that has an InferenceService of its own."""
+def _switch_to_popularity(name: str, split: Split) -> Split:
+    """Have popularity answer everyone. While neither its predictors are ready nor a list is there, nothing changes."""
+    if split.baseline is None and not split.terms.offers_list:
+        error = EndcapError(
+            f"popularity is to answer everyone of {name}, and has neither predictors that are ready nor a list, so the "
+            "versions go on until it has",
+            code="gateway.no-popularity",
+            recommender=name,
+        )
+        log.error("the kill switch waits", extra=make_log_fields(error))
+        return split
+    return replace(split, popularity_only=True)
+
+
+def _add_side(split: Split, side: SideVariant, is_switched: bool) -> Split:
+    """Add a shadow, or an arm that has an InferenceService of its own. is_switched: the kill switch is thrown."""
+    is_everyones = is_switched and side.role == "baseline"
+    if side.share <= 0 and not is_everyones:
+        return split
     if side.role == "shadow":
         upstream = make_upstream(side.recommender, side.variant, CONNECT_TIMEOUT)
         return replace(split, shadow=replace(upstream, kind="shadow"), shadow_share=side.share)
-    if split.stable is None:
+    if split.stable is None and not is_everyones:
         # Nobody is there to compare it with, or the canary has everyone.
         return split
     connect = derive_connect_timeout(split.terms.timeout)
@@ -107,8 +123,12 @@ def _keep_split(splits: dict[str, Split], name: str, before: Mapping[str, Split]
 
 
 def remove_sides(split: Split) -> Split:
-    """Return the split without shadow, previous version and baseline: no request is copied, and no arm is beside."""
-    return Split(split.stable, split.canary, split.share, split.salt, terms=split.terms)
+    """Return the split without shadow, previous version and baseline: no request is copied, and no arm is beside.
+
+    A kill switch that is thrown stays, with what answers for it.
+    """
+    bare = Split(split.stable, split.canary, split.share, split.salt, terms=split.terms)
+    return replace(bare, baseline=split.baseline, popularity_only=True) if split.popularity_only else bare
 
 
 def build_split(variants: Variants, before: Split | None) -> Split:

@@ -244,4 +244,6 @@ def _describe_split(split: Split | None) -> Json:
         names |= {"layout": split.layout.layout_id}
     if split.shadow:
         names |= {"shadow": split.shadow.name, "copied": split.shadow_share}
+    if split.popularity_only:
+        names["popularity_only"] = True
     return {**names, "share": split.share, "salt": split.salt, "listed": len(split.terms.popular)}

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 import pyarrow as pa
 import pytest
 
-from endcap.cluster import Cluster
 from endcap.deploy import (
     Deployment,
     Target,
@@ -24,7 +22,6 @@ from endcap.deploy import (
 )
 from endcap.deploy.gateway_settings import GatewaySettings, make_settings
 from endcap.deploy.popularity import make_baseline
-from endcap.deploy.reconcile import reconcile
 from endcap.errors import NotFoundError, UserError
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import make
@@ -36,7 +33,6 @@ from endcap.rules import Catalogue
 from endcap.spec import Recommender
 from endcap.spec.rules import Rules
 from endcap.store import Store
-from tests.deploy.fake_kserve import recommender
 from tests.refusals import refused
 from tests.serving.conftest import sessions
 
@@ -189,10 +185,3 @@ def test_documents_of_format_3_are_read_and_written_on(registry: Registry, store
     assert read_state("shoes", store) == state
     assert popularity_of(deploy(SPEC, "1", store, registry.uri))
     assert '"format": 4' in file.read_text()
-
-
-def test_a_cluster_refuses_what_it_cannot_serve_before_it_is_asked(registry: Registry, store: Store) -> None:
-    deploy(SPEC, "1", store, registry.uri)
-    switched = switch_to_popularity("shoes", store, by="ann").state
-    with refused(UserError, "deploy.popularity-unsupported", recommender="shoes", stable="1"):
-        reconcile(recommender(), lambda: switched, cast(Cluster, None), "shop")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from endcap.deploy import Target, predictor_manifests
+from endcap.deploy import Target, manifests, predictor_manifests
 from endcap.rollout.cluster_loop import ClusterRollouts
 from endcap.rollout.messages import Notify
 from endcap.rollout.resource import make_resource
@@ -81,4 +81,5 @@ def serve_from_a_bucket(patch: pytest.MonkeyPatch) -> None:
     def render(serving: Any, pod: Any, target: Target, *name: str) -> Json:
         return original(serving, pod, target.model_copy(update={"package": f"s3://shop/{target.version}"}), *name)
 
-    patch.setattr(predictor_manifests, "render_model", render)
+    for module in (predictor_manifests, manifests):
+        patch.setattr(module, "render_model", render)

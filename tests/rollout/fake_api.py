@@ -100,6 +100,8 @@ class FakeApi:
         _, plural, name, status = match.groups()
         if method == "POST":
             return self._create(plural, body)
+        if method == "PATCH" and isinstance(body, list):
+            return self._patch(plural, name, body)
         if method == "PATCH":
             return self._apply(plural, name, body, status=bool(status), dry_run=bool(query.get("dryRun")))
         if method == "DELETE":
@@ -146,6 +148,21 @@ class FakeApi:
             return {**after, "metadata": {**after["metadata"], "annotations": annotations}}
         return self._show(plural, self._store(plural, after))
 
+    def _patch(self, plural: str, name: str, steps: list[Json]) -> Json:
+        """A JSON patch whose steps test or add entries of mappings."""
+        if (plural, name) not in self.objects:
+            raise _refuse(404, "NotFound", name)
+        after = copy.deepcopy(self.objects[plural, name])
+        for step in steps:
+            *folders, key = (part.replace("~1", "/") for part in step["path"].split("/")[1:])
+            place = after
+            for folder in folders:
+                place = place[folder]
+            if step["op"] == "test" and place.get(key) != step["value"]:
+                raise _refuse(422, "Invalid", name)
+            place[key] = step["value"]
+        return self._show(plural, self._store(plural, after))
+
     def _store(self, plural: str, thing: Json) -> Json:
         key = (plural, thing["metadata"]["name"])
         live = self.objects.get(key)
@@ -181,6 +198,9 @@ class FakeApi:
             if plural != "inferenceservices":
                 continue
             spec = service["spec"]
+            if "name" not in spec["predictor"]:
+                # What stands beside a recommender's own.
+                continue
             for one in (spec["predictor"], *(entry["predictor"] for entry in spec.get("canary") or [])):
                 annotations = {TEMPLATE: read_annotation(one, TEMPLATE)}
                 deployments.append(

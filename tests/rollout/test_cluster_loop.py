@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from endcap.deploy import switch_back
 from endcap.deploy.pins import pin_state, unpin_state
 from endcap.errors import TransientError
 from endcap.experiments.evidence import GuardrailEvidence
@@ -226,6 +227,30 @@ def test_objects_that_were_edited_by_hand_say_again_what_the_log_says(shop: Clus
     shop.tick(2)
     assert shop.served[2] == 0.1
     assert (shop.status("2")["phase"], shop.status("2")["entry"]) == ("holding", 1)
+
+
+def test_a_switch_that_is_thrown_in_the_cluster_alone_is_taken_over_and_the_rollout_holds(shop: ClusterShop) -> None:
+    def thrown(word: str) -> bool:
+        annotations = shop.api.get("inferenceservices", "shoes")["metadata"]["annotations"]
+        annotations["endcap.dev/popularity-only"] = word
+        shop.tick(3)
+        assert shop.api.variants is not None
+        return shop.api.variants.popularity_only
+
+    # Nothing could answer in place of the versions: the gateway waits, and all else goes on.
+    assert thrown("true")
+    assert shop.state.switch is None
+    assert not thrown("false")
+    shop.begin_baseline(0.2)
+    assert thrown("true")
+    assert shop.state.switch is not None
+    assert "endcap.dev/popularity-only" in shop.state.switch.why
+    run(shop, 2, (), stable=0.2, canary=0.2, baseline=0.2)
+    assert (shop.status("2")["reason"], shop.served) == ("popularity-only", ("1", "2", 0.1))
+    switch_back("shoes", shop.store)
+    shop.tick(2)
+    assert shop.api.variants is not None
+    assert not shop.api.variants.popularity_only
 
 
 class BrokenWatcher:

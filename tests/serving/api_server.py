@@ -143,10 +143,15 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
 
 def shadow_service(name: str, share: float, *, ready: bool = True, port: int = 80) -> Json:
     """As KServe keeps it in Standard mode: version 3, which gets copies of a share of the requests."""
-    service = inference_service(f"{name}--shadow", port=port)
-    service["metadata"]["annotations"] = {"endcap.dev/shadow-of": name, "endcap.dev/shadow-share": str(share)}
+    return side_service(name, "shadow", share, ready=ready, port=port)
+
+
+def side_service(name: str, role: str, share: float, *, version: str = "3", ready: bool = True, port: int = 80) -> Json:
+    """As KServe keeps it in Standard mode: a version beside the recommender's own."""
+    service = inference_service(f"{name}--{role}", port=port)
+    service["metadata"]["annotations"] = {f"endcap.dev/{role}-of": name, f"endcap.dev/{role}-share": str(share)}
     del service["spec"]["predictor"]["name"]
-    service["spec"]["predictor"]["annotations"] = {"endcap.dev/version": "3"}
+    service["spec"]["predictor"]["annotations"] = {"endcap.dev/version": version}
     service["status"]["conditions"] = [{"type": "PredictorReady", "status": str(ready)}]
     return service
 

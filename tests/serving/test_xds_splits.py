@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from endcap.deploy.variants import TLS, TLS_PORT, Address, Variant, Variants
-from endcap_serving.gateway.routes import Split, Upstream
+from endcap.deploy.gateway_settings import GatewaySettings
+from endcap.deploy.variants import POPULARITY_ONLY, TLS, TLS_PORT, Address, Variant, Variants
+from endcap_serving.gateway.routes import Json, Split, Upstream, build_routes
 from endcap_serving.gateway.splits import build_split, read_splits
-from tests.serving.api_server import inference_service, shadow_service
+from endcap_serving.names import FALLBACK
+from tests.serving.api_server import inference_service, shadow_service, side_service
 
 STABLE = Variant("1", Address("a.shop.svc", 80, "a.shop.svc"), True)
 CANARY = Variant("2", Address("10.0.0.1", 8080, "b.example.com"), True)
@@ -71,3 +73,42 @@ def test_a_shadow_gets_copies_while_it_is_ready_and_changes_nothing_else() -> No
     broken = inference_service("shoes", 0.3)
     del broken["spec"]["predictor"]
     assert read_splits([broken, hats], copied) == without
+
+
+def test_popularity_answers_everyone_by_its_list_at_once_and_by_its_predictors_once_they_are_ready() -> None:
+    terms = GatewaySettings(popular=("p1", "p2"))
+    plain, refusing = inference_service("shoes", 0.3, terms=terms), inference_service("shoes", 0.3)
+    for service in (plain, refusing):
+        service["metadata"]["annotations"][POPULARITY_ONLY] = "2026-11-30T08:00:00+00:00"
+    ready, waiting = (side_service("shoes", "baseline", 0.0, ready=is_ready) for is_ready in (True, False))
+
+    def leads(*services: Json) -> tuple[bool, str]:
+        split = read_splits(services, {})["shoes"]
+        (name,) = [route["name"] for route in _list_routes(split)]
+        assert name == "shoes"
+        to = _list_routes(split)[0]["route"]
+        return split.popularity_only, to.get("cluster") or "weighted"
+
+    host = "shoes/shoes--baseline-predictor.shop.svc:80"
+    assert leads(plain) == leads(plain, waiting) == (True, FALLBACK)
+    assert leads(plain, ready) == (True, f"{host}+fallback")
+    assert leads(refusing, ready) == (True, host)
+    # Nothing else could answer, so the versions do.
+    assert not read_splits([refusing], {})["shoes"].popularity_only
+    # Where the service cannot be read, or the gateway starts without an API server, the switch stays.
+    before = read_splits([plain, ready], {})
+    broken = inference_service("shoes")
+    del broken["spec"]["predictor"]
+    kept = read_splits([broken], before)["shoes"]
+    assert (kept.popularity_only, kept.baseline) == (True, before["shoes"].baseline)
+    # Taken back, the predictors of the switch get nobody.
+    plain["metadata"]["annotations"][POPULARITY_ONLY] = "false"
+    after = read_splits([plain, ready], before)["shoes"]
+    assert (after.popularity_only, after.weights.baseline, after.weights.canary) == (False, 0, 300_000)
+
+
+def _list_routes(split: Split) -> list[Json]:
+    """The recommender's own routes."""
+    (resource,) = build_routes({"shoes": split})
+    routes: list[Json] = resource["virtual_hosts"][0]["routes"]
+    return [route for route in routes if route["name"] == "shoes"]
