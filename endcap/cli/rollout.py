@@ -213,6 +213,9 @@ def _print_plan(policy: RolloutSpec, traffic: ShopTraffic, planned: RolloutPlan)
     click.echo(f"{traffic.shoppers:,.0f} shoppers a day, {traffic.people:,.0f} in four weeks")
     for assumption in traffic.assumed:
         click.echo(f"  assumed: {assumption}")
+    if policy.history:
+        before = format_duration(policy.history)
+        click.echo(f"  assumed: rankings are reported from {before} before the start (rollout.history)")
     goal = f"{deciding} at {100 * planned.effect:+.3g} %, {policy.promote}"
     if policy.promote == "no_harm":
         goal += f" with a margin of {-100 * policy.allowed_loss:.3g} %"

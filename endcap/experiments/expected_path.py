@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from endcap.experiments.effect_state import PILOT
@@ -68,9 +70,10 @@ def follow_path(policy: RolloutSpec, traffic: ShopTraffic, effect: float, *, mea
     widths = [later - earlier for earlier, later in pairwise(policy.shares)]
     reached = [0.0] * len(widths)
     shares, path = [], []
-    met = _MetShoppers(traffic)
+    looks = math.floor(policy.longest / DAY / length)
+    met = _MetShoppers(traffic, looks)
     promoted = 0.0
-    for number in range(1, math.floor(policy.longest / DAY / length) + 1):
+    for number in range(1, looks + 1):
         parts = reached if mean else [round(part) for part in reached]
         share = policy.first_share + sum(width * part for width, part in zip(widths, parts, strict=True))
         shares.append(share)
@@ -125,25 +128,28 @@ class ExpectedSumAdder:
 
 
 class _MetShoppers:
-    """Counts distinct shoppers who met an arm whose share never falls."""
+    """Counts distinct shoppers who met an arm whose share never falls, over a number of looks at most."""
 
-    def __init__(self, traffic: ShopTraffic) -> None:
+    def __init__(self, traffic: ShopTraffic, looks: int) -> None:
         self._traffic = traffic
-        self._parts: list[tuple[float, float]] = []
-        self.count = 0.0
+        # Each rise of the share: the part of the shoppers that it brings, and the day on which it begins.
+        self._parts, self._begins, self._rises = np.zeros(looks), np.zeros(looks), 0
+        self._widest = self.count = 0.0
 
     def add(self, share: float, until: float, length: float) -> None:
-        widest = sum(part for part, _ in self._parts)
-        if share > widest:
-            self._parts.append((share - widest, until - length))
+        if share > self._widest:
+            self._parts[self._rises], self._begins[self._rises] = share - self._widest, until - length
+            self._widest, self._rises = share, self._rises + 1
         people, often = self._traffic.people, min(1.0, self._traffic.shoppers / self._traffic.people)
-        self.count = sum(people * part * (1 - _stay_away(often, until - since)) for part, since in self._parts)
+        days = until - self._begins[: self._rises]
+        self.count = people * float(self._parts[: self._rises] @ (1 - _stay_away(often, days)))
 
 
-def _stay_away(often: float, days: float) -> float:
+def _stay_away(often: float, days: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the probability that a shopper who comes on a share `often` of the days does not come for so long."""
-    whole = math.floor(days)
-    return (1 - often) ** whole * (1 - often * (days - whole))
+    whole = np.floor(days)
+    away: NDArray[np.float64] = (1 - often) ** whole * (1 - often * (days - whole))
+    return away
 
 
 _Bound = Callable[[float, float], float]

@@ -20,6 +20,7 @@ from endcap.experiments.expected_path import (
     compute_crossing,
     follow_path,
 )
+from endcap.experiments.refresh_check import WHOLE_PART
 from endcap.experiments.statistics import FEWEST_EVENTS
 from endcap.experiments.traffic import ShopTraffic
 from endcap.spec.rollout import RolloutSpec
@@ -136,11 +137,14 @@ def plan_rollout(policy: RolloutSpec, traffic: ShopTraffic, *, effect: float | N
 
     Notes
     -----
+    What each shopper did in `RolloutSpec.history` is taken to be known.
+
     Each step of the path is one look, or the longest duration divided by 3,000 if that is more. Errors of the formulas
     against simulated rollouts are in docs/rollout-reference.md.
     """
     usual = GAIN if policy.promote == "superior" else 0.0
     effect = usual if effect is None else effect
+    traffic = traffic.foresee(policy.history)
     deciding = policy.deciding_metric.name
     path = follow_path(policy, traffic, effect)
     settled = max(metric.settles_after for metric in policy.metrics) / DAY
@@ -255,7 +259,8 @@ def _plan_harm(
 def _follow_harm(policy: RolloutSpec, traffic: ShopTraffic, name: str, path: Sequence[PathStep]) -> list[float]:
     """Return the probability that a version at -20 % is taken back by one metric, by each look of a path."""
     metric = next(entry for entry in policy.metrics if entry.name == name)
-    of_metric, budget, length = traffic.metrics[name], policy.metric_budgets[name], path[0].days
+    of_metric, length = traffic.metrics[name], path[0].days
+    budget = policy.metric_budgets[name] * (WHOLE_PART if policy.while_running == "refresh" else 1.0)
     lag = math.ceil(metric.settles_after / DAY / length)
     adder, bound = ExpectedSumAdder(traffic, of_metric, length), bound_harm(of_metric)
     returned, probability = [], 0.0

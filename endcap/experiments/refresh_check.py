@@ -27,6 +27,9 @@ from endcap.experiments.decision_parts import (
 from endcap.experiments.rollout_state import GUARDED, RolloutState
 from endcap.spec.rollout import RolloutSpec
 
+WHOLE_PART = 0.5
+"""Of a metric's error budget, for the evidence of the whole rollout; the rest is for that since a refresh."""
+
 
 def find_budget_parts(policy: RolloutSpec, state: RolloutState) -> tuple[float, float]:
     """Return the parts of each metric's error budget for the whole rollout's evidence, and for that since the refresh.
@@ -36,7 +39,7 @@ def find_budget_parts(policy: RolloutSpec, state: RolloutState) -> tuple[float, 
     if policy.while_running != "refresh" or state.phase in GUARDED:
         return 1.0, 0.0
     count = len(state.refreshed)
-    return 0.5, 0.5 / (count * (count + 1)) if count else 0.0
+    return WHOLE_PART, (1 - WHOLE_PART) / (count * (count + 1)) if count else 0.0
 
 
 def may_refresh(state: RolloutState, now: datetime) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from endcap.errors import DataError
 from endcap.events.query import query
@@ -57,6 +58,19 @@ class MetricTraffic:
     covariance: float
     active: float
 
+    def foresee(self, visits: float) -> MetricTraffic:
+        """Return what is left of the variance once so many earlier days of a shopper say what to expect of the next.
+
+        Notes
+        -----
+        A day is the shopper's taste, of variance c (`covariance`), and noise of variance s. After n days the best
+        linear estimate of the taste, `ShopperHistory`, misses it by the variance ``c s / (s + n c)`` (Bühlmann 1967).
+        That is what two later days of the shopper still have in common.
+        """
+        noise = self.variance - self.covariance
+        left = self.covariance * noise / (noise + visits * self.covariance)
+        return replace(self, variance=noise + left, covariance=left)
+
 
 @dataclass(frozen=True)
 class ShopTraffic:
@@ -78,6 +92,18 @@ class ShopTraffic:
     people: float
     metrics: Mapping[str, MetricTraffic]
     assumed: tuple[str, ...] = ()
+
+    def foresee(self, history: timedelta) -> ShopTraffic:
+        """Return the traffic with what is left of each variance once earlier days say what to expect of each shopper.
+
+        Parameters
+        ----------
+        history
+            How long before: `RolloutSpec.history`. Each shopper is taken to come as often as the others.
+        """
+        visits = self.shoppers / self.people * (history / timedelta(days=1))
+        metrics = {name: metric.foresee(visits) for name, metric in self.metrics.items()}
+        return replace(self, metrics=metrics)
 
 
 def make_clicks(rate: float, rankings: float) -> MetricTraffic:
