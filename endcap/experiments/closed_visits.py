@@ -38,6 +38,11 @@ class ClosedVisits:
     unit
         float64 [n], or one number: one usual outcome, as known before the visit; 1 for clicks and buyers, a usual order
         for revenue. ``inf``: not known yet. It scales the test of small samples.
+    layout
+        float64 [n], or one number: during an A/B test the number of the visit's layout (`number_layout`); else 0.
+    is_moved
+        bool [n], or one for all: whether the shopper met a third arm of the A/B test before the visit. The test of
+        small samples leaves such shoppers out.
     """
 
     shopper: _Ints
@@ -47,6 +52,8 @@ class ClosedVisits:
     outcome: _Floats
     expected: _Floats
     unit: _Floats | float = 1.0
+    layout: _Floats | float = 0.0
+    is_moved: _Flags | bool = False
 
     def __len__(self) -> int:
         return len(self.shopper)

@@ -6,8 +6,9 @@ moment, so nothing is assumed of clicks or revenue, and nothing is estimated fro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, Self
 
 import numpy as np
@@ -79,6 +80,9 @@ class EffectState:
     ----------
     better
         Whether more of the metric is better.
+    covary
+        During an A/B test the covariance of a shopper's arms under two layouts, by their numbers (`covary_arms`). None:
+        the arms grow and shrink at the ends of the hash range, so it follows from the two probabilities.
 
     Notes
     -----
@@ -91,7 +95,8 @@ class EffectState:
     with residuals e, f and probabilities p, q have the covariance ``e f min(p, q) (1 - max(p, q))``. Their sum over
     each shopper's pairs is the variance of S under no effect, given all outcomes: it uses the stable version's many
     visits, and needs no noise of the arm. Residuals are summed by shopper and probability, in 4 bytes each, so shares
-    may rise and fall.
+    may rise and fall. In an A/B test a third arm gives shoppers too, so they are summed by shopper and layout, and the
+    covariance is that of the two layouts.
 
     *At every look.* A returning shopper keeps the arm, so the increments of S are no martingale. They are positively
     correlated where shoppers differ, and a Gaussian process with positively correlated increments exceeds a boundary
@@ -106,8 +111,10 @@ class EffectState:
     hence `FEWEST_EVENTS`.
     """
 
-    def __init__(self, *, better: bool = True) -> None:
+    def __init__(self, *, better: bool = True, covary: Callable[[float, float], float] | None = None) -> None:
         self.better = better
+        self._is_by_layout = covary is not None
+        self._covary = cache(covary or _covary_nested)
         self.sums = EffectSums()
         self._variance = 0.0
         self._size = 0
@@ -136,16 +143,18 @@ class EffectState:
 
     def _pair(self, visits: ClosedVisits, residual: _Floats) -> tuple[_Floats, _Flags, _Flags]:
         """Return each visit's covariance with the same shopper's earlier ones, and which are a shopper's first: of
-        all, and in its arm."""
+        all, unless the shopper met a third arm before, and in its arm."""
         count = len(visits)
         paired = np.empty(count)
         is_first, is_new = np.empty(count, np.bool_), np.empty(count, np.bool_)
-        changes = np.flatnonzero(np.diff(visits.probability)) + 1
+        moments = visits.layout if self._is_by_layout else visits.probability
+        moments, is_moved = np.broadcast_to(moments, count), np.broadcast_to(visits.is_moved, count)
+        changes = np.flatnonzero(np.diff(moments)) + 1
         for start, stop in zip([0, *changes.tolist()], [*changes.tolist(), count], strict=True):
-            probability = float(visits.probability[start])
-            own = self._residuals.get(probability)
+            moment = float(moments[start])
+            own = self._residuals.get(moment)
             if own is None:
-                own = self._residuals[probability] = np.zeros(len(self._met), np.float32)
+                own = self._residuals[moment] = np.zeros(len(self._met), np.float32)
             numbers = np.arange(start, stop, dtype=np.int32)
             rows: slice | NDArray[np.int32] = slice(start, stop)
             while len(numbers):
@@ -158,33 +167,33 @@ class EffectState:
                     later, rows = numbers[~leads], numbers[leads]
                     shopper = visits.shopper[rows]
                 earlier = own[shopper].astype(np.float64)
-                paired[rows] = self._covary_others(probability, shopper) + _covary(probability, probability) * earlier
+                paired[rows] = self._covary_others(moment, shopper) + self._covary(moment, moment) * earlier
                 own[shopper] = earlier + residual[rows]
                 met = self._met[shopper]
                 bits = visits.treated[rows] + np.uint8(1)
-                is_first[rows] = met == 0
+                is_first[rows] = (met == 0) & ~is_moved[rows]
                 is_new[rows] = (met & bits) == 0
                 self._met[shopper] = met | bits
                 numbers = rows = later
         return paired, is_first, is_new
 
-    def _covary_others(self, probability: float, shopper: _Ints) -> _Floats:
-        """Return the covariance weights of the shoppers' visits at other probabilities, times their residuals."""
+    def _covary_others(self, moment: float, shopper: _Ints) -> _Floats:
+        """Return the covariance weights of the shoppers' visits at other moments, times their residuals."""
         if len(self._residuals) == 1:
             return np.zeros(len(shopper))
-        if self._cross_weights is not None and self._cross_weights[0] == probability:
+        if self._cross_weights is not None and self._cross_weights[0] == moment:
             if not len(self._cross_weights[1]):
-                # The second batch at this probability in a row: it pays to add up for everyone.
-                self._cross_weights = (probability, self._add_others(probability, slice(None)))
+                # The second batch at this moment in a row: it pays to add up for everyone.
+                self._cross_weights = (moment, self._add_others(moment, slice(None)))
             return self._cross_weights[1][shopper]
-        self._cross_weights = (probability, np.zeros(0))
-        return self._add_others(probability, shopper)
+        self._cross_weights = (moment, np.zeros(0))
+        return self._add_others(moment, shopper)
 
-    def _add_others(self, probability: float, shopper: _Ints | slice) -> _Floats:
+    def _add_others(self, moment: float, shopper: _Ints | slice) -> _Floats:
         total = np.zeros(len(self._met[shopper]))
         for other, residuals in self._residuals.items():
-            if other != probability:
-                total += residuals[shopper].astype(np.float64) * _covary(probability, other)
+            if other != moment:
+                total += residuals[shopper].astype(np.float64) * self._covary(moment, other)
         return total
 
     def _sum(
@@ -276,16 +285,18 @@ class EffectState:
             "variance_now": np.array(self._variance),
             "better": np.array(self.better),
             "met": self._met[: self._size].copy(),
-            "probabilities": np.array(list(self._residuals), np.float64),
+            "moments": np.array(list(self._residuals), np.float64),
             "residuals": np.array([row[: self._size] for row in self._residuals.values()], np.float32).reshape(
                 len(self._residuals), self._size
             ),
         }
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Read what `to_arrays` returned."""
-        state = cls(better=bool(arrays["better"]))
+    def from_arrays(
+        cls, arrays: Mapping[str, NDArray[Any]], covary: Callable[[float, float], float] | None = None
+    ) -> Self:
+        """Read what `to_arrays` returned. covary: as of the class."""
+        state = cls(better=bool(arrays["better"]), covary=covary)
         sums: dict[str, Any] = {}
         for entry in fields(EffectSums):
             value = arrays[entry.name].tolist()
@@ -295,11 +306,11 @@ class EffectState:
         state._size = len(arrays["met"])
         state._met = np.array(arrays["met"], np.uint8)
         state._order = np.zeros(state._size, np.int32)
-        rows = zip(arrays["probabilities"].tolist(), arrays["residuals"], strict=True)
-        state._residuals = {probability: np.array(row, np.float32) for probability, row in rows}
+        rows = zip(arrays["moments"].tolist(), arrays["residuals"], strict=True)
+        state._residuals = {moment: np.array(row, np.float32) for moment, row in rows}
         return state
 
 
-def _covary(first: float, second: float) -> float:
+def _covary_nested(first: float, second: float) -> float:
     """Return the covariance of one shopper's arms at two probabilities."""
     return min(first, second) * (1 - max(first, second))

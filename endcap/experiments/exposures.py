@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import xxhash
 from numpy.typing import NDArray
 
-from endcap.experiments.layout import KnownLayouts, Layout
+from endcap.experiments.layout import AB_ARMS, KnownLayouts, Layout, number_layout
 from endcap.experiments.ranking_token import RankingToken, TokenFault, TokenSigner
 from endcap.experiments.splits import Arm, TrafficSplit, encode_shopper, hash_salt
 
@@ -94,6 +94,11 @@ class Exposures(Columns):
         rollout.
     surface
         uint64 [n]: hash of the surface; 0 where none was reported.
+    layout
+        float64 [n]: during an A/B test the number of the layout (`number_layout`); else 0.
+    is_elsewhere
+        bool [n]: whether another arm of the A/B test answered than the two that are compared. Such rows tell which
+        shoppers came to the test before, and count for nothing else.
     """
 
     ranking: _Keys
@@ -106,6 +111,8 @@ class Exposures(Columns):
     treated: NDArray[np.bool_]
     probability: NDArray[np.float64]
     surface: _Keys
+    layout: NDArray[np.float64]
+    is_elsewhere: NDArray[np.bool_]
 
     def find_first_reports(self) -> NDArray[np.bool_]:
         """Tell which rows report an item of a ranking first: bool [n]."""
@@ -163,13 +170,13 @@ class ExposureReader:
         against: Arm = "stable",
         begins: int = 0,
         history: int = 0,
-        layouts: Iterable[Layout] = (),
+        layouts: Iterable[Layout] | KnownLayouts = (),
     ) -> None:
         self._signer, self._salt = signer, salt
         self._salt_id = None if salt is None else hash_salt(salt)
         self._arm, self._arms = arm, (arm, against)
         self._begins, self._since = begins, begins - history
-        self._layouts = KnownLayouts(layouts)
+        self._layouts = layouts if isinstance(layouts, KnownLayouts) else KnownLayouts(layouts)
         self._computed: dict[tuple[TrafficSplit, str], Arm] = {}
 
     def read(self, impressions: pa.Table) -> tuple[Exposures, Counter[Refusal], Audit]:
@@ -204,6 +211,8 @@ class ExposureReader:
         audit, replayed = self._check_shoppers(tokens, codes, reported, shoppers, keep)
         refusals["replayed"] += int((replayed & keep & is_own).sum())
         keep &= ~replayed
+        elsewhere = np.array([self._is_elsewhere(token) for token in tokens], np.bool_)[codes]
+        refusals["other-arm"] += int((elsewhere & keep & is_own).sum())
         return self._collect(impressions, names, tokens, codes, keep), +refusals, audit
 
     def find_shoppers(self, table: pa.Table) -> _Keys:
@@ -237,7 +246,19 @@ class ExposureReader:
             return "other-salt"
         if self._salt_id is not None and token.split.layout_id and not self._knows_layout(token.split):
             return "unknown-layout"
-        return token if token.arm in self._arms else "other-arm"
+        return token if token.arm in self._arms or self._is_elsewhere(token) else "other-arm"
+
+    def _is_elsewhere(self, token: RankingToken | Refusal) -> bool:
+        """Tell whether an arm of the A/B test answered that is not compared."""
+        if not isinstance(token, RankingToken) or token.time < self._begins or token.arm in self._arms:
+            return False
+        return token.arm in AB_ARMS and self._find_layout(token) > 0
+
+    def _find_layout(self, token: RankingToken) -> float:
+        """Return the number of a ranking's layout; 0 without a test, or if the rankings of all rollouts count."""
+        if self._salt is None or token.split is None or not token.split.layout_id or token.time < self._begins:
+            return 0.0
+        return number_layout(token.split.layout_id)
 
     def _knows_layout(self, split: TrafficSplit) -> bool:
         """Tell whether the layout of a split is one of the test, with these weights."""
@@ -315,6 +336,8 @@ class ExposureReader:
             treated=spread(lambda token: token.arm == self._arm and token.time >= self._begins, np.bool_),
             probability=spread(self._find_probability, np.float64),
             surface=hash_column(kept, "surface"),
+            layout=spread(self._find_layout, np.float64),
+            is_elsewhere=spread(self._is_elsewhere, np.bool_),
         )
 
 

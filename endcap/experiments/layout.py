@@ -203,6 +203,31 @@ class KnownLayouts:
         self._known = {layout.layout_id: layout for layout in self._layouts}
         self._is_complete = False
 
+    def add(self, layout: Layout) -> None:
+        """Know one more layout, such as that of a new epoch."""
+        self._layouts.append(layout)
+        self._known[layout.layout_id] = layout
+        self._is_complete = False
+
+    def find_number(self, number: float) -> Layout:
+        """Return the layout with this number (`number_layout`).
+
+        Raises
+        ------
+        DataError
+            It is not known (``experiments.other-layout``).
+        """
+        layout_id = f"{int(number):0{2 * _LAYOUT_ID}x}"
+        layout = self.find(layout_id)
+        if layout is None:
+            raise DataError(
+                f"exposures of an A/B test go by the layout {layout_id}, which is not among the known ones. Give the "
+                "layouts of the test's log",
+                code="experiments.other-layout",
+                expected=layout_id,
+            )
+        return layout
+
     def find(self, layout_id: str) -> Layout | None:
         """Return the layout with this id; None if it is not of the test."""
         if layout_id not in self._known and not self._is_complete:
@@ -217,11 +242,52 @@ class KnownLayouts:
 
 def count_movers(before: Layout, after: Layout) -> int:
     """Count the places of the hash range whose arm differs between two layouts: 0 to `TOTAL_WEIGHT`."""
-    ends = sorted({*before._ends, *after._ends})
-    starts = [0, *ends[:-1]]
-    return sum(
-        end - start for start, end in zip(starts, ends, strict=True) if before.find_arm(start) != after.find_arm(start)
+    return sum(size for (left, taken), size in _count_both(before, after).items() if left != taken)
+
+
+def number_layout(layout_id: str) -> float:
+    """Return a layout's id as a number, which a float holds exactly, for arrays. 0 stands for no layout."""
+    return float(int(layout_id, 16))
+
+
+def covary_arms(first: Layout, second: Layout, arm: Arm, against: Arm) -> float:
+    """Return the covariance of a shopper's arms at two moments of an A/B test, given that both are of a pair.
+
+    Parameters
+    ----------
+    first, second
+        The layouts of the two moments.
+    arm, against
+        The pair.
+
+    Returns
+    -------
+    float
+        The mean of (W - p)(V - q) over the places of the hash range that belong to `arm` or `against` in both layouts.
+        W and V say whether it is `arm`; p and q are their probabilities among the two, each in its layout. 0 if no
+        place is of the pair twice.
+
+    Notes
+    -----
+    For one layout it is p (1 - p). If only the two arms exchange shoppers it is min(p, q) (1 - max(p, q)). It is more
+    where the arm takes shoppers of a third one, which it keeps while stable's stay.
+    """
+    p, q = (
+        layout.weigh(arm) / whole if (whole := layout.weigh(arm) + layout.weigh(against)) else 0.0
+        for layout in (first, second)
     )
+    both = {arms: size for arms, size in _count_both(first, second).items() if {arm, against} >= set(arms)}
+    total = sum(((left == arm) - p) * ((taken == arm) - q) * size for (left, taken), size in both.items())
+    return total / sum(both.values()) if both else 0.0
+
+
+def _count_both(first: Layout, second: Layout) -> Counter[tuple[Arm, Arm]]:
+    """Count the places of the hash range by their arms in two layouts."""
+    ends = sorted({*first._ends, *second._ends})
+    counts: Counter[tuple[Arm, Arm]] = Counter()
+    for start, end in zip([0, *ends[:-1]], ends, strict=True):
+        counts[first.find_arm(start), second.find_arm(start)] += end - start
+    return counts
 
 
 class _Step(NamedTuple):

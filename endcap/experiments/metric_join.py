@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import ClassVar, Self
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from endcap.experiments.champion_history import ChampionHistory
 from endcap.experiments.closed_visits import ClosedVisits
 from endcap.experiments.effect_state import EffectState
+from endcap.experiments.elsewhere import FirstElsewhere
 from endcap.experiments.expected_rates import ExpectedRates, UsualOutcome
 from endcap.experiments.exposures import Columns, Exposures, find_changes, hash_text
 from endcap.experiments.key_index import KeyIndex
@@ -52,6 +54,8 @@ class SeenRankings(Columns):
         bool and float64 [n]: as in `ClosedVisits`.
     group
         int64 [n]: the group of its surface (`group_surfaces`).
+    layout
+        float64 [n]: as in `ClosedVisits`.
     """
 
     time: _Ints
@@ -61,6 +65,7 @@ class SeenRankings(Columns):
     treated: _Flags
     probability: _Floats
     group: _Ints
+    layout: _Floats
 
     def merge(self, new: Self) -> Self:
         """Return these rankings and new ones; one that is here stays as it is."""
@@ -85,6 +90,8 @@ class MetricJoin:
         How many rankings of a shopper and day count.
     begins
         When the rollout began, in milliseconds since 1970.
+    covary
+        Of the A/B test, as in `EffectState`; None: there is none.
 
     Notes
     -----
@@ -100,12 +107,14 @@ class MetricJoin:
     early: ClassVar[int] = 60_000
     """Milliseconds that a shop's clock may be behind: an event that names a ranking came after it."""
 
-    def __init__(self, metric: MetricSpec, cap: int, begins: int) -> None:
+    def __init__(
+        self, metric: MetricSpec, cap: int, begins: int, covary: Callable[[float, float], float] | None = None
+    ) -> None:
         self.metric = metric
         self._begins = begins
         self.counts_items = isinstance(metric, CtrSpec | AddToCartSpec)
         self.window, self.settle = _measure(metric.window), _measure(metric.settles_after)
-        self.effect = EffectState(better=metric.direction == "up")
+        self.effect = EffectState(better=metric.direction == "up", covary=covary)
         self._closed_until = _NEVER
         self._before = ExpectedRates([0.0] * _GROUPS, weight=_NO_WEIGHT)
         """Of visits from before the rollout: what a shopper's history is held against."""
@@ -121,7 +130,13 @@ class MetricJoin:
         self._visit_ends = np.zeros(0, np.int64)
 
     def close(
-        self, moment: int, rankings: SeenRankings, shown: Exposures, outcomes: Outcomes, people: KeyIndex
+        self,
+        moment: int,
+        rankings: SeenRankings,
+        shown: Exposures,
+        outcomes: Outcomes,
+        people: KeyIndex,
+        elsewhere: FirstElsewhere,
     ) -> tuple[SeenRankings, int]:
         """Add the visits whose windows end by a moment.
 
@@ -133,6 +148,8 @@ class MetricJoin:
             All that was received by then and may still count.
         people
             The shoppers' numbers.
+        elsewhere
+            Who met another arm of the A/B test.
 
         Returns
         -------
@@ -160,7 +177,18 @@ class MetricJoin:
         factors = self._read_history(closed, exposures, outcome)
         expected = self._expected.predict(closed.group, exposures, outcome, factors)
         unit = self._usual.predict(outcome) if isinstance(self.metric, RevenueSpec) else 1.0
-        visits = ClosedVisits(closed.shopper, closed.treated, closed.probability, exposures, outcome, expected, unit)
+        is_moved = elsewhere.is_before(closed.shopper, closed.time)
+        visits = ClosedVisits(
+            closed.shopper,
+            closed.treated,
+            closed.probability,
+            exposures,
+            outcome,
+            expected,
+            unit,
+            closed.layout,
+            is_moved,
+        )
         self.effect.add(visits)
         counts = closed.treated | (closed.time < self._begins)
         self.past.add(closed.time[counts], exposures[counts], outcome[counts])

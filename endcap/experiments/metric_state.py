@@ -12,9 +12,11 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from endcap.experiments.elsewhere import FirstElsewhere
 from endcap.experiments.evidence import EffectEvidence, HistoryEvidence
 from endcap.experiments.exposures import Exposures, Refusal, find_changes
 from endcap.experiments.key_index import KeyIndex
+from endcap.experiments.layout import KnownLayouts, covary_arms
 from endcap.experiments.metric_join import (
     MetricJoin,
     SeenRankings,
@@ -23,6 +25,7 @@ from endcap.experiments.metric_join import (
 )
 from endcap.experiments.outcomes import Outcomes
 from endcap.experiments.sample_ratio import SampleRatioState
+from endcap.experiments.splits import Arm
 from endcap.experiments.statistics import judge_effect
 from endcap.spec.rollout import RolloutSpec
 
@@ -39,6 +42,8 @@ class MetricState:
     begins
         When the rollout began, UTC. Rankings from before tell what is expected of each shopper, and count for nothing
         else. None: there are none.
+    layouts
+        The layouts of an A/B test, which its reader of exposures has too; None: there is no test.
 
     Attributes
     ----------
@@ -53,13 +58,16 @@ class MetricState:
     def __init__(
         self,
         policy: RolloutSpec,
-        arm: str,
-        against: str = "stable",
+        arm: Arm,
+        against: Arm = "stable",
         begins: datetime | None = None,
+        layouts: KnownLayouts | None = None,
     ) -> None:
         self._policy, self._arm, self._against = policy, arm, against
         self._begins = count_milliseconds(begins) if begins is not None else 0
-        self._joins = [MetricJoin(metric, policy.rankings_per_day, self._begins) for metric in policy.metrics]
+        self._layouts = layouts
+        covary = None if layouts is None else self._covary
+        self._joins = [MetricJoin(metric, policy.rankings_per_day, self._begins, covary) for metric in policy.metrics]
         self._item_span = max(join.settle for join in self._joins if join.counts_items or join is self._joins[0])
         self._waiting: Exposures | None = None
         """Reports that a later look may take."""
@@ -69,6 +77,7 @@ class MetricState:
         self._outcomes: Outcomes | None = None
         self._people = KeyIndex()
         self._ratio = SampleRatioState()
+        self._elsewhere = FirstElsewhere(min(join.settle for join in self._joins))
         self._last_times = np.zeros(0, np.int64)
         self._last_arms = np.zeros(0, np.bool_)
         self._customers = np.zeros((0, 2), np.uint64)
@@ -78,7 +87,15 @@ class MetricState:
         self.newest: datetime | None = None
 
     def take(self, exposures: Exposures, outcomes: Outcomes) -> None:
-        """Take new records, in any order."""
+        """Take new records, in any order.
+
+        Raises
+        ------
+        DataError
+            Exposures are of an A/B test, and the state does not know its layouts (``experiments.other-layout``).
+        """
+        for number in np.unique(exposures.layout[exposures.layout > 0]).tolist():
+            (self._layouts or KnownLayouts(())).find_number(number)
         received = exposures.received[exposures.time >= self._begins]
         if len(received):
             newest = datetime.fromtimestamp(int(received.max()) / 1000, UTC)
@@ -104,14 +121,18 @@ class MetricState:
         moment = count_milliseconds(until)
         is_ready = self._waiting.received <= moment
         ready, self._waiting = self._waiting.select(is_ready), self._waiting.select(~is_ready)
+        self._elsewhere.note(ready.select(ready.is_elsewhere), self._people)
+        ready = ready.select(~ready.is_elsewhere)
         shown, rankings = self._admit(ready)
         outcomes = self._outcomes.keep_first_reports()
         known = outcomes.select(outcomes.received <= moment)
         for number, join in enumerate(self._joins):
-            closed, over_cap = join.close(moment, rankings, shown, known, self._people)
+            closed, over_cap = join.close(moment, rankings, shown, known, self._people, self._elsewhere)
             if number == 0:
                 own = closed.select(closed.time >= self._begins)
-                self._ratio.add(own.shopper, own.treated, own.probability)
+                self._ratio.add(
+                    own.shopper, own.treated, own.probability, ~self._elsewhere.is_before(own.shopper, own.time)
+                )
                 self.refusals["over-cap"] += over_cap
         # What no open window can need any more is dropped.
         longest = max(join.settle for join in self._joins)
@@ -185,12 +206,18 @@ class MetricState:
             treated=ready.treated[first],
             probability=ready.probability[first],
             group=group_surfaces(ready.surface[first]),
+            layout=ready.layout[first],
         )
         self._note_arms(new)
         named = ready.select((ready.customer != 0) & (ready.time >= self._begins))
         pairs = np.stack([named.customer, self._people.find(named.shopper).astype(np.uint64)], axis=1)
         self._customers = np.unique(np.concatenate([self._customers, pairs]), axis=0)
         return shown, new if self._rankings is None else self._rankings.merge(new)
+
+    def _covary(self, first: float, second: float) -> float:
+        """Return the covariance of a shopper's arms under two layouts, by their numbers."""
+        layouts = self._layouts or KnownLayouts(())
+        return covary_arms(layouts.find_number(first), layouts.find_number(second), self._arm, self._against)
 
     def _note_arms(self, new: SeenRankings) -> None:
         """Keep the arm that each shopper met last."""

@@ -23,14 +23,24 @@ class SampleRatioState:
         self.counts: dict[float, tuple[int, int]] = {}
         self._counted = np.zeros(0, np.bool_)
 
-    def add(self, shopper: _Ints, treated: _Flags, probability: _Floats) -> None:
-        """Take exposures in their order. int64, bool and float64 [n], as in `ClosedVisits`."""
+    def add(self, shopper: _Ints, treated: _Flags, probability: _Floats, is_new: _Flags | None = None) -> None:
+        """Take exposures in their order.
+
+        Parameters
+        ----------
+        shopper, treated, probability
+            int64, bool and float64 [n]: as in `ClosedVisits`.
+        is_new
+            bool [n]: whether the shopper met no other arm of an A/B test before. One who did never counts: of those who
+            come from a third arm, more come to the arm that took its shoppers. None: nobody did.
+        """
         if not len(shopper):
             return
         if int(shopper.max()) >= len(self._counted):
             self._counted = widen(self._counted, max(int(shopper.max()) + 1, 2 * len(self._counted)))
         numbers, rows = np.unique(shopper, return_index=True)
         rows = rows[~self._counted[numbers]]
+        rows = rows if is_new is None else rows[is_new[rows]]
         self._counted[numbers] = True
         for value in np.unique(probability[rows]).tolist():
             at = probability[rows] == value

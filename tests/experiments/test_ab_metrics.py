@@ -4,17 +4,35 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from endcap.errors import DataError
+from endcap.experiments.closed_visits import ClosedVisits
+from endcap.experiments.effect_state import EffectState
 from endcap.experiments.exposures import Audit, ExposureReader
-from endcap.experiments.layout import KnownLayouts, Layout
+from endcap.experiments.layout import KnownLayouts, Layout, covary_arms, number_layout
 from endcap.experiments.metric_state import MetricState
 from endcap.experiments.ranking_token import TokenArm
-from endcap.experiments.splits import Arm, TrafficSplit, hash_salt
-from tests.experiments.reports import DAY, SALT, SIGNER, START, Row, act, at, make_impressions, make_policy, see, take
+from endcap.experiments.splits import TOTAL_WEIGHT, Arm, TrafficSplit, hash_salt
+from tests.experiments.reports import (
+    DAY,
+    HOUR,
+    SALT,
+    SIGNER,
+    START,
+    Row,
+    act,
+    at,
+    make_impressions,
+    make_policy,
+    see,
+    take,
+)
 from tests.refusals import refused
 
 LAYOUTS = [Layout.begin({"stable": 600_000, "challenger-1": 200_000, "challenger-2": 200_000})]
@@ -50,26 +68,99 @@ def report_days() -> tuple[list[Row], list[Row]]:
     return seen, clicks
 
 
-def test_each_challenger_is_judged_within_the_moments_of_its_shares() -> None:
+def judge(arm: Arm, cuts: Sequence[int] = ()) -> MetricState:
+    """What an arm's state holds after all reports, which are read at these looks (hours) and at the end."""
     seen, clicks = report_days()
-    effects = {}
-    for arm in CHALLENGERS_HERE:
-        state = MetricState(make_policy(), arm)
-        take(state, seen, clicks, reader=make_reader(arm))
-        state.close(at(6 * DAY))
-        effects[arm] = next(effect for effect in state.judge() if effect.metric == "ctr")
-        others = sum(
-            split.choose(f"s{number}", SALT, layout) not in (arm, "stable")
-            for layout in LAYOUTS
-            for split in [layout.split(hash_salt(SALT), 0)]
-            for number in range(3000)
-        )
-        assert state.refusals == Counter({"other-arm": others})
-    first, second = effects["challenger-1"], effects["challenger-2"]
+    state = MetricState(make_policy(), arm, layouts=KnownLayouts(LAYOUTS))
+    looks = [at(hours * HOUR) for hours in (*cuts, 6 * 24)]
+    for begin, end in pairwise([at(-DAY), *looks]):
+        parts = ([row for row in rows if begin < row["received"] <= end] for rows in (seen, clicks))
+        take(state, *parts, reader=make_reader(arm))
+        state.close(end)
+    return state
+
+
+def test_each_challenger_is_judged_within_the_moments_of_its_shares() -> None:
+    states = {arm: judge(arm) for arm in CHALLENGERS_HERE}
+    first, second = (next(effect for effect in state.judge() if effect.metric == "ctr") for state in states.values())
     assert first.lower < 0 < first.upper
+    assert first.harm < 20
     assert 0 < second.lower < 0.5 < second.upper
     pooled = {arm: second.outcomes[arm] / second.exposures[arm] for arm in ("stable", "challenger-2")}
     assert pooled["challenger-2"] < pooled["stable"], "the click rates of all days together would say the opposite"
+    for arm, state in states.items():
+        splits = [(layout.split(hash_salt(SALT), 0), layout) for layout in LAYOUTS]
+        arms = Counter(split.choose(f"s{number}", SALT, layout) for split, layout in splits for number in range(3000))
+        assert state.refusals == Counter({"other-arm": arms.total() - arms[arm] - arms["stable"]})
+        # Shoppers who come from a third arm would make it millions.
+        assert state.sample_ratio < 20
+
+
+def test_looks_in_any_number_equal_one_look_at_everything() -> None:
+    whole, parts = judge("challenger-2"), judge("challenger-2", [1, 7, 30, 31, 80])
+    assert whole.judge() == parts.judge()
+    assert (whole.sample_ratio, whole.refusals) == (parts.sample_ratio, parts.refusals)
+
+
+def test_a_state_that_does_not_know_the_layouts_says_so() -> None:
+    seen, _ = report_days()
+    with refused(DataError, "experiments.other-layout", expected=LAYOUTS[0].layout_id):
+        take(MetricState(make_policy(), "challenger-1"), seen[:1], reader=make_reader("challenger-1"))
+
+
+def test_the_variance_holds_where_an_arm_takes_the_shoppers_of_a_third() -> None:
+    # The same shoppers come at both layouts, and some click far more than others.
+    layouts = [
+        Layout.begin({"stable": 500_000, "challenger-1": 100_000, "challenger-2": 400_000}),
+    ]
+    layouts.append(layouts[0].change({"stable": 500_000, "challenger-1": 500_000}))
+    numbers = [number_layout(layout.layout_id) for layout in layouts]
+    known, rng = KnownLayouts(layouts), np.random.default_rng(5)
+    scores, variances, nested = [], [], []
+    for _ in range(300):
+        places = rng.integers(0, TOTAL_WEIGHT, 400)
+        clicks = rng.choice([0.0, 5.0], 400)
+        states = [
+            EffectState(
+                covary=lambda one, other: covary_arms(
+                    known.find_number(one), known.find_number(other), "challenger-1", "stable"
+                )
+            ),
+            EffectState(),
+        ]
+        for layout, number in zip(layouts, numbers, strict=True):
+            arms = np.array([layout.find_arm(place) for place in places.tolist()])
+            rows = np.flatnonzero((arms == "stable") | (arms == "challenger-1"))
+            share = layout.weigh("challenger-1") / (layout.weigh("challenger-1") + layout.weigh("stable"))
+            count = len(rows)
+            visits = ClosedVisits(
+                rows,
+                arms[rows] == "challenger-1",
+                np.full(count, share),
+                np.ones(count),
+                clicks[rows],
+                np.full(count, 2.5),
+                layout=np.full(count, number),
+            )
+            for state in states:
+                state.add(visits)
+        scores.append(states[0].sums.score)
+        variances.append(states[0].sums.variance)
+        nested.append(states[1].sums.variance)
+    # Of 300 draws the variance is known within 8 %.
+    assert np.mean(variances) == pytest.approx(np.var(scores), rel=0.25)
+    assert np.mean(nested) < 0.9 * np.mean(variances)
+
+
+def test_the_covariance_of_two_arms_is_that_of_rollouts_where_no_third_one_gives() -> None:
+    small = Layout.begin({"stable": 700_000, "challenger-1": 100_000, "challenger-2": 200_000})
+    large = small.change({"stable": 300_000, "challenger-1": 500_000, "challenger-2": 200_000})
+    for first, second in ((small, large), (large, small), (small, small)):
+        p, q = (layout.weigh("challenger-1") / 800_000 for layout in (first, second))
+        expected = min(p, q) * (1 - max(p, q))
+        assert covary_arms(first, second, "challenger-1", "stable") == pytest.approx(expected)
+    nobody = Layout.begin({"challenger-2": TOTAL_WEIGHT})
+    assert covary_arms(small, nobody, "challenger-1", "stable") == 0.0
 
 
 def test_probabilities_come_from_the_ranking_ids_and_arms_from_the_layouts() -> None:
@@ -81,8 +172,10 @@ def test_probabilities_come_from_the_ranking_ids_and_arms_from_the_layouts() -> 
     ]
     for arm in CHALLENGERS_HERE:
         exposures, refusals, audit = make_reader(arm).read(make_impressions(seen))
-        assert len(exposures) + refusals["other-arm"] == audit.rankings + refusals["other-arm"] == len(seen)
+        assert len(exposures) == audit.rankings == len(seen)
         assert audit.mismatches == 0
+        assert refusals == Counter({"other-arm": exposures.is_elsewhere.sum()})
+        exposures = exposures.select(~exposures.is_elsewhere)
         for day, layout in enumerate(LAYOUTS):
             of_day = exposures.select(exposures.time == START + day * DAY)
             expected = layout.weigh(arm) / (layout.weigh(arm) + layout.weigh("stable"))
