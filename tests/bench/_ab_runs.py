@@ -40,6 +40,7 @@ class AbCase:
     """How many days late outcomes are known."""
     looks: int = 12
     """How many times a day bands are looked at."""
+    draws: int = 100_000
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class RunningTest:
         self.arms: tuple[Arm, ...] = AB_ARMS[: 1 + len(case.effects)]
         part, rest = divmod(TOTAL_WEIGHT, len(self.arms))
         self.layout = Layout.begin({arm: part + (number < rest) for number, arm in enumerate(self.arms)})
-        self.policy = AbSpec()
+        self.policy = AbSpec(draws=case.draws)
         self.states = [EffectState() for _ in case.effects]
         self.rates = [ExpectedRates([case.habits.click_rate]) for _ in case.effects]
         self.pooled = np.zeros((2, len(self.arms)))
