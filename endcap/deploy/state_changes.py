@@ -33,7 +33,8 @@ def forget_state(recommender: str, store: Store) -> None:
     NotFoundError
         It was not deployed.
     UserError
-        What is served is pinned (``deploy.pinned``), or a newer release wrote the state.
+        What is served is pinned (``deploy.pinned``), an A/B test runs (``deploy.ab-runs``), or a newer release wrote
+        the state.
     """
 
     def forgotten(document: Json | None) -> Json:
@@ -44,6 +45,7 @@ def forget_state(recommender: str, store: Store) -> None:
             state = Deployment.model_validate(document)
             if state.pin is not None:
                 raise make_pinned_error(state)
+            refuse_during_ab(state)
         return {}
 
     try:

@@ -10,8 +10,9 @@ import pytest
 
 from endcap.cli.main import main
 from endcap.cli.status import Status, list_statuses
-from endcap.deploy import CanaryTarget, Deployment, ShadowTarget, Target
+from endcap.deploy import CanaryTarget, Deployment, ShadowTarget, Target, begin_ab, withdraw
 from endcap.deploy.state import write_state
+from endcap.experiments.layout import Layout
 from endcap.registry import Version, find_registry
 from endcap.runs import Start, begin_run, end_run
 from endcap.store import Store
@@ -64,6 +65,16 @@ def of(store: Store, registry: Any) -> dict[str, Status]:
 def test_every_recommender_that_is_deployed_registered_or_run_is_there(deployed: Store) -> None:
     assert list(of(deployed, FakeRegistry())) == ["hats", "shoes", "toys"]
     assert list(of(deployed, None)) == ["shoes", "toys"]
+
+
+def test_the_challengers_of_an_ab_test_are_there_with_their_shares(deployed: Store) -> None:
+    layout = Layout.begin({"stable": 300_000, "challenger-2": 700_000})
+    withdraw("toys", "3", deployed)
+    challengers = [Target(version=version, package=package(deployed, version)) for version in ("4", "5")]
+    begin_ab("toys", challengers, layout, "cd", deployed)
+    served = [(each.role, each.version, each.share) for each in of(deployed, None)["toys"].served]
+    # One without shoppers is not served.
+    assert served == [("stable", "1", 0.3), ("challenger-2", "5", 0.7), ("shadow", "2", 0.5)]
 
 
 def test_what_serves_is_told_with_share_time_and_data(deployed: Store) -> None:

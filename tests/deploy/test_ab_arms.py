@@ -14,6 +14,7 @@ from endcap.deploy import (
     begin_ab,
     change_layout,
     end_ab,
+    forget_state,
     give_share,
     promote_arm,
     read_state,
@@ -124,6 +125,7 @@ def test_nothing_else_changes_who_meets_which_version(tested: Store) -> None:
         lambda: promote_arm("shoes", "2", 0.0, TERMS, tested),
         lambda: take_back("shoes", "1", tested, previous=target("0"), is_chosen=True),
         lambda: write_state(make_state(), tested),
+        lambda: forget_state("shoes", tested),
         lambda: write_state(make_state(stable=target("4")), tested),
     ):
         _leaves_alone(tested, change, "deploy.ab-runs")

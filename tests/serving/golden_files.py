@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from endcap.experiments.layout import Layout
 from endcap_serving.gateway import bootstrap, routes
 from endcap_serving.gateway.clusters import Json
 from endcap_serving.gateway.envoy_tracing import EnvoyTracing
@@ -18,6 +19,8 @@ GOLDEN = Path(__file__).with_name("golden")
 FOLDER = Path("/run/endcap")
 """Of the gateway's files on a laptop."""
 STABLE, CANARY = Upstream("stable-version-1-1", 9001), Upstream("canary-version-2-2", 9002)
+CHALLENGER = Upstream("challenger-1-version-2-5", 9005)
+OTHER_CHALLENGER = Upstream("challenger-2-version-3-6", 9006)
 BASELINE = Upstream("baseline-version-popularity-4", 9004)
 SHADOW = Upstream("shadow-version-3-3", 9003, kind="shadow")
 PODS = Upstream(
@@ -36,6 +39,13 @@ SHADOW_TAG = Upstream(
 INTAKE = Upstream("intake/endcap-intake-pods.endcap.svc:8080", 8080, "endcap-intake-pods.endcap.svc", kind="intake")
 LISTED = GatewaySettings(timeout=2.0, k=20, popular=("p1", "p2"))
 REFUSED = GatewaySettings(timeout=0.8)
+
+
+def make_ab_split(*challengers: Upstream | None) -> Split:
+    """An A/B test of three versions whose layout has changed, so that an arm has two segments."""
+    layout = Layout.begin({"stable": 400_000, "challenger-1": 300_000, "challenger-2": 300_000})
+    layout = layout.change({"stable": 300_000, "challenger-1": 250_000, "challenger-2": 450_000})
+    return Split(STABLE, salt="5a17", terms=LISTED, challengers=challengers, layout=layout)
 
 
 def build_resources(splits: Mapping[str, Split], intake: Upstream | None = None) -> Json:
@@ -65,6 +75,8 @@ def build_configurations() -> dict[str, Json]:
         "canary-and-baseline": build_resources(
             {"shoes": Split(STABLE, CANARY, 0.1, "5a17", terms=LISTED, baseline=BASELINE, baseline_share=0.02)}
         ),
+        "ab": build_resources({"shoes": make_ab_split(CHALLENGER, OTHER_CHALLENGER)}),
+        "ab-without-a-challenger": build_resources({"shoes": make_ab_split(CHALLENGER, None)}),
         "popularity-only": build_resources(
             {"shoes": Split(STABLE, CANARY, 0.1, "5a17", terms=LISTED, baseline=BASELINE, popularity_only=True)}
         ),
