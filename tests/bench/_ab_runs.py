@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from endcap.experiments.allocation import allocate, estimate_arm
 from endcap.experiments.closed_visits import ClosedVisits
 from endcap.experiments.effect_state import EffectState, EffectSums
 from endcap.experiments.expected_rates import ExpectedRates
-from endcap.experiments.layout import AB_ARMS, Layout, count_movers
+from endcap.experiments.layout import AB_ARMS, Layout, count_movers, covary_arms, number_layout
 from endcap.experiments.splits import TOTAL_WEIGHT, Arm
 from endcap.experiments.statistics import judge_effect
 from endcap.simulation.shoppers import ShopperHabits, SimulatedShoppers
@@ -40,7 +41,7 @@ class AbCase:
     """How many days late outcomes are known."""
     looks: int = 12
     """How many times a day bands are looked at."""
-    draws: int = 100_000
+    draws: int = 20_000
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class RunningTest:
         part, rest = divmod(TOTAL_WEIGHT, len(self.arms))
         self.layout = Layout.begin({arm: part + (number < rest) for number, arm in enumerate(self.arms)})
         self.policy = AbSpec(draws=case.draws)
-        self.states = [EffectState() for _ in case.effects]
+        self.layouts: dict[float, Layout] = {}
+        self.states = [EffectState(covary=partial(self.covary, arm)) for arm in self.arms[1:]]
         self.rates = [ExpectedRates([case.habits.click_rate]) for _ in case.effects]
         self.pooled = np.zeros((2, len(self.arms)))
         self.covered, self.is_pooled_right = np.ones((2, len(case.effects)), np.bool_)
@@ -111,6 +113,10 @@ class RunningTest:
         covered, pooled = (tuple(map(bool, flags)) for flags in (self.covered, self.is_pooled_right))
         return AbResult(lost, equal_lost, moved, days, covered, pooled, gain, self.gain_held)
 
+    def covary(self, arm: Arm, first: float, second: float) -> float:
+        """The covariance of a shopper's arms under two layouts."""
+        return covary_arms(self.layouts[first], self.layouts[second], arm, "stable")
+
     def meet(self, day: int, shares: NDArray[np.float64]) -> None:
         """Shoppers come for a day, and what is closed is judged."""
         visits = self.shop.draw_day(day)
@@ -120,14 +126,19 @@ class RunningTest:
         outcome = np.choose(arm, list(visits.clicks)) if len(self.arms) > 2 else visits.clicks[arm, range(len(arm))]
         clicks = visits.clicks.sum(axis=1)
         self.pooled += [np.bincount(arm, row, len(self.arms)) for row in (outcome, visits.exposures)]
-        tables = []
+        tables, moment = [], number_layout(self.layout.layout_id)
+        self.layouts[moment] = self.layout
         for number in range(1, len(self.arms)):
             rows = np.flatnonzero((arm == 0) | (arm == number))
             p = shares[number] / (shares[number] + shares[0])
             exposures, own = visits.exposures[rows], outcome[rows]
             expected = self.rates[number - 1].predict(np.zeros(len(rows), np.int64), exposures, own)
             ones = np.ones(len(rows))
-            tables.append(ClosedVisits(visits.shopper[rows], arm[rows] == number, p * ones, exposures, own, expected))
+            is_treated = arm[rows] == number
+            table = ClosedVisits(
+                visits.shopper[rows], is_treated, p * ones, exposures, own, expected, layout=moment * ones
+            )
+            tables.append(table)
         weights = {arm: self.layout.weigh(arm) for arm in self.arms}
         won = float(shares @ clicks) - float(clicks.mean())
         self.waiting.append((tables, LayoutSums(weights, {}, {"stable": won})))
