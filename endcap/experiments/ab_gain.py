@@ -14,6 +14,9 @@ from endcap.experiments.splits import Arm
 class LayoutSums:
     """What the visits of one layout of an A/B test add to the sums.
 
+    These are the visits that began while the layout was served. The evidence holds all of them from the first look on
+    whose `EffectEvidence.complete_until` is not before the layout's end: later than that by the metric's window.
+
     Attributes
     ----------
     weights
