@@ -23,6 +23,7 @@ from endcap.output_redaction import format_traceback, redact_output
 INTERRUPTED = 130
 """The exit code after Ctrl-C, the same as in shells."""
 COMMANDS = {
+    "ab": ("endcap.cli.ab", "A/B tests of several versions, whose shares move to what works."),
     "compare": ("endcap.cli.compare", "Train several models on one dataset, and compare them. Nothing is registered."),
     "compile": ("endcap.cli.compile", "Write a spec's pipeline as a package for Kubeflow Pipelines."),
     "demo": ("endcap.cli.demo", "Simulate a shop, train two models, serve both, and let shoppers decide."),

@@ -172,11 +172,13 @@ def rollback(recommender: str, version: str, by: str, why: str, store_url: str, 
 
 
 def _is_rolled_out(recommender: str, version: str, store: Store) -> bool:
-    """Tell whether the last rollout was of a version."""
+    """Tell whether the last rollout was of a version, or an A/B test of it runs."""
+    from endcap.experiments.ab_log import AbLog
     from endcap.experiments.decision_log import DecisionLog
 
-    last = DecisionLog(store, recommender).find_last()
-    return last is not None and last.after.version == version
+    last, test = DecisionLog(store, recommender).find_last(), AbLog(store, recommender).find_running()
+    is_tested = test is not None and version in [challenger.version for challenger in test.after.taking_part]
+    return is_tested or (last is not None and last.after.version == version)
 
 
 def _print_decision(version: Version, as_json: bool, *lines: str) -> None:

@@ -12,6 +12,8 @@ from endcap.spec.environments import VARIABLES
 from endcap.store import Store, open_store
 
 if TYPE_CHECKING:
+    from endcap.ab.controller import AbController
+    from endcap.messages import Message, Messenger
     from endcap.registry import Registry
     from endcap.rollout.controller import RolloutController
     from endcap.rollout.messages import RolloutMessage
@@ -66,11 +68,36 @@ def open_controller(recommender: str, store_url: str, registry: str) -> RolloutC
 
     The command ends at most `endcap.messages.messenger.CLOSE_WITHIN` seconds later because of them.
     """
-    from endcap.messages import Messenger
     from endcap.rollout.controller import RolloutController
 
     store = open_existing_store(store_url)
     open_existing_registry(registry, store)
+    messenger = _open_messenger(store)
+
+    def send(message: RolloutMessage) -> None:
+        messenger.send(message.to_message(store))
+
+    return RolloutController(store, recommender, registry or None, notify=[send])
+
+
+def open_ab_controller(recommender: str, store_url: str, registry: str) -> AbController:
+    """Make the controller of a recommender's A/B tests; see `open_controller`."""
+    from endcap.ab.controller import AbController
+
+    store = open_existing_store(store_url)
+    open_existing_registry(registry, store)
+    messenger = _open_messenger(store)
+
+    def send(message: Message) -> None:
+        messenger.send(message)
+
+    return AbController(store, recommender, registry or None, notify=[send])
+
+
+def _open_messenger(store: Store) -> Messenger:
+    """Make what sends messages until the command's end."""
+    from endcap.messages import Messenger
+
     messenger = Messenger(store)
 
     def close() -> None:
@@ -78,8 +105,4 @@ def open_controller(recommender: str, store_url: str, registry: str) -> RolloutC
             click.echo(f"a message is not delivered yet: {problem}", err=True)
 
     click.get_current_context().call_on_close(close)
-
-    def send(message: RolloutMessage) -> None:
-        messenger.send(message.to_message(store))
-
-    return RolloutController(store, recommender, registry or None, notify=[send])
+    return messenger

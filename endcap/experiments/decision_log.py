@@ -14,7 +14,7 @@ from endcap.errors import UserError
 from endcap.experiments.decision import apply_decision, decide
 from endcap.experiments.evidence import RolloutEvidence
 from endcap.experiments.log_documents import LogDocuments
-from endcap.experiments.log_entry import EntryKind, RolloutLogEntry, digest_policy
+from endcap.experiments.log_entry import ROLLOUT_LOG, EntryKind, RolloutLogEntry, digest_policy
 from endcap.experiments.log_verification import verify_log
 from endcap.experiments.rollout_state import (
     GUARDED,
@@ -24,6 +24,7 @@ from endcap.experiments.rollout_state import (
     begin_rollout,
     roll_back_champion,
 )
+from endcap.experiments.rollout_verification import compute_again
 from endcap.spec.rollout import RolloutSpec
 from endcap.store import Store
 
@@ -46,7 +47,7 @@ class DecisionLog:
 
     def __init__(self, store: Store, recommender: str) -> None:
         self._store = store
-        self._documents = LogDocuments(store, recommender)
+        self._documents = LogDocuments(store, recommender, ROLLOUT_LOG)
         self.recommender = recommender
 
     def read_entries(self) -> Iterator[RolloutLogEntry]:
@@ -244,7 +245,7 @@ class DecisionLog:
         -----
         Another release may word its sentences otherwise. Of its entries, the sentences are not compared.
         """
-        return verify_log(self._documents)
+        return verify_log(self._documents, compute_again)
 
     def _check_room(self, state: RolloutState) -> None:
         """Raise UserError while a rollout runs. A champion's guard makes room for the next rollout."""

@@ -1,10 +1,10 @@
-"""How far the last steps of a rollout were carried out, so that a kill neither repeats nor skips one."""
+"""How far the last steps of a log were carried out, so that a kill neither repeats nor skips one."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from endcap.experiments.log_entry import RolloutLogEntry
+from endcap.experiments.log_documents import LoggedEntry
 from endcap.store import Store
 
 
@@ -14,27 +14,29 @@ class EntryProgress:
     Parameters
     ----------
     store
-        Holds the document `rollouts/<recommender>/carried-out`.
+        Holds the document `<folder>/<recommender>/carried-out`.
     recommender
         Its name.
+    folder
+        That of the log (`LogFormat`).
 
     Notes
     -----
     Between an entry and its note, traffic and the registry's champion may differ. Who changes either looks here first.
     """
 
-    def __init__(self, store: Store, recommender: str) -> None:
-        self._store, self._name = store, f"rollouts/{recommender}/carried-out"
+    def __init__(self, store: Store, recommender: str, folder: str = "rollouts") -> None:
+        self._store, self._name = store, f"{folder}/{recommender}/carried-out"
 
-    def is_carried_out(self, entry: RolloutLogEntry) -> bool:
+    def is_carried_out(self, entry: LoggedEntry) -> bool:
         """Tell whether traffic and the registry's champion are as an entry says."""
         return self._read(self._store.read_document(self._name))[0] >= entry.number
 
-    def is_finished(self, entry: RolloutLogEntry) -> bool:
+    def is_finished(self, entry: LoggedEntry) -> bool:
         """Tell whether an entry was carried out, and its message was sent."""
         return min(self._read(self._store.read_document(self._name))) >= entry.number
 
-    def note(self, entry: RolloutLogEntry, *, is_sent: bool = False) -> None:
+    def note(self, entry: LoggedEntry, *, is_sent: bool = False) -> None:
         """Keep that an entry was carried out. is_sent: and its message was sent."""
 
         def changed(document: dict[str, Any] | None) -> dict[str, Any]:

@@ -163,18 +163,15 @@ class RolloutEvidence:
 
     def to_json(self) -> dict[str, Any]:
         """Return the evidence as JSON values; times as ISO 8601 text, infinite bounds and e-values as None."""
-        return {name: _to_json(value) for name, value in asdict(self).items()}
+        return {name: dump_evidence(value) for name, value in asdict(self).items()}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Read what `to_json` returned."""
         effects, fresh = (
-            tuple(_effect_from_json(entry) for entry in document.get(name, ())) for name in ("effects", "fresh")
+            tuple(read_effect(entry) for entry in document.get(name, ())) for name in ("effects", "fresh")
         )
-        guardrails = (
-            GuardrailEvidence(**{**entry, "e_value": _read_e_value(entry["e_value"])})
-            for entry in document["guardrails"]
-        )
+        guardrails = (read_guardrail(entry) for entry in document["guardrails"])
         known = {spec.name for spec in fields(cls)}
         return cls(
             **{
@@ -191,7 +188,13 @@ class RolloutEvidence:
         )
 
 
-def _effect_from_json(entry: Mapping[str, Any]) -> EffectEvidence:
+def read_guardrail(entry: Mapping[str, Any]) -> GuardrailEvidence:
+    """Read a guardrail's evidence from JSON values."""
+    return GuardrailEvidence(**{**entry, "e_value": _read_e_value(entry["e_value"])})
+
+
+def read_effect(entry: Mapping[str, Any]) -> EffectEvidence:
+    """Read a metric's evidence from JSON values."""
     lower, upper = entry["lower"], entry["upper"]
     return EffectEvidence(
         **{
@@ -212,13 +215,14 @@ def _read_time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text is not None else None
 
 
-def _to_json(value: Any) -> Any:
+def dump_evidence(value: Any) -> Any:
+    """Return evidence as JSON values; times as ISO 8601 text, infinite numbers as None."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, float) and value in (float("inf"), float("-inf")):
         return None
     if isinstance(value, Mapping):
-        return {key: _to_json(entry) for key, entry in value.items()}
+        return {key: dump_evidence(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_to_json(entry) for entry in value]
+        return [dump_evidence(entry) for entry in value]
     return value

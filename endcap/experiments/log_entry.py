@@ -10,11 +10,11 @@ from typing import Any, Literal, Self
 
 from endcap.experiments.decision_parts import Decision
 from endcap.experiments.evidence import RolloutEvidence
+from endcap.experiments.log_documents import Json, LogFormat
 from endcap.experiments.rollout_state import RolloutCommand, RolloutState
 from endcap.spec.rollout import RolloutSpec
 from endcap.store import fingerprint, get_release
 
-Json = dict[str, Any]
 EntryKind = Literal["begin", "decision", "command", "rollback"]
 
 
@@ -94,6 +94,16 @@ class RolloutLogEntry:
             command=None if command is None else RolloutCommand.from_json(command),
             release=document["release"],
         )
+
+
+ROLLOUT_LOG: LogFormat[RolloutLogEntry, RolloutSpec] = LogFormat(
+    folder="rollouts",
+    subject="rollouts",
+    remedy="set the shares by `endcap deploy`",
+    parse_entry=RolloutLogEntry.from_json,
+    parse_policy=RolloutSpec.model_validate,
+    dump_policy=lambda policy: policy.model_dump(mode="json"),
+)
 
 
 def digest_policy(policy: RolloutSpec) -> str:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from endcap.experiments.effect_state import EffectSums
 from endcap.experiments.elsewhere import FirstElsewhere
 from endcap.experiments.evidence import EffectEvidence, HistoryEvidence
 from endcap.experiments.exposures import Exposures, Refusal, find_changes
@@ -140,10 +141,11 @@ class MetricState:
         self._rankings = rankings.select(rankings.time > moment - longest)
         self._outcomes = outcomes.select(outcomes.time > moment - longest - MetricJoin.early)
 
-    def judge(self, planned: float = 125_000.0, part: float = 1.0) -> list[EffectEvidence]:
+    def judge(self, planned: float = 125_000.0, part: float = 1.0, promotion_part: float = 1.0) -> list[EffectEvidence]:
         """Return the evidence of each metric, in the order of the policy.
 
-        planned: as in `judge_effect`; part: of each metric's error budget, above 0 to 1.
+        planned: as in `judge_effect`; part, promotion_part: of each metric's error budget, and of the error of a
+        promotion, above 0 to 1.
         """
         budgets = self._policy.metric_budgets
         return [
@@ -154,7 +156,7 @@ class MetricState:
                 against=self._against,
                 better=join.effect.better,
                 budget=part * budgets[join.metric.name],
-                promotion_budget=self._policy.promotion_error,
+                promotion_budget=promotion_part * self._policy.promotion_error,
                 planned=planned,
                 complete_until=None if self.until is None else self.until - join.metric.settles_after,
             )
@@ -170,6 +172,12 @@ class MetricState:
             join.past.judge(join.metric.name, begin, until - join.settle, better=join.effect.better)
             for join in self._joins
         ]
+
+    @property
+    def deciding_sums(self) -> EffectSums:
+        """The sums of the metric that decides."""
+        name = self._policy.deciding_metric.name
+        return next(join.effect.sums for join in self._joins if join.metric.name == name)
 
     @property
     def sample_ratio(self) -> float:

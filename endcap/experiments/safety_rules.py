@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
 
-from endcap.experiments.decision_parts import (
-    Decision,
-    Look,
-    Number,
-    find_best,
-    format_change,
-    format_level,
-    format_seconds,
-    format_share,
-    list_numbers,
+from endcap.experiments.decision_parts import Decision, Look, Number, format_change, format_share
+from endcap.experiments.evidence import Comparator
+from endcap.experiments.findings import (
+    Finding,
+    find_audit_fault,
+    find_broken_guardrail,
+    find_clock_fault,
+    find_crossing,
+    find_feed_fault,
+    find_harm,
+    find_unread_source,
 )
-from endcap.experiments.evidence import Comparator, EffectEvidence
 from endcap.experiments.refresh_check import find_budget_parts
-from endcap.spec.base import format_duration
 
-SAMPLE_RATIO_BUDGET = 0.001
-"""How often shoppers who come to the arms as the split says may look as if they did not."""
-_CLOCK_TOLERANCE = timedelta(minutes=1)
-"""Two machines' clocks may differ by this."""
 _AGAINST: dict[Comparator, str] = {
     "stable": "the stable version",
     "previous": "the previous version",
@@ -35,17 +28,9 @@ _AGAINST: dict[Comparator, str] = {
 
 def check_clock(look: Look) -> Decision | None:
     """A clock that was set back, or one ahead of it, decides nothing."""
-    state, evidence, now = look.state, look.evidence, look.now
+    state = look.state
     latest = max(time for time in (state.created, state.stepped, state.looked) if time is not None)
-    if latest - now > _CLOCK_TOLERANCE:
-        seconds = (latest - now).total_seconds()
-        sentence = f"The clock stands {seconds:.0f} s before the last look. The rollout waits until it has caught up."
-        return look.hold("clock-back", sentence, {"seconds": seconds})
-    if evidence.until - now > _CLOCK_TOLERANCE:
-        seconds = (evidence.until - now).total_seconds()
-        sentence = f"The evidence is {seconds:.0f} s ahead of the clock. Check the clocks of the machines."
-        return look.hold("evidence-ahead", sentence, {"seconds": seconds})
-    return None
+    return _hold(look, find_clock_fault(latest, look.evidence.until, look.now))
 
 
 def check_version(look: Look) -> Decision | None:
@@ -62,95 +47,30 @@ def check_version(look: Look) -> Decision | None:
 
 def check_guardrails(look: Look) -> Decision | None:
     """A broken guardrail takes the version back."""
-    budgets = look.policy.guardrail_budgets
-    for guardrail in look.evidence.guardrails:
-        budget = budgets.get(guardrail.guardrail)
-        if budget is None or guardrail.events <= 0 or not guardrail.e_value >= 1 / budget:
-            continue
-        observed, reference = (
-            format_level(look.policy, guardrail.guardrail, value) for value in (guardrail.observed, guardrail.reference)
-        )
-        sentence = (
-            f"The guardrail {guardrail.guardrail} is broken: {observed} was observed, at most {reference} is allowed. "
-            f"By chance this happens in at most {format_share(budget)} of the rollouts."
-        )
-        numbers: dict[str, Number] = {
-            "guardrail": guardrail.guardrail,
-            "observed": guardrail.observed,
-            "reference": guardrail.reference,
-            "e_value": guardrail.e_value,
-            "needed": 1 / budget,
-            "events": guardrail.events,
-        }
-        return look.roll_back("guardrail-broken", sentence, numbers)
-    return None
+    return _roll_back(look, find_broken_guardrail(look.evidence.guardrails, look.policy))
 
 
 def check_audit(look: Look) -> Decision | None:
     """Where arms or their sizes are wrong, no metric counts."""
-    evidence = look.evidence
-    if evidence.mismatches > 0:
-        sentence = (
-            f"{evidence.mismatches} exposures name an arm that does not follow from salt and shopper. What shoppers "
-            "did cannot be trusted until the cause is known."
-        )
-        return look.hold("audit-mismatch", sentence, {"mismatches": evidence.mismatches})
-    needed = 1 / SAMPLE_RATIO_BUDGET
-    if evidence.sample_ratio >= needed:
-        sentence = (
-            f"Shoppers do not come to the arms as the split says (e-value {evidence.sample_ratio:.4g}, at least "
-            f"{needed:.0f}). Impressions of one arm are lost, or counted twice."
-        )
-        return look.hold("sample-ratio", sentence, {"e_value": evidence.sample_ratio, "needed": needed})
-    return None
+    return _hold(look, find_audit_fault(look.evidence.mismatches, look.evidence.sample_ratio))
 
 
-def _find_harm(look: Look) -> tuple[str, str, dict[str, Number]] | None:
-    """Return reason, sentence and numbers of the first metric that is shown to be harmed."""
-    kept, fresh = find_budget_parts(look.policy, look.state)
-    harm = _find_harmed(look, look.evidence.effects, kept)
+def _find_harm(look: Look) -> Finding | None:
+    """Find the first metric that is shown to be harmed, in the whole rollout or since a refresh."""
+    budgets, (kept, fresh) = look.policy.metric_budgets, find_budget_parts(look.policy, look.state)
+    harm = find_harm(look.evidence.effects, {metric: kept * budget for metric, budget in budgets.items()})
     if harm is not None or not fresh:
         return harm
-    harm = _find_harmed(look, look.evidence.fresh, fresh)
+    harm = find_harm(look.evidence.fresh, {metric: fresh * budget for metric, budget in budgets.items()})
     if harm is None:
         return None
-    reason, sentence, numbers = harm
-    numbers["since"] = look.state.refreshed[-1]
-    return reason, f"{sentence} It is measured since version {look.state.version} took the place.", numbers
-
-
-def _find_harmed(
-    look: Look, effects: Sequence[EffectEvidence], part: float
-) -> tuple[str, str, dict[str, Number]] | None:
-    """Look for harm in some effects, which have a part of each metric's error budget."""
-    budgets = look.policy.metric_budgets
-    for effect in effects:
-        if effect.metric not in budgets:
-            continue
-        budget = part * budgets[effect.metric]
-        numbers = list_numbers(effect)
-        chance = f"By chance this happens in at most {format_share(budget)} of the rollouts."
-        if find_best(effect) < 0:
-            bound = effect.upper if effect.better else effect.lower
-            side = "at best" if effect.better else "at least"
-            sentence = (
-                f"{effect.metric} changes by {format_change(effect.effect)}, {side} {format_change(bound)}. {chance}"
-            )
-            return "metric-harmed", sentence, numbers
-        needed = 1 / budget
-        if effect.harm >= needed:
-            sentence = (
-                f"{effect.metric} is harmed: few shoppers suffice to exclude chance (e-value {effect.harm:.4g}, at "
-                f"least {needed:.0f}). {chance}"
-            )
-            return "metric-harmed-early", sentence, {**numbers, "e_value": effect.harm, "needed": needed}
-    return None
+    sentence = f"{harm.sentence} It is measured since version {look.state.version} took the place."
+    return Finding(harm.reason, sentence, {**harm.numbers, "since": look.state.refreshed[-1]})
 
 
 def check_harm(look: Look) -> Decision | None:
     """A metric that is shown to be harmed takes the version back."""
-    harm = _find_harm(look)
-    return None if harm is None else look.roll_back(harm[0], harm[1], harm[2])
+    return _roll_back(look, _find_harm(look))
 
 
 def check_guarded_harm(look: Look) -> Decision | None:
@@ -158,9 +78,8 @@ def check_guarded_harm(look: Look) -> Decision | None:
     harm = _find_harm(look)
     if harm is None:
         return None
-    reason, sentence, numbers = harm
-    sentence = f"{sentence} It is measured against {_AGAINST[look.evidence.against]}."
-    return look.roll_back(reason, sentence, numbers)
+    sentence = f"{harm.sentence} It is measured against {_AGAINST[look.evidence.against]}."
+    return look.roll_back(harm.reason, sentence, harm.numbers)
 
 
 def check_history(look: Look) -> Decision | None:
@@ -218,42 +137,17 @@ def check_switch(look: Look) -> Decision | None:
 
 def check_sources(look: Look) -> Decision | None:
     """The share does not rise on half of the evidence."""
-    problems = look.evidence.problems
-    if not problems:
-        return None
-    words = "; ".join(f"{source}: {reason}" for source, reason in sorted(problems.items()))
-    return look.hold("source-unreadable", f"A source cannot be read. {words}", dict(problems))
+    return _hold(look, find_unread_source(look.evidence.problems))
 
 
 def check_feed(look: Look) -> Decision | None:
     """Without impressions nothing is known of shoppers."""
-    newest, silence = look.evidence.impressions_until, look.policy.max_silence
-    if newest is None:
-        sentence = (
-            "No impression of the rollout has been seen. Send impressions with their ranking_id to the intake; until "
-            "then the share does not rise."
-        )
-        return look.hold("no-feed", sentence)
-    if look.now - newest > silence:
-        age = (look.now - newest).total_seconds()
-        sentence = (
-            f"The newest impression is {format_seconds(age)} old, more than {format_duration(silence)}. The feed "
-            "stands still."
-        )
-        return look.hold("feed-silent", sentence, {"seconds": age, "allowed": silence.total_seconds()})
-    return None
+    return _hold(look, find_feed_fault(look.evidence.impressions_until, look.now, look.policy.max_silence))
 
 
 def check_crossed(look: Look) -> Decision | None:
     """Shoppers who meet both arms blur the difference."""
-    crossed, most = look.evidence.crossed, look.policy.max_crossed
-    if crossed <= most:
-        return None
-    sentence = (
-        f"{format_share(crossed)} of the shoppers were seen in both arms, more than {format_share(most)}. Their id "
-        "changes, as after a login, and the difference between the arms is blurred."
-    )
-    return look.hold("crossed-shoppers", sentence, {"crossed": crossed, "allowed": most})
+    return _hold(look, find_crossing(look.evidence.crossed, look.policy.max_crossed))
 
 
 def check_blind_guardrails(look: Look) -> Decision | None:
@@ -264,3 +158,11 @@ def check_blind_guardrails(look: Look) -> Decision | None:
         return None
     names = ", ".join(blind)
     return look.hold("guardrail-blind", f"No request has been seen for: {names}.", {"guardrails": names}, usual=True)
+
+
+def _hold(look: Look, finding: Finding | None) -> Decision | None:
+    return None if finding is None else look.hold(*finding)
+
+
+def _roll_back(look: Look, finding: Finding | None) -> Decision | None:
+    return None if finding is None else look.roll_back(*finding)

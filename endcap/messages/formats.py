@@ -28,6 +28,11 @@ _TYPES: dict[Kind, tuple[str, str]] = {
     "rollout.raised": ("dev.cdeventsx.endcap-rollout.raised.0.1.0", _CUSTOM_SUBJECT),
     "rollout.changed": ("dev.cdeventsx.endcap-rollout.changed.0.1.0", _CUSTOM_SUBJECT),
     "rollout.attention": ("dev.cdeventsx.endcap-rollout.attention.0.1.0", _CUSTOM_SUBJECT),
+    "ab.begun": ("dev.cdeventsx.endcap-ab.begun.0.1.0", _CUSTOM_SUBJECT),
+    "ab.moved": ("dev.cdeventsx.endcap-ab.moved.0.1.0", _CUSTOM_SUBJECT),
+    "ab.dropped": ("dev.cdeventsx.endcap-ab.dropped.0.1.0", _CUSTOM_SUBJECT),
+    "ab.ended": ("dev.cdeventsx.endcap-ab.ended.0.1.0", _CUSTOM_SUBJECT),
+    "ab.attention": ("dev.cdeventsx.endcap-ab.attention.0.1.0", _CUSTOM_SUBJECT),
 }
 """Of each kind, the type of the event and of its subject."""
 _OUTCOMES = {"gate.passed": "pass", "gate.failed": "fail", "gate.undecided": "cancel"}

@@ -158,9 +158,10 @@ class ReleaseMethods(ProjectBase):
         queue = VersionQueue(controller)
         entry = queue.offer(number)
         if entry is None and queue.was_rolled_out(number):
-            progress(f"version {number} was rolled out before. To do so again: endcap rollout start {name} {number}")
+            again = f"endcap rollout start {name} {number}"
+            progress(f"version {number} was rolled out or tested before. To do so again: {again}")
         elif entry is None:
-            progress(f"version {number} waits for the end of the rollout that runs")
+            progress(f"version {number} waits for the end of the rollout, or A/B test, that runs")
         else:
             state = entry.after
             progress(f"rollout of version {state.version}: {state.phase}, {state.share:.2%} of the shoppers")

@@ -37,10 +37,13 @@ class Candidates:
         """Return a version; NotFoundError if there is no such one."""
         return self.open_registry().get_version(self._recommender, version)
 
+    def list_versions(self) -> list[Version]:
+        """List all versions, in whatever state."""
+        return self.open_registry().list_versions(self._recommender)
+
     def find_newest(self) -> Version | None:
         """Return the version that was registered last, in whatever state; None if there is none."""
-        versions = self.open_registry().list_versions(self._recommender)
-        return max(versions, key=lambda entry: int(entry.version), default=None)
+        return max(self.list_versions(), key=lambda entry: int(entry.version), default=None)
 
     def has_vanished(self, version: str) -> bool:
         """Tell whether the registry lacks a version. One that does not answer at once says nothing."""

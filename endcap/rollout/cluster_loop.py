@@ -15,6 +15,7 @@ from endcap.cluster import AbsentError, Cluster, StaleError
 from endcap.cluster.kinds import INFERENCE_SERVICE, MODEL_ROLLOUT
 from endcap.deploy.variants import SELECTOR, read_side_variant
 from endcap.errors import EndcapError
+from endcap.experiments.ab_log import AB_FOLDER
 from endcap.experiments.log_entry import RolloutLogEntry
 from endcap.experiments.rollout_state import RolloutState
 from endcap.rollout.cluster_traffic import TrafficFollower, explain
@@ -120,14 +121,19 @@ class ClusterRollouts:
             The logs could not be listed.
         """
         listed = self._cluster.list_objects(MODEL_ROLLOUT, self._namespace)
-        live = self._list_services()
+        live = list_services(self._cluster, self._namespace)
         requests: dict[str, list[RolloutRequest]] = {}
         for thing in listed:
             request = RolloutRequest.from_object(thing)
             requests.setdefault(request.recommender, []).append(request)
         # Rollouts that were begun by hand are driven too, where the cluster serves the recommender. One whose resource
         # went with its namespace ends nevertheless.
-        by_hand = {name for name in live if self._store.list_documents(f"rollouts/{name}")}
+        # Those with an A/B test are followed too; `endcap.ab.cluster_tests` looks at it.
+        by_hand = {
+            name
+            for name in live
+            if self._store.list_documents(f"rollouts/{name}") or self._store.list_documents(f"{AB_FOLDER}/{name}")
+        }
         names = sorted({*requests, *by_hand, *self._parts})
         self._parts = {name: self._parts.get(name) or self._make_part(name) for name in names}
         return [
@@ -150,7 +156,7 @@ class ClusterRollouts:
         ForbiddenError, KindAbsentError, UnreachableError
             The InferenceServices could not be listed.
         """
-        names = sorted(self._list_services())
+        names = sorted(list_services(self._cluster, self._namespace))
         self._lifts = {name: self._lifts.get(name) or self._make_lift(name) for name in names}
         reports = []
         for name, lift in self._lifts.items():
@@ -161,15 +167,6 @@ class ClusterRollouts:
                 errors["lift"] = error
             reports.append(RecommenderReport(name, errors=errors))
         return reports
-
-    def _list_services(self) -> dict[str, list[Json]]:
-        """Return the namespace's InferenceServices by recommender."""
-        services: dict[str, list[Json]] = {}
-        for service in self._cluster.list_objects(INFERENCE_SERVICE, self._namespace, SELECTOR):
-            side = read_side_variant(service)
-            name = side.recommender if side is not None else service["metadata"]["name"]
-            services.setdefault(name, []).append(service)
-        return services
 
     def _make_lift(self, recommender: str) -> LiftWatcher:
         return LiftWatcher(
@@ -191,6 +188,22 @@ class ClusterRollouts:
         )
         desk = RequestDesk(self._store, controller, self._identity)
         return _Recommender(self._cluster, controller, desk, follower, watcher)
+
+
+def list_services(cluster: Cluster, namespace: str) -> dict[str, list[Json]]:
+    """Return a namespace's InferenceServices by recommender.
+
+    Raises
+    ------
+    ForbiddenError, KindAbsentError, UnreachableError
+        They could not be listed.
+    """
+    services: dict[str, list[Json]] = {}
+    for service in cluster.list_objects(INFERENCE_SERVICE, namespace, SELECTOR):
+        side = read_side_variant(service)
+        name = side.recommender if side is not None else service["metadata"]["name"]
+        services.setdefault(name, []).append(service)
+    return services
 
 
 class _Recommender:

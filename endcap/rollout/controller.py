@@ -21,14 +21,14 @@ from endcap.experiments.decision import decide
 from endcap.experiments.decision_log import DecisionLog
 from endcap.experiments.entry_progress import EntryProgress
 from endcap.experiments.evidence import GuardrailEvidence
-from endcap.experiments.exclusion import refuse_during_rollout
+from endcap.experiments.exclusion import refuse_during_rollout, refuse_during_test
 from endcap.experiments.log_entry import RolloutLogEntry
 from endcap.experiments.rollout_state import GUARDED, RolloutCommand, RolloutState
-from endcap.registry.decision_hold import hold_name
 from endcap.rollout.candidates import Candidates
 from endcap.rollout.carrying_out import carry_out, find_salt, read_share, return_traffic, send_message
 from endcap.rollout.messages import Notify
 from endcap.rollout.observation import RolloutObserver
+from endcap.rollout.step_runner import StepRunner
 from endcap.spec.rollout import RolloutSpec
 from endcap.store import Store
 from endcap.store.base import Hold
@@ -91,9 +91,10 @@ class RolloutController:
         self.store, self.recommender, self.read_clock = store, recommender, read_clock
         self.log = DecisionLog(store, recommender)
         self.candidates = Candidates(store, recommender, registry_uri)
-        self._progress = EntryProgress(store, recommender)
         self._registry_uri, self._watcher, self._notify, self._intake = registry_uri, watcher, notify, intake
         self._follow = follow
+        progress = EntryProgress(store, recommender)
+        self._steps = StepRunner(store, recommender, progress, self.log.find_last, self._carry_out, self._send)
         self._observers: dict[tuple[str, ...], RolloutObserver] = {}
         self._policies: dict[str, RolloutSpec] = {}
         self._quiet_until = 0.0
@@ -115,6 +116,8 @@ class RolloutController:
         last = self.log.find_last()
         if last is None:
             return None
+        if self._is_dormant(last.after):
+            return self.finish()
         if is_broken and time.monotonic() >= self._quiet_until:
             self._quiet_until = time.monotonic() + _VAIN_PAUSE
             return self.look()
@@ -125,7 +128,7 @@ class RolloutController:
     def find_running(self) -> tuple[RolloutState, RolloutSpec] | None:
         """Return the rollout whose version shoppers meet, and its policy; None if there is none."""
         last = self.log.find_last()
-        if last is None or last.after.is_over or last.after.started is None:
+        if last is None or last.after.is_over or last.after.started is None or self._is_dormant(last.after):
             return None
         return last.after, self.read_policy(last.after)
 
@@ -159,7 +162,7 @@ class RolloutController:
         """
         self.finish()
         last = self.log.find_last()
-        if last is None or last.after.is_over:
+        if last is None or last.after.is_over or self._is_dormant(last.after):
             return last
         state = last.after
         if state.phase not in GUARDED and self.candidates.has_vanished(state.version):
@@ -187,7 +190,7 @@ class RolloutController:
                 return last
             return self.log.look(evidence, policy, now)
 
-        return self._advance(append)
+        return self._steps.advance(append)
 
     def finish(self) -> RolloutLogEntry | None:
         """Do what is missing of the log's last entry, as after a kill; None if nothing is.
@@ -197,15 +200,7 @@ class RolloutController:
         UserError, TransientError
             As `look` does.
         """
-        last = self.log.find_last()
-        if last is None or self._progress.is_finished(last):
-            return None
-        with self.store.hold(hold_name(self.recommender)) as hold:
-            last = self.log.find_last()
-            assert last is not None
-            self._carry_out(last, hold)
-        send_message(last, self.store, self._notify)
-        return last
+        return self._steps.finish()
 
     def start(self, version: str) -> RolloutLogEntry:
         """Begin the rollout of a registered version, by the policy in its package.
@@ -221,13 +216,14 @@ class RolloutController:
         self.candidates.open_registry()
 
         def begin() -> RolloutLogEntry:
+            refuse_during_test(self.recommender, self.store, "endcap rollout start")
             refuse_pinned(self.recommender, self.store)
             candidate, champion = self.candidates.get_version(version), self.candidates.require_champion(version)
             self.candidates.refuse_unfit(candidate, champion)
             policy, now = self.candidates.require_policy(candidate.package, version), self.read_clock()
             return self.log.begin(candidate.version, candidate.package, champion.version, champion.package, policy, now)
 
-        return self._advance(begin)
+        return self._steps.advance(begin)
 
     def command(self, command: RolloutCommand) -> RolloutLogEntry:
         """Carry out a person's command: pause, resume, approve, promote or abort.
@@ -242,19 +238,21 @@ class RolloutController:
             return left
 
         if command.action == "abort":
+            refuse_during_test(self.recommender, self.store, "endcap rollout abort")
             refuse_pinned(self.recommender, self.store)
             last = self.log.find_last()
             if last is not None and not last.after.is_over:
                 self._return_traffic(last.after)
 
         def append() -> RolloutLogEntry:
+            refuse_during_test(self.recommender, self.store, f"endcap rollout {command.action}")
             if command.action not in ("approve", "pause"):
                 refuse_pinned(self.recommender, self.store)
             last = self.log.find_last()
             policy = self.read_policy(last.after) if last is not None else RolloutSpec()
             return self.log.command(command, policy, self.read_clock())
 
-        return self._advance(append)
+        return self._steps.advance(append)
 
     def roll_back(self, version: str, by: str, why: str) -> RolloutLogEntry:
         """Have the champion before come back, or another version: traffic, champion, message. The champion is rejected.
@@ -295,21 +293,14 @@ class RolloutController:
             leaving, back = ((each.version, each.package) for each in (champion, target))
             return self.log.roll_back(leaving, back, by, why, self.read_clock())
 
-        return self._advance(append)
+        return self._steps.advance(append)
 
-    def _advance(self, append: Callable[[], RolloutLogEntry]) -> RolloutLogEntry:
-        """Append an entry and carry it out, while nobody else decides on the recommender; then send its message."""
-        while True:
-            self.finish()
-            with self.store.hold(hold_name(self.recommender)) as hold:
-                last = self.log.find_last()
-                if last is not None and not self._progress.is_carried_out(last):
-                    continue
-                entry = append()
-                self._carry_out(entry, hold)
-            if not self._progress.is_finished(entry):
-                send_message(entry, self.store, self._notify)
-            return entry
+    def _is_dormant(self, state: RolloutState) -> bool:
+        """Tell whether a promoted version is not watched now: an A/B test runs, or another version serves everyone."""
+        if state.phase not in GUARDED:
+            return False
+        desired = find_state(self.recommender, self.store)
+        return desired is not None and (desired.ab is not None or desired.stable.version != state.version)
 
     def _return_traffic(self, state: RolloutState) -> None:
         """Take the version from all shoppers before anything else, as a step that follows will do once more.
@@ -323,10 +314,11 @@ class RolloutController:
         self._follow()
 
     def _carry_out(self, entry: RolloutLogEntry, hold: Hold) -> None:
-        if self._progress.is_carried_out(entry):
-            return
         policy = RolloutSpec() if entry.after.is_over else self.read_policy(entry.after)
         carry_out(entry, policy, self.store, self._registry_uri, hold, self._follow)
+
+    def _send(self, entry: RolloutLogEntry) -> None:
+        send_message(entry, self.store, self._notify)
 
     def _find_observer(self, state: RolloutState, policy: RolloutSpec) -> RolloutObserver:
         against = self._choose_comparator(state)

@@ -18,9 +18,9 @@ from endcap.experiments.lift import Lift, LiftState, LiftTable
 from endcap.experiments.outcomes import read_outcomes
 from endcap.experiments.ranking_token import TokenSigner
 from endcap.registry.package import read_recommender
+from endcap.rollout.arm_watch import NO_IMPRESSIONS
 from endcap.rollout.feed import FeedBatch, IntakeFeed, find_lag
 from endcap.rollout.messages import Notify, RolloutMessage
-from endcap.rollout.observation import NO_IMPRESSIONS
 from endcap.spec.rollout import RolloutSpec
 from endcap.store import Store
 

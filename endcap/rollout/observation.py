@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
-import pyarrow as pa
-
-from endcap.errors import EndcapError
 from endcap.experiments.evidence import GuardrailEvidence, RolloutEvidence
 from endcap.experiments.exposures import ExposureReader
 from endcap.experiments.metric_join import count_milliseconds
 from endcap.experiments.metric_state import MetricState
-from endcap.experiments.outcomes import read_outcomes
 from endcap.experiments.ranking_token import TokenSigner
 from endcap.experiments.refresh_check import find_budget_parts
 from endcap.experiments.rollout_state import GUARDED, RolloutState
-from endcap.rollout.feed import FeedBatch, IntakeFeed, find_lag
+from endcap.rollout.arm_watch import ArmWatch, read_feed
+from endcap.rollout.feed import IntakeFeed
 from endcap.spec.rollout import RolloutSpec
 from endcap.store import Store
-
-NO_IMPRESSIONS = pa.schema(
-    {
-        "ranking_id": pa.string(),
-        "item": pa.string(),
-        "position": pa.int32(),
-        "received": pa.timestamp("ms", "UTC"),
-    }
-).empty_table()
 
 
 class _ShopperWatch:
@@ -49,34 +37,18 @@ class _ShopperWatch:
     ) -> None:
         signer = TokenSigner.from_environment(state.recommender)
         moment, before = count_milliseconds(begins), round(history.total_seconds() * 1000)
-        self._policy, self._feed, self._since = policy, feed, moment - before
-        self._reader = ExposureReader(signer, state.arm, salt, against, moment, before)
+        reader = ExposureReader(signer, state.arm, salt, against, moment, before)
         self.metrics = MetricState(policy, state.arm, against, begins=begins)
-        self.mismatches = 0
+        self._policy, self._feed = policy, feed
+        self._arm = ArmWatch(reader, self.metrics, begins - history)
+
+    @property
+    def mismatches(self) -> int:
+        return self._arm.mismatches
 
     def read(self, now: datetime) -> str:
         """Read what is new. Returns why something could not be read; empty if all was."""
-        settled = now - find_lag(self._policy)
-        try:
-            for batch in self._feed.read_new(now):
-                # Day by day, so that no more than a day's rows wait in memory, also where a loop starts anew.
-                self.metrics.close(min(datetime.combine(batch.day, time(), UTC), settled))
-                self._take(batch)
-        except EndcapError as error:
-            # What could not be read comes at the next look. Until then this moment is not complete.
-            return str(error)
-        self.metrics.close(settled)
-        return ""
-
-    def _take(self, batch: FeedBatch) -> None:
-        exposures, refusals, audit = self._reader.read(batch.rows if batch.kind == "impressions" else NO_IMPRESSIONS)
-        self.metrics.refusals.update(refusals)
-        self.mismatches += audit.mismatches
-        events = batch.rows if batch.kind == "events" else None
-        orders = batch.rows if batch.kind == "orders" else None
-        # An older version of the same rollout has the same salt.
-        counted = exposures.select(exposures.time >= self._since)
-        self.metrics.take(counted, read_outcomes(self._reader, events, orders))
+        return read_feed(self._feed, [self._arm], self._policy, now)
 
 
 class RolloutObserver:

@@ -7,8 +7,8 @@ from importlib.resources import files
 
 from endcap.experiments.decision_parts import format_change, format_level, format_share
 from endcap.experiments.evidence import EffectEvidence
+from endcap.experiments.findings import SAMPLE_RATIO_BUDGET
 from endcap.experiments.rollout_state import GUARDED, RolloutState
-from endcap.experiments.safety_rules import SAMPLE_RATIO_BUDGET
 from endcap.report.chart import NONE, ReportTable, Section
 from endcap.report.document import render_document
 from endcap.rollout.charts import draw_effects, draw_guardrails, draw_share

@@ -210,8 +210,8 @@ class RequestDesk:
         except TransientError:
             raise
         except UserError as error:
-            if error.code == "experiments.rollout-runs":
-                # Another rollout has begun since this function read the log.
+            if error.code in ("experiments.rollout-runs", "ab.runs"):
+                # Another rollout has begun since this function read the log, or an A/B test runs.
                 return Obstacle("waits-for-rollout", str(error))
             obstacle = Obstacle(error.code, str(error))
         except EndcapError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from endcap.deploy.pins import read_pin
+from endcap.experiments.ab_log import AbLog
 from endcap.experiments.log_entry import RolloutLogEntry
 from endcap.experiments.refresh_check import may_refresh
 from endcap.experiments.rollout_state import GUARDED, RolloutCommand, RolloutState
@@ -29,6 +30,7 @@ class VersionQueue:
 
     def __init__(self, controller: RolloutController) -> None:
         self._controller = controller
+        self._tests = AbLog(controller.store, controller.recommender)
 
     def offer(self, version: str) -> RolloutLogEntry | None:
         """Offer a new version, as the deploy step does: begin its rollout, or do what `while_running` says.
@@ -36,7 +38,8 @@ class VersionQueue:
         Returns
         -------
         RolloutLogEntry or None
-            The log's last entry; None if the version waits: for the end of the running rollout, or for a pin's.
+            The log's last entry; None if the version waits: for the end of the running rollout or A/B test, or for a
+            pin's.
 
         Raises
         ------
@@ -44,7 +47,7 @@ class VersionQueue:
             As `RolloutController.start` does.
         """
         controller = self._controller
-        if read_pin(controller.recommender, controller.store):
+        if read_pin(controller.recommender, controller.store) or self._tests.find_running() is not None:
             return None
         last = controller.log.find_last()
         if last is None or last.after.is_over or last.after.phase in GUARDED:
@@ -63,7 +66,7 @@ class VersionQueue:
         return controller.start(version)
 
     def start_waiting(self) -> RolloutLogEntry | None:
-        """Begin the newest version that waits, if no rollout runs, or refresh the running one by it.
+        """Begin the newest version that waits, if neither a rollout nor an A/B test runs, or refresh the running one.
 
         Returns
         -------
@@ -76,23 +79,27 @@ class VersionQueue:
             As `RolloutController.start` does.
         """
         controller = self._controller
-        last = controller.log.find_last()
-        if last is None:
+        last, test = controller.log.find_last(), self._tests.find_last()
+        if (last is None and test is None) or (test is not None and not test.after.is_over):
             return None
-        is_free = last.after.is_over or last.after.phase in GUARDED
-        if not is_free and controller.read_policy(last.after).while_running != "refresh":
+        is_free = last is None or last.after.is_over or last.after.phase in GUARDED
+        if last is not None and not is_free and controller.read_policy(last.after).while_running != "refresh":
             return None
+        known = [] if last is None else [int(last.after.version)]
+        known += [] if test is None else [int(test.after.stable_version)]
         newest = controller.candidates.find_newest()
-        if newest is None or newest.state != "approved" or int(newest.version) <= int(last.after.version):
+        if newest is None or newest.state != "approved" or int(newest.version) <= max(known):
             return None
         if self.was_rolled_out(newest.version) or controller.candidates.find_policy(newest.package) is None:
             return None
         return self.offer(newest.version)
 
     def was_rolled_out(self, version: str) -> bool:
-        """Tell whether a rollout of the version ever began. It does not begin again by itself."""
-        entries = self._controller.log.read_entries()
-        return any(entry.kind == "begin" and entry.after.version == version for entry in entries)
+        """Tell whether a rollout or an A/B test of the version ever began. It does not begin again by itself."""
+        entries, steps = self._controller.log.read_entries(), self._tests.read_entries()
+        return any(entry.kind == "begin" and entry.after.version == version for entry in entries) or any(
+            step.kind == "begin" and step.after.find_challenger(version) is not None for step in steps
+        )
 
     def _is_next(self, version: str, state: RolloutState) -> bool:
         """Tell whether a version may take the running one's place now, or waits."""

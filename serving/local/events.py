@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -276,6 +276,32 @@ class RolloutChanged(ServingEvent):
     def __str__(self) -> str:
         unsent = f" (messages do not arrive: {self.unsent})" if self.unsent else ""
         return f"rollout of version {self.version}: {self.sentence}{unsent}"
+
+
+@dataclass(frozen=True)
+class AbChanged(ServingEvent):
+    """Shoppers have moved in an A/B test, a version has left it, it began or ended, or a person should look at it.
+
+    Parameters
+    ----------
+    kind
+        Of the message, such as `ab.moved`.
+    shares
+        Of each version that shoppers meet, 0 to 1.
+    sentence
+        Why.
+    unsent
+        As in `RolloutChanged`.
+    """
+
+    kind: str
+    shares: Mapping[str, float]
+    sentence: str
+    unsent: str = ""
+
+    def __str__(self) -> str:
+        unsent = f" (messages do not arrive: {self.unsent})" if self.unsent else ""
+        return f"A/B test: {self.sentence}{unsent}"
 
 
 @dataclass(frozen=True)

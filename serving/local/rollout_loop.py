@@ -1,14 +1,16 @@
-"""Rollouts and lift of the served recommender, beside its supervisor: threads that look when a look is due."""
+"""Rollouts, A/B tests and lift of the served recommender, beside its supervisor: threads that look when it is due."""
 
 from __future__ import annotations
 
 import threading
 
+from endcap.ab.controller import AbController, guard_test
 from endcap.deploy.pins import read_pin
 from endcap.errors import EndcapError
+from endcap.experiments.ab_log import AbLog, AbLogEntry
 from endcap.experiments.decision_log import DecisionLog
 from endcap.experiments.log_entry import RolloutLogEntry
-from endcap.messages import Messenger
+from endcap.messages import Message, Messenger
 from endcap.registry import resolve_registry_url
 from endcap.rollout.controller import RolloutController
 from endcap.rollout.lift import LiftWatcher
@@ -17,7 +19,7 @@ from endcap.rollout.request_watcher import GuardrailWatcher
 from endcap.rollout.version_queue import VersionQueue
 from endcap.store import Store
 from endcap_serving.errors import wrap_error
-from endcap_serving.local.events import Listener, RolloutChanged, RolloutTroubled
+from endcap_serving.local.events import AbChanged, Listener, RolloutChanged, RolloutTroubled
 
 _PAUSE = 2.0
 """Seconds between two readings of what predictors and Envoy counted. Each asks whether a look is due, too."""
@@ -33,7 +35,7 @@ class RolloutLoop:
     store, recommender
         What is served.
     listener
-        Gets an event for each change of the rollout, and for each error, which the next look follows.
+        Gets an event for each change of the rollout or test, and for each error, which the next look follows.
     watcher
         Measures the guardrails.
     """
@@ -64,19 +66,21 @@ class RolloutLoop:
         self._messenger.close()
 
     def _run(self) -> None:
-        log = DecisionLog(self._store, self._recommender)
-        controller: RolloutController | None = None
+        log, tests = DecisionLog(self._store, self._recommender), AbLog(self._store, self._recommender)
+        controllers: tuple[RolloutController, AbController] | None = None
         while not self._stop.wait(_PAUSE):
             try:
-                if controller is None:
+                if controllers is None:
                     # Without a rollout the registry's client, which takes seconds to import, is not needed.
-                    if log.find_last() is None:
+                    if log.find_last() is None and tests.find_last() is None:
                         continue
-                    controller = self._make_controller()
-                    # One may wait since a process that ended right after a rollout did.
-                    VersionQueue(controller).start_waiting()
-                if self._look(controller) is not None or self._was_unpinned():
-                    VersionQueue(controller).start_waiting()
+                    controllers = self._make_controllers()
+                    # One may wait since a process that ended right after a rollout or a test did.
+                    VersionQueue(controllers[0]).start_waiting()
+                rollouts, ab = controllers
+                steps = self._look(rollouts), self._look_at_test(ab)
+                if any(step is not None for step in steps) or self._was_unpinned():
+                    VersionQueue(rollouts).start_waiting()
                 self._troubles.pop("rollout", None)
             except Exception as error:
                 self._tell("rollout", wrap_error(error))
@@ -100,11 +104,22 @@ class RolloutLoop:
         running = controller.find_running()
         return controller.look_if_due(is_broken=running is not None and self._watcher.poll(*running))
 
-    def _make_controller(self) -> RolloutController:
-        registry_uri = resolve_registry_url() or None
-        return RolloutController(
-            self._store, self._recommender, registry_uri, watcher=self._watcher, notify=[self._send]
+    def _look_at_test(self, controller: AbController) -> AbLogEntry | None:
+        """Do the same for an A/B test. While one runs, no rollout asks for what was counted."""
+        running = controller.find_running()
+        broken = [] if running is None else self._watcher.poll_arms(guard_test(running[0]), running[1].rollout)
+        return controller.look_if_due(is_broken=bool(broken))
+
+    def _make_controllers(self) -> tuple[RolloutController, AbController]:
+        place = (self._store, self._recommender, resolve_registry_url() or None)
+        return (
+            RolloutController(*place, watcher=self._watcher, notify=[self._send]),
+            AbController(*place, watcher=self._watcher, notify=[self._send_of_test]),
         )
+
+    def _send_of_test(self, message: Message) -> None:
+        problem = self._messenger.send(message)
+        self._listener(AbChanged(message.kind, message.facts["shares"], message.text, problem))
 
     def _send(self, message: RolloutMessage) -> None:
         problem = self._messenger.send(message.to_message(self._store))

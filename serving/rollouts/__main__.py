@@ -1,7 +1,7 @@
 """The rollout controller of a cluster: ``python -m endcap_serving.rollouts --namespace NS --store URL``
 
-It does what ModelRollouts of the namespace ask for, looks at each rollout when a look is due, and has the cluster
-follow. Several may run: the one that holds the Lease acts.
+It does what ModelRollouts of the namespace ask for, looks at each rollout and A/B test when a look is due, and has the
+cluster follow. Several may run: the one that holds the Lease acts.
 """
 
 from __future__ import annotations
@@ -50,9 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log_json_lines()
     # A line for each page that is read every two seconds would hide all others.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    from endcap.ab.cluster_tests import ClusterTests
     from endcap.cluster import connect
     from endcap.cluster.lease import ClusterLease
-    from endcap.messages import Messenger
+    from endcap.messages import Message, Messenger
     from endcap.rollout.cluster_loop import ClusterRollouts
     from endcap.rollout.messages import RolloutMessage
     from endcap.rollout.request_watcher import GuardrailWatcher
@@ -61,8 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from endcap_serving.rollouts.process import RolloutProcess
 
     def send(message: RolloutMessage) -> None:
-        sent = message.to_message(store)
-        log.info("%s", message, extra={"rollout": sent.to_json()})
+        send_plain(message.to_message(store))
+
+    def send_plain(sent: Message) -> None:
+        log.info("%s: %s", sent.title, sent.text, extra={"rollout": sent.to_json()})
         if problem := messenger.send(sent):
             log.warning("messages do not arrive: %s", problem)
 
@@ -94,7 +97,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             intake=options.intake or None,
         )
 
-    process = RolloutProcess(lease, make_rollouts)
+    def make_tests() -> ClusterTests:
+        return ClusterTests(
+            cluster,
+            options.namespace,
+            store,
+            options.registry or None,
+            make_watcher=make_watcher,
+            notify=[send_plain],
+            intake=options.intake or None,
+        )
+
+    process = RolloutProcess(lease, make_rollouts, make_tests)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, process.stop)
     server = serve_probes(options.host, options.port, process)

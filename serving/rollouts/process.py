@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from endcap.ab.cluster_tests import ClusterTests
 from endcap.cluster.lease import ClusterLease
 from endcap.errors import EndcapError
 from endcap.retries import disable_retries
@@ -36,8 +37,8 @@ class RolloutProcess:
     ----------
     lease
         Who holds it acts.
-    make_rollouts
-        Makes the loop, once the Lease was held for the first time.
+    make_rollouts, make_tests
+        Make the loops of rollouts and of A/B tests, once the Lease was held for the first time.
     read_seconds
         A clock that never goes back, in seconds.
     """
@@ -46,16 +47,19 @@ class RolloutProcess:
         self,
         lease: ClusterLease,
         make_rollouts: Callable[[], ClusterRollouts],
+        make_tests: Callable[[], ClusterTests] | None = None,
         read_seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lease, self._make_rollouts, self._read_seconds = lease, make_rollouts, read_seconds
+        self._make_tests = make_tests
         self._rollouts: ClusterRollouts | None = None
+        self._tests: ClusterTests | None = None
         self._stop, self._wake = threading.Event(), threading.Event()
         self._ended = read_seconds()
         self._troubles: dict[str, str] = {}
         self._threads = [
             threading.Thread(target=run, name=name, daemon=True)
-            for name, run in (("lease", self._keep_lease), ("lift", self._run_lifts))
+            for name, run in (("lease", self._keep_lease), ("lift", self._run_lifts), ("ab", self._run_tests))
         ]
 
     @property
@@ -104,6 +108,19 @@ class RolloutProcess:
             # The rounds make the loop.
             if self._lease.is_held and self._rollouts is not None:
                 self._attempt("lift", self._rollouts.look_at_lifts, ("lift",))
+
+    def _run_tests(self) -> None:
+        make = self._make_tests
+        if make is None:
+            return
+
+        def run() -> list[RecommenderReport]:
+            self._tests = self._tests or make()
+            return self._tests.tick()
+
+        while not self._stop.wait(PAUSE):
+            if self._lease.is_held:
+                self._attempt("ab", run, ("ab",))
 
     def _attempt(self, name: str, run: Callable[[], list[RecommenderReport]], places: Sequence[str]) -> bool:
         """Run something over all recommenders, and tell whether it came to its end.

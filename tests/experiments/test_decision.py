@@ -355,10 +355,9 @@ def test_commands_change_the_state_as_they_say() -> None:
 
 def test_the_reference_lists_every_reason_and_phase() -> None:
     reasons: set[str] = {"first-share", "risk-excluded", "shown-no-harm", "shown-superior"}
-    for name in ("decision", "safety_rules", "progress_rules"):
+    for name in ("decision", "safety_rules", "progress_rules", "findings"):
         text = (ROOT / "endcap" / "experiments" / f"{name}.py").read_text(encoding="utf-8")
-        reasons |= set(re.findall(r'(?:hold|roll_back)\(\s*"([a-z-]+)"', text))
-        reasons |= set(re.findall(r'return "([a-z-]+)", sentence', text))
+        reasons |= set(re.findall(r'(?:hold|roll_back|Finding)\(\s*"([a-z-]+)"', text))
     reference = (ROOT / "docs" / "rollout-reference.md").read_text(encoding="utf-8")
     assert len(reasons) > 25
     assert {word for word in (*reasons, *PHASES) if f"`{word}`" not in reference} == set()

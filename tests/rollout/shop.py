@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -110,13 +111,16 @@ class Shop:
 
     def receive(self, visits: int, span: timedelta = 2 * MINUTE, **rates: float) -> None:
         """Have so many shoppers come in the next minutes, and click at the rate of their arm."""
-        tables = self._crowd.visit(self.state, self.now, visits, span, **rates)
+        self.write_reports(self._crowd.visit(self.state, self.now, visits, span, **rates))
+        self.now += span
+
+    def write_reports(self, tables: Mapping[str, pa.Table]) -> None:
+        """Write a file of each kind, as the intake does."""
         for kind, table in tables.items():
             folder = Path(self.store.root.removeprefix("file://")) / "intake" / kind / f"date={self.now:%Y-%m-%d}"
             folder.mkdir(parents=True, exist_ok=True)
             pq.write_table(table, folder / f"{self._files:06}.parquet")
         self._files += 1
-        self.now += span
 
     def run(
         self,

@@ -43,15 +43,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return make_store(tmp_path_factory.mktemp("rollout") / "store", POLICY)
 
 
-def make_store(folder: Path, policy: dict[str, Any]) -> Store:
-    """A store with two versions of one recommender, the first of which serves everyone."""
+def make_store(folder: Path, policy: dict[str, Any], versions: int = 2, **sections: Any) -> Store:
+    """A store with some versions of one recommender, the first of which serves everyone."""
     import pyarrow as pa
 
     store = open_store(str(folder))
     ids = [f"p{number}" for number in range(N_ITEMS)]
     registry = Registry(get_default_uri(store))
-    for version in ("1", "2"):
-        document = {"apiVersion": "endcap/v2", "kind": "Recommender", "name": "quick", "shop": "demo"}
+    for version in map(str, range(1, versions + 1)):
+        document = {"apiVersion": "endcap/v2", "kind": "Recommender", "name": "quick", "shop": "demo", **sections}
         spec = Recommender.model_validate({**document, "model": {"name": "popularity"}, "rollout": policy})
         model = make(spec.model)
         model.fit(sessions(300, seed=int(version)), N_ITEMS, Fitting(seed=1))

@@ -1,0 +1,1 @@
+"""A/B tests of several versions as they run, and as people see them."""
