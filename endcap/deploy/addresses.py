@@ -8,14 +8,15 @@ written, since the next pod would find nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
-from endcap.deploy.state import Deployment, Target
+from endcap.deploy.state import AbSplit, Deployment, Target
 from endcap.deploy.transitions import read_target
-from endcap.deploy.variants import SIDE_ROLES
 from endcap.store import get_content_key
 
 Json = dict[str, Any]
+T = TypeVar("T", bound=Target)
+_ROLES = ("stable", "canary", "previous", "baseline", "shadow")
 
 
 def keep_served_addresses(
@@ -41,17 +42,23 @@ def keep_served_addresses(
         target.version: target.package for service in services if service for target in _list_served_targets(service)
     }
     notes: list[str] = []
-    changed: dict[str, Target] = {}
-    for role in ("stable", "canary", *SIDE_ROLES):
-        target: Target | None = getattr(desired, role)
-        address = addresses.get(target.version) if target else None
-        if target is None or address is None or not _is_moved_package(address, target.package) or not lies_at(address):
-            continue
-        changed[role] = target.model_copy(update={"package": address})
+
+    def keep(target: T) -> T:
+        address = addresses.get(target.version)
+        if address is None or not _is_moved_package(address, target.package) or not lies_at(address):
+            return target
         notes.append(
             f"version {target.version} goes on to be read from {address}, so that no pod restarts; "
             f"when that is gone, deploy again: new pods then read {target.package}"
         )
+        return target.model_copy(update={"package": address})
+
+    changed: dict[str, Target | AbSplit] = {
+        role: keep(target) for role in _ROLES if (target := getattr(desired, role)) is not None
+    }
+    if desired.ab is not None:
+        challengers = tuple(map(keep, desired.ab.challengers))
+        changed["ab"] = desired.ab.model_copy(update={"challengers": challengers})
     return desired.model_copy(update=changed), notes
 
 

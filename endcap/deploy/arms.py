@@ -216,6 +216,7 @@ def take_back(
             canary=None if state.canary is not None and state.canary.version == target.version else state.canary,
             baseline=state.baseline if terms is None else baseline,
             terms=terms or state.terms,
+            withdrawn=version,
         )
 
     return change_deployed(recommender, store, changed)

@@ -170,6 +170,7 @@ def _make_desired_state(
         baseline=beside.baseline,
         # Whoever threw the switch takes it back, and not the next version.
         switch=before.switch if before else None,
+        withdrawn=before.withdrawn if before else None,
         shadow=shadow,
         terms=beside.terms,
         salt=salt,

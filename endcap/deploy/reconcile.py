@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -12,7 +13,7 @@ from endcap.deploy.kill_switch import is_newer
 from endcap.deploy.read_back import read_back
 from endcap.deploy.reconciler import ATTEMPTS, Reconciler, contended_error
 from endcap.deploy.rollout import check_not_superseded, report_capacity, take_transitions
-from endcap.deploy.side_services import SideService, get_side_load, get_side_target
+from endcap.deploy.side_services import SideService, StandIn, is_withdrawing
 from endcap.deploy.state import Deployment
 from endcap.deploy.traffic import (
     Traffic,
@@ -22,6 +23,9 @@ from endcap.deploy.traffic import (
 from endcap.deploy.transitions import Transition
 from endcap.deploy.variants import POPULARITY_ONLY, SideRole
 from endcap.spec import Recommender
+
+GATEWAYS_FOLLOW = 2.0
+"""Seconds within which gateways lead elsewhere, before pods end that they led to."""
 
 
 @dataclass(frozen=True)
@@ -98,15 +102,13 @@ def reconcile(
     """
     reconciler = Reconciler(recommender, desired(), cluster, namespace, force, progress, lies_at)
     _note_route(reconciler)
-    side_notes = {
-        side.role: side.end(get_side_target(reconciler.desired, side.role), reconciler.live)
-        for side in reconciler.sides
-    }
+    side_notes = {side.role: side.end(reconciler.get_target(side.role), reconciler.live) for side in reconciler.sides}
     transition = _take_first_transition(reconciler, desired)
-    urgent = [side for side in reconciler.sides if get_side_load(reconciler.desired, side.role) is not None]
+    urgent = [side for side in reconciler.sides if reconciler.get_load(side.role) is not None]
     side_notes |= _follow_sides(reconciler, urgent, wait=False)
     if wait:
         transition = take_transitions(reconciler, desired, transition)
+        side_notes |= _end_stand_in(reconciler)
     traffic = read_back(reconciler, transition) if transition.done and wait else reconciler.read_traffic()
     if transition.note:
         reconciler.notes.append(transition.note)
@@ -160,11 +162,11 @@ def preview_next_transition(
         objects.append(manifests.render_http_route(recommender, namespace, transition.weights))
     parts = [f"next: {transition.description}"]
     for side in reconciler.sides:
-        target, live = get_side_target(desired, side.role), side.find()
+        target, live = reconciler.get_target(side.role), side.find()
         if live is not None and not side.stays(live, target):
             parts.append(f"InferenceService {side.name} is deleted: {side.describe_end()}")
         if target is not None:
-            objects.append(side.render(target, reconciler.live, get_side_load(desired, side.role)))
+            objects.append(side.render(target, reconciler.live, reconciler.get_load(side.role)))
     for object_ in objects:
         before = cluster.find(find_object_kind(object_), object_["metadata"]["name"], namespace)
         parts.append(diff_objects(before, cluster.apply(object_, force=force, dry_run=True)))
@@ -195,10 +197,19 @@ def _follow_sides(reconciler: Reconciler, sides: Iterable[SideService], *, wait:
     """Serve what is wanted in the roles of these sides. Returns a note by role."""
     notes: dict[SideRole, str] = {}
     for side in sides:
-        target, load = get_side_target(reconciler.desired, side.role), get_side_load(reconciler.desired, side.role)
+        target, load = reconciler.get_target(side.role), reconciler.get_load(side.role)
         if target is not None and reconciler.live is not None:
             notes[side.role] = side.follow(target, reconciler.live, wait=wait, load=load)
     return notes
+
+
+def _end_stand_in(reconciler: Reconciler) -> dict[SideRole, str]:
+    """End what stood in for a version that was taken back, once gateways lead to the one that came back."""
+    if reconciler.stand_in is None or is_withdrawing(reconciler.desired, reconciler.live):
+        return {}
+    time.sleep(GATEWAYS_FOLLOW)
+    side = next(side for side in reconciler.sides if side.role == StandIn.role)
+    return {side.role: side.end(reconciler.get_target(side.role), reconciler.live)}
 
 
 def _note_switch(reconciler: Reconciler) -> None:

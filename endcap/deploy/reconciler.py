@@ -15,7 +15,14 @@ from endcap.deploy.capabilities import Capabilities, find_capabilities
 from endcap.deploy.capacity import count_replacement_pods, count_starting_pods, find_capacity
 from endcap.deploy.object_names import check_recommender_name, name_own_route
 from endcap.deploy.ownership import check_not_terminating, check_ownership
-from endcap.deploy.side_services import SideService, get_side_target
+from endcap.deploy.side_services import (
+    SideService,
+    SideTarget,
+    StandIn,
+    get_side_load,
+    get_side_target,
+    is_withdrawing,
+)
 from endcap.deploy.state import Deployment
 from endcap.deploy.traffic import (
     Traffic,
@@ -23,7 +30,7 @@ from endcap.deploy.traffic import (
     read_standard_traffic,
 )
 from endcap.deploy.transitions import Transition
-from endcap.deploy.variants import MANAGER, SIDE_ROLES
+from endcap.deploy.variants import MANAGER, SIDE_ROLES, SideRole
 from endcap.errors import ClusterError
 from endcap.spec import Recommender
 
@@ -63,16 +70,29 @@ class Reconciler:
             )
             for role in SIDE_ROLES
         ]
-        live_sides = [self._find_side(side) for side in self.sides]
-        self.desired, notes = keep_served_addresses(self.desired, (self.live, *live_sides), self.lies_at)
+        live_sides = {side.role: self._find_side(side) for side in self.sides}
+        self.stand_in = StandIn.find(self.desired, self.live, live_sides[StandIn.role])
+        self.desired, notes = keep_served_addresses(self.desired, (self.live, *live_sides.values()), self.lies_at)
         self.notes.extend(notes)
         for side in self.sides:
-            if (target := get_side_target(self.desired, side.role)) is not None:
+            if (target := self.get_target(side.role)) is not None:
                 # What cannot be asked for is refused before anything changes.
                 side.render(target, self.live)
 
+    def get_target(self, role: SideRole) -> SideTarget | None:
+        """Return what is wanted in a role at this moment; None: nothing."""
+        stand_in = self.stand_in if role == StandIn.role and is_withdrawing(self.desired, self.live) else None
+        return get_side_target(self.desired, role) if stand_in is None else stand_in.target
+
+    def get_load(self, role: SideRole) -> float | None:
+        """Return which share of the shoppers an arm's pods must bear at this moment; None: those that it has."""
+        stand_in = self.stand_in if role == StandIn.role and is_withdrawing(self.desired, self.live) else None
+        return get_side_load(self.desired, role) if stand_in is None else stand_in.load
+
     def _find_side(self, side: SideService) -> Json | None:
-        if get_side_target(self.desired, side.role) is None:
+        if get_side_target(self.desired, side.role) is None and not (
+            side.role == StandIn.role and is_withdrawing(self.desired, self.live)
+        ):
             return None
         with contextlib.suppress(ClusterError, UnreachableError):  # It is told when it is the side's turn.
             return side.find()

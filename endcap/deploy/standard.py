@@ -105,9 +105,10 @@ def _plan(service: _StandardService) -> Transition:
     if service.served not in ("", stable.version) and canaries and service.stable_answers:
         old = read_target(service.predictor)
         if stable.version not in service.beside:
-            return service.both(old, CanaryTarget(**stable.model_dump(), share=0.0), _describe_start(stable))
+            # It is to bear everyone, so all of its pods start now.
+            return service.both(old, CanaryTarget(**stable.model_dump(), share=0.0), _describe_start(stable), load=1.0)
         if not service.answers(stable):
-            return service.both(old, service.beside[stable.version], _describe_start(stable))
+            return service.both(old, service.beside[stable.version], _describe_start(stable), load=1.0)
         return service.alone(stable, f"version {stable.version} gets everyone")
     if canary is None or (canary.version not in service.beside and not service.is_ready(stable)):
         here = service.served == stable.version and service.stable_answers
@@ -207,10 +208,12 @@ class _StandardService:
         # What loses its Service here gets no requests any more before it is gone.
         return Transition(service, words, done, stable, weights, route_first=bool(self.beside))
 
-    def both(self, stable: Target, canary: CanaryTarget, words: str, *, done: bool = False) -> Transition:
-        entry = predictor_manifests.render_canary_entry(
-            self.recommender, canary, canary.share, transport=self.transport
-        )
+    def both(
+        self, stable: Target, canary: CanaryTarget, words: str, *, done: bool = False, load: float | None = None
+    ) -> Transition:
+        """Serve two versions. load: which share of the shoppers the second one's pods must bear, if not its own."""
+        borne = canary.share if load is None else load
+        entry = predictor_manifests.render_canary_entry(self.recommender, canary, borne, transport=self.transport)
         entry["predictor"]["annotations"] |= self.kept_annotations
         entry["trafficPercent"] = round_percent(canary.share)
         annotations = {STABLE: stable.version, CANARY: canary.version, SHARE: f"{canary.share:g}"}

@@ -91,6 +91,8 @@ class Deployment(StateModel):
     """If it is set, stable, canary, previous version and challengers keep their places and shares until it is taken
     away."""
     shadow: ShadowTarget | None = None
+    withdrawn: str | None = None
+    """The stable version that was taken back last. Wherever it still runs, it answers nobody whom another one can."""
     salt: Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
     """Goes into the hash of the shopper's id. It stays the same during a rollout and differs in the next."""
     terms: GatewaySettings = DEFAULT_SETTINGS
@@ -290,7 +292,7 @@ def change_state(
             if not repair:
                 raise _damaged(recommender, store, error) from None
             before = None
-        after = change(before)
+        after = _forget_withdrawn(change(before))
         if before is not None and before.pin is not None and not is_pinning:
             if _list_answering(after) != _list_answering(before):
                 raise make_pinned_error(before)
@@ -309,6 +311,12 @@ def change_state(
         if not error.code.startswith("store."):
             raise
         raise _damaged(recommender, store, error) from None
+
+
+def _forget_withdrawn(state: Deployment) -> Deployment:
+    """Forget that a version was taken back, once it is to answer again."""
+    answers = state.withdrawn in [target.version for target in state.answering]
+    return state.model_copy(update={"withdrawn": None}) if answers else state
 
 
 def _list_answering(state: Deployment) -> tuple[Target | AbSplit | None, ...]:

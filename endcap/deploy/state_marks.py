@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from endcap.deploy.kill_switch import choose_switch_mark
 from endcap.deploy.state import Deployment
-from endcap.deploy.variants import POPULARITY_ONLY, SALT, settings_to_annotations
+from endcap.deploy.variants import LAYOUT, POPULARITY_ONLY, SALT, WITHDRAWN, settings_to_annotations
 
 
 def make_state_marks(desired: Deployment, live: Mapping[str, Any] | None) -> dict[str, str]:
@@ -23,5 +24,7 @@ def make_state_marks(desired: Deployment, live: Mapping[str, Any] | None) -> dic
     return {
         SALT: desired.salt,
         POPULARITY_ONLY: choose_switch_mark(desired, live),
+        WITHDRAWN: desired.withdrawn or "",
+        LAYOUT: "" if desired.ab is None else json.dumps(desired.ab.layout.to_json(), separators=(",", ":")),
         **settings_to_annotations(desired.gateway_terms),
     }

@@ -14,15 +14,12 @@ from endcap.deploy.state import Target
 from endcap.deploy.variants import (
     CANARY,
     MODE,
-    POPULAR,
-    POPULARITY_ONLY,
     REPLACES,
     REVISION,
-    SALT,
     SHARE,
     STABLE,
     STABLE_TAG,
-    TIMEOUT,
+    STATE_MARKS,
     TLS,
     VERSION,
 )
@@ -86,7 +83,7 @@ def read_target(predictor: Mapping[str, Any]) -> Target:
 def _identity(service: Json) -> list[object]:
     annotations = read_annotations(service)
     predictor = service["spec"]["predictor"]
-    keys = (MODE, SALT, STABLE, CANARY, SHARE, STABLE_TAG, REPLACES, REVISION, TIMEOUT, POPULAR, POPULARITY_ONLY)
+    keys = (MODE, STABLE, CANARY, SHARE, STABLE_TAG, REPLACES, REVISION, *STATE_MARKS)
     canaries = [
         [
             read_annotation(entry["predictor"], TEMPLATE),

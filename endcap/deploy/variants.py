@@ -14,6 +14,9 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from endcap.deploy.gateway_settings import DEFAULT_SETTINGS, LONGEST, GatewaySettings
+from endcap.errors import DataError
+from endcap.experiments.layout import Layout
+from endcap.experiments.splits import CHALLENGERS, Challenger
 
 PREFIX = "endcap.dev/"
 SALT = PREFIX + "salt"
@@ -35,8 +38,13 @@ POPULARITY_ONLY = PREFIX + "popularity-only"
 """The kill switch: since when popularity answers everyone, as a time; any other word also throws it. `OFF` or empty: it
 is not thrown."""
 OFF = "false"
-SideRole = Literal["shadow", "previous", "baseline"]
-SIDE_ROLES: tuple[SideRole, ...] = ("shadow", "previous", "baseline")
+WITHDRAWN = PREFIX + "withdrawn-version"
+"""The stable version that was taken back last. While the InferenceService still serves it, gateways lead its shoppers
+to the previous version, or to popularity."""
+LAYOUT = PREFIX + "ab-layout"
+"""JSON of an A/B test's layout (`Layout.to_json`): who meets which of its arms; empty: there is no test."""
+SideRole = Literal["shadow", "previous", "baseline", Challenger]
+SIDE_ROLES: tuple[SideRole, ...] = ("shadow", "previous", "baseline", *CHALLENGERS)
 """What has an InferenceService of its own beside the recommender's, by the names in the desired state. A shadow gets
 copies of requests; the others are arms, whom a share of the shoppers meets."""
 VERSION = PREFIX + "version"
@@ -46,7 +54,9 @@ TLS = PREFIX + "tls"
 TLS_PORT = 8443
 """The TLS port of a predictor and of its Service."""
 MODE = "serving.kserve.io/deploymentMode"
-_CHANGING = (SALT, STABLE, CANARY, SHARE, STABLE_TAG, REPLACES, REVISION, TIMEOUT, POPULAR, POPULARITY_ONLY)
+STATE_MARKS = (SALT, POPULARITY_ONLY, WITHDRAWN, LAYOUT, TIMEOUT, POPULAR)
+"""The annotations that say what the desired state says, whichever transition is under way."""
+_CHANGING = (*STATE_MARKS, STABLE, CANARY, SHARE, STABLE_TAG, REPLACES, REVISION)
 MASK = dict.fromkeys(_CHANGING, "see-the-inferenceservice")
 _RULE_KEYS = ("listed", "closed", "never")
 MANAGER = "endcap"
@@ -125,6 +135,10 @@ class Variants:
         The gateway's settings for this recommender.
     popularity_only
         Popularity is to answer everyone in place of the variants.
+    withdrawn
+        A version that is to answer nobody, if another one can; empty: none.
+    layout
+        Of an A/B test; None: there is none.
     """
 
     recommender: str
@@ -135,6 +149,8 @@ class Variants:
     canary: Variant | None
     terms: GatewaySettings = DEFAULT_SETTINGS
     popularity_only: bool = False
+    withdrawn: str = ""
+    layout: Layout | None = None
 
 
 @dataclass(frozen=True)
@@ -194,6 +210,8 @@ def read_variants(service: Json) -> Variants | None:
         canary,
         settings_from_annotations(annotations),
         is_popularity_only(annotations),
+        annotations.get(WITHDRAWN, ""),
+        read_layout(annotations),
     )
 
 
@@ -229,6 +247,14 @@ def read_side_variant(service: Json) -> SideVariant | None:
 def is_popularity_only(annotations: Json) -> bool:
     """Tell whether an InferenceService's annotations throw the kill switch."""
     return str(annotations.get(POPULARITY_ONLY, "")).strip().lower() not in ("", OFF)
+
+
+def read_layout(annotations: Json) -> Layout | None:
+    """Read an A/B test's layout from annotations; None without one, and if it is damaged: everyone meets stable."""
+    try:
+        return Layout.from_json(json.loads(annotations.get(LAYOUT) or "null"))
+    except (ValueError, DataError):
+        return None
 
 
 def name_owner_mark(role: SideRole) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from endcap.deploy.variants import SideVariant, Variant, Variants, read_side_variant, read_variants
 from endcap.errors import EndcapError
+from endcap.experiments.splits import CHALLENGERS
 from endcap_serving.gateway.clusters import CONNECT_TIMEOUT
 from endcap_serving.gateway.routes import Split, Upstream, derive_connect_timeout
 from endcap_serving.json_log import make_log_fields
@@ -42,7 +43,7 @@ def read_splits(
     """
     splits: dict[str, Split] = {}
     sides: list[SideVariant] = []
-    switched: set[str] = set()
+    read: dict[str, Variants] = {}
     for service in services:
         name = service["metadata"]["name"]
         try:
@@ -50,7 +51,7 @@ def read_splits(
                 sides.append(side)
             elif variants := read_variants(service):
                 splits[name] = build_split(variants, before.get(name))
-                switched |= {name} if variants.popularity_only else set()
+                read[name] = variants
             _check_tls(name, splits.get(name), tls)
         except _NoCertificatesError as error:
             log.error("an InferenceService cannot be reached; its split stays", extra=make_log_fields(error))
@@ -61,10 +62,30 @@ def read_splits(
             splits = _keep_split(splits, name, before)
     for side in sides:
         if side.recommender in splits and side.variant.ready and (tls or not side.variant.address.tls):
-            splits[side.recommender] = _add_side(splits[side.recommender], side, side.recommender in switched)
-    for name in switched & splits.keys():
-        splits[name] = _switch_to_popularity(name, splits[name])
+            splits[side.recommender] = _add_side(splits[side.recommender], side, read.get(side.recommender))
+    for name in read.keys() & splits.keys():
+        if read[name].popularity_only:
+            splits[name] = _switch_to_popularity(name, splits[name])
+        elif _serves_withdrawn(read[name]):
+            splits[name] = _lead_away(splits[name])
     return dict(sorted(splits.items()))
+
+
+def _serves_withdrawn(variants: Variants) -> bool:
+    """Tell whether the stable predictors are those of a version that was taken back."""
+    return variants.stable is not None and variants.stable.version == variants.withdrawn
+
+
+def _lead_away(split: Split) -> Split:
+    """Have nobody meet the stable predictors, whose version was taken back, unless nothing else can answer.
+
+    The previous version is the one that comes back. Without its predictors popularity answers.
+    """
+    if split.previous is not None:
+        return replace(split, stable=split.previous, previous=None, previous_share=0.0)
+    if split.baseline is not None or split.terms.offers_list:
+        return replace(split, popularity_only=True)
+    return split
 
 
 def _switch_to_popularity(name: str, split: Split) -> Split:
@@ -81,9 +102,14 @@ def _switch_to_popularity(name: str, split: Split) -> Split:
     return replace(split, popularity_only=True)
 
 
-def _add_side(split: Split, side: SideVariant, is_switched: bool) -> Split:
-    """Add a shadow, or an arm that has an InferenceService of its own. is_switched: the kill switch is thrown."""
-    is_everyones = is_switched and side.role == "baseline"
+def _add_side(split: Split, side: SideVariant, variants: Variants | None) -> Split:
+    """Add a shadow, or an arm that has an InferenceService of its own. variants: None if they could not be read."""
+    if variants is None or side.variant.version == variants.withdrawn:
+        return split
+    if variants.stable is not None and side.variant.version == variants.stable.version:
+        # It stood in for the version that is back, and is about to end.
+        return split
+    is_everyones = variants.popularity_only and side.role == "baseline"
     if side.share <= 0 and not is_everyones:
         return split
     if side.role == "shadow":
@@ -93,6 +119,10 @@ def _add_side(split: Split, side: SideVariant, is_switched: bool) -> Split:
         # Nobody is there to compare it with, or the canary has everyone.
         return split
     connect = derive_connect_timeout(split.terms.timeout)
+    if side.role in CHALLENGERS:
+        place, challengers = CHALLENGERS.index(side.role), [*split.challengers, *[None] * len(CHALLENGERS)]
+        challengers[place] = make_upstream(side.recommender, side.variant, connect)
+        return replace(split, challengers=tuple(challengers[: max(len(split.challengers), place + 1)]))
     arm: dict[str, Any] = {
         side.role: make_upstream(side.recommender, side.variant, connect),
         f"{side.role}_share": side.share,
@@ -155,7 +185,8 @@ def build_split(variants: Variants, before: Split | None) -> Split:
         return Split(before.stable, salt=variants.salt, terms=variants.terms)
     # In Knative mode the stable version loses its address as soon as the canary gets all shoppers.
     share = 1.0 if stable is None and canary else variants.share
-    return Split(stable, canary, share if canary else 0.0, variants.salt, terms=variants.terms)
+    layout = variants.layout if stable else None
+    return Split(stable, canary, share if canary else 0.0, variants.salt, terms=variants.terms, layout=layout)
 
 
 def make_upstream(recommender: str, variant: Variant, connect: float) -> Upstream:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,10 +20,11 @@ from typing import Any
 import pytest
 
 from endcap.cluster import connect
-from endcap.deploy import CanaryTarget, Deployment, ShadowTarget
+from endcap.deploy import AbSplit, CanaryTarget, Deployment, ShadowTarget
 from endcap.deploy.ownership import delete_objects
 from endcap.deploy.reconcile import preview_next_transition, reconcile
 from endcap.deploy.variants import CANARY, MANAGED_BY, MASK, MODE, REPLACES, SALT, SHARE, STABLE, STABLE_TAG
+from endcap.experiments.layout import Layout
 from tests.access.credentials import make_client
 from tests.cluster.given import Cluster, eventually
 from tests.cluster.inference_services import KNATIVE_CRDS, STANDARD_CRDS
@@ -316,3 +318,90 @@ def test_an_arm_comes(cluster: Cluster, namespace: str, gate: Gateway, mode: str
     eventually(lambda: shares() == {} and gate.shares(NAME) != {})
     eventually(lambda: not served())
     assert [service["metadata"]["name"] for service in cluster.list("inferenceservices", namespace)] == ["shoes"]
+
+
+@pytest.mark.parametrize(("mode", "crds"), BOTH, ids=["Standard", "Knative"])
+def test_a_return(cluster: Cluster, namespace: str, gate: Gateway, mode: str, crds: tuple[str, ...]) -> None:
+    """A promoted version is taken back: everyone meets the previous version's pods at once, and nobody meets it again.
+
+    (The test's name is the namespace's, and a longer one would shorten the arms'.)
+    """
+    cluster.needs(*crds)
+    prepare(cluster, namespace)
+    gate.start()
+    client, spec = connect(str(cluster.kubeconfig)), recommender(mode=mode, replicas={"min": 2, "max": 3}, **SMALL)
+    tag = "latest-" * (mode == "Knative")
+    previous = f"{tag}shoes--previous-predictor.{namespace}.svc"
+    own = f"latest-shoes-predictor.{namespace}.svc" if tag else f"shoes-v1-predictor.{namespace}.svc"
+
+    def wanted(stable: str, **changes: Any) -> Deployment:
+        return state(stable).model_copy(update={**changes, "changed": datetime.now(UTC)})
+
+    for desired in (wanted("2"), wanted("2", previous=CanaryTarget(**target("1").model_dump(), share=0.02))):
+        reconcile(spec, lambda desired=desired: desired, client, namespace)
+    eventually(lambda: gate.shares(NAME).get(previous) == 0.02)
+
+    back = wanted("1", withdrawn="2")
+    begun = time.monotonic()
+    carrying_out = threading.Thread(target=reconcile, args=(spec, lambda: back, client, namespace))
+    carrying_out.start()
+    wait_for(lambda: gate.shares(NAME) == {previous: 1.0}, "everyone meets the previous version's pods", 10)
+    print(f"{mode}: {time.monotonic() - begun:.2f} s from the desired state to Envoy's routes")
+    seen = [gate.shares(NAME)]
+    while carrying_out.is_alive():
+        seen += [shares] if (shares := gate.shares(NAME)) != seen[-1] else []
+        time.sleep(0.05)
+    eventually(lambda: gate.shares(NAME) == {own: 1.0})
+    assert [{previous: 1.0}, {own: 1.0}][: len(seen)] == seen
+    assert set(started(cluster, namespace)) == {"1"} or tag
+    eventually(lambda: [one["metadata"]["name"] for one in cluster.list("inferenceservices", namespace)] == [NAME])
+
+
+@pytest.mark.parametrize(("mode", "crds"), BOTH, ids=["Standard", "Knative"])
+def test_ab(cluster: Cluster, namespace: str, gate: Gateway, mode: str, crds: tuple[str, ...]) -> None:
+    """Two challengers share the shoppers with the stable version; one that has no pods leaves its places to stable.
+
+    (The test's name is the namespace's, and a longer one would shorten the challengers'.)
+    """
+    cluster.needs(*crds)
+    prepare(cluster, namespace)
+    gate.start()
+    client, spec = connect(str(cluster.kubeconfig)), recommender(mode=mode, **SMALL)
+    tag = "latest-" * (mode == "Knative")
+    hosts = {f"{tag}shoes--challenger-{number}-predictor.{namespace}.svc": f"challenger-{number}" for number in (1, 2)}
+
+    def serve(layout: Layout | None) -> list[str]:
+        ab = AbSplit(challengers=(target("2"), target("3")), layout=layout) if layout else None
+        wanted: Deployment = state("1").model_copy(update={"ab": ab, "changed": datetime.now(UTC)})
+        return reconcile(spec, lambda: wanted, client, namespace).notes
+
+    def places() -> list[tuple[str, int]]:
+        """The arms on the hash range, as Envoy itself has them."""
+        for route in gate.routes():
+            if route["name"] == NAME and (weighted := route["route"].get("weighted_clusters")):
+                names = [cluster["name"].split("/")[1].split(":")[0] for cluster in weighted["clusters"]]
+                weights = [cluster["weight"] for cluster in weighted["clusters"]]
+                return [(hosts.get(name, "stable"), weight) for name, weight in zip(names, weights, strict=True)]
+        return []
+
+    def lay_out(layout: Layout) -> list[tuple[str, int]]:
+        return [(segment.arm, segment.weight) for segment in layout.segments]
+
+    serve(None)
+    before = started(cluster, namespace)
+    first = Layout.begin({"stable": 400_000, "challenger-1": 300_000, "challenger-2": 300_000})
+    assert len(serve(first)) == 2
+    eventually(lambda: places() == lay_out(first))
+    assert hosts_exist(cluster, namespace, list(hosts))
+    later = first.change({"stable": 200_000, "challenger-1": 600_000, "challenger-2": 200_000})
+    serve(later)
+    eventually(lambda: places() == lay_out(later))
+    dropped = later.change({"stable": 400_000, "challenger-1": 600_000})
+    serve(dropped)
+    eventually(lambda: places() == lay_out(dropped))
+    assert started(cluster, namespace) == before, "who serves notices nothing"
+    names = {one["metadata"]["name"] for one in cluster.list("inferenceservices", namespace)}
+    assert names == {NAME, "shoes--challenger-1"}
+    assert serve(None) == []
+    eventually(lambda: places() == [] and gate.shares(NAME) != {})
+    assert started(cluster, namespace) == before

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from endcap.deploy.gateway_settings import GatewaySettings
-from endcap.deploy.variants import POPULARITY_ONLY, TLS, TLS_PORT, Address, Variant, Variants
+from endcap.deploy.variants import LAYOUT, POPULARITY_ONLY, TLS, TLS_PORT, Address, Variant, Variants
+from endcap.experiments.layout import Layout
+from endcap.experiments.splits import CHALLENGERS
 from endcap_serving.gateway.routes import Json, Split, Upstream, build_routes
 from endcap_serving.gateway.splits import build_split, read_splits
 from endcap_serving.names import FALLBACK
@@ -112,3 +115,23 @@ def _list_routes(split: Split) -> list[Json]:
     (resource,) = build_routes({"shoes": split})
     routes: list[Json] = resource["virtual_hosts"][0]["routes"]
     return [route for route in routes if route["name"] == "shoes"]
+
+
+def test_challengers_have_the_places_of_the_layout_and_leave_them_to_stable_while_they_are_not_ready() -> None:
+    layout = Layout.begin({"stable": 400_000, "challenger-1": 250_000, "challenger-2": 350_000})
+    stable = inference_service("shoes")
+    stable["metadata"]["annotations"][LAYOUT] = json.dumps(layout.to_json())
+
+    def meets(*ready: bool) -> list[tuple[str, int]]:
+        sides = [
+            side_service("shoes", arm, 0.3, version=version, ready=is_ready)
+            for arm, version, is_ready in zip(CHALLENGERS, "23", ready, strict=False)
+        ]
+        return [(arm, weight) for arm, weight, _ in read_splits([*sides, stable], {})["shoes"].segments]
+
+    assert meets(True, True) == [("stable", 400_000), ("challenger-1", 250_000), ("challenger-2", 350_000)]
+    assert meets(False, True) == [("stable", 650_000), ("challenger-2", 350_000)]
+    assert meets(True, False) == [("stable", 400_000), ("challenger-1", 250_000), ("stable", 350_000)]
+    assert meets() == [("stable", 1_000_000)]
+    stable["metadata"]["annotations"][LAYOUT] = "[{}]"
+    assert meets(True, True) == [("stable", 1_000_000)]
