@@ -229,9 +229,10 @@ def merge_steps(entries: Sequence[AbLogEntry], *, merge: bool = True) -> list[Ab
 
 def read_best(entry: AbLogEntry) -> dict[str, float]:
     """Return how probable each version was the best at a look, 0 to 1; empty if the look could not tell."""
-    if entry.decision is None or entry.decision.allocation is None or entry.before is None:
+    allocation = None if entry.decision is None else entry.decision.allocation
+    if allocation is None or allocation.reason == "no-evidence" or entry.before is None:
         return {}
-    return {entry.before.name_version(arm): chance for arm, chance in entry.decision.allocation.best.items()}
+    return {entry.before.name_version(arm): chance for arm, chance in allocation.best.items()}
 
 
 def _make_epoch(

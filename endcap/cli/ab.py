@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -10,12 +11,17 @@ from endcap.cli.completion import complete_recommender, complete_version
 from endcap.cli.options import json_option, place_env_option, print_json, registry_option, store_option
 from endcap.cli.registry import by_option
 from endcap.cli.stores import open_ab_controller, open_existing_store
+from endcap.errors import UserError
 
 if TYPE_CHECKING:
     from endcap.experiments.ab_log import AbLogEntry
     from endcap.experiments.ab_state import AbAction
 
 _why_option = click.option("--why", default="", help="The reason, which the log keeps.")
+
+_out_option = click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write [default: ab-NAME.html]."
+)
 
 
 @click.group()
@@ -159,6 +165,30 @@ def list_steps(recommender: str, every_test: bool, every_look: bool, store_url: 
         return
     for step in steps:
         click.echo(format_step(step))
+
+
+@command.command()
+@click.argument("recommender", shell_complete=complete_recommender)
+@_out_option
+@place_env_option
+@store_option
+def report(recommender: str, out: Path | None, store_url: str) -> None:
+    """Write RECOMMENDER's latest A/B test as one HTML file: shares, moves, lift by epoch, and clicks won."""
+    from endcap.ab.history import read_history
+    from endcap.ab.report import render_test
+    from endcap.experiments.ab_log import AbLog
+
+    history = read_history(AbLog(open_existing_store(store_url), recommender))
+    file = out or Path(f"ab-{recommender}.html")
+    try:
+        file.write_text(render_test(history), encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"{file} cannot be written: {error.strerror or error}. Name another file by --out",
+            code="cli.cannot-write",
+            file=str(file),
+        ) from None
+    click.echo(file)
 
 
 def _command(

@@ -284,7 +284,7 @@ def _move(look: _Look) -> AbDecision | None:
         return None
     state, allocation = look.state, look.allocation
     best = ", ".join(
-        f"version {state.name_version(arm)} {format_share(chance)}" for arm, chance in allocation.best.items()
+        f"version {state.name_version(arm)} with {format_share(chance)}" for arm, chance in allocation.best.items()
     )
     numbers = _list_chances(look)
     if allocation.reason not in ("moved", "capped"):
@@ -292,7 +292,9 @@ def _move(look: _Look) -> AbDecision | None:
             "dead-band": f"Fewer than {format_share(look.policy.ab.dead_band)} of the shoppers would move",
             "no-evidence": "Too little was seen of a version",
         }.get(allocation.reason, "It is not shown that other shares would be better")
-        sentence = f"Epoch {state.epoch + 1} is over. {cause}, so the shares stay. Most probably the best: {best}."
+        sentence = f"Epoch {state.epoch + 1} is over. {cause}, so the shares stay."
+        if allocation.reason != "no-evidence":
+            sentence += f" The best is {best}."
         decision = look.hold(Finding(allocation.reason, sentence, numbers), usual=True)
         return replace(decision, is_epoch_over=True, allocation=allocation, seed=state.seed)
     shares = ", ".join(
@@ -302,7 +304,7 @@ def _move(look: _Look) -> AbDecision | None:
     capped = " More would follow, but ab.max_moved allows no more." if allocation.reason == "capped" else ""
     sentence = (
         f"Epoch {state.epoch + 1} is over. {format_share(allocation.moved)} of the shoppers move: {shares}.{capped} "
-        f"Most probably the best: {best}."
+        f"The best is {best}."
     )
     return AbDecision(
         "move",

@@ -16,6 +16,8 @@ _CDEVENTS = "0.4.1"
 """The release of the CDEvents specification (https://cdevents.dev)."""
 _CUSTOM_SUBJECT = "endcap-rollout"
 """The subject's type of events that CDEvents has no word for: the tool's name comes first."""
+_AB_SUBJECT = "endcap-ab"
+"""The same of those about A/B tests."""
 _TYPES: dict[Kind, tuple[str, str]] = {
     "rollout.begun": ("dev.cdevents.service.deployed.0.2.0", "service"),
     "rollout.promoted": ("dev.cdevents.service.upgraded.0.2.0", "service"),
@@ -28,11 +30,11 @@ _TYPES: dict[Kind, tuple[str, str]] = {
     "rollout.raised": ("dev.cdeventsx.endcap-rollout.raised.0.1.0", _CUSTOM_SUBJECT),
     "rollout.changed": ("dev.cdeventsx.endcap-rollout.changed.0.1.0", _CUSTOM_SUBJECT),
     "rollout.attention": ("dev.cdeventsx.endcap-rollout.attention.0.1.0", _CUSTOM_SUBJECT),
-    "ab.begun": ("dev.cdeventsx.endcap-ab.begun.0.1.0", _CUSTOM_SUBJECT),
-    "ab.moved": ("dev.cdeventsx.endcap-ab.moved.0.1.0", _CUSTOM_SUBJECT),
-    "ab.dropped": ("dev.cdeventsx.endcap-ab.dropped.0.1.0", _CUSTOM_SUBJECT),
-    "ab.ended": ("dev.cdeventsx.endcap-ab.ended.0.1.0", _CUSTOM_SUBJECT),
-    "ab.attention": ("dev.cdeventsx.endcap-ab.attention.0.1.0", _CUSTOM_SUBJECT),
+    "ab.begun": ("dev.cdeventsx.endcap-ab.begun.0.1.0", _AB_SUBJECT),
+    "ab.moved": ("dev.cdeventsx.endcap-ab.moved.0.1.0", _AB_SUBJECT),
+    "ab.dropped": ("dev.cdeventsx.endcap-ab.dropped.0.1.0", _AB_SUBJECT),
+    "ab.ended": ("dev.cdeventsx.endcap-ab.ended.0.1.0", _AB_SUBJECT),
+    "ab.attention": ("dev.cdeventsx.endcap-ab.attention.0.1.0", _AB_SUBJECT),
 }
 """Of each kind, the type of the event and of its subject."""
 _OUTCOMES = {"gate.passed": "pass", "gate.failed": "fail", "gate.undecided": "cancel"}
@@ -83,7 +85,11 @@ def make_cdevent(message: Message, document: dict[str, Any]) -> dict[str, Any]:
     """
     kind, subject_type = _TYPES[message.kind]
     source = f"/endcap/{quote(message.recommender)}"
-    subject = message.run or message.recommender if subject_type != _CUSTOM_SUBJECT else message.recommender
+    subject = (
+        message.run or message.recommender
+        if subject_type not in (_CUSTOM_SUBJECT, _AB_SUBJECT)
+        else message.recommender
+    )
     return {
         "context": {
             "version": _CDEVENTS,

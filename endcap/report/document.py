@@ -17,7 +17,7 @@ from typing import Any
 
 from endcap.report.chart import Figure, Section
 
-ASSETS = ("base.html", "parts.html", "report.html", "comparison.html", "report.css", "report.js")
+ASSETS = ("base.html", "parts.html", "steps.html", "report.html", "comparison.html", "report.css", "report.js")
 
 
 def render_document(template: str, sections: Sequence[Section], *, style: str = "", **values: Any) -> str:

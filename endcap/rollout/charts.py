@@ -39,7 +39,7 @@ def draw_share(history: RolloutHistory) -> Chart:
     times = [*(moment for moment, _ in changes), history.last.time]
     shares = [*(share for _, share in changes), changes[-1][1]]
     heights = [math.sqrt(share) for share in shares]
-    line = _build_line(times, heights, _VERSION, "share", shape="hv", width=2.5)
+    line = build_line(times, heights, _VERSION, "share", shape="hv", width=2.5)
     line |= {"text": [format_share(share) for share in shares], "hovertemplate": "%{x|%d %b %H:%M:%S}: %{text}"}
     line |= {"mode": "lines+markers", "marker": {"size": 8, "color": _VERSION}, "fill": "tozeroy", "fillcolor": _BAND}
     axis = build_axis(
@@ -53,7 +53,7 @@ def draw_share(history: RolloutHistory) -> Chart:
         "share",
         "Share of the shoppers",
         f"Share of the shoppers over time: {path}",
-        _build_figure([line], 260, axis),
+        build_figure([line], 260, axis),
         ReportTable(["time (UTC)", "share"], rows),
         "Shares are spaced by their square root, so that small ones can be told apart.",
     )
@@ -69,7 +69,7 @@ def draw_effects(history: RolloutHistory) -> Iterator[Chart]:
             if effect.metric == metric.name
         ]
         if points:
-            yield _draw_effect(history, metric.name, _thin(points, lambda point: point[2].after.share))
+            yield _draw_effect(history, metric.name, thin(points, lambda point: point[2].after.share))
 
 
 def draw_guardrails(history: RolloutHistory) -> Iterator[Chart]:
@@ -82,7 +82,7 @@ def draw_guardrails(history: RolloutHistory) -> Iterator[Chart]:
             if guardrail.guardrail == name and guardrail.events > 0
         ]
         if points:
-            yield _draw_guardrail(history.policy, name, _thin(points, lambda point: point[1].reference))
+            yield _draw_guardrail(history.policy, name, thin(points, lambda point: point[1].reference))
 
 
 def _draw_effect(history: RolloutHistory, metric: str, points: Sequence[_EffectPoint]) -> Chart:
@@ -98,7 +98,7 @@ def _draw_effect(history: RolloutHistory, metric: str, points: Sequence[_EffectP
     if is_deciding:
         margin = sign * history.policy.allowed_loss
         label = "margin" if history.policy.promote == "no_harm" else "no change, which a promotion must exclude"
-        traces.append(_build_line([first, last], [margin, margin], BAD, label, dash="dash"))
+        traces.append(build_line([first, last], [margin, margin], BAD, label, dash="dash"))
         needed = _draw_needed(points, sign, history.policy)
         traces += [needed] if needed else []
     shapes = [
@@ -126,7 +126,7 @@ def _draw_effect(history: RolloutHistory, metric: str, points: Sequence[_EffectP
         f"effect-{metric}",
         f"Effect on {metric}",
         text,
-        _build_figure(traces, 330 if is_deciding else 300, axis, shapes=shapes, showlegend=True),
+        build_figure(traces, 330 if is_deciding else 300, axis, shapes=shapes, showlegend=True),
         ReportTable(["time (UTC)", "effect", "lower", "upper"], [_list_cells(point) for point in _thin_rows(points)]),
         f"{text}.{role}{way} Dotted lines: the share changed.",
     )
@@ -137,9 +137,9 @@ def _draw_band(points: Sequence[_EffectPoint], limit: float, *, is_first: bool) 
         return max(-3 * limit, min(3 * limit, value))
 
     times = [moment for moment, _, _ in points]
-    lower = _build_line(times, [clip(effect.lower) for _, effect, _ in points], _VERSION, "lower", width=1)
-    upper = _build_line(times, [clip(effect.upper) for _, effect, _ in points], _VERSION, "band", width=1)
-    middle = _build_line(times, [clip(effect.effect) for _, effect, _ in points], _VERSION, "effect", width=2.5)
+    lower = build_line(times, [clip(effect.lower) for _, effect, _ in points], _VERSION, "lower", width=1)
+    upper = build_line(times, [clip(effect.upper) for _, effect, _ in points], _VERSION, "band", width=1)
+    middle = build_line(times, [clip(effect.effect) for _, effect, _ in points], _VERSION, "effect", width=2.5)
     hover = [
         f"{format_change(effect.effect)}, {format_change(effect.lower)} to {format_change(effect.upper)}"
         for _, effect, _ in points
@@ -160,13 +160,13 @@ def _draw_needed(points: Sequence[_EffectPoint], sign: int, policy: RolloutSpec)
     if all(value is None for _, value in marks):
         return None
     times, values = [moment for moment, _ in marks], [value for _, value in marks]
-    return _build_line(times, values, _WARN, "needed for the next share", dash="dot", shape="hv")
+    return build_line(times, values, _WARN, "needed for the next share", dash="dot", shape="hv")
 
 
 def _draw_guardrail(policy: RolloutSpec, name: str, points: Sequence[_GuardrailPoint]) -> Chart:
     times = [moment for moment, _ in points]
-    observed = _build_line(times, [guardrail.observed for _, guardrail in points], _VERSION, "observed", width=2.5)
-    limit = _build_line(times, [guardrail.reference for _, guardrail in points], BAD, "limit", dash="dash")
+    observed = build_line(times, [guardrail.observed for _, guardrail in points], _VERSION, "observed", width=2.5)
+    limit = build_line(times, [guardrail.reference for _, guardrail in points], BAD, "limit", dash="dash")
     newest = points[-1][1]
     level = partial(format_level, policy, name)
     text = f"{name}: {level(newest.observed)} observed, at most {level(newest.reference)} allowed, "
@@ -180,19 +180,20 @@ def _draw_guardrail(policy: RolloutSpec, name: str, points: Sequence[_GuardrailP
         f"guardrail-{name}",
         name,
         text,
-        _build_figure([observed, limit], 250, axis, showlegend=True),
+        build_figure([observed, limit], 250, axis, showlegend=True),
         ReportTable(["time (UTC)", "observed", "limit", "e-value"], rows),
     )
 
 
-def _build_figure(traces: Sequence[dict[str, Any]], height: int, axis: dict[str, Any], **layout: Any) -> Figure:
+def build_figure(traces: Sequence[dict[str, Any]], height: int, axis: dict[str, Any], **layout: Any) -> Figure:
+    """Build a figure over time."""
     time_axis = build_axis(type="date", showgrid=False, nticks=5, tickangle=0, tickformatstops=_TIME_FORMATS)
     # Invisible ticks keep the first time apart from the lowest value.
     time_axis |= {"ticks": "outside", "ticklen": 6, "tickcolor": "rgba(0,0,0,0)"}
     return {"data": list(traces), "layout": build_layout(height, xaxis=time_axis, yaxis=axis, **layout)}
 
 
-def _build_line(
+def build_line(
     times: Sequence[datetime],
     values: Sequence[float | None],
     color: str,
@@ -202,6 +203,7 @@ def _build_line(
     shape: str = "linear",
     width: float = 1.5,
 ) -> dict[str, Any]:
+    """Build a line over time."""
     return {
         "type": "scatter",
         "mode": "lines",
@@ -223,7 +225,7 @@ def _find_limit(points: Sequence[_EffectPoint], policy: RolloutSpec) -> float:
     return min(1.0, max(1.5 * usual, 1.1 * (ends[0] if ends else 0.0), -2 * policy.allowed_loss, 0.05))
 
 
-def _thin(points: Sequence[Point], key: Callable[[Point], Any]) -> list[Point]:
+def thin(points: Sequence[Point], key: Callable[[Point], Any]) -> list[Point]:
     """Leave out points of long lines, but not those beside a change of `key`, nor the last."""
     every = math.ceil(len(points) / MOST_POINTS)
     return [

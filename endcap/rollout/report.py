@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib.resources import files
+from typing import Protocol
 
-from endcap.experiments.decision_parts import format_change, format_level, format_share
+from endcap.experiments.decision_parts import Number, format_change, format_level, format_share
 from endcap.experiments.evidence import EffectEvidence
 from endcap.experiments.findings import SAMPLE_RATIO_BUDGET
 from endcap.experiments.rollout_state import GUARDED, RolloutState
@@ -19,9 +21,17 @@ from endcap.rollout.outlook import describe_wait
 from endcap.rollout.screen import judge_guardrail
 from endcap.spec.base import format_duration
 
-_OPEN_STEPS = 30
+OPEN_STEPS = 30
 """The newest steps that the page shows open. Older ones open on a click."""
-_MARKS: dict[Mood, str] = {"good": "✓", "bad": "\N{MULTIPLICATION SIGN}", "warn": "!", "plain": "·"}
+MARKS: dict[Mood, str] = {"good": "✓", "bad": "\N{MULTIPLICATION SIGN}", "warn": "!", "plain": "·"}
+
+
+class NumberedStep(Protocol):
+    """A step of a log that rests on numbers."""
+
+    @property
+    def numbers(self) -> Mapping[str, Number]:
+        """By their names."""
 
 
 def render_rollout(history: RolloutHistory, lift: ChampionLift | None = None) -> str:
@@ -43,19 +53,19 @@ def render_rollout(history: RolloutHistory, lift: ChampionLift | None = None) ->
     return render_document(
         _read_asset("rollout.html"),
         [*_build_sections(history), build_lift_section(lift)],
-        style=_read_asset("rollout.css"),
+        style=read_style(),
         history=history,
         state=history.state,
         mood=_judge_state(history.state),
-        mark=_MARKS[_judge_state(history.state)],
-        marks=_MARKS,
+        mark=MARKS[_judge_state(history.state)],
+        marks=MARKS,
         moment=format_minute,
-        share=format_share,
+        change=_describe_change,
         tiles=_build_tiles(history),
         waits=describe_wait(history),
-        open_steps=steps[:_OPEN_STEPS],
-        older_steps=steps[_OPEN_STEPS:],
-        numbers=_format_numbers,
+        open_steps=steps[:OPEN_STEPS],
+        older_steps=steps[OPEN_STEPS:],
+        numbers=format_numbers,
         about=_collect_about(history),
     )
 
@@ -104,7 +114,7 @@ def _build_tiles(history: RolloutHistory) -> list[tuple[str, str, str]]:
     effect = next((entry for entry in (evidence.effects if evidence else ()) if entry.metric == deciding), None)
     if effect is not None:
         arm = evidence.arm if evidence else ""
-        tiles.append((f"effect on {deciding}", _minus(format_change(effect.effect)), _format_band(effect)))
+        tiles.append((f"effect on {deciding}", put_minus(format_change(effect.effect)), _format_band(effect)))
         tiles.append(("shoppers met", f"{effect.shoppers.get(arm, 0):,}", f"{effect.exposures.get(arm, 0):,} rankings"))
     tiles.append(("looks", f"{len(history.looks):,}", f"one each {format_duration(policy.look_every)}"))
     return tiles
@@ -122,7 +132,7 @@ def _tabulate_effects(history: RolloutHistory) -> ReportTable:
         rows.append(
             [
                 effect.metric,
-                _minus(format_change(effect.effect)),
+                put_minus(format_change(effect.effect)),
                 _format_band(effect),
                 NONE if budget is None else format_share(budget),
                 f"{effect.stable_rate:.4g}",
@@ -195,23 +205,34 @@ def _judge_state(state: RolloutState) -> Mood:
     return "plain" if state.phase in ("rising", "shadow") else "warn"
 
 
-def _format_numbers(step: HistoryStep) -> list[tuple[str, str]]:
+def format_numbers(step: NumberedStep) -> list[tuple[str, str]]:
     """Return the numbers that a step rests on, by their names."""
 
     def show(value: float | str | None) -> str:
         if value is None:
             return "not known"
-        return _minus(f"{value:.4g}") if isinstance(value, float) else str(value)
+        return put_minus(f"{value:.4g}") if isinstance(value, float) else str(value)
 
     return [(name.replace("_", " "), show(value)) for name, value in step.numbers.items()]
 
 
 def _format_band(effect: EffectEvidence) -> str:
-    return _minus(f"{format_change(effect.lower)} to {format_change(effect.upper)}")
+    return put_minus(f"{format_change(effect.lower)} to {format_change(effect.upper)}")
 
 
-def _minus(text: str) -> str:
+def _describe_change(step: HistoryStep) -> str:
+    before, after = map(format_share, step.shares)
+    return after if before == after else f"{before} → {after}"
+
+
+def put_minus(text: str) -> str:
+    """Return a text with the minus sign in place of hyphens."""
     return text.replace("-", "\N{MINUS SIGN}")
+
+
+def read_style() -> str:
+    """Return the CSS that pages of rollouts and A/B tests add to that of all documents."""
+    return _read_asset("rollout.css")
 
 
 def _read_asset(name: str) -> str:
