@@ -42,7 +42,8 @@ def test_challengers_serve_by_their_weights_and_only_movers_move(server: Server,
     challengers = [Target(version=version, package=shop.packages[MODELS[version]]) for version in ("2", "3")]
     begin_ab("shoes", challengers, FIRST, SALT, shop.store)
     both = _share(("challenger-1", 0.3), ("challenger-2", 0.2))
-    server.wait_for(RoutesChanged, stable="1", challengers=both)
+    # Two predictors start, on a machine that may be busy.
+    server.wait_for(RoutesChanged, stable="1", challengers=both, within=90)
     assert server.versions(SHOPPERS) == _meet(FIRST)
 
     # The answer's id says by which layout, and with which probabilities.
@@ -52,15 +53,18 @@ def test_challengers_serve_by_their_weights_and_only_movers_move(server: Server,
 
     change_layout("shoes", SECOND, SALT, shop.store)
     routed = _share(("challenger-1", 0.25), ("challenger-2", 0.45))
-    server.wait_for(RoutesChanged, challengers=routed, within=10)
+    server.wait_for(RoutesChanged, challengers=routed)
     assert server.versions(SHOPPERS) == _meet(SECOND)
 
     # The shoppers of a challenger that crashes meet the stable version until it is back, and nobody else moves.
     os.kill(find_predictor(shop, "3"), signal.SIGKILL)
     assert server.wait_for(PredictorFailed, variant="challenger-2").error.code == "serving.process-ended"
     server.wait_for(RoutesChanged, challengers=_share(("challenger-1", 0.25)))
-    assert server.versions(SHOPPERS[:100]) == _meet(SECOND.replace_arms(["challenger-2"]), 100)
-    server.wait_for(RoutesChanged, challengers=routed)
+    usual, left = _meet(SECOND), server.versions(SHOPPERS[:60])
+    assert {shopper: version for shopper, version in left.items() if usual[shopper] != "3"}.items() <= usual.items()
+    # It may be back before the last of them have asked.
+    assert next(version for shopper, version in left.items() if usual[shopper] == "3") == "1"
+    server.wait_for(RoutesChanged, challengers=routed, within=90)
     assert server.versions(SHOPPERS) == _meet(SECOND)
 
     change_layout("shoes", THIRD, SALT, shop.store)
@@ -70,7 +74,7 @@ def test_challengers_serve_by_their_weights_and_only_movers_move(server: Server,
 
     terms = read_state("shoes", shop.store).terms
     end_ab("shoes", SALT, shop.store, challengers[1], terms)
-    server.wait_for(RoutesChanged, stable="3", challengers=())
+    server.wait_for(RoutesChanged, stable="3", challengers=(), within=90)
     assert set(server.versions(SHOPPERS[:50]).values()) == {"3"}
     server.wait_for(PredictorEnded, version="1")
 
@@ -79,10 +83,10 @@ def _share(*arms: tuple[str, float]) -> tuple[ChallengerShare, ...]:
     return tuple(ChallengerShare(arm, VERSIONS[cast(Arm, arm)], share) for arm, share in arms)
 
 
-def _meet(layout: Layout, count: int = len(SHOPPERS)) -> dict[str, str]:
+def _meet(layout: Layout) -> dict[str, str]:
     """The version of each shopper by a layout."""
     split = layout.split(hash_salt(SALT), 0)
-    return {shopper: VERSIONS[split.choose(shopper, SALT, layout)] for shopper in SHOPPERS[:count]}
+    return {shopper: VERSIONS[split.choose(shopper, SALT, layout)] for shopper in SHOPPERS}
 
 
 def _read_token(server: Server, shop: Shop) -> RankingToken:
