@@ -175,7 +175,8 @@ class AbController:
         UserError
             There are too few, too many or the same versions twice, or more than ``ab.floor`` leaves room for
             (``ab.challengers``); a version is not approved or is the champion (``rollout.version-unfit``); there is no
-            champion, or another version serves everyone; a rollout or another test runs; what is served is pinned.
+            champion, another version serves everyone (``ab.champion-not-served``) or a canary serves beside it
+            (``ab.canary-serves``); a rollout or another test runs; what is served is pinned.
         NotFoundError
             There is no such version, or nothing is deployed.
         """
@@ -208,12 +209,19 @@ class AbController:
         ------
         UserError
             There was never a test, the command does not fit its state, or what is served is pinned.
+        NotFoundError, IntegrityError
+            The package of the version that is to be promoted cannot be read.
         """
         if (left := self.finish()) is not None and left.command == command:
             return left
 
         def append() -> AbLogEntry:
             refuse_pinned(self.recommender, self.store)
+            last = self.log.find_last()
+            challenger = None if last is None else last.after.find_challenger(command.version)
+            if command.action == "promote" and challenger is not None:
+                # A package that is gone must not be found missing after the log has promoted its version.
+                read_recommender(self.store.fetch(challenger.package))
             return self.log.command(command, self._read_clock())
 
         return self._steps.advance(append)
@@ -285,7 +293,16 @@ class AbController:
             raise self._make_number_error(versions, f"one to {len(CHALLENGERS)} versions, each once")
 
     def _check_served(self, champion: Version) -> None:
-        stable = read_state(self.recommender, self.store).stable.version
+        state = read_state(self.recommender, self.store)
+        if state.canary is not None:
+            raise UserError(
+                f"version {state.canary.version} of {self.recommender} is the canary, so no A/B test begins beside it. "
+                f"Take its share away first: endcap deploy {self.recommender} --version {champion.version}",
+                code="ab.canary-serves",
+                recommender=self.recommender,
+                canary=state.canary.version,
+            )
+        stable = state.stable.version
         if stable != champion.version:
             raise UserError(
                 f"version {stable} of {self.recommender} serves everyone, and the champion is version "

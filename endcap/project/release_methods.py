@@ -85,6 +85,7 @@ class ReleaseMethods(ProjectBase):
         >>> deployed.state.stable.version
         '1'
         """
+        from endcap.ab.controller import AbController
         from endcap.deploy import deploy, describe, find_state, read_state
         from endcap.deploy.pins import read_pin
         from endcap.rollout.controller import RolloutController
@@ -95,6 +96,7 @@ class ReleaseMethods(ProjectBase):
             controller = RolloutController(self.store, name, self.registry or None)
             # A step that a killed process left half done would let traffic and champion differ.
             controller.finish()
+            AbController(self.store, name, self.registry or None).finish()
             pinned = read_pin(name, self.store)
             if pinned:
                 progress(f"what is served is pinned by {pinned}: version {number} waits until endcap deploy --unpin")

@@ -151,6 +151,8 @@ def test_the_whole_package_may_be_gone(shop: AbShop) -> None:
     shop.make_test().start(["2", "3"])
     for version in ("2", "3"):
         shutil.rmtree(Path(shop.store.root.removeprefix("file://")) / "packages" / "shoes" / version)
+    with refused(NotFoundError, "store.not-found"):
+        shop.make_test().command(AbCommand("promote", "ann", version="3"))
     stopped = shop.make_test().command(AbCommand("stop", "ann", "enough"))
     assert (stopped.after.phase, shop.state.ab) == ("kept", None)
     assert shop.state.stable.version == "1"
@@ -188,6 +190,18 @@ def test_versions_that_cannot_be_tested_are_refused(shop: AbShop, versions: list
     shop.registry.reject("shoes", "3", by="ann", why="slow")
     with refused(UserError, code):
         shop.make_test().start(versions)
+    assert AbLog(shop.store, "shoes").find_last() is None
+
+
+def test_a_test_does_not_begin_beside_a_canary_or_for_another_champion(shop: AbShop) -> None:
+    deploy(shop.spec, "2", shop.store)
+    with refused(UserError, "ab.canary-serves"):
+        shop.make_test().start(["3"])
+    deploy(shop.spec, "1", shop.store, end_canary=True)
+    shop.registry.promote("shoes", "2")
+    with refused(UserError, "ab.champion-not-served"):
+        shop.make_test().start(["3"])
+    # Nothing was begun, so nothing is half done.
     assert AbLog(shop.store, "shoes").find_last() is None
 
 
