@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
@@ -103,10 +104,16 @@ class TimeRule(Strict):
         except (KeyError, ValueError, OSError):
             allowed, hint = (
                 "a zone of the IANA database, such as UTC or Europe/Zurich",
-                suggest(zone, available_timezones()),
+                suggest(zone, _list_zones()),
             )
             raise make_mistakes_error([Mistake((), repr(zone), allowed, hint, code="unknown-name")]) from None
         return zone
+
+
+@functools.cache
+def _list_zones() -> frozenset[str]:
+    """Return the names of all zones, which Python reads from a thousand files."""
+    return frozenset(available_timezones())
 
 
 class Events(Strict):

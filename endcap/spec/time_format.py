@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,6 +19,12 @@ _UNAMBIGUOUS, _AMBIGUOUS = datetime(2019, 11, 23, 15, 26, 37), datetime(2019, 11
 
 def find_wrong_formats(formats: Sequence[str]) -> list[tuple[int, str]]:
     """Return the index of each format that cannot be right, with the reason."""
+    return list(_find_wrong_formats(tuple(formats)))
+
+
+@functools.lru_cache
+def _find_wrong_formats(formats: tuple[str, ...]) -> tuple[tuple[int, str], ...]:
+    """Ask DuckDB, which takes as long as the rest of a spec's check: a spec with mistakes is checked twice."""
     # The import takes half of the time, and most shops have no formats.
     import duckdb
 
@@ -41,7 +48,7 @@ def find_wrong_formats(formats: Sequence[str]) -> list[tuple[int, str]]:
                 )
             if why:
                 wrong.append((place, why))
-    return wrong
+    return tuple(wrong)
 
 
 def _find_fault(engine: Any, name: str) -> str:

@@ -27,6 +27,8 @@ pytestmark = pytest.mark.slow
 STEPS = ["ingest", "features", "train", "evaluate", "refit", "register", "deploy"]
 KILLED_IN = ["features", "train", "register"]
 """What these keep differs: files of tables, a model, a version in MLflow. `make chaos` kills in every step."""
+OTHER_MODEL = "model.last_events=3"
+"""Of the runs whose gates let nothing pass: a model that no other run has, trained once for both."""
 SHOP = """
 apiVersion: endcap/v2
 kind: Shop
@@ -204,7 +206,7 @@ def test_a_failed_gate_registers_nothing_says_why_and_ends_well(folder: Path) ->
     """In the store in which a run was killed: that hinders no later one."""
     registry = open_registry(None, open_store(str(folder / ".endcap" / "store")))
     before = registry.list_versions("corner")
-    failed = endcap_here(folder, "run", "corner.yaml", "--set", "gate.0.min=0.99", "--set", "model.last_events=3")
+    failed = endcap_here(folder, "run", "corner.yaml", "--set", "gate.0.min=0.99", "--set", OTHER_MODEL)
     assert failed.exit_code == 0, failed.output
     assert "mrr@20" in failed.stdout
     assert "0.99" in failed.stdout
@@ -217,7 +219,7 @@ def test_without_the_evidence_a_run_registers_nothing_and_has_an_exit_code_of_it
     registry = open_registry(None, open_store(str(folder / ".endcap" / "store")))
     before = registry.list_versions("corner")
     undecided = endcap_here(
-        folder, "run", "corner.yaml", "--set", "gate.evidence.min_sessions=100000", "--set", "model.last_events=4"
+        folder, "run", "corner.yaml", "--set", "gate.evidence.min_sessions=100000", "--set", OTHER_MODEL
     )
     assert undecided.exit_code == 3, undecided.output
     steps = [line.split()[1] for line in undecided.stdout.splitlines() if line.startswith("  ✓")]
