@@ -14,7 +14,7 @@ from endcap.cli.main import main
 from endcap.cli.models import ModelChoice, split_parts
 from endcap.registry.factory import get_default_uri
 from endcap.store import open_store
-from tests.cli.said import code_of, error_in
+from tests.cli.printed_errors import find_code, parse_error
 from tests.events.shops import write_csv
 
 HOME = """\
@@ -52,7 +52,7 @@ def spec(tmp_path: Path, empty_registry: Path) -> str:
     return str(tmp_path / "home.yaml")
 
 
-def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     capsys.readouterr()
     main([*arguments])
     return capsys.readouterr().out
@@ -121,7 +121,7 @@ def test_commas_within_brackets_and_quotes_part_nothing() -> None:
 @pytest.mark.parametrize("text", ["vsknn,last_events", "{last_events: 3}", "x={name: [}", "vsknn,last_events=[1"])
 def test_what_is_no_model_is_refused(spec: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ("compare", spec, "--store", str(tmp_path / "store"), "--model", text)
-    assert code_of(failed(capsys, *given)) == "cli.model-malformed"
+    assert find_code(failed(capsys, *given)) == "cli.model-malformed"
 
 
 def fits(shown: str) -> bool:
@@ -139,45 +139,45 @@ def test_models_are_compared_and_nothing_is_registered(
     overlay = tmp_path / "short.yaml"
     overlay.write_text("model: {last_events: 2}\nsearch: null\n")
     models = ("--model", "wide=spec,sample=50", "--model", f"short={overlay}", "--model", "sequential-rules")
-    shown = said(capsys, "compare", spec, *models, *where)
+    shown = run(capsys, "compare", spec, *models, *where)
     assert "wide: vsknn last_events=4" in shown
     assert "short: vsknn last_events=2" in shown
     assert "mrr@5 minus wide's" in shown
     assert fits(shown)
-    told = json.loads(said(capsys, "compare", spec, *models, *where, "--json"))
+    told = json.loads(run(capsys, "compare", spec, *models, *where, "--json"))
     assert list(told["trained"]) == ["sequential-rules", "short", "wide"]
     assert Path(told["report"]).is_file()
     store = open_store(where[1])
     assert len(store.list("trained/home")) == 3
     assert len(store.list("comparisons/home")) == 1
     assert store.list("packages/home") == store.list("verdicts/home") == []
-    assert said(capsys, "registry", "list", "home", *where).startswith("home has no versions yet")
+    assert run(capsys, "registry", "list", "home", *where).startswith("home has no versions yet")
     overlay.write_text("split: {test: 0.3}\n")
     capsys.readouterr()
     with pytest.raises(SystemExit):
         main(["compare", spec, *models, *where, "--json"])
-    error = error_in(capsys.readouterr().out)
+    error = parse_error(capsys.readouterr().out)
     assert (error["code"], error["fields"]["keys"]) == ("evaluation.not-comparable", ["split.test"])
-    assert code_of(failed(capsys, "compare", spec, *where)) == "cli.option-missing"
+    assert find_code(failed(capsys, "compare", spec, *where)) == "cli.option-missing"
 
 
 def test_a_verdict_is_shown_and_nothing_is_registered_or_deployed(
     spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = ("--set", "search=null", "--store", str(tmp_path / "store"))
-    shown = said(capsys, "evaluate", spec, *where)
+    shown = run(capsys, "evaluate", spec, *where)
     assert "gate failed" in shown
     assert "challenger: vsknn last_events=4" in shown
     assert fits(shown)
-    told = json.loads(said(capsys, "evaluate", spec, *where, "--json"))
+    told = json.loads(run(capsys, "evaluate", spec, *where, "--json"))
     assert told["passed"] is False
     assert Path(told["report"]).is_file()
     store = open_store(where[-1])
     assert [len(store.list(f"{kind}/home")) for kind in ("trained", "verdicts", "packages")] == [1, 1, 0]
     assert store.read_document("deployments/home") is None
-    passing = said(capsys, "evaluate", spec, *where, "--set", "gate.conditions=[]", "--logical-date", "2024-03-15")
+    passing = run(capsys, "evaluate", spec, *where, "--set", "gate.conditions=[]", "--logical-date", "2024-03-15")
     assert "gate passed" in passing
-    listed = json.loads(said(capsys, "registry", "list", "home", *where[2:], "--json"))
+    listed = json.loads(run(capsys, "registry", "list", "home", *where[2:], "--json"))
     assert listed["versions"] == []
     assert [(one["outcome"], one["verdict"]) for one in listed["tries"]] == [("failed", told["address"])]
 
@@ -195,19 +195,19 @@ def test_a_version_is_judged_by_its_package_or_by_its_recipe(
     project.evaluate()
     project.refit()
     number = project.register().number
-    assert code_of(failed(capsys, "evaluate", "home/1", *where)) == "project.shop-not-recorded"
+    assert find_code(failed(capsys, "evaluate", "home/1", *where)) == "project.shop-not-recorded"
     judged = ("evaluate", "home@champion", "--spec", spec, *where, "--json")
     # The package learnt from all up to the 14th: of later days it has seen nothing.
-    later = json.loads(said(capsys, *judged))
+    later = json.loads(run(capsys, *judged))
     assert later["trained"] == project.versions()[0].package
     assert later["metrics"]["challenger"] | {"p90_ms": 0} == later["metrics"]["champion"] | {"p90_ms": 0}
-    seen = json.loads(said(capsys, *judged, "--logical-date", "2024-03-15"))
+    seen = json.loads(run(capsys, *judged, "--logical-date", "2024-03-15"))
     assert seen["trained"] in store.list("recipes/home")
     assert seen["models"]["challenger"] == {"name": "vsknn", "settings": {"last_events": 4}}
     assert Path(seen["report"]).is_file()
     assert [version.version for version in project.versions()] == [number]
-    assert "challenger: vsknn last_events=4" in said(capsys, *judged[:-1])
-    assert code_of(failed(capsys, "evaluate", "home/7", *where)) == "registry.version-not-found"
-    assert code_of(failed(capsys, "evaluate", "home@challenger", *where)) == "project.no-such-alias"
-    assert code_of(failed(capsys, "evaluate", "home/1", *where, "--set", "seed=1")) == "cli.option-not-here"
-    assert code_of(failed(capsys, "evaluate", "no-such-spec", *where)) == "spec.not-found"
+    assert "challenger: vsknn last_events=4" in run(capsys, *judged[:-1])
+    assert find_code(failed(capsys, "evaluate", "home/7", *where)) == "registry.version-not-found"
+    assert find_code(failed(capsys, "evaluate", "home@challenger", *where)) == "project.no-such-alias"
+    assert find_code(failed(capsys, "evaluate", "home/1", *where, "--set", "seed=1")) == "cli.option-not-here"
+    assert find_code(failed(capsys, "evaluate", "no-such-spec", *where)) == "spec.not-found"

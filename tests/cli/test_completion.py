@@ -15,7 +15,7 @@ from endcap.registry import Registry, get_default_uri
 from endcap.runs import Start, begin_run
 from endcap.runs.logs import find_logs_folder
 from endcap.store import Store, open_store
-from tests.cli.said import code_of
+from tests.cli.printed_errors import find_code
 
 HEAVY = """
 import os, sys
@@ -111,4 +111,4 @@ def test_a_misspelt_recommender_is_answered_with_those_that_are_known(
     with pytest.raises(SystemExit):
         main(["deploy", "toyz"])
     said = capsys.readouterr().err
-    assert (code_of(said), "'toys'" in said) == ("deploy.not-deployed", True)
+    assert (find_code(said), "'toys'" in said) == ("deploy.not-deployed", True)

@@ -10,7 +10,7 @@ import pytest
 
 from endcap.cli.main import main
 from endcap.store import open_store
-from tests.cli.said import code_of
+from tests.cli.printed_errors import find_code
 from tests.events.shops import ROWS, write_csv
 
 SHOP = """\
@@ -117,7 +117,7 @@ def test_data_that_would_stop_a_run_stop_the_check(
         with pytest.raises(SystemExit) as ended:
             main([*command, "--store", str(tmp_path / "store")])
         assert ended.value.code == 2
-        assert code_of(capsys.readouterr().err) == code
+        assert find_code(capsys.readouterr().err) == code
 
 
 def test_a_blacklist_that_cannot_be_read_stops_no_step_that_does_not_need_it(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from endcap.cli.main import COMMANDS, main
-from tests.cli.said import code_of, error_in
+from tests.cli.printed_errors import find_code, parse_error
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,7 +37,7 @@ def test_what_is_wrong_with_the_call_is_said_without_a_traceback(capsys: pytest.
     with pytest.raises(SystemExit) as ended:
         main(["spec", "check", "no-such-spec"])
     assert ended.value.code == 2
-    assert code_of(capsys.readouterr().err) == "spec.not-found"
+    assert find_code(capsys.readouterr().err) == "spec.not-found"
 
 
 def test_with_json_an_error_is_a_document_on_standard_output_and_a_line_with_its_code_beside(
@@ -46,9 +46,9 @@ def test_with_json_an_error_is_a_document_on_standard_output_and_a_line_with_its
     with pytest.raises(SystemExit) as ended:
         main(["spec", "show", "no-such-spec", "--json"])
     said = capsys.readouterr()
-    error = error_in(said.out)
+    error = parse_error(said.out)
     assert (ended.value.code, error["code"], error["fields"]["spec"]) == (2, "spec.not-found", "no-such-spec")
-    assert code_of(said.err) == error["code"]
+    assert find_code(said.err) == error["code"]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_with_json_an_error_is_a_document_on_standard_output_and_a_line_with_its
 def test_with_json_a_wrong_call_is_a_document_too(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
-    error = error_in(capsys.readouterr().out)
+    error = parse_error(capsys.readouterr().out)
     assert (ended.value.code, error["code"]) == (2, "cli.usage")
     assert error["fields"]["command"].startswith("endcap")
 
@@ -65,7 +65,7 @@ def test_with_json_a_wrong_call_is_a_document_too(arguments: list[str], capsys: 
 def test_what_the_system_refuses_has_a_code_too(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["status", "--json", "--store", f"/tmp/{'x' * 300}"])
-    error = error_in(capsys.readouterr().out)
+    error = parse_error(capsys.readouterr().out)
     assert ended.value.code == 1
     assert (error["code"], error["fields"]["errno"]) == ("cli.system", "ENAMETOOLONG")
 

@@ -8,7 +8,7 @@ import pytest
 
 from endcap.cli.main import main
 from endcap.store import Store
-from tests.cli.said import code_of
+from tests.cli.printed_errors import find_code
 from tests.rollout.shop import POLICY, Shop
 
 
@@ -76,5 +76,5 @@ def test_a_running_rollout_excludes_what_it_does_itself(
     with pytest.raises(SystemExit) as ended:
         main([*arguments, *store])
     assert ended.value.code == 2
-    assert code_of(capsys.readouterr().err) == code
+    assert find_code(capsys.readouterr().err) == code
     assert shop.state == before

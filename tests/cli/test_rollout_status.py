@@ -11,7 +11,7 @@ import pytest
 from endcap.cli.main import main
 from endcap.experiments.decision_log import DecisionLog
 from endcap.store import open_store
-from tests.cli.said import code_of
+from tests.cli.printed_errors import find_code
 from tests.rollout.stories import POLICY, tell_story
 
 
@@ -70,4 +70,4 @@ def test_what_is_not_there_is_told(
 ) -> None:
     with pytest.raises(SystemExit):
         main(["rollout", *arguments, "--store", store])
-    assert code_of(capsys.readouterr().err) == code
+    assert find_code(capsys.readouterr().err) == code

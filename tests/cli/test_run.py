@@ -17,7 +17,7 @@ from endcap.cli.display import Display
 from endcap.cli.main import main
 from endcap.runs import StepEnd, StepProgress, StepStart, list_runs
 from endcap.store import open_store
-from tests.cli.said import error_in
+from tests.cli.printed_errors import parse_error
 from tests.pipelines.packages import spec_file
 
 STEPS = """
@@ -57,7 +57,7 @@ def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(
     time.sleep(0.5)  # the runner reads that the step has begun
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     shown, said = process.communicate(timeout=30)
-    error = error_in(shown)
+    error = parse_error(shown)
     (canceled,) = list_runs(open_store("store"))
     assert (process.returncode, error["code"]) == (130, "cli.interrupted")
     assert error["fields"] == {"run": canceled.name, "step": "pause", "kept": ["ingest"]}

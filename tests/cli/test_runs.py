@@ -11,7 +11,7 @@ from endcap.cli.main import main
 from endcap.runs import Fault, Start, begin_run, end_run
 from endcap.runs.logs import find_logs_folder
 from endcap.store import Store
-from tests.cli.said import error_in
+from tests.cli.printed_errors import parse_error
 
 DONE = {"state": "done", "begun": "2026-03-02T10:00:01.000+00:00", "seconds": 3.0, "result": "s3://b/x"}
 
@@ -84,7 +84,7 @@ def test_of_a_run_in_a_cluster_the_page_and_the_command_are_said(
 def test_an_unknown_run_is_refused(kept: Store, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["runs", "show", "nothing", "--json", "--store", kept.root])
-    error = error_in(capsys.readouterr().out)
+    error = parse_error(capsys.readouterr().out)
     assert (ended.value.code, error["code"], error["fields"]["run"]) == (2, "run.not-found", "nothing")
 
 

@@ -15,7 +15,7 @@ from endcap.deploy.pins import pin_state, unpin_state
 from endcap.deploy.state import find_state, read_state, write_state
 from endcap.errors import NotFoundError
 from endcap.store import Store, open_store
-from tests.cli.said import error_in
+from tests.cli.printed_errors import parse_error
 from tests.deploy.fake_kserve import recommender, state
 from tests.refusals import refused
 from tests.spec.test_load import specs
@@ -54,7 +54,7 @@ def test_what_is_pinned_stays_and_is_said_to_be(store: Store, capsys: pytest.Cap
     for where in ([], ["--namespace", "shop"], ["--namespace", "shop", "--dry-run"]):
         with pytest.raises(SystemExit):
             main(["undeploy", "shoes", "--store", store.root, "--json", *where])
-        assert error_in(capsys.readouterr().out)["code"] == "deploy.pinned"
+        assert parse_error(capsys.readouterr().out)["code"] == "deploy.pinned"
     assert read_state("shoes", store).pin is not None
     main(["registry", "list", "shoes", "--store", store.root, "--json"])
     assert json.loads(capsys.readouterr().out)["pin"]["by"] == "ann"
@@ -68,7 +68,7 @@ def test_a_dry_run_needs_a_cluster(command: str, tmp_path: Path, capsys: pytest.
     (tmp_path / "store").mkdir()
     with pytest.raises(SystemExit):
         main([command, "home", "--dry-run", "--store", str(tmp_path / "store"), "--json"])
-    assert error_in(capsys.readouterr().out)["code"] == "cli.option-missing"
+    assert parse_error(capsys.readouterr().out)["code"] == "cli.option-missing"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from endcap.cli.main import main
-from tests.cli.said import error_in
+from tests.cli.printed_errors import parse_error
 
 READING = [
     ["deploy", "toys"],
@@ -34,7 +34,7 @@ def test_nothing_is_made_in_a_wrong_folder_and_the_right_one_is_named(
     for near in ("", str(right)):
         with pytest.raises(SystemExit) as ended:
             main([*call, "--json"])
-        error = error_in(capsys.readouterr().out)
+        error = parse_error(capsys.readouterr().out)
         assert (ended.value.code, error["code"]) == (2, "cli.no-store")
         assert error["fields"] == {"store": str(wrong / ".endcap" / "store"), "near": near}
         assert list(wrong.iterdir()) == []
@@ -48,5 +48,5 @@ def test_a_store_without_a_registry_gets_none_by_being_read(tmp_path: Path, caps
     for call in (["promote", "toys", "1"], ["list", "toys", "--registry", f"sqlite:///{tmp_path}/mlflow.db"]):
         with pytest.raises(SystemExit) as ended:
             main(["registry", *call, "--json", *where])
-        assert (ended.value.code, error_in(capsys.readouterr().out)["code"]) == (2, "cli.no-registry")
+        assert (ended.value.code, parse_error(capsys.readouterr().out)["code"]) == (2, "cli.no-registry")
     assert list(tmp_path.iterdir()) == []

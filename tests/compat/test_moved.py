@@ -51,7 +51,7 @@ def store_in(folder: Path) -> Store:
     return open_store(str(folder / ".endcap" / "store"))
 
 
-def said(command: object, store: Store, *words: str) -> object:
+def invoke(command: object, store: Store, *words: str) -> object:
     """What a command says as JSON."""
     result = CliRunner().invoke(command, [*words, "--store", store.root, "--json"])  # type: ignore[arg-type]
     assert result.exit_code == 0, result.output
@@ -82,8 +82,8 @@ def test_a_moved_store_goes_on(folder: Path, tmp_path: Path) -> None:
     assert read_state("next", second).changed == state.changed
     assert deploy(spec, "2", second) == read_state("next", second)
     assert read_state("next", second).changed == state.changed, "nothing is deployed anew"
-    shown = [said(registry_command, second, "list", "next"), said(status_command, second)]
-    shown += [said(runs_command, second, "show", run.name) for run in list_runs(second)]
+    shown = [invoke(registry_command, second, "list", "next"), invoke(status_command, second)]
+    shown += [invoke(runs_command, second, "show", run.name) for run in list_runs(second)]
     known_now = addresses(shown)
     assert {f"{second.root}/{package}" for package in packages} <= known_now
     assert {address for address in known_now if not address.startswith(second.root)} == set()
@@ -123,7 +123,7 @@ def test_a_moved_store_goes_on(folder: Path, tmp_path: Path) -> None:
     mount.mkdir()
     with read_only(tmp_path / "third", mount):
         seen = store_in(mount)
-        listed = said(registry_command, seen, "list", "next")
+        listed = invoke(registry_command, seen, "list", "next")
         assert {address for address in addresses(listed) if not address.startswith(seen.root)} == set()
 
 

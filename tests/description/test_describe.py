@@ -31,7 +31,7 @@ LOG = [
 
 
 class Made:
-    """A shop with its snapshot and dataset; `told` describes them."""
+    """A shop with its snapshot and dataset; `describe` describes them."""
 
     def __init__(self, store: Store, folder: Path, rows: Sequence[str], items: Sequence[str] = (), **more: Any) -> None:
         log = write_csv(folder / "log.csv", list(rows))
@@ -42,7 +42,7 @@ class Made:
         self.snapshot = ingest(self.shop, store)
         self.dataset = build(self.shop, self.snapshot, store)
 
-    def told(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         return describe(self.snapshot, self.dataset, self.store, read_rules(self.shop))
 
 
@@ -55,7 +55,7 @@ def test_a_log_is_told_by_its_numbers(store: Store, tmp_path: Path) -> None:
     made = Made(
         store, tmp_path, rows, ["i1,shoe", "i2,hat", "i9,bag", "i9,sack"], events={"max_bad_share": 0.5}
     )  # fmt: skip
-    told = made.told()
+    told = made.describe()
     data, sessions = told["data"], told["sessions"]
     assert (data["events"], data["first"], data["last"]) == (8, 1709287200000, 1709629440000)
     assert data["days"] == {"first": "2024-03-01", "events": [5, 0, 0, 0, 3]}
@@ -86,9 +86,9 @@ def test_a_log_is_told_by_its_numbers(store: Store, tmp_path: Path) -> None:
 def test_a_description_is_read_once_and_names_the_items_that_can_be_recommended(store: Store, tmp_path: Path) -> None:
     made = Made(store, tmp_path, LOG)
     assert read_newest_items("test", store) is None
-    first = made.told()
+    first = made.describe()
     (kept,) = store.list("descriptions/test")
-    assert made.told() == first
+    assert made.describe() == first
     assert store.list("descriptions/test") == [kept]
     items = read_newest_items("test", store)
     assert items is not None
@@ -98,7 +98,7 @@ def test_a_description_is_read_once_and_names_the_items_that_can_be_recommended(
 def test_names_of_the_shop_that_the_log_lacks_are_noticed(store: Store, tmp_path: Path) -> None:
     table = write_csv(tmp_path / "customers.csv", ["C1", "C3", "C4"], "customer")
     types = {"types": ["view", "purchse"]}
-    told = Made(store, tmp_path, LOG[:5], events=types, customers={"sources": [{"path": str(table)}]}).told()
+    told = Made(store, tmp_path, LOG[:5], events=types, customers={"sources": [{"path": str(table)}]}).describe()
     assert warned(told) == ["customers_without_row", "types_unmatched"]
     assert told["sessions"]["customer_table"]["likely"]["reason"] == "case"
 
@@ -121,7 +121,7 @@ def test_an_item_table_whose_zeros_were_lost_is_noticed(
 ) -> None:
     items = [f"{'' if n < lost else '0'}{100 + n},{category}" for n, category in enumerate(CATEGORIES)]
     rules = {"attributes": [{"name": "no-food", "attribute": "category", "never": ["Food"]}]}
-    told = Made(store, tmp_path, ZEROS, items, rules=rules).told()
+    told = Made(store, tmp_path, ZEROS, items, rules=rules).describe()
     assert warned(told) == warnings
     table = told["data"]["items"]["table"]
     assert (table["missing"], told["data"]["items"]["unused"]["missing"]) == (lost, lost)
@@ -144,7 +144,7 @@ def test_a_blacklist_that_bars_nothing_is_noticed(
     listed: list[str], missing: int, warnings: list[str], store: Store, tmp_path: Path
 ) -> None:
     file = write_csv(tmp_path / "black.csv", listed, "item")
-    told = Made(store, tmp_path, ZEROS, rules={"blacklist": {"sources": [{"path": str(file)}]}}).told()
+    told = Made(store, tmp_path, ZEROS, rules={"blacklist": {"sources": [{"path": str(file)}]}}).describe()
     assert told["rules"]["blacklist"]["missing"] == missing
     assert warned(told) == warnings
 
@@ -192,7 +192,7 @@ def of(count: int, row: str) -> list[str]:
 def test_what_looks_odd_is_warned_of_and_what_does_not_is_not(
     rows: list[str], warnings: list[str], store: Store, tmp_path: Path
 ) -> None:
-    assert warned(Made(store, tmp_path, rows).told()) == warnings
+    assert warned(Made(store, tmp_path, rows).describe()) == warnings
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_ids_that_differ_in_blanks_or_capitals_alone_are_noticed(
 ) -> None:
     of_minutes = "s{0},{1},{2},2024-03-01T10:0{3}:00Z,view"
     whose = [("c1", "i1"), ("c2", "i2"), (customer, item)]
-    told = Made(store, tmp_path, [of_minutes.format(n, *whose[n], at) for n in range(3) for at in range(2)]).told()
+    told = Made(store, tmp_path, [of_minutes.format(n, *whose[n], at) for n in range(3) for at in range(2)]).describe()
     assert warned(told) == warnings
     ids = {"items_alike": ["i1", item], "customers_alike": ["c1", customer]}
     alike = {"items_alike": told["data"]["items"]["alike"], "customers_alike": told["sessions"]["customers_alike"]}
@@ -225,7 +225,7 @@ def test_ids_that_differ_in_blanks_or_capitals_alone_are_noticed(
 
 def test_few_ids_that_differ_in_capitals_are_counted_alone(store: Store, tmp_path: Path) -> None:
     rows = [f"s{n // 2},c{n // 2},i{n},2024-03-01T10:00:{n % 60:02}Z,view" for n in range(250)]
-    told = Made(store, tmp_path, [*rows, "s1,c1,I1,2024-03-01T11:00:00Z,view"]).told()
+    told = Made(store, tmp_path, [*rows, "s1,c1,I1,2024-03-01T11:00:00Z,view"]).describe()
     assert told["data"]["items"]["alike"] == {"case": {"ids": 2, "example": ["I1", "i1"]}}
     assert "items_alike" not in warned(told)
 
@@ -235,7 +235,7 @@ def test_the_share_without_a_customer_is_of_all_rows_however_sessions_are_made(
     by: str, store: Store, tmp_path: Path
 ) -> None:
     rows = of(30, "s{s},,i{n},2024-03-{d:02}T{h:02}:10Z,view") + of(10, "t{s},c{s},i{n},2024-03-02T{h:02}:10Z,view")
-    told = Made(store, tmp_path, rows, sessions={"by": by, "gap": "2h"}).told()
+    told = Made(store, tmp_path, rows, sessions={"by": by, "gap": "2h"}).describe()
     assert told["sessions_by"] == by
     (warning,) = (warning for warning in told["warnings"] if warning["name"] == "many_anonymous")
     assert (warning["anonymous"], warning["share"], warning["sessions_by"]) == (30, 0.75, by)

@@ -27,7 +27,7 @@ def decided(condition: dict[str, Any], found: Estimate, other: float = 0.2) -> C
     return outcome
 
 
-def said(outcome: ConditionOutcome, *, sessions: int = 1000, **evidence: Any) -> list[str]:
+def find_missing(outcome: ConditionOutcome, *, sessions: int = 1000, **evidence: Any) -> list[str]:
     return find_missing_evidence(Evidence(**evidence), sessions, [outcome], SPLIT)
 
 
@@ -53,8 +53,8 @@ def test_an_interval_about_the_limit_must_be_narrow_enough(
 ) -> None:
     outcome = decided({**condition, "bound": bound}, found)
     assert outcome.half_width == pytest.approx(share)
-    assert said(outcome, max_half_width=0.21) == []
-    (told,) = said(outcome, max_half_width=0.1)
+    assert find_missing(outcome, max_half_width=0.21) == []
+    (told,) = find_missing(outcome, max_half_width=0.1)
     # A width that is twice what is asked takes four times the sessions.
     assert re.findall(r"(\d[\d,]*) test sessions would be enough, and there are (\d[\d,]*)", told) == [
         ("4,000", "1,000")
@@ -80,14 +80,14 @@ def test_an_interval_on_one_side_of_the_limit_decides_at_any_width(
 ) -> None:
     outcome = decided(condition, found, other=0.001)
     assert outcome.passed == passed
-    assert said(outcome, max_half_width=0.001) == []
+    assert find_missing(outcome, max_half_width=0.001) == []
 
 
 def test_a_value_of_nothing_has_no_share() -> None:
     outcome = decided(DIFFERENCE, Estimate(0.01, -0.01, 0.03), other=0.0)
     assert outcome.half_width == math.inf
     assert outcome.to_json()["half_width"] is None
-    (told,) = said(outcome, max_half_width=1000.0)
+    (told,) = find_missing(outcome, max_half_width=1000.0)
     assert "test sessions would do" not in told
     assert compute_half_width("difference", Estimate(0.0, 0.0, 0.0), 0.0) == 0.0
     assert compute_half_width("ratio", Estimate(2.0, 1.0, math.inf), 0.1) == math.inf
@@ -110,11 +110,11 @@ def test_too_few_sessions_decide_nothing_and_the_remedy_is_the_splits(split: Any
 def test_too_little_evidence_is_told_before_a_condition_that_fails() -> None:
     failed = decided(DIFFERENCE, Estimate(-0.3, -0.5, -0.1))
     assert decide_gate([failed], []) == "failed"
-    assert decide_gate([failed], said(failed, sessions=3)) == "undecided"
+    assert decide_gate([failed], find_missing(failed, sessions=3)) == "undecided"
 
 
 def test_the_time_of_a_prediction_is_narrowed_by_no_session() -> None:
     (outcome,) = decide_conditions(
         [Condition(metric="p90_ms", max=10.0)], {"challenger": {"p90_ms": Estimate(9.0, 2.0, 30.0)}}, {}, []
     )
-    assert said(outcome, max_half_width=0.01) == []
+    assert find_missing(outcome, max_half_width=0.01) == []

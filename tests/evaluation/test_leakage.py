@@ -106,16 +106,16 @@ def test_whatever_the_test_part_holds_all_that_is_trained_stays_the_same(
     wanted = recommender(split=split, model=MODELS[0], evaluation=asked)
     table = {"item": [f"i{number}" for number in range(2 * ITEMS)], "category": ["even", "odd"] * ITEMS}
     one, other = (open_view(dataset(store, its, shop(), items=table), wanted) for its in logs)
-    assert told(one.test) != told(other.test), "the test must differ for this to say anything"
+    assert list_part(one.test) != list_part(other.test), "the test must differ for this to say anything"
     # What models and their validation are given, and the item attributes that they may be given too.
     assert one.vocabulary.ids == other.vocabulary.ids
     assert one.items.equals(other.items)
     for part in ("train", "training", "validation"):
-        assert told(getattr(one, part)) == told(getattr(other, part)), part
+        assert list_part(getattr(one, part)) == list_part(getattr(other, part)), part
     first, second = (draw_validation(view, "none", 1) for view in (one, other))
     assert first is not None
     assert second is not None
-    assert told(first.asked) == told(second.asked)
+    assert list_part(first.asked) == list_part(second.asked)
     assert first.wanted.tolist() == second.wanted.tolist()
     for number, model in enumerate(MODELS):
         with_it = recommender(split=split, model=model, evaluation=asked)
@@ -125,7 +125,7 @@ def test_whatever_the_test_part_holds_all_that_is_trained_stays_the_same(
         assert saved[0] == saved[1], model
 
 
-def told(sessions: Sessions) -> Any:
+def list_part(sessions: Sessions) -> Any:
     """All of a part. Customers are numbered by the dataset's whole log: a number says who is the same, and no more."""
     known = {-1: -1}
     named = [known.setdefault(customer, len(known)) for customer in sessions.customers.tolist()]

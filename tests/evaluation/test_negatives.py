@@ -132,12 +132,12 @@ def test_blocks_draw_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     test, model = random_sessions(3, 30, 20), AfterLast(np.random.default_rng(1).random((20, 20)))
     negatives = SampledCandidates(test, test, 20, SampledNegatives(count=5, draws=2), seed=1)
 
-    def told() -> object:
+    def measure() -> object:
         found = measure_model(
             EvaluatedModel(model, "last"), every(test), [3], ItemPopularity.of(test, 20), negatives=negatives
         )
         return found.sums.round(9).tolist(), found.weights.round(9).tolist(), found.coverage
 
-    once = told()
+    once = measure()
     monkeypatch.setattr(ranks, "SCORE_BYTES", 20 * 4 * 3)
-    assert told() == once
+    assert measure() == once

@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def asked(*sessions: tuple[int, int]) -> Sessions:
+def make_sessions(*sessions: tuple[int, int]) -> Sessions:
     """Sessions of the items d, c and d of these customers that begin then."""
     found = Sessions.of([[3, 2, 3]] * len(sessions), [[start, start + 1, start + 2] for _, start in sessions])
     return Sessions(found.items, found.times, found.offsets, np.array([who for who, _ in sessions], dtype=np.int32))
@@ -65,12 +65,14 @@ def test_rules_take_items_from_every_list_and_a_target_that_is_taken_is_a_miss(f
     vocabulary = Vocabulary(list("abcd"))
     table = pq.read_table(folder / "items.parquet")
     competitor = EvaluatedModel(FALLING, mask=rules.build_mask(vocabulary, table))
-    (block,) = rank_predictions(competitor, every(asked((0, 200), (1, 200), (-1, 200))), 4)
+    (block,) = rank_predictions(competitor, every(make_sessions((0, 200), (1, 200), (-1, 200))), 4)
     lists = [[item for item in row if item >= 0] for row in block.listed.tolist()]
     assert lists == [[3], [3], [1], [1], [1, 3], [1, 3]]
     assert block.targets.tolist() == [2, 3] * 3
     assert block.ranks.tolist() == [0, 1, 0, 0, 0, 2]
-    assert rank_histories(competitor, asked((0, 200)), 2).tolist() == [[3, -1]]  # what is timed is what is judged
+    assert rank_histories(competitor, make_sessions((0, 200)), 2).tolist() == [
+        [3, -1]
+    ]  # what is timed is what is judged
 
 
 def test_before_a_next_basket_a_customer_owns_what_it_owned_as_that_began(folder: Path) -> None:
@@ -79,7 +81,7 @@ def test_before_a_next_basket_a_customer_owns_what_it_owned_as_that_began(folder
     competitor = EvaluatedModel(
         FALLING, mask=rules.build_mask(Vocabulary(list("abcd")), pq.read_table(folder / "items.parquet"))
     )
-    history = asked((0, 50))
+    history = make_sessions((0, 50))
     for begun, rank in ((52, 3), (200, 2)):
         baskets = Baskets(np.array([1]), np.array([begun]))
         (block,) = rank_predictions(competitor, select_targets(history, "basket", "sets", baskets), 4)
@@ -93,7 +95,7 @@ def test_a_champion_with_another_vocabulary_obeys_the_same_rules(folder: Path) -
     own = Vocabulary(list("dcbe"))
     barred = rules.build_mask(own, pa.table({"item": list("dcbe"), "stock": [9.0, 9, 9, 0]}))
     champion = EvaluatedModel(FALLING, translation=VocabularyTranslation.between(list("abcd"), own.ids), mask=barred)
-    (block,) = rank_predictions(champion, last(asked((0, 200), (1, 200))), 4)
+    (block,) = rank_predictions(champion, last(make_sessions((0, 200), (1, 200))), 4)
     assert block.tops.tolist() == [[0, 1, -1, -1], [1, 2, -1, -1]]
     assert block.listed.tolist() == [[3, 2, -1, -1], [2, 1, -1, -1]]
 
@@ -108,7 +110,7 @@ def test_a_ranking_lists_what_was_judged(folder: Path) -> None:
     rules = house(folder, {"stock": {}, "owned": {"types": ["buy"]}}, blacklist="c")
     vocabulary, table = Vocabulary(list("abcd")), pq.read_table(folder / "items.parquet")
     (block,) = rank_predictions(
-        EvaluatedModel(FALLING, mask=rules.build_mask(vocabulary, table)), every(asked((0, 200), (-1, 200))), 4
+        EvaluatedModel(FALLING, mask=rules.build_mask(vocabulary, table)), every(make_sessions((0, 200), (-1, 200))), 4
     )
     ranker = Ranker(FALLING, vocabulary, table, rulebook=Rulebook(vocabulary, table, rules.catalogue))
     requests = [ranker.parse({"items": ["d", "c"][:length], "k": 4}) for length in (1, 2) * 2]

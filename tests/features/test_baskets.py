@@ -84,14 +84,14 @@ def test_what_is_hidden_hangs_on_the_seed_and_on_no_order_of_lines(store: Store)
     ]
     shuffled = [rows[place] for session in range(40) for place in rng.permutation(5) + 5 * session]
 
-    def asked(lines: Rows, seed: int) -> list[list[int]]:
+    def list_test_sessions(lines: Rows, seed: int) -> list[list[int]]:
         wanted = recommender(split=SPLIT, evaluation=COMPLETE, seed=seed)
         view = open_view(dataset(store, lines), wanted)
         return [one.tolist() for one in np.split(view.test.items, view.test.offsets[1:-1])]
 
-    first = asked(rows, 1)
-    assert first == asked(shuffled, 1)
-    again = asked(rows, 2)
+    first = list_test_sessions(rows, 1)
+    assert first == list_test_sessions(shuffled, 1)
+    again = list_test_sessions(rows, 2)
     assert [sorted(one) for one in first] == [sorted(one) for one in again]
     assert [one[-1] for one in first] != [one[-1] for one in again]
     assert len({tuple(np.argsort(one)) for one in first}) > 5, "the order of the others is drawn too"

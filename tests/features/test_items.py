@@ -78,7 +78,7 @@ def test_the_attributes_of_a_layout_are_those_that_its_reader_brings(layout: str
 
 
 def test_what_only_the_test_has_gives_no_bands_and_no_values(store: Store) -> None:
-    def found(category: str, price: float) -> dict[str, list[int]]:
+    def encode(category: str, price: float) -> dict[str, list[int]]:
         rows = sessions("abc bca cab abz")
         known = {"item": list("abcz"), "category": ["x", "y", "y", category], "price": [1.0, 2.0, 3.0, price]}
         folder = store.fetch(build(shop(), snapshot(store, rows, items=known), store))
@@ -87,4 +87,4 @@ def test_what_only_the_test_has_gives_no_bands_and_no_values(store: Store) -> No
         spec = GRU4RecSpec(item_features=["category", "price"])
         return {name: array.tolist() for name, array in encode_item_features(view.items, spec).items()}
 
-    assert found("x", 2.5) == found("new", 0.01)
+    assert encode("x", 2.5) == encode("new", 0.01)

@@ -16,12 +16,12 @@ from tests.refusals import refused
 COLUMNS = {"session": "session", "customer": "customer", "type": "type"}
 
 
-def told(types: list[str] | None, **keys: Any) -> Any:
+def make_shop(types: list[str] | None, **keys: Any) -> Any:
     events = {"sources": [{"path": "events.csv"}], "columns": COLUMNS, "types": types}
     return shop(**{"events": events, **keys})
 
 
-OWNING = told(["view"], rules={"owned": {"types": ["buy", "gift"]}})
+OWNING = make_shop(["view"], rules={"owned": {"types": ["buy", "gift"]}})
 WEDNESDAY = datetime(2024, 6, 5, tzinfo=UTC)
 
 
@@ -70,12 +70,14 @@ def test_nothing_else_of_a_dataset_depends_on_the_rule(store: Store) -> None:
     rows = [*VIEWS, bought("a", 20, "ann"), bought("b", 21, "ann")]
     owning, plain = (
         store.fetch(build(chosen, snapshot(store, kept), store, until=WEDNESDAY))
-        for chosen, kept in ((OWNING, rows), (told(["view"]), VIEWS))
+        for chosen, kept in ((OWNING, rows), (make_shop(["view"]), VIEWS))
     )
     names = {file.name for file in plain.glob("*.parquet")}
     assert {file.name for file in owning.glob("*.parquet")} == {*names, OWNED_FILE}
     assert all((owning / name).read_bytes() == (plain / name).read_bytes() for name in names)
-    of_all = store.fetch(build(told(None, rules=OWNING.rules.model_dump(mode="json")), snapshot(store, rows), store))
+    of_all = store.fetch(
+        build(make_shop(None, rules=OWNING.rules.model_dump(mode="json")), snapshot(store, rows), store)
+    )
     assert "ann|till" in words(of_all)  # learnt from, where all types are
     assert ids(of_all) == ids(owning) == [("ann", "a", 20), ("ann", "b", 21)]
 

@@ -46,7 +46,7 @@ def expected(log: list[list[Event]], protocol: str, order: str) -> list[Predicti
     return wanted
 
 
-def found(sessions: Sessions, protocol: Any, order: Any) -> list[Prediction]:
+def list_predictions(sessions: Sessions, protocol: Any, order: Any) -> list[Prediction]:
     made = select_targets(sessions, protocol, order)
     prefixes = made.prefixes()
     ends = prefixes.offsets
@@ -66,7 +66,7 @@ def found(sessions: Sessions, protocol: Any, order: Any) -> list[Prediction]:
 @settings(deadline=None)
 @given(log=LOGS)
 def test_predictions_are_those_of_plain_loops(protocol: str, order: str, log: list[list[Event]]) -> None:
-    assert found(sessions_of(log), protocol, order) == expected(log, protocol, order)
+    assert list_predictions(sessions_of(log), protocol, order) == expected(log, protocol, order)
 
 
 @pytest.mark.parametrize("protocol", ["every-prefix", "leave-one-out"])
@@ -85,7 +85,7 @@ def test_without_equal_times_both_orders_are_one(protocol: Any, log: list[list[E
 def test_the_order_of_lines_at_one_time_changes_no_prediction(log: list[list[Event]], random: Any) -> None:
     shuffled = [random.sample(session, len(session)) for session in log]
     for protocol in ("every-prefix", "leave-one-out"):
-        one, other = (found(sessions_of(lines), protocol, "sets") for lines in (log, shuffled))
+        one, other = (list_predictions(sessions_of(lines), protocol, "sets") for lines in (log, shuffled))
         assert [(owner, sorted(prefix), item, weight) for owner, prefix, item, weight in one] == [
             (owner, sorted(prefix), item, weight) for owner, prefix, item, weight in other
         ]

@@ -136,7 +136,7 @@ def predictor(engine: Engine, image: str, models: Path) -> Iterator[str]:
 def test_the_predictor_answers_and_ends_when_asked(engine: Engine, image: str, shop: Shop, tmp_path: Path) -> None:  # noqa: F811
     with predictor(engine, image, mounted(shop, "gru4rec", tmp_path)) as container:
         wait_for(engine, container, "/v2/health/ready")
-        (ranking,) = asked(engine, container, "/v1/models/shoes:predict", {"instances": [{"items": shop.ids[:2]}]})[
+        (ranking,) = ask(engine, container, "/v1/models/shoes:predict", {"instances": [{"items": shop.ids[:2]}]})[
             "predictions"
         ]
         assert ranking["model_version"] == "7"
@@ -172,7 +172,7 @@ def mounted(shop: Shop, model: str, folder: Path) -> Path:  # noqa: F811
     return models
 
 
-def asked(engine: Engine, container: str, path: str, body: Any = None, port: int = 8080) -> Any:
+def ask(engine: Engine, container: str, path: str, body: Any = None, port: int = 8080) -> Any:
     """What a server in a container answers, asked from inside: it has no network."""
     code = """
 import sys, urllib.request
@@ -187,7 +187,7 @@ print(urllib.request.urlopen(urllib.request.Request(sys.argv[1], body), timeout=
 def wait_for(engine: Engine, container: str, path: str, port: int = 8080) -> Any:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        if (answer := asked(engine, container, path, port=port)) is not None:
+        if (answer := ask(engine, container, path, port=port)) is not None:
             return answer
         time.sleep(1)
     logs = engine.podman("logs", container)

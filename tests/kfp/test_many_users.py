@@ -11,7 +11,7 @@ from kfp.client import Client
 
 from endcap.cli.main import main
 from endcap_pipelines import kfp_client
-from tests.cli.said import code_of
+from tests.cli.printed_errors import find_code
 from tests.kfp.namespaces import User
 from tests.kfp.server import Kfp
 from tests.kfp.test_run import GOOD, SPEC, run, run_to_failure
@@ -50,7 +50,7 @@ def test_a_namespace_that_one_may_not_work_in_is_told_in_kfps_words(
     shared: Kfp, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, _, output = run_to_failure(shared, capsys, "--kfp-user-namespace", "team-c")
-    assert (code, code_of(output)) == (2, "kfp.forbidden")
+    assert (code, find_code(output)) == (2, "kfp.forbidden")
     assert "ann@shop.example" in output
     assert "Namespace:team-c" in output
     assert (shared.pipelines, shared.runs) == ([], [])
@@ -62,7 +62,7 @@ def test_a_namespace_that_is_not_said_is_asked_for(
 ) -> None:
     """`--kfp-namespace` once said both where KFP is and who asks."""
     code, _, output = run_to_failure(shared, capsys, *before)
-    assert (code, code_of(output)) == (2, "kfp.no-user-namespace")
+    assert (code, find_code(output)) == (2, "kfp.no-user-namespace")
     assert ("--kfp-user-namespace team-a" in output) == ("team-a" in before)
     assert shared.requests == ["GET /apis/v2beta1/healthz"]
 
@@ -101,7 +101,7 @@ def test_settings_that_are_no_json_are_named(
     (tmp_path / "context.json").write_text("namespace=team-a")
     monkeypatch.setattr(Client, "_LOCAL_KFP_CONTEXT", str(tmp_path / "context.json"))
     code, _, output = run_to_failure(kfp, capsys, "--end", "x")
-    assert (code, code_of(output)) == (2, "kfp.settings-unusable")
+    assert (code, find_code(output)) == (2, "kfp.settings-unusable")
 
 
 def test_a_kfp_of_one_user_has_no_namespaces(kfp: Kfp) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from endcap.cli.main import main
-from tests.cli.said import code_of
+from tests.cli.printed_errors import find_code
 from tests.cluster.certificates import Authority
 from tests.kfp.handler import PROXY
 from tests.kfp.kubeconfigs import Plugin, plugin_user, write_kubeconfig
@@ -42,7 +42,7 @@ def follow_to_failure(capsys: pytest.CaptureFixture[str], run: str, *arguments: 
     with pytest.raises(SystemExit) as stopped:
         follow_run(run, *arguments)
     output = capsys.readouterr().err
-    return int(stopped.value.code or 0), code_of(output), output
+    return int(stopped.value.code or 0), find_code(output), output
 
 
 def turning(change: Any) -> Scene:
@@ -156,7 +156,7 @@ class TestTokens:
         with pytest.raises(SystemExit) as stopped:
             main()
         output = capsys.readouterr()
-        assert (stopped.value.code, code_of(output.err)) == (1, "kfp.token-expired")
+        assert (stopped.value.code, find_code(output.err)) == (1, "kfp.token-expired")
         assert "secret-word" not in output.out + output.err
         assert "KFP_EXISTING_TOKEN" in output.err
         commands = dict(re.findall(r"^  (follow|end): +endcap (.*)$", output.err, re.MULTILINE))

@@ -16,7 +16,7 @@ from endcap.cli import run_kfp
 from endcap.cli.main import main
 from endcap.runs import Start
 from endcap.store import Store, open_store
-from tests.cli.said import code_of
+from tests.cli.printed_errors import find_code
 from tests.kfp.server import Kfp, scene
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +92,7 @@ def test_a_failed_step_is_named_with_its_cause_and_where_to_look(kfp: Kfp, capsy
     code, output, errors = run_to_failure(kfp, capsys)
     assert code == 1
     assert "train" in output.splitlines()[-1]
-    assert code_of(errors) == "kfp.step-failed"
+    assert find_code(errors) == "kfp.step-failed"
     assert "OOMKilled (exit code 137) (pod train-pod-id)" in errors
     assert f"page:  {kfp.url}/#/runs/details/{kfp.runs[0]['run_id']}" in errors
     assert "again: endcap" in errors
@@ -120,7 +120,7 @@ def test_what_a_step_said_in_the_store_is_shown(
     kfp.scenes = [with_words]
     _, output, record = run_to_failure(kfp, capsys)
     assert "7 events" in output
-    assert code_of(record) == "features.no-session"
+    assert find_code(record) == "features.no-session"
 
 
 def test_steps_that_kfp_does_not_list_are_known_by_their_words_in_the_store(
@@ -162,14 +162,14 @@ def test_the_word_of_a_gate_that_did_not_pass_is_read_from_the_store(
 def test_a_run_that_somebody_ends_is_told(kfp: Kfp, capsys: pytest.CaptureFixture[str]) -> None:
     kfp.scenes = [scene("RUNNING", {"ingest": "RUNNING"}), scene("CANCELED", {"ingest": "CANCELED"})]
     code, _, errors = run_to_failure(kfp, capsys)
-    assert (code, code_of(errors)) == (1, "run.canceled")
+    assert (code, find_code(errors)) == (1, "run.canceled")
 
 
 def test_a_run_past_its_deadline_is_ended(kfp: Kfp, capsys: pytest.CaptureFixture[str]) -> None:
     old = "2026-03-02T10:00:00Z"
     kfp.scenes = [lambda run: {**scene("RUNNING", {"ingest": "RUNNING"})(run), "created_at": old}]
     code, _, errors = run_to_failure(kfp, capsys, "--set", "pipeline.deadline=2h")
-    assert (code, code_of(errors)) == (1, "run.deadline-passed")
+    assert (code, find_code(errors)) == (1, "run.deadline-passed")
     assert kfp.runs[0]["state"] == "CANCELED"
     assert "activeDeadlineSeconds" in json.dumps(kfp.versions[0])
 
@@ -248,21 +248,21 @@ class TestTrouble:
     ) -> None:
         kfp.token, kfp.scenes = "secret-word", [GOOD]
         code, _, errors = run_to_failure(kfp, capsys, "--kfp-token", "wrong")
-        assert (code, code_of(errors)) == (2, "kfp.forbidden")
+        assert (code, find_code(errors)) == (2, "kfp.forbidden")
         monkeypatch.setenv("KFP_EXISTING_TOKEN", "secret-word")
         run(kfp)
         assert len(kfp.runs) == 1
 
     def test_an_address_where_nothing_listens_is_told(self, kfp: Kfp, capsys: pytest.CaptureFixture[str]) -> None:
         code, _, errors = run_to_failure(kfp, capsys, "--kfp-host", "http://127.0.0.1:9")
-        assert (code, code_of(errors)) == (1, "kfp.unreachable")
+        assert (code, find_code(errors)) == (1, "kfp.unreachable")
 
     def test_without_any_address_the_ways_to_give_one_are_named(
         self, kfp: Kfp, capsys: pytest.CaptureFixture[str]
     ) -> None:
         with pytest.raises(SystemExit):
             main(["run", SPEC, "--on", "kfp"])
-        assert code_of(capsys.readouterr().err) == "kfp.no-host"
+        assert find_code(capsys.readouterr().err) == "kfp.no-host"
 
     @pytest.mark.parametrize(
         "arguments",
@@ -277,7 +277,7 @@ class TestTrouble:
         self, kfp: Kfp, capsys: pytest.CaptureFixture[str], arguments: list[str]
     ) -> None:
         code, _, errors = run_to_failure(kfp, capsys, *arguments)
-        assert (code, code_of(errors)) == (2, "cli.unreachable-from-cluster")
+        assert (code, find_code(errors)) == (2, "cli.unreachable-from-cluster")
         assert errors.startswith(f"error: {arguments[0]} {arguments[1]}: ")
         assert kfp.requests == []
 

@@ -307,13 +307,13 @@ def together(watch: Callable[[], None], *work: Callable[[], None], over: threadi
     """Run the work, and `watch` until it is over; raises what any of them raised."""
     errors: list[BaseException] = []
 
-    def told(run: Callable[[], None]) -> None:
+    def run_and_catch(run: Callable[[], None]) -> None:
         try:
             run()
         except BaseException as error:
             errors.append(error)
 
-    watcher, *threads = [threading.Thread(target=told, args=(run,)) for run in (watch, *work)]
+    watcher, *threads = [threading.Thread(target=run_and_catch, args=(run,)) for run in (watch, *work)]
     for thread in (watcher, *threads):
         thread.start()
     for thread in threads:

@@ -44,7 +44,7 @@ def listens(text: str, root: str) -> int:
     raise AssertionError(f"no process of {text}")
 
 
-def said(answer: httpx.Response) -> tuple[int, str]:
+def read_code(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json().get("code", "")
 
 
@@ -55,7 +55,7 @@ def test_the_user_may_do_everything_and_a_page_nothing(shop: Shop) -> None:
     with serving(open_store(shop.store.root), "laptop", listener=lambda event: None) as address:
         predict, events = address + PREDICT.format(name="laptop"), f"{address}/v1/events"
         assert httpx.post(predict, json=EXPLAIN).json()["predictions"][0]["removed"] == []
-        assert said(httpx.post(events, json=event)) == (200, "")
+        assert read_code(httpx.post(events, json=event)) == (200, "")
         direct = f"http://127.0.0.1:{listens('endcap_serving.intake', root)}/v1/events"
         predictor = f"http://127.0.0.1:{listens('endcap_serving.predictor', root)}" + PREDICT.format(name="laptop")
         # What a browser lets a page send without asking, and what a name that is turned to 127.0.0.1 adds to that.
@@ -65,10 +65,13 @@ def test_the_user_may_do_everything_and_a_page_nothing(shop: Shop) -> None:
             assert httpx.post(url, json=event, headers={"origin": ATTACKER}).status_code == 403
             assert httpx.options(url, headers={"origin": ATTACKER}).headers.get("access-control-allow-origin") is None
         for url in (events, predict):
-            assert said(httpx.post(url, json=event, headers={"host": "attacker.example"}))[1] == "gateway.host-refused"
+            assert (
+                read_code(httpx.post(url, json=event, headers={"host": "attacker.example"}))[1]
+                == "gateway.host-refused"
+            )
         forged = {"origin": ATTACKER, "x-endcap-scope": "explain,owned"}
-        assert said(httpx.post(predictor, json=EXPLAIN, headers=forged)) == (403, "predictor.explain-forbidden")
-        assert said(httpx.post(predict, json=EXPLAIN, headers=forged)) == (403, "gateway.origin-refused")
+        assert read_code(httpx.post(predictor, json=EXPLAIN, headers=forged)) == (403, "predictor.explain-forbidden")
+        assert read_code(httpx.post(predict, json=EXPLAIN, headers=forged)) == (403, "gateway.origin-refused")
 
 
 def test_beyond_loopback_all_get_rankings_and_a_policy_that_changes_says_who_gets_more(
@@ -83,13 +86,13 @@ def test_beyond_loopback_all_get_rankings_and_a_policy_that_changes_says_who_get
         (tmp_path / "draft").write_text(json.dumps(document))
         (tmp_path / "draft").replace(file)
 
-    def asked(address: str, key: str = "") -> tuple[int, str]:
+    def explain(address: str, key: str = "") -> tuple[int, str]:
         shown = {"x-endcap-key": key} if key else {}
-        return said(httpx.post(address + PREDICT.format(name="beyond"), json=EXPLAIN, headers=shown))
+        return read_code(httpx.post(address + PREDICT.format(name="beyond"), json=EXPLAIN, headers=shown))
 
     with serving(open_store(shop.store.root), "beyond", host="0.0.0.0", listener=lambda event: None) as address:
-        assert asked(address, "any") == (403, "predictor.explain-forbidden")
-        assert said(httpx.post(f"{address}/v1/events", json={})) == (403, "gateway.scope-missing")
+        assert explain(address, "any") == (403, "predictor.explain-forbidden")
+        assert read_code(httpx.post(f"{address}/v1/events", json={})) == (403, "gateway.scope-missing")
     write("first-key", anonymous=["rank"])
     command = [sys.executable, "-c", "from endcap.cli.main import main; main()", "serve", "beyond", "--port", "0"]
     command += ["--host", "0.0.0.0", "--json", "--store", shop.store.root, "--access", str(file)]
@@ -99,17 +102,17 @@ def test_beyond_loopback_all_get_rankings_and_a_policy_that_changes_says_who_get
             address = next(
                 event["address"] for line in process.stdout if (event := json.loads(line))["event"] == "served"
             )
-            assert asked(address) == (403, "predictor.explain-forbidden")
-            assert asked(address, "first-key") == (200, "")
+            assert explain(address) == (403, "predictor.explain-forbidden")
+            assert explain(address, "first-key") == (200, "")
             write("next-key")
-            wait_for(lambda: asked(address, "next-key") == (200, ""), "the next key is taken")
-            assert asked(address, "first-key") == (401, "gateway.credential-invalid")
+            wait_for(lambda: explain(address, "next-key") == (200, ""), "the next key is taken")
+            assert explain(address, "first-key") == (401, "gateway.credential-invalid")
             file.write_text("anonymous: [all]")
             told = next(
                 event for line in process.stdout if (event := json.loads(line))["event"] == "access-not-followed"
             )
             assert told["error"]["code"] == "access.policy-invalid"
-            assert asked(address, "next-key") == (200, "")
+            assert explain(address, "next-key") == (200, "")
         finally:
             process.terminate()
 
