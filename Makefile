@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 IMAGE := serving/image
+WORKERS ?= 3
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' endcap/__init__.py)
 
 help: ## print these targets
@@ -15,8 +16,8 @@ demo: $(INSTALLED) ## run the main job on a simulated shop: train, judge, regist
 demo-rollout: $(INSTALLED) ## four new versions meet simulated shoppers: a better, a harmful, a slow and a failing one
 	$(BIN)/endcap demo-rollout
 
-test: $(INSTALLED) ## run every test that needs no cluster
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+test: $(INSTALLED) ## run every test that needs no cluster; WORKERS=4 shares them among four processes
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-cluster: $(INSTALLED) ## run the tests against a real API server: KUBECONFIG's, or one built out of Go modules
 	@if [ -z "$$KUBECONFIG" ] && command -v go >/dev/null; then $(BIN)/python -m tests.cluster.build; fi
