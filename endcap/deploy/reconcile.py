@@ -13,7 +13,8 @@ from endcap.deploy.kill_switch import is_newer
 from endcap.deploy.read_back import read_back
 from endcap.deploy.reconciler import ATTEMPTS, Reconciler, contended_error
 from endcap.deploy.rollout import check_not_superseded, report_capacity, take_transitions
-from endcap.deploy.side_services import SideService, StandIn, is_withdrawing
+from endcap.deploy.side_services import SideService
+from endcap.deploy.stand_ins import list_stand_in_roles
 from endcap.deploy.state import Deployment
 from endcap.deploy.traffic import (
     Traffic,
@@ -102,13 +103,17 @@ def reconcile(
     """
     reconciler = Reconciler(recommender, desired(), cluster, namespace, force, progress, lies_at)
     _note_route(reconciler)
-    side_notes = {side.role: side.end(reconciler.get_target(side.role), reconciler.live) for side in reconciler.sides}
+    side_notes = {
+        side.role: side.end(reconciler.get_target(side.role), reconciler.live)
+        for side in reconciler.sides
+        if reconciler.may_exist(side)
+    }
     transition = _take_first_transition(reconciler, desired)
     urgent = [side for side in reconciler.sides if reconciler.get_load(side.role) is not None]
     side_notes |= _follow_sides(reconciler, urgent, wait=False)
     if wait:
         transition = take_transitions(reconciler, desired, transition)
-        side_notes |= _end_stand_in(reconciler)
+        side_notes |= _end_stand_ins(reconciler)
     traffic = read_back(reconciler, transition) if transition.done and wait else reconciler.read_traffic()
     if transition.note:
         reconciler.notes.append(transition.note)
@@ -162,7 +167,7 @@ def preview_next_transition(
         objects.append(manifests.render_http_route(recommender, namespace, transition.weights))
     parts = [f"next: {transition.description}"]
     for side in reconciler.sides:
-        target, live = reconciler.get_target(side.role), side.find()
+        target, live = reconciler.get_target(side.role), side.find() if reconciler.may_exist(side) else None
         if live is not None and not side.stays(live, target):
             parts.append(f"InferenceService {side.name} is deleted: {side.describe_end()}")
         if target is not None:
@@ -203,13 +208,13 @@ def _follow_sides(reconciler: Reconciler, sides: Iterable[SideService], *, wait:
     return notes
 
 
-def _end_stand_in(reconciler: Reconciler) -> dict[SideRole, str]:
-    """End what stood in for a version that was taken back, once gateways lead to the one that came back."""
-    if reconciler.stand_in is None or is_withdrawing(reconciler.desired, reconciler.live):
+def _end_stand_ins(reconciler: Reconciler) -> dict[SideRole, str]:
+    """End what stood in for the stable version, once gateways lead to its own pods. Returns a note by role."""
+    if not reconciler.stand_ins or list_stand_in_roles(reconciler.desired, reconciler.live):
         return {}
     time.sleep(GATEWAYS_FOLLOW)
-    side = next(side for side in reconciler.sides if side.role == StandIn.role)
-    return {side.role: side.end(reconciler.get_target(side.role), reconciler.live)}
+    sides = [side for side in reconciler.sides if side.role in reconciler.stand_ins]
+    return {side.role: side.end(reconciler.get_target(side.role), reconciler.live) for side in sides}
 
 
 def _note_switch(reconciler: Reconciler) -> None:

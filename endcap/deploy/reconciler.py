@@ -18,11 +18,10 @@ from endcap.deploy.ownership import check_not_terminating, check_ownership
 from endcap.deploy.side_services import (
     SideService,
     SideTarget,
-    StandIn,
     get_side_load,
     get_side_target,
-    is_withdrawing,
 )
+from endcap.deploy.stand_ins import StandIn, find_stand_ins, list_stand_in_roles
 from endcap.deploy.state import Deployment
 from endcap.deploy.traffic import (
     Traffic,
@@ -30,7 +29,7 @@ from endcap.deploy.traffic import (
     read_standard_traffic,
 )
 from endcap.deploy.transitions import Transition
-from endcap.deploy.variants import MANAGER, SIDE_ROLES, SideRole
+from endcap.deploy.variants import MANAGER, NAME, SIDE_ROLES, SideRole
 from endcap.errors import ClusterError
 from endcap.spec import Recommender
 
@@ -70,8 +69,9 @@ class Reconciler:
             )
             for role in SIDE_ROLES
         ]
+        self._service_names = self._list_service_names()
         live_sides = {side.role: self._find_side(side) for side in self.sides}
-        self.stand_in = StandIn.find(self.desired, self.live, live_sides[StandIn.role])
+        self.stand_ins = find_stand_ins(self.desired, self.live, live_sides)
         self.desired, notes = keep_served_addresses(self.desired, (self.live, *live_sides.values()), self.lies_at)
         self.notes.extend(notes)
         for side in self.sides:
@@ -79,19 +79,34 @@ class Reconciler:
                 # What cannot be asked for is refused before anything changes.
                 side.render(target, self.live)
 
+    def may_exist(self, side: SideService) -> bool:
+        """Tell whether a side service was there when this began, as far as known. So most roles need no call."""
+        return self._service_names is None or side.name in self._service_names
+
+    def _list_service_names(self) -> set[str] | None:
+        """List the names of the recommender's InferenceServices; None without the right to list them."""
+        try:
+            services = self.cluster.list_objects(INFERENCE_SERVICE, self.namespace, f"{NAME}={self.recommender.name}")
+        except ForbiddenError:
+            return None
+        return {service["metadata"]["name"] for service in services}
+
     def get_target(self, role: SideRole) -> SideTarget | None:
         """Return what is wanted in a role at this moment; None: nothing."""
-        stand_in = self.stand_in if role == StandIn.role and is_withdrawing(self.desired, self.live) else None
+        stand_in = self._get_stand_in(role)
         return get_side_target(self.desired, role) if stand_in is None else stand_in.target
 
     def get_load(self, role: SideRole) -> float | None:
         """Return which share of the shoppers an arm's pods must bear at this moment; None: those that it has."""
-        stand_in = self.stand_in if role == StandIn.role and is_withdrawing(self.desired, self.live) else None
+        stand_in = self._get_stand_in(role)
         return get_side_load(self.desired, role) if stand_in is None else stand_in.load
 
+    def _get_stand_in(self, role: SideRole) -> StandIn | None:
+        return self.stand_ins.get(role) if role in list_stand_in_roles(self.desired, self.live) else None
+
     def _find_side(self, side: SideService) -> Json | None:
-        if get_side_target(self.desired, side.role) is None and not (
-            side.role == StandIn.role and is_withdrawing(self.desired, self.live)
+        if get_side_target(self.desired, side.role) is None and side.role not in list_stand_in_roles(
+            self.desired, self.live
         ):
             return None
         with contextlib.suppress(ClusterError, UnreachableError):  # It is told when it is the side's turn.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any
 
 from endcap.cluster import Cluster, ForbiddenError, UnreachableError
 from endcap.cluster.kinds import INFERENCE_SERVICE
@@ -20,8 +20,8 @@ from endcap.deploy.ownership import check_not_terminating, check_side, wait_unti
 from endcap.deploy.predictor_manifests import TEMPLATE, count_canary_pods
 from endcap.deploy.readiness import find_problem
 from endcap.deploy.state import CanaryTarget, Deployment, ShadowTarget
-from endcap.deploy.transitions import read_annotation, read_annotations, read_target
-from endcap.deploy.variants import STABLE, Mode, SideRole, name_share_mark, read_share, read_side_variant
+from endcap.deploy.transitions import read_annotation, read_target
+from endcap.deploy.variants import Mode, SideRole, read_side_variant
 from endcap.errors import ClusterError
 from endcap.experiments.splits import CHALLENGERS
 from endcap.spec import Recommender
@@ -53,51 +53,6 @@ def get_side_target(desired: Deployment, role: SideRole) -> SideTarget | None:
 def get_side_load(desired: Deployment, role: SideRole) -> float | None:
     """Return which share of the shoppers an arm's pods must bear at this moment; None: those that it has."""
     return 1.0 if role == "baseline" and desired.switch is not None else None
-
-
-@dataclass(frozen=True)
-class StandIn:
-    """The previous version's InferenceService in the place of a stable version that was taken back.
-
-    Its pods are ready at once. So everyone meets them until the recommender's own InferenceService serves that version.
-
-    Attributes
-    ----------
-    target
-        The version that comes back.
-    load
-        Which share of the shoppers its pods must bear.
-    """
-
-    target: CanaryTarget
-    load: float = 1.0
-    role: ClassVar[SideRole] = "previous"
-
-    @classmethod
-    def find(cls, desired: Deployment, own: Json | None, side: Json | None) -> StandIn | None:
-        """Find it in what a cluster has.
-
-        Parameters
-        ----------
-        desired
-            The desired state.
-        own
-            The recommender's InferenceService.
-        side
-            The previous version's, or None.
-        """
-        if side is None or side["metadata"].get("deletionTimestamp") or not is_withdrawing(desired, own):
-            return None
-        if read_target(side["spec"]["predictor"]).version != desired.stable.version:
-            return None
-        # Who may not end it sets its share to 0.
-        share = read_share(read_annotations(side), name_share_mark(cls.role)) or 1.0
-        return cls(CanaryTarget(**desired.stable.model_dump(), share=share))
-
-
-def is_withdrawing(desired: Deployment, own: Json | None) -> bool:
-    """Tell whether the recommender's own InferenceService still serves a version that was taken back."""
-    return own is not None and desired.withdrawn is not None and read_annotations(own).get(STABLE) == desired.withdrawn
 
 
 @dataclass(frozen=True)

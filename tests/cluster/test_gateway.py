@@ -402,6 +402,15 @@ def test_ab(cluster: Cluster, namespace: str, gate: Gateway, mode: str, crds: tu
     assert started(cluster, namespace) == before, "who serves notices nothing"
     names = {one["metadata"]["name"] for one in cluster.list("inferenceservices", namespace)}
     assert names == {NAME, "shoes--challenger-1"}
-    assert serve(None) == []
-    eventually(lambda: places() == [] and gate.shares(NAME) != {})
-    assert started(cluster, namespace) == before
+    # The first challenger wins: its shoppers keep it, and the others meet it once it can serve them.
+    seen = [places()]
+    won = state("2").model_copy(update={"changed": datetime.now(UTC)})
+    ending = threading.Thread(target=reconcile, args=(spec, lambda: won, client, namespace))
+    ending.start()
+    while ending.is_alive():
+        seen += [now] if (now := places()) != seen[-1] else []
+        time.sleep(0.05)
+    own = f"latest-shoes-predictor.{namespace}.svc" if tag else f"shoes-v2-predictor.{namespace}.svc"
+    eventually(lambda: gate.shares(NAME) == {own: 1.0})
+    assert seen in ([lay_out(dropped)], [lay_out(dropped), []])
+    eventually(lambda: [one["metadata"]["name"] for one in cluster.list("inferenceservices", namespace)] == [NAME])

@@ -129,3 +129,32 @@ def test_both_modes_refuse_no_layout() -> None:
         assert variants is not None
         assert desired.ab is not None
         assert variants.layout == desired.ab.layout
+
+
+def test_each_arm_keeps_its_shoppers_until_the_winner_serves_everyone() -> None:
+    api, spec = FakeApi(), recommender(mode="Standard")
+    client, layout = api.connect(), Layout.begin(BEGIN)
+
+    def follow(desired: Deployment) -> dict[str, float]:
+        """Take a transition; then each version's share, by the gateway's routes."""
+        reconcile(spec, lambda: desired, client, NAMESPACE, wait=False)
+        split = read_splits(client.list_objects(INFERENCE_SERVICE, NAMESPACE), {})["shoes"]
+        shares: dict[str, float] = {}
+        for segment in split.segments:
+            name = segment.upstream.host.split("-predictor")[0]
+            shares[name] = shares.get(name, 0) + segment.weight / 1_000_000
+        return shares
+
+    running = {"shoes-v1": 0.4, "shoes--challenger-1": 0.3, "shoes--challenger-2": 0.3}
+    won = state("3").model_copy(update={"changed": datetime.now(UTC)})
+    follow(state("1"))
+    follow(with_challengers(layout, "2", "3"))
+    assert follow(with_challengers(layout, "2", "3")) == running
+    # Version 3 starts beside version 1; then it serves in its place, and also those whom it had as a challenger.
+    assert follow(won) == running
+    assert follow(won) == {"shoes-v3": 0.7, "shoes--challenger-1": 0.3}
+    assert follow(won) == {"shoes-v3": 1.0}
+    assert {one["metadata"]["name"] for one in client.list_objects(INFERENCE_SERVICE, NAMESPACE)} == {"shoes"}
+    # Without a winner there is nothing to wait for.
+    follow(with_challengers(layout, "4", "5"))
+    assert follow(state("3")) == {"shoes-v3": 1.0}
