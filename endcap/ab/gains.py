@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,6 +10,7 @@ from endcap.ab.history import AbHistory
 from endcap.experiments.ab_evidence import ChallengerEvidence
 from endcap.experiments.ab_gain import LayoutSums, SplitGain, estimate_gain
 from endcap.experiments.ab_log import AbLogEntry
+from endcap.experiments.layout import Layout
 from endcap.experiments.splits import Arm
 
 
@@ -26,47 +27,59 @@ def trace_gain(history: AbHistory) -> list[GainPoint]:
 
     Notes
     -----
-    Visits count for the layout in which they were over. One whose window lasts beyond a change counts for the next
-    layout, with its own probabilities.
+    Visits count for the layout in which they began (`LayoutSums`). A look has all visits of a layout once its metric is
+    complete until the layout's end; before that, the newest look stands for it. What a challenger did within the
+    metric's window before it left is in no evidence, and does not count.
     """
     policy = history.policy
-    better = policy.rollout.deciding_metric.direction == "up"
-    planned = max(1, policy.ab.longest // policy.ab.epoch)
+    metric, planned = policy.rollout.deciding_metric, max(1, policy.ab.longest // policy.ab.epoch)
     points: list[GainPoint] = []
-    layouts: list[LayoutSums] = []
-    before: dict[Arm, ChallengerEvidence] = {}
-    for group in _group_looks(history.looks):
-        last = group[-1]
-        assert last.evidence is not None
-        assert last.before is not None
-        latest = {each.arm: each for each in last.evidence.challengers}
-        layouts.append(
+    sums: list[LayoutSums] = []
+    before: Mapping[Arm, ChallengerEvidence] = {}
+    begins = _list_layouts(history)
+    if not history.looks:
+        return points
+    newest = history.looks[-1].time
+    ends: list[datetime | None] = [begin for begin, _ in begins[1:]]
+    for (_, layout), end in zip(begins, [*ends, None], strict=True):
+        after = _read_until(history, metric.name, end)
+        arms = [arm for arm in after if layout.weigh(arm)]
+        sums.append(
             LayoutSums(
-                last.before.weights,
-                {arm: each.score - _read(before, arm, "score") for arm, each in latest.items()},
-                {arm: each.variance - _read(before, arm, "variance") for arm, each in latest.items()},
+                layout.weights,
+                {arm: after[arm].score - (before[arm].score if arm in before else 0.0) for arm in arms},
+                {arm: after[arm].variance - (before[arm].variance if arm in before else 0.0) for arm in arms},
             )
         )
-        before |= latest
-        points.append(GainPoint(last.time, estimate_gain(layouts, better=better, planned=planned)))
+        before = after
+        points.append(GainPoint(end or newest, estimate_gain(sums, better=metric.direction == "up", planned=planned)))
     return points
 
 
-def _group_looks(looks: Sequence[AbLogEntry]) -> list[list[AbLogEntry]]:
-    """Group looks by the layout that shoppers had before each of them."""
-    groups: list[list[AbLogEntry]] = []
-    number = None
-    for entry in looks:
-        assert entry.before is not None
-        if entry.before.is_over:
+def _list_layouts(history: AbHistory) -> list[tuple[datetime, Layout]]:
+    """Return from when on each layout was served, oldest first. What is served after the test is none."""
+    layouts = [(history.entries[0].time, history.entries[0].after.layout)]
+    for entry in history.entries[1:]:
+        if entry.after.is_over:
             break
-        if entry.before.layouts != number:
-            groups.append([])
-            number = entry.before.layouts
-        groups[-1].append(entry)
-    return groups
+        if entry.after.layout != layouts[-1][1]:
+            layouts.append((entry.time, entry.after.layout))
+    return layouts
 
 
-def _read(sums: dict[Arm, ChallengerEvidence], arm: Arm, name: str) -> float:
-    value: float = getattr(sums[arm], name) if arm in sums else 0.0
-    return value
+def _read_until(history: AbHistory, metric: str, moment: datetime | None) -> dict[Arm, ChallengerEvidence]:
+    """Return each challenger's newest evidence, up to the look that has all visits from before a moment."""
+    latest: dict[Arm, ChallengerEvidence] = {}
+    for entry in history.looks:
+        assert entry.evidence is not None
+        latest |= {each.arm: each for each in entry.evidence.challengers}
+        if moment is not None and _find_complete(entry, metric) >= moment:
+            break
+    return latest
+
+
+def _find_complete(entry: AbLogEntry, metric: str) -> datetime:
+    """Return until when all visits are in a look: the look itself where the metric does not say."""
+    challengers = () if entry.evidence is None else entry.evidence.challengers
+    effects = (effect for each in challengers for effect in each.effects if effect.metric == metric)
+    return min((effect.complete_until or entry.time for effect in effects), default=entry.time)

@@ -118,8 +118,8 @@ class AbObserver:
             estimate=estimate_arm(sums, challenger.arm, better=better),
             registered=around.registered.get(challenger.version, ""),
             # Each version is called harmful by chance as seldom as in a rollout of its own. The best of several is
-            # promoted, so they share the error of a promotion.
-            effects=tuple(metrics.judge(promotion_part=1 / count)),
+            # promoted, so they share the error of a promotion. One alone has half of it: a band has two sides.
+            effects=tuple(metrics.judge(promotion_part=1 / max(2, count))),
             guardrails=around.guardrails.get(challenger.arm, ()),
             score=sums.score,
             information=sums.information,
