@@ -120,6 +120,7 @@ class ClusterLease:
             },
         }
         if live is None:
-            return self._cluster.create(thing)
+            # Made empty: what it is made with, an application that leaves it out does not remove.
+            live = self._cluster.create({**thing, "spec": {"leaseDurationSeconds": int(DURATION)}})
         thing["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
         return self._cluster.apply(thing, force=True)
