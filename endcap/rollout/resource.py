@@ -121,6 +121,13 @@ class RolloutStanding:
         """What the last look told."""
         return next((entry.evidence for entry in reversed(self.entries) if entry.evidence is not None), None)
 
+    @property
+    def deciding(self) -> EffectEvidence | None:
+        """The last known effect on the metric that decides: after a promotion nothing is known at first of another."""
+        looks = (entry.evidence.effects for entry in reversed(self.entries) if entry.evidence is not None)
+        effects = [effect for look in looks for effect in look if effect.metric == self.metric]
+        return next(filter(_is_known, effects), effects[0] if effects else None)
+
 
 @dataclass(frozen=True)
 class Obstacle:
@@ -236,11 +243,9 @@ def make_status(
     if state.looked is not None:
         status["looked"] = format_time(state.looked)
     if evidence is not None:
-        effects = [_describe_effect(entry) for entry in evidence.effects]
-        status["effects"] = effects
-        deciding = next((entry for entry in effects if entry["metric"] == standing.metric), None)
-        if deciding is not None:
-            status["effect"] = deciding["text"]
+        status["effects"] = [_describe_effect(entry) for entry in evidence.effects]
+        if (deciding := standing.deciding) is not None:
+            status["effect"] = _describe_effect(deciding)["text"]
     status["conditions"] = _make_conditions(
         _judge_conditions(phase, reason, sentence, refused, unserved, stuck), request, now
     )
@@ -336,9 +341,13 @@ def _make_conditions(facts: list[tuple[str, str, Obstacle]], request: RolloutReq
     return conditions
 
 
+def _is_known(effect: EffectEvidence) -> bool:
+    return math.isfinite(effect.lower) and math.isfinite(effect.upper)
+
+
 def _describe_effect(effect: EffectEvidence) -> Json:
     """Return an effect for the status: per cent as text, since JSON has no infinity."""
-    known = math.isfinite(effect.lower) and math.isfinite(effect.upper)
+    known = _is_known(effect)
     band = f" ({100 * effect.lower:+.3g}, {100 * effect.upper:+.3g})" if known else ""
     return {
         "metric": effect.metric,
