@@ -261,7 +261,8 @@ def _check_layout(look: _Look) -> AbDecision | None:
 
 
 def _check_feed(look: _Look) -> AbDecision | None:
-    return _hold(look, find_feed_fault(look.evidence.impressions_until, look.now, look.policy.rollout.max_silence))
+    silence, due = look.policy.rollout.max_silence, look.state.created + look.policy.ab.look_every
+    return _hold(look, find_feed_fault(look.evidence.impressions_until, look.now, silence, due))
 
 
 def _check_crossing(look: _Look) -> AbDecision | None:

@@ -144,9 +144,14 @@ def find_unread_source(problems: Mapping[str, str]) -> Finding | None:
     return Finding("source-unreadable", f"A source cannot be read. {words}", dict(problems))
 
 
-def find_feed_fault(newest: datetime | None, now: datetime, silence: timedelta) -> Finding | None:
-    """Find out whether reports of impressions are missing, or have stopped for longer than is allowed."""
+def find_feed_fault(newest: datetime | None, now: datetime, silence: timedelta, due: datetime) -> Finding | None:
+    """Find out whether reports of impressions are missing, or have stopped for longer than is allowed.
+
+    Before `due` the first ones are waited for: whoever met the versions first is not reported yet.
+    """
     if newest is None:
+        if now < due:
+            return None
         sentence = (
             "No impression has been seen yet. Send impressions with their ranking_id to the intake; until then no "
             "share changes."

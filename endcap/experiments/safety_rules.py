@@ -142,7 +142,9 @@ def check_sources(look: Look) -> Decision | None:
 
 def check_feed(look: Look) -> Decision | None:
     """Without impressions nothing is known of shoppers."""
-    return _hold(look, find_feed_fault(look.evidence.impressions_until, look.now, look.policy.max_silence))
+    begun, policy = look.state.started, look.policy
+    due = look.now if begun is None else begun + policy.look_every
+    return _hold(look, find_feed_fault(look.evidence.impressions_until, look.now, policy.max_silence, due))
 
 
 def check_crossed(look: Look) -> Decision | None:

@@ -119,6 +119,17 @@ def test_a_broken_guardrail_takes_the_version_back_whatever_else_is_wrong(name: 
     assert (decision.action, decision.reason, decision.numbers["guardrail"]) == ("roll_back", "guardrail-broken", name)
 
 
+def test_a_version_that_has_just_got_its_share_waits_for_reports_without_an_alarm() -> None:
+    state = make_state(started=START + LOOK - POLICY.look_every / 2)
+    decision = judge(state=state, impressions_until=None, effects=())
+    assert (decision.action, decision.phase, decision.reason, decision.alert) == (
+        "hold",
+        "rising",
+        "no-evidence",
+        False,
+    )
+
+
 def test_a_guardrail_without_requests_breaks_nothing_and_raises_nothing() -> None:
     blind = tuple(replace(entry, e_value=1e6, events=0) for entry in make_guardrails(POLICY))
     decision = judge(guardrails=blind, effects=show_ctr(0.1))
