@@ -51,14 +51,20 @@ def test_what_it_asks_is_what_it_trains_and_the_gateway_has_its_path() -> None:
     assert routes == [name]
 
 
-def test_its_store_lets_in_the_predictors(render: Callable[..., Objects]) -> None:
+def test_its_store_lets_in_all_who_use_it(render: Callable[..., Objects]) -> None:
     policy = yaml.safe_load((ROOT / "manifests" / "laptop" / "store-policy.yaml").read_text())["spec"]["ingress"][0]
-    objects = render()
-    (namespace,) = objects.of("Namespace")
-    who = policy["from"][0]["namespaceSelector"]["matchLabels"]
-    assert who == {"kubernetes.io/metadata.name": namespace["metadata"]["name"]}
-    out = objects.one("NetworkPolicy", "endcap-predictors")["spec"]["egress"]
-    assert policy["ports"][0]["port"] in {port["port"] for rule in out for port in rule["ports"]}
+    objects = render(
+        {
+            "intake": {"enabled": True, "out": "s3://mlpipeline/intake"},
+            "rollouts": {"enabled": True, "store": "s3://mlpipeline/endcap"},
+        }
+    )
+    admitted = {peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for peer in policy["from"]}
+    for name in ("endcap-predictors", "endcap-intake", "endcap-rollouts"):
+        user = objects.one("NetworkPolicy", name)
+        assert user["metadata"]["namespace"] in admitted
+        ports = {port["port"] for rule in user["spec"]["egress"] for port in rule.get("ports", [])}
+        assert policy["ports"][0]["port"] in ports
 
 
 def test_it_switches_on_what_knative_may_refuse() -> None:
