@@ -12,6 +12,7 @@ from endcap.cluster import Cluster
 from endcap.errors import EndcapError
 from endcap.experiments.ab_log import AB_FOLDER
 from endcap.rollout.cluster_loop import RecommenderReport, list_services
+from endcap.rollout.feed import IntakeOutput
 from endcap.rollout.request_watcher import GuardedArms
 from endcap.spec.rollout import RolloutSpec
 from endcap.store import Store
@@ -40,7 +41,7 @@ class ClusterTests:
     read_clock
         Returns the present moment, UTC.
     intake
-        Where the intake writes, such as ``s3://bucket/prefix``; None: beside the store.
+        Where the intake writes, and how soon; None: as beside `endcap serve`.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class ClusterTests:
         make_watcher: Callable[[str], PollingArmsWatcher | None] = lambda recommender: None,
         notify: Sequence[Notify] = (),
         read_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        intake: str | None = None,
+        intake: IntakeOutput | None = None,
     ) -> None:
         self._cluster, self._namespace, self._store = cluster, namespace, store
         self._registry_uri, self._make_watcher, self._notify = registry_uri, make_watcher, notify

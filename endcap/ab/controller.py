@@ -27,6 +27,7 @@ from endcap.registry import Version
 from endcap.registry.package import read_recommender
 from endcap.retries import disable_retries
 from endcap.rollout.candidates import Candidates
+from endcap.rollout.feed import IntakeOutput
 from endcap.rollout.request_watcher import GuardedArms
 from endcap.rollout.step_runner import StepRunner
 from endcap.spec.ab import AbSpec
@@ -65,7 +66,7 @@ class AbController:
     read_clock
         Returns the present moment, UTC.
     intake
-        Where the intake writes: a folder, or ``s3://bucket/prefix``; None: beside the store.
+        Where the intake writes, and how soon; None: as beside `endcap serve`.
 
     Attributes
     ----------
@@ -82,7 +83,7 @@ class AbController:
         watcher: ArmsWatcher | None = None,
         notify: Sequence[Notify] = (),
         read_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        intake: str | None = None,
+        intake: IntakeOutput | None = None,
     ) -> None:
         self.store, self.recommender = store, recommender
         self.log = AbLog(store, recommender)

@@ -17,7 +17,7 @@ from endcap.experiments.metric_join import count_milliseconds
 from endcap.experiments.metric_state import MetricState
 from endcap.experiments.ranking_token import TokenSigner
 from endcap.rollout.arm_watch import ArmWatch, read_feed
-from endcap.rollout.feed import IntakeFeed
+from endcap.rollout.feed import IntakeFeed, IntakeOutput
 from endcap.store import Store
 
 _OTHERS = "other-arm"
@@ -60,7 +60,7 @@ class AbObserver:
     store
         The store beside which the intake writes.
     intake
-        Where the intake writes, if not beside the store (`IntakeFeed`).
+        Where the intake writes, and how soon; None: as beside `endcap serve`.
 
     Notes
     -----
@@ -68,7 +68,7 @@ class AbObserver:
     effects within epochs, and a share that moves between two epochs makes no difference appear.
     """
 
-    def __init__(self, state: AbState, policy: AbPolicy, store: Store, intake: str | None = None) -> None:
+    def __init__(self, state: AbState, policy: AbPolicy, store: Store, intake: IntakeOutput | None = None) -> None:
         self._policy, self._store, self._intake = policy.rollout, store, intake
         self._layouts, self._layout_ids = KnownLayouts(()), set[str]()
         self._begin(state)

@@ -12,7 +12,7 @@ from endcap.experiments.exposures import ExposureReader
 from endcap.experiments.metric_join import count_milliseconds
 from endcap.experiments.metric_state import MetricState
 from endcap.experiments.outcomes import read_outcomes
-from endcap.rollout.feed import FeedBatch, IntakeFeed, find_lag
+from endcap.rollout.feed import FeedBatch, IntakeFeed
 from endcap.spec.rollout import RolloutSpec
 
 NO_IMPRESSIONS = pa.schema(
@@ -70,11 +70,11 @@ def read_feed(feed: IntakeFeed, watches: Sequence[ArmWatch], policy: RolloutSpec
     watches
         Each takes all rows.
     policy
-        Says how late files may come.
+        Says how often is looked.
     now
         The moment of the look, UTC.
     """
-    settled = now - find_lag(policy)
+    settled = now - feed.intake.find_lag(policy)
     try:
         for batch in feed.read_new(now):
             # Day by day, so that no more than a day's rows wait in memory, also where a loop starts anew.

@@ -20,6 +20,7 @@ from endcap.experiments.log_entry import RolloutLogEntry
 from endcap.experiments.rollout_state import RolloutState
 from endcap.rollout.cluster_traffic import TrafficFollower, explain
 from endcap.rollout.controller import RequestWatcher, RolloutController
+from endcap.rollout.feed import IntakeOutput
 from endcap.rollout.lift import LiftWatcher
 from endcap.rollout.messages import Notify
 from endcap.rollout.requests import RequestDesk
@@ -83,7 +84,7 @@ class ClusterRollouts:
     read_clock
         Returns the present moment, UTC.
     intake
-        Where the intake writes, such as ``s3://bucket/prefix``; None: beside the store.
+        Where the intake writes, and how soon; None: as beside `endcap serve`.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class ClusterRollouts:
         make_watcher: Callable[[str], PollingWatcher | None] = lambda recommender: None,
         notify: Sequence[Notify] = (),
         read_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        intake: str | None = None,
+        intake: IntakeOutput | None = None,
     ) -> None:
         self._cluster, self._namespace, self._store = cluster, namespace, store
         self._registry_uri, self._identity, self._intake = registry_uri, identity, intake

@@ -26,6 +26,7 @@ from endcap.experiments.log_entry import RolloutLogEntry
 from endcap.experiments.rollout_state import GUARDED, RolloutCommand, RolloutState
 from endcap.rollout.candidates import Candidates
 from endcap.rollout.carrying_out import carry_out, find_salt, read_share, return_traffic, send_message
+from endcap.rollout.feed import IntakeOutput
 from endcap.rollout.messages import Notify
 from endcap.rollout.observation import RolloutObserver
 from endcap.rollout.step_runner import StepRunner
@@ -64,7 +65,7 @@ class RolloutController:
     read_clock
         Returns the present moment, UTC.
     intake
-        Where the intake writes: a folder, or ``s3://bucket/prefix``; None: beside the store.
+        Where the intake writes, and how soon; None: as beside `endcap serve`.
     follow
         Called as soon as the desired state says what was decided, before the registry does. It raises nothing.
 
@@ -85,7 +86,7 @@ class RolloutController:
         watcher: RequestWatcher | None = None,
         notify: Sequence[Notify] = (),
         read_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        intake: str | None = None,
+        intake: IntakeOutput | None = None,
         follow: Callable[[], None] = lambda: None,
     ) -> None:
         self.store, self.recommender, self.read_clock = store, recommender, read_clock

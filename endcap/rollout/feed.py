@@ -46,10 +46,25 @@ def choose_segment_age(policy: RolloutSpec | None) -> float:
     return min(LONGEST_SEGMENT, max(_SHORTEST_SEGMENT, policy.look_every.total_seconds() / 2))
 
 
-def find_lag(policy: RolloutSpec | None) -> timedelta:
-    """Return how long after a record was received its file is there."""
-    age = choose_segment_age(policy)
-    return timedelta(seconds=age * (1 + _SEALED_WITHIN) + _SHORTEST_SEGMENT)
+@dataclass(frozen=True)
+class IntakeOutput:
+    """Where an intake writes, and how soon.
+
+    Attributes
+    ----------
+    address
+        A folder or ``s3://bucket/prefix``. None: the folder `intake` of the store.
+    segment_age
+        The seconds after which it closes a segment. None: what `choose_segment_age` returns, as beside `endcap serve`.
+    """
+
+    address: str | None = None
+    segment_age: float | None = None
+
+    def find_lag(self, policy: RolloutSpec | None) -> timedelta:
+        """Return how long after a record was received its file is there. What comes later does not count any more."""
+        age = choose_segment_age(policy) if self.segment_age is None else self.segment_age
+        return timedelta(seconds=age * (1 + _SEALED_WITHIN) + _SHORTEST_SEGMENT)
 
 
 class IntakeFeed:
@@ -61,8 +76,8 @@ class IntakeFeed:
         The store beside whose artifacts the intake writes.
     since
         Files of earlier days are left out.
-    address
-        Where the intake writes: a folder or ``s3://bucket/prefix``. None: the folder `intake` of the store.
+    intake
+        Where the intake writes, and how soon; None: as beside `endcap serve`.
 
     Notes
     -----
@@ -72,8 +87,9 @@ class IntakeFeed:
     file that came late, with a number below the highest, is read too.
     """
 
-    def __init__(self, store: Store, since: datetime, address: str | None = None) -> None:
-        self._place = open_feed_place(address or f"{store.root}/intake")
+    def __init__(self, store: Store, since: datetime, intake: IntakeOutput | None = None) -> None:
+        self.intake = intake or IntakeOutput()
+        self._place = open_feed_place(self.intake.address or f"{store.root}/intake")
         # A segment that was open at midnight has the day before.
         self._first = self._recent = _find_day_before(since)
         self._read: dict[str, _ReadNames] = {}

@@ -19,7 +19,7 @@ from endcap.experiments.outcomes import read_outcomes
 from endcap.experiments.ranking_token import TokenSigner
 from endcap.registry.package import read_recommender
 from endcap.rollout.arm_watch import NO_IMPRESSIONS
-from endcap.rollout.feed import FeedBatch, IntakeFeed, find_lag
+from endcap.rollout.feed import FeedBatch, IntakeFeed, IntakeOutput
 from endcap.rollout.messages import Notify, RolloutMessage
 from endcap.spec.rollout import RolloutSpec
 from endcap.store import Store
@@ -111,7 +111,7 @@ class LiftWatcher:
     read_clock
         Returns the present moment, UTC.
     intake
-        Where the intake writes, if not beside the store.
+        Where the intake writes, and how soon, if not as beside `endcap serve`.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class LiftWatcher:
         *,
         notify: Sequence[Notify] = (),
         read_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        intake: str | None = None,
+        intake: IntakeOutput | None = None,
     ) -> None:
         self._store, self._recommender = store, recommender
         self._notify, self._read_clock, self._intake = notify, read_clock, intake
@@ -191,13 +191,18 @@ class _LiftObserver:
     """Reads what shoppers did since a champion is the stable version."""
 
     def __init__(
-        self, lift: ChampionLift, recommender: str, policy: RolloutSpec | None, store: Store, intake: str | None
+        self,
+        lift: ChampionLift,
+        recommender: str,
+        policy: RolloutSpec | None,
+        store: Store,
+        intake: IntakeOutput | None,
     ) -> None:
         self.lift = lift
-        self._lag = find_lag(policy)
         self._reader = ExposureReader(TokenSigner.from_environment(recommender), "baseline", None, "stable")
         self._state = LiftState(policy or RolloutSpec(), lift.since)
         self._feed = IntakeFeed(store, lift.since, intake)
+        self._lag = self._feed.intake.find_lag(policy)
         self._mismatches = 0
 
     def observe(self, now: datetime) -> ChampionLift:

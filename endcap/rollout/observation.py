@@ -14,7 +14,7 @@ from endcap.experiments.ranking_token import TokenSigner
 from endcap.experiments.refresh_check import find_budget_parts
 from endcap.experiments.rollout_state import GUARDED, RolloutState
 from endcap.rollout.arm_watch import ArmWatch, read_feed
-from endcap.rollout.feed import IntakeFeed
+from endcap.rollout.feed import IntakeFeed, IntakeOutput
 from endcap.spec.rollout import RolloutSpec
 from endcap.store import Store
 
@@ -67,7 +67,7 @@ class RolloutObserver:
     salt
         The salt of the rollout, as the gateway has it.
     intake
-        Where the intake writes, if not beside the store (`IntakeFeed`).
+        Where the intake writes, and how soon, if not as beside `endcap serve`.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class RolloutObserver:
         policy: RolloutSpec,
         store: Store,
         salt: str,
-        intake: str | None = None,
+        intake: IntakeOutput | None = None,
     ) -> None:
         self._policy, self._store, self._salt, self._intake = policy, store, salt, intake
         self._against: Literal["stable", "previous", "baseline"] = against

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import re
 import signal
 import socket
 import sys
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from endcap.errors import EndcapError, UserError
 from endcap_serving import tracing
+from endcap_serving.durations import parse_duration
 from endcap_serving.json_log import CANNOT_RUN, log_json_lines, make_log_fields
 from endcap_serving.plain_port import PlainPortServer
 from endcap_serving.tls import ServerTls, add_tls_options, load_server_tls
@@ -31,15 +31,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("endcap.intake")
 STORE_SECONDS = 5.0
 """Seconds that the online store may take for a write. No client waits for it."""
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-
-
-def parse_duration(text: str) -> float:
-    """Parse a duration such as 30s, 5m or 7d to seconds. Raises argparse.ArgumentTypeError."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhdw])", text)
-    if not match:
-        raise argparse.ArgumentTypeError(f"found {text!r}; allowed: a duration such as 30s, 5m or 7d")
-    return float(match[1]) * _UNITS[match[2]]
 
 
 def parse_mebibytes(text: str) -> int:

@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from endcap.errors import EndcapError
+from endcap_serving.durations import parse_duration
 from endcap_serving.json_log import CANNOT_RUN, log_json_lines, make_log_fields
 
 log = logging.getLogger("endcap.rollouts")
@@ -36,6 +37,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--prometheus", default="", help="the address of Prometheus, for guardrails [default: pods are asked]"
     )
     parser.add_argument("--intake", default="", help="where the intake writes [default: STORE/intake]")
+    parser.add_argument(
+        "--segment-age",
+        type=parse_duration,
+        default="5m",
+        metavar="DURATION",
+        help="the intake's --segment-age: how late its files may be [5m]",
+    )
     parser.add_argument("--lease", default="endcap-rollouts", help="the Lease's name [endcap-rollouts]")
     parser.add_argument("--lease-namespace", default="", help="the Lease's namespace [default: --namespace]")
     parser.add_argument("--holder", default="", help="this process's name [default: the host's, with a number]")
@@ -55,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from endcap.cluster.lease import ClusterLease
     from endcap.messages import Message, Messenger
     from endcap.rollout.cluster_loop import ClusterRollouts
+    from endcap.rollout.feed import IntakeOutput
     from endcap.rollout.messages import RolloutMessage
     from endcap.rollout.request_watcher import GuardrailWatcher
     from endcap.store import open_store
@@ -80,6 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cluster, options.lease, lease_namespace, options.holder or f"{socket.gethostname()}-{os.getpid()}"
     )
 
+    intake = IntakeOutput(options.intake or None, options.segment_age)
+
     def make_watcher(recommender: str) -> GuardrailWatcher:
         places = {"gateway_namespace": options.gateway_namespace or None, "prometheus": options.prometheus or None}
         return make_request_watcher(store, recommender, cluster, options.namespace, **places)
@@ -94,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             lease.uid,
             make_watcher=make_watcher,
             notify=[send],
-            intake=options.intake or None,
+            intake=intake,
         )
 
     def make_tests() -> ClusterTests:
@@ -105,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.registry or None,
             make_watcher=make_watcher,
             notify=[send_plain],
-            intake=options.intake or None,
+            intake=intake,
         )
 
     process = RolloutProcess(lease, make_rollouts, make_tests)

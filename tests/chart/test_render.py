@@ -160,6 +160,22 @@ def test_the_rollout_controller_has_least_rights_and_kfps_account_may_only_ask(r
     assert not another.of("CustomResourceDefinition")
 
 
+@pytest.mark.parametrize(
+    ("values", "age"),
+    [
+        ({}, "5m"),
+        ({"intake": {"enabled": True, "out": "s3://endcap/intake", "segmentAge": "30s"}}, "30s"),
+        ({"rollouts": {"intake": "s3://elsewhere/intake", "segmentAge": "1m"}}, "1m"),
+    ],
+)
+def test_the_rollout_controller_knows_how_late_the_intake_writes(
+    render: Render, values: dict[str, Any], age: str
+) -> None:
+    rollouts = {"enabled": True, "store": "s3://endcap/store", **values.get("rollouts", {})}
+    pod = render({**values, "rollouts": rollouts}).one("Deployment", "endcap-rollouts")["spec"]["template"]["spec"]
+    assert f"--segment-age={age}" in pod["containers"][0]["args"]
+
+
 def test_sqlite_is_on_a_kept_volume_of_one_server(render: Render) -> None:
     objects = render()
     claim = objects.one("PersistentVolumeClaim", "endcap-mlflow")

@@ -15,11 +15,12 @@ from endcap.experiments.evidence import GuardrailEvidence
 from endcap.experiments.operations import ArmSources, PageReader
 from endcap.experiments.rollout_state import RolloutCommand
 from endcap.registry import Registry
+from endcap.rollout.feed import IntakeOutput
 from endcap.rollout.lift import read_lift
 from endcap.rollout.request_watcher import GuardrailWatcher
 from endcap.store import Store
 from tests.rollout.cluster_shop import ALONE, ClusterShop, Json, serve_from_a_bucket
-from tests.rollout.shop import MINUTE
+from tests.rollout.shop import MINUTE, POLICY
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +50,7 @@ def test_a_resource_begins_a_rollout_and_a_good_version_gets_everyone(shop: Clus
     assert shop.served == ("1", "2", 0.1)
     status = shop.status("2")
     # It begins before anyone has met the version.
-    assert (status["phase"], status["sharePercent"], status["previousVersion"]) == ("holding", "10 %", "1")
+    assert (status["phase"], status["sharePercent"], status["previousVersion"]) == ("rising", "10 %", "1")
     assert run(shop, 60, ("promoted",), stable=0.2, canary=0.21) == "promoted"
     assert shop.served == ("2", "", 0.0)
     status = shop.status("2")
@@ -59,6 +60,19 @@ def test_a_resource_begins_a_rollout_and_a_good_version_gets_everyone(shop: Clus
     assert (events[0], events[-1]) == ("Started", "ShownNoHarm")
     assert "RiskExcluded" in events
     assert shop.make_controller().log.verify() == status["entry"] + 1
+
+
+def test_the_effect_that_promoted_a_version_is_shown_until_another_is_known(shop_store: Store) -> None:
+    shop = ClusterShop(shop_store, POLICY)
+    shop.ask("2")
+    shop.tick(4)
+    assert run(shop, 20, ("guarding",), stable=0.2, canary=0.3) == "guarding"
+    effect = shop.status("2")["effect"]
+    assert effect.startswith("+")
+    shop.now += 3 * MINUTE
+    shop.tick(3)
+    status = shop.status("2")
+    assert (status["reason"], status["effects"][0]["text"], status["effect"]) == ("guarded", "unknown", effect)
 
 
 def test_a_version_that_harms_is_taken_back_from_the_cluster_too(shop: ClusterShop) -> None:
@@ -97,7 +111,7 @@ def test_what_a_resource_asks_for_is_done_once_however_often_it_is_read(shop: Cl
     assert shop.status("2")["phase"] == "paused"
     shop.want("2", paused=False)
     shop.tick(3)
-    assert shop.status("2")["phase"] == "holding"
+    assert shop.status("2")["phase"] == "rising"
     # Without the key nobody asks by the resource: what a person says by a command stays.
     shop.api.edit("modelrollouts", "shoes-2", lambda thing: thing["spec"].pop("paused"))
     shop.make_controller().command(RolloutCommand("pause", "ann"))
@@ -135,7 +149,7 @@ def test_a_newer_request_waits_and_overtakes_older_ones(shop: ClusterShop) -> No
     assert shop.conditions("3")["Accepted"] == ("False", "WaitsForRollout")
     shop.want("2", outcome="Abort")
     shop.tick(5)
-    assert (shop.status("2")["phase"], shop.status("3")["phase"]) == ("aborted", "holding")
+    assert (shop.status("2")["phase"], shop.status("3")["phase"]) == ("aborted", "rising")
     assert shop.served == ("1", "3", 0.1)
     # A request that was waiting meanwhile, and is older, does not begin later.
     shop.api.delete("modelrollouts", "shoes-2")
@@ -226,7 +240,7 @@ def test_objects_that_were_edited_by_hand_say_again_what_the_log_says(shop: Clus
     assert shop.served[2] == 0.9
     shop.tick(2)
     assert shop.served[2] == 0.1
-    assert (shop.status("2")["phase"], shop.status("2")["entry"]) == ("holding", 1)
+    assert (shop.status("2")["phase"], shop.status("2")["entry"]) == ("rising", 1)
 
 
 def test_a_switch_that_is_thrown_in_the_cluster_alone_is_taken_over_and_the_rollout_holds(shop: ClusterShop) -> None:
@@ -299,7 +313,7 @@ def test_reports_are_read_where_the_intake_writes_and_tell_the_lift(shop: Cluste
     beside, elsewhere = Path(shop.store.root.removeprefix("file://")) / "intake", tmp_path / "reports"
     elsewhere.mkdir()
     beside.symlink_to(elsewhere)
-    loop = shop.start_loop(intake=str(elsewhere))
+    loop = shop.start_loop(intake=IntakeOutput(str(elsewhere)))
     (report,) = loop.look_at_lifts()
     assert (report.recommender, dict(report.errors)) == ("shoes", {})
     beside_files = sorted(elsewhere.rglob("*.parquet"))

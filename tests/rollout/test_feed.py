@@ -16,7 +16,7 @@ import pytest
 from endcap.errors import NotFoundError, StorageError
 from endcap.rollout.carrying_out import find_salt
 from endcap.rollout.controller import RolloutController
-from endcap.rollout.feed import KINDS, LONGEST_SEGMENT, IntakeFeed, choose_segment_age, find_lag
+from endcap.rollout.feed import KINDS, LONGEST_SEGMENT, IntakeFeed, IntakeOutput, choose_segment_age
 from endcap.rollout.feed_places import FeedFile, open_feed_place
 from endcap.rollout.observation import RolloutObserver
 from endcap.spec.rollout import RolloutSpec
@@ -24,7 +24,7 @@ from endcap.store import Store, bucket
 from endcap_serving.intake.destinations import Destination, open_destination
 from tests.experiments.reports import act, at, make_events, make_impressions, make_ranking, see
 from tests.refusals import refused
-from tests.rollout.shop import POLICY, Shop
+from tests.rollout.shop import MINUTE, POLICY, Shop
 from tests.store.servers import S3Place, Server, moto
 
 TODAY = f"{at(0):%Y-%m-%d}"
@@ -68,7 +68,7 @@ def outlet(request: pytest.FixtureRequest, tmp_path: Path, server: Server, monke
 
 
 def make_feed(outlet: Outlet, store: Store) -> IntakeFeed:
-    return IntakeFeed(store, at(0), outlet.address)
+    return IntakeFeed(store, at(0), IntakeOutput(outlet.address))
 
 
 def read(feed: IntakeFeed, now: datetime | None = None) -> list[str]:
@@ -99,7 +99,7 @@ def test_files_come_in_the_order_of_days_so_that_each_day_can_be_closed_before_t
     for day in reversed(days):
         for kind in KINDS:
             outlet.put(kind, day, "a-000000000001.parquet")
-    batches = list(IntakeFeed(store, at(0) - timedelta(days=2), outlet.address).read_new(at(0)))
+    batches = list(IntakeFeed(store, at(0) - timedelta(days=2), IntakeOutput(outlet.address)).read_new(at(0)))
     assert [(str(batch.day), batch.kind) for batch in batches] == [(day, kind) for day in days for kind in KINDS]
 
 
@@ -223,7 +223,11 @@ def test_a_rollout_by_files_of_a_bucket_ends_as_one_by_files_of_a_folder(
             return super().look()
 
     controller = SendingController(
-        store, "shoes", notify=[shop.messages.append], read_clock=lambda: shop.now, intake=f"{s3.url}/intake"
+        store,
+        "shoes",
+        notify=[shop.messages.append],
+        read_clock=lambda: shop.now,
+        intake=IntakeOutput(f"{s3.url}/intake"),
     )
     controller.start("2")
     entry = shop.run(controller, 20, stable=0.2, canary=0.1)
@@ -265,9 +269,26 @@ def test_what_shoppers_did_before_is_read_at_the_begin_and_counts_for_no_arm(sto
     assert read["14d"] > read["36h"] > read["0s"] == 0
 
 
+@pytest.mark.parametrize(("intake", "is_complete"), [(IntakeOutput(segment_age=300.0), True), (None, False)])
+def test_reports_of_an_intake_that_writes_seldom_count_where_its_age_is_known(
+    store: Store, intake: IntakeOutput | None, is_complete: bool
+) -> None:
+    shop = Shop(store, POLICY)
+    state = shop.make_controller().start("2").after
+    observer = RolloutObserver(state, "stable", RolloutSpec.model_validate(POLICY), store, find_salt(state), intake)
+    for _ in range(3):
+        # It is looked each minute, and a file comes each five.
+        for minute in range(1, 5):
+            observer.observe(state, shop.now + minute * MINUTE)
+        shop.receive(600, span=5 * MINUTE, stable=0.3, canary=0.3)
+    evidence = observer.observe(state, shop.now)
+    assert ("behind" not in evidence.refusals) == is_complete
+
+
 @pytest.mark.parametrize(("look_every", "age"), [("10m", LONGEST_SEGMENT), ("4m", 120.0), ("1s", 1.0)])
 def test_segments_are_closed_before_the_look_that_reads_them(look_every: str, age: float) -> None:
     policy = RolloutSpec.model_validate({"look_every": look_every})
     assert choose_segment_age(policy) == age
-    assert find_lag(policy).total_seconds() > age
+    assert IntakeOutput().find_lag(policy).total_seconds() > age
+    assert IntakeOutput(segment_age=900.0).find_lag(policy).total_seconds() > 900
     assert choose_segment_age(None) == LONGEST_SEGMENT
