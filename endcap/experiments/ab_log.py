@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Any, Literal, Self
 
 from endcap.errors import UserError
-from endcap.experiments.ab_decision import AbDecision, apply_ab_decision, decide_ab
+from endcap.experiments.ab_decision import apply_ab_decision, decide_ab
+from endcap.experiments.ab_decision_parts import AbDecision
 from endcap.experiments.ab_evidence import AbEvidence
 from endcap.experiments.ab_state import AbCommand, AbPolicy, AbState, apply_ab_command, begin_test
 from endcap.experiments.log_documents import LogDocuments, LogFormat

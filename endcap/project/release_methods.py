@@ -105,7 +105,8 @@ class ReleaseMethods(ProjectBase):
             state = find_state(name, self.store)
             is_tested = state is not None and state.ab is not None
             if is_tested:
-                progress(f"an A/B test runs: version {number} waits until it ends")
+                begin = f". Then: endcap deploy {name} --version {number}" if self.recommender.rollout is None else ""
+                progress(f"an A/B test runs: version {number} waits until it ends{begin}")
             if pinned or is_tested or (not namespace and self._offer_to_rollout(number, controller, progress)):
                 state = find_state(name, self.store)
             else:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from endcap.errors import UserError
-from endcap.experiments.ab_decision import AbDecision, apply_ab_decision, decide_ab
+from endcap.experiments.ab_decision import apply_ab_decision, decide_ab
+from endcap.experiments.ab_decision_parts import AbDecision
 from endcap.experiments.ab_evidence import AbEvidence, ChallengerEvidence
 from endcap.experiments.ab_state import AB_PHASES, AbCommand, AbPolicy, AbState, apply_ab_command, share_out
 from endcap.experiments.layout import count_movers
