@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from endcap.ab.gains import GainPoint
-from endcap.ab.history import AbHistory, Epoch, EpochEffect, read_best
+from endcap.ab.history import AbHistory, Epoch, EpochEffect
 from endcap.experiments.ab_state import AbState
 from endcap.experiments.decision_parts import format_change, format_share
 from endcap.report.chart import MUTED, Chart, ReportTable, build_axis, build_layout, escape_label
@@ -54,7 +54,7 @@ def draw_shares(history: AbHistory) -> Chart:
 
 def draw_best(history: AbHistory) -> Chart | None:
     """Draw how probable each version was the best at each look; None before anything is known."""
-    points = [(entry.time, best) for entry in history.looks if (best := read_best(entry))]
+    points = [(entry.time, entry.best) for entry in history.looks if entry.best]
     if not points:
         return None
     kept = thin(points, lambda point: None)

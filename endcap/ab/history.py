@@ -171,7 +171,7 @@ class AbHistory:
     @property
     def best(self) -> Mapping[str, float]:
         """How probable each version is the best, by the newest look that could tell."""
-        return next((best for entry in reversed(self.entries) if (best := read_best(entry))), {})
+        return next((entry.best for entry in reversed(self.entries) if entry.best), {})
 
     @property
     def steps(self) -> list[AbStep]:
@@ -227,19 +227,11 @@ def merge_steps(entries: Sequence[AbLogEntry], *, merge: bool = True) -> list[Ab
     return steps
 
 
-def read_best(entry: AbLogEntry) -> dict[str, float]:
-    """Return how probable each version was the best at a look, 0 to 1; empty if the look could not tell."""
-    allocation = None if entry.decision is None else entry.decision.allocation
-    if allocation is None or allocation.reason == "no-evidence" or entry.before is None:
-        return {}
-    return {entry.before.name_version(arm): chance for arm, chance in allocation.best.items()}
-
-
 def _make_epoch(
     number: int, group: Sequence[AbLogEntry], before: Mapping[str, ChallengerEvidence], *, is_over: bool
 ) -> Epoch:
     evidence = next((entry.evidence for entry in reversed(group) if entry.evidence is not None), None)
-    chances = (best for entry in reversed(group) if (best := read_best(entry)))
+    chances = (entry.best for entry in reversed(group) if entry.best)
     return Epoch(
         number,
         group[0].time,

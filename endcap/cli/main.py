@@ -35,7 +35,10 @@ COMMANDS = {
         "Convert, simulate, describe and query event logs.",
     ),
     "image": ("endcap.cli.image", "Build an image with your own code and packages, on top of Endcap's."),
-    "metrics": ("endcap.cli.metrics", "Serve a page for Prometheus: rollouts, versions, runs and lists of a store."),
+    "metrics": (
+        "endcap.cli.metrics",
+        "Serve a page for Prometheus: rollouts, A/B tests, versions and runs of a store.",
+    ),
     "rank": ("endcap.cli.rank", "Show the items that a shopper would get now, with titles."),
     "recommend": ("endcap.cli.recommend", "Make a list for every customer ahead of time, and publish the lists."),
     "refresh": ("endcap.cli.refresh", "Publish a shop's rules, blacklist and item table to running predictors."),

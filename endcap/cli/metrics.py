@@ -19,7 +19,7 @@ from endcap.cli.stores import open_existing_store
 @store_option
 @registry_option
 def command(port: int, host: str, store_url: str, registry: str) -> None:
-    """Serve a page for Prometheus: rollouts, what serves, versions with their offline metrics, runs and lists.
+    """Serve a page for Prometheus: rollouts, A/B tests, what serves, versions, runs and lists.
 
     The page shows the store as it was at most a minute ago. It needs no server of Endcap. Alerts and dashboards on it
     are in the chart.

@@ -137,6 +137,10 @@ class Deployment(StateModel):
             return self.ab.share("stable")
         return 1 - sum(target.share for target in self.arms.values())
 
+    def is_settled_on(self, version: str) -> bool:
+        """Tell whether a version is the stable one, and no A/B test runs: only then a promoted version is guarded."""
+        return self.ab is None and self.stable.version == version
+
     @model_validator(mode="after")
     def _check_shares(self) -> Self:
         if self.stable_share < 0:

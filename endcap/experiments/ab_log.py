@@ -65,6 +65,14 @@ class AbLogEntry:
     why: str = ""
     release: str = field(default_factory=get_release)
 
+    @property
+    def best(self) -> dict[str, float]:
+        """How probable each version was the best at the look, 0 to 1; empty if the look could not tell."""
+        allocation = None if self.decision is None else self.decision.allocation
+        if allocation is None or allocation.reason == "no-evidence" or self.before is None:
+            return {}
+        return {self.before.name_version(arm): chance for arm, chance in allocation.best.items()}
+
     def to_json(self) -> Json:
         """Return the entry as JSON values."""
         parts = {name: getattr(self, name) for name in ("before", "after", "evidence", "decision", "command")}

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 
 from prometheus_client.core import Metric
 
-from endcap.deploy.state import POPULARITY, find_state
+from endcap.deploy.state import POPULARITY, Deployment, find_state
 from endcap.experiments.decision_log import DecisionLog
 from endcap.experiments.evidence import EffectEvidence, RolloutEvidence
 from endcap.experiments.log_entry import RolloutLogEntry
-from endcap.experiments.rollout_state import RolloutState
+from endcap.experiments.rollout_state import GUARDED, RolloutState
 from endcap.monitoring.families import Families
 from endcap.spec.rollout import RolloutSpec
 from endcap.store import Store
@@ -22,7 +22,7 @@ _GUARDRAIL = (*_VERSION, "guardrail")
 _DECLARED = (
     ("endcap_rollout_info", "1 for the latest rollout", (*_VERSION, "previous_version", "phase", "reason")),
     ("endcap_rollout_share", "Of the shoppers, 0 to 1, as the log has it", _VERSION),
-    ("endcap_rollout_running", "1 while the rollout is looked at, 0 when it is over", _VERSION),
+    ("endcap_rollout_running", "1 while the rollout is looked at, 0 when it is over or an A/B test runs", _VERSION),
     ("endcap_rollout_attention", "1 if the last decision says that a person should look", _VERSION),
     ("endcap_rollout_log_entries_total", "Looks, commands and begins of all rollouts", ("recommender",)),
     ("endcap_rollout_begin_timestamp_seconds", "When the rollout began", _VERSION),
@@ -68,26 +68,14 @@ class RolloutMetrics:
         """Return the metrics. Raises EndcapError for a store that does not answer, or a damaged document."""
         families = Families(_DECLARED)
         for name in self._list_names():
-            self._add_deployment(families, name)
+            desired = find_state(name, self._store)
+            if desired is not None:
+                _add_deployment(families, desired)
             log = DecisionLog(self._store, name)
             if (entry := log.find_last()) is not None:
                 families.add("endcap_rollout_log_entries_total", entry.number + 1, name)
-                _add_state(families, entry, self._find_policy(log, entry.policy))
+                _add_state(families, entry, self._find_policy(log, entry.policy), desired)
         return families.list_metrics()
-
-    def _add_deployment(self, families: Families, name: str) -> None:
-        state = find_state(name, self._store)
-        if state is None:
-            return
-        families.add("endcap_deployment_change_timestamp_seconds", state.changed, name)
-        # Popularity comes first: the others share whom it leaves, which is nobody while the switch is on.
-        popularity = 1.0 if state.switch is not None else state.baseline.share if state.baseline is not None else 0.0
-        if popularity:
-            families.add("endcap_deployment_share", popularity, name, POPULARITY, "baseline")
-        arms = {"stable": (state.stable.version, state.stable_share)}
-        arms |= {variant: (arm.version, arm.share) for variant, arm in state.arms.items()}
-        for variant, (version, share) in arms.items():
-            families.add("endcap_deployment_share", share * (1 - popularity), name, version, variant)
 
     def _find_policy(self, log: DecisionLog, digest: str) -> RolloutSpec:
         key = (log.recommender, digest)
@@ -96,12 +84,27 @@ class RolloutMetrics:
         return self._policies[key]
 
 
-def _add_state(families: Families, entry: RolloutLogEntry, policy: RolloutSpec) -> None:
+def _add_deployment(families: Families, state: Deployment) -> None:
+    name = state.recommender
+    families.add("endcap_deployment_change_timestamp_seconds", state.changed, name)
+    # Popularity comes first: the others share whom it leaves, which is nobody while the switch is on.
+    popularity = 1.0 if state.switch is not None else state.baseline.share if state.baseline is not None else 0.0
+    if popularity:
+        families.add("endcap_deployment_share", popularity, name, POPULARITY, "baseline")
+    arms = {"stable": (state.stable.version, state.stable_share)}
+    arms |= {variant: (arm.version, arm.share) for variant, arm in state.arms.items()}
+    for variant, (version, share) in arms.items():
+        families.add("endcap_deployment_share", share * (1 - popularity), name, version, variant)
+
+
+def _add_state(families: Families, entry: RolloutLogEntry, policy: RolloutSpec, desired: Deployment | None) -> None:
     state = entry.after
+    # A promoted version's guard rests while an A/B test runs, and after one that had another version win.
+    rests = state.phase in GUARDED and desired is not None and not desired.is_settled_on(state.version)
     of = (state.recommender, state.version)
     families.add("endcap_rollout_info", 1, *of, state.previous_version, state.phase, state.reason)
     families.add("endcap_rollout_share", state.share, *of)
-    families.add("endcap_rollout_running", not state.is_over, *of)
+    families.add("endcap_rollout_running", not state.is_over and not rests, *of)
     families.add("endcap_rollout_attention", entry.decision is not None and entry.decision.alert, *of)
     families.add("endcap_rollout_begin_timestamp_seconds", state.created, *of)
     families.add("endcap_rollout_look_timestamp_seconds", state.looked or state.created, *of)

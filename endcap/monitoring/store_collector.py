@@ -11,6 +11,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from endcap.errors import EndcapError
+from endcap.monitoring.ab_metrics import AbMetrics
 from endcap.monitoring.families import Families
 from endcap.monitoring.rollout_metrics import RolloutMetrics
 from endcap.monitoring.run_metrics import RunMetrics
@@ -22,7 +23,8 @@ ReadMetrics = Callable[[], list[Metric]]
 EVERY = 15.0
 """Seconds between two readings of what changes within minutes: rollouts and what serves."""
 SELDOM = 4
-"""Of so many readings, one is also of runs and versions: they change within hours, and are many documents."""
+"""Of so many readings, one is also of the rest: runs and versions change within hours and are many documents, and the
+log of an A/B test of eight versions is megabytes."""
 _OWN = (
     ("endcap_store_read_timestamp_seconds", "When a part of the store was last read", ("part",)),
     ("endcap_store_read_seconds", "What that took", ("part",)),
@@ -31,7 +33,7 @@ _OWN = (
 
 
 class StoreCollector(Collector):
-    """Metrics of rollouts, what serves, runs, lists and versions, as they were at the last reading.
+    """Metrics of rollouts, A/B tests, what serves, runs, lists and versions, as they were at the last reading.
 
     A part that cannot be read keeps its values, and `endcap_store_read_timestamp_seconds` says how old they are.
 
@@ -51,6 +53,7 @@ class StoreCollector(Collector):
         self._often: Mapping[str, ReadMetrics] = {"rollouts": RolloutMetrics(store, names).read}
         self._seldom: Mapping[str, ReadMetrics] = {
             "runs": runs.read,
+            "ab-tests": AbMetrics(store, names).read,
             "versions": VersionMetrics(store, registry_uri, names).read,
         }
         self._every = every

@@ -301,7 +301,7 @@ class RolloutController:
         if state.phase not in GUARDED:
             return False
         desired = find_state(self.recommender, self.store)
-        return desired is not None and (desired.ab is not None or desired.stable.version != state.version)
+        return desired is not None and not desired.is_settled_on(state.version)
 
     def _return_traffic(self, state: RolloutState) -> None:
         """Take the version from all shoppers before anything else, as a step that follows will do once more.

@@ -12,14 +12,14 @@ from tests.ab.states import EPOCH, START, VERSIONS, make_evidence, make_policy
 EFFECTS = (0.0, -0.01, 0.08)
 
 
-def tell_story(store: Store, epochs: int = 4, *, why: str = "three losses") -> datetime:
+def tell_story(store: Store, epochs: int = 4, *, start: datetime = START, why: str = "three losses") -> datetime:
     """Three challengers: the third is better, and the first leaves in the second epoch. Returns the last moment."""
     policy, log = make_policy(draws=1_000), AbLog(store, "home")
-    log.begin(("6", "packages/home/a"), VERSIONS, policy, START, by="ann", why=why)
-    now = START
+    log.begin(("6", "packages/home/a"), VERSIONS, policy, start, by="ann", why=why)
+    now = start
     for number in range(epochs):
         for part in (0.5, 1.0):
-            now = START + (number + part) * EPOCH
+            now = start + (number + part) * EPOCH
             state = log.find_last().after  # type: ignore[union-attr]
             effects = tuple(EFFECTS[int(each.version) - 7] for each in state.taking_part)
             evidence = make_evidence(state, now, effects, error=0.03 / (number + part) ** 0.5)

@@ -1,4 +1,4 @@
-"""The chart's dashboards of what the store tells: rollouts, versions, runs and lists (`endcap/monitoring`)."""
+"""The chart's dashboards of what the store tells: rollouts, tests, versions, runs, lists (`endcap/monitoring`)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ _SHARES = Panel(
 ROLLOUTS = Dashboard(
     "rollouts",
     "Rollouts",
-    "Where each rollout stands, what it rests on, and why it waits. `endcap rollout status` says it in words.",
+    "Where each rollout and each A/B test stands, what it rests on, and why it waits. `endcap rollout status` and "
+    "`endcap ab status` say it in words.",
     (
         (
             "Now",
@@ -98,6 +99,71 @@ ROLLOUTS = Dashboard(
                     "Shoppers met",
                     [Query(_value("endcap_rollout_shoppers"), "{{version}} {{arm}} {{metric}}")],
                     width=8,
+                    height=10,
+                ),
+            ),
+        ),
+        (
+            "A/B tests",
+            (
+                Panel(
+                    "A/B tests",
+                    [Query(_value("endcap_ab_info"))],
+                    "The reasons are listed in docs/ab-reference.md.",
+                    kind="table",
+                    columns={
+                        "recommender": "recommender",
+                        "stable_version": "champion",
+                        "phase": "phase",
+                        "reason": "reason",
+                    },
+                ),
+                Panel(
+                    "Age of the last look at a running test",
+                    [
+                        Query(
+                            f"{_age('endcap_ab_look_timestamp_seconds')} and {_value('endcap_ab_running')} == 1",
+                            "{{recommender}}",
+                        )
+                    ],
+                    kind="stat",
+                    unit="s",
+                    width=4,
+                    steps=((None, GREEN), (3_600, RED)),
+                ),
+                Panel(
+                    "Epoch",
+                    [Query(_value("endcap_ab_epoch"), "{{recommender}}")],
+                    kind="stat",
+                    width=4,
+                ),
+                Panel(
+                    "Shares",
+                    [Query(_value("endcap_ab_share"), _VERSION)],
+                    "While a test runs. They move from an epoch to the next.",
+                    unit="percentunit",
+                    most=1,
+                    stack=True,
+                ),
+                Panel(
+                    "Probability of being the best",
+                    [Query(_value("endcap_ab_best_probability"), _VERSION)],
+                    "By what was known at each look. There is none while the test holds.",
+                    unit="percentunit",
+                    most=1,
+                    width=12,
+                    height=10,
+                ),
+                Panel(
+                    "Effect on the deciding metric, with its bounds",
+                    [
+                        Query(_value("endcap_ab_effect"), "{{version}} {{metric}}"),
+                        Query(_value("endcap_ab_effect_lower"), "{{version}} {{metric}} at worst"),
+                        Query(_value("endcap_ab_effect_upper"), "{{version}} {{metric}} at best"),
+                    ],
+                    "Against the champion of the same time. The bounds hold at every look together.",
+                    unit="percentunit",
+                    width=12,
                     height=10,
                 ),
             ),
@@ -195,7 +261,10 @@ VERSIONS = Dashboard(
                 _SHARES,
                 Panel(
                     "Online effect",
-                    [Query(_value("endcap_rollout_effect"), "{{recommender}} {{version}} {{metric}}")],
+                    [
+                        Query(_value("endcap_rollout_effect"), "{{recommender}} {{version}} {{metric}}"),
+                        Query(_value("endcap_ab_effect"), "{{recommender}} {{version}} {{metric}} in an A/B test"),
+                    ],
                     unit="percentunit",
                     width=12,
                 ),

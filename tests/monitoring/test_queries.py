@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from endcap.rollout.controller import RolloutController
 from endcap.runs.record import begin_run, end_run
 from endcap.runs.start import Start
 from endcap.store import Store
+from tests.ab.states import EPOCH
+from tests.ab.stories import tell_story
 from tests.monitoring.prometheus import CHART, Prometheus, read_rules, run_prometheus
 from tests.monitoring.shop import read_names, run_shop
 from tests.serving.test_rollout_loop import POLICY, make_store
@@ -80,6 +83,8 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
     store = make_store(folder / "store", {**POLICY, "margin": 0.001})
     keep_history(store, "quick")
     RolloutController(store, "quick").start("2")
+    keep_history(store, "home")
+    tell_story(store, 4, start=datetime.now(UTC) - 4 * EPOCH)
     with run_shop(store, "quick") as pages, run_prometheus(folder / "prometheus", pages) as prometheus:
         deadline = time.monotonic() + 90
         while not prometheus.query("endcap_rollout_effect_upper") or not prometheus.query("endcap_run_state"):

@@ -10,14 +10,22 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from endcap.deploy.ab_arms import begin_ab
+from endcap.deploy.state import Deployment, Target, write_state
 from endcap.errors import UserError
+from endcap.experiments.ab_log import AbLog
+from endcap.experiments.ab_state import AbCommand
 from endcap.experiments.decision_log import DecisionLog
+from endcap.experiments.rollout_state import RolloutCommand
+from endcap.experiments.splits import TOTAL_WEIGHT
 from endcap.monitoring import MetricsPage, StoreCollector
 from endcap.runs.fault import Fault
 from endcap.runs.record import begin_run, end_run
 from endcap.runs.start import Start
 from endcap.store import Store, open_store
-from tests.rollout.stories import tell_story
+from tests.ab import stories as ab_stories
+from tests.ab.states import EPOCH, START, VERSIONS, make_evidence, make_policy
+from tests.rollout.stories import POLICY, tell_story
 
 Labels = dict[str, str]
 
@@ -62,6 +70,80 @@ def test_a_rollout_is_shown_as_its_log_has_it(store: Store) -> None:
     assert rates["6", "ctr"] == ctr.stable_rate
     assert rates["7", "ctr"] == pytest.approx(ctr.stable_rate * (1 + ctr.effect))
     assert ({**of, "reason": "bot"}, 4.0) in shown["endcap_rollout_refused_reports"]
+
+
+def test_an_ab_test_is_shown_as_its_log_has_it(store: Store) -> None:
+    now = ab_stories.tell_story(store)
+    log = AbLog(store, "home")
+    entry = log.find_last()
+    assert entry is not None
+    assert entry.evidence is not None
+    assert entry.decision is not None
+    assert entry.decision.allocation is not None
+    collector = StoreCollector(store)
+    collector.read()
+    shown = read(collector)
+    name, state = {"recommender": "home"}, entry.after
+    info = {**name, "stable_version": "6", "phase": "running", "reason": state.reason}
+    assert shown["endcap_ab_info"] == [(info, 1.0)]
+    assert shown["endcap_ab_running"] == [(name, 1.0)]
+    assert shown["endcap_ab_epoch"] == [(name, state.epoch + 1)]
+    assert shown["endcap_ab_look_timestamp_seconds"] == [(name, now.timestamp())]
+    assert shown["endcap_ab_look_every_seconds"] == [(name, 600.0)]
+    shares = {labels["version"]: value for labels, value in shown["endcap_ab_share"]}
+    weights = state.layout.weights
+    stays = {"6": "stable", "8": "challenger-2", "9": "challenger-3"}
+    assert shares == {version: weights[arm] / TOTAL_WEIGHT for version, arm in stays.items()}  # type: ignore[index]
+    best = entry.decision.allocation.best
+    assert {labels["version"]: value for labels, value in shown["endcap_ab_best_probability"]} == {
+        version: best[arm]  # type: ignore[index]
+        for version, arm in stays.items()
+    }
+    deciding = {each.version: each.effects[0] for each in entry.evidence.challengers}
+    for ending, side in (("", "effect"), ("_lower", "lower"), ("_upper", "upper")):
+        assert shown[f"endcap_ab_effect{ending}"] == [
+            ({**name, "version": version, "metric": "ctr"}, getattr(effect, side))
+            for version, effect in deciding.items()
+        ]
+
+
+def test_an_ab_test_that_holds_or_is_over_says_so(store: Store) -> None:
+    now = ab_stories.tell_story(store)
+    log, collector = AbLog(store, "home"), StoreCollector(store)
+    state = log.find_last().after  # type: ignore[union-attr]
+    log.look(make_evidence(state, now, impressions_until=None), make_policy(draws=1_000), now)
+    collector.read()
+    shown = read(collector)
+    assert [(labels["phase"], labels["reason"]) for labels, _ in shown["endcap_ab_info"]] == [("holding", "no-feed")]
+    assert shown["endcap_ab_best_probability"] == []
+    log.command(AbCommand("stop", "ann"), now)
+    collector.read()
+    shown = read(collector)
+    assert [labels["phase"] for labels, _ in shown["endcap_ab_info"]] == ["kept"]
+    assert [value for _, value in shown["endcap_ab_running"]] == [0.0]
+    assert shown["endcap_ab_share"] == shown["endcap_ab_effect"] == []
+
+
+def test_a_guard_that_rests_during_an_ab_test_is_not_shown_as_running(store: Store) -> None:
+    log = DecisionLog(store, "home")
+    log.begin("7", "packages/home/b", "6", "packages/home/a", POLICY, START)
+    log.command(RolloutCommand("promote", "ann"), POLICY, START + EPOCH)
+    stable = Target(version="7", package="packages/home/b")
+    write_state(Deployment(recommender="home", stable=stable, salt="a1", changed=START), store)
+    collector = StoreCollector(store)
+    collector.read()
+    assert [value for _, value in read(collector)["endcap_rollout_running"]] == [1.0]
+    test = AbLog(store, "home").begin(("7", "packages/home/b"), VERSIONS[1:], make_policy(), START + EPOCH).after
+    challengers = [Target(version=each.version, package=each.package) for each in test.challengers]
+    begin_ab("home", challengers, test.layout, test.salt, store)
+    collector.read()
+    shown = read(collector)
+    assert [value for _, value in shown["endcap_rollout_running"]] == [0.0]
+    assert {labels["variant"]: value for labels, value in shown["endcap_deployment_share"]} == {
+        "stable": pytest.approx(1 / 3, abs=1e-5),
+        "challenger-1": pytest.approx(1 / 3, abs=1e-5),
+        "challenger-2": pytest.approx(1 / 3, abs=1e-5),
+    }
 
 
 def test_a_failed_run_has_its_step_and_code(store: Store) -> None:
