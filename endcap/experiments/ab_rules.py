@@ -124,7 +124,8 @@ def _move(look: AbLook) -> AbDecision | None:
         return None
     state, allocation = look.state, look.allocation
     best = ", ".join(
-        f"version {state.name_version(arm)} with {format_share(chance)}" for arm, chance in allocation.best.items()
+        f"version {state.name_version(arm)} {format_share(chance)}"
+        for arm, chance in sorted(allocation.best.items(), key=lambda item: -item[1])
     )
     numbers = list_chances(look)
     if allocation.reason not in ("moved", "capped"):
@@ -134,7 +135,7 @@ def _move(look: AbLook) -> AbDecision | None:
         }.get(allocation.reason, "It is not shown that other shares would be better")
         sentence = f"Epoch {state.epoch + 1} is over. {cause}, so the shares stay."
         if allocation.reason != "no-evidence":
-            sentence += f" The best is {best}."
+            sentence += f" How probable each is the best: {best}."
         decision = look.hold(Finding(allocation.reason, sentence, numbers), usual=True)
         return replace(decision, is_epoch_over=True, allocation=allocation, seed=state.seed)
     shares = ", ".join(
@@ -144,7 +145,7 @@ def _move(look: AbLook) -> AbDecision | None:
     capped = " More would follow, but ab.max_moved allows no more." if allocation.reason == "capped" else ""
     sentence = (
         f"Epoch {state.epoch + 1} is over. {format_share(allocation.moved)} of the shoppers move: {shares}.{capped} "
-        f"The best is {best}."
+        f"How probable each is the best: {best}."
     )
     return AbDecision(
         "move",
