@@ -86,6 +86,7 @@ class Place:
             "registry": self.registry.uri,
             "lease": "endcap-rollouts",
             "lease-namespace": self.release,
+            "segment-age": "1s",
             "port": str(find_free_port()),
         }
         log = (self.folder / f"controller-{len(self.controllers)}.log").open("wb")
