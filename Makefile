@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 IMAGE := serving/image
 WORKERS ?= 3
+EXTRAS := --extra dev --extra bigquery --extra spark
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' endcap/__init__.py)
 
 help: ## print these targets
@@ -62,7 +63,7 @@ audit: $(INSTALLED) ## licences and known vulnerabilities of the image's package
 	$(BIN)/python $(IMAGE)/audit.py
 
 lock: ## resolve requirements.txt anew from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra client --python-version 3.11 --universal --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml $(EXTRAS) --extra client --python-version 3.11 --universal --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --upgrade --output-file requirements.txt
 
 clean: ## remove what was built and every local run
@@ -71,7 +72,7 @@ clean: ## remove what was built and every local run
 $(INSTALLED): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r pyproject.toml --extra dev \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r pyproject.toml $(EXTRAS) \
 	  -c requirements.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
