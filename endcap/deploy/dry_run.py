@@ -27,6 +27,10 @@ class _DryRunStore:
     def read_document(self, name: str) -> Json | None:
         return self._written[name] if name in self._written else self._store.read_document(name)
 
+    def get_document_mark(self, name: str) -> str | None:
+        # What was written in memory is read each time, as if it changed all the time.
+        return None if name in self._written else self._store.get_document_mark(name)
+
     def write_document(self, name: str, document: Json) -> None:
         self._written[name] = document
 

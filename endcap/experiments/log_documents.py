@@ -79,6 +79,9 @@ class LogDocuments(Generic[Entry, Policy]):
         self.store = store
         self.recommender = recommender
         self.form = form
+        self._newest: tuple[str, str, Json] | None = None
+        """Name, mark and content of the document that was read last. Loops look at the newest document every two
+        seconds, and it changes seldom."""
 
     def read_entries(self) -> Iterator[Entry]:
         """Read all entries, oldest first. Raises IntegrityError for a damaged document."""
@@ -172,9 +175,15 @@ class LogDocuments(Generic[Entry, Policy]):
         return max((int(name.removeprefix(prefix)) + 1 for name in names), default=0)
 
     def _read(self, place: int) -> Json:
-        document = self.store.read_document(self._name(place))
+        """Read a document. Callers must not change it."""
+        name = self._name(place)
+        mark = self.store.get_document_mark(name)
+        if self._newest is not None and mark is not None and self._newest[:2] == (name, mark):
+            return self._newest[2]
+        document = self.store.read_document(name)
         if document is None:
-            raise self.make_difference(None, f"the document {self._name(place)} is missing")
+            raise self.make_difference(None, f"the document {name} is missing")
+        self._newest = None if mark is None else (name, mark, document)
         return document
 
     @property

@@ -53,13 +53,15 @@ class AbMetrics:
 
     def __init__(self, store: Store, list_names: Callable[[], list[str]]) -> None:
         self._store, self._list_names = store, list_names
+        self._logs: dict[str, AbLog] = {}
+        """A log that did not grow since the last scrape is not read again."""
         self._policies: dict[tuple[str, str], AbPolicy] = {}
 
     def read(self) -> list[Metric]:
         """Return the metrics. Raises EndcapError for a store that does not answer, or a damaged document."""
         families = Families(_DECLARED)
         for name in self._list_names():
-            log = AbLog(self._store, name)
+            log = self._logs.setdefault(name, AbLog(self._store, name))
             if (entry := log.find_last()) is not None:
                 _add_test(families, entry, self._find_policy(log, entry.policy))
         return families.list_metrics()

@@ -62,6 +62,8 @@ class RolloutMetrics:
 
     def __init__(self, store: Store, list_names: Callable[[], list[str]]) -> None:
         self._store, self._list_names = store, list_names
+        self._logs: dict[str, DecisionLog] = {}
+        """A log that did not grow since the last scrape is not read again."""
         self._policies: dict[tuple[str, str], RolloutSpec] = {}
 
     def read(self) -> list[Metric]:
@@ -71,7 +73,7 @@ class RolloutMetrics:
             desired = find_state(name, self._store)
             if desired is not None:
                 _add_deployment(families, desired)
-            log = DecisionLog(self._store, name)
+            log = self._logs.setdefault(name, DecisionLog(self._store, name))
             if (entry := log.find_last()) is not None:
                 families.add("endcap_rollout_log_entries_total", entry.number + 1, name)
                 _add_state(families, entry, self._find_policy(log, entry.policy), desired)

@@ -186,6 +186,13 @@ class Store(Protocol):
     def read_document(self, name: str) -> Json | None:
         """Read a small mutable JSON document, such as ``deployments/rsc15``; None if there is none."""
 
+    def get_document_mark(self, name: str) -> str | None:
+        """Return a mark of a document that is another one after each change; None if there is no document.
+
+        It costs far less than reading a large document. Take the mark before you read: what you read is then as new as
+        the mark, or newer.
+        """
+
     def list_documents(self, folder: str) -> Sequence[str]:
         """List the names of the documents right below a path, such as ``runs``; the last changed comes first.
 

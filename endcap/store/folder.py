@@ -106,6 +106,14 @@ class FolderStore(RelocatableStore):
     def read_document(self, name: str) -> Json | None:
         return self.translate(self._read(name))
 
+    def get_document_mark(self, name: str) -> str | None:
+        try:
+            state = self._inside(f"{name}.json").stat()
+        except FileNotFoundError:
+            return None
+        # Each change puts another file in its place, which may get the number of a file that is gone.
+        return f"{state.st_ino}-{state.st_mtime_ns}-{state.st_size}"
+
     def list_documents(self, folder: str) -> Sequence[str]:
         files = [(file.stat().st_mtime_ns, file.stem) for file in self._inside(folder).glob("*.json")]
         return [f"{folder}/{name}" for _, name in sorted(files, reverse=True)]

@@ -61,6 +61,9 @@ class ReadOnlyStore:
     def read_document(self, name: str) -> Json | None:
         return self._store.read_document(name)
 
+    def get_document_mark(self, name: str) -> str | None:
+        return self._store.get_document_mark(name)
+
     def list_documents(self, folder: str) -> Sequence[str]:
         return self._store.list_documents(folder)
 

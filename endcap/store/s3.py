@@ -150,6 +150,10 @@ class S3Store(RelocatableStore):
         stored = self._bucket.read(self._name(f"{name}.json"))
         return None if stored is None else self.translate(self._opened(name, stored[0]))
 
+    def get_document_mark(self, name: str) -> str | None:
+        stored = self._bucket.stat(self._name(f"{name}.json"))
+        return None if stored is None else stored.etag
+
     def list_documents(self, folder: str) -> Sequence[str]:
         blobs = self._bucket.list(self._name(f"{folder}/"), recursive=False)
         files = [(blob.changed or _LONG_AGO, blob.name) for blob in blobs if blob.name.endswith(".json")]

@@ -15,6 +15,7 @@ import pytest
 from endcap.errors import IntegrityError, UserError
 from endcap.experiments import log_documents
 from endcap.experiments.decision_log import DecisionLog
+from endcap.experiments.log_documents import Json
 from endcap.experiments.log_entry import RolloutLogEntry
 from endcap.experiments.rollout_state import RolloutCommand
 from endcap.store import Store, open_store
@@ -176,6 +177,27 @@ def test_sentences_of_another_release_may_differ(store: Store) -> None:
     document["entries"][3]["decision"]["sentence"] = "In other words."
     store.write_document("rollouts/home/log-000000", document)
     assert DecisionLog(store, "home").verify() == len(BOUNDS) + 1
+
+
+def test_a_log_that_did_not_grow_is_not_read_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(DecisionLog(store, "home"))
+    log, reads = DecisionLog(store, "home"), list[str]()
+    read_document = store.read_document
+
+    def note_read(name: str) -> Json | None:
+        reads.append(name)
+        return read_document(name)
+
+    monkeypatch.setattr(store, "read_document", note_read)
+    first = log.find_last()
+    assert [log.find_last() for _ in range(3)] == [first] * 3
+    assert reads == ["rollouts/home/log-000000"]
+    look_at(DecisionLog(open_store(store.root), "home"), 0)
+    last = log.find_last()
+    assert first is not None
+    assert last is not None
+    assert (first.number, last.number) == (0, 1)
+    assert reads == ["rollouts/home/log-000000"] * 2
 
 
 class Killed(BaseException):

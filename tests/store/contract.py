@@ -223,6 +223,16 @@ class StoreContract:
         store.write_document("deployments/shop", {"share": 0.3})
         assert place.elsewhere().read_document("deployments/shop") == {"share": 0.3}
 
+    def test_the_mark_of_a_document_tells_of_each_change(self, store: Store, place: Place) -> None:
+        assert store.get_document_mark("rollouts/shop/log-000000") is None
+        marks = []
+        for number in range(3):
+            place.elsewhere().write_document("rollouts/shop/log-000000", {"entries": [number]})
+            marks.append(store.get_document_mark("rollouts/shop/log-000000"))
+            assert store.get_document_mark("rollouts/shop/log-000000") == marks[-1]
+        assert None not in marks
+        assert len(set(marks)) == 3
+
     def test_documents_are_listed_by_their_folder_last_changed_first(self, store: Store, place: Place) -> None:
         assert store.list_documents("runs") == []
         store.write_document("runs/b", {})
