@@ -8,7 +8,7 @@ from typing import Any
 
 import ibis.expr.types as ir
 
-from endcap.features.engine import TableEngine
+from endcap.features.engines.table_engine import TableEngine
 from endcap.features.keyed_log import NOBODY, KeyedLog
 from endcap.features.split import MILLISECOND
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import ibis
 import ibis.expr.types as ir
 
-from endcap.features.engine import TableEngine
+from endcap.features.engines.table_engine import TableEngine
 from endcap.features.keyed_log import KeyedLog
 from endcap.spec.sessions import Filters
 

@@ -15,7 +15,7 @@ import ibis
 import ibis.expr.types as ir
 from ibis.expr import datatypes as dt
 
-from endcap.features.engine import TableEngine
+from endcap.features.engines.table_engine import TableEngine
 from endcap.features.split import MILLISECOND
 
 NOBODY = 0

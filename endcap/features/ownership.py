@@ -7,7 +7,7 @@ from pathlib import Path
 
 import ibis.expr.types as ir
 
-from endcap.features.engine import TableEngine
+from endcap.features.engines.table_engine import TableEngine
 
 
 def write_ownership(

@@ -8,7 +8,7 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
-from endcap.features.engine import TableEngine
+from endcap.features.engines.table_engine import TableEngine
 from endcap.features.event_features import KINDS, build_column
 from endcap.features.keyed_log import NOBODY, KeyedLog, check_keys
 from endcap.spec.event_features import EventFeature

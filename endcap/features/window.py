@@ -20,7 +20,7 @@ from endcap.spec.settings import FeatureSettings
 if TYPE_CHECKING:  # descriptions read statistics here, and need no table engine for that
     import ibis.expr.types as ir
 
-    from endcap.features.engine import TableEngine
+    from endcap.features.engines.table_engine import TableEngine
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -283,14 +283,14 @@ def test_a_full_disk_is_a_storage_error(store: Store, monkeypatch: pytest.Monkey
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("no /dev/full on this system")
-    from endcap.features.engine import TableEngine
+    from endcap.features.engines.duckdb import DuckDBTables
 
-    write = TableEngine.write
+    write = DuckDBTables.write
 
-    def to_full_disk(self: TableEngine, events: object, file: Path) -> None:
+    def to_full_disk(self: DuckDBTables, events: object, file: Path) -> None:
         write(self, events, full if file.name == "items.parquet" else file)
 
-    monkeypatch.setattr(TableEngine, "write", to_full_disk)
+    monkeypatch.setattr(DuckDBTables, "write", to_full_disk)
     with refused(StorageError, "features.disk-refused"):
         build(shop(), address, store)
     assert store.list("datasets/shop") == []
@@ -298,17 +298,17 @@ def test_a_full_disk_is_a_storage_error(store: Store, monkeypatch: pytest.Monkey
 
 KILLED = """
 import os, signal, sys
-from endcap.features import engine
+from endcap.features.engines.duckdb import DuckDBTables
 from endcap.features.dataset import build
 from endcap.store import open_store
 from tests.features.logs import shop
-write = engine.TableEngine.write
+write = DuckDBTables.write
 def wait(self, table, file):
     write(self, table, file)
     if file.name == "items.parquet":
         print("writing", flush=True)
         signal.pause()
-engine.TableEngine.write = wait
+DuckDBTables.write = wait
 build(shop(), sys.argv[2], open_store(sys.argv[1]))
 """
 

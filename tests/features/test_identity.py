@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import endcap.features.keyed_log
-from endcap.features.engine import open_engine
+from endcap.features.engines.duckdb import open_tables
 from endcap.online.key_names import make_session_id
 from endcap.sources.values.ids import convert_to_id
 from endcap.store import Store
@@ -104,7 +104,7 @@ def test_ids_of_several_columns_are_written_alike(tmp_path: Path) -> None:
     ids = [one for one in ODD if one != " "]  # which is none
     pairs = [(first, second) for first in ids for second in ids]
     pq.write_table(pa.table({"first": [one for one, _ in pairs], "second": [two for _, two in pairs]}), tmp_path / "p")
-    with open_engine(tmp_path) as engine:
+    with open_tables(tmp_path) as engine:
         sql = f"SELECT {convert_to_id(['first', 'second'])} FROM read_parquet('{tmp_path / 'p'}')"
         found = [id_ for (id_,) in engine.backend.raw_sql(sql).fetchall()]
     assert found == [make_session_id(session, customer) for customer, session in pairs]

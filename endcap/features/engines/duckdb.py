@@ -17,8 +17,8 @@ MEMORY_LIMIT = "3GB"
 """What DuckDB may hold before it spills. Python, Ibis and the Parquet writers need more: 4 GiB is for all together."""
 
 
-class TableEngine:
-    """Keeps the intermediate tables of one computation; all are removed when it ends."""
+class DuckDBTables:
+    """The `TableEngine` of DuckDB."""
 
     def __init__(self, backend: Any) -> None:
         self.backend = backend
@@ -60,12 +60,12 @@ class TableEngine:
 
 
 @contextlib.contextmanager
-def open_engine(spill: Path) -> Iterator[TableEngine]:
+def open_tables(spill: Path) -> Iterator[DuckDBTables]:
     """Open an engine that spills to a folder what does not fit in memory. Raises StorageError if the disk is full
     too."""
     backend = ibis.duckdb.connect(memory_limit=MEMORY_LIMIT, temp_directory=str(spill))
     try:
-        yield TableEngine(backend)
+        yield DuckDBTables(backend)
     except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
         raise StorageError(
             f"features: the disk refused a read or a write ({error}); nothing was published. "
