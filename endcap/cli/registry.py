@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 
 by_option = click.option("--by", default=get_user, show_default="you", help="The name of who decides.")
+_LINEAGE = ("dataset", "dataset_content", "snapshot", "run", "commit", "image", "train_image", "refit_image")
+"""Tags that say what a version was made of."""
 why_option = click.option("--why", required=True, help="The reason for the decision, kept with the version.")
 
 
@@ -73,12 +75,12 @@ def _describe(judgement: VersionHistory, store: Store) -> None:
     for version, _ in judgement.versions:
         click.echo(f"\n{_format_line(version)}")
         click.echo(f"    {version.why}")
-        for tag in ("dataset", "snapshot", "run", "commit", "image", "train_image", "refit_image"):
+        for tag in _LINEAGE:
             if version.tags.get(tag):
-                click.echo(f"    {tag:<11} {version.tags[tag]}")
-        click.echo(f"    {'package':<11} {version.package}")
+                click.echo(f"    {tag:<15} {version.tags[tag]}")
+        click.echo(f"    {'package':<15} {version.package}")
         if report := _find_report(version, store):
-            click.echo(f"    {'report':<11} {report}")
+            click.echo(f"    {'report':<15} {report}")
     if judgement.tries:
         click.echo("\nNot registered:")
         click.echo("\n".join(explain_tries(judgement.tries)))

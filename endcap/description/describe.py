@@ -56,9 +56,10 @@ def describe(
         JSON values: `snapshot` and `dataset`, the addresses; `shop`; `data` (`describe_snapshot`); `files`, by source,
         what was read and left out; `rows`, by table, how many were read, bad and left out, and why; `times`, `missing`
         and `activity` as in the snapshot's facts; `sessions_by`, `gap` or `given`, None if unknown. With a dataset:
-        `sessions` (`describe_dataset`, with numbers before the filters, what each filter dropped, `customers_alike`
-        that differ in blanks or capitals alone, and customers without a row in the customer table); `identity`;
-        `rules` (`count_unmatched_rules`). `warnings`: see `endcap.description.warnings`.
+        `sessions` (`describe_dataset`, with numbers before the filters, what each filter dropped, the dataset's
+        `content` digest, `customers_alike` that differ in blanks or capitals alone, and customers without a row in
+        the customer table); `identity`; `rules` (`count_unmatched_rules`). `warnings`: see
+        `endcap.description.warnings`.
 
     Raises
     ------
@@ -200,6 +201,7 @@ def _describe_sessions(facts: Mapping[str, Any]) -> Json:
     window = {"from": facts["from"], "until": facts["until"]}
     before, dropped = facts.get("before_filters", {}), facts.get("dropped", {})
     return {
+        "content": facts.get("content"),
         "after": after,
         "before_filters": before,
         "single": facts.get("single_sessions"),

@@ -112,6 +112,8 @@ def _log_rows(description: Json) -> Iterator[tuple[str, Any]]:
         start = "the beginning" if window["from"] is None else format_time(window["from"])
         yield "window", f"from {start} to {format_time(window['until'] - 1)}"
         yield "customers", sessions["after"]["customers"]
+        if sessions.get("content"):  # datasets of release 0.1.0 lack it
+            yield "content digest of the dataset", sessions["content"]
     yield "events without customer", f"{data['anonymous']:,} ({format_share(data['anonymous'], data['events'])})"
     if sessions is not None:
         equal, pairs = sessions["equal_times"], sessions["transitions"]

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from endcap.errors import Problem, SpecError
+from endcap.features.content_digest import digest_content
 from endcap.features.feature_engine import open_feature_engine
 from endcap.features.split import MILLISECOND
 from endcap.features.window import to_milliseconds
@@ -82,6 +83,7 @@ def build(
                 "event_types": settings.types,
                 "session_gap_ms": settings.sessions.gap // MILLISECOND if settings.sessions.by == "gap" else None,
                 "fingerprint": key,
+                "content": digest_content(draft.path),
                 **facts,
             }
     return draft.address

@@ -178,7 +178,8 @@ class Dataset(Tables):
     def rows(self) -> list[tuple[str, Any]]:
         names = ("sessions", "events", "items", "customers")
         dates = [("from", format_moment(self.facts["from"])), ("until", format_moment(self.facts["until"]))]
-        return [*((name, self.facts[name]) for name in names), *dates, ("address", self.address)]
+        content = [("content", self.facts["content"])] if "content" in self.facts else []  # release 0.1.0 lacks it
+        return [*((name, self.facts[name]) for name in names), *dates, *content, ("address", self.address)]
 
 
 class Trained(Artifact, Tabular):

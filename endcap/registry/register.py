@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 
-from endcap.errors import UserError
+from endcap.errors import NotFoundError, UserError
 from endcap.registry.factory import open_registry
 from endcap.registry.package import IMAGE
 from endcap.registry.verdict_log import link_version
@@ -90,6 +91,7 @@ def register(
         )
     tags = {
         "dataset": facts["dataset"],
+        "dataset_content": _read_content(facts["dataset"], store),
         "snapshot": facts.get("snapshot", ""),
         "spec": fingerprint(recommender.model_dump(mode="json")),
         "commit": find_commit(),
@@ -131,6 +133,13 @@ def describe_version(name: str, version: str, store: Store, registry_uri: str | 
         return f"{name} version {version}, pending: `endcap registry approve {name} {version}` lets it go on"
     aliases = f", {' and '.join(version_record.aliases)}" if version_record.aliases else ""
     return f"{name} version {version}, {version_record.state} by {version_record.by}{aliases}"
+
+
+def _read_content(dataset: str, store: Store) -> str:
+    """Read a dataset's content digest; empty if the dataset was removed, or comes from release 0.1.0."""
+    with contextlib.suppress(NotFoundError):
+        return str(store.manifest(dataset)["facts"].get("content", ""))
+    return ""
 
 
 def _list_images(package: str, store: Store) -> dict[str, str]:

@@ -161,7 +161,7 @@ class TrainingRun:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         kind, _, digest = address.rpartition("/")
-        profile = {name: data[name] for name in ("sessions", "events", "items", "customers") if name in data}
+        profile = {name: data[name] for name in ("sessions", "events", "items", "customers", "content") if name in data}
         scheme = "s3" if address.startswith("s3://") else "local"
         dataset = Dataset(
             name="/".join(kind.split("/")[-2:]),

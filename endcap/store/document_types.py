@@ -157,6 +157,7 @@ DatasetDocument = TypedDict(
         "snapshot": str,
         "from": int | None,
         "until": int | None,
+        "content": str,
         "sessions": Count,
         "events": Count,
         "items": Count,

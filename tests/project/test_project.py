@@ -30,6 +30,10 @@ def test_each_step_gives_what_the_next_takes_up_to_a_ranking(judged: endcap.Proj
     assert deployed.state is not None
     assert deployed.state.stable.version == version.number == "1"
     assert [one.version for one in judged.versions()] == ["1"]
+    content = judged.features().facts["content"]
+    assert judged.versions()[0].tags["dataset_content"] == judged.describe().facts["sessions"]["content"] == content
+    assert content in str(judged.features())
+    assert content in str(judged.describe())
     first = judged.rank(items=[], k=5)
     again = judged.rank(version="1", items=[], k=5)
     assert first.ids == again.ids

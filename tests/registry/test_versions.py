@@ -96,7 +96,7 @@ def test_the_image_is_in_the_lineage(
     assert (version.tags["image"], version.tags["commit"]) == (image, "c0ffee")
     assert "train_image" not in version.tags
     listed = CliRunner().invoke(list_versions, ["demo", "--store", shop_store.root])
-    assert f"image       {image}\n" in listed.output
+    assert f"image           {image}\n" in listed.output
 
 
 def test_the_images_that_trained_and_refitted_are_in_the_lineage_of_a_later_registration(
