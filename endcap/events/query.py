@@ -6,7 +6,7 @@ import contextlib
 import fnmatch
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from endcap.errors import NotFoundError, UserError
-from endcap.sources.engine import open_engine
+from endcap.sources.engine import lock_engine, open_engine
 from endcap.sources.sql import quote_text
 from endcap.steps import STEPS
 from endcap.store import Store, get_content_key
@@ -183,24 +183,28 @@ def find_addresses(
 
 
 @dataclass(frozen=True)
-class _Artifact:
+class ArtifactTables:
+    """The tables of a snapshot or a dataset."""
+
     address: str
     facts: dict[str, Any]
     sources: dict[str, tuple[_ArtifactTable, list[str]]]
     """What reads each table, and the names of its files."""
 
 
-def _find_artifacts(store: Store, shop: str | None, snapshot: str | None, dataset: str | None) -> list[_Artifact]:
+def _find_artifacts(store: Store, shop: str | None, snapshot: str | None, dataset: str | None) -> list[ArtifactTables]:
     """The snapshot and the dataset that are meant; either may be missing."""
     if snapshot is None and dataset is None and shop is None:
         raise UserError("of which data? Give a shop, a snapshot or a dataset", code="query.no-data")
-    of_dataset = None if dataset is None else _open_artifact(store, dataset, _DATASETS)
+    of_dataset = None if dataset is None else open_artifact_tables(store, dataset, _DATASETS)
     if snapshot is None and of_dataset is not None:
         snapshot = f"{store.root}/{get_content_key(of_dataset.facts['snapshot'])}"
-        of_snapshot = _open_artifact(store, snapshot, _SNAPSHOTS) if _exists(store, snapshot) else None
+        of_snapshot = open_artifact_tables(store, snapshot, _SNAPSHOTS) if _exists(store, snapshot) else None
     else:
         of_snapshot = (
-            _find_newest(store, shop, _SNAPSHOTS) if snapshot is None else _open_artifact(store, snapshot, _SNAPSHOTS)
+            _find_newest(store, shop, _SNAPSHOTS)
+            if snapshot is None
+            else open_artifact_tables(store, snapshot, _SNAPSHOTS)
         )
     if dataset is None:
         of_dataset = _find_newest(store, shop or _get_shop(snapshot), _DATASETS, made_of=snapshot)
@@ -216,16 +220,25 @@ def _find_artifacts(store: Store, shop: str | None, snapshot: str | None, datase
     return artifacts
 
 
-def _find_newest(store: Store, shop: str | None, kind: str, made_of: str | None = None) -> _Artifact | None:
+def _find_newest(store: Store, shop: str | None, kind: str, made_of: str | None = None) -> ArtifactTables | None:
     """The newest artifact of a shop; made_of: of those that were made of this snapshot."""
     for address in reversed(store.list(f"{kind}/{shop}")):
-        artifact = _open_artifact(store, address, kind)
+        artifact = open_artifact_tables(store, address, kind)
         if made_of is None or get_content_key(artifact.facts["snapshot"]) == get_content_key(made_of):
             return artifact
     return None
 
 
-def _open_artifact(store: Store, address: str, kind: str) -> _Artifact:
+def list_table_names(kind: str) -> list[str]:
+    """List the tables that an artifact of a kind may have. kind: `snapshots` or `datasets`."""
+    return list(_SOURCES[kind])
+
+
+def open_artifact_tables(store: Store, address: str, kind: str) -> ArtifactTables:
+    """Find the tables of an artifact by its manifest, without fetching its files.
+
+    kind: `snapshots` or `datasets`. Raises UserError if the address is of another kind (`query.wrong-artifact`).
+    """
     address = address.rstrip("/")
     if get_content_key(address).split("/")[0] != kind:
         raise UserError(
@@ -237,7 +250,7 @@ def _open_artifact(store: Store, address: str, kind: str) -> _Artifact:
     manifest = store.manifest(address)
     files = sorted(manifest["files"])
     matched = {name: (source, fnmatch.filter(files, source.pattern)) for name, source in _SOURCES[kind].items()}
-    return _Artifact(
+    return ArtifactTables(
         address, manifest["facts"], {name: address_found for name, address_found in matched.items() if address_found[1]}
     )
 
@@ -268,24 +281,29 @@ def _check(sql: str) -> None:
 
 
 @contextlib.contextmanager
-def _connect(store: Store, artifacts: list[_Artifact]) -> Iterator[Any]:
+def _connect(store: Store, artifacts: list[ArtifactTables]) -> Iterator[Any]:
     """A connection that sees the artifacts' tables as views, and can read no other file."""
-    allowed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="endcap-query-") as spill, open_engine(Path(spill), "UTC") as connection:
-        for artifact in artifacts:
-            folder = store.fetch(artifact.address)
-            for name, (source, files) in artifact.sources.items():
-                paths = [str(folder / file) for file in files]
-                listed = f"[{', '.join(map(quote_text, paths))}]"
-                connection.execute(f'CREATE VIEW "{name}" AS {source.reads.format(files=listed)}')
-                allowed += paths
-        connection.execute("SET python_enable_replacements = false")
-        connection.execute("SET autoinstall_known_extensions = false")
-        connection.execute("SET autoload_known_extensions = false")
-        connection.execute(f"SET allowed_paths = [{', '.join(map(quote_text, allowed))}]")
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
+        lock_engine(connection, [file for artifact in artifacts for file in create_views(connection, store, artifact)])
         yield connection
+
+
+def create_views(
+    connection: Any, store: Store, artifact: ArtifactTables, names: Collection[str] | None = None
+) -> list[str]:
+    """Create a view for each table of an artifact, and return the files that the views read.
+
+    names: the tables to create views for; None: all.
+    """
+    read_files: list[str] = []
+    folder = store.fetch(artifact.address)
+    for name, (source, files) in artifact.sources.items():
+        if names is None or name in names:
+            paths = [str(folder / file) for file in files]
+            listed = f"[{', '.join(map(quote_text, paths))}]"
+            connection.execute(f'CREATE VIEW "{name}" AS {source.reads.format(files=listed)}')
+            read_files += paths
+    return read_files
 
 
 def _invalid_query_error(error: duckdb.Error) -> UserError:

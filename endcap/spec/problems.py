@@ -100,7 +100,7 @@ def _follow(loc: tuple[str | int, ...], shape: Shape) -> tuple[Key, Shape, Shape
     """
     key: Key = ()
     parent = shape
-    for part in loc:
+    for place, part in enumerate(loc):
         if shape.discriminator is not None and shape.members:
             tagged = {member.tag(shape.discriminator): member for member in shape.members}
             shape = tagged[str(part)]
@@ -117,7 +117,7 @@ def _follow(loc: tuple[str | int, ...], shape: Shape) -> tuple[Key, Shape, Shape
             shape = Shape.of(get_args(shape.annotation)[0])
         elif get_origin(shape.annotation) is dict:
             of_key, of_value = get_args(shape.annotation)
-            key, parent, shape = (*key, part), shape, Shape.of(of_key if loc[-1] == KEY else of_value)
+            key, parent, shape = (*key, part), shape, Shape.of(of_key if loc[place + 1 :] == (KEY,) else of_value)
         else:
             return key, parent, shape
     return key, parent, shape
