@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import ibis
@@ -40,20 +40,21 @@ def apply_filters(engine: TableEngine, log: KeyedLog, filters: Filters) -> Filte
     if not minimums:
         return FilteredLog(log)
     gone: ir.Table | None = None
+    before: ir.Table | None = None
     rounds = 0
     rare = engine.keep(_find_rare({name: getattr(log, f"{name}s") for name in minimums}, minimums))
     while engine.count(rare):
-        lost = engine.keep(_find_lost(log.events, minimums, rare, gone))
+        lost = engine.keep(_find_lost(log.events, minimums, rare, before))
         gone = lost if gone is None else engine.keep(gone.union(lost))
-        engine.drop(rare)
+        before = rare if before is None else engine.keep(before.union(rare))
         rare = engine.keep(_find_rare({name: _count_remaining(log, name, gone, lost) for name in minimums}, minimums))
         rounds += 1
     dropped = {f"min_{name}_events": 0 for name in minimums}
-    if gone is None:
+    if gone is None or before is None:
         return FilteredLog(log, dropped, rounds)
     for row in gone.group_by("by").aggregate(events=gone.count()).to_pyarrow().to_pylist():
         dropped[f"min_{row['by']}_events"] = row["events"]
-    return FilteredLog(_remove_gone(engine, log, gone), dropped, rounds)
+    return FilteredLog(_remove_gone(engine, log, gone, before), dropped, rounds)
 
 
 def _find_rare(tables: Mapping[str, ir.Table], minimums: Mapping[str, int]) -> ir.Table:
@@ -72,12 +73,22 @@ def _count_remaining(log: KeyedLog, name: str, gone: ir.Table, lost: ir.Table) -
     return joined.mutate(events=joined.events - joined.lost)
 
 
-def _find_lost(events: ir.Table, minimums: Mapping[str, int], rare: ir.Table, gone: ir.Table | None) -> ir.Table:
-    """Find the events of rare keys that are new in this round, each with the first filter that takes it (`by`)."""
+def _find_lost(events: ir.Table, minimums: Mapping[str, int], rare: ir.Table, before: ir.Table | None) -> ir.Table:
+    """Find the events of rare keys that are new in this round, each with the first filter that takes it (`by`).
+
+    Events have no number. Those that are gone have a key that was rare `before`.
+    """
     hits = [(events[name].isin(rare.filter(rare.by == name).key), name) for name in minimums]
     marked = events.mutate(by=ibis.cases(*hits))
-    lost = marked.filter(marked.by.notnull())
-    return lost if gone is None else lost.anti_join(gone, "row")
+    lost = marked.filter(marked.by.notnull()).select("session", "item", "customer", "by")
+    return lost if before is None else _leave_out(lost, before, minimums)
+
+
+def _leave_out(events: ir.Table, rare: ir.Table, names: Iterable[str]) -> ir.Table:
+    """Return the events without those that have a rare key of these kinds."""
+    for name in names:
+        events = events.anti_join(rare.filter(rare.by == name).select(**{name: "key"}), name)
+    return events
 
 
 def _subtract_gone(table: ir.Table, gone: ir.Table, name: str) -> ir.Table:
@@ -87,8 +98,11 @@ def _subtract_gone(table: ir.Table, gone: ir.Table, name: str) -> ir.Table:
     return joined.mutate(events=joined.events - joined.lost.fill_null(0)).drop("lost")
 
 
-def _remove_gone(engine: TableEngine, log: KeyedLog, gone: ir.Table) -> KeyedLog:
-    """Return the log without the dropped events. Its table of events stays as it is; the other three tables decide."""
+def _remove_gone(engine: TableEngine, log: KeyedLog, gone: ir.Table, rare: ir.Table) -> KeyedLog:
+    """Return the log without the dropped events. Its table of events stays as it is; the other three tables decide.
+
+    `rare` are the keys that took the events, with their kind (`by`).
+    """
     sessions, items, customers = (
         left.filter(left.events > 0)
         for left in (
@@ -100,7 +114,8 @@ def _remove_gone(engine: TableEngine, log: KeyedLog, gone: ir.Table) -> KeyedLog
     # A session that lost events and lives on may begin later or end earlier than it did.
     hurt = engine.keep(gone.group_by(key=gone.session).aggregate(lost=gone.count()))
     touched = hurt.join(log.sessions.select("key", "events"), "key").filter(lambda both: both.events > both.lost)
-    stayed = log.events.semi_join(touched, log.events.session == touched.key).anti_join(gone, "row")
+    inside = log.events.semi_join(touched, log.events.session == touched.key)
+    stayed = _leave_out(inside, rare, ("session", "item", "customer"))
     spans = stayed.group_by(key=stayed.session).aggregate(new_start=stayed.time.min(), new_end=stayed.time.max())
     joined = sessions.left_join(spans, "key")
     exact = joined.mutate(start=joined.new_start.coalesce(joined.start), end=joined.new_end.coalesce(joined.end))
