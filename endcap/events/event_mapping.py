@@ -21,12 +21,14 @@ from endcap.sources.values.clock import has_clock_changes
 from endcap.sources.values.conditions import match_any
 from endcap.sources.values.glance import find_milliseconds
 from endcap.sources.values.ids import convert_to_id, list_id_checks, list_nested_checks, match_word
+from endcap.sources.values.numbers import list_whole_number_checks, parse_whole_number
 from endcap.sources.values.times import TimeFormat, list_span_checks, list_time_checks, parse_times
 from endcap.spec.condition import Conditions
 from endcap.spec.event_log import EventColumns, EventSource
 from endcap.spec.shop import Shop
 
 OTHER_TYPES, RETURNS = "other_types", "events.returns"
+NO_SEQUENCE = "NULL::BIGINT"
 ACTIVITY_RULES = (OTHER_TYPES, WITHOUT_ITEM)
 """Rules whose rows are still a shopper's activity."""
 
@@ -41,7 +43,7 @@ def list_event_columns(shop: Shop, source: EventSource) -> list[SourceColumn]:
         names = [published.item, published.session, published.time, published.day, published.offset, published.customer]
         names += [published.type_column] if source.type is None else []
         return [*list_layout_columns(source.layout, names), *returns]
-    columns, needed = shop.events.columns, {"item", "time", _name_owner_column(shop)}
+    columns, needed = shop.events.columns, {"item", "time", "order", _name_owner_column(shop)}
     keys = [key for key in EventColumns.model_fields if key != "type" or source.type is None]
     columns_named = [(name, key) for key in keys for name in _as_list(getattr(columns, key))]
     return [*(SourceColumn(name, f"events.columns.{key}", key in needed) for name, key in columns_named), *returns]
@@ -89,6 +91,10 @@ def map_events(
     examined |= {reason: time for _, reason in times}
     return_checks, looked_at = check_conditions(_select_returns(shop, located), located, words, decimal)
     checks, examined = [*checks, *return_checks], examined | looked_at
+    if columns.sequence is not None:
+        order_checks = list_whole_number_checks(columns.sequence, "sequence", "order")
+        checks += order_checks
+        examined |= {reason: columns.sequence for _, reason in order_checks}
     leaves, values = _list_exclusions(shop, source, located, select["type"], decimal)
     active = _match_active([*nested["customer"], *ids["customer"], *times]) if _can_be_active(shop, leaves) else None
     missing = {name: condition for name, condition in missing.items() if condition != "false"}
@@ -152,6 +158,7 @@ class _EventColumns(NamedTuple):
 
     named: by column of an event, the file's own of ids, and of types if the shop names it; holders: the same with that
     of times, and of types if it has one. time: SQL of the texts of times. time_checks, readings: as of `Plan`.
+    sequence: SQL of the texts that order events of one time, None if the shop names no such column.
     """
 
     select: dict[str, str]
@@ -160,6 +167,7 @@ class _EventColumns(NamedTuple):
     time: str
     time_checks: list[tuple[str, str]]
     readings: Mapping[str, TimeFormat]
+    sequence: str | None = None
 
 
 def _map_own_columns(
@@ -183,11 +191,14 @@ def _map_own_columns(
         if source.type is None
         else quote_text(source.type),
     }
+    sequence = None if columns.order is None else located[columns.order]
+    select["sequence"] = NO_SEQUENCE if sequence is None else parse_whole_number(sequence, decimal)
     nested = [
         (f'"time" IS NULL AND {is_so}', reason) for is_so, reason in list_nested_checks("time", [columns.time], located)
     ]
     checks = [*nested, *list_time_checks(time, reading)]
-    return _EventColumns(select, names, {**names, "time": columns.time}, time, checks, {time: reading})
+    holders = {**names, "time": columns.time}
+    return _EventColumns(select, names, holders, time, checks, {time: reading}, sequence)
 
 
 def _map_layout_columns(
@@ -214,6 +225,7 @@ def _map_layout_columns(
         "session": convert_to_id(_locate_parts(published.session, located), words, whole=whole),
         "customer": f"nullif({customer}, {quote_text(published.unknown)})",
         "item": f"nullif({item}, {quote_text(published.no_item)})",
+        "sequence": NO_SEQUENCE,
         **times,
     }
     if source.type is None and published.type_column:

@@ -49,8 +49,8 @@ class Evaluation(Strict):
     order: Order = "sets"
     """The order of events that have the same session and time. `sets`: they have none. Models predict each item of the
     next moment from the moments before it, and the weights of a moment's items add up to 1. `file`: the order of the
-    rows in the files, as in published results. If all rows of a basket have one time, this is the order that the till
-    wrote."""
+    rows in the files, as in published results, after `events.columns.order` where the shop names such a column. If all
+    rows of a basket have one time, this is the order that the till wrote."""
     basket: Basket | None = None
     """What models predict if the protocol is `basket`. `complete`: one hidden item of each test session, from its other
     items in a random order. `next`: all items of a customer's basket, from all earlier events of the customer. Left

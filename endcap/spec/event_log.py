@@ -59,6 +59,11 @@ class EventColumns(Strict):
     type: str | None = None
     """The column of the event's type, such as view or purchase. Left out: events have no types, or each source gives
     one."""
+    order: str | None = None
+    """The column of a whole number that orders events of one time, lowest first, such as a line of an order or a
+    sequence number. A row without such a number is bad. Published layouts have none: their events come first. Left
+    out, and among equal numbers: the order of the rows in the files, files by name; rows of a table that has no files
+    are ordered by the bytes of session, item and type."""
 
 
 class TimeRule(Strict):
