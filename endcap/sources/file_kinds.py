@@ -22,10 +22,12 @@ class FileKind:
 
 
 _ZIP, _TAR, _7Z, _RAR = (FileKind(f"a {name} archive", _UNPACK) for name in ("zip", "tar", "7z", "rar"))
-_AVRO, _ORC = FileKind("an Avro file", _SAVE), FileKind("an ORC file", _SAVE)
 _EXCEL = FileKind("an Excel workbook", _SAVE)
 _DATABASE, _ARROW = FileKind("an SQLite data base", _SAVE), FileKind("an Arrow (Feather) file", _SAVE)
-_PARQUET = FileKind("a Parquet file", "name it .parquet, or set the source's format to parquet")
+_PARQUET, _AVRO, _ORC = (
+    FileKind(kind, f"name it .{format_}, or set the source's format to {format_}")
+    for kind, format_ in (("a Parquet file", "parquet"), ("an Avro file", "avro"), ("an ORC file", "orc"))
+)
 _LZ4, _COMPRESS = FileKind("an lz4 file", _UNPACK), FileKind("a file of `compress`", _UNPACK)
 _PICKLE, _TWICE = FileKind("a pickle", _SAVE), FileKind("compressed twice", "unpack it once")
 SUFFIXES = {
@@ -41,8 +43,6 @@ SUFFIXES = {
     ".xlsb": _EXCEL,
     ".xls": _EXCEL,
     ".ods": FileKind("a spreadsheet", _SAVE),
-    ".avro": _AVRO,
-    ".orc": _ORC,
     ".sqlite": _DATABASE,
     ".sqlite3": _DATABASE,
     ".db": _DATABASE,

@@ -38,7 +38,11 @@ FORMATS = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".avro": "avro",
+    ".orc": "orc",
 }
+TYPED = frozenset({"parquet", "avro", "orc"})
+"""Formats whose columns have types."""
 # Suffixes that tell nothing of the format: taken from a folder where the source names its format.
 VAGUE = {".txt", ".dat", ".data", ".log", ".json"}
 # Of these, one that is read where somebody means it: named itself, in a glob, or in a folder of nothing else.
@@ -167,7 +171,7 @@ def convert_read_errors(name: str) -> Iterator[None]:
             code="events.file-not-found",
             path=name,
         ) from None
-    except (EOFError, lzma.LZMAError, pa.ArrowInvalid) as error:
+    except (EOFError, lzma.LZMAError, pa.ArrowException) as error:
         raise _damage_error(name, str(error)) from error
     except OSError as error:
         if error.errno:
@@ -195,7 +199,7 @@ def open_text(file: SourceFile, encoding: str | None = None, replaced: tuple[str
     DataError
         If the file is no text, or its encoding must be named.
     """
-    stream = _open_decompressed(file)
+    stream = open_bytes(file)
     with contextlib.ExitStack() as failing:
         failing.callback(stream.close)
         head = b""
@@ -208,7 +212,8 @@ def open_text(file: SourceFile, encoding: str | None = None, replaced: tuple[str
     return text
 
 
-def _open_decompressed(file: SourceFile) -> Any:
+def open_bytes(file: SourceFile) -> Any:
+    """Open a file's bytes without compression."""
     with open_regular(file.path) as handle:
         # The bytes take precedence over the suffix: a download may keep either of the two.
         compression = detect_compression(handle.read(HEAD)) or file.compression
@@ -251,13 +256,14 @@ def _recognize(
     suffix = (path.with_suffix("") if compression else path).suffix.lower()
     by_suffix = FORMATS.get(suffix) or (CHOSEN_ONLY if is_explicit else meant).get(suffix)
     format_ = source.format or by_suffix
-    # A suffix that only says how a file is compressed tells nothing either.
-    vague = suffix in VAGUE or (compression is not None and suffix not in FORMATS)
+    # A suffix that only says how a file is compressed tells nothing either. Hive and others give their files none; what
+    # they are shows when they are opened.
+    vague = suffix in VAGUE or (compression is not None and suffix not in FORMATS) or (not suffix and format_ in TYPED)
     if format_ is None or not (is_explicit or by_suffix == format_ or (source.format and vague)):
         return None
-    if format_ == "parquet" and compression:
+    if format_ in ("parquet", "orc") and compression:
         raise DataError(
-            f"{name}: Parquet carries its own compression; give the plain .parquet file",
+            f"{name}: Parquet and ORC carry their own compression; give the plain file",
             code="events.parquet-compressed",
             path=name,
             found=compression,
@@ -293,7 +299,7 @@ def _formats_text() -> str:
 def _damage_error(name: str, reason: str) -> DataError:
     """Make the error for a damaged file from the words of a decompressor or parser, which have no error codes."""
     if "runcated" in reason or "end-of-stream" in reason:
-        text = f"{name}: the compressed file is cut short; copy it again"
+        text = f"{name}: the file is cut short; copy it again"
         return DataError(text, code="events.file-cut-short", path=name)
     if "straddling" in reason:
         text = (

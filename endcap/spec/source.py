@@ -29,7 +29,7 @@ class Simulation(Strict):
 
 
 class SourceSpec(Strict):
-    """Files of one format (CSV, TSV, JSON lines or Parquet), or a simulated table.
+    """Files of one format (CSV, TSV, JSON lines, Parquet, Avro or ORC), or a simulated table.
 
     Files may be compressed by gz, xz, zst or bz2.
     """
@@ -39,7 +39,7 @@ class SourceSpec(Strict):
     has it."""
     simulated: Simulation | None = None
     """A simulated log in place of a path. Endcap makes its events or its item table when it reads them."""
-    format: Literal["csv", "tsv", "jsonl", "parquet"] | None = None
+    format: Literal["csv", "tsv", "jsonl", "parquet", "avro", "orc"] | None = None
     """The files' format. Left out: the file's suffix tells it."""
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     """The character between values of csv and tsv. Left out: a comma for csv, a tab for tsv."""

@@ -80,9 +80,9 @@ def test_files_are_left_out_now_whatever_an_older_snapshot_of_the_same_rows_says
     assert described(capsys, spec, *where)["files"][0]["skipped"] != []
     (tmp_path / "in" / "day-2.csv.zip").unlink()
     assert described(capsys, spec, *where)["files"][0]["skipped"] == []
-    (tmp_path / "in" / "day-3.avro").write_bytes(b"Obj")
+    (tmp_path / "in" / "day-3.arrow").write_bytes(b"ARROW1")
     (skipped,) = described(capsys, spec, *where)["files"][0]["skipped"]
-    assert skipped.endswith("day-3.avro")
+    assert skipped.endswith("day-3.arrow")
 
 
 def test_older_snapshots_and_datasets_are_described_by_their_addresses(

@@ -360,9 +360,9 @@ def test_rows_of_json_lines_and_parquet_are_counted_too(
 ) -> None:
     (tmp_path / "log.jsonl").write_text(OBJECTS + "\r\n\n")
     pq.write_table(pa.table({name: ["2024-03-01"] * 4 for name in HEADER.split(",")}), tmp_path / "log.parquet")
-    from endcap.sources.formats import read_json, read_parquet
+    from endcap.sources.formats import read_json, typed_table
 
-    for module, name in ((read_json, "log.jsonl"), (read_parquet, "log.parquet")):
+    for module, name in ((read_json, "log.jsonl"), (typed_table, "log.parquet")):
         real = module.make_batch
         monkeypatch.setattr(
             module,
@@ -391,8 +391,7 @@ def zipped(data: bytes) -> bytes:
         ("log.tgz", "a tar archive"),
         ("log.7z", "a 7z archive"),
         ("log.xlsx", "an Excel workbook"),
-        ("log.avro", "an Avro file"),
-        ("log.orc", "an ORC file"),
+        ("log.feather", "an Arrow (Feather) file"),
         ("log.sqlite", "an SQLite data base"),
     ],
 )

@@ -74,6 +74,12 @@ def is_text(kind: pa.DataType) -> bool:
     return any(test(kind) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
 
 
+def is_bytes(kind: pa.DataType) -> bool:
+    """Return whether a column of this type holds bytes."""
+    tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary, pa.types.is_binary_view)
+    return any(test(kind) for test in tests)
+
+
 def is_invalid_json(column: str) -> str:
     """Return an SQL condition: a text that paths lead into is no JSON."""
     return f"trim({column}) <> '' AND NOT json_valid({column})"
@@ -159,7 +165,7 @@ def convert_to_text(node: SqlValue) -> str:
     """Return SQL of a value as text."""
     if node.type is None:
         return node.sql
-    if pa.types.is_binary(node.type) or pa.types.is_large_binary(node.type):
+    if is_bytes(node.type):
         return f"decode({node.sql})"
     value = f"({node.sql})::VARCHAR"
     if pa.types.is_float32(node.type):

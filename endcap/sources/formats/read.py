@@ -11,13 +11,18 @@ import pyarrow as pa
 from endcap.sources.files import SourceFile
 from endcap.sources.formats.nested_values import can_reach
 from endcap.sources.formats.paths import HINTS, list_text_paths, parse_path
+from endcap.sources.formats.read_avro import open_avro
 from endcap.sources.formats.read_csv import read_csv
 from endcap.sources.formats.read_json import read_json
-from endcap.sources.formats.read_parquet import read_parquet
+from endcap.sources.formats.read_orc import open_orc
+from endcap.sources.formats.read_parquet import open_parquet
 from endcap.sources.formats.rows import RowBatch, SourceRows, column_name
+from endcap.sources.formats.typed_table import read_typed_table
 from endcap.sources.formats.walk import walk_table
 from endcap.sources.layouts import TextFormat, get_text_format
 from endcap.spec.source import SourceSpec
+
+_OPEN_TYPED = {"parquet": open_parquet, "avro": open_avro, "orc": open_orc}
 
 
 def read_rows(file: SourceFile, source: SourceSpec, names: Sequence[str], connection: Any) -> SourceRows | None:
@@ -46,8 +51,8 @@ def read_rows(file: SourceFile, source: SourceSpec, names: Sequence[str], connec
     """
     if file.bytes == 0:
         return None
-    if file.format == "parquet":
-        return read_parquet(file, names, connection)
+    if file.format in _OPEN_TYPED:
+        return read_typed_table(_OPEN_TYPED[file.format](file), names, connection)
     if file.format == "jsonl":
         return read_json(file, names, connection, source.encoding)
     text_format = get_text_format(source) or TextFormat()
