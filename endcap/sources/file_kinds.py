@@ -21,7 +21,9 @@ class FileKind:
     advice: str
 
 
-_ZIP, _TAR, _7Z, _RAR = (FileKind(f"a {name} archive", _UNPACK) for name in ("zip", "tar", "7z", "rar"))
+_7Z, _RAR = (FileKind(f"a {name} archive", _UNPACK) for name in ("7z", "rar"))
+_ZIP = FileKind("a zip archive", "name it .zip, or unpack it")
+_TAR = FileKind("a tar archive", "name it .tar (.tar.gz where it is compressed), or unpack it")
 _EXCEL = FileKind("an Excel workbook", _SAVE)
 _DATABASE, _ARROW = FileKind("an SQLite data base", _SAVE), FileKind("an Arrow (Feather) file", _SAVE)
 _PARQUET, _AVRO, _ORC = (
@@ -31,11 +33,6 @@ _PARQUET, _AVRO, _ORC = (
 _LZ4, _COMPRESS = FileKind("an lz4 file", _UNPACK), FileKind("a file of `compress`", _UNPACK)
 _PICKLE, _TWICE = FileKind("a pickle", _SAVE), FileKind("compressed twice", "unpack it once")
 SUFFIXES = {
-    ".zip": _ZIP,
-    ".tar": _TAR,
-    ".tgz": _TAR,
-    ".tbz2": _TAR,
-    ".txz": _TAR,
     ".7z": _7Z,
     ".rar": _RAR,
     ".xlsx": _EXCEL,
@@ -56,7 +53,7 @@ SUFFIXES = {
 _BYTES = [
     (re.compile(rb"PK\x03\x04(?=.{26}(\[Content_Types\]|_rels/|docProps/|xl/))", re.DOTALL), _EXCEL),
     (re.compile(rb"PK(\x03\x04|\x05\x06|\x07\x08)"), _ZIP),
-    (re.compile(rb".{257}ustar", re.DOTALL), _TAR),
+    (re.compile(rb".{257}ustar(\x00|  \x00)", re.DOTALL), _TAR),
     (re.compile(rb"7z\xbc\xaf\x27\x1c"), _7Z),
     (re.compile(rb"Rar!\x1a\x07"), _RAR),
     (re.compile(rb"PAR1.*[^\t\n\r\x20-\x7e]", re.DOTALL), _PARQUET),
@@ -69,6 +66,8 @@ _BYTES = [
     (re.compile(rb"\x04\x22\x4d\x18"), _LZ4),
     (re.compile(rb"\x1f\x9d"), _COMPRESS),
 ]
+# Kinds whose first bytes tell how to read them, whatever their suffix says.
+_READABLE = {_ZIP: "zip", _TAR: "tar", _PARQUET: "parquet", _AVRO: "avro", _ORC: "orc"}
 _COMPRESSED = [
     (re.compile(rb"\x1f\x8b\x08"), "gzip"),
     (re.compile(rb"\xfd7zXZ\x00"), "xz"),
@@ -94,6 +93,11 @@ _ZEROS: dict[tuple[bool, ...], str] = {
 def detect_compression(head: bytes) -> str | None:
     """Return the compression that a file's first bytes show."""
     return next((name for pattern, name in _COMPRESSED if pattern.match(head)), None)
+
+
+def detect_format(head: bytes) -> str | None:
+    """Return the typed format or the archive (`zip`, `tar`) that a file's first bytes show."""
+    return next((_READABLE.get(kind) for pattern, kind in _BYTES if pattern.match(head)), None)
 
 
 def detect_encoding(head: bytes) -> tuple[str | None, int]:

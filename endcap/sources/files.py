@@ -1,4 +1,4 @@
-"""Which files a source means, what they are, and their bytes without compression."""
+"""Which files a source means, what they are, and the errors of reading them."""
 
 from __future__ import annotations
 
@@ -7,46 +7,22 @@ import glob
 import hashlib
 import lzma
 import os
-from collections.abc import Callable, Iterator, Mapping
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
 from endcap.errors import DataError
 from endcap.safe_reading import IrregularFileError, check_regular, open_regular
-from endcap.sources.file_kinds import (
-    HEAD,
-    SUFFIXES,
-    FileKind,
-    check_text,
-    detect_compression,
-    detect_encoding,
-    foreign_kind_error,
-)
+from endcap.sources.archives import ARCHIVES, find_member
+from endcap.sources.file_kinds import HEAD, detect_format
+from endcap.sources.recognition import CHOSEN_ONLY, Recognition, check_kinds, make_unknown_error, recognize
 from endcap.sources.s3_sources import SCHEME, fetch_objects, find_objects
-from endcap.sources.utf8 import CHUNK, Utf8Stream
 from endcap.spec.source import SourceSpec
-
-COMPRESSIONS = {".gz": "gzip", ".xz": "xz", ".zst": "zstd", ".bz2": "bz2"}
-FORMATS = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".avro": "avro",
-    ".orc": "orc",
-}
-TYPED = frozenset({"parquet", "avro", "orc"})
-"""Formats whose columns have types."""
-# Suffixes that tell nothing of the format: taken from a folder where the source names its format.
-VAGUE = {".txt", ".dat", ".data", ".log", ".json"}
-# Of these, one that is read where somebody means it: named itself, in a glob, or in a folder of nothing else.
-CHOSEN_ONLY = {".json": "jsonl"}
 
 
 @dataclass(frozen=True)
@@ -120,36 +96,26 @@ def find_files(source: SourceSpec, progress: Callable[[str], None] = lambda line
             code="events.file-not-found",
             path=source.path,
         )
-    recognized = {name: kind for name in names if (kind := _recognize(name, source, is_explicit))}
-    if not recognized:
-        recognized = {name: kind for name in names if (kind := _recognize(name, source, is_explicit, CHOSEN_ONLY))}
+    recognized = _recognize_all(names, source, is_explicit)
     skipped = [name for name in names if name not in recognized]
     if is_explicit or not recognized:
-        _check_kinds(skipped)
+        check_kinds(skipped)
     if skipped and is_explicit:
-        raise DataError(
-            f"{skipped[0]}: its suffix tells no format; {_formats_text()}, or name the source's format",
-            code="events.format-unknown",
-            path=skipped[0],
-            found=[Path(skipped[0]).name],
-            allowed=list(FORMATS),
-        )
-    if not recognized:
-        names = [Path(name).name for name in skipped[:10]]
-        raise DataError(
-            f"{source.path}: no file of a known format, only {', '.join(names)}; {_formats_text()}, or name a format",
-            code="events.format-unknown",
-            path=source.path,
-            found=names,
-            allowed=list(FORMATS),
-        )
+        raise make_unknown_error(skipped[0], skipped[:1], f"{skipped[0]}: its suffix tells no format")
     if objects is not None:
         paths = fetch_objects([entry for entry in objects if entry.address in recognized], progress)
     else:
         paths = [path for path in paths if str(path) in recognized]
-    return SourceFiles(
-        [_make_file(name, path, *recognized[name]) for name, path in zip(recognized, paths, strict=True)], skipped
-    )
+    opened = [
+        (name, _make_file(name, path, recognized[name], source, is_explicit))
+        for name, path in zip(recognized, paths, strict=True)
+    ]
+    files = [file for _, file in opened if file is not None]
+    if not files:
+        names = names[:10]
+        listed = ", ".join(PurePosixPath(name).name for name in names)
+        raise make_unknown_error(source.path, names, f"{source.path}: no file of a known format, only {listed}")
+    return SourceFiles(files, sorted([*skipped, *(name for name, file in opened if file is None)]))
 
 
 @contextlib.contextmanager
@@ -171,7 +137,7 @@ def convert_read_errors(name: str) -> Iterator[None]:
             code="events.file-not-found",
             path=name,
         ) from None
-    except (EOFError, lzma.LZMAError, pa.ArrowException) as error:
+    except (EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile, tarfile.TarError, pa.ArrowException) as error:
         raise _damage_error(name, str(error)) from error
     except OSError as error:
         if error.errno:
@@ -180,46 +146,6 @@ def convert_read_errors(name: str) -> Iterator[None]:
                 f"{name}: cannot be read: {reason}", code="events.cannot-read", path=name, reason=reason
             ) from error
         raise _damage_error(name, str(error)) from error
-
-
-def open_text(file: SourceFile, encoding: str | None = None, replaced: tuple[str, str] = ("", "")) -> Utf8Stream:
-    """Open a file's decompressed text as UTF-8. A truncated file raises an error and never ends early.
-
-    Parameters
-    ----------
-    file
-        The file.
-    encoding
-        The source's encoding. None: UTF-8. A byte order mark takes precedence over both.
-    replaced
-        A text and its replacement, which applies while reading.
-
-    Raises
-    ------
-    DataError
-        If the file is no text, or its encoding must be named.
-    """
-    stream = open_bytes(file)
-    with contextlib.ExitStack() as failing:
-        failing.callback(stream.close)
-        head = b""
-        while len(head) < HEAD and (chunk := stream.read(CHUNK)):
-            head += chunk
-        marked, mark = detect_encoding(head)
-        check_text(file.name, head, marked or encoding)
-        text = Utf8Stream(stream, head[mark:], marked or encoding or "utf-8", replaced)
-        failing.pop_all()
-    return text
-
-
-def open_bytes(file: SourceFile) -> Any:
-    """Open a file's bytes without compression."""
-    with open_regular(file.path) as handle:
-        # The bytes take precedence over the suffix: a download may keep either of the two.
-        compression = detect_compression(handle.read(HEAD)) or file.compression
-    if compression == "xz":
-        return lzma.open(file.path)
-    return pa.input_stream(str(file.path), compression=compression)
 
 
 def _expand_path(address: str) -> tuple[list[Path], bool]:
@@ -247,58 +173,41 @@ def _list_folder(folder: Path) -> list[Path]:
     return sorted(paths)
 
 
-def _recognize(
-    name: str, source: SourceSpec, is_explicit: bool, meant: Mapping[str, str] = {}
-) -> tuple[str, str | None] | None:
-    """Return format and compression, or None for an unknown format. meant: formats of further suffixes."""
-    path = Path(name)
-    compression = COMPRESSIONS.get(path.suffix.lower())
-    suffix = (path.with_suffix("") if compression else path).suffix.lower()
-    by_suffix = FORMATS.get(suffix) or (CHOSEN_ONLY if is_explicit else meant).get(suffix)
-    format_ = source.format or by_suffix
-    # A suffix that only says how a file is compressed tells nothing either. Hive and others give their files none; what
-    # they are shows when they are opened.
-    vague = suffix in VAGUE or (compression is not None and suffix not in FORMATS) or (not suffix and format_ in TYPED)
-    if format_ is None or not (is_explicit or by_suffix == format_ or (source.format and vague)):
-        return None
-    if format_ in ("parquet", "orc") and compression:
-        raise DataError(
-            f"{name}: Parquet and ORC carry their own compression; give the plain file",
-            code="events.parquet-compressed",
-            path=name,
-            found=compression,
-        )
-    return format_, compression
+def _recognize_all(names: Sequence[str], source: SourceSpec, is_explicit: bool) -> dict[str, Recognition]:
+    """Recognize files by their names. Those of unknown formats are left out."""
+    for meant in ({}, CHOSEN_ONLY):
+        recognized = {name: kind for name in names if (kind := recognize(name, source, is_explicit, meant))}
+        if recognized:
+            return recognized
+    return {}
 
 
-def _find_foreign_kind(name: str) -> FileKind | None:
-    """Return the foreign kind that a file's name shows, if it shows one."""
-    path = Path(name)
-    return SUFFIXES.get((path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path).suffix.lower())
-
-
-def _check_kinds(names: list[str]) -> None:
-    """Raise DataError for the first of these files whose kind cannot be read."""
-    for name in names:
-        kind = _find_foreign_kind(name)
-        if kind is not None:
-            raise foreign_kind_error(name, kind, f"{name} is {kind.name}: {kind.advice}; {_formats_text()}")
-
-
-def _make_file(name: str, path: Path, format_: str, compression: str | None) -> SourceFile:
+def _make_file(name: str, path: Path, kind: Recognition, source: SourceSpec, is_explicit: bool) -> SourceFile | None:
+    """Return a file as it is there now. None: it is an archive in a folder, of a file of an unknown format."""
     with convert_read_errors(name):
         check_regular(path)
         state = path.stat()
-    return SourceFile(name, path, format_, compression, state.st_size, state.st_mtime_ns)
-
-
-def _formats_text() -> str:
-    return f"known are {', '.join(FORMATS)}, each plain (and text with {', '.join(COMPRESSIONS)})"
+        with open_regular(path) as handle:
+            detected = detect_format(handle.read(HEAD))
+        if detected in ARCHIVES.values():
+            kind = Recognition(None, detected)
+        elif detected is not None and source.format is None:
+            kind = Recognition(detected, None)
+        format_, packing = kind
+        if format_ is None and state.st_size:
+            member = find_member(name, path, str(packing)).name
+            recognized = recognize(member, source, is_explicit, CHOSEN_ONLY)
+            if recognized is None and is_explicit:
+                raise make_unknown_error(name, [member], f"{name}: the suffix of {member!r} in it tells no format")
+            if recognized is None:
+                return None
+            format_ = recognized.format
+    return SourceFile(name, path, format_ or "csv", packing, state.st_size, state.st_mtime_ns)
 
 
 def _damage_error(name: str, reason: str) -> DataError:
     """Make the error for a damaged file from the words of a decompressor or parser, which have no error codes."""
-    if "runcated" in reason or "end-of-stream" in reason:
+    if any(words in reason for words in ("runcated", "end-of-stream", "unexpected end of data")):
         text = f"{name}: the file is cut short; copy it again"
         return DataError(text, code="events.file-cut-short", path=name)
     if "straddling" in reason:

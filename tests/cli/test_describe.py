@@ -31,7 +31,7 @@ def spec(tmp_path: Path) -> str:
         "apiVersion: endcap/v2\nkind: Recommender\nname: home\nshop: toys.yaml\nmodel: {name: popularity}\n"
     )
     write_csv(tmp_path / "in" / "day-1.csv", ROWS)
-    (tmp_path / "in" / "day-2.csv.zip").write_bytes(b"PK")
+    (tmp_path / "in" / "day-2.csv.7z").write_bytes(b"7z")
     write_csv(tmp_path / "black.csv", ["I1"], "item")
     return str(tmp_path / "home.yaml")
 
@@ -78,7 +78,7 @@ def test_files_are_left_out_now_whatever_an_older_snapshot_of_the_same_rows_says
 ) -> None:
     where = ["--store", str(tmp_path / "store")]
     assert described(capsys, spec, *where)["files"][0]["skipped"] != []
-    (tmp_path / "in" / "day-2.csv.zip").unlink()
+    (tmp_path / "in" / "day-2.csv.7z").unlink()
     assert described(capsys, spec, *where)["files"][0]["skipped"] == []
     (tmp_path / "in" / "day-3.arrow").write_bytes(b"ARROW1")
     (skipped,) = described(capsys, spec, *where)["files"][0]["skipped"]

@@ -16,7 +16,7 @@ import zstandard
 
 from endcap.errors import DataError
 from endcap.events import ingest
-from endcap.sources.files import FORMATS
+from endcap.sources.recognition import FORMATS
 from endcap.store import Store
 from tests.events.shops import HEADER, ROWS, STORED, facts, make_shop, stored, write_csv
 from tests.refusals import refused
@@ -157,7 +157,7 @@ def test_a_named_format_takes_vague_suffixes_only(tmp_path: Path, store: Store) 
         ("notes", "events.format-unknown", {"found": ["notes.md"], "allowed": list(FORMATS)}),
         ("notes.md/log.csv", "events.cannot-read", {"reason": "Not a directory"}),
         ("n" * 300 + ".csv", "events.cannot-read", {"reason": "File name too long"}),
-        ("log.parquet.gz", "events.parquet-compressed", {"found": "gzip"}),
+        ("log.parquet.gz", "events.file-damaged", {}),
     ],
 )
 def test_a_path_that_cannot_be_read(tmp_path: Path, store: Store, path: str, code: str, fields: dict[str, Any]) -> None:

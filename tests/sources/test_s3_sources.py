@@ -15,6 +15,9 @@ from endcap.sources.s3_sources import translate_glob
 from endcap.store import Store, bucket
 from tests.events.shops import HEADER, ROWS, STORED, facts, make_shop, open_snapshot, stored, write_csv
 from tests.refusals import refused
+from tests.sources.test_archives import zipped
+from tests.sources.test_typed_formats import EVENT, as_records
+from tests.sources.typed_files import write_avro
 from tests.store.proxy import Fault, Proxy, proxy
 from tests.store.servers import S3Place, Server, moto
 
@@ -67,6 +70,18 @@ def test_a_prefix_and_a_glob_are_read_as_folders_and_globs_are(
     assert [file["path"] for file in told["files"]] == [f"{address}/day=1/a.csv", f"{address}/day=2/b.csv.gz"]
     assert told["skipped"] == ([f"{address}/readme.md"] if ending in ("", "/") else [])
     assert any(line.startswith(f"fetching 2 objects of s3://{place.bucket}, ") for line in lines)
+
+
+def test_archives_and_typed_files_of_a_bucket(place: S3Place, way: Proxy, store: Store, tmp_path: Path) -> None:
+    place.put("log/a.zip", zipped({"a.csv": csv(ROWS[:2])}))
+    place.put("log/b.avro", write_avro(tmp_path / "b.avro", EVENT, as_records()[2:]).read_bytes())
+    place.put("log/c.zip", zipped({"readme.md": b"x"}))
+    snapshot = ingest(make_shop(f"s3://{place.bucket}/log"), store)
+    assert stored(store, snapshot) == STORED
+    assert facts(store, snapshot)["sources"][0]["skipped"] == [f"s3://{place.bucket}/log/c.zip"]
+    place.put("log/d.zip", zipped({"a.csv": csv(ROWS), "b.csv": csv(ROWS)}))
+    with refused(DataError, "events.archive-members", path=f"s3://{place.bucket}/log/d.zip", count=2):
+        ingest(make_shop(f"s3://{place.bucket}/log"), store)
 
 
 def test_the_same_objects_are_fetched_once_and_changed_ones_again(place: S3Place, way: Proxy, store: Store) -> None:

@@ -385,10 +385,6 @@ def zipped(data: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("log.csv.zip", "a zip archive"),
-        ("log.zip", "a zip archive"),
-        ("log.tar.gz", "a tar archive"),
-        ("log.tgz", "a tar archive"),
         ("log.7z", "a 7z archive"),
         ("log.xlsx", "an Excel workbook"),
         ("log.feather", "an Arrow (Feather) file"),
@@ -397,7 +393,7 @@ def zipped(data: bytes) -> bytes:
 )
 def test_a_kind_of_file_that_is_not_read_is_named(tmp_path: Path, store: Store, name: str, kind: str) -> None:
     (tmp_path / "logs").mkdir()
-    (tmp_path / "logs" / name).write_bytes(zipped(b"") + b"\0" * 300)
+    (tmp_path / "logs" / name).write_bytes(b"7z" + b"\0" * 300)
     for path in (tmp_path / "logs" / name, tmp_path / "logs"):
         with refused(DataError, "events.kind-foreign", path=str(tmp_path / "logs" / name), kind=kind):
             ingest(make_shop(path), store)
@@ -406,20 +402,19 @@ def test_a_kind_of_file_that_is_not_read_is_named(tmp_path: Path, store: Store, 
 @pytest.mark.parametrize(
     ("begin", "kind"),
     [
-        (zipped(TEXT.encode()), "a zip archive"),
         (b"7z\xbc\xaf\x27\x1c\0\4", "a 7z archive"),
-        (b"log.csv" + b"\0" * 250 + b"ustar\x0000", "a tar archive"),
+        (gzip.compress(b"log.csv" + b"\0" * 250 + b"ustar\x0000"), "a tar archive"),
         (gzip.compress(gzip.compress(TEXT.encode())), "compressed twice"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook"),
         (b"SQLite format 3\0", "an SQLite data base"),
-        (b"Obj\x01\x04\x14avro.codec", "an Avro file"),
-        (b"PAR1\x15\x04\x15\xb4", "a Parquet file"),
+        (gzip.compress(b"Obj\x01\x04\x14avro.codec"), "an Avro file"),
+        (gzip.compress(b"PAR1\x15\x04\x15\xb4"), "a Parquet file"),
     ],
 )
 def test_a_file_of_another_kind_is_known_by_its_first_bytes(
     tmp_path: Path, store: Store, begin: bytes, kind: str
 ) -> None:
-    for name, declared in (("log.csv", {}), ("log.jsonl", {}), ("log.zip", {"format": "csv"})):
+    for name, declared in (("log.csv", {}), ("log.jsonl", {}), ("log.txt", {"format": "csv"})):
         (tmp_path / name).write_bytes(begin)
         with refused(DataError, "events.kind-foreign", path=str(tmp_path / name), kind=kind):
             ingest(make_shop({"path": str(tmp_path / name)} | declared), store)

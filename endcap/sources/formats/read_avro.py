@@ -19,9 +19,10 @@ import zstandard
 from fastavro.schema import SchemaParseException
 
 from endcap.errors import DataError
-from endcap.sources.files import SourceFile, convert_read_errors, open_bytes
+from endcap.sources.files import SourceFile, convert_read_errors
 from endcap.sources.formats.avro_schema import AvroSchemaError, AvroType, read_record_schema
 from endcap.sources.formats.typed_table import TypedTable
+from endcap.sources.opening import open_bytes
 
 MAGIC, SYNC = b"Obj\x01", 16
 LARGEST = 256 << 20

@@ -18,10 +18,11 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from endcap.errors import DataError
-from endcap.sources.files import SourceFile, convert_read_errors, open_text
+from endcap.sources.files import SourceFile, convert_read_errors
 from endcap.sources.formats.quotes import QuotedText, are_all_rows, are_surely_rows
 from endcap.sources.formats.rows import RejectedText, RowBatch, SourceRows, check_rows, make_batch, reject_undecodable
 from endcap.sources.layouts import TextFormat
+from endcap.sources.opening import open_text
 from endcap.sources.utf8 import BREAK, MARK, PieceStream, Utf8Stream, count_line_breaks, unmark
 
 BLOCK = 16 << 20

@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from endcap.errors import DataError
-from endcap.sources.files import SourceFile, convert_read_errors, open_text
+from endcap.sources.files import SourceFile, convert_read_errors
 from endcap.sources.formats.json_values import LONGEST, JsonValues, is_json_lines
 from endcap.sources.formats.nested_values import SqlValue
 from endcap.sources.formats.paths import HINTS, EachStep, KeyStep, Path, list_roots, list_text_paths, parse_path
 from endcap.sources.formats.rows import RowBatch, SourceRows, check_rows, column_name, make_batch
 from endcap.sources.formats.walk import PathWalk
+from endcap.sources.opening import open_text
 from endcap.sources.sql import quote_name, quote_text
 from endcap.sources.utf8 import Utf8Stream
 

@@ -9,12 +9,13 @@ from pyarrow import orc
 
 from endcap.sources.files import SourceFile, convert_read_errors
 from endcap.sources.formats.typed_table import TypedTable
+from endcap.sources.opening import open_whole
 
 
 def open_orc(file: SourceFile) -> TypedTable:
     """Open a file as a table. Raises DataError if it is damaged."""
     with convert_read_errors(file.name):
-        reader = orc.ORCFile(file.path)
+        reader = orc.ORCFile(open_whole(file))
         schema, stripes, rows_in_file = reader.schema, reader.nstripes, reader.nrows
 
     def read_blocks(names: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:

@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 
 from endcap.sources.files import SourceFile, convert_read_errors
 from endcap.sources.formats.typed_table import TypedTable
+from endcap.sources.opening import open_whole
 
 
 def open_parquet(file: SourceFile) -> TypedTable:
     """Open a file as a table. Raises DataError if it is damaged."""
     with convert_read_errors(file.name):
-        parquet = pq.ParquetFile(file.path)
+        parquet = pq.ParquetFile(open_whole(file))
 
     def read_blocks(names: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
         with convert_read_errors(file.name), parquet:
