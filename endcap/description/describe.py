@@ -14,6 +14,7 @@ from endcap.description.dataset import describe_dataset
 from endcap.description.snapshot import describe_snapshot
 from endcap.description.warnings import find_warnings
 from endcap.errors import NotFoundError
+from endcap.events.snapshot_days import open_snapshot
 from endcap.features.item_attributes import NOT_ATTRIBUTES
 from endcap.rules.catalogue import Catalogue
 from endcap.rules.unmatched import count_unmatched_rules
@@ -135,7 +136,7 @@ def _read_or_publish(snapshot: str, dataset: str | None, store: Store) -> Json:
 
 
 def _read_tables(snapshot: str, dataset: str | None, store: Store) -> Json:
-    tables: Json = {"data": describe_snapshot(store.fetch(snapshot))}
+    tables: Json = {"data": describe_snapshot(open_snapshot(store, snapshot))}
     if dataset is not None:
         tables["sessions"] = describe_dataset(store.fetch(dataset))
         table, ids = store.fetch(snapshot) / CUSTOMERS, _read_column(store.fetch(dataset) / CUSTOMERS, "customer")

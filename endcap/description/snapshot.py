@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from endcap.features.window import read_statistics
+from endcap.events.day_facts import merge_types
+from endcap.events.snapshot_days import DayPart, SnapshotDays
 from endcap.sources.engine import open_engine
 from endcap.sources.matching import count_unmatched, find_near_duplicates
 from endcap.sources.sql import quote_text
@@ -19,13 +20,12 @@ from endcap.spec.event_log import MISSING
 Json = dict[str, Any]
 DAY = 86_400_000
 MOST_TYPES = 50
-_UNCUT = 32
 _QUARTER = 900_000
 """All zones are whole quarters of an hour from UTC."""
 
 
-def describe_snapshot(folder: Path) -> Json:
-    """What the tables of a snapshot's folder tell, as plain JSON values.
+def describe_snapshot(snapshot: SnapshotDays) -> Json:
+    """What the tables of a snapshot tell, as plain JSON values.
 
     events: how many. first, last: times (epoch ms), None without events. days: `first`, the first day (UTC), and
     `events` of each day from then on, so that a day without events is a 0. types: events by type, the most common
@@ -35,69 +35,49 @@ def describe_snapshot(folder: Path) -> Json:
     differ in blanks or capitals alone (`endcap.sources.matching.find_near_duplicates`); with an item table `table`,
     the log's items without a row in it (`count_unmatched`, and their `events`), and `unused`, its ids without an event.
     """
-    files = sorted((folder / "events").glob("*/*.parquet"))
     with tempfile.TemporaryDirectory(prefix="endcap-describe-") as spill, open_engine(Path(spill), "UTC") as connection:
-        paths = f"[{', '.join(quote_text(str(file)) for file in files)}]"
+        paths = f"[{', '.join(quote_text(str(file)) for file in snapshot.files)}]"
         connection.execute(f"CREATE VIEW events AS FROM read_parquet({paths}, hive_partitioning = false)")
-        times = _read_times(files)
+        days = [day for day in snapshot.days if day.events]
+        times = _describe_times(days)
         return {
             **times,
-            **_count_types(files, connection),
-            "day_only": _could_be_midnights(files, times) and _are_midnights(connection),
-            "items": _describe_items(connection, folder / "items.parquet"),
+            **_count_types(snapshot.facts["days"], connection),
+            "day_only": _could_be_midnights(days) and _are_midnights(connection),
+            "items": _describe_items(connection, snapshot.path / "items.parquet"),
         }
 
 
-def _read_times(files: list[Path]) -> Json:
-    """Read what the footers of the files tell without reading rows. Each file belongs to one day."""
-    days: Counter[int] = Counter()
-    first, last, anonymous = [], [], 0
-    for file in files:
-        for columns in read_statistics(file):
-            time = columns["time"]
-            days[time.min // DAY] += time.num_values
-            first.append(time.min)
-            last.append(time.max)
-            anonymous += columns["customer"].null_count
-    span = range(min(days), max(days) + 1) if days else range(0)
+def _describe_times(days: Sequence[DayPart]) -> Json:
+    """Describe what is known of the days without reading rows."""
+    counts = {date.fromisoformat(day.day): day.events for day in days}
+    span = (max(counts) - min(counts)).days + 1 if counts else 0
     return {
-        "events": days.total(),
-        "first": min(first, default=None),
-        "last": max(last, default=None),
-        "days": {"first": _format_date(span[0]) if days else None, "events": [days[day] for day in span]},
-        "anonymous": anonymous,
+        "events": sum(counts.values()),
+        "first": min((day.first for day in days if day.first is not None), default=None),
+        "last": max((day.last for day in days if day.last is not None), default=None),
+        "days": {
+            "first": min(counts).isoformat() if counts else None,
+            "events": [counts.get(min(counts) + timedelta(days=number), 0) for number in range(span)],
+        },
+        "anonymous": sum(day.without_customer for day in days),
     }
 
 
-def _count_types(files: list[Path], connection: Any) -> Json:
-    counts = (
-        _read_single_type(files)
-        or connection.execute(
-            "SELECT coalesce(type, ''), count(*) AS n FROM events GROUP BY 1 ORDER BY n DESC, 1"
-        ).fetchall()
-    )
+def _count_types(days: Sequence[Json], connection: Any) -> Json:
+    types = merge_types(days)
+    if types is None:
+        rows = connection.execute("SELECT coalesce(type, ''), count(*) FROM events GROUP BY 1").fetchall()
+        types = dict(rows)
+    counts = sorted(types.items(), key=lambda count: (-count[1], count[0]))
     return {"types": dict(counts[:MOST_TYPES]), "other_types": sum(count for _, count in counts[MOST_TYPES:])}
 
 
-def _read_single_type(files: list[Path]) -> list[tuple[str, int]] | None:
-    """Return the type of all events and their number, if the footers of the files show that there is only one."""
-    columns = [(columns["type"], columns["time"].num_values) for file in files for columns in read_statistics(file)]
-    rows = sum(count for _, count in columns)
-    if all(column.null_count == count for column, count in columns):
-        return [("", rows)]
-    if any(column.null_count or not column.has_min_max for column, _ in columns):
-        return None
-    names = {end for column, _ in columns for end in (column.min, column.max)}
-    # Longer texts may be cut in a footer.
-    return [(names.pop(), rows)] if len(names) == 1 and all(len(name) < _UNCUT for name in names) else None
-
-
-def _could_be_midnights(files: list[Path], times: Json) -> bool:
-    """Return whether footers allow that all times are midnights. For most logs this spares a look at all times."""
-    ends = (
-        end for file in files for columns in read_statistics(file) for end in (columns["time"].min, columns["time"].max)
+def _could_be_midnights(days: Sequence[DayPart]) -> bool:
+    """Return whether each day's first and last time allow that all are midnights, which spares a look at most logs."""
+    return len(days) > 1 and all(
+        end % _QUARTER == 0 for day in days for end in (day.first, day.last) if end is not None
     )
-    return len(times["days"]["events"]) > 1 and all(end % _QUARTER == 0 for end in ends)
 
 
 def _are_midnights(connection: Any) -> bool:
@@ -137,7 +117,3 @@ def _describe_items(connection: Any, table: Path) -> Json:
 
 def _read_ids(connection: Any, rows: str) -> pa.ChunkedArray:
     return connection.sql(f"SELECT item FROM {rows}").to_arrow_table()["item"]  # noqa: S608 (our own names)
-
-
-def _format_date(day: int) -> str:
-    return datetime.fromtimestamp(day * DAY // 1000, UTC).date().isoformat()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from endcap.events.snapshot import ACTIVITY_FILE, QUARANTINE
+from endcap.events.snapshot import ACTIVITY_FOLDER, EVENTS_FOLDER, QUARANTINE
 from endcap.events.write_events import write_events
 from endcap.progress import Notice
 from endcap.simulation.simulated_sources import write_simulated_files
@@ -38,7 +38,7 @@ class SourceInput:
 
     def facts(self) -> dict[str, Any]:
         files = [
-            {"path": file.name, "bytes": file.bytes, "sha256": sha256}
+            {**file.facts(), "sha256": sha256}
             for file, sha256 in zip(self.source_files.files, self.digests, strict=True)
         ]
         return {
@@ -75,7 +75,7 @@ def ingest(shop: Shop, store: Store, *, progress: Progress = lambda line: None) 
 
     Notes
     -----
-    Unchanged input is not read again. The same rows, good and bad, give the same snapshot in any files and order.
+    Unchanged input is not read again. The same rows, good and bad, in the same places give the same snapshot.
     """
     with write_simulated_files(shop, progress) as with_files:
         return _ingest(with_files, store, progress)
@@ -172,17 +172,18 @@ def _write_snapshot(
                 loader = Loader(name, connection, quarantine, progress, make_clock(time_rule.zone), words=words)
                 tables[name] = write_table(table, files[name], staging, loader, last, whole=whole)
     content = {name: facts["content"] for name, facts in tables.items()}
+    ordered = content | {"events": [day["key"] for day in tables["events"]["days"]]}
     # Bad rows are of the snapshot too, if not of its content: it says how many were set aside, and keeps them. Of those
     # that rules leave out it says how many they are.
     left_out = {table: dict(counts) for table, counts in quarantine.left_out.items()}
     code = fingerprint_code(STEPS["ingest"].entry)
-    kind, key = STEPS["ingest"].folder(shop.name), fingerprint("snapshot", content, quarantine.digest, left_out, code)
+    kind, key = STEPS["ingest"].folder(shop.name), fingerprint("snapshot", ordered, quarantine.digest, left_out, code)
     source_files = store.find(kind, key)
     if source_files:
         progress("the same rows, in other files, are a snapshot already")
         return source_files
     with store.publish(kind, key) as draft:
-        for name in ("events", "items.parquet", "customers.parquet", ACTIVITY_FILE):
+        for name in (EVENTS_FOLDER, ACTIVITY_FOLDER, "items.parquet", "customers.parquet"):
             if (staging / name).exists():
                 shutil.move(staging / name, draft.path / name)
         shutil.move(bad_rows, draft.path / QUARANTINE)

@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from endcap.errors import NotFoundError, UserError
+from endcap.events.snapshot_days import open_snapshot
 from endcap.sources.engine import lock_engine, open_engine
 from endcap.sources.sql import quote_text
 from endcap.steps import STEPS
@@ -34,19 +35,24 @@ _BAD = (
 
 @dataclass(frozen=True)
 class _ArtifactTable:
-    """A table by the files of an artifact: their pattern, and the query that reads them."""
+    """A table by the files of an artifact: their pattern, and the query that reads them.
+
+    Where `days` is set, the files are those that a snapshot's days have under this name; the pattern is that of older
+    snapshots.
+    """
 
     pattern: str
     reads: str
     about: str
+    days: str | None = None
 
 
 _SNAPSHOTS, _DATASETS = STEPS["ingest"].kind, STEPS["features"].kind
 _SOURCES: dict[str, dict[str, _ArtifactTable]] = {
     _SNAPSHOTS: {
-        "events": _ArtifactTable("events/*.parquet", _BY_DAY, "every event; time in ms since 1970 (UTC)"),
+        "events": _ArtifactTable("events/*.parquet", _BY_DAY, "every event; time in ms since 1970 (UTC)", "files"),
         "activity": _ArtifactTable(
-            "activity.parquet", _PLAIN, "what else customers did, and when; sessions go on by it"
+            "activity.parquet", _BY_DAY, "what else customers did, and when; sessions go on by it", "activity"
         ),
         "items": _ArtifactTable("items.parquet", _PLAIN, "the item table"),
         "customers": _ArtifactTable("customers.parquet", _PLAIN, "the customer table"),
@@ -189,7 +195,7 @@ class ArtifactTables:
     address: str
     facts: dict[str, Any]
     sources: dict[str, tuple[_ArtifactTable, list[str]]]
-    """What reads each table, and the names of its files."""
+    """What reads each table, and the names of its files, or of its days."""
 
 
 def _find_artifacts(store: Store, shop: str | None, snapshot: str | None, dataset: str | None) -> list[ArtifactTables]:
@@ -249,10 +255,15 @@ def open_artifact_tables(store: Store, address: str, kind: str) -> ArtifactTable
         )
     manifest = store.manifest(address)
     files = sorted(manifest["files"])
-    matched = {name: (source, fnmatch.filter(files, source.pattern)) for name, source in _SOURCES[kind].items()}
-    return ArtifactTables(
-        address, manifest["facts"], {name: address_found for name, address_found in matched.items() if address_found[1]}
-    )
+    facts = manifest["facts"]
+    matched = {name: (source, _list_files(source, files, facts)) for name, source in _SOURCES[kind].items()}
+    return ArtifactTables(address, facts, {name: table for name, table in matched.items() if table[1]})
+
+
+def _list_files(source: _ArtifactTable, files: list[str], facts: dict[str, Any]) -> list[str]:
+    if source.days is None or "days" not in facts:
+        return fnmatch.filter(files, source.pattern)
+    return [day["day"] for day in facts["days"] if day["events" if source.days == "files" else "activity"]]
 
 
 def _exists(store: Store, address: str) -> bool:
@@ -297,9 +308,14 @@ def create_views(
     """
     read_files: list[str] = []
     folder = store.fetch(artifact.address)
-    for name, (source, files) in artifact.sources.items():
-        if names is None or name in names:
+    chosen = {name: table for name, table in artifact.sources.items() if names is None or name in names}
+    snapshot = open_snapshot(store, artifact.address) if any(source.days for source, _ in chosen.values()) else None
+    for name, (source, files) in chosen.items():
+        if snapshot is not None and source.days is not None:
+            paths = [str(path) for path in getattr(snapshot, source.days)]
+        else:
             paths = [str(folder / file) for file in files]
+        if paths:
             listed = f"[{', '.join(map(quote_text, paths))}]"
             connection.execute(f'CREATE VIEW "{name}" AS {source.reads.format(files=listed)}')
             read_files += paths

@@ -13,17 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from endcap.errors import DataError
-from endcap.events.activity import ActivityWriter, summarize_activity
+from endcap.events.day_facts import collect_days, merge_days
 from endcap.events.days import DayWriter, drop_duplicates
 from endcap.events.event_mapping import OTHER_TYPES, RETURNS, list_event_columns, map_events
-from endcap.events.snapshot import EVENTS
+from endcap.events.snapshot import ACTIVITY, ACTIVITY_FOLDER, EVENTS, EVENTS_FOLDER
 from endcap.sources.column_mapping import WITHOUT_ITEM
-from endcap.sources.digest import digest_rows
 from endcap.sources.files import SourceFile
 from endcap.sources.load import Loader
-from endcap.sources.sql import quote_text
-from endcap.sources.values.ids import match_word
-from endcap.spec.event_log import MISSING, EventSource
+from endcap.spec.event_log import EventSource
 from endcap.spec.shop import Shop
 from endcap.spec.source import SourceSpec
 
@@ -60,44 +57,56 @@ def write_events(shop: Shop, files: Files, folder: Path, loader: Loader) -> Json
     The snapshot keeps events of types that models learn from, and of types that make an item a customer's. Rows that a
     rule leaves out and that are still a shopper's activity go to a file of their own.
     """
-    event_count, learnt = 0, 0
-    with DayWriter(folder / "events") as writer, ActivityWriter(folder) as activity:
+    learnt = 0
+    with (
+        DayWriter(folder / EVENTS_FOLDER, EVENTS) as writer,
+        DayWriter(folder / ACTIVITY_FOLDER, ACTIVITY) as activity,
+    ):
         for part, rows in _load_events(shop, files, loader, activity):
             learnt += rows.num_rows if shop.kept_types == shop.events.types else _count_types(rows, shop.events.types)
-            writer.add(rows.append_column("part", pa.repeat(part, rows.num_rows)).select(EVENTS.names).cast(EVENTS))
-            event_count += rows.num_rows
+            writer.add(_add_columns(rows, part, loader))
         loader.quarantine.check(loader.table, end=True)
         if not learnt:
-            raise _no_event_error(shop, files, loader, event_count)
-        writer.close()
+            raise _no_event_error(shop, files, loader, writer.rows)
+        digests = writer.close()
         activity.close()
     if shop.events.drop_duplicates:
         loader.progress("events: dropping duplicates")
-        drop_duplicates(writer.folder, loader.connection)
+        digests = drop_duplicates(writer.folder, loader.connection)
     loader.progress("events: taking the fingerprint")
-    facts = _collect_facts(writer.folder, loader.connection)
-    activity_facts = summarize_activity(folder, loader.connection)
-    if activity_facts is not None:
-        facts |= {"activity": activity_facts[0], "content": [facts["content"], activity_facts[1]]}
+    facts = merge_days(collect_days(folder, digests, loader.connection))
     return facts | {
+        "schema": {name: str(kind) for name, kind in zip(EVENTS.names, EVENTS.types, strict=True)},
         "rows": loader.quarantine.count_rows(loader.table),
-        "duplicates": event_count - facts["events"],
+        "duplicates": writer.rows - facts["events"],
         "empty_files": loader.empty,
         "missing": dict(loader.missing),
     }
+
+
+def _add_columns(rows: pa.Table, part: str, loader: Loader) -> pa.Table:
+    """Return rows as events, with their part and the place where they were read."""
+    columns = {name: rows[name] for name in EVENTS.names if name in rows.schema.names}
+    columns |= {
+        "part": pa.repeat(part, rows.num_rows),
+        "file": pa.repeat(pa.scalar(loader.file, pa.int32()), rows.num_rows),
+        "position": pc.subtract(rows["row"], loader.first_row),
+    }
+    columns.setdefault("sequence", pa.nulls(rows.num_rows, pa.int64()))
+    return pa.table(columns).select(EVENTS.names).cast(EVENTS)
 
 
 def _count_types(rows: pa.Table, types: Sequence[str] | None) -> int:
     return int(pc.sum(pc.is_in(rows["type"], pa.array(types, pa.string()))).as_py() or 0)
 
 
-def _load_events(shop: Shop, files: Files, loader: Loader, activity: ActivityWriter) -> Iterator[tuple[str, pa.Table]]:
+def _load_events(shop: Shop, files: Files, loader: Loader, activity: DayWriter) -> Iterator[tuple[str, pa.Table]]:
     now = int(time.time() * 1000)
     for source, source_files in files:
         event_source = cast(EventSource, source)
         make_mapping = functools.partial(map_events, shop, event_source, now=now)
         columns = list_event_columns(shop, event_source)
-        active = functools.partial(activity.add, event_source.part)
+        active = functools.partial(_add_activity, activity, event_source.part)
         for table in loader.load(source, source_files, columns, make_mapping, event_source.layout, active):
             yield event_source.part, table
     absent = [name for name in shop.events.returns if name not in loader.present_columns]
@@ -109,6 +118,12 @@ def _load_events(shop: Shop, files: Files, loader: Loader, activity: ActivityWri
             path=paths[0],
             columns=dict.fromkeys(absent, RETURNS),
         )
+
+
+def _add_activity(writer: DayWriter, part: str, rows: pa.Table) -> None:
+    if rows.num_rows:
+        columns = [rows["customer"], rows["time"], pa.repeat(part, rows.num_rows)]
+        writer.add(pa.table(columns, names=ACTIVITY.names).cast(ACTIVITY))
 
 
 def _no_event_error(shop: Shop, files: Files, loader: Loader, owned_events: int) -> DataError:
@@ -141,30 +156,3 @@ def _no_event_error(shop: Shop, files: Files, loader: Loader, owned_events: int)
         left_out=dict(excluded),
         values={name: [list(pair) for pair in counts] for name, counts in loader.list_common_values().items()},
     )
-
-
-def _collect_facts(folder: Path, connection: Any) -> Json:
-    files = f"read_parquet({quote_text(str(folder / '*' / '*.parquet'))}, hive_partitioning = false)"
-    aggregates = [
-        "count(*)",
-        "count(DISTINCT session)",
-        "min(time)",
-        "max(time)",
-        "count(*) FILTER (part = 'train')",
-        "count(*) FILTER (part = 'test')",
-        f"count(*) FILTER ({match_word(['item'], MISSING)})",
-    ]
-    columns = [name for name in EVENTS.names if name != "row"]
-    fingerprint, (events, sessions, first, last, train, test, words) = digest_rows(
-        connection, files, columns, aggregates
-    )
-    return {
-        "events": events,
-        "sessions": sessions,
-        "first": first,
-        "last": last,
-        "parts": {"train": train, "test": test},
-        "words_as_items": words,
-        "schema": {name: str(kind) for name, kind in zip(EVENTS.names, EVENTS.types, strict=True)},
-        "content": fingerprint,
-    }

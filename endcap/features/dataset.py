@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from endcap.errors import Problem, SpecError
+from endcap.events.snapshot_days import open_snapshot
 from endcap.features.content_digest import digest_content
 from endcap.features.feature_engine import open_feature_engine
 from endcap.features.split import MILLISECOND
@@ -70,13 +71,14 @@ def build(
         address = store.find(kind, key)
         if address is not None:
             return address
-        folder = store.fetch(snapshot)
+        opened = open_snapshot(store, snapshot)
+        opened.check_places()
         with (
             store.publish(kind, key) as draft,
             _open_spill_folder(work) as spill,
             open_feature_engine(settings, spill) as engine,
         ):
-            facts = engine.write_dataset(settings, folder, draft.path, end, progress)
+            facts = engine.write_dataset(settings, opened, draft.path, end, progress)
             draft.facts |= {
                 "snapshot": snapshot,
                 "shop": settings.name,

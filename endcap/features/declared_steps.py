@@ -10,6 +10,7 @@ from typing import Any
 
 import ibis.expr.types as ir
 
+from endcap.events.snapshot_days import SnapshotDays
 from endcap.features.anomalies import find_anomalies
 from endcap.features.dataset_files import OWNED_FILE
 from endcap.features.engines.table_engine import TableEngine
@@ -28,7 +29,12 @@ SALTS = ("", "1", "2", "3")
 
 
 def write_tables(
-    engine: TableEngine, settings: FeatureSettings, snapshot: Path, out: Path, end: int | None, progress: Progress
+    engine: TableEngine,
+    settings: FeatureSettings,
+    snapshot: SnapshotDays,
+    out: Path,
+    end: int | None,
+    progress: Progress,
 ) -> Json:
     """Write a dataset's files, as `FeatureEngine.write_dataset` does, with the tables of an engine."""
     for salt in SALTS:
@@ -43,7 +49,7 @@ def write_tables(
 def _write_salted(
     engine: TableEngine,
     settings: FeatureSettings,
-    snapshot: Path,
+    snapshot: SnapshotDays,
     out: Path,
     end: int | None,
     progress: Progress,
@@ -73,12 +79,16 @@ def _write_salted(
     write_sessions(engine, test_sessions, out / "test_sessions.parquet")
     write_events(engine, left, (sessions, items, customers), features, out / "events.parquet")
     write_events(engine, test, (test_sessions, items, customers), features, out / "test_events.parquet")
-    write_catalogue(engine, items, "item", ("events", "first_seen"), snapshot / "items.parquet", out / "items.parquet")
-    write_catalogue(engine, customers, "customer", ("events",), snapshot / CUSTOMERS, out / CUSTOMERS)
+    write_catalogue(
+        engine, items, "item", ("events", "first_seen"), snapshot.path / "items.parquet", out / "items.parquet"
+    )
+    write_catalogue(engine, customers, "customer", ("events",), snapshot.path / CUSTOMERS, out / CUSTOMERS)
     owned = {}
     if settings.owned is not None:
         owned = {
-            "owned": write_ownership(engine, settings.owned, snapshot, window.end, items, customers, out / OWNED_FILE)
+            "owned": write_ownership(
+                engine, settings.owned, snapshot.files, window.end, items, customers, out / OWNED_FILE
+            )
         }
     declarations = [feature.model_dump(mode="json") for feature in features]
     (out / "features.json").write_text(json.dumps(declarations, indent=1) + "\n")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from endcap.events.snapshot_days import SnapshotDays
 from endcap.features.declared_steps import write_tables
 from endcap.features.engines.table_engine import TableEngine
 from endcap.spec.settings import FeatureSettings
@@ -19,7 +20,7 @@ class FeatureEngine(Protocol):
     """Makes datasets of snapshots."""
 
     def write_dataset(
-        self, settings: FeatureSettings, snapshot: Path, out: Path, end: int | None, progress: Progress
+        self, settings: FeatureSettings, snapshot: SnapshotDays, out: Path, end: int | None, progress: Progress
     ) -> Json:
         """Write a dataset's files.
 
@@ -28,7 +29,7 @@ class FeatureEngine(Protocol):
         settings
             The shop's.
         snapshot
-            The snapshot's folder.
+            The snapshot, on this machine.
         out
             The folder of the dataset's files, empty.
         end
@@ -57,7 +58,7 @@ class DeclaredEngine:
         self._tables = tables
 
     def write_dataset(
-        self, settings: FeatureSettings, snapshot: Path, out: Path, end: int | None, progress: Progress
+        self, settings: FeatureSettings, snapshot: SnapshotDays, out: Path, end: int | None, progress: Progress
     ) -> Json:
         """See `FeatureEngine`."""
         return write_tables(self._tables, settings, snapshot, out, end, progress)

@@ -13,18 +13,18 @@ from endcap.features.engines.table_engine import TableEngine
 def write_ownership(
     engine: TableEngine,
     types: Sequence[str],
-    snapshot: Path,
+    files: list[Path],
     end: int,
     items: ir.Table,
     customers: ir.Table,
     file: Path,
 ) -> int:
-    """Write a snapshot's events of these types before `end` (epoch ms), and return the number of rows.
+    """Write the events of these types before `end` (epoch ms) in a snapshot's files, and return the number of rows.
 
     Events of both parts count, however old: what was bought before the shop's window is owned too. Items and customers
     that the dataset lacks are left out, because no ranking meets them.
     """
-    rows = engine.read(sorted((snapshot / "events").glob("*/*.parquet")))
+    rows = engine.read(files)
     bought = rows.filter(rows.type.isin(types), rows.time < end, rows.customer.notnull())
     bought = bought.select("time", owner="customer", product="item")
     owned = bought.join(items.select(product="id", item="number"), "product").join(

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING
 
 from endcap.errors import DataError
-from endcap.events.snapshot import ACTIVITY_FILE
+from endcap.events.snapshot_days import SnapshotDays
 from endcap.features.split import MILLISECOND
 from endcap.spec.base import format_duration
 from endcap.spec.sessions import Filters
@@ -59,22 +56,21 @@ def to_milliseconds(moment: datetime) -> int:
     return (aware - EPOCH) // MILLISECOND
 
 
-def select_window(engine: TableEngine, settings: FeatureSettings, snapshot: Path, end: int | None) -> Window:
+def select_window(engine: TableEngine, settings: FeatureSettings, snapshot: SnapshotDays, end: int | None) -> Window:
     """Select the rows before `end` (None: all) within the shop's window. Raises DataError if there are no events."""
-    files = sorted((snapshot / "events").glob("*/*.parquet"))
     needed = "customer" if settings.sessions.by == "gap" else "session"
-    about = _read_log_extent(files, needed)
+    about = measure_extent(snapshot, needed)
     if not about.rows:
         raise DataError(
-            f"the snapshot {snapshot.name} of shop {settings.name!r} holds no events; ingest some first",
+            f"the snapshot {snapshot.path.name} of shop {settings.name!r} holds no events; ingest some first",
             code="features.snapshot-empty",
-            snapshot=snapshot.name,
+            snapshot=snapshot.path.name,
             shop=settings.name,
         )
     end = about.last + 1 if end is None else end
     start = None if settings.window is None else end - settings.window // MILLISECOND
     # A condition costs a column in each of several passes over the log: only those that take something are asked.
-    rows = engine.read(files)
+    rows = engine.read_events(snapshot.files)
     mixed = settings.kept_types != settings.types  # also events that only make an item a customer's
     if mixed:
         rows = rows.filter(rows.type.isin(settings.types))
@@ -88,7 +84,7 @@ def select_window(engine: TableEngine, settings: FeatureSettings, snapshot: Path
     if about.unnamed:
         dropped[f"without_{needed}"] = engine.count(train.filter(train[needed].isnull()))
         train, test = (part.filter(part[needed].notnull()) for part in (train, test))
-    activity = _select_activity(engine, settings, snapshot, files) if settings.sessions.by == "gap" else None
+    activity = _select_activity(engine, settings, snapshot) if settings.sessions.by == "gap" else None
     if activity is None:
         return Window(train, test, start, end, total, dropped, about.customers)
     inside = activity.filter(activity.time < end)
@@ -100,16 +96,14 @@ def select_window(engine: TableEngine, settings: FeatureSettings, snapshot: Path
     return Window(train, test, start, end, total, dropped, about.customers, named)
 
 
-def _select_activity(
-    engine: TableEngine, settings: FeatureSettings, snapshot: Path, files: list[Path]
-) -> ir.Table | None:
-    """What customers did beside the events that sessions are made of: of the snapshot's own file, and the events of
-    types that only make an item a customer's. files: of the events."""
+def _select_activity(engine: TableEngine, settings: FeatureSettings, snapshot: SnapshotDays) -> ir.Table | None:
+    """What customers did beside the events that sessions are made of: the snapshot's activity, and the events of types
+    that only make an item a customer's."""
     tables = []
-    if (snapshot / ACTIVITY_FILE).is_file():
-        tables.append(engine.read([snapshot / ACTIVITY_FILE]).select("customer", "time", "part"))
+    if snapshot.activity:
+        tables.append(engine.read(snapshot.activity).select("customer", "time", "part"))
     if settings.kept_types != settings.types:
-        rows = engine.read(files)
+        rows = engine.read(snapshot.files)
         other_types = rows.filter(rows.type.notin(settings.types), rows.customer.notnull())
         tables.append(other_types.select("customer", "time", "part"))
     import ibis
@@ -151,8 +145,8 @@ def _describe_span(window: Window) -> str:
 
 @dataclass(frozen=True)
 class LogExtent:
-    """rows: of all files. first, last: time. test: whether there may be test rows. unnamed: rows without the column.
-    customers: whether there may be rows with a customer."""
+    """rows: of all days. first, last: time. test: whether there are test rows. unnamed: whether rows lack the needed
+    column. customers: whether any row has a customer."""
 
     rows: int
     first: int
@@ -162,26 +156,15 @@ class LogExtent:
     customers: bool
 
 
-def _read_log_extent(files: list[Path], needed: str) -> LogExtent:
-    """Read from the footers of Parquet files, without touching their data."""
-    rows, first, last, test, unnamed, customers = 0, [0], [0], False, False, False
-    for file in files:
-        for columns in read_statistics(file):
-            rows += columns["time"].num_values
-            first.append(columns["time"].min)
-            last.append(columns["time"].max)
-            # A row group may hold both parts: "test" is the smaller of the two words.
-            test |= columns["part"].min != "train"
-            unnamed |= columns[needed].null_count != 0
-            customers |= columns["customer"].num_values > 0
-    return LogExtent(rows, min(first[1:] or first), max(last), test, unnamed, customers)
-
-
-def read_statistics(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield the statistics of the columns, by name, of each row group of a Parquet file."""
-    footer = pq.read_metadata(file)
-    for number in range(footer.num_row_groups):
-        group = footer.row_group(number)
-        if group.num_rows:
-            columns = (group.column(place) for place in range(group.num_columns))
-            yield {column.path_in_schema: column.statistics for column in columns}
+def measure_extent(snapshot: SnapshotDays, needed: str) -> LogExtent:
+    """Measure a snapshot's events by what it says of its days, without reading a row."""
+    days = [day for day in snapshot.days if day.events]
+    unnamed = sum(getattr(day, f"without_{needed}") for day in days)
+    return LogExtent(
+        sum(day.events for day in days),
+        min((day.first for day in days if day.first is not None), default=0),
+        max((day.last for day in days if day.last is not None), default=0),
+        any(day.test for day in days),
+        unnamed > 0,
+        any(day.without_customer < day.events for day in days),
+    )

@@ -92,8 +92,12 @@ class Tables(Artifact):
 
     def tables(self) -> list[str]:
         """List the names of the tables."""
-        files = sorted(self.folder.glob("*.parquet")) + [path for path in self.folder.iterdir() if path.is_dir()]
-        return [file.stem for file in files]
+        return [file.stem for file in sorted(self.folder.glob("*.parquet"))]
+
+    def _list_files(self, table: str) -> list[Path]:
+        """List the Parquet files of a table; none if there is no such table."""
+        file = self.folder / f"{table}.parquet"
+        return [file] if file.is_file() else []
 
     def to_arrow(self, table: str = "events") -> pa.Table:
         """Return one of the tables.
@@ -110,10 +114,9 @@ class Tables(Artifact):
         """
         import pyarrow.dataset as ds
 
-        folder = self.folder
-        for place in (folder / f"{table}.parquet", folder / table):
-            if place.exists():
-                return ds.dataset(place, format="parquet").to_table()
+        files = self._list_files(table)
+        if files:
+            return ds.dataset([str(file) for file in files], format="parquet").to_table()
         tables = self.tables()
         raise NotFoundError(
             f"{self.title} {self.address} has no table {table!r}; it has {', '.join(tables)}",
@@ -134,6 +137,10 @@ class Tables(Artifact):
         return to_polars(self.to_arrow(table))
 
 
+_BY_DAY = ("events", "activity")
+"""Tables of a snapshot that consist of days."""
+
+
 class Snapshot(Tables):
     """A checked log, which `ingest` makes.
 
@@ -142,6 +149,18 @@ class Snapshot(Tables):
     """
 
     title = "Snapshot"
+
+    def tables(self) -> list[str]:
+        by_day = [name for name in _BY_DAY if name == "events" or name in self.facts]
+        return [*super().tables(), *by_day]
+
+    def _list_files(self, table: str) -> list[Path]:
+        if table not in _BY_DAY:
+            return super()._list_files(table)
+        from endcap.events.snapshot_days import open_snapshot
+
+        snapshot = open_snapshot(self.store, self.address)
+        return snapshot.files if table == "events" else snapshot.activity
 
     @property
     def bad(self) -> dict[str, dict[str, int]]:

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pyarrow as pa
 
@@ -53,6 +54,10 @@ class SourceFile:
                 code="events.file-changed",
                 path=self.name,
             )
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a snapshot says of the file: `path` and `bytes`."""
+        return {"path": self.name, "bytes": self.bytes}
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,10 @@ class Loader:
     """The commonest values of the columns that rules examine, by column, until a row is good."""
     rows: int = 0
     """The number of rows read so far, in all sources. A good row's `row` is its place in this count."""
+    file: int = -1
+    """The number of the file that is being read, over all sources."""
+    first_row: int = 0
+    """The `row` of that file's first row."""
     missing: Counter[str] = field(default_factory=Counter)
     """Rows whose value was a word for "no value", by column."""
     present_columns: set[str] = field(default_factory=set)
@@ -101,6 +105,7 @@ class Loader:
         self._sources += 1
         for file in files:
             before = self.quarantine.count_rows(self.table)
+            self.file, self.first_row = self.file + 1, self.rows
             if self.clock is not None:
                 self.clock.begin_file()
             with convert_engine_errors(file.name):

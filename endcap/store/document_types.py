@@ -136,6 +136,7 @@ class SnapshotDocument(TypedDict, total=False):
     fingerprint: str
     events: Count
     sessions: Count
+    days: list[Json]
     rows: Count
     duplicates: Count
     first: int | None

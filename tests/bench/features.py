@@ -91,9 +91,9 @@ def _timed(started: float, cpu: float) -> dict[str, float]:
 def generate(folder: str) -> dict[str, Any]:
     """Two snapshots, written as ingest writes them: the whole log, and its first days."""
     import duckdb
-    import pyarrow.parquet as pq
 
     from endcap.store import open_store
+    from tests.events.snapshots import write_tables
 
     store = open_store(folder)
     connection = duckdb.connect(config={"temp_directory": f"{folder}/.spill", "memory_limit": "4GB"})
@@ -117,20 +117,27 @@ def generate(folder: str) -> dict[str, Any]:
     addresses = {}
     for name, days in (("whole", DAYS), ("part", PANDAS_DAYS)):
         with store.publish("snapshots/bench", name) as draft:
-            for day in range(days):
-                table = connection.sql(f"""
-                    SELECT format('s{{:09d}}', (visit * 7919) % {sessions}) AS session,
-                        'c' || (customer * 37) AS customer, format('sku-{{:07d}}', (item * 7907) % 300000) AS item,
-                        time, 'view' AS type, 'train' AS part, rowid AS row
-                    FROM log WHERE time >= {BEGIN + day * DAY} AND time < {BEGIN + (day + 1) * DAY} ORDER BY time, rowid
-                """).to_arrow_table()
-                target = draft.path / "events" / f"day={day:02d}"
-                target.mkdir(parents=True)
-                pq.write_table(table, target / "part-0.parquet", compression="zstd", compression_level=1)
+            write_tables(draft, (_select_day(connection, sessions, day) for day in range(days)))
         addresses[name] = draft.address
     # What is measured next must not pay for writing this to the disk.
     os.sync()
     return addresses
+
+
+def _select_day(connection: Any, sessions: int, day: int) -> Any:
+    """A day's rows as Arrow."""
+    from endcap.events.snapshot import EVENTS
+
+    return (
+        connection.sql(f"""
+            SELECT format('s{{:09d}}', (visit * 7919) % {sessions}) AS session, 'c' || (customer * 37) AS customer,
+                format('sku-{{:07d}}', (item * 7907) % 300000) AS item, time, 'view' AS type, 'train' AS part,
+                NULL::BIGINT AS sequence, 0::INT AS file, rowid AS position
+            FROM log WHERE time >= {BEGIN + day * DAY} AND time < {BEGIN + (day + 1) * DAY} ORDER BY time, rowid
+        """)
+        .to_arrow_table()
+        .cast(EVENTS)
+    )
 
 
 def build(folder: str, address: str, by: str) -> dict[str, Any]:
@@ -173,14 +180,15 @@ def pandas(folder: str, address: str) -> dict[str, Any]:
     """The same steps as one would write them in pandas."""
     import pandas as pd
 
+    from endcap.events.snapshot_days import open_snapshot
     from endcap.store import open_store
 
-    source = open_store(folder).fetch(address) / "events"
+    files = open_snapshot(open_store(folder), address).files
     target = Path(folder) / "pandas"
     target.mkdir()
     started, cpu = time.perf_counter(), time.process_time()
-    columns = ["session", "customer", "item", "time", "row"]
-    log = pd.concat([pd.read_parquet(file, columns=columns) for file in sorted(source.glob("*/*.parquet"))])
+    columns = ["session", "customer", "item", "time", "position"]
+    log = pd.concat([pd.read_parquet(file, columns=columns) for file in files])
     events, before = len(log), -1
     while before != len(log):
         before = len(log)
@@ -196,7 +204,7 @@ def pandas(folder: str, address: str) -> dict[str, Any]:
     customers = customers.sort_values(["events", "customer"], ascending=[False, True], ignore_index=True)
     for name, table in (("session", sessions), ("item", items), ("customer", customers)):
         log[name] = log[name].map(pd.Series(table.index, index=table[name])).fillna(-1).astype("int64")
-    log = log.sort_values(["session", "time", "row"], ignore_index=True)
+    log = log.sort_values(["session", "time", "position"], ignore_index=True)
     log["position"] = log.groupby("session").cumcount().astype("float32")
     log["gap"] = (log.groupby("session")["time"].diff() / 1000).fillna(0).astype("float32")
     log["hour"] = (log["time"] // 3_600_000 % 24).astype("float32")

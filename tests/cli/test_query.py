@@ -32,7 +32,7 @@ def test_rows_are_shown_as_a_table_json_and_csv(arguments: list[str], capsys: py
     out, err = run(capsys, "test", sql, *arguments)
     assert [line.split() for line in out.splitlines()[1:]] == [["s1", "c1", "2", "1"], ["s2", "2", "1"]]
     assert err == ""
-    one = "select session, customer from events order by row"
+    one = "select session, customer from events order by file, position"
     out, err = run(capsys, "test", one, *arguments, "--json", "--limit", "1")
     assert json.loads(out) == [{"session": "s1", "customer": "c1"}]
     assert "--limit" in err

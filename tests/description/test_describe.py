@@ -244,9 +244,7 @@ def test_the_share_without_a_customer_is_of_all_rows_however_sessions_are_made(
 def test_what_steps_note_is_told_and_what_older_ones_do_not_is_left_out(store: Store, tmp_path: Path) -> None:
     made = Made(store, tmp_path, LOG)
     noted = store.manifest(made.snapshot)["facts"]
-    cut = {
-        name: noted[name] for name in ("events", "sessions", "first", "last", "bad", "rows", "duplicates", "sources")
-    }
+    cut = {name: noted[name] for name in ("events", "days", "first", "last", "bad", "rows", "duplicates", "sources")}
     full = {
         **noted,
         "bad": {"events": {"time is no ISO 8601 time": 3}},

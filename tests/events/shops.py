@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 
+from endcap.events import snapshot_days
 from endcap.spec.shop import Shop
 from endcap.store import Store
 
@@ -50,7 +51,7 @@ def write_csv(file: Path, rows: list[str], header: str = HEADER) -> Path:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A snapshot's files. events: a glob; items, customers: None where the shop has no such table."""
+    """A snapshot's files. events: SQL of their list; items, customers: None where the shop has no such table."""
 
     address: str
     events: str
@@ -62,22 +63,23 @@ class Snapshot:
 
 def open_snapshot(store: Store, address: str) -> Snapshot:
     """The snapshot at `address`."""
-    folder = store.fetch(address)
+    opened = snapshot_days.open_snapshot(store, address)
+    folder = opened.path
     items, customers = folder / "items.parquet", folder / "customers.parquet"
     return Snapshot(
         address,
-        str(folder / "events" / "*" / "*.parquet"),
+        str([str(file) for file in opened.files]),
         items if items.is_file() else None,
         customers if customers.is_file() else None,
         folder / "quarantine.jsonl",
-        store.manifest(address)["facts"],
+        opened.facts,
     )
 
 
 def stored(store: Store, address: str, columns: str = "session, customer, item, time, type") -> list[Any]:
     """The snapshot's events in reading order."""
     files = open_snapshot(store, address).events
-    return duckdb.sql(f"SELECT {columns} FROM read_parquet('{files}') ORDER BY row").fetchall()
+    return duckdb.sql(f"SELECT {columns} FROM read_parquet({files}) ORDER BY file, position").fetchall()
 
 
 def facts(store: Store, address: str) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def start(
 @pytest.mark.parametrize(
     "standing_at",
     [
-        "endcap.events.write_events._collect_facts",
+        "endcap.events.write_events.collect_days",
         "endcap.store.folder.write_durably",
         "endcap.store.folder.sync_folder",
     ],

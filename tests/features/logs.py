@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from endcap.events.snapshot import ACTIVITY, ACTIVITY_FILE, EVENTS
 from endcap.features import build
 from endcap.spec import Recommender, Shop
 from endcap.store import Store, fingerprint
+from tests.events.snapshots import write_snapshot
 
 DAY = 86_400_000
 MONDAY = 1_717_372_800_000
@@ -53,24 +53,13 @@ def snapshot(
     customers: dict[str, list[Any]] | None = None,
     activity: Sequence[dict[str, Any]] = (),
     files: int = 1,
-    order: Sequence[int] | None = None,
 ) -> str:
-    """Publish rows as a snapshot. activity: of the same columns; order: which row lies where in the files; `row` keeps
-    the order as given."""
-    numbered = [{**row, "row": number} for number, row in enumerate(rows)]
-    laid = numbered if order is None else [numbered[place] for place in order]
-    with store.publish("snapshots/shop", fingerprint(laid, files, items, customers, list(activity))) as draft:
-        days: dict[str, list[dict[str, Any]]] = {}
-        for row in laid:
-            days.setdefault(f"day={row['time'] // DAY}", []).append(row)
-        for day, its in days.items():
-            (draft.path / "events" / day).mkdir(parents=True)
-            for number in range(min(files, len(its))):
-                table = pa.Table.from_pylist(its[number::files], EVENTS)
-                pq.write_table(table, draft.path / "events" / day / f"part-{number}.parquet")
-        if activity:
-            rows = [{name: row[name] for name in ACTIVITY.names} for row in activity]
-            pq.write_table(pa.Table.from_pylist(rows, ACTIVITY), draft.path / ACTIVITY_FILE)
+    """Publish rows, in their reading order, as a snapshot of the way that ingest writes. activity: of the same columns;
+    files: in how many a day's rows lie."""
+    with store.publish("snapshots/shop", fingerprint(list(rows), files, items, customers, list(activity))) as draft:
+        write_snapshot(
+            draft, [{**row, "file": 0, "position": place} for place, row in enumerate(rows)], activity, files
+        )
         for name, columns in (("items", items), ("customers", customers)):
             if columns is not None:
                 pq.write_table(pa.table(columns), draft.path / f"{name}.parquet")

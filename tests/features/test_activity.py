@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import endcap.features.keyed_log
-from endcap.events import ingest
+from endcap.events import ingest, snapshot_days
 from endcap.events.query import query
 from endcap.features import build
 from endcap.store import Store
@@ -105,8 +105,7 @@ def test_the_snapshot_counts_activity_and_keeps_it_apart(tmp_path: Path, store: 
         ("a", 21, "train"),
         ("c", 20, "train"),
     ]
-    assert first.facts["activity"]["rows"] == 3
-    assert first.facts["activity"]["bytes"] == (store.fetch(first.address) / "activity.parquet").stat().st_size
+    assert first.facts["activity"] == {"rows": 3}
     assert first.facts["left_out"] == {"events": {"other_types": 7}}
     # Activity is of the content: the same events with other activity are another snapshot's.
     lines = file.read_text().splitlines()
@@ -120,24 +119,25 @@ def test_the_snapshot_counts_activity_and_keeps_it_apart(tmp_path: Path, store: 
 @pytest.mark.parametrize(
     "change", [{"types": None}, {"sessions": {"by": "given"}}, {"types": ["view", "cart", "search"]}]
 )
-def test_there_is_no_file_where_no_gap_needs_it(change: dict[str, Any], tmp_path: Path, store: Store) -> None:
+def test_there_is_no_activity_where_no_gap_needs_it(change: dict[str, Any], tmp_path: Path, store: Store) -> None:
     rows = [f"s,c,{item},2024-03-01,{kind}" for item, kind in (("A", "view"), ("B", "cart"), ("C", "search"))]
     keys = {"types": ["view"], "sessions": GAP} | change
     its = make_shop(write_csv(tmp_path / "log.csv", rows), events={"types": keys["types"]}, sessions=keys["sessions"])
     address = ingest(its, store)
     assert "activity" not in open_snapshot(store, address).facts
-    assert not (store.fetch(address) / "activity.parquet").exists()
+    assert snapshot_days.open_snapshot(store, address).activity == []
 
 
 def test_activity_is_written_in_bounded_parts(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("endcap.events.activity.GROUP", 100)
+    monkeypatch.setattr("endcap.events.days.BUDGET", 1000)
     monkeypatch.setattr("endcap.sources.formats.read_csv.BLOCK", 1000)
     rows = [("a", minute, "A", "view" if minute % 10 == 0 else "cart") for minute in range(1000)]
     its = make_shop(log(tmp_path, *rows), events={"types": ["view"], "time": {"unit": "ms"}}, sessions=GAP)
     address = ingest(its, store)
-    file = pq.ParquetFile(store.fetch(address) / "activity.parquet")
-    assert (file.metadata.num_rows, open_snapshot(store, address).facts["activity"]["rows"]) == (900, 900)
-    assert file.metadata.num_row_groups > 5
+    files = snapshot_days.open_snapshot(store, address).activity
+    rows = [pq.read_metadata(file).num_rows for file in files]
+    assert (sum(rows), open_snapshot(store, address).facts["activity"]["rows"]) == (900, 900)
+    assert len(rows) > 5
 
 
 def test_a_snapshot_without_the_file_is_cut_on_its_events(store: Store) -> None:

@@ -12,6 +12,7 @@ import ibis
 import ibis.expr.types as ir
 
 from endcap.errors import StorageError
+from endcap.sources.sql import quote_text
 
 MEMORY_LIMIT = "3GB"
 """What DuckDB may hold before it spills. Python, Ibis and the Parquet writers need more: 4 GiB is for all together."""
@@ -27,6 +28,17 @@ class DuckDBTables:
     def read(self, files: list[Path]) -> ir.Table:
         """Read the rows of Parquet files of one schema."""
         return self.backend.read_parquet([str(file) for file in files], hive_partitioning=False)
+
+    def read_events(self, files: list[Path]) -> ir.Table:
+        """Read the events of a snapshot, with `row`, which ascends in the reading order within a day."""
+        listed = ", ".join(quote_text(str(file)) for file in files)
+        name = ibis.util.gen_name("endcap")
+        self.backend.raw_sql(
+            f"CREATE TEMP VIEW {name} AS SELECT * EXCLUDE (file, position), "  # noqa: S608 (quoted)
+            "(file_index::BIGINT << 40) | file_row_number AS row "
+            f"FROM read_parquet([{listed}], hive_partitioning = false)"
+        )
+        return self.backend.table(name)
 
     def keep(self, table: ir.Table) -> ir.Table:
         """Compute a table once; it keeps the order in which it was computed."""

@@ -14,6 +14,9 @@ class TableEngine(Protocol):
     def read(self, files: list[Path]) -> ir.Table:
         """Read the rows of Parquet files of one schema."""
 
+    def read_events(self, files: list[Path]) -> ir.Table:
+        """Read the events of a snapshot, with `row`, which ascends in the reading order within a day."""
+
     def keep(self, table: ir.Table) -> ir.Table:
         """Compute a table once; it keeps the order in which it was computed."""
 

@@ -1,0 +1,138 @@
+"""The door for whoever reads the events of a snapshot: its days, each with its files and what is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from endcap.errors import IntegrityError, UserError
+from endcap.events.older_snapshots import read_older_days
+from endcap.store import Store
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class DayPart:
+    """A day of a snapshot (UTC).
+
+    Attributes
+    ----------
+    day
+        Its name, such as 2024-03-01.
+    key
+        A fingerprint of its rows in their order: equal keys, equal rows.
+    events
+        How many events it has; 0 where a day has activity alone.
+    first, last
+        Their times, epoch ms; None without events.
+    test, without_session, without_customer
+        How many of the events are of the test part, name no session, name no customer.
+    types
+        How many events each type has, the empty text for none; None if there are too many types.
+    files
+        Parquet files of `endcap.events.snapshot.EVENTS` on this machine. Their rows, file by file, are in the order in
+        which they were read.
+    activity
+        Parquet files of `endcap.events.snapshot.ACTIVITY` on this machine.
+    """
+
+    day: str
+    key: str
+    events: int
+    first: int | None
+    last: int | None
+    test: int
+    without_session: int
+    without_customer: int
+    types: Mapping[str, int] | None
+    files: tuple[Path, ...]
+    activity: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class SnapshotDays:
+    """A snapshot on this machine.
+
+    Attributes
+    ----------
+    path
+        The folder with ``items.parquet``, ``customers.parquet`` and ``quarantine.jsonl``, as far as there are such.
+    facts
+        The facts of its manifest.
+    days
+        Its days in order, all of them or those that were chosen.
+    older
+        Whether an earlier release made it. Its events can be read, but have no places, so no features are made of it.
+    """
+
+    path: Path
+    facts: Json
+    days: tuple[DayPart, ...]
+    older: bool = False
+
+    @property
+    def files(self) -> list[Path]:
+        """The files of events, day by day, in reading order within a day."""
+        return [file for day in self.days for file in day.files]
+
+    @property
+    def activity(self) -> list[Path]:
+        """The files of activity, day by day."""
+        return [file for day in self.days for file in day.activity]
+
+    def check_places(self) -> None:
+        """Raise UserError (`events.snapshot-older`) if the events have no places."""
+        if self.older:
+            raise UserError(
+                f"{self.path} was made by an earlier release, which did not keep the places of events; run ingest "
+                "again, which makes a new snapshot: endcap run SPEC --pipeline features",
+                code="events.snapshot-older",
+                path=str(self.path),
+            )
+
+
+def open_snapshot(store: Store, address: str, *, days: Collection[str] | None = None) -> SnapshotDays:
+    """Bring a snapshot to this machine.
+
+    Parameters
+    ----------
+    store
+        The store that holds it.
+    address
+        The snapshot's address.
+    days
+        The names of the days that are needed. None: all.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such snapshot.
+    IntegrityError
+        A file of it is missing or damaged.
+    """
+    manifest = store.manifest(address)
+    facts, path = manifest["facts"], store.fetch(address)
+    older = "days" not in facts
+    listed = read_older_days(path, manifest["files"]) if older else facts["days"]
+    chosen = [day for day in listed if days is None or day["day"] in days]
+    return SnapshotDays(path, {**facts, "days": listed}, tuple(_open_day(path, day) for day in chosen), older)
+
+
+def _open_day(path: Path, facts: Json) -> DayPart:
+    files, activity = (tuple(_find_file(path, name) for name in facts[kind]) for kind in ("files", "activity_files"))
+    names = ("day", "key", "events", "first", "last", "test", "without_session", "without_customer", "types")
+    return DayPart(**{name: facts[name] for name in names}, files=files, activity=activity)
+
+
+def _find_file(path: Path, name: str) -> Path:
+    file = path / name
+    if not file.is_file():
+        raise IntegrityError(
+            f"{file} is missing: the snapshot is damaged; remove {path} and run ingest again",
+            code="events.day-damaged",
+            path=str(file),
+        )
+    return file
