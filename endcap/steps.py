@@ -63,6 +63,8 @@ class Step:
         Whether a pod that failed is started again where the spec does not say.
     looked_for
         Whether nothing is left to do where the output is there: a run on this machine then starts no process.
+    tables
+        Whether the step is also given the outputs of the steps of SQL before it, by these steps' names.
     output
         KFP's name of the output that holds the address.
     """
@@ -83,6 +85,7 @@ class Step:
     needs: str = ""
     retried: bool = True
     looked_for: bool = False
+    tables: bool = False
     output: str = field(default="Output", repr=False)
 
     @property
@@ -107,6 +110,7 @@ STEPS = {
             kind="snapshots",
             owner="shop",
             looked_for=True,
+            tables=True,
             documents=("shop",),
             parameters=("trigger",),
             settings=("shop.events", "shop.items", "shop.customers", "shop.sessions.by"),
@@ -246,6 +250,23 @@ REPORT = Step(
     pipelines=_ALL,
 )
 """The exit handler of each pipeline: no spec addresses it, and nothing follows it."""
+
+SQL = Step(
+    name="sql",
+    title="SQL",
+    does="runs a SELECT over files and tables, and keeps its rows as a table",
+    entry="endcap.sql.run:run_sql",
+    makes="table",
+    kind="tables",
+    owner="shop",
+    looked_for=True,
+    documents=("shop",),
+    inputs=("snapshot", "dataset"),
+    parameters=("logical_date", "trigger"),
+    pipelines=_ALL,
+    tables=True,
+)
+"""Each step of a spec that has `sql`: it stands where the spec puts it, under its own name."""
 
 
 def list_steps(pipeline: str) -> tuple[Step, ...]:

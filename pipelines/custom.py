@@ -1,4 +1,4 @@
-"""A user's own steps as KFP tasks: a function that an image has, or a container."""
+"""A user's own steps as KFP tasks: a function that an image has, a container, or a statement of SQL."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from kfp.dsl.python_component import PythonComponent
 
 from endcap.errors import UserError
 from endcap.spec.pipeline import StepSpec
+from endcap.sql import check_sql
+from endcap.steps import SQL
 from endcap_components.custom import custom
+from endcap_components.sql import sql
 from endcap_components.user_function import load_function, match_parameters
 
 USER_INPUTS = ("store", "registry", "recommender", "shop")
@@ -35,6 +38,37 @@ def function_task(name: str, step: StepSpec, run_values: Mapping[str, Any], abou
     return component(
         name=name, function=step.function, arguments=dict(step.arguments), **recommender, **run_values, **about
     )
+
+
+def sql_task(
+    name: str, step: StepSpec, run_values: Mapping[str, Any], tables: Mapping[str, Any], about: Mapping[str, Any]
+) -> PipelineTask:
+    """Make a task that runs the step's statement.
+
+    Parameters
+    ----------
+    name, step
+        The step.
+    run_values
+        The run's values so far: documents, parameters and results, of which the step gets its own.
+    tables
+        Outputs of the steps of SQL before, by the steps' names.
+    about
+        What KFP knows of the run.
+
+    Raises
+    ------
+    UserError
+        The statement has a mistake, or reads a table that there is not at this point of the run.
+    """
+    assert step.sql is not None
+    taken = {key: run_values[key] for key in ("store", *SQL.takes) if key in run_values}
+    check_sql(name, step.sql, [key for key in SQL.inputs if key in taken])
+    read = {source.step for source in step.sql.inputs.values()}
+    component = PythonComponent(component_spec=replace(sql.component_spec, name=name), python_func=sql.python_func)
+    settings = step.sql.model_dump(mode="json", exclude_none=True)
+    outputs = {key: output for key, output in tables.items() if key in read}
+    return component(name=name, settings=settings, tables=outputs, **taken, **about)
 
 
 def container_task(name: str, step: StepSpec, run_values: Mapping[str, Any]) -> PipelineTask:

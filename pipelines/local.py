@@ -75,7 +75,7 @@ def run(
     settings = loaded.recommender.pipeline
     steps = order_steps(pipeline, settings)
     for name in steps:
-        if name not in STEPS and settings.steps[name].function is None:
+        if name not in STEPS and settings.steps[name].function is None and settings.steps[name].sql is None:
             listen(StepAbsence(name, "a container runs in a cluster only"))
     arguments, by_variables = _without_secrets(arguments)
     folder.mkdir(parents=True, exist_ok=True)

@@ -18,11 +18,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from endcap.runs import StepEnd
-from endcap.steps import STEPS
+from endcap.steps import SQL, STEPS
 from endcap.store.read_only import WriteAttempt
 from endcap_components import load_component
 from endcap_components.lifecycle import MARK
 from endcap_components.reuse import ReuseCheck, check_reuse
+
+_KINDS = {**STEPS, SQL.name: SQL}
+"""Steps by the function of their component: all steps of SQL have one."""
 
 
 @contextlib.contextmanager
@@ -40,7 +43,7 @@ def reuse_artifacts(folder: Path) -> Iterator[None]:
         def run(self) -> status.Status:
             nonlocal going
             step = _argument(self.full_command, "--function_to_execute")
-            if going and step in STEPS and STEPS[step].looked_for:
+            if going and step in _KINDS and _KINDS[step].looked_for:
                 going = _find(step, _argument(self.full_command, "--executor_input"), folder)
                 if going:
                     return status.Status.SUCCESS
@@ -72,7 +75,8 @@ def _find(step: str, executor_input: str, folder: Path) -> bool:
         return False
     if check.record is None or not any(isinstance(event, StepEnd) for event in check.events):
         return False
-    with (folder / f"{step}.log").open("a") as log:
+    name = next(event.step for event in check.events if isinstance(event, StepEnd))
+    with (folder / f"{name}.log").open("a") as log:
         log.write(textwrap.dedent(output.getvalue()))  # KFP has print indent each line
     _tell(check)
     return True

@@ -9,10 +9,10 @@ from kfp import dsl
 from kfp.dsl import PipelineTask
 
 from endcap.spec.pipeline import Pipeline
-from endcap.spec.step_order import is_enabled, list_custom_steps_after, order_steps
-from endcap.steps import REPORT, STEPS, get_step_title
+from endcap.spec.step_order import START, is_enabled, list_custom_steps_after, order_steps
+from endcap.steps import REPORT, SQL, STEPS, get_step_title, list_steps
 from endcap_components import load_component
-from endcap_pipelines.custom import USER_INPUTS, container_task, function_task
+from endcap_pipelines.custom import USER_INPUTS, container_task, function_task, sql_task
 from endcap_pipelines.kubernetes import configure, step_settings
 
 
@@ -46,6 +46,7 @@ class TaskChain:
         self._here = here
         self._values = dict(arguments)
         self._user_inputs = {key: arguments[key] for key in USER_INPUTS if key in arguments}
+        self._tables: dict[str, Any] = {}
         self._predecessors: list[PipelineTask] = []
 
     def reported(self) -> dsl.ExitHandler:
@@ -60,12 +61,17 @@ class TaskChain:
     def add(self, name: str) -> PipelineTask | None:
         """Add one of Endcap's steps after the one before it, then the user's steps that follow it.
 
-        Returns None if the spec switches the step off.
+        The user's steps that run before all others come before the pipeline's first step. Returns None if the spec
+        switches the step off.
         """
+        if name == list_steps(self._pipeline)[0].name:
+            self._add_user_steps(START, [])
         if not is_enabled(name, self._settings):
             return None
         step = STEPS[name]
         arguments = {key: self._values[key] for key in ("store", *step.takes)} | self._describe_run(name)
+        if step.tables:
+            arguments["tables"] = dict(self._tables)
         task = self._finish(load_component(name)(**arguments), name).after(*self._predecessors)
         self._predecessors = []
         if step.makes:
@@ -76,7 +82,11 @@ class TaskChain:
     def _add_user_steps(self, name: str, before: list[PipelineTask]) -> None:
         for own in list_custom_steps_after(name, self._settings):
             step = step_settings(own, self._settings)
-            if step.function is not None:
+            if step.sql is not None:
+                values = {**self._values, **self._user_inputs}
+                task = sql_task(own, step, values, self._tables, self._describe_run(own))
+                self._tables[own] = task.outputs[SQL.output]
+            elif step.function is not None:
                 task = function_task(own, step, self._user_inputs, self._describe_run(own))
             elif self._here:
                 self._add_user_steps(own, before)

@@ -41,6 +41,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "endcap/simulation": ("events",),
     "endcap/sources": ("events", "rules"),
     "endcap/spec": ("spec",),
+    "endcap/sql": ("sql",),
     "endcap/store": ("store",),
     "endcap/training": ("training",),
     "endcap/training/search": ("search",),

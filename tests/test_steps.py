@@ -21,20 +21,20 @@ from endcap.spec.settings import (
 )
 from endcap.spec.shop import Shop
 from endcap.spec.spec_files import find_spec
-from endcap.steps import PIPELINES, REPORT, STEPS, list_parameters, list_steps
+from endcap.steps import PIPELINES, REPORT, SQL, STEPS, Step, list_parameters, list_steps
 from endcap_components import load_component
 
 _KFP_GIVES = {"store", "run", "created", "image"}
 
 
-@pytest.mark.parametrize("name", [*STEPS, REPORT.name])
-def test_a_component_takes_what_the_table_says(name: str) -> None:
-    component = load_component(name)
+@pytest.mark.parametrize("step", [*STEPS.values(), SQL, REPORT], ids=lambda step: step.name)
+def test_a_component_takes_what_the_table_says(step: Step) -> None:
+    component = load_component(step.name)
     inputs = set(component.component_spec.inputs)
-    step = STEPS.get(name, REPORT)
-    given = _KFP_GIVES if name in STEPS else {"store", "run", "status", "steps", "pipeline"}
-    expected = {*step.takes, *given}
-    assert inputs == expected
+    given = _KFP_GIVES if step is not REPORT else {"store", "run", "status", "steps", "pipeline"}
+    given = given | ({"tables"} if step.tables else set())
+    given = given | ({"name", "settings"} if step is SQL else set())
+    assert inputs == {*step.takes, *given}
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -65,7 +65,7 @@ def test_a_pipelines_parameters_are_those_of_its_definition(pipeline: str) -> No
 
 
 def test_entries_are_functions() -> None:
-    for step in STEPS.values():
+    for step in (*STEPS.values(), SQL):
         if step.entry:
             module, _, name = step.entry.partition(":")
             assert inspect.isfunction(getattr(importlib.import_module(module), name)), step.entry

@@ -43,7 +43,7 @@ def command(
 ) -> None:
     """Write SPEC's pipeline as a package for KFP. The defaults of its parameters are the spec's documents."""
     loaded = load(spec, env=env, sets=sets)
-    check_sources(loaded.shop)
+    check_sources(loaded)
     output = output or Path(f"{loaded.recommender.name}-{pipeline}.yaml")
     output.write_text(_load_compiler()(pipeline, loaded, run_deadline=workflow_deadline))
     click.echo(f"✓ {output}: kfp run create -e {loaded.recommender.name} -f {output}")

@@ -9,27 +9,39 @@ from endcap.errors import Problem, SpecError, UserError
 from endcap.online.address import parse_address
 from endcap.redaction import find_secret
 from endcap.secrets import MLFLOW
-from endcap.spec.shop import Shop
+from endcap.spec.load import Loaded
+from endcap.spec.source import SourceSpec
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104 - refused
 _BUCKET = "s3://"
 
 
-def check_sources(shop: Shop) -> None:
-    """Raise SpecError if sources of the shop are files of this machine. The error names every such source."""
+def check_sources(loaded: Loaded) -> None:
+    """Raise SpecError if sources of the shop, or inputs of steps of SQL, are files of this machine. The error names
+    each."""
+    shop = loaded.shop
     tables = {"events": shop.events, "items": shop.items, "customers": shop.customers}
-    problems = [
-        Problem(
-            f"shop {shop.name}",
-            f"{table}.sources[{number}].path",
-            f"{source.path}, which a pod in a cluster cannot read",
-            "s3://bucket/…, or a simulated source",
-            "Copy the files into a bucket and name them by --set shop.KEY, an overlay or the shop's file.",
-            code="not-allowed",
-        )
+    sources: dict[tuple[str, str], SourceSpec] = {
+        (f"shop {shop.name}", f"{table}.sources[{number}].path"): source
         for table, of_table in tables.items()
         for number, source in enumerate(of_table.sources if of_table is not None else [])
-        if source.simulated is None and not source.path.startswith(_BUCKET)
+    }
+    sources |= {
+        (f"recommender {loaded.recommender.name}", f"pipeline.steps.{name}.sql.inputs.{table}.path"): source
+        for name, step in loaded.recommender.pipeline.steps.items()
+        for table, source in (step.sql.inputs.items() if step.sql is not None and step.enabled else ())
+    }
+    problems = [
+        Problem(
+            place,
+            key,
+            f"{source.path}, which a pod in a cluster cannot read",
+            "s3://bucket/…, or a simulated source",
+            "Copy the files into a bucket and name them by --set, an overlay or the spec's file.",
+            code="not-allowed",
+        )
+        for (place, key), source in sources.items()
+        if source.simulated is None and source.step is None and not source.path.startswith(_BUCKET)
     ]
     if problems:
         raise SpecError(problems)

@@ -96,7 +96,7 @@ def run_on_kfp(
     arguments = {"store": STORE, **arguments}
     check_addresses(arguments)
     if not (follow or end):
-        check_sources(loaded.shop)
+        check_sources(loaded)
     connect: Callable[..., Any] = entry_points(group="endcap.runner")["kfp"].load()
     server = connect(
         host=kfp_host,

@@ -25,6 +25,25 @@ def summarize_ingest(facts: Json, *, files: int) -> str:
     return ", ".join(parts)
 
 
+def summarize_sql(facts: Json) -> str:
+    """Summarize the rows of a step of SQL by its facts: how many, of which columns and days, out of what."""
+    names = [column["name"] for column in facts["columns"]]
+    parts = [f"{facts['rows']:,} rows of {len(names)} columns ({', '.join(names)})"]
+    if days := facts.get("days"):
+        parts.append(f"{days['count']:,} days")
+    sources = ", ".join(_describe_input(name, source) for name, source in facts["inputs"].items())
+    bad = sum(n for source in facts["inputs"].values() for n in source.get("bad", {}).values())
+    parts += [f"out of {sources}"] if sources else []
+    parts += [f"{bad:,} lines that are no rows left out"] if bad else []
+    return ", ".join(parts)
+
+
+def _describe_input(name: str, source: Json) -> str:
+    if "files" not in source:
+        return name
+    return f"{name} ({len(source['files']):,} file{'' if len(source['files']) == 1 else 's'})"
+
+
 def summarize_features(facts: Json, description: Json | None) -> str:
     """Summarize a dataset by its facts and its description (None: there is none)."""
     line = f"{facts['sessions']:,} sessions, {facts['events']:,} events, {facts['items']:,} items"

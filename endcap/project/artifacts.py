@@ -189,6 +189,22 @@ class Snapshot(Tables):
         ]
 
 
+class SqlTable(Artifact, Tabular):
+    """The rows of a step of SQL, which `sql` makes."""
+
+    title = "Table"
+
+    def to_arrow(self) -> pa.Table:
+        """Return the rows, in the order of their files."""
+        import pyarrow.dataset as ds
+
+        return ds.dataset(self.folder / "rows", format="parquet", partitioning=None).to_table()
+
+    def rows(self) -> list[tuple[str, Any]]:
+        columns = ", ".join(f"{column['name']} {column['type']}" for column in self.facts["columns"])
+        return [("rows", self.facts["rows"]), ("columns", columns), ("address", self.address)]
+
+
 class Dataset(Tables):
     """Sessions, items and event features, which `features` makes for all recommenders of the shop."""
 

@@ -45,6 +45,7 @@ class ProjectBase:
         self._online, self._run, self._progress = online, run, progress
         self._files = list(files)
         self._latest: dict[str, str] = {}
+        self._tables: dict[str, str] = {}
         self._notices: dict[str, list[Notice]] = {}
         self._loaded_package: tuple[str, LoadedPackage] | None = None
 

@@ -9,16 +9,24 @@ from typing import Any
 from endcap.errors import NotFoundError, UserError
 from endcap.progress import Notice
 from endcap.project.artifacts import Dataset, Snapshot
-from endcap.project.base import Input, ProjectBase
+from endcap.project.base import Input
 from endcap.project.progress_bar import Progress
 from endcap.project.results import Description
+from endcap.project.sql_methods import SqlMethods
 from endcap.spec.base import parse_date
 
 
-class DataMethods(ProjectBase):
+class DataMethods(SqlMethods):
     """The steps `ingest` and `features`, and `describe`."""
 
-    def ingest(self, events: Any = None, *, items: Any = None, customers: Any = None) -> Snapshot:
+    def ingest(
+        self,
+        events: Any = None,
+        *,
+        items: Any = None,
+        customers: Any = None,
+        tables: Mapping[str, str] | None = None,
+    ) -> Snapshot:
         """Check every event, item and customer, set bad rows aside, and write a snapshot.
 
         Parameters
@@ -26,6 +34,9 @@ class DataMethods(ProjectBase):
         events, items, customers
             Frames in place of the shop's files: pandas, Polars, Arrow, or a stream of Arrow batches, with the columns
             that the shop's spec names. The project keeps them as its sources.
+        tables
+            Addresses of what steps of SQL made, by the steps' names, for sources that name one. None: those steps run
+            first.
 
         Returns
         -------
@@ -54,8 +65,9 @@ class DataMethods(ProjectBase):
         frames = {"events": events, "items": items, "customers": customers}
         if any(frame is not None for frame in frames.values()):
             self._shop = use_frames(self.shop, frames, self.store)
+        shop = self._place_tables(self.shop, tables)
         with self._show_step("ingest") as progress:
-            address = ingest(self.shop, self.store, progress=progress)
+            address = ingest(shop, self.store, progress=progress)
         facts = self._read_facts(address)
         files = [file for notice in self._notices["ingest"] for file in notice.fields["files"]]
         summary = summarize_ingest(facts, files=len(files))

@@ -94,6 +94,7 @@ class Project(DataMethods, ModelMethods, ReleaseMethods, ReadMethods):
         from endcap.project.local_run import LocalRun
         from endcap.runs import StepEnd, StepFailure, StepProgress, read_run
         from endcap.spec.load import Loaded
+        from endcap.sql import is_table
 
         date = until.isoformat() if isinstance(until, datetime) else until or ""
         loaded = Loaded(self.recommender, self.shop, self._files)
@@ -129,4 +130,5 @@ class Project(DataMethods, ModelMethods, ReleaseMethods, ReadMethods):
         self._latest |= {
             STEPS[step].makes: result for step, result in results.items() if step in STEPS and STEPS[step].makes
         }
+        self._tables |= {step: result for step, result in results.items() if is_table(result)}
         return PipelineRun(read_run(self.store, local.name), results)

@@ -20,8 +20,8 @@ from endcap.errors import EndcapError
 from endcap.runs.code import describe_code
 from endcap.runs.fault import Fault
 from endcap.runs.start import Start, fingerprint_specs, format_now, normalise_specs
-from endcap.steps import STEPS
-from endcap.store import Store, open_store
+from endcap.steps import SQL, STEPS
+from endcap.store import Store, get_content_key, open_store
 
 Json = dict[str, Any]
 RUNNING, SUCCEEDED, FAILED, CANCELED = "running", "succeeded", "failed", "canceled"
@@ -162,7 +162,8 @@ class StepRecord:
 
     def is_older(self, result: str) -> bool:
         """Tell whether the step's result is an artifact that existed before the step began."""
-        if not self._store or self._step not in STEPS or not STEPS[self._step].kind:
+        step = STEPS.get(self._step, SQL if get_content_key(result).startswith(f"{SQL.kind}/") else None)
+        if not self._store or step is None or not step.kind:
             return False
         return existed_before(open_store(self._store), result, datetime.fromisoformat(self._document["begun"]))
 
@@ -174,8 +175,12 @@ class StepRecord:
         """Return when the run's first step began; None if the store does not know."""
         if not (self._store and self._run):
             return None
-        document = read_step_document(open_store(self._store), self._run, next(iter(STEPS)))
-        return document["begun"] if document else None
+        store = open_store(self._store)
+        if document := read_step_document(store, self._run, next(iter(STEPS))):
+            return str(document["begun"])
+        # A step of a user's own runs before the first of Endcap's.
+        run = store.read_document(f"runs/{self._run}")
+        return run["started"]["at"] if run else None
 
     def _try_write(self, write: Callable[[Store], object]) -> None:
         if not (self._store and self._run):

@@ -13,6 +13,7 @@ from endcap.spec.recommender import Recommender
 from endcap.spec.shop import Shop
 from endcap.spec.side_features import list_feature_names
 from endcap.spec.split import GivenSplit
+from endcap.spec.sql_inputs import check_sql_inputs
 from endcap.spec.yaml_tree import Key, YamlNode, join_words
 
 
@@ -26,7 +27,7 @@ def check_agreement(recommender: Recommender, shop: Shop, document: YamlNode) ->
     document
         The recommender's document, for the places of mistakes.
     """
-    checks = (_check_split, _check_customers, _check_event_features, _check_item_features)
+    checks = (_check_split, _check_customers, _check_event_features, _check_item_features, check_sql_inputs)
     parts = (check(recommender, shop) for check in checks)
     return [convert_mistake(mistake, document) for mistake in collect_mistakes(parts)]
 

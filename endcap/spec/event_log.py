@@ -23,7 +23,7 @@ MISSING = (
 
 
 class EventSource(SourceSpec):
-    """Files of events, or a simulated log."""
+    """Files of events, a simulated log, or what a step of SQL makes."""
 
     layout: Layout = "columns"
     """The layout of the files. `columns`: `events.columns` names the columns. The others are published layouts, which

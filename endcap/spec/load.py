@@ -6,7 +6,8 @@ are replaced as a whole, and null removes a key. `--set shop.KEY=VALUE` changes 
 chooses the shop.
 
 A source's path is relative to the file that has it; with `--set`, to the current folder. `~`, `${NAME}` and
-`${NAME:-default}` are expanded. Addresses such as s3://bucket/key do not change.
+`${NAME:-default}` are expanded. Addresses such as s3://bucket/key do not change. A step's file of SQL is read, and its
+text takes the file's place.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from endcap.spec.problems import Finding, sort_by_line, validate_document
 from endcap.spec.recommender import Recommender
 from endcap.spec.shop import Shop
 from endcap.spec.source_paths import expand_negatives_path, expand_source_paths, get_base_folder
+from endcap.spec.sql_files import read_sql_files
 from endcap.spec.yaml_tree import YamlNode, format_path, join_words, list_yaml_names, parse_yaml
 
 
@@ -159,7 +161,7 @@ def _read_mapping(document: Mapping[str, Any], kind: Literal["Recommender", "Sho
     node = node if node is not None else YamlNode({}, None, 0, origin)
     node, outdated = migrate_node(node, kind)
     problems += outdated
-    return _ReadDocument((expand_source_paths if kind == "Shop" else expand_negatives_path)(node, problems), problems)
+    return _ReadDocument(_expand_paths(node, kind, problems), problems)
 
 
 def _build_loaded(
@@ -218,7 +220,13 @@ def _build_document(
         document = apply_setting(document, setting, layers.problems)
     document, outdated = migrate_node(document, layers.kind)
     layers.problems += outdated
-    return (expand_source_paths if layers.kind == "Shop" else expand_negatives_path)(document, layers.problems)
+    return _expand_paths(document, layers.kind, layers.problems)
+
+
+def _expand_paths(document: YamlNode, kind: str, problems: list[Problem]) -> YamlNode:
+    if kind == "Shop":
+        return expand_source_paths(document, problems)
+    return read_sql_files(expand_negatives_path(document, problems), problems)
 
 
 def _find_shop_file(document: YamlNode, file: Path, problems: list[Problem]) -> Path | None:

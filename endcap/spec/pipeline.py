@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,7 @@ from endcap.spec.base import (
     select_known,
 )
 from endcap.spec.pod import Pod, Quantity
+from endcap.spec.sql_step import SqlSpec
 from endcap.steps import REPORT, STEPS
 
 FunctionPath = Annotated[
@@ -54,7 +55,8 @@ class SecretKey(Strict):
 
 
 class StepSpec(Pod):
-    """How a step runs in a cluster. A step of your own also has `after`, and `function` or `image`."""
+    """How a step runs in a cluster. A step of your own also has its place (`after` or `before`), and what it runs
+    (`function`, `image` or `sql`)."""
 
     enabled: bool = True
     """Whether the step runs. `register`, `deploy` and your own steps can be switched off. Without `register`, `deploy`
@@ -71,12 +73,17 @@ class StepSpec(Pod):
     """The longest time that the step may run. Then it is ended. Left out: no limit."""
     after: str | None = None
     """The step after which your own step runs. It runs before the steps that follow that one."""
+    before: Literal["ingest"] | None = None
+    """In place of `after`: `ingest`, if your own step runs before all others."""
     function: FunctionPath | None = None
     """What your own step runs: a function that the image can import, such as my_shop.checks:prices. Its arguments are
     the run's addresses, by name."""
     image: str | None = None
     """What your own step runs: a container, which gets the run's addresses as environment variables. With `function`:
     the image that has the function. For a built-in step: an image in place of the run's."""
+    sql: SqlSpec | None = None
+    """What your own step runs: a SELECT, whose rows become a table of the store. A source of the shop reads the table
+    by the step's name."""
     command: list[str] = []
     """The command of your own container, because KFP does not start the image's own. The image needs the program
     `env`."""
@@ -126,7 +133,11 @@ def _check_place(name: str, step: StepSpec, steps: dict[str, StepSpec]) -> Itera
         allowed = "another name, because the run's report has this one"
         yield Mistake((name,), "a step of this name", allowed, code="duplicate")
     names = [*STEPS, *(step_name for step_name in steps if step_name not in STEPS and step_name != name)]
-    if step.after is None:
+    if step.after is not None and step.before is not None:
+        yield Mistake((name, "before"), "a place before a step and one after a step", "either", code="conflict")
+    elif step.before is not None:
+        return
+    elif step.after is None:
         hint = f"Your own step needs the step that it runs after. Endcap's steps are {', '.join(STEPS)}."
         yield Mistake((name, "after"), "nothing", ", ".join(names), hint, code="missing")
     elif step.after not in names:
@@ -137,9 +148,15 @@ def _check_place(name: str, step: StepSpec, steps: dict[str, StepSpec]) -> Itera
 
 
 def _check_work(name: str, step: StepSpec, steps: dict[str, StepSpec]) -> Iterator[Mistake]:
+    if step.sql is not None:
+        for key in ("function", "command", "arguments"):
+            if getattr(step, key):
+                allowed = "nothing, because this step is one of SQL"
+                yield Mistake((name, key), f"{key}, and sql", allowed, code="conflict")
+        return
     if step.function is None and step.image is None:
-        allowed = "at least one of image and function"
-        yield Mistake((name,), "neither image nor function", allowed, code="missing")
+        allowed = "at least one of sql, function and image"
+        yield Mistake((name,), "neither sql, function nor image", allowed, code="missing")
     if step.function is None and step.image is not None and not step.command:
         hint = "KFP does not start the image's own entry point."
         allowed = "the command that it runs, as a list"
@@ -149,7 +166,7 @@ def _check_work(name: str, step: StepSpec, steps: dict[str, StepSpec]) -> Iterat
 
 
 def _check_built_in(name: str, step: StepSpec, steps: dict[str, StepSpec]) -> Iterator[Mistake]:
-    for key in ("after", "function", "command", "arguments"):
+    for key in ("after", "before", "function", "sql", "command", "arguments"):
         value = getattr(step, key)
         if value is UNKNOWN or value:
             yield Mistake((name, key), "a value", f"none, because {name} is one of Endcap's steps", code="not-allowed")

@@ -29,10 +29,13 @@ class Blacklist(Strict):
 
     @check
     def _sources_are_files(self) -> Iterator[Mistake]:
+        allowed = "files, which path names"
         for number, source in select_known(self.sources).items():
             if source.simulated is not None:
-                actual, allowed = "a simulated shop", "files, which path names"
-                yield Mistake(("sources", number, "simulated"), actual, allowed, code="not-allowed")
+                yield Mistake(("sources", number, "simulated"), "a simulated shop", allowed, code="not-allowed")
+            if source.step is not None:
+                hint = "A blacklist is read again while a model serves, and no pipeline runs then."
+                yield Mistake(("sources", number, "step"), "a step of SQL", allowed, hint, code="not-allowed")
 
 
 class Stock(Strict):

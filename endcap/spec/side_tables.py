@@ -72,6 +72,14 @@ class Items(Strict):
                 yield Mistake(("sources", number + 1, "layout"), layout, allowed, code="conflict")
 
     @check
+    def _sources_are_no_steps(self) -> Iterator[Mistake]:
+        for number, source in select_known(self.sources).items():
+            if source.step is not None:
+                hint = "An item table is read again while a model serves, and no pipeline runs then."
+                allowed = "files, which path names, or a simulated item table"
+                yield Mistake(("sources", number, "step"), "a step of SQL", allowed, hint, code="not-allowed")
+
+    @check
     def _published_layouts_need_no_columns(self) -> Iterator[Mistake]:
         layout = self.sources[0].layout
         if layout != "columns" and (not is_whole(self.columns) or self.columns != ItemColumns()):

@@ -1,4 +1,4 @@
-"""Where a table comes from: files, or a simulated shop."""
+"""Where a table comes from: files, a simulated shop, or a step of SQL."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from endcap.spec.base import Mistake, Strict, check, make_mistakes_error, suggest
+from endcap.spec.base import Mistake, Name, Strict, check, make_mistakes_error, suggest
 from endcap.spec.condition import Conditions
 
 
@@ -29,7 +29,7 @@ class Simulation(Strict):
 
 
 class SourceSpec(Strict):
-    """Files of one format (CSV, TSV, JSON lines, Parquet, Avro or ORC), or a simulated table.
+    """Files of one format (CSV, TSV, JSON lines, Parquet, Avro or ORC), a simulated table, or what a step of SQL makes.
 
     Files may be compressed by gz, xz, zst or bz2.
     """
@@ -39,6 +39,9 @@ class SourceSpec(Strict):
     has it."""
     simulated: Simulation | None = None
     """A simulated log in place of a path. Endcap makes its events or its item table when it reads them."""
+    step: Name | None = None
+    """A step of SQL of the recommender's pipeline (`pipeline.steps.NAME.sql`), in place of a path. Its output is read.
+    The step runs before ingest."""
     format: Literal["csv", "tsv", "jsonl", "parquet", "avro", "orc"] | None = None
     """The files' format. Left out: the file's suffix tells it."""
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
@@ -75,6 +78,12 @@ class SourceSpec(Strict):
             yield Mistake(("simulated",), "a simulated log, and a path", "either path or simulated", code="conflict")
 
     @check
+    def _has_no_origin_beside_a_step(self) -> Iterator[Mistake]:
+        if self.step is not None and (self.path or self.simulated is not None):
+            other = "a path" if self.path else "a simulated log"
+            yield Mistake(("step",), f"a step of SQL, and {other}", "one of path, simulated and step", code="conflict")
+
+    @check
     def _has_an_origin(self) -> Iterator[Mistake]:
-        if not self.path and self.simulated is None:
+        if not self.path and self.simulated is None and self.step is None:
             yield Mistake(("path",), "nothing", "a file, a folder or a glob", code="missing")

@@ -28,16 +28,16 @@ def expand_source_paths(document: YamlNode, problems: list[Problem]) -> YamlNode
         if not isinstance(sources.value, list) or sources is document.at(table):
             continue
         name = format_key(key)
-        changed = [_expand_path(source, f"{name}[{n}].path", problems) for n, source in enumerate(sources.value)]
-        document = _replace_value(document, key, changed)
+        changed = [expand_path(source, f"{name}[{n}].path", problems) for n, source in enumerate(sources.value)]
+        document = replace_value(document, key, changed)
     return document
 
 
-def _replace_value(node: YamlNode, key: tuple[str, ...], value: Any) -> YamlNode:
+def replace_value(node: YamlNode, key: tuple[str, ...], value: Any) -> YamlNode:
     """Replace the value under an existing key."""
     if not key:
         return replace(node, value=value)
-    return replace(node, value=node.value | {key[0]: _replace_value(node.value[key[0]], key[1:], value)})
+    return replace(node, value=node.value | {key[0]: replace_value(node.value[key[0]], key[1:], value)})
 
 
 def expand_negatives_path(document: YamlNode, problems: list[Problem]) -> YamlNode:
@@ -45,11 +45,12 @@ def expand_negatives_path(document: YamlNode, problems: list[Problem]) -> YamlNo
     keys = ("evaluation", "negatives", "path")
     if document.at(keys) is document.at(keys[:2]):
         return document
-    changed = _expand_path(document.at(keys[:2]), ".".join(keys), problems)
-    return _replace_value(document, keys[:2], changed.value)
+    changed = expand_path(document.at(keys[:2]), ".".join(keys), problems)
+    return replace_value(document, keys[:2], changed.value)
 
 
-def _expand_path(source: YamlNode, key: str, problems: list[Problem]) -> YamlNode:
+def expand_path(source: YamlNode, key: str, problems: list[Problem]) -> YamlNode:
+    """Make the path of a source absolute. key: the path's, for messages. Unset variables are added to `problems`."""
     path = source.value.get("path") if isinstance(source.value, dict) else None
     if path is None or not isinstance(path.value, str) or not path.value:
         return source

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from endcap.spec.pipeline import Pipeline
 from endcap.steps import STEPS, get_previous_step, list_steps
 
+START = ""
+"""Stands for the beginning of a pipeline, after which the steps run that a spec puts before ingest."""
+
 
 def order_steps(pipeline: str, settings: Pipeline) -> list[str]:
     """Return the names of the enabled steps. Each step comes after all steps that it waits for."""
-    steps: list[str] = []
+    steps = list(_walk_custom_steps(START, settings))
     for step in list_steps(pipeline):
         if is_enabled(step.name, settings):
             steps.append(step.name)
@@ -24,17 +27,21 @@ def is_enabled(name: str, settings: Pipeline) -> bool:
 
 
 def find_predecessor(name: str, settings: Pipeline) -> str:
-    """Return the step after which a custom step runs. If that step is disabled, it is the one before it."""
-    after = settings.steps[name].after
-    assert after is not None  # the spec's own check
-    while not is_enabled(after, settings):
-        after = get_previous_step(after) if after in STEPS else settings.steps[after].after
-        assert after is not None
-    return after
+    """Return the step after which a custom step runs, or START. If that step is disabled, it is the one before it."""
+    step = settings.steps[name]
+    while step.before is None:
+        after = step.after
+        assert after is not None  # the spec's own check
+        while after in STEPS and not is_enabled(after, settings):
+            after = get_previous_step(after)
+        if is_enabled(after, settings):
+            return after
+        step = settings.steps[after]
+    return START
 
 
 def list_custom_steps_after(name: str, settings: Pipeline) -> list[str]:
-    """List the enabled custom steps that run right after a step, in the order of the spec."""
+    """List the enabled custom steps that run right after a step, or START, in the order of the spec."""
     return [
         own
         for own, step in settings.steps.items()

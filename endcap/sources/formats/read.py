@@ -22,7 +22,8 @@ from endcap.sources.formats.walk import walk_table
 from endcap.sources.layouts import TextFormat, get_text_format
 from endcap.spec.source import SourceSpec
 
-_OPEN_TYPED = {"parquet": open_parquet, "avro": open_avro, "orc": open_orc}
+OPEN_TYPED = {"parquet": open_parquet, "avro": open_avro, "orc": open_orc}
+"""What opens a file of a format whose columns have types."""
 
 
 def read_rows(file: SourceFile, source: SourceSpec, names: Sequence[str], connection: Any) -> SourceRows | None:
@@ -51,8 +52,8 @@ def read_rows(file: SourceFile, source: SourceSpec, names: Sequence[str], connec
     """
     if file.bytes == 0:
         return None
-    if file.format in _OPEN_TYPED:
-        return read_typed_table(_OPEN_TYPED[file.format](file), names, connection)
+    if file.format in OPEN_TYPED:
+        return read_typed_table(OPEN_TYPED[file.format](file), names, connection)
     if file.format == "jsonl":
         return read_json(file, names, connection, source.encoding)
     text_format = get_text_format(source) or TextFormat()

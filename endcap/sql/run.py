@@ -1,0 +1,174 @@
+"""A step of SQL: its rows become an artifact of the store, once for the same statement, inputs and parameters."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from endcap.errors import UserError
+from endcap.spec.sql_step import RUN_PARAMETERS, SqlSpec
+from endcap.sql import duckdb_engine
+from endcap.sql.statement import Statement
+from endcap.sql.tables import ROWS, find_tables, list_known_names, list_needed
+from endcap.steps import SQL
+from endcap.store import Store, fingerprint, fingerprint_code, report_storage_errors
+
+Progress = Callable[[str], None]
+
+
+def check_sql(step: str, spec: SqlSpec, artifacts: Sequence[str]) -> Statement:
+    """Check a step before anything runs.
+
+    Parameters
+    ----------
+    step, spec
+        The step.
+    artifacts
+        The names of what the steps before it make, such as `snapshot`.
+
+    Returns
+    -------
+    Statement
+        The parsed statement.
+
+    Raises
+    ------
+    UserError
+        The statement has a mistake, reads a table or a parameter that there is none of, or leaves an input or a
+        parameter of the spec unread (`sql.unused`).
+    """
+    statement = duckdb_engine.parse(step, spec.text)
+    statement.check_names(list_known_names(spec, artifacts), [*spec.parameters, *RUN_PARAMETERS])
+    unused = [name for name in spec.inputs if name not in statement.tables]
+    unused += [f"${name}" for name in spec.parameters if name not in statement.parameters]
+    if unused:
+        read_names = [*statement.tables, *(f"${name}" for name in statement.parameters)]
+        raise UserError(
+            f"step {step}: the statement reads no {', '.join(unused)}, which the spec names; it reads "
+            f"{', '.join(read_names) or 'nothing'}. Remove the name from the spec, or correct the statement",
+            code="sql.unused",
+            step=step,
+            unused=unused,
+        )
+    return statement
+
+
+def find_needed(step: str, spec: SqlSpec) -> list[str]:
+    """Return which artifacts of a run a statement reads: `snapshot`, `dataset`. Raises UserError, as `check_sql`."""
+    return list_needed(check_sql(step, spec, ["snapshot", "dataset"]).tables, spec)
+
+
+def run_sql(
+    step: str,
+    spec: SqlSpec,
+    shop: str,
+    store: Store,
+    *,
+    tables: Mapping[str, str] | None = None,
+    artifacts: Mapping[str, str] | None = None,
+    until: datetime | None = None,
+    window: timedelta | None = None,
+    progress: Progress = lambda line: None,
+) -> str:
+    """Run a step of SQL, and keep its rows (kind ``tables/<shop>``).
+
+    Parameters
+    ----------
+    step, spec
+        The step.
+    shop
+        The name of the shop.
+    store
+        The store that keeps the rows.
+    tables
+        Addresses of what earlier steps of SQL made, by the steps' names.
+    artifacts
+        Addresses of the run's artifacts so far: `snapshot`, `dataset`.
+    until
+        The run's logical date (UTC); None: the run has none.
+    window
+        The shop's window; None: it has none.
+    progress
+        Takes a line now and then.
+
+    Returns
+    -------
+    str
+        The address of the rows.
+
+    Raises
+    ------
+    UserError
+        The statement has a mistake, or reads a date that the run has none of (`sql.parameter-missing`).
+    DataError
+        An input is missing or cannot be read, or the rows are not what is expected.
+    StorageError
+        The store or this machine's disk refuses.
+    """
+    artifacts = dict(artifacts or {})
+    statement = check_sql(step, spec, list(artifacts))
+    parameters = _select_parameters(statement, spec, until, window)
+    inputs, known = find_tables(step, spec, statement.tables, store, tables or {}, artifacts, progress)
+    statement.check_names(known, [*spec.parameters, *RUN_PARAMETERS])
+    kind, key = (
+        SQL.folder(shop),
+        _compute_key(statement, spec, {table.name: table.key() for table in inputs}, parameters),
+    )
+    if address := store.find(kind, key):
+        return address
+    with store.workspace(kind, key, progress) as scratch, report_storage_errors(scratch):
+        if address := store.find(kind, key):  # another run of the same step may have ended while this one waited
+            return address
+        folder = scratch / "out"
+        for place in (folder, scratch / "work"):
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+        try:
+            progress(f"{step}: reading {', '.join(statement.tables) or 'no table'}")
+            output = duckdb_engine.run(statement, spec, inputs, parameters, known, scratch / "work", folder / ROWS)
+            with store.publish(kind, key) as draft:
+                shutil.move(folder / ROWS, draft.path / ROWS)
+                draft.facts |= output.facts() | {
+                    "step": step,
+                    "engine": spec.engine,
+                    "sql": spec.text,
+                    "parameters": {name: _to_json(value) for name, value in parameters.items()},
+                    "inputs": {table.name: table.facts() for table in inputs},
+                }
+        finally:
+            for place in (folder, scratch / "work"):
+                shutil.rmtree(place, ignore_errors=True)
+    return draft.address
+
+
+def _compute_key(statement: Statement, spec: SqlSpec, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
+    expected = spec.model_dump(mode="json", include={"engine", "day", "not_null", "min_rows"})
+    values = {name: [type(value).__name__, _to_json(value)] for name, value in parameters.items()}
+    return fingerprint("sql", statement.canonical, dict(inputs), values, expected, fingerprint_code(SQL.entry))
+
+
+def _select_parameters(
+    statement: Statement, spec: SqlSpec, until: datetime | None, window: timedelta | None
+) -> dict[str, Any]:
+    """The values of the parameters that the statement reads."""
+    start = until - window if until is not None and window is not None else None
+    values: dict[str, Any] = {**spec.parameters, "logical_date": until, "window_start": start}
+    missing = [name for name in statement.parameters if values[name] is None]
+    if missing:
+        needed = "a logical date (--logical-date)"
+        if "window_start" in missing and window is None:
+            needed += " and the shop a window"
+        raise UserError(
+            f"step {statement.step}: the statement reads {', '.join(f'${name}' for name in missing)}, so the run needs "
+            f"{needed}",
+            code="sql.parameter-missing",
+            step=statement.step,
+            parameters=missing,
+        )
+    return {name: values[name] for name in statement.parameters}
+
+
+def _to_json(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
