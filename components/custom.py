@@ -21,6 +21,7 @@ def custom(
     package: str = "",
     version: str = "",
     recommendations: str = "",
+    tables: dict = {},  # noqa: B006 (KFP's way to say a default)
     run: str = "",
     created: str = "",
     image: str = "",
@@ -38,6 +39,7 @@ def custom(
             "recommender": recommender,
             "store": store,
             "registry": resolve_registry_url(registry),
+            "tables": tables,
         }
         run_values |= {key: address for key, address in outputs.items() if address}
         result = call_function(function, run_values, arguments)

@@ -87,7 +87,8 @@ class TaskChain:
                 task = sql_task(own, step, values, self._tables, self._describe_run(own))
                 self._tables[own] = task.outputs[SQL.output]
             elif step.function is not None:
-                task = function_task(own, step, self._user_inputs, self._describe_run(own))
+                values = {**self._user_inputs, "tables": dict(self._tables)}
+                task = function_task(own, step, values, self._describe_run(own))
             elif self._here:
                 self._add_user_steps(own, before)
                 continue

@@ -197,6 +197,16 @@ def test_a_mistake_in_a_statement_is_seen_when_the_package_is_made(tmp_path: Pat
     assert refused.value.code == code
 
 
+def test_a_function_gets_the_tables_so_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_tables.py").write_text("def look(tables, first=1):\n    return ''\n")
+    monkeypatch.chdir(tmp_path)
+    places = {"look": "after: ingest", "early": "before: ingest"}
+    own = "".join(f"    {name}: {{{place}, function: 'my_tables:look'}}\n" for name, place in places.items())
+    compiled = check_package(package("features", load(write_specs(tmp_path, OWN + own))))
+    inputs = {name: tasks(compiled)[name]["inputs"]["parameters"]["tables"] for name in places}
+    assert [set(tables["runtimeValue"]["constant"]) for tables in inputs.values()] == [{"clean", "again"}] * 2
+
+
 def test_here_steps_of_sql_run_and_are_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], started: list[str]
 ) -> None:
