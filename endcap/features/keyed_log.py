@@ -16,6 +16,7 @@ import ibis.expr.types as ir
 from ibis.expr import datatypes as dt
 
 from endcap.features.engines.table_engine import TableEngine
+from endcap.features.event_order import ORDER, list_order_keys
 from endcap.features.split import MILLISECOND
 
 NOBODY = 0
@@ -46,8 +47,8 @@ class KeyedLog:
     Attributes
     ----------
     events
-        session, item, customer (keys, NOBODY if there is none), time (epoch ms), row (reading order), and type if the
-        rows have one.
+        session, item, customer (keys, NOBODY if there is none), time (epoch ms), the columns that order events of one
+        time (`endcap.features.event_order`), and type if the rows have one.
     sessions
         key, id, customer (key), start, end, events.
     items
@@ -143,7 +144,7 @@ def cut_by_gap(
     unsorted, items, customers = _build_tables(engine, keyed, rows, salt)
     together = unsorted if activity is None else _merge_activity(unsorted, activity, customers)
     # Sorted once, the rest are running values over neighbouring rows, which are far cheaper than a window for each.
-    events = engine.keep(together.order_by("customer", "time", "row"))
+    events = engine.keep(together.order_by("customer", "time", *list_order_keys(together)))
     engine.drop(unsorted)
     apart = events.mutate(pause=events.time - events.time.lag(), other=events.customer != events.customer.lag())
     cut = (apart.other | (apart.pause > gap // MILLISECOND)).fill_null(True)
@@ -183,7 +184,7 @@ def _build_tables(
     """Build a log's events, items and customers. `events` are the rows with the keys of their customers and
     sessions."""
     coded = events.mutate(item=_hash_key(events.item, salt), customer=events.customer.fill_null(NOBODY))
-    columns = [name for name in ("session", "item", "customer", "time", "row", "type") if name in coded.columns]
+    columns = [name for name in ("session", "item", "customer", "time", *ORDER, "type") if name in coded.columns]
     items = rows.group_by(id=rows.item).aggregate(events=rows.count(), first_seen=rows.time.min())
     known = rows.filter(rows.customer.notnull())
     customers = known.group_by(id=known.customer).aggregate(events=known.count())

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from endcap.features.engines.table_engine import TableEngine
 from endcap.features.event_features import KINDS, build_column
+from endcap.features.event_order import ORDER, list_order_keys
 from endcap.features.keyed_log import NOBODY, KeyedLog, check_keys
 from endcap.spec.event_features import EventFeature
 
@@ -86,7 +87,7 @@ def write_events(
 def _order_events(
     engine: TableEngine, log: ir.Table, sessions: ir.Table, items: ir.Table, customers: ir.Table, *, needs_seen: bool
 ) -> ir.Table:
-    """Return the events that are in, in numbers, ordered by session, time and reading order."""
+    """Return the events that are in, in numbers, ordered by session, time, and what orders events of one time."""
     # Events without a customer have a customer of their own here, so that every event finds its partner or goes.
     nobody = ibis.memtable(pa.table({"key": pa.array([NOBODY], pa.uint64()), "number": pa.array([-1], pa.int32())}))
     everybody = customers.select("key", "number").union(nobody)
@@ -95,12 +96,14 @@ def _order_events(
         events.join(sessions.select(session_key="key", session=sessions.session.cast("int32")), "session_key")
         .join(items.select(item_key="key", item="number"), "item_key")
         .join(everybody.select(customer_key="key", customer="number"), "customer_key")
-        .select("session", "item", "customer", "time", "row", *(name for name in ("type",) if name in log.columns))
+        .select("session", "item", "customer", "time", *ORDER, *(name for name in ("type",) if name in log.columns))
     )
-    if needs_seen:
-        same = ibis.window(group_by=["session", "item"], order_by=["time", "row"])
-        table = table.mutate(seen=ibis.row_number().over(same))
-    return engine.keep(table.order_by("session", "time", "row"))
+    if not needs_seen:
+        return engine.keep(table.order_by("session", "time", *list_order_keys(table)))
+    same = ibis.window(group_by=["session", "item"], order_by=[table.time, *list_order_keys(table)])
+    counted = table.mutate(seen=ibis.row_number().over(same))
+    # Equal events are numbered in any order; by their numbers the first of them lies first.
+    return engine.keep(counted.order_by("session", "time", *list_order_keys(counted), "seen"))
 
 
 def _add_places(engine: TableEngine, ordered: ir.Table) -> ir.Table:
@@ -115,7 +118,7 @@ def _add_places(engine: TableEngine, ordered: ir.Table) -> ir.Table:
     previous = ibis.ifelse(marked.first, None, marked.before)
     placed = marked.mutate(position=(marked.number - begin).cast("int32"), previous=previous)
     # Kept, since running values take one thread: what comes after them then has all.
-    return engine.keep(placed.drop("number", "first", "before", "row"))
+    return engine.keep(placed.drop("number", "first", "before", *ORDER))
 
 
 def write_catalogue(

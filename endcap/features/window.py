@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from endcap.errors import DataError
 from endcap.events.snapshot_days import SnapshotDays
+from endcap.features.event_order import add_tie
 from endcap.features.split import MILLISECOND
 from endcap.spec.base import format_duration
 from endcap.spec.sessions import Filters
@@ -70,7 +71,7 @@ def select_window(engine: TableEngine, settings: FeatureSettings, snapshot: Snap
     end = about.last + 1 if end is None else end
     start = None if settings.window is None else end - settings.window // MILLISECOND
     # A condition costs a column in each of several passes over the log: only those that take something are asked.
-    rows = engine.read_events(snapshot.files)
+    rows = add_tie(engine.read_events(snapshot.files))
     mixed = settings.kept_types != settings.types  # also events that only make an item a customer's
     if mixed:
         rows = rows.filter(rows.type.isin(settings.types))

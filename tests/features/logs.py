@@ -58,7 +58,7 @@ def snapshot(
     files: in how many a day's rows lie."""
     with store.publish("snapshots/shop", fingerprint(list(rows), files, items, customers, list(activity))) as draft:
         write_snapshot(
-            draft, [{**row, "file": 0, "position": place} for place, row in enumerate(rows)], activity, files
+            draft, [{"file": 0, "position": place, **row} for place, row in enumerate(rows)], activity, files
         )
         for name, columns in (("items", items), ("customers", customers)):
             if columns is not None:

@@ -30,12 +30,12 @@ class DuckDBTables:
         return self.backend.read_parquet([str(file) for file in files], hive_partitioning=False)
 
     def read_events(self, files: list[Path]) -> ir.Table:
-        """Read the events of a snapshot, with `row`, which ascends in the reading order within a day."""
+        """See `TableEngine`."""
         listed = ", ".join(quote_text(str(file)) for file in files)
         name = ibis.util.gen_name("endcap")
         self.backend.raw_sql(
             f"CREATE TEMP VIEW {name} AS SELECT * EXCLUDE (file, position), "  # noqa: S608 (quoted)
-            "(file_index::BIGINT << 40) | file_row_number AS row "
+            "CASE WHEN position IS NOT NULL THEN (file_index::BIGINT << 40) | file_row_number END AS row "
             f"FROM read_parquet([{listed}], hive_partitioning = false)"
         )
         return self.backend.table(name)

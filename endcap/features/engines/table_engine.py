@@ -15,7 +15,11 @@ class TableEngine(Protocol):
         """Read the rows of Parquet files of one schema."""
 
     def read_events(self, files: list[Path]) -> ir.Table:
-        """Read the events of a snapshot, with `row`, which ascends in the reading order within a day."""
+        """Read the events of a snapshot, with `row` in place of `file` and `position`.
+
+        `files` lie in the order of their rows within a day. `row` (int64) ascends in that order; it is null for an
+        event without a position.
+        """
 
     def keep(self, table: ir.Table) -> ir.Table:
         """Compute a table once; it keeps the order in which it was computed."""
