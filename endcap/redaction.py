@@ -33,6 +33,8 @@ SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?P<shown>\b(?:Bearer|Basic) )[\w.~+/=-]{8,}"), "a token"),
     (re.compile(r"(?P<shown>)\beyJ[\w-]{8,8000}+\.[\w-]++\.[\w-]*"), "a token"),
     (re.compile(r"(?P<shown>)\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), "an access key"),
+    (re.compile(r"(?P<shown>)\bya29\.[\w.-]{8,}"), "a token"),
+    (re.compile(r"(?P<shown>-----BEGIN [A-Z ]*PRIVATE KEY-----)[^-]+"), "a private key"),
     (re.compile(r"(?P<shown>)\b(?:gh[pousr]_|glpat-|xox[abp]-|hvs\.|sk-)[\w-]{16,}"), "a token"),
 )
 """What is a secret wherever it stands, and the words for it. `shown`: the part of a match that may stay."""

@@ -112,7 +112,7 @@ STEPS = {
             looked_for=True,
             tables=True,
             documents=("shop",),
-            parameters=("trigger",),
+            parameters=("logical_date", "trigger"),
             settings=("shop.events", "shop.items", "shop.customers", "shop.sessions.by"),
             pipelines=_ALL,
         ),

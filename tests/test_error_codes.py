@@ -40,6 +40,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "endcap/secrets.py": ("secrets",),
     "endcap/simulation": ("events",),
     "endcap/sources": ("events", "rules"),
+    "endcap/sources/bigquery": ("bigquery",),
     "endcap/spec": ("spec",),
     "endcap/sql": ("sql",),
     "endcap/store": ("store",),

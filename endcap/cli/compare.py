@@ -93,7 +93,7 @@ def command(
     compared = make_contestants(
         project, [choice.build_model(project, open_with_overlay) for choice in _parse_choices(models)]
     )
-    steps.run("ingest", project.ingest)
+    steps.run("ingest", partial(project.ingest, until=logical_date or None))
     dataset = steps.run("features", partial(project.features, until=logical_date or None))
     for label, contestant in compared.items():
         steps.run(f"train {label}", partial(contestant.train, dataset))

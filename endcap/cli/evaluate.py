@@ -73,7 +73,7 @@ def command(
     # Nobody is served from this dataset, so its rows are not published.
     places: dict[str, Any] = {"store": store_url, "registry": registry, "online": NONE, "progress": steps.progress}
     project, version = _open_project(spec, shop_of, env, sets, places)
-    steps.run("ingest", project.ingest)
+    steps.run("ingest", partial(project.ingest, until=logical_date or None))
     steps.run("features", partial(project.features, until=logical_date or None))
     if not version:
         steps.run("train", project.train)

@@ -36,12 +36,12 @@ def check_sources(loaded: Loaded) -> None:
             place,
             key,
             f"{source.path}, which a pod in a cluster cannot read",
-            "s3://bucket/…, or a simulated source",
+            "s3://bucket/…, a table of BigQuery, or a simulated source",
             "Copy the files into a bucket and name them by --set, an overlay or the spec's file.",
             code="not-allowed",
         )
         for (place, key), source in sources.items()
-        if source.simulated is None and source.step is None and not source.path.startswith(_BUCKET)
+        if not (source.simulated or source.bigquery or source.step) and not source.path.startswith(_BUCKET)
     ]
     if problems:
         raise SpecError(problems)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,13 +13,15 @@ from endcap.events.snapshot import ACTIVITY_FOLDER, EVENTS_FOLDER, QUARANTINE
 from endcap.events.write_events import write_events
 from endcap.progress import Notice
 from endcap.simulation.simulated_sources import write_simulated_files
+from endcap.sources.bigquery.partitions import ALL_DAYS, Span
 from endcap.sources.engine import open_engine
-from endcap.sources.files import SourceFiles, find_files
+from endcap.sources.find import SourceParts, find_parts
 from endcap.sources.layouts import complete_source
 from endcap.sources.load import Loader, Progress
 from endcap.sources.quarantine import Quarantine
 from endcap.sources.values.clock import make_clock
 from endcap.sources.write_table import write_table
+from endcap.spec.event_log import EventSource
 from endcap.spec.shop import Shop
 from endcap.spec.source import SourceSpec
 from endcap.steps import STEPS
@@ -33,7 +36,7 @@ class SourceInput:
 
     table: str
     source: SourceSpec
-    source_files: SourceFiles
+    source_files: SourceParts
     digests: list[str]
 
     def facts(self) -> dict[str, Any]:
@@ -49,7 +52,7 @@ class SourceInput:
         }
 
 
-def ingest(shop: Shop, store: Store, *, progress: Progress = lambda line: None) -> str:
+def ingest(shop: Shop, store: Store, *, until: datetime | None = None, progress: Progress = lambda line: None) -> str:
     """Read the shop's sources into an immutable snapshot (kind ``snapshots/<shop>``).
 
     Parameters
@@ -58,6 +61,9 @@ def ingest(shop: Shop, store: Store, *, progress: Progress = lambda line: None) 
         The shop's spec, which names its sources.
     store
         The store that keeps the snapshot.
+    until
+        The logical date, UTC if it names no zone. Of a table in a warehouse, only the days that a dataset of this date
+        needs are read. None: all days.
     progress
         Takes a line now and then.
 
@@ -78,11 +84,11 @@ def ingest(shop: Shop, store: Store, *, progress: Progress = lambda line: None) 
     Unchanged input is not read again. The same rows, good and bad, in the same places give the same snapshot.
     """
     with write_simulated_files(shop, progress) as with_files:
-        return _ingest(with_files, store, progress)
+        return _ingest(with_files, store, select_days(shop, until), progress)
 
 
-def _ingest(shop: Shop, store: Store, progress: Progress) -> str:
-    inputs = _find_inputs(shop, progress)
+def _ingest(shop: Shop, store: Store, days: Span, progress: Progress) -> str:
+    inputs = _find_inputs(shop, days, progress)
     work, key = f"ingests/{shop.name}", _compute_key(shop, inputs)
     if snapshot := _find_snapshot(store, shop, key):
         return snapshot
@@ -103,18 +109,41 @@ def _ingest(shop: Shop, store: Store, progress: Progress) -> str:
     return address
 
 
-def _find_inputs(shop: Shop, progress: Progress) -> list[SourceInput]:
+def _find_inputs(shop: Shop, days: Span, progress: Progress) -> list[SourceInput]:
     declared: list[tuple[str, SourceSpec]] = [("events", complete_source(source)) for source in shop.events.sources]
     declared += [("items", complete_source(source)) for source in (shop.items.sources if shop.items else ())]
     declared += [("customers", source) for source in (shop.customers.sources if shop.customers else ())]
     inputs = []
     for table_name, source in declared:
-        source_files = find_files(source, progress)
+        if source.bigquery is not None:
+            source = source.model_copy(update={"path": source.bigquery.address})
+        of_table, time = (days, _get_time_column(shop, source)) if table_name == "events" else (ALL_DAYS, None)
+        source_files = find_parts(source, progress, days=of_table, time=time)
         if source_files.skipped:
             text = f"{source.path}: {describe_left_out(source_files.skipped)}"
             progress(Notice(text, table=table_name, path=source.path, files=source_files.skipped))
         inputs.append(SourceInput(table_name, source, source_files, [file.digest() for file in source_files.files]))
     return inputs
+
+
+def select_days(shop: Shop, until: datetime | None) -> Span:
+    """Return the times of the events that a dataset of this logical date needs.
+
+    Test sessions and what customers own come from all events before the date, however old.
+    """
+    if until is None:
+        return ALL_DAYS
+    end = until if until.tzinfo else until.replace(tzinfo=UTC)
+    has_tests = any(source.part == "test" for source in shop.events.sources)
+    if shop.window is None or shop.rules.owned is not None or has_tests:
+        return Span(None, end)
+    return Span(end - shop.window, end)
+
+
+def _get_time_column(shop: Shop, source: SourceSpec) -> str | None:
+    """Return the column of the events' times, if the source's own columns have one that is typed."""
+    is_own = isinstance(source, EventSource) and source.layout == "columns" and shop.events.time.unit == "iso"
+    return shop.events.columns.time if is_own else None
 
 
 def describe_left_out(files: Sequence[str]) -> str:
@@ -130,7 +159,7 @@ def _compute_key(shop: Shop, inputs: list[SourceInput]) -> str:
     files = [
         [
             entry.table,
-            entry.source.model_dump(mode="json", exclude={"path"}),
+            entry.source.model_dump(mode="json", exclude={"path", "bigquery"}),
             [[file.format, file.compression] for file in entry.source_files.files],
             entry.digests,
         ]

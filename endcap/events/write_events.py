@@ -18,14 +18,14 @@ from endcap.events.days import DayWriter, drop_duplicates
 from endcap.events.event_mapping import OTHER_TYPES, RETURNS, list_event_columns, map_events
 from endcap.events.snapshot import ACTIVITY, ACTIVITY_FOLDER, EVENTS, EVENTS_FOLDER
 from endcap.sources.column_mapping import WITHOUT_ITEM
-from endcap.sources.files import SourceFile
 from endcap.sources.load import Loader
+from endcap.sources.parts import SourcePart
 from endcap.spec.event_log import EventSource
 from endcap.spec.shop import Shop
 from endcap.spec.source import SourceSpec
 
 Json = dict[str, Any]
-Files = Sequence[tuple[SourceSpec, Sequence[SourceFile]]]
+Files = Sequence[tuple[SourceSpec, Sequence[SourcePart]]]
 
 
 def write_events(shop: Shop, files: Files, folder: Path, loader: Loader) -> Json:
@@ -87,12 +87,12 @@ def write_events(shop: Shop, files: Files, folder: Path, loader: Loader) -> Json
 def _add_columns(rows: pa.Table, part: str, loader: Loader) -> pa.Table:
     """Return rows as events, with their part and the place where they were read."""
     columns = {name: rows[name] for name in EVENTS.names if name in rows.schema.names}
-    columns |= {
-        "part": pa.repeat(part, rows.num_rows),
-        "file": pa.repeat(pa.scalar(loader.file, pa.int32()), rows.num_rows),
-        "position": pc.subtract(rows["row"], loader.first_row),
-    }
-    columns.setdefault("sequence", pa.nulls(rows.num_rows, pa.int64()))
+    columns["part"] = pa.repeat(part, rows.num_rows)
+    if loader.has_places:
+        columns["file"] = pa.repeat(pa.scalar(loader.file, pa.int32()), rows.num_rows)
+        columns["position"] = pc.subtract(rows["row"], loader.first_row)
+    for name in ("sequence", "file", "position"):
+        columns.setdefault(name, pa.nulls(rows.num_rows, pa.int64()))
     return pa.table(columns).select(EVENTS.names).cast(EVENTS)
 
 

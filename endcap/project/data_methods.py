@@ -26,6 +26,7 @@ class DataMethods(SqlMethods):
         items: Any = None,
         customers: Any = None,
         tables: Mapping[str, str] | None = None,
+        until: datetime | str | None = None,
     ) -> Snapshot:
         """Check every event, item and customer, set bad rows aside, and write a snapshot.
 
@@ -37,6 +38,9 @@ class DataMethods(SqlMethods):
         tables
             Addresses of what steps of SQL made, by the steps' names, for sources that name one. None: those steps run
             first.
+        until
+            The logical date, UTC if it names no zone. Of a table of BigQuery, only the days that a dataset of this date
+            needs are read. None: all days.
 
         Returns
         -------
@@ -67,7 +71,7 @@ class DataMethods(SqlMethods):
             self._shop = use_frames(self.shop, frames, self.store)
         shop = self._place_tables(self.shop, tables)
         with self._show_step("ingest") as progress:
-            address = ingest(shop, self.store, progress=progress)
+            address = ingest(shop, self.store, until=_parse_until(until), progress=progress)
         facts = self._read_facts(address)
         files = [file for notice in self._notices["ingest"] for file in notice.fields["files"]]
         summary = summarize_ingest(facts, files=len(files))
@@ -173,8 +177,7 @@ class DataMethods(SqlMethods):
     def _build_dataset(self, snapshot: str, until: datetime | str | None, progress: Progress) -> str:
         from endcap.features import build
 
-        end = parse_date(until) if isinstance(until, str) and until else until or None
-        assert not isinstance(end, str)
+        end = _parse_until(until)
         return self._remember("dataset", build(self.shop, snapshot, self.store, until=end, progress=progress))
 
     def _describe_dataset(self, snapshot: str, dataset: str, progress: Progress) -> Mapping[str, Any] | None:
@@ -195,3 +198,10 @@ class DataMethods(SqlMethods):
             if warning["name"] not in ("files_left_out", "bad_rows"):  # which ingest tells
                 progress(Notice(warning["text"], **{name: warning[name] for name in warning if name != "text"}))
         return description
+
+
+def _parse_until(until: datetime | str | None) -> datetime | None:
+    """Return a logical date as a time; None if it is empty."""
+    if isinstance(until, str):
+        return parse_date(until) if until else None
+    return until

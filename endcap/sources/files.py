@@ -39,6 +39,8 @@ class SourceFile:
     bytes: int
     changed: int
 
+    has_places = True
+
     def digest(self) -> str:
         """Return the SHA-256 of the stored bytes, in hex. Raises DataError if the file cannot be read."""
         with convert_read_errors(self.name), open_regular(self.path) as handle:

@@ -18,11 +18,11 @@ from endcap.errors import DataError
 from endcap.sources.batch_mapping import BatchMapper
 from endcap.sources.column_mapping import DAY, TIME, ColumnMapping, add_where, list_where_columns
 from endcap.sources.engine import convert_engine_errors
-from endcap.sources.files import SourceFile
+from endcap.sources.find import read_part
 from endcap.sources.formats.paths import join_paths
-from endcap.sources.formats.read import read_rows
 from endcap.sources.formats.rows import RowBatch, SourceRows, check_rows, column_name, reject_marked
 from endcap.sources.locate import ABSENT, SourceColumn, locate_columns
+from endcap.sources.parts import SourcePart
 from endcap.sources.quarantine import Quarantine
 from endcap.sources.sql import quote_name
 from endcap.sources.values.clock import LocalClock
@@ -60,6 +60,8 @@ class Loader:
     """The number of the file that is being read, over all sources."""
     first_row: int = 0
     """The `row` of that file's first row."""
+    has_places: bool = True
+    """Whether the order of that file's rows says anything."""
     missing: Counter[str] = field(default_factory=Counter)
     """Rows whose value was a word for "no value", by column."""
     present_columns: set[str] = field(default_factory=set)
@@ -71,7 +73,7 @@ class Loader:
     def load(
         self,
         source: SourceSpec,
-        files: Sequence[SourceFile],
+        files: Sequence[SourcePart],
         columns: Sequence[SourceColumn],
         make_mapping: MakeMapping,
         layout: Layout = "columns",
@@ -84,7 +86,7 @@ class Loader:
         source
             The source, whose own conditions apply first.
         files
-            Its files, from `find_files`.
+            Its parts, from `find_parts`.
         columns
             The columns to read.
         make_mapping
@@ -105,11 +107,11 @@ class Loader:
         self._sources += 1
         for file in files:
             before = self.quarantine.count_rows(self.table)
-            self.file, self.first_row = self.file + 1, self.rows
+            self.file, self.first_row, self.has_places = self.file + 1, self.rows, file.has_places
             if self.clock is not None:
                 self.clock.begin_file()
             with convert_engine_errors(file.name):
-                rows = read_rows(file, source, [column.name for column in columns], self.connection)
+                rows = read_part(file, source, [column.name for column in columns], self.connection)
                 if rows is not None:
                     located = locate_columns(columns, rows, file, layout)
                     # Numbers of JSON and Parquet are typed and have a decimal point.
@@ -154,7 +156,7 @@ class Loader:
         batch: RowBatch,
         mapper: BatchMapper,
         names: Sequence[str],
-        file: SourceFile,
+        file: SourcePart,
         active: Callable[[pa.Table], None],
     ) -> pa.Table:
         count = len(batch.lines)
@@ -216,7 +218,7 @@ class Loader:
         mapping: ColumnMapping,
         reason: pa.ChunkedArray,
         lines: NDArray[np.int64],
-        file: SourceFile,
+        file: SourcePart,
     ) -> None:
         """Give the quarantine values that the reasons are about, as long as it needs more."""
         for name in pc.unique(reason.drop_null()).to_pylist():

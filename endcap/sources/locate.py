@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from endcap.errors import DataError
-from endcap.sources.files import SourceFile
 from endcap.sources.formats.paths import fold_name, join_paths, parse_path
 from endcap.sources.formats.rows import SourceRows, column_name
 from endcap.sources.layouts import NESTED_LAYOUTS
+from endcap.sources.parts import SourcePart
 from endcap.sources.sql import quote_name
 from endcap.spec.layouts import Layout
 
@@ -35,7 +35,7 @@ class SourceColumn:
 
 
 def locate_columns(
-    requested: Sequence[SourceColumn], rows: SourceRows, file: SourceFile, layout: Layout = "columns"
+    requested: Sequence[SourceColumn], rows: SourceRows, file: SourcePart, layout: Layout = "columns"
 ) -> dict[str, str]:
     """Return SQL for each requested column of a batch, by name; ABSENT for an optional column that is missing.
 

@@ -24,6 +24,10 @@ class SourcePart(Protocol):
     def bytes(self) -> int:
         """Its size."""
 
+    @property
+    def has_places(self) -> bool:
+        """Whether the order of its rows says anything, so that events record their positions."""
+
     def digest(self) -> str:
         """Return a digest of its content, in hex: another content has another. Raises DataError if it cannot be
         read."""

@@ -14,15 +14,15 @@ import pyarrow.parquet as pq
 from endcap.errors import DataError
 from endcap.sources.column_mapping import KEPT, TIME
 from endcap.sources.digest import digest_rows
-from endcap.sources.files import SourceFile
 from endcap.sources.load import Loader
+from endcap.sources.parts import SourcePart
 from endcap.sources.sql import quote_name, quote_text
 from endcap.sources.table_mapping import get_table_kind, list_table_columns, map_table
 from endcap.spec.side_tables import Customers, Items, ItemSource
 from endcap.spec.source import SourceSpec
 
 Json = dict[str, Any]
-Files = Sequence[tuple[SourceSpec, Sequence[SourceFile]]]
+Files = Sequence[tuple[SourceSpec, Sequence[SourcePart]]]
 
 
 def write_table(table: Items | Customers, files: Files, folder: Path, loader: Loader, end: int, *, whole: bool) -> Json:

@@ -36,6 +36,8 @@ class Blacklist(Strict):
             if source.step is not None:
                 hint = "A blacklist is read again while a model serves, and no pipeline runs then."
                 yield Mistake(("sources", number, "step"), "a step of SQL", allowed, hint, code="not-allowed")
+            if source.bigquery is not None:
+                yield Mistake(("sources", number, "bigquery"), "a table of BigQuery", allowed, code="not-allowed")
 
 
 class Stock(Strict):

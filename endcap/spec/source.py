@@ -1,4 +1,4 @@
-"""Where a table comes from: files, a simulated shop, or a step of SQL."""
+"""Where a table comes from: files, a table of BigQuery, a simulated shop, or a step of SQL."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from endcap.spec.base import Mistake, Name, Strict, check, make_mistakes_error, suggest
+from endcap.spec.bigquery_source import BigQuery
 from endcap.spec.condition import Conditions
 
 
@@ -42,6 +43,8 @@ class SourceSpec(Strict):
     step: Name | None = None
     """A step of SQL of the recommender's pipeline (`pipeline.steps.NAME.sql`), in place of a path. Its output is read.
     The step runs before ingest."""
+    bigquery: BigQuery | None = None
+    """A table, a view or a query of BigQuery in place of a path ([guide](bigquery.md))."""
     format: Literal["csv", "tsv", "jsonl", "parquet", "avro", "orc"] | None = None
     """The files' format. Left out: the file's suffix tells it."""
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
@@ -74,16 +77,26 @@ class SourceSpec(Strict):
 
     @check
     def _has_one_origin(self) -> Iterator[Mistake]:
-        if self.simulated is not None and self.path:
-            yield Mistake(("simulated",), "a simulated log, and a path", "either path or simulated", code="conflict")
-
-    @check
-    def _has_no_origin_beside_a_step(self) -> Iterator[Mistake]:
-        if self.step is not None and (self.path or self.simulated is not None):
-            other = "a path" if self.path else "a simulated log"
-            yield Mistake(("step",), f"a step of SQL, and {other}", "one of path, simulated and step", code="conflict")
+        origins = {
+            "step": self.step is not None,
+            "simulated": self.simulated is not None,
+            "bigquery": self.bigquery is not None,
+            "path": bool(self.path),
+        }
+        names = [name for name, is_given in origins.items() if is_given]
+        if len(names) > 1:
+            actual, allowed = " and ".join(names), "one of path, bigquery, simulated and step"
+            yield Mistake((names[0],), actual, allowed, code="conflict")
 
     @check
     def _has_an_origin(self) -> Iterator[Mistake]:
-        if not self.path and self.simulated is None and self.step is None:
+        if not self.path and self.simulated is None and self.bigquery is None and self.step is None:
             yield Mistake(("path",), "nothing", "a file, a folder or a glob", code="missing")
+
+    @check
+    def _tables_have_types(self) -> Iterator[Mistake]:
+        if self.bigquery is not None:
+            for name in ("format", "delimiter", "header", "quoted", "encoding"):
+                if getattr(self, name) is not None:
+                    allowed = "nothing: a table of BigQuery has columns with types"
+                    yield Mistake((name,), repr(getattr(self, name)), allowed, code="conflict")

@@ -35,6 +35,8 @@ class SqlInput(SourceSpec):
         hint = "Write it into the statement."
         if self.simulated is not None:
             yield Mistake(("simulated",), "a simulated log", "path or step", code="not-allowed")
+        if self.bigquery is not None:
+            yield Mistake(("bigquery",), "a table of BigQuery", "path or step", code="not-allowed")
         if self.where:
             yield Mistake(("where",), "conditions", "nothing: a statement has WHERE", hint, code="not-allowed")
         if self.decimal != ".":

@@ -1,0 +1,3 @@
+CREATE TABLE `p.tmp.endcap_1`
+OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL 24 HOUR))
+AS SELECT 1 AS x
