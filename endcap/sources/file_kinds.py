@@ -24,7 +24,7 @@ class FileKind:
 _7Z, _RAR = (FileKind(f"a {name} archive", _UNPACK) for name in ("7z", "rar"))
 _ZIP = FileKind("a zip archive", "name it .zip, or unpack it")
 _TAR = FileKind("a tar archive", "name it .tar (.tar.gz where it is compressed), or unpack it")
-_EXCEL = FileKind("an Excel workbook", _SAVE)
+_EXCEL = FileKind("an Excel workbook", f"name it .xlsx or .xls, whichever it is, or {_SAVE}")
 _DATABASE, _ARROW = FileKind("an SQLite data base", _SAVE), FileKind("an Arrow (Feather) file", _SAVE)
 _PARQUET, _AVRO, _ORC = (
     FileKind(kind, f"name it .{format_}, or set the source's format to {format_}")
@@ -35,11 +35,6 @@ _PICKLE, _TWICE = FileKind("a pickle", _SAVE), FileKind("compressed twice", "unp
 SUFFIXES = {
     ".7z": _7Z,
     ".rar": _RAR,
-    ".xlsx": _EXCEL,
-    ".xlsm": _EXCEL,
-    ".xlsb": _EXCEL,
-    ".xls": _EXCEL,
-    ".ods": FileKind("a spreadsheet", _SAVE),
     ".sqlite": _DATABASE,
     ".sqlite3": _DATABASE,
     ".db": _DATABASE,

@@ -196,6 +196,8 @@ def _make_file(name: str, path: Path, kind: Recognition, source: SourceSpec, is_
         state = path.stat()
         with open_regular(path) as handle:
             detected = detect_format(handle.read(HEAD))
+        if kind.format == "excel":
+            detected = None  # workbooks are archives
         if detected in ARCHIVES.values():
             kind = Recognition(None, detected)
         elif detected is not None and source.format is None:
@@ -205,6 +207,7 @@ def _make_file(name: str, path: Path, kind: Recognition, source: SourceSpec, is_
             member = find_member(name, path, str(packing)).name
             recognized = recognize(member, source, is_explicit, CHOSEN_ONLY)
             if recognized is None and is_explicit:
+                check_kinds([member])
                 raise make_unknown_error(name, [member], f"{name}: the suffix of {member!r} in it tells no format")
             if recognized is None:
                 return None

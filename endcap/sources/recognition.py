@@ -9,6 +9,7 @@ from typing import NamedTuple
 from endcap.errors import DataError
 from endcap.sources.archives import ARCHIVES
 from endcap.sources.file_kinds import SUFFIXES, FileKind, foreign_kind_error
+from endcap.spec.event_log import EventSource
 from endcap.spec.source import SourceSpec
 
 COMPRESSIONS = {".gz": "gzip", ".xz": "xz", ".zst": "zstd", ".bz2": "bz2"}
@@ -22,6 +23,11 @@ FORMATS = {
     ".pq": "parquet",
     ".avro": "avro",
     ".orc": "orc",
+    ".xlsx": "excel",
+    ".xlsm": "excel",
+    ".xlsb": "excel",
+    ".xls": "excel",
+    ".ods": "excel",
 }
 TYPED = frozenset({"parquet", "avro", "orc"})
 """Formats whose columns have types."""
@@ -68,12 +74,21 @@ def recognize(name: str, source: SourceSpec, is_explicit: bool, meant: Mapping[s
     vague = suffix in VAGUE or (compression is not None and suffix not in FORMATS) or (not suffix and format_ in TYPED)
     if format_ is None or not (is_explicit or by_suffix == format_ or (source.format and vague)):
         return None
+    if format_ == "excel" and isinstance(source, EventSource):
+        return None
     return Recognition(format_, compression)
 
 
 def check_kinds(names: list[str]) -> None:
-    """Raise DataError for the first of these files whose kind cannot be read."""
+    """Raise DataError for the first of these files whose kind cannot be read, or cannot be a log."""
     for name in names:
+        if FORMATS.get(PurePosixPath(name).suffix.lower()) == "excel":
+            raise DataError(
+                f"{name} is a workbook, which only tables of items and customers and lists of ids may be: it has few "
+                "rows, and ids and times lose digits there; export the events as CSV or Parquet",
+                code="events.excel-events",
+                path=name,
+            )
         kind = _find_foreign_kind(name)
         if kind is not None:
             raise foreign_kind_error(name, kind, f"{name} is {kind.name}: {kind.advice}; {format_known()}")

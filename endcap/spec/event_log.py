@@ -33,6 +33,12 @@ class EventSource(SourceSpec):
     part: Literal["train", "test"] = "train"
     """`test` marks sessions that are only for testing (`split: {by: given}`). Filters do not apply to them."""
 
+    @check
+    def _is_no_workbook(self) -> Iterator[Mistake]:
+        for key, value in (("format", self.format == "excel"), ("sheet", self.sheet)):
+            if value:
+                yield Mistake((key,), "a workbook of events", "events as CSV, Parquet or the like", code="conflict")
+
 
 Columns = str | Annotated[list[str], Field(min_length=1)]
 """One column, or several columns whose values together form the id."""

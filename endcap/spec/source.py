@@ -30,7 +30,8 @@ class Simulation(Strict):
 
 
 class SourceSpec(Strict):
-    """Files of one format (CSV, TSV, JSON lines, Parquet, Avro or ORC), a simulated table, or what a step of SQL makes.
+    """Files of one format (CSV, TSV, JSON lines, Parquet, Avro, ORC or Excel), a simulated table, or what a step of SQL
+    makes.
 
     Files may be compressed by gz, xz, zst or bz2.
     """
@@ -45,17 +46,20 @@ class SourceSpec(Strict):
     The step runs before ingest."""
     bigquery: BigQuery | None = None
     """A table, a view or a query of BigQuery in place of a path ([guide](bigquery.md))."""
-    format: Literal["csv", "tsv", "jsonl", "parquet", "avro", "orc"] | None = None
+    format: Literal["csv", "tsv", "jsonl", "parquet", "avro", "orc", "excel"] | None = None
     """The files' format. Left out: the file's suffix tells it."""
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     """The character between values of csv and tsv. Left out: a comma for csv, a tab for tsv."""
     header: list[str] | None = None
-    """The column names of csv and tsv files that have no header line. Left out: the first line has the names."""
+    """The column names of csv and tsv files, and of sheets, that have no header line. Left out: the first line has the
+    names."""
     quoted: bool | None = None
     """Whether values of csv and tsv may be in double quotes. Left out: the first quotes of each file tell."""
     encoding: str | None = None
     """The encoding of csv, tsv and jsonl, such as latin-1, cp1252 or utf-16-le. A file that begins with a byte order
     mark has the encoding of the mark. Left out: UTF-8."""
+    sheet: Annotated[str, Field(min_length=1)] | None = None
+    """The sheet of a workbook to read. Left out: the first visible one."""
     decimal: Literal[".", ","] = "."
     """The decimal mark of numbers in csv and tsv: prices, numeric attributes and times."""
     where: Conditions = {}
@@ -89,6 +93,13 @@ class SourceSpec(Strict):
             yield Mistake((names[0],), actual, allowed, code="conflict")
 
     @check
+    def _has_a_sheet_of_a_workbook(self) -> Iterator[Mistake]:
+        if self.sheet is not None and self.format not in (None, "excel"):
+            yield Mistake(
+                ("sheet",), f"a sheet of a file of {self.format}", "sheet for workbooks alone", code="conflict"
+            )
+
+    @check
     def _has_an_origin(self) -> Iterator[Mistake]:
         if not self.path and self.simulated is None and self.bigquery is None and self.step is None:
             yield Mistake(("path",), "nothing", "a file, a folder or a glob", code="missing")
@@ -96,7 +107,7 @@ class SourceSpec(Strict):
     @check
     def _tables_have_types(self) -> Iterator[Mistake]:
         if self.bigquery is not None:
-            for name in ("format", "delimiter", "header", "quoted", "encoding"):
+            for name in ("format", "delimiter", "header", "quoted", "encoding", "sheet"):
                 if getattr(self, name) is not None:
                     allowed = "nothing: a table of BigQuery has columns with types"
                     yield Mistake((name,), repr(getattr(self, name)), allowed, code="conflict")

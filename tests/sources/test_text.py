@@ -386,7 +386,6 @@ def zipped(data: bytes) -> bytes:
     ("name", "kind"),
     [
         ("log.7z", "a 7z archive"),
-        ("log.xlsx", "an Excel workbook"),
         ("log.feather", "an Arrow (Feather) file"),
         ("log.sqlite", "an SQLite data base"),
     ],

@@ -13,6 +13,7 @@ from endcap.sources.formats.nested_values import can_reach
 from endcap.sources.formats.paths import HINTS, list_text_paths, parse_path
 from endcap.sources.formats.read_avro import open_avro
 from endcap.sources.formats.read_csv import read_csv
+from endcap.sources.formats.read_excel import read_excel
 from endcap.sources.formats.read_json import read_json
 from endcap.sources.formats.read_orc import open_orc
 from endcap.sources.formats.read_parquet import open_parquet
@@ -52,6 +53,9 @@ def read_rows(file: SourceFile, source: SourceSpec, names: Sequence[str], connec
     """
     if file.bytes == 0:
         return None
+    if file.format == "excel":
+        rows = read_excel(file, source.sheet, source.header)
+        return rows and _add_paths(file, rows, names, connection)
     if file.format in OPEN_TYPED:
         return read_typed_table(OPEN_TYPED[file.format](file), names, connection)
     if file.format == "jsonl":
