@@ -1,9 +1,12 @@
-"""Processes of this machine: whether one is alive, and which variables child processes inherit."""
+"""Processes of this machine: whether one is alive, which variables child processes inherit, and how SIGTERM ends this
+one, the signal by which a pod is taken away."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 
@@ -29,3 +32,34 @@ def share_variables(variables: Mapping[str, str]) -> Iterator[None]:
         for name in variables.keys() - before.keys():
             os.environ.pop(name, None)
         os.environ.update(before)
+
+
+@contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit within the block, so that blocks around it end in order."""
+
+    def exit_now(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    with _handle_sigterm(exit_now):
+        yield
+
+
+@contextmanager
+def ignore_sigterm() -> Iterator[None]:
+    """Ignore SIGTERM within the block: a second signal, sent while the first is handled, cuts no removal off."""
+    with _handle_sigterm(lambda number, frame: None):
+        yield
+
+
+@contextmanager
+def _handle_sigterm(handler: Callable[[int, object], None]) -> Iterator[None]:
+    # Python lets the main thread alone set handlers.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

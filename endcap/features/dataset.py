@@ -10,7 +10,6 @@ from pathlib import Path
 
 from endcap.errors import Problem, SpecError
 from endcap.events.snapshot_days import open_snapshot
-from endcap.features.content_digest import digest_content
 from endcap.features.feature_engine import open_feature_engine
 from endcap.features.split import MILLISECOND
 from endcap.features.window import to_milliseconds
@@ -85,7 +84,6 @@ def build(
                 "event_types": settings.types,
                 "session_gap_ms": settings.sessions.gap // MILLISECOND if settings.sessions.by == "gap" else None,
                 "fingerprint": key,
-                "content": digest_content(draft.path),
                 **facts,
             }
     return draft.address

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from endcap.events.snapshot_days import SnapshotDays
+from endcap.features.content_digest import digest_content
 from endcap.features.declared_steps import write_tables
 from endcap.features.engines.table_engine import TableEngine
+from endcap.spark.failures import is_executor_loss
 from endcap.spec.settings import FeatureSettings
+
+if TYPE_CHECKING:
+    from endcap.features.engines.spark import SparkTables
 
 Json = dict[str, Any]
 Progress = Callable[[str], None]
+ATTEMPTS = 3
+"""How often a dataset is begun on Spark, where executors are lost."""
 
 
 class FeatureEngine(Protocol):
@@ -40,7 +48,8 @@ class FeatureEngine(Protocol):
         Returns
         -------
         dict
-            The facts of the dataset's manifest that the rows decide: the same from every engine.
+            The facts of the dataset's manifest that the rows decide, the same from every engine. `content` is the
+            files' digest (`digest_content`).
 
         Raises
         ------
@@ -52,7 +61,7 @@ class FeatureEngine(Protocol):
 
 
 class DeclaredEngine:
-    """Evaluates the declared steps with the tables of an engine."""
+    """Evaluates the declared steps with the tables of DuckDB."""
 
     def __init__(self, tables: TableEngine) -> None:
         self._tables = tables
@@ -61,7 +70,32 @@ class DeclaredEngine:
         self, settings: FeatureSettings, snapshot: SnapshotDays, out: Path, end: int | None, progress: Progress
     ) -> Json:
         """See `FeatureEngine`."""
-        return write_tables(self._tables, settings, snapshot, out, end, progress)
+        return write_tables(self._tables, settings, snapshot, out, end, progress) | {"content": digest_content(out)}
+
+
+class SparkEngine:
+    """Evaluates the declared steps on Spark."""
+
+    def __init__(self, tables: SparkTables) -> None:
+        self._tables = tables
+
+    def write_dataset(
+        self, settings: FeatureSettings, snapshot: SnapshotDays, out: Path, end: int | None, progress: Progress
+    ) -> Json:
+        """See `FeatureEngine`. Where an executor is lost with tables that it held, all is made anew."""
+        self._tables.check_folder(out)
+        for attempt in range(ATTEMPTS):
+            try:
+                facts = write_tables(self._tables, settings, snapshot, out, end, progress)
+                return facts | {"content": self._tables.digest_content(out)}
+            except Exception as error:
+                if attempt + 1 == ATTEMPTS or not is_executor_loss(error):
+                    raise
+            progress("an executor of Spark was lost, with tables that it held; making them again")
+            self._tables.keep_only()
+            for path in out.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        raise AssertionError("the last attempt raises its error")
 
 
 @contextlib.contextmanager
@@ -75,6 +109,13 @@ def open_feature_engine(settings: FeatureSettings, spill: Path) -> Iterator[Feat
     spill
         An empty folder, for what does not fit in memory.
     """
+    if settings.features.engine == "spark":
+        from endcap.features.engines.spark import SparkTables
+        from endcap.spark import open_session
+
+        with open_session(settings.spark, spill) as session:
+            yield SparkEngine(SparkTables(session))
+        return
     from endcap.features.engines.duckdb import open_tables
 
     with open_tables(spill) as tables:

@@ -13,7 +13,6 @@ from datetime import timedelta
 
 import ibis
 import ibis.expr.types as ir
-from ibis.expr import datatypes as dt
 
 from endcap.features.engines.table_engine import TableEngine
 from endcap.features.event_order import ORDER, list_order_keys
@@ -24,16 +23,6 @@ NOBODY = 0
 COUNTS = ("shared_sessions", "adopted_events", "anonymous_events")
 """Session ids of several customers; rows without a customer that belong to their session's only customer; rows without
 a customer whose session id has several customers."""
-
-
-@ibis.udf.scalar.builtin(name="hash", signature=((dt.string,), dt.uint64))  # type: ignore[untyped-decorator]
-def _hash(value: str) -> int:  # type: ignore[empty-body]
-    """DuckDB's own hash. Ibis's `hash()` casts its result by way of a bit string, row by row."""
-
-
-@ibis.udf.scalar.builtin(name="hash", signature=((dt.uint64, dt.uint64), dt.uint64))  # type: ignore[untyped-decorator]
-def _mix_keys(session: int, customer: int) -> int:  # type: ignore[empty-body]
-    """The key of a customer's session, from the keys of both."""
 
 
 class CollisionError(Exception):
@@ -77,19 +66,19 @@ def take_given_sessions(engine: TableEngine, rows: ir.Table, salt: str, *, custo
 
     `customers` says whether any row of the log has a customer.
     """
-    session, customer = _hash_key(rows.session, salt), _hash_key(rows.customer, salt)
+    session, customer = _hash_key(engine, rows.session, salt), _hash_key(engine, rows.customer, salt)
     coded = rows.mutate(session=session, customer=customer)
     by_id = rows.group_by(id=rows.session)
     span = {"start": rows.time.min(), "end": rows.time.max(), "events": rows.count()}
     if not customers:
-        sessions = by_id.aggregate(**span).mutate(customer=ibis.literal(NOBODY, "uint64"))
-        kept = engine.keep(sessions.mutate(key=_hash_key(sessions.id, salt)))
+        sessions = by_id.aggregate(**span).mutate(customer=ibis.literal(NOBODY, engine.key_type))
+        kept = engine.keep(sessions.mutate(key=_hash_key(engine, sessions.id, salt)))
         check_keys(engine, kept)
         events, items, nobody = _build_tables(engine, coded, rows, salt)
         return KeyedLog(events, kept, items, nobody)
     # The least and the greatest of its customers' keys tell in one pass whether an id has several.
     visits = by_id.aggregate(first=customer.min(), last=customer.max(), nameless=rows.customer.isnull().sum(), **span)
-    visits = engine.keep(visits.mutate(key=_hash_key(visits.id, salt)))
+    visits = engine.keep(visits.mutate(key=_hash_key(engine, visits.id, salt)))
     check_keys(engine, visits)
     counts = _count_visits(visits)
     adopting = visits.filter(visits.first == visits.last, visits.nameless > 0)
@@ -111,12 +100,12 @@ def take_given_sessions(engine: TableEngine, rows: ir.Table, salt: str, *, custo
     parts = theirs.group_by(visit=theirs.session, customer=theirs.customer).aggregate(
         start=theirs.time.min(), end=theirs.time.max(), events=theirs.count()
     )
-    parts = parts.mutate(key=_mix_keys(parts.visit, parts.customer)).join(shared, "visit")
+    parts = parts.mutate(key=engine.mix_keys(parts.visit, parts.customer)).join(shared, "visit")
     alone = sessions.filter(sessions.first.isnull() | (sessions.first == sessions.last))
     kept = engine.keep(alone.select(*columns).union(parts.select(*columns)))
     check_keys(engine, kept)
     joined = events.left_join(shared.select("visit"), events.session == shared.visit)
-    own = ibis.ifelse(joined.visit.notnull(), _mix_keys(joined.session, joined.customer), joined.session)
+    own = ibis.ifelse(joined.visit.notnull(), engine.mix_keys(joined.session, joined.customer), joined.session)
     apart = engine.keep(joined.mutate(session=own).select(*events.columns))
     engine.drop(events)
     return KeyedLog(apart, kept, items, known, True, counts)
@@ -140,25 +129,19 @@ def cut_by_gap(
     Sessions are made of rows only. `activity` (customer id and time) is what customers did besides: it splits a pause
     in two. A session's id is its customer's and its first row's time, as in ``c7@1717236000000``.
     """
-    keyed = rows.drop("session").mutate(customer=_hash_key(rows.customer, salt))
+    keyed = rows.drop("session").mutate(customer=_hash_key(engine, rows.customer, salt))
     unsorted, items, customers = _build_tables(engine, keyed, rows, salt)
     together = unsorted if activity is None else _merge_activity(unsorted, activity, customers)
-    # Sorted once, the rest are running values over neighbouring rows, which are far cheaper than a window for each.
-    events = engine.keep(together.order_by("customer", "time", *list_order_keys(together)))
+    coded = engine.cut_runs(together, list_order_keys, gap // MILLISECOND)
     engine.drop(unsorted)
-    apart = events.mutate(pause=events.time - events.time.lag(), other=events.customer != events.customer.lag())
-    cut = (apart.other | (apart.pause > gap // MILLISECOND)).fill_null(True)
-    numbered = apart.mutate(session=cut.cast("int64").sum().over(ibis.cumulative_window()).cast("uint64"))
-    if activity is not None:
-        numbered = numbered.filter(numbered.event)
-    coded = engine.keep(numbered.select("session", *(name for name in events.columns if name != "event")))
-    engine.drop(events)
-    sessions = coded.group_by(key=coded.session).aggregate(
-        customer=coded.customer.min(), start=coded.time.min(), end=coded.time.max(), events=coded.count()
+    sessions = coded.group_by("customer", key=coded.session).aggregate(
+        start=coded.time.min(), end=coded.time.max(), events=coded.count()
     )
     sessions = sessions.join(customers.select(customer="key", name="id"), "customer")
     named = sessions.mutate(id=sessions.name.concat("@", sessions.start.cast("string"))).drop("name")
-    return KeyedLog(coded, engine.keep(named), items, customers)
+    kept = engine.keep(named)
+    check_keys(engine, kept)
+    return KeyedLog(coded, kept, items, customers)
 
 
 def _merge_activity(events: ir.Table, activity: ir.Table, customers: ir.Table) -> ir.Table:
@@ -183,19 +166,19 @@ def _build_tables(
 ) -> tuple[ir.Table, ir.Table, ir.Table]:
     """Build a log's events, items and customers. `events` are the rows with the keys of their customers and
     sessions."""
-    coded = events.mutate(item=_hash_key(events.item, salt), customer=events.customer.fill_null(NOBODY))
+    coded = events.mutate(item=_hash_key(engine, events.item, salt), customer=events.customer.fill_null(NOBODY))
     columns = [name for name in ("session", "item", "customer", "time", *ORDER, "type") if name in coded.columns]
     items = rows.group_by(id=rows.item).aggregate(events=rows.count(), first_seen=rows.time.min())
     known = rows.filter(rows.customer.notnull())
     customers = known.group_by(id=known.customer).aggregate(events=known.count())
     kept_items, kept_customers = (
-        engine.keep(table.mutate(key=_hash_key(table.id, salt))) for table in (items, customers)
+        engine.keep(table.mutate(key=_hash_key(engine, table.id, salt))) for table in (items, customers)
     )
     check_keys(engine, kept_items, kept_customers)
     return engine.keep(coded.select(columns)), kept_items, kept_customers
 
 
-def _hash_key(column: ir.Value, salt: str) -> ir.Value:
+def _hash_key(engine: TableEngine, column: ir.Value, salt: str) -> ir.Value:
     # Null has a hash too; a missing id must stay missing.
-    hashed = _hash(column.concat(salt) if salt else column)
+    hashed = engine.hash_text(column.concat(salt) if salt else column)
     return ibis.ifelse(column.notnull(), hashed, None)

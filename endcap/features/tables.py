@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import ibis
 import ibis.expr.types as ir
-import pyarrow as pa
 
 from endcap.features.engines.table_engine import TableEngine
 from endcap.features.event_features import KINDS, build_column
@@ -28,11 +28,11 @@ def number_entities(engine: TableEngine, log: KeyedLog, test: KeyedLog) -> tuple
         customers.aggregate(lambda t: t.events.sum().name("events")),
     )
     kept = [
-        engine.keep(
-            table.mutate(
-                events=table.events.cast("int64"),
-                number=ibis.row_number().over(order_by=[table.events.desc(), table.id]).cast("int32"),
-            )
+        engine.number(
+            table.mutate(events=table.events.cast("int64")),
+            [ibis.desc("events"), "id"],
+            [*table.columns, "number"],
+            number="int32",
         )
         for table in tables
     ]
@@ -48,12 +48,13 @@ def number_sessions(engine: TableEngine, log: KeyedLog, customers: ir.Table) -> 
     owners = customers.select(customer="key", owner="number", name="id")
     owned = log.sessions.left_join(owners, "customer")
     if log.by_customer:
-        owned = owned.order_by("start", owned.id, owned.name.fill_null(""))
-        owned = owned.mutate(id=_escape(owned.name.fill_null("")).concat("|", _escape(owned.id)))
+        owned = owned.mutate(name=owned.name.fill_null(""), plain=owned.id)
+        owned = owned.mutate(id=_escape(owned.name).concat("|", _escape(owned.plain)))
+        order = ["start", "plain", "name"]
     else:
-        owned = owned.order_by("start", owned.id)
-    numbered = owned.mutate(session=ibis.row_number(), customer=owned.owner.fill_null(-1))
-    return engine.keep(numbered.select("key", "session", "id", "customer", "start", "end", "events"))
+        order = ["start", "id"]
+    columns = ["key", "session", "id", "customer", "start", "end", "events"]
+    return engine.number(owned.mutate(customer=owned.owner.fill_null(-1)), order, columns, session="int64")
 
 
 def _escape(id_: ir.StringValue) -> ir.StringValue:
@@ -74,22 +75,20 @@ def write_events(
 ) -> None:
     """Write a part's events with their features. `tables` are its numbered sessions, and the items and customers."""
     kinds = [KINDS[feature.kind] for feature in features]
-    events = _order_events(engine, log.events, *tables, needs_seen=any(kind.needs_seen for kind in kinds))
+    joined = _join_numbers(log.events, engine, *tables, needs_seen=any(kind.needs_seen for kind in kinds))
+    events = engine.order_events(joined, _list_keys, places=any(kind.needs_place for kind in kinds))
     engine.drop(log.events)
-    if any(kind.needs_place for kind in kinds):
-        ordered, events = events, _add_places(engine, events)
-        engine.drop(ordered)
     numbers = [events.session.cast("int64").name("session"), events.item, events.customer, events.time]
     engine.write(events.select(*numbers, **{feature.name: build_column(feature, events) for feature in features}), file)
     engine.drop(events)
 
 
-def _order_events(
-    engine: TableEngine, log: ir.Table, sessions: ir.Table, items: ir.Table, customers: ir.Table, *, needs_seen: bool
+def _join_numbers(
+    log: ir.Table, engine: TableEngine, sessions: ir.Table, items: ir.Table, customers: ir.Table, *, needs_seen: bool
 ) -> ir.Table:
-    """Return the events that are in, in numbers, ordered by session, time, and what orders events of one time."""
+    """Return the events that are in, in numbers, with `seen` if it is needed (see `EventFeatureKind`)."""
     # Events without a customer have a customer of their own here, so that every event finds its partner or goes.
-    nobody = ibis.memtable(pa.table({"key": pa.array([NOBODY], pa.uint64()), "number": pa.array([-1], pa.int32())}))
+    nobody = ibis.memtable({"key": [NOBODY], "number": [-1]}, schema={"key": engine.key_type, "number": "int32"})
     everybody = customers.select("key", "number").union(nobody)
     events = log.rename(session_key="session", item_key="item", customer_key="customer")
     table = (
@@ -98,27 +97,16 @@ def _order_events(
         .join(everybody.select(customer_key="key", customer="number"), "customer_key")
         .select("session", "item", "customer", "time", *ORDER, *(name for name in ("type",) if name in log.columns))
     )
-    if not needs_seen:
-        return engine.keep(table.order_by("session", "time", *list_order_keys(table)))
-    same = ibis.window(group_by=["session", "item"], order_by=[table.time, *list_order_keys(table)])
-    counted = table.mutate(seen=ibis.row_number().over(same))
+    if needs_seen:
+        same = ibis.window(group_by=["session", "item"], order_by=[table.time, *list_order_keys(table)])
+        table = table.mutate(seen=ibis.row_number().over(same))
+    return table
+
+
+def _list_keys(events: ir.Table) -> list[Any]:
+    """List the keys that sort events of one time in one session."""
     # Equal events are numbered in any order; by their numbers the first of them lies first.
-    return engine.keep(counted.order_by("session", "time", *list_order_keys(counted), "seen"))
-
-
-def _add_places(engine: TableEngine, ordered: ir.Table) -> ir.Table:
-    """Add `position` in the session and `previous`, the time of the event before it or null.
-
-    The table is in order already: running values over neighbouring rows need no second sort, windows would.
-    """
-    number = ibis.row_number()
-    first = (ordered.session != ordered.session.lag()).fill_null(True)
-    marked = ordered.mutate(number=number, first=first, before=ordered.time.lag())
-    begin = ibis.ifelse(marked.first, marked.number, None).max().over(ibis.cumulative_window())
-    previous = ibis.ifelse(marked.first, None, marked.before)
-    placed = marked.mutate(position=(marked.number - begin).cast("int32"), previous=previous)
-    # Kept, since running values take one thread: what comes after them then has all.
-    return engine.keep(placed.drop("number", "first", "before", *ORDER))
+    return [*list_order_keys(events), *([events.seen] if "seen" in events.columns else [])]
 
 
 def write_catalogue(

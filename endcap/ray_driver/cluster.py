@@ -13,7 +13,7 @@ from typing import Any
 from endcap.cluster import Cluster, ForbiddenError, connect
 from endcap.cluster.kinds import POD, RAY_CLUSTER
 from endcap.errors import ClusterError, EndcapError, UserError
-from endcap.processes import share_variables
+from endcap.processes import exit_on_sigterm, ignore_sigterm, share_variables
 from endcap.ray_driver.kuberay import (
     EXPIRES,
     SELECTOR,
@@ -24,7 +24,6 @@ from endcap.ray_driver.kuberay import (
     resolve_namespace,
 )
 from endcap.ray_driver.process import NICE, make_token_variables
-from endcap.ray_driver.signals import exit_on_sigterm, ignore_sigterm
 from endcap.spec.base import format_duration
 from endcap.spec.search import RayCluster, SearchSpec
 from endcap.spec.settings import FitSettings

@@ -21,8 +21,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from endcap.errors import TransientError, UserError, rebuild_error
+from endcap.processes import exit_on_sigterm
 from endcap.ray_driver.jobs import Connection, Driver, DriverJob, Event, WorkerNeeds
-from endcap.ray_driver.signals import exit_on_sigterm
 
 NICE = "RAY_worker_niceness"
 _LONGEST_TEMP = 40

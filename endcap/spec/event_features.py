@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
-from endcap.spec.base import Mistake, Name, Strict, check, find_repeats, select_known
+from endcap.spec.base import Carried, Mistake, Name, Strict, check, find_repeats, select_known
 
 LIMITED = {"repeat": 2, "hour": 24, "weekday": 7}
 """The number of values of each kind that has a limit. Values are integers from 0."""
@@ -65,6 +65,9 @@ class Features(Strict):
 
     events: list[EventFeature] = []
     """Features of events."""
+    engine: Annotated[Literal["duckdb", "spark"], Carried("all engines make the same dataset")] = "duckdb"
+    """What makes datasets. `duckdb`: DuckDB, in the step itself. `spark`: Spark, where `spark:` says. Both make the
+    same dataset."""
 
     @check
     def _names_differ(self) -> Iterator[Mistake]:

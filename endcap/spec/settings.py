@@ -22,6 +22,7 @@ from endcap.spec.preprocessing import PreprocessorSpec
 from endcap.spec.recommender import Exclude, check_listed, list_class_paths, list_compared, list_models
 from endcap.spec.search import SearchSpec
 from endcap.spec.sessions import Filters, SessionsSpec
+from endcap.spec.spark import SparkSpec
 from endcap.spec.split import GivenSplit, LeaveOneOutSplit, TimeSplit
 from endcap.spec.training import TrainingSpec
 from endcap.spec.yaml_tree import Key
@@ -74,6 +75,7 @@ class FeatureSettings(StepSettings):
     owned: Annotated[list[str] | None, SpecPlace("rules.owned.types")]
     types: Annotated[list[str] | None, SpecPlace("events.types")]
     kept_types: list[str] | None
+    spark: Annotated[SparkSpec, Carried("where the engine runs")]
 
 
 class ViewSettings(StepSettings):

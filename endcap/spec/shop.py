@@ -14,6 +14,7 @@ from endcap.spec.layouts import WITHOUT
 from endcap.spec.rules import Rules
 from endcap.spec.sessions import Filters, SessionsSpec
 from endcap.spec.side_tables import Customers, Items
+from endcap.spec.spark import SparkSpec
 from endcap.spec_renames import ApiVersion
 
 
@@ -40,6 +41,8 @@ class Shop(Strict):
     """How far back from the run's logical date events count, such as 90d. Left out: all events before that date."""
     features: Features = Features()
     """Features that models may use."""
+    spark: SparkSpec = SparkSpec()
+    """Where Spark runs, for `features.engine: spark`."""
     rules: Rules = Rules()
     """Which items may be shown to whom. Rules apply to every model."""
 

@@ -46,6 +46,8 @@ EXCLUDED_CODE = {
     "endcap.spec.pod": "says what pods get",
     "endcap.spec.recommender:Recommender": "steps get settings of it; their values are in the key",
     "endcap.spec.shop:Shop": "as with a recommender",
+    "endcap.spec.spark": "says where Spark runs",
+    "endcap.spark": "starts Spark, and says why it failed",
     "endcap.steps": "says what the steps are called",
     "endcap.store": "keeps bytes as they are given",
     "endcap.ray_driver.gpus": "says which GPUs Ray's workers see",

@@ -148,7 +148,9 @@ def test_a_snapshot_without_the_file_is_cut_on_its_events(store: Store) -> None:
 
 def test_a_stranger_whose_key_is_a_customers_is_another(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     real = endcap.features.keyed_log._hash_key
-    monkeypatch.setattr(endcap.features.keyed_log, "_hash_key", lambda column, salt: real(column.left(1), salt))
+    monkeypatch.setattr(
+        endcap.features.keyed_log, "_hash_key", lambda engine, column, salt: real(engine, column.left(1), salt)
+    )
     rows = [event(None, item, minute * MINUTE, "ann") for item, minute in (("a", 0), ("b", 40))]
     other = [event(None, "", 20 * MINUTE, "anonymous")]
     its = shop(sessions=GAP, filters=ALONE)

@@ -233,7 +233,9 @@ def test_a_single_session_is_enough(store: Store) -> None:
 def test_ids_that_share_a_hash_are_told_apart(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     real = endcap.features.keyed_log._hash_key
     monkeypatch.setattr(
-        endcap.features.keyed_log, "_hash_key", lambda column, salt: real(column.left(1 if not salt else 9), salt)
+        endcap.features.keyed_log,
+        "_hash_key",
+        lambda engine, column, salt: real(engine, column.left(1 if not salt else 9), salt),
     )
     rows = [event(session, item, place) for session in ("s1", "s2") for place, item in enumerate(["aa", "ab"])]
     folder = dataset(store, rows)

@@ -145,7 +145,9 @@ def test_sessions_are_those_of_plain_python(
     if salted:  # the first salt's keys collide
         real = endcap.features.keyed_log._hash_key
         monkeypatch.setattr(
-            endcap.features.keyed_log, "_hash_key", lambda column, salt: real(column if salt else column.left(1), salt)
+            endcap.features.keyed_log,
+            "_hash_key",
+            lambda engine, column, salt: real(engine, column if salt else column.left(1), salt),
         )
     draw = random.Random(seed)
     rows = [

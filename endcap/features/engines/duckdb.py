@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import ibis
 import ibis.expr.types as ir
+from ibis.expr import datatypes as dt
 
 from endcap.errors import StorageError
+from endcap.features.engines.table_engine import Order
 from endcap.sources.sql import quote_text
 
 MEMORY_LIMIT = "3GB"
 """What DuckDB may hold before it spills. Python, Ibis and the Parquet writers need more: 4 GiB is for all together."""
 
 
+@ibis.udf.scalar.builtin(name="hash", signature=((dt.string,), dt.uint64))  # type: ignore[untyped-decorator]
+def _hash(value: str) -> int:  # type: ignore[empty-body]
+    """DuckDB's own hash. Ibis's `hash()` casts its result by way of a bit string, row by row."""
+
+
+@ibis.udf.scalar.builtin(name="hash", signature=((dt.uint64, dt.uint64), dt.uint64))  # type: ignore[untyped-decorator]
+def _mix(first: int, second: int) -> int:  # type: ignore[empty-body]
+    """The same of two keys."""
+
+
 class DuckDBTables:
     """The `TableEngine` of DuckDB."""
+
+    key_type = "uint64"
 
     def __init__(self, backend: Any) -> None:
         self.backend = backend
@@ -44,6 +58,52 @@ class DuckDBTables:
         """Compute a table once; it keeps the order in which it was computed."""
         kept: ir.Table = self.backend.create_table(ibis.util.gen_name("endcap"), table, temp=True)
         self._kept[kept.get_name()] = kept
+        return kept
+
+    def hash_text(self, text: ir.Value) -> ir.Value:
+        """See `TableEngine`."""
+        return _hash(text)
+
+    def mix_keys(self, first: ir.Value, second: ir.Value) -> ir.Value:
+        """See `TableEngine`."""
+        return _mix(first, second)
+
+    def number(self, table: ir.Table, order: Sequence[Any], columns: Sequence[str], **kind: str) -> ir.Table:
+        """See `TableEngine`."""
+        numbers = {name: ibis.row_number().cast(type_) for name, type_ in kind.items()}
+        return self.keep(table.order_by(*order).mutate(**numbers).select(*columns))
+
+    def cut_runs(self, events: ir.Table, order: Order, gap: int) -> ir.Table:
+        """See `TableEngine`.
+
+        Sorted once, the rest are running values over neighbouring rows, which are far cheaper than a window for each.
+        """
+        ordered = self.keep(events.order_by("customer", "time", *order(events)))
+        apart = ordered.mutate(
+            pause=ordered.time - ordered.time.lag(), other=ordered.customer != ordered.customer.lag()
+        )
+        cut = (apart.other | (apart.pause > gap)).fill_null(True)
+        numbered = apart.mutate(session=cut.cast("int64").sum().over(ibis.cumulative_window()).cast("uint64"))
+        if "event" in events.columns:
+            numbered = numbered.filter(numbered.event).drop("event")
+        runs = self.keep(numbered.drop("pause", "other"))
+        self.drop(ordered)
+        return runs
+
+    def order_events(self, events: ir.Table, order: Order, *, places: bool) -> ir.Table:
+        """See `TableEngine`. The table is in order: running values need no second sort, windows would."""
+        ordered = self.keep(events.order_by("session", "time", *order(events)))
+        if not places:
+            return ordered
+        number = ibis.row_number()
+        first = (ordered.session != ordered.session.lag()).fill_null(True)
+        marked = ordered.mutate(number=number, first=first, before=ordered.time.lag())
+        begin = ibis.ifelse(marked.first, marked.number, None).max().over(ibis.cumulative_window())
+        previous = ibis.ifelse(marked.first, None, marked.before)
+        placed = marked.mutate(position=(marked.number - begin).cast("int32"), previous=previous)
+        # Kept, since running values take one thread: what comes after them then has all.
+        kept = self.keep(placed.drop("number", "first", "before"))
+        self.drop(ordered)
         return kept
 
     def drop(self, *tables: ir.Table) -> None:

@@ -1,0 +1,96 @@
+"""What a failure of Spark means."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+
+from endcap.errors import ClusterError, EndcapError, TransientError, UserError
+from endcap.spark.server import OUT_OF_MEMORY, SparkServer
+
+_DIES_WITHIN = 3.0
+"""Seconds until a server's process has ended that broke a connection."""
+_LONGEST = 800
+DRIVER_MEMORY = ("java.lang.OutOfMemoryError", "spark.driver.maxResultSize", "Not enough memory to build")
+LOST_EXECUTORS = ("ExecutorLostFailure", "Checkpoint block", "CHECKPOINT_RDD_BLOCK_ID_NOT_FOUND", "FetchFailed")
+OTHER_PYTHON = ("PYTHON_VERSION_MISMATCH", "Python in worker has different version")
+GONE = (
+    "UNAVAILABLE",
+    "SESSION_NOT_FOUND",
+    "SESSION_CHANGED",
+    "SESSION_CLOSED",
+    "OPERATION_NOT_FOUND",
+    "Connection refused",
+)
+DISK = ("No space left on device",)
+
+
+def explain_failure(error: BaseException, server: SparkServer | None) -> EndcapError | None:
+    """Return the error that says what a failure means; None if Spark did not raise it.
+
+    Parameters
+    ----------
+    error
+        What the client raised.
+    server
+        The Spark that was started for the session, if it was.
+    """
+    import grpc
+    from pyspark.errors import PySparkException
+
+    if not isinstance(error, grpc.RpcError | PySparkException):
+        return None
+    text = f"{type(error).__name__}: {error}"
+    reason = text.partition("JVM stacktrace")[0].strip()[:_LONGEST]
+    status = None if server is None else _wait_for_end(server)
+    if status == OUT_OF_MEMORY or (status is None and _has(text, DRIVER_MEMORY)):
+        return ClusterError(
+            "spark: the driver has too little memory; nothing was published. Raise spark.driver_memory, or the memory "
+            "of the Connect server's driver",
+            code="spark.driver-memory",
+            reason=reason,
+        )
+    if _has(text, OTHER_PYTHON):
+        return UserError(
+            f"spark: the executors have another Python version than the step. Give them an image with the same one "
+            f"(spark.image). Spark says: {reason}",
+            code="spark.python-differs",
+            reason=reason,
+        )
+    if _has(text, DISK):
+        return ClusterError(
+            f"spark: a disk of Spark is full; nothing was published. Give executors more disk. Spark says: {reason}",
+            code="spark.disk-full",
+            reason=reason,
+        )
+    if status is None and _has(text, LOST_EXECUTORS):
+        return TransientError(
+            "spark: executors were lost, with tables that they held; nothing was published. Run again. If it happens "
+            f"each time, raise spark.memory or leave spot nodes. Spark says: {reason}",
+            code="spark.executors-lost",
+            reason=reason,
+        )
+    if status is not None or isinstance(error, grpc.RpcError) or "Retries" in type(error).__name__ or _has(text, GONE):
+        last = "" if server is None else f" Its last words:\n{server.read_errors()}"
+        return TransientError(
+            f"spark: Spark went away while the step used it; nothing was published. Run again.{last}",
+            code="spark.went-away",
+            status=status,
+            reason=reason,
+        )
+    return ClusterError(f"spark: {reason}", code="spark.failed", reason=reason)
+
+
+def is_executor_loss(error: BaseException) -> bool:
+    """Return whether Spark raised an error because an executor was lost, with tables that it held."""
+    return _has(str(error), LOST_EXECUTORS) and not _has(str(error), DRIVER_MEMORY)
+
+
+def _has(text: str, words: tuple[str, ...]) -> bool:
+    return any(word in text for word in words)
+
+
+def _wait_for_end(server: SparkServer) -> int | None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return server.process.wait(_DIES_WITHIN)
+    return None
