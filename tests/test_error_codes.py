@@ -41,6 +41,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "endcap/simulation": ("events",),
     "endcap/sources": ("events", "rules"),
     "endcap/sources/bigquery": ("bigquery",),
+    "endcap/spark": ("spark",),
     "endcap/spec": ("spec",),
     "endcap/sql": ("sql",),
     "endcap/store": ("store",),
