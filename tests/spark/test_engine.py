@@ -1,0 +1,143 @@
+"""The contract of engines: whatever DuckDB makes of a log, Spark makes too. Spark's executors are real processes."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from endcap.errors import DataError
+from endcap.features import build
+from endcap.features.feature_engine import SparkEngine
+from endcap.spark.server import TOKEN, SparkServer, start_server
+from endcap.spec import Shop
+from endcap.store import Store, open_store
+from tests.features.logs import event, shop, snapshot
+from tests.refusals import refused
+from tests.spark.clusters import QUICK, list_java, needs_java, spark, spark_home
+
+pytestmark = [pytest.mark.slow, needs_java]
+EVERY_KIND = [{"name": kind, "kind": kind} for kind in ("position", "gap", "repeat", "hour", "weekday")]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkServer]:
+    """A Spark Connect server with two executors."""
+    folder = tmp_path_factory.mktemp("spark")
+    with spark_home(folder / "home"), start_server(spark(master="local-cluster[2,1,600]"), folder) as started:
+        os.environ[TOKEN] = started.token
+        yield started
+        del os.environ[TOKEN]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "store"))
+
+
+def on_spark(server: SparkServer, keys: dict[str, Any]) -> Shop:
+    features = {**keys.get("features", {}), "engine": "spark"}
+    conf = {name: value for name, value in QUICK.items() if name.startswith("spark.sql")}
+    where = {"connect": server.address.partition(";")[0], "conf": conf}
+    return shop(**{**keys, "features": features, "spark": where})
+
+
+def mixed_log(seed: int, count: int) -> list[dict[str, Any]]:
+    """Shared and adopted sessions, events of one time, types, a test part, letters beyond ASCII."""
+    draw = random.Random(seed)
+    return [
+        {
+            **event(
+                f"s{draw.randrange(40)}",
+                draw.choice(["a", "b", "ß", "ü", "日", *(f"i{number}" for number in range(12))]),
+                draw.randrange(400) * 15_000,
+                draw.choice([None, "ann", "bob", "zoë", f"c{draw.randrange(40)}"]),
+                part="test" if draw.random() < 0.1 else "train",
+            ),
+            "type": draw.choice(["view", "buy"]),
+        }
+        for _ in range(count)
+    ]
+
+
+def assert_equal(store: Store, server: SparkServer, address: str, keys: dict[str, Any], tmp_path: Path) -> None:
+    """Both engines find one key, and make one content and the same facts."""
+    other = open_store(str(tmp_path / "other"))
+    copied = snapshot_copy(store, other, address)
+    here, there = build(shop(**keys), address, store), build(on_spark(server, keys), copied, other)
+    facts, others = (which.manifest(found)["facts"] for which, found in ((store, here), (other, there)))
+    assert here.rpartition("/")[2] == there.rpartition("/")[2]
+    assert {name: value for name, value in facts.items() if name != "snapshot"} == {
+        name: value for name, value in others.items() if name != "snapshot"
+    }
+    assert len(facts["content"]) == 32
+    files = [sorted(which.manifest(found)["files"]) for which, found in ((store, here), (other, there))]
+    assert files[0] == files[1]
+
+
+def snapshot_copy(store: Store, other: Store, address: str) -> str:
+    """The same snapshot in another store."""
+    import shutil
+
+    kind, key = address.rsplit("/", 2)[0].rpartition("/")[2], address.rpartition("/")[2]
+    with other.publish(f"{kind}/shop", key) as draft:
+        shutil.copytree(store.fetch(address), draft.path, dirs_exist_ok=True)
+        (draft.path / "manifest.json").unlink(missing_ok=True)
+        draft.facts |= store.manifest(address)["facts"]
+    return draft.address
+
+
+def test_given_sessions_are_the_same(store: Store, server: SparkServer, tmp_path: Path) -> None:
+    log = mixed_log(1, 700)
+    items = {"item": ["a", "ü", "unseen"], "price": [1.5, None, 2.0], "title": ["A", None, "U"]}
+    keys = {
+        "features": {"events": [*EVERY_KIND, {"name": "type", "kind": "type", "types": ["buy", "view"]}]},
+        "filters": {"min_session_events": 2, "min_item_events": 20, "min_customer_events": 3},
+        "sessions": {"by": "given"},
+    }
+    assert_equal(store, server, snapshot(store, log, items=items, files=2), keys, tmp_path)
+
+
+def test_sessions_by_gap_are_the_same_though_an_executor_is_killed(
+    store: Store, server: SparkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    write = SparkEngine.write_dataset
+
+    def write_and_kill(self: SparkEngine, *given: Any) -> Any:
+        *before, progress = given
+
+        def kill(line: str) -> None:
+            progress(line)
+            lines.append(line)
+            if line == "filtering" and lines.count(line) == 1:
+                os.kill(next(pid for pid in list_java(server.log.parent) if is_executor(pid)), signal.SIGKILL)
+
+        return write(self, *before, kill)
+
+    monkeypatch.setattr(SparkEngine, "write_dataset", write_and_kill)
+    keys = {
+        "features": {"events": EVERY_KIND[:2]},
+        "filters": {"min_item_events": 15},
+        "sessions": {"by": "gap", "gap": "5m"},
+    }
+    log = [row for row in mixed_log(2, 500) if row["customer"]]
+    assert_equal(store, server, snapshot(store, log, files=2), keys, tmp_path)
+    assert lines.count("filtering") >= 1
+
+
+def is_executor(pid: int) -> bool:
+    return b"CoarseGrainedExecutorBackend" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_a_log_that_the_filters_empty_is_refused_and_leaves_nothing(store: Store, server: SparkServer) -> None:
+    keys = {"filters": {"min_item_events": 100}, "sessions": {"by": "given"}}
+    with refused(DataError, "features.none-left"):
+        build(on_spark(server, keys), snapshot(store, mixed_log(3, 50)), store)
+    assert store.list("datasets/shop") == []
+    assert list((Path(store.root.removeprefix("file://")) / ".drafts").iterdir()) == []
