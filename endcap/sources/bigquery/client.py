@@ -178,7 +178,7 @@ def _open_emulator(project: str, location: str | None) -> Warehouse:
 
 def open_storage(address: str) -> BigQueryReadClient:
     """Open a Storage Read API without TLS or credentials. address: host:port."""
-    import grpc  # type: ignore[import-untyped]
+    import grpc
     from google.cloud.bigquery_storage_v1.services.big_query_read import BigQueryReadClient
     from google.cloud.bigquery_storage_v1.services.big_query_read.transports import BigQueryReadGrpcTransport
 
