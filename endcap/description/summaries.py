@@ -41,7 +41,8 @@ def summarize_sql(facts: Json) -> str:
 def _describe_input(name: str, source: Json) -> str:
     if "files" not in source:
         return name
-    return f"{name} ({len(source['files']):,} file{'' if len(source['files']) == 1 else 's'})"
+    kind, count = "part" if source["path"].startswith("bigquery:") else "file", len(source["files"])
+    return f"{name} ({count:,} {kind}{'' if count == 1 else 's'})"
 
 
 def summarize_features(facts: Json, description: Json | None) -> str:

@@ -195,8 +195,16 @@ class SqlTable(Artifact, Tabular):
     title = "Table"
 
     def to_arrow(self) -> pa.Table:
-        """Return the rows, in the order of their files."""
+        """Return the rows, in the order of their files. Raises NotFoundError if the warehouse has them."""
         import pyarrow.dataset as ds
+
+        if "table" in self.facts:
+            raise NotFoundError(
+                f"the rows of {self.address} are in the warehouse's table {self.facts['table']}; read them there",
+                code="project.table-unknown",
+                table=self.facts["table"],
+                known=[],
+            )
 
         return ds.dataset(self.folder / "rows", format="parquet", partitioning=None).to_table()
 

@@ -115,16 +115,19 @@ class SqlMethods(ProjectBase):
         steps = list_source_steps(shop)
         if not steps:
             return shop
-        from endcap.sql import ROWS, get_table
+        from endcap.sql import ROWS, find_warehouse_table, get_table
 
         addresses = self._make_tables(steps) if tables is None else tables
-        folders = {step: str(self.store.fetch(get_table(step, addresses)) / ROWS) for step in steps}
+        origins: dict[str, dict[str, Any]] = {}
+        for step in steps:
+            address = get_table(step, addresses)
+            table = find_warehouse_table(self._read_facts(address))
+            files = {} if table else {"path": str(self.store.fetch(address) / ROWS), "format": "parquet"}
+            origins[step] = {"step": None, "bigquery": table, **files}
 
         def place(table: Any) -> Any:
             sources = [
-                source.model_copy(update={"path": folders[source.step], "step": None, "format": "parquet"})
-                if source.step is not None
-                else source
+                source if source.step is None else source.model_copy(update=origins[source.step])
                 for source in table.sources
             ]
             return table.model_copy(update={"sources": sources})

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from endcap.errors import UserError
 from endcap.spec.sql_step import RUN_PARAMETERS, SqlSpec
-from endcap.sql import duckdb_engine
+from endcap.sql import bigquery_engine, duckdb_engine
+from endcap.sql.plan import SqlPlan
 from endcap.sql.statement import Statement
 from endcap.sql.tables import ROWS, find_tables, list_known_names, list_needed
 from endcap.steps import SQL
@@ -39,12 +41,16 @@ def check_sql(step: str, spec: SqlSpec, artifacts: Sequence[str]) -> Statement:
         The statement has a mistake, reads a table or a parameter that there is none of, or leaves an input or a
         parameter of the spec unread (`sql.unused`).
     """
-    statement = duckdb_engine.parse(step, spec.text)
-    statement.check_names(list_known_names(spec, artifacts), [*spec.parameters, *RUN_PARAMETERS])
+    if spec.engine == "bigquery":
+        statement = bigquery_engine.parse(step, spec.text)
+    else:
+        statement = duckdb_engine.parse(step, spec.text)
+        statement.check_tables(list_known_names(spec, artifacts))
+    statement.check_parameters([*spec.parameters, *RUN_PARAMETERS])
     unused = [name for name in spec.inputs if name not in statement.tables]
-    unused += [f"${name}" for name in spec.parameters if name not in statement.parameters]
+    unused += [name for name in spec.parameters if name not in statement.parameters]
     if unused:
-        read_names = [*statement.tables, *(f"${name}" for name in statement.parameters)]
+        read_names = [*statement.tables, *statement.parameters]
         raise UserError(
             f"step {step}: the statement reads no {', '.join(unused)}, which the spec names; it reads "
             f"{', '.join(read_names) or 'nothing'}. Remove the name from the spec, or correct the statement",
@@ -110,12 +116,8 @@ def run_sql(
     artifacts = dict(artifacts or {})
     statement = check_sql(step, spec, list(artifacts))
     parameters = _select_parameters(statement, spec, until, window)
-    inputs, known = find_tables(step, spec, statement.tables, store, tables or {}, artifacts, progress)
-    statement.check_names(known, [*spec.parameters, *RUN_PARAMETERS])
-    kind, key = (
-        SQL.folder(shop),
-        _compute_key(statement, spec, {table.name: table.key() for table in inputs}, parameters),
-    )
+    plan = _make_plan(statement, spec, parameters, store, tables or {}, artifacts, progress)
+    kind, key = SQL.folder(shop), _compute_key(statement, spec, plan, parameters)
     if address := store.find(kind, key):
         return address
     with store.workspace(kind, key, progress) as scratch, report_storage_errors(scratch):
@@ -127,15 +129,16 @@ def run_sql(
             place.mkdir()
         try:
             progress(f"{step}: reading {', '.join(statement.tables) or 'no table'}")
-            output = duckdb_engine.run(statement, spec, inputs, parameters, known, scratch / "work", folder / ROWS)
+            output = plan.run(scratch / "work", folder / ROWS)
             with store.publish(kind, key) as draft:
-                shutil.move(folder / ROWS, draft.path / ROWS)
+                if (folder / ROWS).exists():
+                    shutil.move(folder / ROWS, draft.path / ROWS)
                 draft.facts |= output.facts() | {
                     "step": step,
                     "engine": spec.engine,
                     "sql": spec.text,
                     "parameters": {name: _to_json(value) for name, value in parameters.items()},
-                    "inputs": {table.name: table.facts() for table in inputs},
+                    "inputs": {table.name: table.facts() for table in plan.inputs},
                 }
         finally:
             for place in (folder, scratch / "work"):
@@ -143,10 +146,28 @@ def run_sql(
     return draft.address
 
 
-def _compute_key(statement: Statement, spec: SqlSpec, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
+def _make_plan(
+    statement: Statement,
+    spec: SqlSpec,
+    parameters: Mapping[str, Any],
+    store: Store,
+    tables: Mapping[str, str],
+    artifacts: Mapping[str, str],
+    progress: Progress,
+) -> SqlPlan:
+    if spec.engine == "bigquery":
+        return bigquery_engine.plan(statement, spec, parameters)
+    inputs, known = find_tables(statement.step, spec, statement.tables, store, tables, artifacts, progress)
+    statement.check_tables(known)
+    return duckdb_engine.DuckDbPlan(statement, spec, inputs, known, parameters)
+
+
+def _compute_key(statement: Statement, spec: SqlSpec, plan: SqlPlan, parameters: Mapping[str, Any]) -> str:
     expected = spec.model_dump(mode="json", include={"engine", "day", "not_null", "min_rows"})
     values = {name: [type(value).__name__, _to_json(value)] for name, value in parameters.items()}
-    return fingerprint("sql", statement.canonical, dict(inputs), values, expected, fingerprint_code(SQL.entry))
+    inputs = {table.name: table.key() for table in plan.inputs}
+    once = "" if plan.is_kept else uuid.uuid4().hex
+    return fingerprint("sql", statement.canonical, inputs, values, expected, once, fingerprint_code(SQL.entry))
 
 
 def _select_parameters(
@@ -161,8 +182,7 @@ def _select_parameters(
         if "window_start" in missing and window is None:
             needed += " and the shop a window"
         raise UserError(
-            f"step {statement.step}: the statement reads {', '.join(f'${name}' for name in missing)}, so the run needs "
-            f"{needed}",
+            f"step {statement.step}: the statement reads {', '.join(missing)}, so the run needs {needed}",
             code="sql.parameter-missing",
             step=statement.step,
             parameters=missing,

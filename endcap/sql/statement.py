@@ -46,17 +46,19 @@ class Statement:
     ordered: bool
     canonical: Json
 
-    def check_names(self, tables: Collection[str], parameters: Collection[str]) -> None:
-        """Raise UserError if the statement reads a table or a parameter that there is none of."""
+    def check_tables(self, tables: Collection[str]) -> None:
+        """Raise UserError if the statement reads a table that is none of these."""
         for name in self.tables:
             if name not in tables:
                 raise self._unknown_table(name, tables)
+
+    def check_parameters(self, parameters: Collection[str]) -> None:
+        """Raise UserError if the statement reads a parameter that is none of these."""
         for name in self.parameters:
             if name not in parameters:
-                known = ", ".join(f"${known}" for known in sorted(parameters))
                 raise UserError(
-                    f"step {self.step}: the statement reads ${name}, and no parameter has this name; known are "
-                    f"{known}. Add it to the step's sql.parameters, or correct the name",
+                    f"step {self.step}: the statement reads the parameter {name}, and there is none of this name; "
+                    f"known are {', '.join(sorted(parameters))}. Add it to sql.parameters, or correct the name",
                     code="sql.parameter-unknown",
                     step=self.step,
                     parameter=name,
@@ -126,7 +128,10 @@ def parse_statement(step: str, text: str, dialect: str, unstable: Collection[str
     tree = parsed[0]
     _check_repeatable(step, tree, tokens, unstable)
     ordered = bool(tree.args.get("order"))
-    return Statement(step, text, _list_tables(tree), _list_parameters(tree), ordered, _make_canonical(tokens))
+    tables = _list_tables(tree)
+    if dialect == "duckdb":  # whose names are the same in any case
+        tables = _sort_names(name.lower() for name in tables)
+    return Statement(step, text, tables, _list_parameters(tree), ordered, _make_canonical(tokens))
 
 
 def _syntax_error(step: str, error: ParseError) -> UserError:

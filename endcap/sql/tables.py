@@ -10,8 +10,10 @@ from typing import Any, Protocol
 from endcap.errors import UserError
 from endcap.events.query import ArtifactTables, create_views, list_table_names, open_artifact_tables
 from endcap.sources.sql import quote_name, quote_text
-from endcap.spec.sql_step import SqlSpec
-from endcap.sql.input_files import READ_PARQUET, FilesTable
+from endcap.spec.bigquery_source import BigQuery
+from endcap.spec.sql_step import SqlInput, SqlSpec
+from endcap.sql.input_sources import READ_PARQUET, SourceTable
+from endcap.sql.plan import InputTable
 from endcap.steps import SQL, STEPS
 from endcap.store import Store, get_content_key
 
@@ -23,18 +25,8 @@ _ARTIFACTS = {"snapshot": STEPS["ingest"].kind, "dataset": STEPS["features"].kin
 """The kinds of artifacts of a run whose tables a statement may read, by their names in the table of steps."""
 
 
-class InputTable(Protocol):
-    """A table that a statement reads."""
-
-    @property
-    def name(self) -> str:
-        """The table's name in SQL."""
-
-    def key(self) -> Any:
-        """Return what the table's rows depend on, as JSON values."""
-
-    def facts(self) -> Json:
-        """Return where the rows come from."""
+class ViewedTable(InputTable, Protocol):
+    """A table that a statement in DuckDB reads as a view."""
 
     def create(self, connection: Any, scratch: Path) -> list[str]:
         """Create the table as a view, and return the files that it reads. scratch: a folder for converted files."""
@@ -112,7 +104,7 @@ def find_tables(
     tables: Mapping[str, str],
     artifacts: Mapping[str, str],
     progress: Progress,
-) -> tuple[list[InputTable], list[str]]:
+) -> tuple[list[ViewedTable], list[str]]:
     """Find the tables that a statement reads.
 
     Parameters
@@ -144,20 +136,35 @@ def find_tables(
     DataError
         Files of an input do not exist, or cannot be read.
     """
-    of_run: dict[str, InputTable] = {}
+    of_run: dict[str, ViewedTable] = {}
     for kind, address in artifacts.items():
         artifact = open_artifact_tables(store, address, _ARTIFACTS[kind])
         of_run |= {name: ArtifactTable(name, artifact, store) for name in artifact.sources}
-    inputs: list[InputTable] = []
+    inputs: list[ViewedTable] = []
     for name in names:
         source = spec.inputs.get(name)
         if source is None:
             inputs += [of_run[name]] if name in of_run else []
         elif source.step is None:
-            inputs.append(FilesTable.find(step, name, source, progress))
+            inputs.append(SourceTable.find(step, name, source, progress))
         else:
-            inputs.append(StepTable(name, source.step, get_table(source.step, tables), store))
+            inputs.append(_find_output(step, name, source.step, get_table(source.step, tables), store, progress))
     return inputs, [*spec.inputs, *(name for name in of_run if name not in spec.inputs)]
+
+
+def _find_output(
+    step: str, name: str, maker: str, address: str, store: Store, progress: Progress
+) -> StepTable | SourceTable:
+    """Find what a step of SQL made: rows in the store, or a table of the warehouse."""
+    table = find_warehouse_table(store.manifest(address)["facts"])
+    if table is None:
+        return StepTable(name, maker, address, store)
+    return SourceTable.find(step, name, SqlInput(bigquery=table), progress)
+
+
+def find_warehouse_table(facts: Mapping[str, Any]) -> BigQuery | None:
+    """Return the table of the warehouse that a step of SQL wrote by its facts; None if its rows are in the store."""
+    return BigQuery(table=facts["table"], project=facts["project"]) if "table" in facts else None
 
 
 def get_table(step: str, tables: Mapping[str, str]) -> str:

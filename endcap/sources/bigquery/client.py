@@ -6,7 +6,7 @@ login of `gcloud auth application-default login`, or the pod's workload identity
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +22,7 @@ from endcap.sources.bigquery.errors import (
 )
 
 if TYPE_CHECKING:
-    from google.cloud.bigquery import Client, QueryJob
+    from google.cloud.bigquery import Client, QueryJob, ScalarQueryParameter
     from google.cloud.bigquery_storage_v1.services.big_query_read import BigQueryReadClient
 
 EMULATOR, STORAGE_EMULATOR = "BIGQUERY_EMULATOR_HOST", "BIGQUERY_STORAGE_EMULATOR_HOST"
@@ -72,11 +72,13 @@ class Warehouse:
         """
         return call_patiently(name, function, self.patience)
 
-    def query(self, name: str, sql: str, *, max_bytes: int | None = None) -> QueryJob:
+    def query(
+        self, name: str, sql: str, *, max_bytes: int | None = None, parameters: Sequence[ScalarQueryParameter] = ()
+    ) -> QueryJob:
         """Run a query to its end, and return its job. Raises as `call` does."""
         from google.cloud.bigquery import QueryJobConfig
 
-        config = QueryJobConfig(maximum_bytes_billed=max_bytes)
+        config = QueryJobConfig(maximum_bytes_billed=max_bytes, query_parameters=list(parameters))
         job = self.call(name, lambda: self._begin(sql, config))
         self.call(name, lambda: job.result(**_JOB_ONCE))
         return job
@@ -86,11 +88,11 @@ class Warehouse:
         job = self.query(name, sql)
         return self.call(name, lambda: [dict(row.items()) for row in job.result(**_JOB_ONCE)])
 
-    def estimate(self, name: str, sql: str) -> QueryJob:
+    def estimate(self, name: str, sql: str, *, parameters: Sequence[ScalarQueryParameter] = ()) -> QueryJob:
         """Return the job of a dry run: the bytes that a query would read, and its columns. Raises as `call` does."""
         from google.cloud.bigquery import QueryJobConfig
 
-        config = QueryJobConfig(dry_run=True, use_query_cache=False)
+        config = QueryJobConfig(dry_run=True, use_query_cache=False, query_parameters=list(parameters))
         return self.call(name, lambda: self._begin(sql, config))
 
     def _begin(self, sql: str, config: Any) -> QueryJob:

@@ -61,6 +61,8 @@ class ReadSession:
     ----------
     name : str
         The session's name at BigQuery.
+    schema : pyarrow.Schema
+        The columns.
     rows : int
         The rows that the warehouse says it has sent so far.
 
@@ -77,7 +79,7 @@ class ReadSession:
         session = warehouse.call(self._label, lambda: self._create(request))
         self.name, self.rows = session.name, 0
         self._streams = [stream.name for stream in session.streams]
-        self._schema = pa.ipc.read_schema(pa.py_buffer(session.arrow_schema.serialized_schema))
+        self.schema = pa.ipc.read_schema(pa.py_buffer(session.arrow_schema.serialized_schema))
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._messages: queue.Queue[pa.RecordBatch | BaseException | None] = queue.Queue(WAITING)
 
@@ -145,7 +147,7 @@ class ReadSession:
                 answers: Any = self._warehouse.storage.read_rows(read_stream=stream, offset=offset, retry=None)
                 for answer in answers:
                     message = pa.py_buffer(answer.arrow_record_batch.serialized_record_batch)
-                    if not self._put(pa.ipc.read_record_batch(message, self._schema)):
+                    if not self._put(pa.ipc.read_record_batch(message, self.schema)):
                         answers.cancel()
                         return
                     offset += answer.row_count

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from endcap.sources.bigquery.client import ONCE, Warehouse
 from endcap.sources.bigquery.compile import TableName, create_results
+
+if TYPE_CHECKING:
+    from google.cloud.bigquery import ScalarQueryParameter
 
 HOURS = 24
 """How long a table of results lasts if nobody removes it."""
@@ -24,7 +28,12 @@ class Results:
 
 @contextlib.contextmanager
 def write_results(
-    warehouse: Warehouse, name: str, query: str, dataset: tuple[str, str] | None, max_bytes: int
+    warehouse: Warehouse,
+    name: str,
+    query: str,
+    dataset: tuple[str, str] | None,
+    max_bytes: int,
+    parameters: Sequence[ScalarQueryParameter] = (),
 ) -> Iterator[Results]:
     """Run a query, and yield its rows as a table for the length of a block.
 
@@ -40,6 +49,8 @@ def write_results(
         Project and dataset that keep the rows. None: BigQuery's temporary results.
     max_bytes
         The most bytes that the query may read; BigQuery itself refuses to read more.
+    parameters
+        The query's parameters.
 
     Raises
     ------
@@ -49,12 +60,12 @@ def write_results(
         If BigQuery does not answer.
     """
     if dataset is None:
-        job = warehouse.query(name, query, max_bytes=max_bytes)
+        job = warehouse.query(name, query, max_bytes=max_bytes, parameters=parameters)
         place = job.destination
         yield Results(TableName(place.project, place.dataset_id, place.table_id), job.job_id)
         return
     table = TableName(*dataset, f"endcap_{uuid.uuid4().hex}")
-    job = warehouse.query(name, create_results(table, query, HOURS), max_bytes=max_bytes)
+    job = warehouse.query(name, create_results(table, query, HOURS), max_bytes=max_bytes, parameters=parameters)
     try:
         yield Results(table, job.job_id)
     finally:

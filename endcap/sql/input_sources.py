@@ -1,10 +1,10 @@
-"""Files as a table of a statement: Parquet as it is, and other formats converted once, each row counted."""
+"""Files or a table of BigQuery as a table of a statement: Parquet as it is, others converted, each row counted."""
 
 from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from endcap.errors import DataError
-from endcap.sources.files import SourceFile, convert_read_errors, find_files
+from endcap.sources.bigquery.parts import TablePart
+from endcap.sources.files import SourceFile, convert_read_errors
+from endcap.sources.find import find_parts
 from endcap.sources.formats.read import OPEN_TYPED, read_rows
 from endcap.sources.formats.rows import SourceRows, check_rows, reject_marked
 from endcap.sources.formats.typed_table import BLOCK, TypedTable
 from endcap.sources.opening import open_text
+from endcap.sources.parts import SourcePart
 from endcap.sources.sql import quote_name, quote_text
 from endcap.spec.sql_step import SqlInput
 
@@ -31,60 +34,59 @@ _CHUNK = 8 << 20
 
 
 @dataclass(frozen=True)
-class FilesTable:
-    """Files of one input."""
+class SourceTable:
+    """An input's files, or the parts of its table in BigQuery."""
 
     step: str
     name: str
     source: SqlInput
-    files: list[SourceFile]
+    parts: Sequence[SourcePart]
     skipped: list[str]
     digests: list[str]
     bad: Counter[str] = field(default_factory=Counter)
     """How many pieces of text were no rows, by reason, once the table is created."""
 
     @classmethod
-    def find(cls, step: str, name: str, source: SqlInput, progress: Callable[[str], None]) -> FilesTable:
-        """Find the files of an input, and read their digests. Raises DataError."""
-        source_files = find_files(source, progress)
-        return cls(
-            step, name, source, source_files.files, source_files.skipped, [file.digest() for file in source_files.files]
-        )
+    def find(cls, step: str, name: str, source: SqlInput, progress: Callable[[str], None]) -> SourceTable:
+        """Find the parts of an input, and read their digests. Raises DataError."""
+        search = find_parts(source, progress)
+        return cls(step, name, source, search.files, search.skipped, [part.digest() for part in search.files])
 
     def key(self) -> Any:
-        settings = self.source.model_dump(mode="json", exclude={"path", "step", "simulated", "where", "decimal"})
-        kinds = [[file.format, file.compression] for file in self.files]
+        places = {"path", "bigquery", "step", "simulated", "where", "decimal"}
+        settings = self.source.model_dump(mode="json", exclude=places)
+        kinds = [[part.format, part.compression] for part in self.parts]
         return ["files", settings, kinds, self.digests]
 
     def facts(self) -> Json:
-        files = [
-            {"path": file.name, "bytes": file.bytes, "sha256": digest}
-            for file, digest in zip(self.files, self.digests, strict=True)
-        ]
-        return {"path": self.source.path, "files": files, "skipped": self.skipped, "bad": dict(self.bad)}
+        files = [{**part.facts(), "sha256": digest} for part, digest in zip(self.parts, self.digests, strict=True)]
+        path = self.source.path or (self.source.bigquery.address if self.source.bigquery is not None else "")
+        return {"path": path, "files": files, "skipped": self.skipped, "bad": dict(self.bad)}
 
     def check_unchanged(self) -> None:
-        for file in self.files:
-            file.check_unchanged()
+        for part in self.parts:
+            part.check_unchanged()
 
     def create(self, connection: Any, scratch: Path) -> list[str]:
         """Create the view. Raises DataError if a file cannot be read, or too much of it is no row."""
-        rows, parts = 0, []
-        for number, file in enumerate(self.files):
+        rows, places = 0, []
+        for number, part in enumerate(self.parts):
             path = scratch / f"{self.name}-{number}"
-            if file.bytes == 0:
+            if isinstance(part, TablePart):
+                _convert_table(part.open([column.name for column in part.columns]), path)
+            elif not isinstance(part, SourceFile) or part.bytes == 0:
                 continue
-            if file.format == "parquet" and file.compression is None:
-                path = file.path
-            elif file.format in OPEN_TYPED:
-                _convert_table(OPEN_TYPED[file.format](file), path)
-            elif file.format == "jsonl":
-                self._convert_lines(file, path)
+            elif part.format == "parquet" and part.compression is None:
+                path = part.path
+            elif part.format in OPEN_TYPED:
+                _convert_table(OPEN_TYPED[part.format](part), path)
+            elif part.format == "jsonl":
+                self._convert_lines(part, path)
             else:
-                rows += self._convert_rows(file, path, connection)
-            parts.append((_READ_JSON if file.format == "jsonl" else READ_PARQUET, str(path)))
+                rows += self._convert_rows(part, path, connection)
+            places.append((_READ_JSON if part.format == "jsonl" else READ_PARQUET, str(path)))
         self._check_bad(rows)
-        if not parts:
+        if not places:
             raise DataError(
                 f"step {self.step}: the files of the input {self.name} are all empty; name files with a header or rows",
                 code="sql.input-unreadable",
@@ -92,13 +94,13 @@ class FilesTable:
                 input=self.name,
             )
         selects = [
-            reader.format(files=f"[{', '.join(quote_text(path) for of, path in parts if of == reader)}]")
-            for reader in dict.fromkeys(reader for reader, _ in parts)
+            reader.format(files=f"[{', '.join(quote_text(path) for of, path in places if of == reader)}]")
+            for reader in dict.fromkeys(reader for reader, _ in places)
         ]
         view = f"CREATE VIEW {quote_name(self.name)} AS {' UNION ALL BY NAME '.join(selects)}"
         with self._convert_errors():
             connection.execute(view)
-        return [path for _, path in parts]
+        return [path for _, path in places]
 
     def _convert_lines(self, file: SourceFile, path: Path) -> None:
         """Write the file's text as plain UTF-8, which DuckDB reads in any case."""
