@@ -150,8 +150,8 @@ class Events(Strict):
     """What Endcap does with an id such as 123.0. `refuse`: the row is bad. `whole`: it reads 123. A row whose id lost
     digits, such as 1.2E+08, is always bad."""
     drop_duplicates: bool = False
-    """Counts rows as one event if they have the same session, customer, item, time and type. Off by default, because
-    shoppers do repeat events."""
+    """Counts rows as one event if they have the same session, customer, item, time, type, and number in the column of
+    the order. Off by default, because shoppers do repeat events."""
     max_bad_share: Share = 0.01
     """The largest share of bad rows, 0 to 1, among the rows that no condition leaves out. With more, the run stops."""
 

@@ -70,6 +70,12 @@ def test_the_declared_column_comes_before_the_place(store: Store, tmp_path: Path
     assert read_order(store, first, second) == "dbcaxy"
 
 
+def test_rows_of_other_numbers_are_no_duplicates(store: Store, tmp_path: Path) -> None:
+    file = write_items(tmp_path / "a.csv", "aaab", [2, 1, 2, 3])
+    assert read_order(store, file, events={**ORDERED, "drop_duplicates": True}) == "aab"
+    assert read_order(store, file, events={"drop_duplicates": True}) == "ab"
+
+
 def test_events_of_layouts_have_no_number_and_come_first(store: Store, tmp_path: Path) -> None:
     own = write_csv(tmp_path / "own.csv", ["7,,9,2024-03-01T10:00:00Z,view,-5"], HEADER)
     clicks = tmp_path / "clicks.dat"

@@ -140,7 +140,9 @@ def changes(draw: st.DrawFn, world: World) -> World:
     names = sorted(files)
     name = draw(st.sampled_from(names))
     day, rows = files[name]
-    match draw(st.sampled_from(["new", "late", "grow", "delete", "replace", "rename", "filters", "window", "items"])):
+    match draw(
+        st.sampled_from(["new", "late", "grow", "delete", "replace", "rename", "copy", "filters", "window", "items"])
+    ):
         case "new":
             last = max(day for day, _ in files.values())
             files[_name(last + 1)] = (last + 1, tuple(draw(FILES)))
@@ -154,6 +156,8 @@ def changes(draw: st.DrawFn, world: World) -> World:
             files[name] = (day, tuple(draw(FILES)))
         case "rename":
             files[f"{draw(st.sampled_from('az'))}{name}"] = files.pop(name)
+        case "copy":
+            files[_name(day, draw(st.integers(-3, 3)))] = (day, rows)
         case "filters":
             return dataclasses.replace(world, keys={**world.keys, "filters": draw(FILTERS)})
         case "window":

@@ -59,7 +59,7 @@ def test_diginetica(shared_data: Path, store: Store) -> None:
     # 2016-05-09 and 526,309 ms; customer NA.
     assert stored(store, address)[0] == ("1", None, "81766", 1462752000000 + 526309, "view")
     assert stored(store, address)[12_391] == ("150", "18278", "25911", 1462492800000 + 17100868, "purchase")
-    named = stored(store, address, "count(customer) OVER (PARTITION BY type), type, row")
+    named = stored(store, address, "count(customer) OVER (PARTITION BY type), type, position")
     assert {(type_, count) for count, type_, _ in named} == {("view", 4_710), ("purchase", 6_703)}
 
 
