@@ -69,18 +69,23 @@ def _run(rows: int, *, mixed: bool) -> dict[str, float]:
     with TemporaryDirectory() as name:
         folder = Path(name)
         write_log(folder / "log.csv", rows, mixed=mixed)
-        shop = {
-            "apiVersion": "endcap/v2",
-            "kind": "Shop",
-            "name": "bench",
-            "events": {
-                "sources": [{"path": str(folder / "log.csv")}],
-                "columns": {"session": "session", "customer": "customer", "type": "type"},
-                "time": {"unit": "iso" if mixed else "ms"},
-            },
-        }
-        command = [sys.executable, "-c", RUN, json.dumps(shop), str(folder / "store")]
-        measured: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+        return ingest_file(folder / "log.csv", rows, "iso" if mixed else "ms")
+
+
+def ingest_file(file: Path, rows: int, unit: str) -> dict[str, float]:
+    """Ingest a log of so many rows in a process of its own; the store lies beside it. What `RUN` prints."""
+    shop = {
+        "apiVersion": "endcap/v2",
+        "kind": "Shop",
+        "name": "bench",
+        "events": {
+            "sources": [{"path": str(file)}],
+            "columns": {"session": "session", "customer": "customer", "type": "type"},
+            "time": {"unit": unit},
+        },
+    }
+    command = [sys.executable, "-c", RUN, json.dumps(shop), str(file.parent / f"store-{file.name}")]
+    measured: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     if measured["events"] != rows:
         raise AssertionError(f"{measured['events']:,.0f} events of {rows:,} rows")
     return measured
