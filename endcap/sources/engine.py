@@ -78,9 +78,10 @@ def convert_engine_errors(name: str) -> Iterator[None]:
     except _NO_ROOM:
         raise  # of the store's disk or of memory, not of the file
     except duckdb.Error as error:
+        reason = str(error).partition("\n\nStack Trace")[0]
         raise DataError(
-            f"{name}: holds values that cannot be read: {error}; take them out or correct them",
+            f"{name}: holds values that cannot be read: {reason}; take them out or correct them",
             code="events.values-unreadable",
             path=name,
-            reason=str(error),
+            reason=reason,
         ) from error

@@ -267,6 +267,30 @@ def test_wrong_types_are_bad_rows_of_the_same_reasons(tmp_path: Path, store: Sto
     ]
 
 
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+@pytest.mark.parametrize("suffix", ["avro", "parquet"])
+def test_a_time_that_is_far_off_is_a_bad_row(tmp_path: Path, store: Store, suffix: str, unit: str) -> None:
+    log, times = tmp_path / f"log.{suffix}", [1_709_287_200 * {"ms": 10**3, "us": 10**6, "ns": 10**9}[unit]]
+    times += [2**63 - 1, -(2**63) + 5]
+    rows = [{"item": f"i{row}", "session": "s", "time": time} for row, time in enumerate(times)]
+    if suffix == "avro":
+        logical = {"ms": "timestamp-millis", "us": "timestamp-micros", "ns": "local-timestamp-nanos"}[unit]
+        write_avro(log, record(item="string", session="string", time={"type": "long", "logicalType": logical}), rows)
+    else:
+        schema = pa.schema([("item", "string"), ("session", "string"), ("time", pa.timestamp(unit))])
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), log, coerce_timestamps=None, version="2.6")
+    events = {"columns": {"session": "session"}, "max_bad_share": 1.0}
+    address = ingest(make_shop(log, events=events), store)
+    assert stored(store, address, "item, time") == [("i0", 1_709_287_200_000)]
+
+
+def test_a_time_that_is_far_off_beside_a_list(tmp_path: Path) -> None:
+    schema = record(time=MILLIS, lines={"type": "array", "items": LINE})
+    rows = [{"time": time, "lines": [{"sku": "a", "price": None}]} for time in (5, 2**62)]
+    log = write_avro(tmp_path / "log.avro", schema, rows)
+    assert [row["time"] for row in read(log, ["time", "lines[].sku"])] == ["1970-01-01 00:00:00.005+00", None]
+
+
 @pytest.mark.parametrize("suffix", ["avro", "orc", "parquet"])
 def test_bytes_that_are_no_text_are_refused_with_the_column(tmp_path: Path, store: Store, suffix: str) -> None:
     log, row = tmp_path / f"log.{suffix}", {"item": b"\xff\x00", "session": "s", "time": 5}
@@ -277,6 +301,24 @@ def test_bytes_that_are_no_text_are_refused_with_the_column(tmp_path: Path, stor
     events = {"columns": {"session": "session"}, "time": {"unit": "s"}}
     with refused(DataError, "events.bytes-not-text", path=str(log), column="item", example="ff00"):
         ingest(make_shop(log, events=events), store)
+
+
+def test_types_that_the_engine_lacks_are_exact_too(tmp_path: Path) -> None:
+    wide = Decimal("123456789012345678901234567890123456789012345.5")
+    columns = {
+        "wide": pa.array([wide, None], pa.decimal256(60, 1)),
+        "half": pa.array([1.5, 2048.0], pa.float16()),
+        "unsigned": pa.array([2**64 - 1, 0], pa.uint64()),
+        "none": pa.nulls(2),
+        "id": pa.ExtensionArray.from_storage(pa.uuid(), pa.array([bytes(15) + b"\7"] * 2, pa.binary(16))),
+        "fixed": pa.array([b"ab", b"\xc3\xa4"], pa.binary(2)),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "log.parquet")
+    uuid = "00000000-0000-0000-0000-000000000007"
+    assert [tuple(row.values()) for row in read(tmp_path / "log.parquet", list(columns))] == [
+        (str(wide), "1.5", "18446744073709551615", None, uuid, "ab"),
+        (None, "2.048000000e+03", "0", None, uuid, "ä"),
+    ]
 
 
 @pytest.mark.parametrize("codec", ["null", "deflate", "snappy", "zstandard"])

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from endcap.errors import DataError
 from endcap.sources.formats.nested_values import can_reach, is_bytes, is_text, make_nested_column_error
@@ -19,6 +20,12 @@ from endcap.sources.formats.walk import walk_table
 BLOCK = 262_144
 NESTED_BLOCK = BLOCK // 16
 """Rows of a block with nested values. They are fewer, since each may become many."""
+_COARSE = {"s": 1, "ms": 10**3, "us": 10**6}
+"""Units of times that reach beyond the years of four digits, in a second."""
+# From these numbers on, not every whole number has a float of the type.
+_EXACT = {pa.float16(): 2**11, pa.float32(): 2**24}
+_FIRST, _END = -62_135_596_800, 253_402_300_800
+"""The years 1 and 10000, in seconds since 1970."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ def _read_batches(table: TypedTable, names: list[str], connection: Any) -> Itera
 def _read_nested_batches(table: TypedTable, names: list[str]) -> Iterator[RowBatch]:
     line = 1
     for block in table.read_blocks(names, NESTED_BLOCK):
-        columns = [block.column(name) for name in names]
+        columns = [_split_times(block.column(name))[0] for name in names]
         values = pa.table(columns, names=[column_name(place) for place in range(len(names))])
         yield RowBatch(values, np.arange(line, line + block.num_rows))
         line += block.num_rows
@@ -117,13 +124,32 @@ def _to_text(table: str, name: str, column: pa.Array, connection: Any) -> pa.Arr
         return column.cast(pa.string())
     if is_bytes(column.type):
         return _decode(table, name, column)
-    value = "v::VARCHAR"
-    if pa.types.is_float32(column.type):
+    if pa.types.is_decimal256(column.type):
+        return column.cast(pa.string())
+    value, exact = "v::VARCHAR", _EXACT.get(column.type)
+    if exact is not None:
         # From here on not every whole number has a float of its own: written so that nobody takes one for exact.
-        value = f"CASE WHEN abs(v) >= {2**24} THEN format('{{:.9e}}', v::DOUBLE) ELSE {value} END"
+        column = column.cast(pa.float32())
+        value = f"CASE WHEN abs(v) >= {exact} THEN format('{{:.9e}}', v::DOUBLE) ELSE {value} END"
+    column, unread = _split_times(column)
     connection.register("column", pa.table({"v": column}))
-    text = connection.sql(f'SELECT {value} AS v FROM "column"').to_arrow_table().column("v")  # noqa: S608 (a constant)
-    return text.combine_chunks()
+    text = connection.sql(f'SELECT {value} AS v FROM "column"').to_arrow_table().column("v").combine_chunks()  # noqa: S608 (a constant)
+    return text if unread is None else pc.coalesce(text, unread)
+
+
+def _split_times(column: pa.Array) -> tuple[pa.Array, pa.Array | None]:
+    """Return a column without times beyond the years of four digits, and the numbers of the latter as text, if any.
+
+    The engine stops at a time that is too far off for it.
+    """
+    per_second = _COARSE.get(column.type.unit) if pa.types.is_timestamp(column.type) else None
+    if per_second is None:
+        return column, None
+    numbers = column.cast(pa.int64())
+    is_far = pc.or_(pc.less(numbers, _FIRST * per_second), pc.greater_equal(numbers, _END * per_second))
+    if not pc.any(is_far).as_py():
+        return column, None
+    return pc.if_else(is_far, None, column), pc.if_else(is_far, numbers.cast(pa.string()), None)
 
 
 def _decode(table: str, name: str, column: pa.Array) -> pa.Array:
