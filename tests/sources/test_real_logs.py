@@ -93,7 +93,8 @@ def test_ml100k_with_its_typed_header(shared_data: Path, store: Store) -> None:
         {"path": str(folder / f"ml-100k.{kind}.xz"), "layout": "movielens-recbole"} for kind in ("inter", "item")
     )
     snapshot = open_snapshot(store, ingest(make_shop(source, items={"sources": [items]}), store))
-    assert (snapshot.facts["events"], snapshot.facts["sessions"]) == (100_000, 943)
+    assert snapshot.facts["events"] == 100_000
+    assert len({session for (session,) in stored(store, snapshot.address, "session")}) == 943
     assert stored(store, snapshot.address)[0] == ("196", "196", "242", 881250949000, "rating")
     assert (snapshot.facts["items"]["rows"], snapshot.facts["bad"]) == (1_682, {})
     assert snapshot.items is not None
