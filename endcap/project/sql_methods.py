@@ -85,7 +85,8 @@ class SqlMethods(ProjectBase):
         with self._show_step(step) as progress:
             address = run_sql(
                 step, spec, self.shop.name, self.store,
-                tables=tables, artifacts=artifacts, until=end, window=self.shop.window, progress=progress,
+                tables=tables, artifacts=artifacts, until=end,
+                window=self.shop.window, spark=self.shop.spark, progress=progress,
             )  # fmt: skip
         facts = self._read_facts(address)
         self._tables[step] = address

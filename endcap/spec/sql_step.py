@@ -77,15 +77,16 @@ class SqlSpec(Strict):
     that has it. Endcap reads the file when it loads the spec, and puts its content into `text`."""
     text: str = ""
     """The statement itself, in place of a file: one SELECT in the engine's SQL."""
-    engine: Literal["duckdb", "bigquery"] = "duckdb"
+    engine: Literal["duckdb", "bigquery", "spark"] = "duckdb"
     """What runs the statement. `duckdb` runs in the step's process, in bounded memory, and reads its inputs alone.
-    `bigquery` runs where the tables lie that the statement names, such as `project.dataset.table`."""
+    `bigquery` runs where the tables lie that the statement names, such as `project.dataset.table`. `spark` runs where
+    the shop's `spark:` says."""
     inputs: dict[SqlName, SqlInput] = {}
     """The tables that the statement reads, by the names that it uses. After ingest and features, it may also read the
     tables of the run's snapshot and dataset by their names in `endcap events query --tables`."""
     parameters: dict[SqlName, Annotated[str | int | float | bool, BeforeValidator(restore_integers)]] = {}
-    """Values that the statement reads as `$name`, in BigQuery as `@name`. `$logical_date` is the run's logical date,
-    and `$window_start` is the beginning of the shop's window before it."""
+    """Values that the statement reads as `$name`, in BigQuery as `@name`, in Spark as `:name`. `$logical_date` is the
+    run's logical date, and `$window_start` is the beginning of the shop's window before it."""
     day: str | None = None
     """The output's column of type DATE or TIMESTAMP whose UTC days the output's folders have. Left out: the column
     `day`, if it is a DATE; otherwise the output has no folders."""

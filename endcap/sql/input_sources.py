@@ -52,6 +52,10 @@ class SourceTable:
         search = find_parts(source, progress)
         return cls(step, name, source, search.files, search.skipped, [part.digest() for part in search.files])
 
+    @property
+    def is_parquet(self) -> bool:
+        return all(part.format != "jsonl" for part in self.parts)
+
     def key(self) -> Any:
         places = {"path", "bigquery", "step", "simulated", "where", "decimal"}
         settings = self.source.model_dump(mode="json", exclude=places)

@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from endcap.errors import UserError
+from endcap.spec.spark import SparkSpec
 from endcap.spec.sql_step import RUN_PARAMETERS, SqlSpec
-from endcap.sql import bigquery_engine, duckdb_engine
+from endcap.sql import bigquery_engine, duckdb_engine, spark_engine
 from endcap.sql.plan import SqlPlan
 from endcap.sql.statement import Statement
 from endcap.sql.tables import ROWS, find_tables, list_known_names, list_needed
@@ -44,7 +45,8 @@ def check_sql(step: str, spec: SqlSpec, artifacts: Sequence[str]) -> Statement:
     if spec.engine == "bigquery":
         statement = bigquery_engine.parse(step, spec.text)
     else:
-        statement = duckdb_engine.parse(step, spec.text)
+        engine = spark_engine if spec.engine == "spark" else duckdb_engine
+        statement = engine.parse(step, spec.text)
         statement.check_tables(list_known_names(spec, artifacts))
     statement.check_parameters([*spec.parameters, *RUN_PARAMETERS])
     unused = [name for name in spec.inputs if name not in statement.tables]
@@ -76,6 +78,7 @@ def run_sql(
     artifacts: Mapping[str, str] | None = None,
     until: datetime | None = None,
     window: timedelta | None = None,
+    spark: SparkSpec | None = None,
     progress: Progress = lambda line: None,
 ) -> str:
     """Run a step of SQL, and keep its rows (kind ``tables/<shop>``).
@@ -96,6 +99,8 @@ def run_sql(
         The run's logical date (UTC); None: the run has none.
     window
         The shop's window; None: it has none.
+    spark
+        Where Spark runs, for a statement whose engine it is. None: on this machine.
     progress
         Takes a line now and then.
 
@@ -116,7 +121,7 @@ def run_sql(
     artifacts = dict(artifacts or {})
     statement = check_sql(step, spec, list(artifacts))
     parameters = _select_parameters(statement, spec, until, window)
-    plan = _make_plan(statement, spec, parameters, store, tables or {}, artifacts, progress)
+    plan = _make_plan(statement, spec, parameters, store, tables or {}, artifacts, spark or SparkSpec(), progress)
     kind, key = SQL.folder(shop), _compute_key(statement, spec, plan, parameters)
     if address := store.find(kind, key):
         return address
@@ -153,12 +158,15 @@ def _make_plan(
     store: Store,
     tables: Mapping[str, str],
     artifacts: Mapping[str, str],
+    spark: SparkSpec,
     progress: Progress,
 ) -> SqlPlan:
     if spec.engine == "bigquery":
         return bigquery_engine.plan(statement, spec, parameters)
     inputs, known = find_tables(statement.step, spec, statement.tables, store, tables, artifacts, progress)
     statement.check_tables(known)
+    if spec.engine == "spark":
+        return spark_engine.SparkPlan(statement, spec, inputs, parameters, spark)
     return duckdb_engine.DuckDbPlan(statement, spec, inputs, known, parameters)
 
 

@@ -129,7 +129,7 @@ def parse_statement(step: str, text: str, dialect: str, unstable: Collection[str
     _check_repeatable(step, tree, tokens, unstable)
     ordered = bool(tree.args.get("order"))
     tables = _list_tables(tree)
-    if dialect == "duckdb":  # whose names are the same in any case
+    if dialect in ("duckdb", "spark"):  # whose names are the same in any case
         tables = _sort_names(name.lower() for name in tables)
     return Statement(step, text, tables, _list_parameters(tree), ordered, _make_canonical(tokens))
 

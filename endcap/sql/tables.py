@@ -26,7 +26,11 @@ _ARTIFACTS = {"snapshot": STEPS["ingest"].kind, "dataset": STEPS["features"].kin
 
 
 class ViewedTable(InputTable, Protocol):
-    """A table that a statement in DuckDB reads as a view."""
+    """A table that DuckDB reads as a view."""
+
+    @property
+    def is_parquet(self) -> bool:
+        """Whether the view's rows are those of its files, which are Parquet, so that others can read these."""
 
     def create(self, connection: Any, scratch: Path) -> list[str]:
         """Create the table as a view, and return the files that it reads. scratch: a folder for converted files."""
@@ -43,6 +47,7 @@ class StepTable:
     step: str
     address: str
     store: Store
+    is_parquet = True
 
     def key(self) -> Any:
         return ["table", get_content_key(self.address)]
@@ -67,6 +72,7 @@ class ArtifactTable:
     name: str
     artifact: ArtifactTables
     store: Store
+    is_parquet = False
 
     def key(self) -> Any:
         return ["artifact", self.name, get_content_key(self.artifact.address)]

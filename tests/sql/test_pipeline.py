@@ -127,8 +127,19 @@ def test_an_overlay_changes_a_statement_and_switches_steps_off(tmp_path: Path) -
             "    clean: {before: ingest, function: 'a:b', sql: {text: a}}",
             {"pipeline.steps.clean.function": "conflict"},
         ),
-        ("    clean: {before: ingest, sql: {text: a, engine: spark}}",
+        ("    clean: {before: ingest, sql: {text: a, engine: trino}}",
          {"pipeline.steps.clean.sql.engine": "not-allowed"}),
+        (
+            "    clean: {before: ingest, sql: {text: a, engine: bigquery, inputs: {x: {path: a}}}}",
+            {"pipeline.steps.clean.sql.inputs": "not-allowed"},
+        ),
+        (
+            "    clean: {before: ingest, sql: {text: a, bigquery: {table: a.b}}}",
+            {
+                "pipeline.steps.clean.sql.bigquery": "conflict",
+                "pipeline.steps.clean.sql.bigquery.results": "missing",
+            },
+        ),
         ("    clean: {after: ingest, sql: {text: a}}", {"pipeline.steps": "unknown-name"}),
         ("    other: {before: ingest, sql: {text: a}}", {"pipeline.steps": "unknown-name"}),
         ("    clean: {before: ingest, enabled: false, sql: {text: a}}", {"pipeline.steps": "unknown-name"}),

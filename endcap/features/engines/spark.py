@@ -9,7 +9,6 @@ Nothing of the log passes through this process. It gets counts, and the few rows
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from ibis.expr import datatypes as dt
 from endcap.errors import UserError
 from endcap.features.engines.spark_files import ContentDigester, FolderProbe, PartJoiner, PartWriter, name_part
 from endcap.features.engines.table_engine import Order
+from endcap.spark.paths import write_path
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -68,13 +68,13 @@ class SparkTables:
 
     def read(self, files: list[Path]) -> ir.Table:
         """See `TableEngine`. Executors read the files, so these must lie where all of them see them."""
-        return self._show(self._session.read.parquet(*map(_write_path, files)))
+        return self._show(self._session.read.parquet(*map(write_path, files)))
 
     def read_events(self, files: list[Path]) -> ir.Table:
         """See `TableEngine`. Only the names of the files come here, as Spark writes them."""
         from pyspark.sql.connect import functions
 
-        rows = self._session.read.parquet(*map(_write_path, files)).select("*", "_metadata")
+        rows = self._session.read.parquet(*map(write_path, files)).select("*", "_metadata")
         names = rows.select(functions.col("_metadata.file_path").alias("path")).distinct().collect()
         numbers = {str(file.absolute()): number for number, file in enumerate(files)}
         listed = [(row["path"], numbers[unquote(urlsplit(row["path"]).path)]) for row in names]
@@ -202,8 +202,3 @@ class SparkTables:
         frame.createOrReplaceTempView(name)
         table: ir.Table = self.backend.table(name)
         return table
-
-
-def _write_path(file: Path) -> str:
-    """Write a path as Hadoop reads it: without escapes of URLs, and with some of its own."""
-    return "file://" + re.sub(r"([\\{}\[\]*?])", r"\\\1", str(file.absolute()))
