@@ -44,9 +44,10 @@ MAKES = {
         "endcap.spec.source:SourceSpec",
     ],
     "features": [
-        "endcap.features.window:select_window",
-        "endcap.features.filters:apply_filters",
-        "endcap.features.event_features:KINDS",
+        "endcap.features.daily.coding:code_day",
+        "endcap.features.daily.day_rows:read_day_rows",
+        "endcap.features.daily.filtering:DayFilter",
+        "endcap.features.event_features:ARRAYS",
     ],
     "train": [
         "endcap.features.split:find_boundaries",
@@ -252,7 +253,8 @@ def test_all_that_a_step_runs_is_in_its_key(tmp_path: Path, store: Store, monkey
     )
     log = write_csv(tmp_path / "log.csv", ["s1,c1,i1,2024-03-01T10:00:00Z,view", "s1,c1,i2,never,view"])
     ran = {"ingest": traced(lambda: ingest(make_shop(log, events={"max_bad_share": 0.9}), store))[1]}
-    dataset, ran["features"] = traced(lambda: build(its, snapshot(store, rows), store))
+    laid = snapshot(store, rows)
+    dataset, ran["features"] = traced(lambda: build(its, laid, store))
     trained, ran["train"] = traced(lambda: train(spec, dataset, store))
     verdict, ran["evaluate"] = traced(lambda: judge(spec, dataset, trained, store, shop=its))
     package, ran["refit"] = traced(lambda: refit(spec, dataset, trained, verdict, store))

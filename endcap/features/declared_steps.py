@@ -17,9 +17,10 @@ from endcap.features.engines.table_engine import TableEngine
 from endcap.features.event_features import encode_types
 from endcap.features.filters import apply_filters
 from endcap.features.keyed_log import CollisionError, KeyedLog, cut_by_gap, take_given_sessions
+from endcap.features.nothing_left import build_nothing_left_error
 from endcap.features.ownership import write_ownership
 from endcap.features.tables import number_entities, number_sessions, write_catalogue, write_events, write_sessions
-from endcap.features.window import build_nothing_left_error, select_window
+from endcap.features.window import select_window
 from endcap.spec.settings import FeatureSettings
 
 Json = dict[str, Any]
@@ -77,7 +78,9 @@ def _write_salted(
     engine.keep_only(left.events, test.events, sessions, test_sessions, items, customers)
     write_sessions(engine, sessions, out / "sessions.parquet")
     write_sessions(engine, test_sessions, out / "test_sessions.parquet")
-    write_events(engine, left, (sessions, items, customers), features, out / "events.parquet")
+    # An item that fell to a filter may have its number from the test part.
+    trained = items.filter(items.events > 0)
+    write_events(engine, left, (sessions, trained, customers), features, out / "events.parquet")
     write_events(engine, test, (test_sessions, items, customers), features, out / "test_events.parquet")
     write_catalogue(
         engine, items, "item", ("events", "first_seen"), snapshot.path / "items.parquet", out / "items.parquet"

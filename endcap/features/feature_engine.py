@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from endcap.events.snapshot_days import SnapshotDays
 from endcap.features.content_digest import digest_content
-from endcap.features.declared_steps import write_tables
 from endcap.features.engines.table_engine import TableEngine
 from endcap.spark.failures import is_executor_loss
 from endcap.spec.settings import FeatureSettings
+from endcap.store import Store
 
 if TYPE_CHECKING:
     from endcap.features.engines.spark import SparkTables
@@ -70,6 +70,8 @@ class DeclaredEngine:
         self, settings: FeatureSettings, snapshot: SnapshotDays, out: Path, end: int | None, progress: Progress
     ) -> Json:
         """See `FeatureEngine`."""
+        from endcap.features.declared_steps import write_tables
+
         return write_tables(self._tables, settings, snapshot, out, end, progress) | {"content": digest_content(out)}
 
 
@@ -83,6 +85,8 @@ class SparkEngine:
         self, settings: FeatureSettings, snapshot: SnapshotDays, out: Path, end: int | None, progress: Progress
     ) -> Json:
         """See `FeatureEngine`. Where an executor is lost with tables that it held, all is made anew."""
+        from endcap.features.declared_steps import write_tables
+
         self._tables.check_folder(out)
         for attempt in range(ATTEMPTS):
             try:
@@ -99,13 +103,15 @@ class SparkEngine:
 
 
 @contextlib.contextmanager
-def open_feature_engine(settings: FeatureSettings, spill: Path) -> Iterator[FeatureEngine]:
+def open_feature_engine(settings: FeatureSettings, store: Store, spill: Path) -> Iterator[FeatureEngine]:
     """Open the engine that the spec names. It is closed at the end, whatever happens.
 
     Parameters
     ----------
     settings
         The shop's.
+    store
+        The store of the snapshot, which also keeps what can be used again.
     spill
         An empty folder, for what does not fit in memory.
     """
@@ -116,7 +122,6 @@ def open_feature_engine(settings: FeatureSettings, spill: Path) -> Iterator[Feat
         with open_session(settings.spark, spill) as session:
             yield SparkEngine(SparkTables(session))
         return
-    from endcap.features.engines.duckdb import open_tables
+    from endcap.features.daily.engine import DailyEngine
 
-    with open_tables(spill) as tables:
-        yield DeclaredEngine(tables)
+    yield DailyEngine(store)

@@ -7,20 +7,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from endcap.errors import DataError
 from endcap.events.snapshot_days import SnapshotDays
 from endcap.features.event_order import add_tie
+from endcap.features.nothing_left import EPOCH, build_empty_snapshot_error
 from endcap.features.split import MILLISECOND
-from endcap.spec.base import format_duration
-from endcap.spec.sessions import Filters
 from endcap.spec.settings import FeatureSettings
 
 if TYPE_CHECKING:  # descriptions read statistics here, and need no table engine for that
     import ibis.expr.types as ir
 
     from endcap.features.engines.table_engine import TableEngine
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -62,12 +58,7 @@ def select_window(engine: TableEngine, settings: FeatureSettings, snapshot: Snap
     needed = "customer" if settings.sessions.by == "gap" else "session"
     about = measure_extent(snapshot, needed)
     if not about.rows:
-        raise DataError(
-            f"the snapshot {snapshot.path.name} of shop {settings.name!r} holds no events; ingest some first",
-            code="features.snapshot-empty",
-            snapshot=snapshot.path.name,
-            shop=settings.name,
-        )
+        raise build_empty_snapshot_error(settings, snapshot.path.name)
     end = about.last + 1 if end is None else end
     start = None if settings.window is None else end - settings.window // MILLISECOND
     # A condition costs a column in each of several passes over the log: only those that take something are asked.
@@ -110,38 +101,6 @@ def _select_activity(engine: TableEngine, settings: FeatureSettings, snapshot: S
     import ibis
 
     return ibis.union(*tables) if len(tables) > 1 else next(iter(tables), None)
-
-
-def build_nothing_left_error(settings: FeatureSettings, window: Window, filtered: Mapping[str, int]) -> DataError:
-    """Build the error that says what took every event. `filtered` has the events that fell to each filter."""
-    reasons = {
-        "outside_window": f"lie outside the window ({_describe_span(window)}): widen `window`, or choose another date",
-        "without_customer": "name no customer, which `sessions: {by: gap}` needs",
-        "without_session": "name no session, which `sessions: {by: given}` needs",
-    }
-    for name in Filters.model_fields:
-        reasons[name] = f"fell to filters.{name}: {getattr(settings.filters, name)}"
-    counts = {**window.dropped, **filtered}
-    losses = "; ".join(f"{count:,} {reasons[name]}" for name, count in counts.items() if count)
-    return DataError(
-        f"shop {settings.name!r}: none of {window.rows:,} training events is left. {losses or 'There were none'}",
-        code="features.none-left",
-        shop=settings.name,
-        rows=window.rows,
-        dropped={name: count for name, count in counts.items() if count},
-        window=None if settings.window is None else format_duration(settings.window),
-        filters=settings.filters.model_dump(mode="json"),
-    )
-
-
-def _describe_span(window: Window) -> str:
-    start, end = (
-        None if moment is None else (EPOCH + moment * MILLISECOND).isoformat(timespec="seconds")
-        for moment in (window.start, window.end)
-    )
-    if window.start is None:
-        return f"before {end}"
-    return f"{format_duration((window.end - window.start) * MILLISECOND)}, from {start} to before {end}"
 
 
 @dataclass(frozen=True)

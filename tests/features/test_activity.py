@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-import endcap.features.keyed_log
 from endcap.events import ingest, snapshot_days
 from endcap.events.query import query
 from endcap.features import build
@@ -18,6 +17,7 @@ from endcap.store import Store
 from tests.events.shops import make_shop, open_snapshot, write_csv
 from tests.features.logs import MONDAY, event, shop, snapshot, table, words
 
+pytestmark = pytest.mark.usefixtures("engine")
 MINUTE = 60_000
 GAP = {"by": "gap", "gap": "30m"}
 ALONE = {"min_session_events": 1}
@@ -146,11 +146,8 @@ def test_a_snapshot_without_the_file_is_cut_on_its_events(store: Store) -> None:
     assert sorted(words(store.fetch(build(its, snapshot(store, rows), store))).values()) == ["A", "B"]
 
 
-def test_a_stranger_whose_key_is_a_customers_is_another(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = endcap.features.keyed_log._hash_key
-    monkeypatch.setattr(
-        endcap.features.keyed_log, "_hash_key", lambda engine, column, salt: real(engine, column.left(1), salt)
-    )
+@pytest.mark.usefixtures("colliding_hashes")
+def test_a_stranger_whose_key_is_a_customers_is_another(store: Store) -> None:
     rows = [event(None, item, minute * MINUTE, "ann") for item, minute in (("a", 0), ("b", 40))]
     other = [event(None, "", 20 * MINUTE, "anonymous")]
     its = shop(sessions=GAP, filters=ALONE)

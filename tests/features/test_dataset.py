@@ -14,13 +14,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-import endcap.features.keyed_log
 from endcap.errors import DataError, NotFoundError, StorageError
 from endcap.features import build
+from endcap.features.daily import assembly
+from endcap.features.engines.duckdb import DuckDBTables
 from endcap.store import Store
 from tests.features.logs import DAY, MONDAY, dataset, event, sessions, shop, snapshot, table, words
 from tests.refusals import misspelt, refused
 
+pytestmark = pytest.mark.usefixtures("engine")
 MINUTE = 60_000
 
 
@@ -230,13 +232,8 @@ def test_a_single_session_is_enough(store: Store) -> None:
     assert words(dataset(store, sessions("ab"))) == {"s0": "ab"}
 
 
-def test_ids_that_share_a_hash_are_told_apart(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = endcap.features.keyed_log._hash_key
-    monkeypatch.setattr(
-        endcap.features.keyed_log,
-        "_hash_key",
-        lambda engine, column, salt: real(engine, column.left(1 if not salt else 9), salt),
-    )
+@pytest.mark.usefixtures("colliding_hashes")
+def test_ids_that_share_a_hash_are_told_apart(store: Store) -> None:
     rows = [event(session, item, place) for session in ("s1", "s2") for place, item in enumerate(["aa", "ab"])]
     folder = dataset(store, rows)
     assert [row["item"] for row in table(folder, "items")] == ["aa", "ab"]
@@ -274,37 +271,39 @@ def test_names_that_the_tables_need_cannot_be_features_or_attributes(store: Stor
         build(taken, snapshot(store, sessions("ab")), store)
 
 
-def test_a_full_disk_is_a_storage_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_a_storage_error(store: Store, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     address = snapshot(store, sessions("abc abc"))
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("no /dev/full on this system")
-    from endcap.features.engines.duckdb import DuckDBTables
+    written: list[str] = []
 
-    write = DuckDBTables.write
+    def choose(file: Path) -> Path:
+        written.append(file.name)
+        return full if file.name == "items.parquet" else file
 
-    def to_full_disk(self: DuckDBTables, events: object, file: Path) -> None:
-        write(self, events, full if file.name == "items.parquet" else file)
-
-    monkeypatch.setattr(DuckDBTables, "write", to_full_disk)
+    by_days, by_tables = assembly.write_table, DuckDBTables.write
+    monkeypatch.setattr(assembly, "write_table", lambda file, blocks: by_days(choose(file), blocks))
+    monkeypatch.setattr(DuckDBTables, "write", lambda self, table, file: by_tables(self, table, choose(file)))
     with refused(StorageError, "features.disk-refused"):
         build(shop(), address, store)
+    assert "items.parquet" in written
     assert store.list("datasets/shop") == []
 
 
 KILLED = """
 import os, signal, sys
-from endcap.features.engines.duckdb import DuckDBTables
+from endcap.features.daily import assembly
 from endcap.features.dataset import build
 from endcap.store import open_store
 from tests.features.logs import shop
-write = DuckDBTables.write
-def wait(self, table, file):
-    write(self, table, file)
+write = assembly.write_table
+def wait(file, blocks):
+    write(file, blocks)
     if file.name == "items.parquet":
         print("writing", flush=True)
         signal.pause()
-DuckDBTables.write = wait
+assembly.write_table = wait
 build(shop(), sys.argv[2], open_store(sys.argv[1]))
 """
 
@@ -328,3 +327,10 @@ def test_parts_that_lie_in_one_file_are_kept_apart(store: Store) -> None:
     folder = dataset(store, sessions("ab cd") + sessions("abc", part="test"))
     assert words(folder) == {"s0": "ab", "s1": "cd"}
     assert words(folder, "test_") == {"ts0": "abc"}
+
+
+def test_an_item_that_fell_stays_away_from_training_where_the_test_part_has_it(store: Store) -> None:
+    rows = sessions("abxab ab") + sessions("xa", part="test")
+    folder = dataset(store, rows, shop(**filters(item=2)))
+    assert words(folder) == {"s0": "abab", "s1": "ab"}
+    assert words(folder, "test_") == {"ts0": "xa"}

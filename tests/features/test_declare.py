@@ -90,14 +90,14 @@ features = st.fixed_dictionaries({kind: st.one_of(st.none(), edges) for kind in 
 
 
 @pytest.fixture(scope="module")
-def engine() -> ibis.BaseBackend:
+def backend() -> ibis.BaseBackend:
     return ibis.duckdb.connect()
 
 
 @settings(max_examples=60, deadline=None)
 @given(log=logs, buckets=features)
 def test_both_evaluations_of_a_declaration_agree(
-    engine: ibis.BaseBackend,
+    backend: ibis.BaseBackend,
     log: list[tuple[int, list[tuple[int, int, str | None]]]],
     buckets: dict[str, list[float] | None],
 ) -> None:
@@ -122,11 +122,12 @@ def test_both_evaluations_of_a_declaration_agree(
         [*((name, pa.int64()) for name in ("time", "position", "previous", "seen")), ("type", pa.string())]
     )
     events = encode_types(ibis.memtable(pa.Table.from_pylist(rows, schema)), declared)
-    computed = engine.to_pyarrow(events.select(**{each.name: build_column(each, events) for each in declared}))
+    computed = backend.to_pyarrow(events.select(**{each.name: build_column(each, events) for each in declared}))
     for each in declared:
         np.testing.assert_array_equal(computed[each.name].to_numpy(), asked[each.name], err_msg=each.name)
 
 
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("sessions_by", [{}, {"sessions": {"by": "gap", "gap": "30s"}}], ids=["given", "gap"])
 def test_a_dataset_carries_what_arrays_would_give(store: Store, sessions_by: dict[str, Any]) -> None:
     generator = np.random.default_rng(5)

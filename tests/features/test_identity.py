@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import endcap.features.keyed_log
 from endcap.features.engines.duckdb import open_tables
 from endcap.online.key_names import make_session_id
 from endcap.sources.values.ids import convert_to_id
 from endcap.store import Store
 from tests.features.logs import MONDAY, dataset, event, shop, snapshot, table, words
 
+pytestmark = pytest.mark.usefixtures("engine")
 ALL = {"filters": {"min_session_events": 1}}
 COUNTS = ("shared_sessions", "adopted_events", "anonymous_events")
 ODD = ["a", "b", "a|b", "a\\", "\\|", "|", "größe 🛒", " ", "a\\|b", "-1"]
@@ -140,15 +140,10 @@ def in_words(rows: Sequence[dict[str, Any]], least: dict[str, int]) -> dict[str,
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("salted", [False, True])
 def test_sessions_are_those_of_plain_python(
-    store: Store, monkeypatch: pytest.MonkeyPatch, seed: int, salted: bool
+    store: Store, request: pytest.FixtureRequest, seed: int, salted: bool
 ) -> None:
-    if salted:  # the first salt's keys collide
-        real = endcap.features.keyed_log._hash_key
-        monkeypatch.setattr(
-            endcap.features.keyed_log,
-            "_hash_key",
-            lambda engine, column, salt: real(engine, column if salt else column.left(1), salt),
-        )
+    if salted:
+        request.getfixturevalue("colliding_hashes")
     draw = random.Random(seed)
     rows = [
         event(f"s{draw.randrange(30)}", draw.choice("abcdef"), draw.randrange(10**6), draw.choice([None, *customers]))

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from endcap.features import anomalies, build
+from endcap.features import anomaly_warnings, build
 from endcap.store import Store
 from tests.features.logs import DAY, event, shop, snapshot
 
+pytestmark = pytest.mark.usefixtures("engine")
 Row = dict[str, Any]
 MINUTE = 60_000
 
@@ -69,7 +70,7 @@ CASES: dict[str, tuple[list[Row], str, list[dict[str, Any]]]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_hardly_meant_is_said(case: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(anomalies, "LONG_SESSION", 40)
+    monkeypatch.setattr(anomaly_warnings, "LONG_SESSION", 40)
     rows, by, expected = CASES[case]
     found = warned(store, rows, by)
     assert [one["name"] for one in found] == [one["name"] for one in expected]

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from endcap.errors import DataError
 from endcap.features import build
 from endcap.features.dataset_files import OWNED_FILE
@@ -13,6 +15,7 @@ from endcap.store import Store
 from tests.features.logs import DAY, MONDAY, event, shop, snapshot, table, words
 from tests.refusals import refused
 
+pytestmark = pytest.mark.usefixtures("engine")
 COLUMNS = {"session": "session", "customer": "customer", "type": "type"}
 
 
