@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 ANSWERS_WITHIN = 20.0
 """Seconds that an address may take to answer."""
 RETRIES: dict[str, Any] = {"max_retries": 6, "max_backoff": 8000}
-"""How often a call is sent again to a server that does not answer: for about 20 s. Spark's own client asks for ten
-minutes."""
+"""How often a call is sent again to a Connect server that does not answer: for about 20 s. Spark's own client asks for
+ten minutes."""
+FEW_RETRIES: dict[str, Any] = {"max_retries": 2}
+"""The same for a Spark on this machine, whose process says whether it lives, and for the end of a session."""
 
 
 @contextlib.contextmanager
@@ -89,7 +91,7 @@ def _connect(address: str, spec: SparkSpec) -> SparkSession:
     finally:
         channel.close()
     session: SparkSession = SparkSession.builder.remote(address).create()
-    session.client.set_retry_policies([DefaultPolicy(**RETRIES)])
+    session.client.set_retry_policies([DefaultPolicy(**(FEW_RETRIES if spec.connect is None else RETRIES))])
     try:
         client, server = pyspark.__version__, session.version
         if _cut(client) != _cut(server):
@@ -116,6 +118,9 @@ def _cut(version: str) -> str:
 
 def _end(session: Any) -> None:
     """End the session. A server that is gone has none left."""
+    from pyspark.sql.connect.client.retries import DefaultPolicy
+
+    session.client.set_retry_policies([DefaultPolicy(**FEW_RETRIES)])
     with contextlib.suppress(Exception):
         session.interruptAll()
     with contextlib.suppress(Exception):

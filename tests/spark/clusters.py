@@ -30,8 +30,11 @@ def spark(**keys: Any) -> SparkSpec:
 
 
 @contextmanager
-def spark_home(folder: Path) -> Iterator[None]:
-    """A home whose folder `work`, in which `local-cluster` keeps executors' files, is not pyspark's own."""
+def spark_home(folder: Path, *, quick: bool = True) -> Iterator[None]:
+    """A home whose folder `work`, in which `local-cluster` keeps executors' files, is not pyspark's own.
+
+    quick: Java compiles little, which pays where a test is over soon.
+    """
     import pyspark
 
     folder.mkdir()
@@ -39,7 +42,8 @@ def spark_home(folder: Path) -> Iterator[None]:
         (folder / path.name).symlink_to(path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPARK_HOME", str(folder))
-        patch.setenv("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+        if quick:
+            patch.setenv("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
         yield
 
 
