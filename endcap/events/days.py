@@ -156,28 +156,48 @@ def drop_duplicates(folder: Path, connection: Any) -> dict[str, str]:
 
     Returns the ordered digest of what is left of each day, by its name.
     """
-    return {
-        day.name.removeprefix(DAY_PREFIX): write_distinct_rows(sorted(day.iterdir()), day, connection)
-        for day in sorted(folder.iterdir())
-    }
+    ordered = {}
+    for day in sorted(folder.iterdir()):
+        parts = sorted(day.iterdir(), key=lambda part: int(part.stem.rpartition("-")[2]))
+        distinct = day / ".distinct"
+        distinct.mkdir()
+        ordered[day.name.removeprefix(DAY_PREFIX)] = write_distinct_rows(parts, distinct, connection)
+        for part in parts:
+            part.unlink()
+        (distinct / "part-0.parquet").rename(day / "part-0.parquet")
+        distinct.rmdir()
+    return ordered
 
 
-def write_distinct_rows(parts: Sequence[Path], day: Path, connection: Any) -> str:
-    """Write the distinct rows of a day's files as the only part in its folder, and return their ordered digest."""
+def write_distinct_rows(
+    parts: Sequence[Path], folder: Path, connection: Any, first_files: Sequence[int] | None = None
+) -> str:
+    """Write the first of equal rows of a day's files as ``part-0.parquet``, and return the ordered digest of all.
+
+    Parameters
+    ----------
+    parts
+        The files, in reading order.
+    folder
+        The folder to write to.
+    connection
+        A DuckDB connection.
+    first_files
+        For each of them a number that is added to its rows' `file`. None: 0.
+    """
     columns = ", ".join(name for name in EVENTS.names if name not in PLACE)
-    place = ", ".join(PLACE)
     listed = ", ".join(quote_text(str(part)) for part in parts)
+    added = ", ".join(map(str, first_files or [0] * len(parts)))
+    place = "file_index, file_row_number"
     distinct = connection.sql(
-        f"SELECT * FROM read_parquet([{listed}], hive_partitioning = false) "  # noqa: S608 (quoted, and our own names)
+        f"SELECT * REPLACE (file + [{added}][file_index::BIGINT + 1] AS file) "  # noqa: S608 (quoted, and our own names)
+        f"FROM read_parquet([{listed}], hive_partitioning = false) "
         f"QUALIFY row_number() OVER (PARTITION BY {columns} ORDER BY {place}) = 1 ORDER BY {place}"
     )
-    digest, remaining = OrderedDigest(), day / "kept.parquet"
-    with pq.ParquetWriter(remaining, EVENTS, **_list_settings(EVENTS)) as writer:
+    digest = OrderedDigest()
+    with pq.ParquetWriter(folder / "part-0.parquet", EVENTS, **_list_settings(EVENTS)) as writer:
         for batch in distinct.to_arrow_reader(GROUP):
             rows = pa.Table.from_batches([batch]).cast(EVENTS)
             digest.add(rows)
             writer.write_table(rows)
-    for part in parts:
-        part.unlink()
-    remaining.rename(day / "part-0.parquet")
     return digest.hexdigest()

@@ -4,52 +4,30 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from endcap.events.snapshot import ACTIVITY_FOLDER, EVENTS_FOLDER, QUARANTINE
+from endcap.events.kept_tables import TableKeeper
+from endcap.events.reuse import compare_days, format_reuse
+from endcap.events.snapshot import QUARANTINE
+from endcap.events.snapshot_days import PARALLEL, find_units
+from endcap.events.source_inputs import SourceInput
 from endcap.events.write_events import write_events
 from endcap.progress import Notice
 from endcap.simulation.simulated_sources import write_simulated_files
 from endcap.sources.bigquery.partitions import ALL_DAYS, Span
 from endcap.sources.engine import open_engine
-from endcap.sources.find import SourceParts, find_parts
+from endcap.sources.find import find_parts
 from endcap.sources.layouts import complete_source
 from endcap.sources.load import Loader, Progress
 from endcap.sources.quarantine import Quarantine
-from endcap.sources.values.clock import make_clock
-from endcap.sources.write_table import write_table
 from endcap.spec.event_log import EventSource
 from endcap.spec.shop import Shop
 from endcap.spec.source import SourceSpec
 from endcap.steps import STEPS
 from endcap.store import Store, fingerprint, fingerprint_code, report_storage_errors
-
-TABLES = ("events", "items", "customers")
-
-
-@dataclass(frozen=True)
-class SourceInput:
-    """A source with its files and their SHA-256 digests, which a snapshot's facts name as its origin."""
-
-    table: str
-    source: SourceSpec
-    source_files: SourceParts
-    digests: list[str]
-
-    def facts(self) -> dict[str, Any]:
-        files = [
-            {**file.facts(), "sha256": sha256}
-            for file, sha256 in zip(self.source_files.files, self.digests, strict=True)
-        ]
-        return {
-            "table": self.table,
-            "path": self.source.path,
-            "files": files,
-            "skipped": self.source_files.skipped,
-        }
 
 
 def ingest(shop: Shop, store: Store, *, until: datetime | None = None, progress: Progress = lambda line: None) -> str:
@@ -81,7 +59,9 @@ def ingest(shop: Shop, store: Store, *, until: datetime | None = None, progress:
 
     Notes
     -----
-    Unchanged input is not read again. The same rows, good and bad, in the same places give the same snapshot.
+    Unchanged input is not read again. Of a log that changed, only the files are read whose units are new
+    (`endcap.events.parsed_units`); the snapshot refers to the rest. The same files give the same snapshot, whatever was
+    ingested before.
     """
     with write_simulated_files(shop, progress) as with_files:
         return _ingest(with_files, store, select_days(shop, until), progress)
@@ -176,55 +156,66 @@ def _compute_key(shop: Shop, inputs: list[SourceInput]) -> str:
 
 
 def _find_snapshot(store: Store, shop: Shop, key: str) -> str | None:
+    """Find the snapshot that an input became. One that lacks a unit is made again."""
     document = store.read_document(f"ingests/{key}")
-    return store.find(STEPS["ingest"].folder(shop.name), document["snapshot"]) if document else None
+    address = store.find(STEPS["ingest"].folder(shop.name), document["snapshot"]) if document else None
+    return address if address is not None and _is_whole(store, address) else None
+
+
+def _is_whole(store: Store, address: str) -> bool:
+    units = find_units(store.manifest(address)["facts"])
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        return None not in list(pool.map(lambda unit: store.find(*unit.rsplit("/", 1)), units))
 
 
 def _write_snapshot(
     shop: Shop, inputs: list[SourceInput], staging: Path, bad_rows: Path, store: Store, progress: Progress
 ) -> str:
     limit, time_rule = shop.events.max_bad_share, shop.events.time
+    kind = STEPS["ingest"].folder(shop.name)
     with (
         open_engine(staging / "spill", time_rule.zone) as connection,
         Quarantine(bad_rows, limit, time_rule) as quarantine,
     ):
-        files = {
-            table: [(entry.source, entry.source_files.files) for entry in inputs if entry.table == table]
-            for table in TABLES
-        }
-        clock, words = make_clock(time_rule.zone), shop.events.null_values
-        loader = Loader("events", connection, quarantine, progress, clock, words=words)
-        tables = {"events": write_events(shop, files["events"], staging, loader)}
-        last, whole = tables["events"]["last"], shop.events.float_ids == "whole"
+        files = [(entry.source, entry.source_files.files, entry.digests) for entry in inputs if entry.table == "events"]
+        loader = Loader("events", connection, quarantine, progress, words=shop.events.null_values)
+        events = write_events(shop, files, store, staging, loader)
+        tables = {}
         for name, table in (("items", shop.items), ("customers", shop.customers)):
             if table is not None:
-                loader = Loader(name, connection, quarantine, progress, make_clock(time_rule.zone), words=words)
-                tables[name] = write_table(table, files[name], staging, loader, last, whole=whole)
-    content = {name: facts["content"] for name, facts in tables.items()}
-    ordered = content | {"events": [day["key"] for day in tables["events"]["days"]]}
+                of_table = [entry for entry in inputs if entry.table == name]
+                keeper = TableKeeper(shop, store, staging, bad_rows.parent, connection, progress)
+                tables[name] = keeper.keep(name, table, of_table, events["last"], quarantine)
+    reuse = compare_days(events["days"], _read_newest_days(store, kind)) | events.pop("units")
+    times = events.pop("times")
+    content = {"events": events["content"], **{name: facts["content"] for name, facts in tables.items()}}
     # Bad rows are of the snapshot too, if not of its content: it says how many were set aside, and keeps them. Of those
     # that rules leave out it says how many they are.
     left_out = {table: dict(counts) for table, counts in quarantine.left_out.items()}
-    code = fingerprint_code(STEPS["ingest"].entry)
-    kind, key = STEPS["ingest"].folder(shop.name), fingerprint("snapshot", ordered, quarantine.digest, left_out, code)
-    source_files = store.find(kind, key)
-    if source_files:
+    ordered = content | {"events": [day["key"] for day in events["days"]]}
+    key = fingerprint("snapshot", ordered, quarantine.digest, left_out, fingerprint_code(STEPS["ingest"].entry))
+    progress(format_reuse(reuse))
+    if address := store.find(kind, key):
         progress("the same rows, in other files, are a snapshot already")
-        return source_files
+        return address
     with store.publish(kind, key) as draft:
-        for name in (EVENTS_FOLDER, ACTIVITY_FOLDER, "items.parquet", "customers.parquet"):
-            if (staging / name).exists():
-                shutil.move(staging / name, draft.path / name)
+        for name in tables:
+            shutil.move(staging / f"{name}.parquet", draft.path / f"{name}.parquet")
         shutil.move(bad_rows, draft.path / QUARANTINE)
-        draft.facts |= tables.pop("events") | tables
+        draft.facts |= events | tables
         draft.facts["fingerprint"] = fingerprint("content", content)
         draft.facts["read"] = dict(quarantine.rows)
         draft.facts["left_out"] = left_out
         draft.facts["bad"] = {table: dict(counts) for table, counts in quarantine.bad.items()}
         draft.facts["examples"] = quarantine.examples
-        draft.facts["times"] = {
-            "ambiguous": clock.ambiguous if clock else 0,
-            "shifted": clock.shifted if clock else 0,
-        }
+        draft.facts["times"] = times
         draft.facts["sources"] = [entry.facts() for entry in inputs]
+        draft.facts["reuse"] = reuse
     return draft.address
+
+
+def _read_newest_days(store: Store, kind: str) -> list[dict[str, Any]]:
+    """Read the days of the shop's newest snapshot; none if there is none, or an earlier release made it."""
+    addresses = store.list(kind)
+    days: list[dict[str, Any]] = store.manifest(addresses[-1])["facts"].get("days", []) if addresses else []
+    return days

@@ -36,7 +36,8 @@ def read_older_days(folder: Path, files: Mapping[str, Json]) -> list[Json]:
             by_day.setdefault(name.split("/")[1].removeprefix(DAY_PREFIX), []).append(name)
     days = [_describe_day(folder, day, names, files) for day, names in by_day.items()]
     if days and ACTIVITY_FILE in files:
-        days[0] |= {"activity_files": [ACTIVITY_FILE], "activity": pq.read_metadata(folder / ACTIVITY_FILE).num_rows}
+        days[0]["activity"] = pq.read_metadata(folder / ACTIVITY_FILE).num_rows
+        days[0]["parts"][0]["activity"] = [ACTIVITY_FILE]
     return days
 
 
@@ -53,7 +54,6 @@ def _describe_day(folder: Path, day: str, names: list[str], files: Mapping[str, 
         "without_session": sum(table["session"].null_count for table in tables),
         "without_customer": sum(table["customer"].null_count for table in tables),
         "types": None,
-        "files": names,
         "activity": 0,
-        "activity_files": [],
+        "parts": [{"unit": None, "first_file": 0, "files": names, "activity": []}],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from endcap.events.older_snapshots import read_older_days
 from endcap.store import Store
 
 Json = dict[str, Any]
+PARALLEL = 8
+"""Units that are fetched at a time."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class DayPart:
     files
         Parquet files of `endcap.events.snapshot.EVENTS` on this machine. Their rows, file by file, are in the order in
         which they were read.
+    first_files
+        For each of `files` a number to add to its rows' `file`: the sums order the day's rows as files are ordered.
     activity
         Parquet files of `endcap.events.snapshot.ACTIVITY` on this machine.
     """
@@ -49,6 +54,7 @@ class DayPart:
     without_customer: int
     types: Mapping[str, int] | None
     files: tuple[Path, ...]
+    first_files: tuple[int, ...]
     activity: tuple[Path, ...]
 
 
@@ -94,7 +100,9 @@ class SnapshotDays:
             )
 
 
-def open_snapshot(store: Store, address: str, *, days: Collection[str] | None = None) -> SnapshotDays:
+def open_snapshot(
+    store: Store, address: str, *, days: Collection[str] | None = None, verify: bool = False
+) -> SnapshotDays:
     """Bring a snapshot to this machine.
 
     Parameters
@@ -105,26 +113,46 @@ def open_snapshot(store: Store, address: str, *, days: Collection[str] | None = 
         The snapshot's address.
     days
         The names of the days that are needed. None: all.
+    verify
+        Compare the checksum of every file; otherwise only the sizes are compared.
 
     Raises
     ------
     NotFoundError
-        There is no such snapshot.
+        There is no such snapshot, or a unit that it refers to is gone.
     IntegrityError
         A file of it is missing or damaged.
     """
     manifest = store.manifest(address)
-    facts, path = manifest["facts"], store.fetch(address)
+    facts, path = manifest["facts"], store.fetch(address, verify=verify)
     older = "days" not in facts
     listed = read_older_days(path, manifest["files"]) if older else facts["days"]
     chosen = [day for day in listed if days is None or day["day"] in days]
-    return SnapshotDays(path, {**facts, "days": listed}, tuple(_open_day(path, day) for day in chosen), older)
+    folders = _fetch_units(store, path, {part["unit"] for day in chosen for part in day["parts"]}, verify)
+    return SnapshotDays(path, {**facts, "days": listed}, tuple(_open_day(folders, day) for day in chosen), older)
 
 
-def _open_day(path: Path, facts: Json) -> DayPart:
-    files, activity = (tuple(_find_file(path, name) for name in facts[kind]) for kind in ("files", "activity_files"))
+def find_units(facts: Json) -> set[str]:
+    """Find the addresses, as kind and key, of all units that a snapshot's facts refer to."""
+    return {part["unit"] for day in facts.get("days", []) for part in day["parts"] if part["unit"] is not None}
+
+
+def _fetch_units(store: Store, path: Path, units: Collection[str | None], verify: bool) -> dict[str | None, Path]:
+    """Bring units to this machine, several at a time, and return their folders; None is the snapshot's own."""
+    addresses = sorted(unit for unit in units if unit is not None)
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        fetched = pool.map(lambda unit: store.fetch(unit, verify=verify), addresses)
+        return {None: path, **dict(zip(addresses, fetched, strict=True))}
+
+
+def _open_day(folders: Mapping[str | None, Path], facts: Json) -> DayPart:
+    files, activity = (
+        tuple(_find_file(folders[part["unit"]], name) for part in facts["parts"] for name in part[kind])
+        for kind in ("files", "activity")
+    )
     names = ("day", "key", "events", "first", "last", "test", "without_session", "without_customer", "types")
-    return DayPart(**{name: facts[name] for name in names}, files=files, activity=activity)
+    first_files = tuple(part["first_file"] for part in facts["parts"] for _ in part["files"])
+    return DayPart(**{name: facts[name] for name in names}, files=files, first_files=first_files, activity=activity)
 
 
 def _find_file(path: Path, name: str) -> Path:

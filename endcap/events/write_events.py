@@ -1,35 +1,35 @@
-"""Write a snapshot's events from the good rows, then read them once more for the facts of the manifest."""
+"""A snapshot's events: the rows of its units by day, and the facts of its manifest."""
 
 from __future__ import annotations
 
-import functools
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from endcap.errors import DataError
-from endcap.events.day_facts import collect_days, merge_days
-from endcap.events.days import DayWriter, drop_duplicates
-from endcap.events.event_mapping import OTHER_TYPES, RETURNS, list_event_columns, map_events
-from endcap.events.snapshot import ACTIVITY, ACTIVITY_FOLDER, EVENTS, EVENTS_FOLDER
+from endcap.events.day_facts import DayOfUnit, join_parts, merge_days
+from endcap.events.distinct_days import DistinctDays
+from endcap.events.event_mapping import OTHER_TYPES, RETURNS, list_event_columns
+from endcap.events.parsed_units import Unit, group_units
+from endcap.events.snapshot import EVENTS, QUARANTINE
+from endcap.events.unit_reading import ParsedUnit, UnitReader
 from endcap.sources.column_mapping import WITHOUT_ITEM
-from endcap.sources.load import Loader
+from endcap.sources.load import Loader, check_columns
 from endcap.sources.parts import SourcePart
 from endcap.spec.event_log import EventSource
 from endcap.spec.shop import Shop
 from endcap.spec.source import SourceSpec
+from endcap.store import Store
 
 Json = dict[str, Any]
-Files = Sequence[tuple[SourceSpec, Sequence[SourcePart]]]
+Files = Sequence[tuple[SourceSpec, Sequence[SourcePart], Sequence[str]]]
+"""Sources with their files and the digests of these."""
 
 
-def write_events(shop: Shop, files: Files, folder: Path, loader: Loader) -> Json:
-    """Write ``events/day=…/part-….parquet`` below `folder`.
+def write_events(shop: Shop, files: Files, store: Store, staging: Path, loader: Loader) -> Json:
+    """Keep a log's rows in the store, by units of its files, and describe its days.
 
     Parameters
     ----------
@@ -37,15 +37,17 @@ def write_events(shop: Shop, files: Files, folder: Path, loader: Loader) -> Json
         The shop's spec.
     files
         The sources of events with their files.
-    folder
-        The snapshot's folder.
+    store
+        The store that keeps units.
+    staging
+        A folder for files in the making. The folder above it keeps bad rows if too many are bad.
     loader
-        Loads the rows.
+        Reads, and takes what is known of all rows.
 
     Returns
     -------
     dict
-        The facts of the events for the snapshot's manifest.
+        The facts of the events for the snapshot's manifest, and `units`, how many files were `read` and `kept`.
 
     Raises
     ------
@@ -55,63 +57,85 @@ def write_events(shop: Shop, files: Files, folder: Path, loader: Loader) -> Json
     Notes
     -----
     The snapshot keeps events of types that models learn from, and of types that make an item a customer's. Rows that a
-    rule leaves out and that are still a shopper's activity go to a file of their own.
+    rule leaves out and that are still a shopper's activity are kept apart from them.
     """
-    learnt = 0
-    with (
-        DayWriter(folder / EVENTS_FOLDER, EVENTS) as writer,
-        DayWriter(folder / ACTIVITY_FOLDER, ACTIVITY) as activity,
-    ):
-        for part, rows in _load_events(shop, files, loader, activity):
-            learnt += rows.num_rows if shop.kept_types == shop.events.types else _count_types(rows, shop.events.types)
-            writer.add(_add_columns(rows, part, loader))
-        loader.quarantine.check(loader.table, end=True)
-        if not learnt:
-            raise _no_event_error(shop, files, loader, writer.rows)
-        digests = writer.close()
-        activity.close()
+    reader = UnitReader(
+        shop, store, staging, staging.parent, loader.connection, loader.progress, int(time.time() * 1000)
+    )
+    learnt = written = 0
+    ambiguous = shifted = 0
+    parsed: list[ParsedUnit] = []
+    for unit in reader.parse(_list_units(files)):
+        parsed.append(unit)
+        _merge_unit(unit, store, loader)
+        learnt, written = learnt + unit.facts["learnt"], written + unit.facts["written"]
+        ambiguous, shifted = (
+            total + unit.facts["times"][name] for total, name in ((ambiguous, "ambiguous"), (shifted, "shifted"))
+        )
+        loader.quarantine.check(loader.table, end=False)
+    _check_columns(shop, files, parsed, loader)
+    loader.quarantine.check(loader.table, end=True)
+    if not learnt:
+        raise _no_event_error(shop, files, loader, written)
+    by_day: dict[str, list[DayOfUnit]] = {}
+    for unit in parsed:
+        for day in unit.facts["days"]:
+            by_day.setdefault(day["day"], []).append(DayOfUnit(unit.address, unit.unit.first_file, day))
+    days = [join_parts(day, by_day[day]) for day in sorted(by_day)]
     if shop.events.drop_duplicates:
-        loader.progress("events: dropping duplicates")
-        digests = drop_duplicates(writer.folder, loader.connection)
-    loader.progress("events: taking the fingerprint")
-    facts = merge_days(collect_days(folder, digests, loader.connection))
+        counts = {unit.address: len(unit.unit.files) for unit in parsed}
+        distinct = DistinctDays(store, shop.name, staging, loader.connection, counts)
+        days = [distinct.merge(day) for day in days]
+    facts = merge_days(days)
+    kept = sum(len(unit.unit.files) for unit in parsed if unit.is_kept)
     return facts | {
         "schema": {name: str(kind) for name, kind in zip(EVENTS.names, EVENTS.types, strict=True)},
         "rows": loader.quarantine.count_rows(loader.table),
-        "duplicates": writer.rows - facts["events"],
+        "duplicates": written - facts["events"],
         "empty_files": loader.empty,
         "missing": dict(loader.missing),
+        "times": {"ambiguous": ambiguous, "shifted": shifted},
+        "units": {"read": sum(len(unit.unit.files) for unit in parsed) - kept, "kept": kept},
     }
 
 
-def _add_columns(rows: pa.Table, part: str, loader: Loader) -> pa.Table:
-    """Return rows as events, with their part and the place where they were read."""
-    columns = {name: rows[name] for name in EVENTS.names if name in rows.schema.names}
-    columns["part"] = pa.repeat(part, rows.num_rows)
-    if loader.has_places:
-        columns["file"] = pa.repeat(pa.scalar(loader.file, pa.int32()), rows.num_rows)
-        columns["position"] = pc.subtract(rows["row"], loader.first_row)
-    for name in ("sequence", "file", "position"):
-        columns.setdefault(name, pa.nulls(rows.num_rows, pa.int64()))
-    return pa.table(columns).select(EVENTS.names).cast(EVENTS)
+def _list_units(files: Files) -> list[Unit]:
+    units: list[Unit] = []
+    first_file = 0
+    for number, (source, parts, digests) in enumerate(files):
+        units += group_units(cast(EventSource, source), number, parts, digests, first_file)
+        first_file += len(parts)
+    return units
 
 
-def _count_types(rows: pa.Table, types: Sequence[str] | None) -> int:
-    return int(pc.sum(pc.is_in(rows["type"], pa.array(types, pa.string()))).as_py() or 0)
+def _merge_unit(parsed: ParsedUnit, store: Store, loader: Loader) -> None:
+    """Add what is known of a unit's rows to what is known of all."""
+    facts, files = parsed.facts, parsed.unit.files
+    names = {then: file.name for then, file in zip(facts["files"], files, strict=True)}
+    bad = facts["quarantine"]["bad"]
+    file = store.fetch(parsed.address) / QUARANTINE if bad else Path()
+    loader.quarantine.merge(loader.table, facts["quarantine"], file, names)
+    loader.empty += [files[place].name for place in facts["empty"]]
+    loader.missing += Counter(facts["missing"])
+    loader.present_columns |= set(facts["present"])
+    for name, counts in facts["values"].items():
+        loader.values.setdefault(name, Counter()).update(dict(counts))
 
 
-def _load_events(shop: Shop, files: Files, loader: Loader, activity: DayWriter) -> Iterator[tuple[str, pa.Table]]:
-    now = int(time.time() * 1000)
-    for source, source_files in files:
-        event_source = cast(EventSource, source)
-        make_mapping = functools.partial(map_events, shop, event_source, now=now)
-        columns = list_event_columns(shop, event_source)
-        active = functools.partial(_add_activity, activity, event_source.part)
-        for table in loader.load(source, source_files, columns, make_mapping, event_source.layout, active):
-            yield event_source.part, table
+def _check_columns(shop: Shop, files: Files, parsed: Iterable[ParsedUnit], loader: Loader) -> None:
+    """Raise DataError if a column that the shop names has no value in a source, or that of a return in none."""
+    by_source: dict[int, list[Json]] = {}
+    for unit in parsed:
+        by_source.setdefault(unit.unit.number, []).append(unit.facts)
+    for number, facts in by_source.items():
+        source = cast(EventSource, files[number][0])
+        loader.sources = number
+        never = [set(unit["never_seen"]) for unit in facts if unit["never_seen"] is not None]
+        columns = loader.list_columns(source, list_event_columns(shop, source))
+        check_columns(source, columns, set.intersection(*never) if never else None, facts[-1]["paths"])
     absent = [name for name in shop.events.returns if name not in loader.present_columns]
-    if absent and loader.rows:
-        paths = [source.path for source, _ in files]
+    if absent and loader.quarantine.count_rows(loader.table):
+        paths = [source.path for source, _, _ in files]
         raise DataError(
             f"{', '.join(paths)}: no file has {', '.join(map(repr, absent))} ({RETURNS}); name the right column",
             code="events.column-empty",
@@ -120,19 +144,13 @@ def _load_events(shop: Shop, files: Files, loader: Loader, activity: DayWriter) 
         )
 
 
-def _add_activity(writer: DayWriter, part: str, rows: pa.Table) -> None:
-    if rows.num_rows:
-        columns = [rows["customer"], rows["time"], pa.repeat(part, rows.num_rows)]
-        writer.add(pa.table(columns, names=ACTIVITY.names).cast(ACTIVITY))
-
-
 def _no_event_error(shop: Shop, files: Files, loader: Loader, owned_events: int) -> DataError:
     """The error that says which rules left out how many rows. kept: events that only make an item a customer's."""
     excluded, total = (
         loader.quarantine.left_out.get(loader.table, Counter()),
         loader.quarantine.count_rows(loader.table),
     )
-    names = ", ".join(source.path for source, _ in files)
+    names = ", ".join(source.path for source, _, _ in files)
     reasons = {
         "where": "do not fit the `where` of their source",
         "returns": f"fit a condition of {RETURNS}",
@@ -150,7 +168,7 @@ def _no_event_error(shop: Shop, files: Files, loader: Loader, owned_events: int)
     return DataError(
         f"no event is left: {text}",
         code="events.none-left",
-        paths=[source.path for source, _ in files],
+        paths=[source.path for source, _, _ in files],
         rows=total,
         types=shop.events.types,
         left_out=dict(excluded),

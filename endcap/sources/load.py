@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,7 +66,15 @@ class Loader:
     """Rows whose value was a word for "no value", by column."""
     present_columns: set[str] = field(default_factory=set)
     """Names of requested columns that at least one file has."""
-    _sources: int = 0
+    never_seen: set[str] | None = None
+    """Names of requested columns without a value in all rows of the source. None: no file of it has a byte."""
+    paths: list[str] = field(default_factory=list)
+    """Nested values that the source's last file has."""
+    sources: int = 0
+    """The number of the source that is read next."""
+    is_partial: bool = False
+    """Whether only some of a source's files are read here, so that who has all of them checks its columns
+    (`check_columns`)."""
     _good: int = 0
     _reported: float = field(default_factory=time.monotonic)
 
@@ -101,10 +109,9 @@ class Loader:
         DataError
             If a column is missing or empty, a file changes during reading, or too many rows are bad.
         """
-        never_seen: set[str] | None = None
-        rows: SourceRows | None = None
-        columns = [*columns, *list_where_columns(source, f"{self.table}.sources[{self._sources}]")]
-        self._sources += 1
+        self.never_seen, rows = None, None
+        columns = self.list_columns(source, columns)
+        self.sources += 1
         for file in files:
             before = self.quarantine.count_rows(self.table)
             self.file, self.first_row, self.has_places = self.file + 1, self.rows, file.has_places
@@ -127,24 +134,18 @@ class Loader:
                         self.quarantine.check(self.table, end=False)
                         self._report_progress()
                     self.present_columns |= {name for name, column in located.items() if column != ABSENT} - rows.unseen
-                    never_seen = rows.unseen if never_seen is None else never_seen & rows.unseen
+                    self.never_seen = rows.unseen if self.never_seen is None else self.never_seen & rows.unseen
             file.check_unchanged()
             if self.quarantine.count_rows(self.table) == before:
                 self.empty.append(file.name)
-        missing = {
-            column.name: column.key for column in columns if column.name in (never_seen or ()) and not column.optional
-        }
-        if missing:
-            names = ", ".join(f"{name!r} ({key})" for name, key in missing.items())
-            paths = [] if rows is None else rows.paths()
-            hint = f": {join_paths(paths)}" if paths else ""
-            raise DataError(
-                f"{source.path}: no row has a value of {names}; take it out, or name the right key{hint}",
-                code="events.column-empty",
-                path=source.path,
-                columns=missing,
-                paths=paths,
-            )
+            if self.never_seen and rows is not None:
+                self.paths = rows.paths()
+        if not self.is_partial:
+            check_columns(source, columns, self.never_seen, self.paths)
+
+    def list_columns(self, source: SourceSpec, columns: Sequence[SourceColumn]) -> list[SourceColumn]:
+        """List the columns to read, with those of the source's own conditions."""
+        return [*columns, *list_where_columns(source, f"{self.table}.sources[{self.sources}]")]
 
     def _make_mapping(
         self, make_mapping: MakeMapping, source: SourceSpec, rows: SourceRows, decimal: str, located: Mapping[str, str]
@@ -257,6 +258,28 @@ class Loader:
         if time_now - self._reported >= 1:
             self._reported = time_now
             self.progress(f"{self.table}: {self.rows:,} rows read")
+
+
+def check_columns(
+    source: SourceSpec, columns: Sequence[SourceColumn], never_seen: Collection[str] | None, paths: Sequence[str]
+) -> None:
+    """Raise DataError if a column that a source must have has no value in any row.
+
+    never_seen: see `Loader.never_seen`; paths: nested values that are there, for the error.
+    """
+    missing = {
+        column.name: column.key for column in columns if column.name in (never_seen or ()) and not column.optional
+    }
+    if missing:
+        names = ", ".join(f"{name!r} ({key})" for name, key in missing.items())
+        hint = f": {join_paths(paths)}" if paths else ""
+        raise DataError(
+            f"{source.path}: no row has a value of {names}; take it out, or name the right key{hint}",
+            code="events.column-empty",
+            path=source.path,
+            columns=missing,
+            paths=list(paths),
+        )
 
 
 def _list_places(located: Mapping[str, str], rows: SourceRows) -> list[int]:

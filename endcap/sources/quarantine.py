@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -49,7 +49,7 @@ class Quarantine:
     ) -> None:
         self.file, self._limit, self._rule = file, limit, rule
         self._setting, self._is_kept = setting, is_kept
-        self._first: dict[str, list[str]] = {}
+        self._first: dict[str, list[tuple[str, int, str]]] = {}
         self._handle = file.open("w", encoding="utf-8")
         self.rows: Counter[str] = Counter()
         """Good and bad rows by table."""
@@ -110,6 +110,52 @@ class Quarantine:
             self.examples[table][reason] = {"source": source, "line": lines[0], "value": _shorten(values[0] or "")}
         self._values.setdefault((table, reason), []).extend(values)
 
+    def export(self, table: str) -> Json:
+        """Return all that is known of a table's rows, as JSON values that `merge` takes."""
+        return {
+            "rows": self.rows[table],
+            "bad": dict(self.bad.get(table, {})),
+            "left_out": dict(self.left_out.get(table, {})),
+            "examples": self.examples.get(table, {}),
+            "values": {reason: values for (name, reason), values in self._values.items() if name == table},
+            "first": self._first.get(table, []),
+            "digest": self.digest,
+        }
+
+    def merge(self, table: str, exported: Json, file: Path, names: Mapping[str, str]) -> None:
+        """Add a table's rows from what another quarantine exported.
+
+        Parameters
+        ----------
+        table
+            The table.
+        exported
+            The other's `export`.
+        file
+            The other's file. Nothing is read of it if there are no bad rows.
+        names
+            Present names of source files, by those in the other.
+        """
+        self.rows[table] += exported["rows"]
+        if exported["left_out"]:
+            self.leave_out(table, Counter(exported["left_out"]))
+        if not exported["bad"]:
+            return
+        self.bad.setdefault(table, Counter()).update(exported["bad"])
+        self._digest = (self._digest + int(exported["digest"], 16)) % 2 ** (8 * _DIGEST_BYTES)
+        examples = self.examples.setdefault(table, {})
+        for reason, example in exported["examples"].items():
+            examples.setdefault(reason, {**example, "source": names[example["source"]]})
+        for reason, values in exported["values"].items():
+            known = self._values.setdefault((table, reason), [])
+            known += values[: EXAMPLES - len(known)]
+        first = self._first.setdefault(table, [])
+        first += [(names[source], line, reason) for source, line, reason in exported["first"]][: _LISTED - len(first)]
+        with file.open(encoding="utf-8") as lines:
+            for line in lines:
+                row = json.loads(line)
+                self._write_line({**row, "source": names[row["source"]]})
+
     def check(self, table: str, *, end: bool) -> None:
         """Raise DataError if too many rows of the table are bad or, at the `end`, if none is good."""
         bad_rows, rows = self.bad.get(table, Counter()).total(), self.rows[table]
@@ -132,7 +178,8 @@ class Quarantine:
                 f"  ({excluded.total():,} more rows are left out, and count neither way: {', '.join(excluded)})"
             )
         advice = [f"Probably {hint}."] if hint else []
-        places = [f"Each with its line and reason: {self.file}"] if self._is_kept else self._first[table]
+        first = [f"{source}, line {line}: {reason}" for source, line, reason in self._first[table]]
+        places = [f"Each with its line and reason: {self.file}"] if self._is_kept else first
         raise DataError(
             "\n".join([head, *lines, *advice, *places]),
             code="events.bad-rows",
@@ -146,7 +193,7 @@ class Quarantine:
             left_out=dict(excluded),
             advice=hint,
             path=str(self.file) if self._is_kept else None,
-            first=self._first[table],
+            first=first,
         )
 
     def _advice(self, reason: str, count: int, rows: int, table: str) -> str | None:
@@ -170,8 +217,10 @@ class Quarantine:
             examples[reason] = {"source": source, "line": line, "value": _shorten(value)}
         first = self._first.setdefault(table, [])
         if len(first) < _LISTED:
-            first.append(f"{source}, line {line}: {reason}")
-        row = {"table": table, "source": source, "line": line, "reason": reason, **raw}
+            first.append((source, line, reason))
+        self._write_line({"table": table, "source": source, "line": line, "reason": reason, **raw})
+
+    def _write_line(self, row: Json) -> None:
         self._handle.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 

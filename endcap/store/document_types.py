@@ -152,6 +152,13 @@ class SnapshotDocument(TypedDict, total=False):
     empty_files: list[str]
 
 
+class ParsedDocument(TypedDict, total=False):
+    files: list[str]
+    days: list[Json]
+    table: Json
+    quarantine: Json
+
+
 DatasetDocument = TypedDict(
     "DatasetDocument",
     {
@@ -280,6 +287,7 @@ SCHEMAS: dict[str, type] = {
     "runs": RunDocument,
     "searches": SearchDocument,
     "snapshots": SnapshotDocument,
+    "parsed": ParsedDocument,
     "datasets": DatasetDocument,
     "fits": FitDocument,
     "trained": TrainedDocument,

@@ -47,6 +47,7 @@ KINDS = {
     # 2, here and of `package` and `specs`: specs of models and whole specs have the names of endcap/v2.
     # 2: events lie by day with their places, and the facts list the days. A reader of events refuses what lacks them.
     "snapshots": DocumentKind(2, {1: dict}),
+    "parsed": DocumentKind(),
     "coded": DocumentKind(),
     "datasets": DocumentKind(),
     "fits": DocumentKind(),

@@ -78,8 +78,12 @@ def open_snapshot(store: Store, address: str) -> Snapshot:
 
 def stored(store: Store, address: str, columns: str = "session, customer, item, time, type") -> list[Any]:
     """The snapshot's events in reading order."""
-    files = open_snapshot(store, address).events
-    return duckdb.sql(f"SELECT {columns} FROM read_parquet({files}) ORDER BY file, position").fetchall()
+    tables = [
+        f"SELECT *, file + {first} AS place FROM read_parquet('{file}', hive_partitioning = true)"
+        for day in snapshot_days.open_snapshot(store, address).days
+        for file, first in zip(day.files, day.first_files, strict=True)
+    ]
+    return duckdb.sql(f"SELECT {columns} FROM ({' UNION ALL '.join(tables)}) ORDER BY place, position").fetchall()
 
 
 def facts(store: Store, address: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from endcap.events.day_facts import collect_days, merge_days
+from endcap.events.day_facts import DayOfUnit, collect_days, join_parts, merge_days
 from endcap.events.days import DayWriter
 from endcap.events.snapshot import ACTIVITY, ACTIVITY_FOLDER, EVENTS, EVENTS_FOLDER
 from endcap.store import Draft
@@ -36,4 +36,5 @@ def write_tables(draft: Draft, tables: Iterable[pa.Table], activity: pa.Table | 
         ordered = events.close()
         other.close()
     with duckdb.connect() as connection:
-        draft.facts |= merge_days(collect_days(draft.path, ordered, connection))
+        days = collect_days(draft.path, ordered, connection)
+    draft.facts |= merge_days([join_parts(day["day"], [DayOfUnit(None, 0, day)]) for day in days])

@@ -61,15 +61,15 @@ def start(
 @pytest.mark.parametrize(
     "standing_at",
     [
-        "endcap.events.write_events.collect_days",
+        "endcap.events.unit_reading.collect_days",
         "endcap.store.folder.write_durably",
         "endcap.store.folder.sync_folder",
     ],
 )
 def test_killed_in_the_middle_the_next_run_goes_on(tmp_path: Path, standing_at: str) -> None:
     shop = make_shop(write_csv(tmp_path / "log.csv", ROWS * 100))
-    # The store notes its place before it writes the first artifact.
-    process = start(shop, tmp_path, standing_at, passes=int(standing_at == "endcap.store.folder.sync_folder"))
+    # The store notes its place before it writes the first artifact, and the unit comes before the snapshot.
+    process = start(shop, tmp_path, standing_at, passes=2 * (standing_at == "endcap.store.folder.sync_folder"))
     assert process.stdout is not None
     assert process.stdout.readline() == "here\n"
     process.send_signal(signal.SIGKILL)
@@ -135,7 +135,7 @@ def test_a_full_disk_while_the_engine_spills(tmp_path: Path, store: Store, monke
     def full(*arguments: Any) -> None:
         raise duckdb.IOException('Could not write file "spill": No space left on device')
 
-    monkeypatch.setattr("endcap.events.write_events.drop_duplicates", full)
+    monkeypatch.setattr("endcap.events.unit_reading.drop_duplicates", full)
     log = write_csv(tmp_path / "log.csv", ROWS)
     with refused(StorageError, "events.cannot-spill") as stopped:
         ingest(make_shop(log, events={"drop_duplicates": True}), store)

@@ -122,7 +122,7 @@ def test_a_single_session_of_one_event(tmp_path: Path, store: Store) -> None:
     address = ingest(make_shop(write_csv(tmp_path / "log.csv", ROWS[:1])), store)
     assert stored(store, address) == STORED[:1]
     counted = facts(store, address)
-    assert (counted["events"], counted["sessions"], counted["parts"]) == (1, 1, {"train": 1, "test": 0})
+    assert (counted["events"], counted["parts"]) == (1, {"train": 1, "test": 0})
     assert counted["first"] == counted["last"] == STORED[0][3]
 
 
