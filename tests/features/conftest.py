@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import endcap.features.dataset
 import endcap.features.keyed_log
 from endcap.features.daily import grouping
-from endcap.features.engines.duckdb import open_tables
-from endcap.features.feature_engine import DeclaredEngine, FeatureEngine
-from endcap.spec.settings import FeatureSettings
-from endcap.store import Store
+from tests.features.declared import open_declared_engine
 
 
 @pytest.fixture(params=["daily", "declared"])
@@ -36,10 +29,3 @@ def colliding_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
         lambda engine, column, salt: real(engine, column if salt else column.left(1), salt),
     )
     monkeypatch.setattr(grouping, "hash_texts", lambda ids: np.zeros(len(ids), np.uint64))
-
-
-@contextlib.contextmanager
-def open_declared_engine(settings: FeatureSettings, store: Store, spill: Path) -> Iterator[FeatureEngine]:
-    """The declared steps, evaluated by DuckDB: the reference for every engine."""
-    with open_tables(spill) as tables:
-        yield DeclaredEngine(tables)

@@ -20,7 +20,7 @@ from endcap.features.daily.coded_day import FILE
 from endcap.features.daily.day_rows import read_day_rows
 from endcap.spec import Shop
 from endcap.store import Store, open_store
-from tests.features.conftest import open_declared_engine
+from tests.features.declared import open_declared_engine
 from tests.features.logs import DAY, MONDAY, event, shop, snapshot, words
 from tests.features.random_shops import RandomShop, Row
 

@@ -22,6 +22,8 @@ from tests.refusals import refused
 from tests.spark.clusters import QUICK, list_java, needs_java, spark, spark_home
 
 pytestmark = [pytest.mark.slow, needs_java]
+OWN = ("snapshot", "reuse")
+"""Facts that say where a dataset was made, and of what was kept."""
 EVERY_KIND = [{"name": kind, "kind": kind} for kind in ("position", "gap", "repeat", "hour", "weekday")]
 
 
@@ -72,8 +74,8 @@ def assert_equal(store: Store, server: SparkServer, address: str, keys: dict[str
     here, there = build(shop(**keys), address, store), build(on_spark(server, keys), copied, other)
     facts, others = (which.manifest(found)["facts"] for which, found in ((store, here), (other, there)))
     assert here.rpartition("/")[2] == there.rpartition("/")[2]
-    assert {name: value for name, value in facts.items() if name != "snapshot"} == {
-        name: value for name, value in others.items() if name != "snapshot"
+    assert {name: value for name, value in facts.items() if name not in OWN} == {
+        name: value for name, value in others.items() if name not in OWN
     }
     assert len(facts["content"]) == 32
     files = [sorted(which.manifest(found)["files"]) for which, found in ((store, here), (other, there))]
