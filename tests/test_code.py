@@ -19,7 +19,9 @@ from endcap.evaluation import judge
 from endcap.events import ingest
 from endcap.features.dataset import build
 from endcap.registry.recipe import Recipe
-from endcap.steps import RECIPE, STEPS
+from endcap.spec.sql_step import SqlSpec
+from endcap.sql import run_sql
+from endcap.steps import RECIPE, SQL, STEPS
 from endcap.store import Store
 from endcap.store.code import EXCLUDED_CODE, read_installed_source
 from endcap.store.code_closure import CodeClosure, ModuleSource, find_closure
@@ -29,7 +31,7 @@ from tests.batch.given import FakeRegistry
 from tests.events.shops import make_shop, write_csv
 from tests.features.logs import event, recommender, shop, snapshot
 
-ENTRIES = {name: step.entry for name, step in STEPS.items() if step.entry} | {"recipe": RECIPE}
+ENTRIES = {name: step.entry for name, step in STEPS.items() if step.entry} | {"recipe": RECIPE, "sql": SQL.entry}
 NETWORKS = [
     "endcap.models.gru4rec:GRU4Rec",
     "endcap.neural.gru_step:GRUStep",
@@ -42,6 +44,12 @@ MAKES = {
         "endcap.sources.utf8:Utf8Stream",
         "endcap.sources.digest:digest_rows",
         "endcap.spec.source:SourceSpec",
+    ],
+    "sql": [
+        "endcap.sql.result_table:_order_query",
+        "endcap.sql.input_sources:_drop_empty",
+        "endcap.sql.bigquery_engine:_shorten",
+        "endcap.sources.formats.read_csv:read_csv",
     ],
     "features": [
         "endcap.features.daily.coding:code_day",
@@ -252,7 +260,9 @@ def test_all_that_a_step_runs_is_in_its_key(tmp_path: Path, store: Store, monkey
         batch={"k": 3},
     )
     log = write_csv(tmp_path / "log.csv", ["s1,c1,i1,2024-03-01T10:00:00Z,view", "s1,c1,i2,never,view"])
-    ran = {"ingest": traced(lambda: ingest(make_shop(log, events={"max_bad_share": 0.9}), store))[1]}
+    sql = SqlSpec.model_validate({"text": "select item from log", "inputs": {"log": {"path": str(log)}}})
+    ran = {"sql": traced(lambda: run_sql("clean", sql, "test", store))[1]}
+    ran |= {"ingest": traced(lambda: ingest(make_shop(log, events={"max_bad_share": 0.9}), store))[1]}
     laid = snapshot(store, rows)
     dataset, ran["features"] = traced(lambda: build(its, laid, store))
     trained, ran["train"] = traced(lambda: train(spec, dataset, store))

@@ -69,7 +69,7 @@ class DataMethods(SqlMethods):
         frames = {"events": events, "items": items, "customers": customers}
         if any(frame is not None for frame in frames.values()):
             self._shop = use_frames(self.shop, frames, self.store)
-        shop = self._place_tables(self.shop, tables)
+        shop = self._place_tables(self.shop, tables, until)
         with self._show_step("ingest") as progress:
             address = ingest(shop, self.store, until=_parse_until(until), progress=progress)
         facts = self._read_facts(address)

@@ -104,21 +104,24 @@ class SqlMethods(ProjectBase):
             )
         return steps[step]
 
-    def _make_tables(self, steps: list[str], until: datetime | str | None = None) -> dict[str, str]:
-        """Run those of these steps that this project has not run, if it has their specs."""
+    def _make_tables(self, steps: list[str], until: datetime | str | None) -> dict[str, str]:
+        """Run these steps if this project has their specs, and return the addresses of all that it has run.
+
+        A step that has run before for the same date is found again.
+        """
         for step in steps:
-            if step not in self._tables and self._recommender is not None and step in self.recommender.pipeline.steps:
+            if self._recommender is not None and step in self.recommender.pipeline.steps:
                 self.sql(step, until=until)
         return self._tables
 
-    def _place_tables(self, shop: Shop, tables: Mapping[str, str] | None) -> Shop:
+    def _place_tables(self, shop: Shop, tables: Mapping[str, str] | None, until: datetime | str | None) -> Shop:
         """Return the shop with the files of a table in the place of each source that names a step of SQL."""
         steps = list_source_steps(shop)
         if not steps:
             return shop
         from endcap.sql import ROWS, find_warehouse_table, get_table
 
-        addresses = self._make_tables(steps) if tables is None else tables
+        addresses = self._make_tables(steps, until) if tables is None else tables
         origins: dict[str, dict[str, Any]] = {}
         for step in steps:
             address = get_table(step, addresses)
