@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,6 @@ def build_configuration(spec: SparkSpec, folder: Path) -> dict[str, str]:
     }
     if is_local:
         values |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
-        values |= {"spark.pyspark.python": sys.executable}
     if spec.master.startswith("k8s://"):
         values |= {"spark.kubernetes.container.image": spec.image}
         values |= {

@@ -41,7 +41,7 @@ def explain_failure(error: BaseException, server: SparkServer | None) -> EndcapE
     if not isinstance(error, grpc.RpcError | PySparkException):
         return None
     text = f"{type(error).__name__}: {error}"
-    reason = text.partition("JVM stacktrace")[0].strip()[:_LONGEST]
+    reason = _shorten(text.partition("JVM stacktrace")[0].strip())
     status = None if server is None else _wait_for_end(server)
     if status == OUT_OF_MEMORY or (status is None and _has(text, DRIVER_MEMORY)):
         return ClusterError(
@@ -79,6 +79,12 @@ def explain_failure(error: BaseException, server: SparkServer | None) -> EndcapE
             reason=reason,
         )
     return ClusterError(f"spark: {reason}", code="spark.failed", reason=reason)
+
+
+def _shorten(text: str) -> str:
+    """Cut the middle of a long text out: a traceback of executors' Python begins with the kind and ends with the
+    cause."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
 
 
 def is_executor_loss(error: BaseException) -> bool:

@@ -85,6 +85,9 @@ def start_server(spec: SparkSpec, folder: Path) -> Iterator[SparkServer]:
     log = folder / "spark.log"
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     variables = {**os.environ, "SPARK_HOME": str(home), TOKEN: token, "PYTHONPATH": path, "SPARK_CONNECT_MODE": "0"}
+    if spec.master.startswith("local"):
+        # A Connect server has its executors run the Python of this variable; of a cluster it is the image's.
+        variables.setdefault("PYSPARK_PYTHON", sys.executable)
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", bound_process.__file__, *command, "spark-internal"],

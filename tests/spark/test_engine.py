@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 
-from endcap.errors import DataError
+from endcap.errors import DataError, UserError
 from endcap.features import build
+from endcap.features.engines.spark import SparkTables
 from endcap.features.feature_engine import SparkEngine
+from endcap.spark import open_session
 from endcap.spark.server import TOKEN, SparkServer, start_server
 from endcap.spec import Shop
+from endcap.spec.settings import FeatureSettings
 from endcap.store import Store, open_store
 from tests.features.logs import event, shop, snapshot
 from tests.refusals import refused
@@ -143,3 +146,13 @@ def test_a_log_that_the_filters_empty_is_refused_and_leaves_nothing(store: Store
         build(on_spark(server, keys), snapshot(store, mixed_log(3, 50)), store)
     assert store.list("datasets/shop") == []
     assert list((Path(store.root.removeprefix("file://")) / ".drafts").iterdir()) == []
+
+
+def test_a_folder_that_executors_do_not_see_is_refused(server: SparkServer, tmp_path: Path) -> None:
+    where = FeatureSettings.of(on_spark(server, {})).spark
+    gone = tmp_path / "gone"
+    with (
+        refused(UserError, "features.executors-see-no-folder", path=str(gone)),
+        open_session(where, tmp_path) as session,
+    ):
+        SparkTables(session).check_folder(gone)
