@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from endcap.events.snapshot_days import SnapshotDays
 from endcap.features.content_digest import digest_content
-from endcap.features.engines.table_engine import TableEngine
 from endcap.spark.failures import is_executor_loss
 from endcap.spec.settings import FeatureSettings
 from endcap.store import Store
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # only the declared steps need Ibis, which takes half a second to import
     from endcap.features.engines.spark import SparkTables
+    from endcap.features.engines.table_engine import TableEngine
 
 Json = dict[str, Any]
 Progress = Callable[[str], None]

@@ -7,6 +7,8 @@ seen all states before, and in an empty one. Both must make the same dataset.
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ from endcap.events import ingest
 from endcap.features import build
 from endcap.spec import Shop
 from endcap.store import Store, get_content_key, open_store
+from tests.features import logs
 
 FIRST = datetime(2024, 6, 3, tzinfo=UTC)
 HEADER = "session,customer,item,time,type,line"
@@ -209,3 +212,15 @@ def _make(shop: Shop, store: Store, until: datetime | None) -> dict[str, Any]:
     made["dataset"] = {name: value for name, value in facts.items() if name not in ("snapshot", "reuse")}
     folder = store.fetch(dataset)
     return made | {name: pq.read_table(folder / f"{name}.parquet").to_pylist() for name in ("items", "customers")}
+
+
+def test_days_need_no_ibis(store: Store) -> None:
+    """Its import takes half a second, which a new day of a small log would pay."""
+    address = logs.snapshot(store, logs.sessions("abc abd"))
+    script = (
+        "import sys; from endcap.features import build; from endcap.spec import Shop;"
+        "from endcap.store import open_store;"
+        "build(Shop.model_validate_json(sys.argv[1]), sys.argv[2], open_store(sys.argv[3]));"
+        "assert 'ibis' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script, logs.shop().model_dump_json(), address, store.root], check=True)
