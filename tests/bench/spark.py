@@ -70,13 +70,13 @@ def generate(folder: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _open(settings: Any, workers: int, folder: Path) -> Iterator[Any]:
+def _open(settings: Any, store: Any, workers: int, folder: Path) -> Iterator[Any]:
     """DuckDB's engine (no workers), or Spark's with so many."""
     from endcap.features.feature_engine import open_feature_engine
     from tests.spark.clusters import spark_home
 
     if not workers:
-        with open_feature_engine(settings, folder) as engine:
+        with open_feature_engine(settings, store, folder) as engine:
             yield engine
         return
     memory = {"memory": "1Gi", "driver_memory": "1Gi", "master": f"local-cluster[{workers},1,1024]"}
@@ -84,7 +84,9 @@ def _open(settings: Any, workers: int, folder: Path) -> Iterator[Any]:
     on_spark = settings.features.model_copy(update={"engine": "spark"})
     with (
         spark_home(folder / "home", quick=False),
-        open_feature_engine(settings.model_copy(update={"spark": spark, "features": on_spark}), folder) as engine,
+        open_feature_engine(
+            settings.model_copy(update={"spark": spark, "features": on_spark}), store, folder
+        ) as engine,
     ):
         yield engine
 
@@ -112,10 +114,11 @@ def _build(shop: Any, folder: str, address: str, workers: int) -> dict[str, Any]
     from endcap.spec.settings import FeatureSettings
     from endcap.store import open_store
 
-    settings, snapshot = FeatureSettings.of(shop), open_snapshot(open_store(folder), address)
+    settings, store = FeatureSettings.of(shop), open_store(folder)
+    snapshot = open_snapshot(store, address)
     with tempfile.TemporaryDirectory(dir=folder) as spill:
         load, started = os.getloadavg()[0], time.perf_counter()
-        with _open(settings, workers, Path(spill)) as engine:
+        with _open(settings, store, workers, Path(spill)) as engine:
             opened, started = time.perf_counter() - started, time.perf_counter()
             facts = _write(engine, settings, snapshot)
             seconds = time.perf_counter() - started
@@ -148,7 +151,7 @@ def logs() -> dict[str, bool]:
             if not engines:
                 spill = Path(folder) / "spill"
                 spill.mkdir()
-                engines = [stack.enter_context(_open(settings, workers, spill)) for workers in (0, 2)]
+                engines = [stack.enter_context(_open(settings, store, workers, spill)) for workers in (0, 2)]
             here, there = (_write(engine, settings, snapshot) for engine in engines)
             equal[name] = here == there
             print(f"{name}: {here['content']} {there['content']}", file=sys.stderr)
