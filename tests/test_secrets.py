@@ -28,6 +28,7 @@ from endcap.output_redaction import redact_output
 from endcap.registry import check_address, open_registry, resolve_registry_url
 from endcap.retries import disable_retries
 from endcap.secrets import AWS, KFP, MLFLOW, clean_variables
+from endcap.sources.bigquery.client import CREDENTIALS
 from endcap.spec.environments import VARIABLES, resolve
 from endcap.store import open_store
 from endcap.store.s3_settings import CAS, ENDPOINTS, REGIONS, read_s3_settings
@@ -85,7 +86,18 @@ def test_kfp_is_shown_a_token_without_the_line_break_that_its_secret_has() -> No
 
 def test_variables_that_may_hold_a_secret_are_read_in_one_place() -> None:
     """Elsewhere they would be read with their line breaks."""
-    secret = {*AWS, *MLFLOW, *KFP, *CAS, *ENDPOINTS, *REGIONS, "KFP_EXISTING_TOKEN", "KFP_COOKIES", VARIABLE}
+    secret = {
+        *AWS,
+        *MLFLOW,
+        *KFP,
+        *CAS,
+        *ENDPOINTS,
+        *REGIONS,
+        "KFP_EXISTING_TOKEN",
+        "KFP_COOKIES",
+        VARIABLE,
+        CREDENTIALS,
+    }
     secret |= {name for names in VARIABLES.values() for name in names}
     elsewhere = [
         f"{file.relative_to(ROOT)}:{node.lineno} {name}"

@@ -20,6 +20,9 @@ from endcap.sources.sql import quote_text
 
 DAY = 86_400_000
 BUDGET = 128 << 20
+SMALL = 1 << 16
+"""Tables of fewer rows are copied: a query's buffers grow by doubling, and many small results would hold several times
+the memory of their rows."""
 DAY_PREFIX = "day="
 GROUP = 1 << 18
 """Rows of a group of a file that is written anew."""
@@ -105,6 +108,8 @@ class DayWriter:
     def add(self, table: pa.Table) -> None:
         """Add rows of the schema, in any order of days."""
         self.rows += table.num_rows
+        if table.num_rows < SMALL:
+            table = table.take(pa.array(np.arange(table.num_rows)))
         self._tables.append(table)
         self._bytes += table.nbytes
         if self._bytes >= self._budget:

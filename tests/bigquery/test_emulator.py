@@ -8,15 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from google.cloud.bigquery import TimePartitioning
 
 from endcap.errors import DataError
+from endcap.events import ingest
 from endcap.sources.bigquery.find import TableParts, find_table_parts
 from endcap.sources.bigquery.partitions import Span
 from endcap.spec.bigquery_source import BigQuery
+from endcap.store import open_store
 from tests.bigquery.emulator import PROJECT, Emulator, Field
 from tests.bigquery.test_read import read
+from tests.events.shops import facts, make_shop
+from tests.sources.test_nested_exports import write_ga4_parquet
 
 MOMENT = datetime(2026, 3, 1, 10, 0, 0, 123456, tzinfo=UTC)
 SCHEMA = [
@@ -184,3 +189,28 @@ def test_a_query_that_is_wrong_is_an_error() -> None:
     with pytest.raises(DataError) as raised:
         find(query=f"SELECT absent FROM `{PROJECT}.days.by_date`")
     assert raised.value.code == "bigquery.refused"
+
+
+def test_an_export_of_google_analytics_is_read_by_its_layout(emulator: Emulator, tmp_path: Path) -> None:
+    rows = pq.read_table(write_ga4_parquet(tmp_path))
+    value = [Field("string_value", "STRING"), Field("int_value", "INT64"), Field("double_value", "FLOAT64")]
+    parameters = [Field("key", "STRING"), Field("value", "STRUCT", fields=value)]
+    items = [Field(name, "STRING") for name in ("item_id", "item_name", "item_brand", "item_category")]
+    schema = [
+        Field("event_date", "STRING"),
+        Field("event_timestamp", "INT64"),
+        Field("event_name", "STRING"),
+        Field("event_params", "STRUCT", "REPEATED", fields=parameters),
+        Field("user_id", "STRING"),
+        Field("user_pseudo_id", "STRING"),
+        Field("items", "STRUCT", "REPEATED", fields=[*items, Field("price", "FLOAT64"), Field("quantity", "INT64")]),
+    ]
+    emulator.create_table("analytics.events_20260302", schema, rows)
+    table = {"bigquery": {"table": f"{PROJECT}.analytics.events_*"}, "layout": "ga4"}
+    counts, store = [], open_store(str(tmp_path / "store"))
+    for source in (table, {"path": str(tmp_path / "ga4"), "layout": "ga4"}):
+        shop = make_shop(source, items={"sources": [source]}, events={"sources": [source]})
+        snapshot = facts(store, ingest(shop, store))
+        counts.append([snapshot[name] for name in ("events", "left_out", "bad", "read", "fingerprint")])
+    assert counts[0] == counts[1]
+    assert counts[0][0] == 7

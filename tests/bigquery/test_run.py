@@ -53,8 +53,6 @@ def log(tmp_path_factory: pytest.TempPathFactory, started_emulator: Emulator) ->
     schema = [Field("time", "TIMESTAMP"), *(Field(name, "STRING") for name in NAMES), Field("sequence", "INT64")]
     # Files record the order of events of one time, and a table records none: a column says it.
     rows = rows.select(["time", *NAMES]).append_column("sequence", pa.array(range(len(rows))))
-    firsts = rows.group_by(["session", "time"]).aggregate([("sequence", "min")])["sequence_min"]
-    rows = rows.filter(pc.is_in(rows["sequence"], firsts.combine_chunks()))
     pyarrow.csv.write_csv(rows, folder / "rows.csv")
     by_day = TimePartitioning(field="time")
     # The order of a table's rows says nothing, so they are stored in another one.

@@ -16,7 +16,7 @@ from endcap.sources.bigquery.client import TIMEOUT, Warehouse
 from endcap.sources.bigquery.compile import TableName
 from endcap.sources.bigquery.errors import convert_error, get_pause, is_passing
 
-WAITING = 8
+WAITING = 2
 """Messages that wait to be taken, of all streams together. A message of BigQuery has a few megabytes at most."""
 _LOOK = 0.2
 """Seconds after which a stream looks whether anybody still reads."""
@@ -147,12 +147,15 @@ class ReadSession:
                 answers: Any = self._warehouse.storage.read_rows(read_stream=stream, offset=offset, retry=None)
                 for answer in answers:
                     message = pa.py_buffer(answer.arrow_record_batch.serialized_record_batch)
+                    rows = answer.row_count
+                    del answer  # it holds the message a second time, and a thread may wait here for long
                     if not self._put(pa.ipc.read_record_batch(message, self.schema)):
                         answers.cancel()
                         return
-                    offset += answer.row_count
+                    offset += rows
+                    del message
                     with self._lock:
-                        self.rows += answer.row_count
+                        self.rows += rows
                     attempts.over()
                     attempts = RetryLoop("BigQuery", self._warehouse.patience)  # it goes on
             except GoogleAPIError as error:
