@@ -68,10 +68,11 @@ def group_units(
 
     for place, (file, digest) in enumerate(zip(files, digests, strict=True)):
         folder = PurePosixPath(file.name).parent
-        if file.bytes >= LARGE or (place and folder != PurePosixPath(files[place - 1].name).parent):
+        is_alone = file.bytes >= LARGE or file.is_kept_alone
+        if is_alone or (place and folder != PurePosixPath(files[place - 1].name).parent):
             end_before(place)
         size += file.bytes
-        if size >= LARGE or int(fingerprint(digest), 16) % ONE_IN == 0:
+        if size >= LARGE or is_alone or int(fingerprint(digest), 16) % ONE_IN == 0:
             end_before(place + 1)
     end_before(len(files))
     return units

@@ -21,6 +21,7 @@ from endcap.events.days import DAY, DayWriter, drop_duplicates, format_day
 from endcap.events.event_mapping import list_event_columns, map_events
 from endcap.events.parsed_units import Unit, compute_unit_key
 from endcap.events.snapshot import ACTIVITY, ACTIVITY_FOLDER, EVENTS, EVENTS_FOLDER, QUARANTINE
+from endcap.sources.find import announce_parts
 from endcap.sources.load import Loader, Progress
 from endcap.sources.quarantine import Quarantine
 from endcap.sources.values.clock import make_clock
@@ -79,6 +80,8 @@ class UnitReader:
         DataError
             If a unit cannot be read, or so many of its rows are bad that the rest will not help.
         """
+        tables = [unit for unit in units if unit.source.bigquery is not None and self._find(unit) is None]
+        announce_parts(part for unit in tables for part in unit.files)
         with ThreadPoolExecutor(1) as writing:
             last: Future[ParsedUnit] | None = None
             for number, unit in enumerate(units):
@@ -126,6 +129,9 @@ class UnitReader:
                 (quarantine, events, activity),
                 stack.pop_all(),
             )
+
+    def _find(self, unit: Unit) -> str | None:
+        return self.store.find(f"parsed/{self.shop.name}", compute_unit_key(self.shop, unit))
 
     def _open(self, unit: Unit, address: str) -> ParsedUnit:
         return ParsedUnit(unit, get_content_key(address), self.store.manifest(address)["facts"], True)

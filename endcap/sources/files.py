@@ -40,6 +40,7 @@ class SourceFile:
     changed: int
 
     has_places = True
+    is_kept_alone = False
 
     def digest(self) -> str:
         """Return the SHA-256 of the stored bytes, in hex. Raises DataError if the file cannot be read."""

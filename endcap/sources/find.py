@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,16 @@ def find_parts(
         return SourceParts(parts.parts, parts.skipped)
     files = find_files(source, progress)
     return SourceParts(files.files, files.skipped)
+
+
+def announce_parts(parts: Iterable[SourcePart]) -> None:
+    """Say which parts will be read, so that limits of what may be read count these alone."""
+    by_table: dict[int, list[TablePart]] = {}
+    for part in parts:
+        if isinstance(part, TablePart):
+            by_table.setdefault(id(part.allowance), []).append(part)
+    for of_table in by_table.values():
+        of_table[0].allowance.parts = of_table
 
 
 def read_part(part: SourcePart, source: SourceSpec, names: Sequence[str], connection: Any) -> SourceRows | None:

@@ -28,6 +28,10 @@ class SourcePart(Protocol):
     def has_places(self) -> bool:
         """Whether the order of its rows says anything, so that events record their positions."""
 
+    @property
+    def is_kept_alone(self) -> bool:
+        """Whether its rows are kept for themselves, however few, because reading it again costs more than that."""
+
     def digest(self) -> str:
         """Return a digest of its content, in hex: another content has another. Raises DataError if it cannot be
         read."""

@@ -144,3 +144,29 @@ def test_a_column_that_is_missing_is_named(tmp_path: Path) -> None:
         project.ingest()
     assert raised.value.code == "events.column-missing"
     assert raised.value.fields["missing"][0]["near"] == "item"
+
+
+@pytest.mark.usefixtures("emulator")
+def test_a_second_day_is_read_alone(log: Log, started_emulator: Emulator, tmp_path: Path) -> None:
+    schema = [Field(name, "TIMESTAMP" if name == "time" else "STRING") for name in log.rows.schema.names[:-1]]
+    rows = log.rows.drop_columns(["sequence"])
+    days = pc.strftime(rows["time"], "%Y%m%d").to_pylist()
+    last = pc.equal(pa.array(days), max(days))
+    by_day = TimePartitioning(field="time")
+    started_emulator.create_table("sim.growing", schema, rows.filter(pc.invert(last)), by=by_day)
+    columns = {name: value for name, value in COLUMNS.items() if name != "order"}
+    source = {"bigquery": {"table": f"{PROJECT}.sim.growing"}}
+    project = from_table(tmp_path, "growing", events={"sources": [source], "columns": columns})
+    first = project.ingest()
+    assert project.ingest().address == first.address
+    started_emulator.load("sim.growing", rows.filter(last))
+    second = project.ingest()
+    assert second.facts["reuse"] == {
+        "days": 6, "new": 1, "changed": 0, "unchanged": 5, "gone": 0, "read": 1, "kept": 5
+    }  # fmt: skip
+    parts = next(source["files"] for source in second.facts["sources"] if source["table"] == "events")
+    assert [part["partition"] for part in parts if part["session"]] == [max(days)]
+    # No column says the order of events of one time, and four streams come in any order.
+    fresh = from_table(tmp_path / "fresh", "growing", events={"sources": [source], "columns": columns})
+    fresh.ingest()
+    assert fresh.features().facts["content"] == project.features().facts["content"]

@@ -114,6 +114,7 @@ class TablePart:
     compression = None
     has_places = False
     """The rows of a table have no order, so an event records no position."""
+    is_kept_alone = True
 
     @property
     def name(self) -> str:
