@@ -7,16 +7,21 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import endcap.events.parsed_units
-from endcap.errors import DataError, IntegrityError, NotFoundError
+from endcap.errors import DataError, IntegrityError, NotFoundError, UserError
 from endcap.events import ingest
+from endcap.events.snapshot import EVENTS
 from endcap.events.snapshot_days import find_units, open_snapshot
+from endcap.features import build
 from endcap.store import Store, open_store
 from tests.events.shops import facts, make_shop, stored, write_csv
+from tests.features.logs import shop
 from tests.refusals import refused
 
 DAYS = [f"2024-03-{day:02}" for day in range(1, 8)]
@@ -37,13 +42,13 @@ def test_a_new_day_reads_its_file_alone(tmp_path: Path, store: Store) -> None:
     log = tmp_path / "log"
     for day in DAYS[:6]:
         write_day(log, day)
-    shop = make_shop(str(log))
+    its = make_shop(str(log))
     lines: list[str] = []
-    first = ingest(shop, store, progress=lambda line: lines.append(str(line)))
+    first = ingest(its, store, progress=lambda line: lines.append(str(line)))
     counts = {"days": 6, "new": 6, "changed": 0, "unchanged": 0, "gone": 0, "read": 6, "kept": 0}
     assert reuse(store, first) == counts
     write_day(log, DAYS[6])
-    second = ingest(shop, store, progress=lambda line: lines.append(str(line)))
+    second = ingest(its, store, progress=lambda line: lines.append(str(line)))
     assert reuse(store, second) == {**counts, "days": 7, "new": 1, "unchanged": 6, "read": 1, "kept": 6}
     assert "7 days: 1 new, 0 changed, 6 kept (1 file read, 6 kept)" in lines
     assert set(find_units(facts(store, first))) < set(find_units(facts(store, second)))
@@ -55,10 +60,10 @@ def test_a_late_row_changes_its_day_alone(tmp_path: Path, store: Store) -> None:
     log = tmp_path / "log"
     for day in DAYS:
         write_day(log, day)
-    shop = make_shop(str(log))
-    before = facts(store, ingest(shop, store))
+    its = make_shop(str(log))
+    before = facts(store, ingest(its, store))
     write_csv(log / "late" / "late.csv", [f"s1,c1,i1,{DAYS[2]}T23:00:00Z,view"])
-    address = ingest(shop, store)
+    address = ingest(its, store)
     after = facts(store, address)
     changed = [day["day"] for day, old in zip(after["days"], before["days"], strict=True) if day["key"] != old["key"]]
     assert changed == [DAYS[2]]
@@ -72,10 +77,10 @@ def test_a_file_that_comes_late_changes_one_unit(monkeypatch: pytest.MonkeyPatch
     log = tmp_path / "log"
     for number in range(0, 80, 2):
         write_csv(log / f"{number:02}.csv", [f"s{number},c,i,{DAYS[number % 7]}T10:00:{number % 60:02}Z,view"])
-    shop = make_shop(str(log))
-    first = find_units(facts(store, ingest(shop, store)))
+    its = make_shop(str(log))
+    first = find_units(facts(store, ingest(its, store)))
     write_csv(log / "41.csv", [f"s41,c,i,{DAYS[0]}T11:00:00Z,view"])
-    second = find_units(facts(store, ingest(shop, store)))
+    second = find_units(facts(store, ingest(its, store)))
     assert len(first) > 5
     assert 1 <= len(second - first) <= 2
 
@@ -83,11 +88,11 @@ def test_a_file_that_comes_late_changes_one_unit(monkeypatch: pytest.MonkeyPatch
 def test_a_renamed_file_is_not_read_again(tmp_path: Path, store: Store) -> None:
     bad = "s,c,i,never,view"
     log = write_csv(tmp_path / "log" / "a.csv", [*(f"s,c,i{n},{DAYS[0]},view" for n in range(9)), bad])
-    shop = make_shop(str(log.parent), events={"max_bad_share": 0.5})
-    ingest(shop, store)
+    its = make_shop(str(log.parent), events={"max_bad_share": 0.5})
+    ingest(its, store)
     log.rename(log.with_name("b.csv"))
     write_day(log.parent, DAYS[1])
-    address = ingest(shop, store)
+    address = ingest(its, store)
     assert (reuse(store, address)["read"], reuse(store, address)["kept"]) == (1, 1)
     (example,) = facts(store, address)["examples"]["events"].values()
     assert example["source"] == str(log.with_name("b.csv"))
@@ -99,10 +104,10 @@ def test_bad_rows_of_all_units_count_together(tmp_path: Path, store: Store) -> N
         write_day(tmp_path / "log", day)
     ingest(make_shop(str(tmp_path / "log")), store)
     write_csv(tmp_path / "log" / "x" / "x.csv", ["s,c,i,never,view"])
-    shop = make_shop(str(tmp_path / "log"), events={"max_bad_share": 0.05})
+    its = make_shop(str(tmp_path / "log"), events={"max_bad_share": 0.05})
     for _ in range(2):
         with refused(DataError, "events.bad-rows", bad=1, rows=13) as stopped:
-            ingest(shop, store)
+            ingest(its, store)
         assert str(tmp_path / "log" / "x" / "x.csv") in Path(stopped.value.fields["path"]).read_text()
     assert facts(store, ingest(make_shop(str(tmp_path / "log"), events={"max_bad_share": 0.1}), store))["events"] == 12
 
@@ -114,11 +119,11 @@ def test_rows_of_the_future_are_read_again_the_next_time(
     write_csv(
         tmp_path / "log" / "a" / "a.csv", [*(f"s,c,i{n},{DAYS[0]},view" for n in range(9)), "s,c,i,2030-01-01,view"]
     )
-    shop = make_shop(str(tmp_path / "log"), events={"max_bad_share": 0.5})
-    ingest(shop, store)
+    its = make_shop(str(tmp_path / "log"), events={"max_bad_share": 0.5})
+    ingest(its, store)
     write_day(tmp_path / "log", DAYS[1])
     monkeypatch.setattr("time.time", lambda: 1_893_456_000.0 + day)
-    address = ingest(shop, store)
+    address = ingest(its, store)
     assert reuse(store, address)["read"] == 2
     assert facts(store, address)["events"] == 14
 
@@ -128,22 +133,22 @@ def test_rows_that_units_share_are_dropped_once(tmp_path: Path, store: Store) ->
     write_csv(tmp_path / "log" / "a" / "a.csv", rows[:4])
     write_csv(tmp_path / "log" / "b" / "b.csv", rows[2:])
     write_day(tmp_path / "log", DAYS[1])
-    shop = make_shop(str(tmp_path / "log"), events={"drop_duplicates": True})
-    address = ingest(shop, store)
+    its = make_shop(str(tmp_path / "log"), events={"drop_duplicates": True})
+    address = ingest(its, store)
     sessions = [row[0] for row in stored(store, address)]
     assert sessions[4:] == ["s0", "s1", "s2", "s3", "s4", "s5"]
     assert facts(store, address)["duplicates"] == 2
     units = set(store.list("parsed/test"))
     write_day(tmp_path / "log", DAYS[2])
-    assert facts(store, ingest(shop, store))["duplicates"] == 2
+    assert facts(store, ingest(its, store))["duplicates"] == 2
     assert len(set(store.list("parsed/test")) - units) == 1
 
 
 def test_a_damaged_part_is_refused_and_made_again(tmp_path: Path, store: Store) -> None:
     for day in DAYS[:3]:
         write_day(tmp_path / "log", day)
-    shop = make_shop(str(tmp_path / "log"))
-    address = ingest(shop, store)
+    its = make_shop(str(tmp_path / "log"))
+    address = ingest(its, store)
     unit = store.fetch(sorted(find_units(facts(store, address)))[0])
     (part,) = (unit / "events").rglob("*.parquet")
     content = part.read_bytes()
@@ -158,8 +163,27 @@ def test_a_damaged_part_is_refused_and_made_again(tmp_path: Path, store: Store) 
     unit.rmdir()
     with pytest.raises(NotFoundError):
         open_snapshot(store, address)
-    assert ingest(shop, store) == address
+    assert ingest(its, store) == address
     assert len(open_snapshot(store, address, verify=True).days) == 3
+
+
+def test_a_snapshot_without_days_can_be_read_but_makes_no_features(tmp_path: Path, store: Store) -> None:
+    old = pa.schema([*list(EVENTS)[:6], ("row", pa.int64())])
+    row = {"session": "s", "customer": "c", "item": "i", "type": "view", "part": "train"}
+    with store.publish("snapshots/shop", "0" * 20) as draft:
+        for number in range(2):
+            folder = draft.path / "events" / f"day={DAYS[number]}"
+            folder.mkdir(parents=True)
+            time = 1_709_287_200_000 + number * 86_400_000
+            table = pa.Table.from_pylist([{**row, "time": time, "row": number}], old)
+            pq.write_table(table, folder / "part-0.parquet")
+    opened = open_snapshot(store, draft.address)
+    assert [(day.day, day.events, day.without_customer, day.test) for day in opened.days] == [
+        (DAYS[0], 1, 0, 0),
+        (DAYS[1], 1, 0, 0),
+    ]
+    with refused(UserError, "events.snapshot-older"):
+        build(shop(), draft.address, store)
 
 
 def test_a_table_is_kept_until_a_file_of_it_changes(tmp_path: Path, store: Store) -> None:
@@ -167,15 +191,15 @@ def test_a_table_is_kept_until_a_file_of_it_changes(tmp_path: Path, store: Store
     items = write_csv(tmp_path / "items.csv", ["i0,red", "i1,blue"], "item,colour")
     declared = {"sources": [{"path": str(items)}], "categorical": ["colour"]}
     lines: list[str] = []
-    shop = make_shop(str(tmp_path / "log"), items=declared)
-    first = ingest(shop, store)
+    its = make_shop(str(tmp_path / "log"), items=declared)
+    first = ingest(its, store)
     units = set(store.list("parsed/test"))
     write_day(tmp_path / "log", DAYS[1])
-    second = ingest(shop, store, progress=lambda line: lines.append(str(line)))
+    second = ingest(its, store, progress=lambda line: lines.append(str(line)))
     assert len(set(store.list("parsed/test")) - units) == 1
     assert facts(store, first)["items"] == facts(store, second)["items"]
     write_csv(items, ["i0,red", "i1,green"], "item,colour")
-    assert facts(store, ingest(shop, store))["items"]["content"] != facts(store, second)["items"]["content"]
+    assert facts(store, ingest(its, store))["items"]["content"] != facts(store, second)["items"]["content"]
 
 
 # Any sequence of runs, against a full ingest in an empty store
@@ -230,16 +254,16 @@ def test_any_sequence_of_runs_gives_what_a_full_ingest_gives(rounds: list[list[t
         for number, round_ in enumerate(rounds):
             for kind, seed in round_:
                 change(log, kind, seed, rules)
-            shop = make_shop(
+            its = make_shop(
                 str(log), events=dict(rules), sessions={"by": by, "gap": "30m"} if by == "gap" else {"by": by}
             )
             empty = open_store(f"{name}/full-{number}")
             try:
-                address = ingest(shop, empty)
+                address = ingest(its, empty)
             except DataError as error:
                 with refused(DataError, error.code):
-                    ingest(shop, store)
+                    ingest(its, store)
                 continue
-            again = ingest(shop, store)
+            again = ingest(its, store)
             assert again.rsplit("/", 1)[-1] == address.rsplit("/", 1)[-1]
             assert content(store, again) == content(empty, address)
