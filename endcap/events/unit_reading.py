@@ -204,7 +204,8 @@ class UnitReader:
             shutil.move(bad_rows, draft.path / QUARANTINE)
             draft.facts |= facts
         shutil.rmtree(folder)
-        return ParsedUnit(unit, f"{kind}/{key}", facts, False)
+        # A copy of the same files may have been published meanwhile, whose names its quarantine has.
+        return ParsedUnit(unit, f"{kind}/{key}", self.store.manifest(draft.address)["facts"], False)
 
 
 def count_types(rows: pa.Table, types: Sequence[str] | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import tempfile
 from pathlib import Path
@@ -267,3 +268,15 @@ def test_any_sequence_of_runs_gives_what_a_full_ingest_gives(rounds: list[list[t
             again = ingest(its, store)
             assert again.rsplit("/", 1)[-1] == address.rsplit("/", 1)[-1]
             assert content(store, again) == content(empty, address)
+
+
+def test_bad_rows_of_a_file_and_its_copy_are_kept_under_both_names(store: Store, tmp_path: Path) -> None:
+    # Files of two folders are two units, which are read one beside the other.
+    files = [
+        write_csv(tmp_path / "log" / name / "log.csv", ["s,c,i,2024-03-01T10:00:00Z,view", "s,c,i,never,view"])
+        for name in ("a", "b")
+    ]
+    both = make_shop(tmp_path / "log" / "*" / "log.csv", events={"max_bad_share": 1})
+    folder = store.fetch(ingest(both, store))
+    rows = [json.loads(line) for line in (folder / "quarantine.jsonl").read_text().splitlines()]
+    assert [row["source"] for row in rows] == [str(file) for file in files]
