@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -51,10 +52,36 @@ def digest_content(folder: Path) -> str:
     ]
     with ThreadPoolExecutor(read_cpu_limit()) as threads:
         digests = list(threads.map(lambda column: _digest_column(column[2], column[1]), columns))
-    described = [[table, column, digest] for (table, column, _), digest in zip(columns, digests, strict=True)]
-    declared = json.loads((folder / "features.json").read_text())
-    text = json.dumps([described, declared], sort_keys=True, separators=(",", ":"))
+    described = [(table, column, digest) for (table, column, _), digest in zip(columns, digests, strict=True)]
+    return _combine(described, json.loads((folder / "features.json").read_text()))
+
+
+def combine_digests(tables: Mapping[str, Mapping[str, str]], declared: Any) -> str:
+    """Combine the digests of columns, by table and column, and the declared features to a content digest."""
+    columns = [(table, column, digest) for table in sorted(tables) for column, digest in tables[table].items()]
+    return _combine(columns, declared)
+
+
+def _combine(columns: Sequence[tuple[str, str, str]], declared: Any) -> str:
+    text = json.dumps([columns, declared], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+
+
+class TableDigest:
+    """The digests of a table's columns, whose rows come in blocks, such as while they are written."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._columns = {field.name: ColumnDigest(field.type) for field in schema}
+
+    def update(self, rows: pa.Table) -> None:
+        """Add the table's next rows."""
+        for name, column in self._columns.items():
+            for chunk in rows[name].chunks:
+                column.update(chunk)
+
+    def list_digests(self) -> dict[str, str]:
+        """Return the digest of each column, in their order."""
+        return {name: column.hexdigest() for name, column in self._columns.items()}
 
 
 class ColumnDigest:

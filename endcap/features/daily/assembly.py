@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from endcap.cpus import read_cpu_limit
+from endcap.features.content_digest import combine_digests
 from endcap.features.daily.anomalies import find_anomalies
 from endcap.features.daily.arrays import Codes, Flags, Ints
 from endcap.features.daily.coded_day import CodedDay, CodedOwned, CodedPart
@@ -70,7 +71,7 @@ class _Part:
 
 
 def assemble(snapshot: CodedLog, settings: FeatureSettings, out: Path, progress: Progress) -> Json:
-    """Write a dataset's files and return what its facts say of the rows.
+    """Write a dataset's files and return what its facts say of the rows, with their digest as `content`.
 
     `dropped` has what fell to filters. If no training event is left, nothing is written, and `events` is 0.
     """
@@ -95,14 +96,15 @@ def assemble(snapshot: CodedLog, settings: FeatureSettings, out: Path, progress:
         return facts
     progress("writing events, sessions, items and customers")
     numbers = _number_ids(log, test, left, items.ids, customers.ids)
+    digests: dict[str, dict[str, str]] = {}
     for part, its, prefix in ((log, left, ""), (test, _leave(test), "test_")):
-        _write_sessions(part, its, numbers, settings, out, prefix)
+        digests |= _write_sessions(part, its, numbers, settings, out, prefix)
     first_seen = np.minimum(np.where(left.items > 0, log.first_seen, NEVER), test.first_seen)
-    _write_catalogues(numbers, left, first_seen, snapshot.tables, out)
+    digests |= _write_catalogues(numbers, left, first_seen, snapshot.tables, out)
     if settings.owned is not None:
         places = list(zip(items.places[2 * len(days) :], customers.places[2 * len(days) :], strict=True))
         table = build_ownership(owned, places, *numbers)
-        write_table(out / OWNED_FILE, [table])
+        digests[Path(OWNED_FILE).stem] = write_table(out / OWNED_FILE, [table])
         facts["owned"] = len(table)
     declarations = [feature.model_dump(mode="json") for feature in settings.features.events]
     (out / "features.json").write_text(json.dumps(declarations, indent=1) + "\n")
@@ -116,6 +118,7 @@ def assemble(snapshot: CodedLog, settings: FeatureSettings, out: Path, progress:
         "sessions_by": settings.sessions.by,
         "rounds": left.rounds,
         "features": declarations,
+        "content": combine_digests(digests, declarations),
     }
 
 
@@ -135,12 +138,13 @@ def _number_ids(
 
 def _write_catalogues(
     numbers: tuple[NumberedIds, NumberedIds], left: LeftSessions, first_seen: Ints, tables: Path, out: Path
-) -> None:
+) -> dict[str, dict[str, str]]:
     items, customers = numbers
     counts = {"events": left.items[items.places], "first_seen": first_seen[items.places]}
-    write_table(out / ITEMS, [build_catalogue("item", items, counts, tables / ITEMS)])
+    of_items = write_table(out / ITEMS, [build_catalogue("item", items, counts, tables / ITEMS)])
     counts = {"events": left.customers[customers.places]}
-    write_table(out / CUSTOMERS, [build_catalogue("customer", customers, counts, tables / CUSTOMERS)])
+    of_customers = write_table(out / CUSTOMERS, [build_catalogue("customer", customers, counts, tables / CUSTOMERS)])
+    return {Path(ITEMS).stem: of_items, Path(CUSTOMERS).stem: of_customers}
 
 
 def _join_part(
@@ -189,22 +193,23 @@ def _write_sessions(
     settings: FeatureSettings,
     out: Path,
     prefix: str,
-) -> None:
-    """Write a part's sessions and their events. Blocks are built beside the writing of those before."""
+) -> dict[str, dict[str, str]]:
+    """Write a part's sessions and their events. Blocks are built beside the writing of those before. Returns the
+    digests of both tables' columns."""
     items, customers = numbers
     order = order_sessions(left.sessions, left.moved, part.names)
     final = [items.numbers[places] for places in part.items]
     blocks = EventBlocks(part.parts, left.gone, left.sessions, order, final, customers.numbers)
     features = settings.features.events
     with ThreadPoolExecutor(max(2, read_cpu_limit())) as threads:
-        table = threads.submit(
+        of_sessions = threads.submit(
             write_table,
             out / f"{prefix}sessions.parquet",
             list_session_blocks(left.sessions, order, part.names, customers.numbers),
         )
         tasks = (threads.submit(blocks.build, *bounds, features) for bounds in blocks.list_ranges())
-        write_table(out / f"{prefix}events.parquet", _list_results(tasks, ahead=2))
-        table.result()
+        of_events = write_table(out / f"{prefix}events.parquet", _list_results(tasks, ahead=2))
+        return {f"{prefix}events": of_events, f"{prefix}sessions": of_sessions.result()}
 
 
 def _list_results(tasks: Iterator[Future[pa.Table]], ahead: int) -> Iterator[pa.Table]:

@@ -10,7 +10,6 @@ from typing import Any
 
 from endcap.errors import StorageError
 from endcap.events.snapshot_days import DayPart, SnapshotDays
-from endcap.features.content_digest import digest_content
 from endcap.features.daily.assembly import CodedLog, assemble
 from endcap.features.daily.coding import CodingSettings, Cut
 from endcap.features.daily.kept_days import KeptDays, describe_reuse
@@ -74,7 +73,6 @@ class DailyEngine:
             "until": end,
             **facts,
             "dropped": {**dropped, **facts["dropped"]},
-            "content": digest_content(out),
             "reuse": reuse,
         }
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from endcap.features.content_digest import TableDigest
 from endcap.features.daily.arrays import MISSING, Codes, Flags, Ints
 from endcap.features.daily.coded_day import CodedOwned
 
@@ -73,23 +76,24 @@ def build_ownership(
     return pa.table({"customer": customer.astype(np.int32), "item": item.astype(np.int32), "time": time})
 
 
-def write_table(file: Path, blocks: Iterable[pa.Table]) -> None:
-    """Write a Parquet file of blocks of rows, the first of which may be empty.
+def write_table(file: Path, blocks: Iterable[pa.Table]) -> dict[str, str]:
+    """Write a Parquet file of blocks of rows, the first of which may be empty. Returns the digest of each column.
 
     Numbers that ascend are written as differences, which leaves little to compress. Looking for dictionaries of many
     values would cost more time than all the rest of the writing.
     """
-    writer: pq.ParquetWriter | None = None
-    try:
-        for block in blocks:
-            if writer is None:
-                writer = _open_writer(file, block.schema)
+    remaining = iter(blocks)
+    first = next(remaining)
+    digest = TableDigest(first.schema)
+    # Hashing costs as much as writing, and neither waits for the other.
+    with _open_writer(file, first.schema) as writer, ThreadPoolExecutor(1) as hashing:
+        for block in itertools.chain([first], remaining):
+            hashed = hashing.submit(digest.update, block)
             if len(block):
                 groups = -(-len(block) // ROW_GROUP)
                 writer.write_table(block, row_group_size=-(-len(block) // groups))
-    finally:
-        if writer is not None:
-            writer.close()
+            hashed.result()
+    return digest.list_digests()
 
 
 def _open_writer(file: Path, schema: pa.Schema) -> pq.ParquetWriter:
