@@ -17,8 +17,13 @@ demo: $(INSTALLED) ## run the main job on a simulated shop: train, judge, regist
 demo-rollout: $(INSTALLED) ## four new versions meet simulated shoppers: a better, a harmful, a slow and a failing one
 	$(BIN)/endcap demo-rollout
 
-test: $(INSTALLED) ## run every test that needs no cluster; WORKERS=4 shares them among four processes
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+test: $(INSTALLED) ## run every test of at most ten seconds; WORKERS=4 shares them among four processes
+	$(PYTEST) -m "not slow"
+
+test-slow: $(INSTALLED) ## run the tests that take longer: whole runs and demos, killed workers, Spark, statistics
+	$(PYTEST) -m slow
 
 test-cluster: $(INSTALLED) ## run the tests against a real API server: KUBECONFIG's, or one built out of Go modules
 	@if [ -z "$$KUBECONFIG" ] && command -v go >/dev/null; then $(BIN)/python -m tests.cluster.build; fi
@@ -78,4 +83,4 @@ $(INSTALLED): requirements.txt pyproject.toml
 	@touch $@
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-rollout test test-cluster chaos check docs compile bench bench-gpu images test-image pin audit lock clean
+.PHONY: help demo demo-rollout test test-slow test-cluster chaos check docs compile bench bench-gpu images test-image pin audit lock clean
