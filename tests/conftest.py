@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[1]
 # Tests start hundreds of processes. Without bytecode each would compile Endcap anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# Some tests start pytest elsewhere, where this project's settings do not keep that plugin out.
+os.environ["PYTEST_ADDOPTS"] = f"{os.environ.get('PYTEST_ADDOPTS', '')} -p no:bqemulator".strip()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

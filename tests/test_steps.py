@@ -89,7 +89,7 @@ def test_what_is_read_and_in_no_key_is_a_decision() -> None:
     assert {
         kind: kind.carried() for kind in (FeatureSettings, TrainSettings, RefitSettings, JudgeSettings, ListSettings)
     } == {
-        FeatureSettings: {"name"},
+        FeatureSettings: {"name", "spark"},
         TrainSettings: {*named, "baselines", "training", "secret"},
         RefitSettings: {*named, "baselines", "training", "secret"},
         JudgeSettings: named,

@@ -23,6 +23,7 @@ from endcap.experiments.traffic import ShopTraffic, read_traffic
 from endcap.simulation.shoppers import ShopperHabits, SimulatedShoppers
 from endcap.spec.rollout import RolloutSpec
 from endcap.store import open_store
+from tests.events.snapshots import write_snapshot
 from tests.experiments.rollouts import START, make_policy, make_state
 
 CTR_ALONE: dict[str, Any] = {"metrics": [{"kind": "ctr", "budget": 0.5}], "guardrails": []}
@@ -199,24 +200,23 @@ def store(tmp_path: Path) -> Any:
     return open_store(str(tmp_path / "store"))
 
 
-def write_log(store: Any, rows: Sequence[tuple[int, str | None, str, str]]) -> None:
+def write_log(store: Any, rows: Sequence[tuple[int, str | None, str | None, str]]) -> None:
     """A snapshot of events: day, customer, session, type."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns = list(zip(*rows, strict=True)) if rows else [[], [], [], []]
-    days, customers, sessions, types = map(list, columns)
-    table = pa.table(
+    events = [
         {
-            "time": pa.array([1_700_000_000_000 + 86_400_000 * day for day in days], pa.int64()),
-            "customer": pa.array(customers, pa.string()),
-            "session": pa.array(sessions, pa.string()),
-            "type": pa.array(types, pa.string()),
+            "time": 1_700_000_000_000 + 86_400_000 * day,
+            "customer": customer,
+            "session": session,
+            "type": type_,
+            "item": "i1",
+            "part": "train",
+            "file": 0,
+            "position": position,
         }
-    )
+        for position, (day, customer, session, type_) in enumerate(rows)
+    ]
     with store.publish("snapshots/toys", "key") as draft:
-        (draft.path / "events").mkdir()
-        pq.write_table(table, draft.path / "events" / "date=2023-11-14.parquet")
+        write_snapshot(draft, events)
 
 
 def test_traffic_is_read_from_the_last_four_weeks_of_the_newest_snapshot(store: Any) -> None:
@@ -235,7 +235,7 @@ def test_traffic_is_read_from_the_last_four_weeks_of_the_newest_snapshot(store: 
 
 
 def test_a_log_without_customers_and_sessions_is_refused(store: Any) -> None:
-    write_log(store, [])
+    write_log(store, [(0, None, None, "view")])
     with pytest.raises(DataError, match="--shoppers") as caught:
         read_traffic(make_policy(), store, "toys")
     assert caught.value.code == "experiments.no-traffic"

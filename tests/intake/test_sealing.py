@@ -14,6 +14,7 @@ import pytest
 
 from endcap.errors import TransientError
 from endcap.events import ingest
+from endcap.events.snapshot_days import open_snapshot
 from endcap.spec import Shop
 from endcap.store import Store
 from endcap_serving.intake.commit import RecordBatch
@@ -123,7 +124,7 @@ def ingest_events(path: str, store: Store) -> pa.Table:
     columns = {name: name for name in ("item", "time", "session", "customer", "type")}
     events = {"sources": [{"path": path}], "columns": columns, "max_bad_share": 0}
     shop = Shop.model_validate({"apiVersion": "endcap/v2", "kind": "Shop", "name": "shop", "events": events})
-    files = sorted((Path(store.fetch(ingest(shop, store))) / "events").rglob("*.parquet"))
+    files = open_snapshot(store, ingest(shop, store)).files
     return pa.concat_tables([pq.ParquetFile(file).read() for file in files])
 
 

@@ -193,7 +193,7 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path, store: Store, monk
             handle.write(ROWS[0])
         return rows
 
-    read = load.read_rows
-    monkeypatch.setattr(load, "read_rows", read_and_append)
+    read = load.read_part
+    monkeypatch.setattr(load, "read_part", read_and_append)
     with refused(DataError, "events.file-changed", path=str(log)):
         ingest(make_shop(log), store)
