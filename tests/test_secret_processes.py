@@ -60,6 +60,7 @@ def look(registry):
 '''
 
 
+@pytest.mark.slow
 def test_a_run_tells_its_secrets_to_its_steps_and_to_nobody_else(tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()

@@ -56,6 +56,7 @@ def test_a_steps_settings_are_keys_of_the_specs(name: str) -> None:
         assert first in model.model_fields, f"{key} of the step {name}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_a_pipelines_parameters_are_those_of_its_definition(pipeline: str) -> None:
     definition = entry_points(group="endcap.pipelines")[pipeline].load()(load(find_spec("trial")))

@@ -59,6 +59,7 @@ def find_longest_wait(moments: list[datetime], begin: datetime, end: datetime) -
     return max(after - before for before, after in pairwise(times))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("while_running", "visits"), [("queue", 900), ("refresh", 900), ("supersede", 900)])
 def test_every_week_promotes_a_version_and_none_waits_for_ever(
     shop_store: Store, while_running: str, visits: int

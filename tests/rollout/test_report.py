@@ -77,6 +77,7 @@ def test_a_rollout_without_a_look_has_a_page_too(tmp_path: Path) -> None:
     assert "There was no look yet." in page
 
 
+@pytest.mark.slow
 def test_a_long_rollout_makes_no_long_lines(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     tell_story(store, 0.05, 450)

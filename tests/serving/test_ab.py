@@ -38,6 +38,7 @@ def server(shop: Shop) -> Iterator[Server]:
         end_ab("shoes", SALT, shop.store)
 
 
+@pytest.mark.slow
 def test_challengers_serve_by_their_weights_and_only_movers_move(server: Server, shop: Shop) -> None:
     challengers = [Target(version=version, package=shop.packages[MODELS[version]]) for version in ("2", "3")]
     begin_ab("shoes", challengers, FIRST, SALT, shop.store)

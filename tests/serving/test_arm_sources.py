@@ -167,6 +167,7 @@ def shop(place: Place, tmp_path: Path) -> Iterator[Shop]:
     shop.prometheus.stop()
 
 
+@pytest.mark.slow
 def test_prometheus_tells_what_the_arms_of_a_cluster_answered(shop: Shop) -> None:
     assert {arm: sources.version for arm, sources in shop.counts.arms.items()} == {"stable": "1", "canary": "2"}
     shop.check_counts_of(80, answer=500)
@@ -181,6 +182,7 @@ def test_prometheus_tells_what_the_arms_of_a_cluster_answered(shop: Shop) -> Non
     shop.check_counts_of(40)
 
 
+@pytest.mark.slow
 def test_requests_that_no_predictor_answered_are_errors_of_the_gateway(shop: Shop) -> None:
     shop.wait_until_all_is_counted()
     begun = Counter(shop.counts.sums["canary"])
@@ -203,6 +205,7 @@ def test_requests_that_no_predictor_answered_are_errors_of_the_gateway(shop: Sho
         shop.place.wait_for_both()
 
 
+@pytest.mark.slow
 def test_a_prometheus_that_was_away_is_named_and_nothing_is_lost(shop: Shop, store: Store) -> None:
     shop.wait_until_all_is_counted()
     begun = Counter(shop.counts.sums["stable"])

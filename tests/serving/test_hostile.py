@@ -136,6 +136,7 @@ def generated(path: str, method: str, mode: GenerationMode, count: int) -> list[
     return made
 
 
+@pytest.mark.slow
 def test_generated_requests_break_nothing_and_leave_nothing(gateway: Gateway) -> None:
     from schemathesis import GenerationMode
 

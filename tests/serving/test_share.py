@@ -26,6 +26,7 @@ SPLITS = (
 )
 
 
+@pytest.mark.slow
 def test_envoy_shares_shoppers_out_by_weights_that_can_be_computed_again(tmp_path: Path) -> None:
     arms = meet_arms(tmp_path, SPLITS, SHOPPERS)
     tenth, third, four_arms, *_ = ({number for number, arm in enumerate(met) if arm == "canary"} for met in arms)

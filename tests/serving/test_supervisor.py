@@ -288,6 +288,7 @@ def test_versions_come_and_go_and_no_request_is_dropped(
     assert len(processes(shop)) == 3
 
 
+@pytest.mark.slow
 def test_after_a_promotion_the_arms_keep_their_shoppers_and_the_rest_get_the_new_version(
     server: Server, shop: Shop, traffic: Callable[[], list[int]]
 ) -> None:
@@ -362,6 +363,7 @@ def served_by_a_process(shop: Shop, name: str) -> Iterator[subprocess.Popen[str]
             process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_server_that_is_ended_leaves_no_process(shop: Shop, number: signal.Signals) -> None:
     desire(shop, "1", name="ended")

@@ -144,6 +144,7 @@ def test_a_full_disk_delays_a_share_and_nothing_else(server: Server, shop: Shop)
     server.wait_for(RoutesChanged, share=0.4, within=20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("who", "kind"),
     [("envoy", GatewayFailed), ("--variant stable", PredictorFailed), ("endcap_serving.intake", IntakeFailed)],

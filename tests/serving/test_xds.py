@@ -248,6 +248,7 @@ def test_a_dropped_or_outdated_watch_starts_again(gate: Gateway, api: ApiServer)
     wait_for(lambda: gate.ask("boots").status_code == 404, "boots are routed no more")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
 def test_envoy_keeps_its_routes_while_the_xds_service_is_replaced(
     gate: Gateway, api: ApiServer, number: signal.Signals
@@ -266,6 +267,7 @@ def test_envoy_keeps_its_routes_while_the_xds_service_is_replaced(
     assert gate.process.poll() is None
 
 
+@pytest.mark.slow
 def test_without_an_api_server_a_fresh_gateway_starts_on_stable(
     gate: Gateway, api: ApiServer, names: NameServer
 ) -> None:

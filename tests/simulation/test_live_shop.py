@@ -61,6 +61,7 @@ def count_reported(service: ShopService, variant: str) -> VersionCounts:
     )
 
 
+@pytest.mark.slow
 def test_clicks_measured_are_those_expected_and_a_worse_list_is_measured_so(
     service: ShopService, shoppers: LiveShoppers
 ) -> None:

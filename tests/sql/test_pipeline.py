@@ -218,6 +218,7 @@ def test_a_function_gets_the_tables_so_far(tmp_path: Path, monkeypatch: pytest.M
     assert [set(tables["runtimeValue"]["constant"]) for tables in inputs.values()] == [{"clean", "again"}] * 2
 
 
+@pytest.mark.slow
 def test_here_steps_of_sql_run_and_are_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], started: list[str]
 ) -> None:
