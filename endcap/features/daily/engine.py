@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from endcap.errors import StorageError
 from endcap.events.snapshot_days import DayPart, SnapshotDays
 from endcap.features.daily.assembly import CodedLog, assemble
 from endcap.features.daily.coding import CodingSettings, Cut
 from endcap.features.daily.kept_days import KeptDays, describe_reuse
+from endcap.features.disk_errors import make_disk_error
 from endcap.features.nothing_left import WindowCounts, build_empty_snapshot_error, build_nothing_left_error
 from endcap.features.split import MILLISECOND
 from endcap.spec.settings import FeatureSettings
@@ -59,13 +59,7 @@ class DailyEngine:
                 CodedLog(days, [_get_bounds(day) for day in needed], snapshot.path, named), settings, out, progress
             )
         except OSError as error:
-            raise StorageError(
-                f"features: the disk refused a read or a write ({error}); nothing was published. "
-                f"Free space beside {out}, or choose another store (--store)",
-                code="features.disk-refused",
-                path=str(out),
-                reason=str(error),
-            ) from error
+            raise make_disk_error(out, error) from error
         if not facts["events"]:
             raise build_nothing_left_error(settings, window, facts["dropped"])
         return {

@@ -51,16 +51,18 @@ class KeptDays:
             if address is None:
                 break
             try:
-                return self._open(address), "kept"
+                return self._open_kept(address), "kept"
             except IntegrityError:
                 origin = "damaged"
         with self.store.publish(kind, key) as draft:
             code_day(day, cut, self.settings).write(draft.path / FILE)
             draft.facts |= {"day": day.day, "day_key": day.key}
-        return self._open(draft.address), origin
+        return CodedDay.open(self.store.fetch(draft.address) / FILE), origin
 
-    def _open(self, address: str) -> CodedDay:
+    def _open_kept(self, address: str) -> CodedDay:
+        """Open what an earlier run coded. Raises IntegrityError if it is damaged."""
         folder = self.store.fetch(address)
+        # Not `fetch` with `verify`, which downloads every file of a bucket again.
         check_artifact(folder, self.store.manifest(address), name=address)
         return CodedDay.open(folder / FILE)
 

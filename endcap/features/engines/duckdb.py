@@ -12,7 +12,7 @@ import ibis
 import ibis.expr.types as ir
 from ibis.expr import datatypes as dt
 
-from endcap.errors import StorageError
+from endcap.features.disk_errors import make_disk_error
 from endcap.features.engines.table_engine import Order
 from endcap.sources.sql import quote_text
 
@@ -139,12 +139,6 @@ def open_tables(spill: Path) -> Iterator[DuckDBTables]:
     try:
         yield DuckDBTables(backend)
     except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
-        raise StorageError(
-            f"features: the disk refused a read or a write ({error}); nothing was published. "
-            f"Free space beside {spill}, or choose another store (--store)",
-            code="features.disk-refused",
-            path=str(spill),
-            reason=str(error),
-        ) from error
+        raise make_disk_error(spill, error) from error
     finally:
         backend.disconnect()
