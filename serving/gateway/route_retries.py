@@ -14,6 +14,9 @@ MOST_TRIES = 2
 """Tries with predictors, if a name may stand for several of them."""
 _LIST_SHARE = 0.1
 """Share of a request's time that is kept for the list server, for when the predictors have used theirs."""
+_LIST_SECONDS = 0.05
+"""The least that is kept, as far as it is no more than `_MOST_LIST_SHARE`: a busy machine is often late by so much."""
+_MOST_LIST_SHARE = 0.25
 _HEDGE_SHARE = 0.75
 """Share of a request's time after which a second predictor is asked too. Without a list the first may use all of it."""
 _OTHER_HOSTS: Json = {
@@ -43,7 +46,7 @@ def derive_connect_timeout(timeout: float) -> float:
     float
         Seconds. The value is the same with and without a list, so a change of the list changes no cluster.
     """
-    return bound_connect_timeout(timeout * (1 - _LIST_SHARE) / MOST_TRIES)
+    return bound_connect_timeout((timeout - _keep_for_list(timeout)) / MOST_TRIES)
 
 
 def build_ranking_retries(settings: GatewaySettings, *, replicated: bool) -> Json:
@@ -77,7 +80,7 @@ def build_ranking_retries(settings: GatewaySettings, *, replicated: bool) -> Jso
         policy["retry_on"] += ",gateway-error"
         policy["num_retries"] = tries - 1 + offers_list
     if offers_list:
-        policy["per_try_timeout"] = format_seconds(timeout * (1 - _LIST_SHARE) / tries)
+        policy["per_try_timeout"] = format_seconds((timeout - _keep_for_list(timeout)) / tries)
         policy["retry_priority"] = _build_retry_priority(tries)
     elif tries > 1:
         policy["per_try_timeout"] = format_seconds(timeout * _HEDGE_SHARE)
@@ -88,6 +91,11 @@ def build_ranking_retries(settings: GatewaySettings, *, replicated: bool) -> Jso
 def build_intake_retries() -> Json:
     """Build the retry policy of the intake's route: Envoy asks again only if nothing of the request was sent."""
     return {"retry_policy": {**_OTHER_HOSTS, "retry_on": "connect-failure,refused-stream", "num_retries": 2}}
+
+
+def _keep_for_list(timeout: float) -> float:
+    """Return the seconds that are kept for the list server, out of those that a request may take."""
+    return max(_LIST_SHARE * timeout, min(_LIST_SECONDS, _MOST_LIST_SHARE * timeout))
 
 
 def _build_retry_priority(tries: int) -> Json:

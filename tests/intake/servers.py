@@ -111,7 +111,7 @@ def events(names: Iterable[str]) -> list[dict[str, Any]]:
     return [event(name) for name in names]
 
 
-def eventually(look: Callable[[], Any], patience: float = 15.0) -> Any:
+def eventually(look: Callable[[], Any], patience: float = 40.0) -> Any:
     """What `look` returns, once that is true."""
     deadline = time.monotonic() + patience
     while not (seen := look()):

@@ -50,7 +50,7 @@ def store(tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "store"))
 
 
-def eventually(look: Callable[[], Any], patience: float = 15.0) -> None:
+def eventually(look: Callable[[], Any], patience: float = 40.0) -> None:
     deadline = time.monotonic() + patience
     while not look():
         assert time.monotonic() < deadline

@@ -107,7 +107,7 @@ def predictor(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     server.stop()
 
 
-def eventually(holds: Callable[[], bool], patience: float = 10.0) -> bool:
+def eventually(holds: Callable[[], bool], patience: float = 30.0) -> bool:
     deadline = time.monotonic() + patience
     while not holds():
         if time.monotonic() > deadline:
