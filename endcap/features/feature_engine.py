@@ -87,7 +87,6 @@ class SparkEngine:
         """See `FeatureEngine`. Where an executor is lost with tables that it held, all is made anew."""
         from endcap.features.declared_steps import write_tables
 
-        self._tables.check_folder(out)
         for attempt in range(ATTEMPTS):
             try:
                 facts = write_tables(self._tables, settings, snapshot, out, end, progress)
@@ -118,8 +117,10 @@ def open_feature_engine(settings: FeatureSettings, store: Store, spill: Path) ->
     if settings.features.engine == "spark":
         from endcap.features.engines.spark import SparkTables
         from endcap.spark import open_session
+        from endcap.spark.executor_store import check_executors
 
         with open_session(settings.spark, spill) as session:
+            check_executors(session, store)
             yield SparkEngine(SparkTables(session))
         return
     from endcap.features.daily.engine import DailyEngine

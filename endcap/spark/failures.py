@@ -13,6 +13,7 @@ _DIES_WITHIN = 3.0
 _LONGEST = 800
 DRIVER_MEMORY = ("java.lang.OutOfMemoryError", "spark.driver.maxResultSize", "Not enough memory to build")
 LOST_EXECUTORS = ("ExecutorLostFailure", "Checkpoint block", "CHECKPOINT_RDD_BLOCK_ID_NOT_FOUND", "FetchFailed")
+NO_ENDCAP = ("No module named 'endcap",)
 OTHER_PYTHON = ("PYTHON_VERSION_MISMATCH", "Python in worker has different version")
 GONE = (
     "UNAVAILABLE",
@@ -55,6 +56,13 @@ def explain_failure(error: BaseException, server: SparkServer | None) -> EndcapE
             f"spark: the executors have another Python version than the step. Give them an image with the same one "
             f"(spark.image). Spark says: {reason}",
             code="spark.python-differs",
+            reason=reason,
+        )
+    if _has(text, NO_ENDCAP):
+        return UserError(
+            "spark: the Python of executors has no Endcap, or another release. Give them an image with the step's one "
+            f"(spark.image), or name its Python in PYSPARK_PYTHON where Spark starts. Spark says: {reason}",
+            code="spark.executors-lack-endcap",
             reason=reason,
         )
     if _has(text, DISK):

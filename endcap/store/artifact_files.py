@@ -44,7 +44,7 @@ def build_manifest(draft: Draft) -> Json:
         "address": draft.address,
         "created": datetime.now(UTC).isoformat(timespec="microseconds"),
         "facts": stamp_document(get_kind(get_content_key(draft.address)), draft.facts),
-        "files": {name: _describe_file(draft.path / name) for name in _list_files(draft.path)},
+        "files": {name: describe_file(draft.path / name) for name in _list_files(draft.path)},
     }
     return stamp_document("manifest", manifest)
 
@@ -170,6 +170,13 @@ def encode_document(document: Json) -> bytes:
     return json.dumps(document, indent=1, sort_keys=True).encode()
 
 
+def describe_file(file: Path) -> Json:
+    """Return a file's size in bytes and its SHA-256, as a manifest has them, and flush the file to the disk."""
+    with file.open("rb") as handle:
+        os.fsync(handle.fileno())
+    return {"bytes": file.stat().st_size, "sha256": hash_file(file)}
+
+
 def hash_file(file: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal digits."""
     with open_regular(file) as handle:
@@ -277,9 +284,3 @@ def _suggest_rebuild(artifact: str) -> str:
 
 def _list_files(folder: Path) -> list[str]:
     return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
-
-
-def _describe_file(file: Path) -> Json:
-    with file.open("rb") as handle:
-        os.fsync(handle.fileno())
-    return {"bytes": file.stat().st_size, "sha256": hash_file(file)}

@@ -9,20 +9,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from endcap.errors import DataError, UserError
 from endcap.features import build
-from endcap.features.engines.spark import SparkTables
 from endcap.features.feature_engine import SparkEngine
 from endcap.spark import open_session
+from endcap.spark.executor_store import StoreProbe, check_executors
 from endcap.spark.server import TOKEN, SparkServer, start_server
 from endcap.spec import Shop
 from endcap.spec.settings import FeatureSettings
 from endcap.store import Store, open_store
+from endcap.store.staging import stage_files
 from tests.features.logs import event, shop, snapshot
 from tests.refusals import refused
 from tests.spark.clusters import QUICK, list_java, needs_java, spark, spark_home
+from tests.store.servers import S3Place, moto
 
 pytestmark = [pytest.mark.slow, needs_java]
 OWN = ("snapshot", "reuse")
@@ -148,11 +151,25 @@ def test_a_log_that_the_filters_empty_is_refused_and_leaves_nothing(store: Store
     assert list((Path(store.root.removeprefix("file://")) / ".drafts").iterdir()) == []
 
 
-def test_a_folder_that_executors_do_not_see_is_refused(server: SparkServer, tmp_path: Path) -> None:
+def test_a_store_that_executors_cannot_use_is_refused(
+    server: SparkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     where = FeatureSettings.of(on_spark(server, {})).spark
-    gone = tmp_path / "gone"
-    with (
-        refused(UserError, "features.executors-see-no-folder", path=str(gone)),
-        open_session(where, tmp_path) as session,
-    ):
-        SparkTables(session).check_folder(gone)
+    with open_session(where, tmp_path) as session, moto() as s3:
+        # The step has the settings of the server, and the executors have none.
+        bucket = S3Place(s3, tmp_path, monkeypatch).elsewhere()
+        with refused(UserError, "spark.executors-lack-store", store=bucket.root, cause="store.settings-missing"):
+            check_executors(session, bucket)
+        assert list(s3.client().list_objects(bucket.root.split("/")[2], recursive=True)) == []
+        folder = open_store(str(tmp_path / "store"))
+        assert check_executors(session, folder).open().root == folder.root
+        assert list((tmp_path / "store" / ".drafts").iterdir()) == []
+
+
+def test_executors_that_find_another_folder_are_noticed(tmp_path: Path) -> None:
+    batch = pa.RecordBatch.from_pydict({"id": [1]})
+    with stage_files(open_store(str(tmp_path)).root) as staged:
+        probe = StoreProbe(staged.address, "t")
+    (answer,) = probe(iter([batch]))
+    assert answer["code"].to_pylist() == ["store.not-found"]
+    assert list(probe(iter([]))) == []

@@ -20,8 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ibis.expr import datatypes as dt
 
-from endcap.errors import UserError
-from endcap.features.engines.spark_files import ContentDigester, FolderProbe, PartJoiner, PartWriter, name_part
+from endcap.features.engines.spark_files import ContentDigester, PartJoiner, PartWriter, name_part
 from endcap.features.engines.table_engine import Order
 from endcap.spark.paths import write_path
 
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 
 _ROWS_OF_A_PARTITION = (1 << 33) - 1
 """`monotonically_increasing_id` has the number of a partition above these bits, and that of a row in them."""
-PROBES = 4
-"""Tasks that look whether executors see a folder."""
 
 
 @ibis.udf.scalar.builtin(name="xxhash64", signature=((dt.string,), dt.int64))  # type: ignore[untyped-decorator]
@@ -156,17 +153,6 @@ class SparkTables:
         else:
             self._run_once(PartJoiner(str(folder), str(file)), "rows long")
         folder.rmdir()
-
-    def check_folder(self, folder: Path) -> None:
-        """Raise UserError if an executor does not see a folder."""
-        tasks = self._session.range(PROBES, numPartitions=PROBES).mapInArrow(FolderProbe(str(folder)), "seen boolean")
-        if not all(row["seen"] for row in tasks.collect()):
-            raise UserError(
-                f"features.engine: Spark's executors do not see the folder {folder}, where the step works. Use a store "
-                "in a folder that all of them have, at the same path; for a bucket use master: local[*]",
-                code="features.executors-see-no-folder",
-                path=str(folder),
-            )
 
     def digest_content(self, folder: Path) -> str:
         """Have an executor compute the content digest of a dataset's folder."""

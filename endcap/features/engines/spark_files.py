@@ -88,18 +88,6 @@ class ContentDigester:
             yield pa.RecordBatch.from_pydict({"digest": [digest_content(Path(self._folder))]})
 
 
-class FolderProbe:
-    """Says whether an executor sees a folder."""
-
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
-
-    def __call__(self, batches: Batches) -> Batches:
-        """Look for each batch."""
-        for batch in batches:
-            yield pa.RecordBatch.from_pydict({"seen": [Path(self._folder).is_dir()] * batch.num_rows})
-
-
 def name_part(part: int) -> str:
     """Name a part's file: the order of the names is that of the parts."""
     return f"part-{part:09}.parquet"
