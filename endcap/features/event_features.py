@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from endcap.errors import Problem, SpecError
-from endcap.features.sessions import Sessions
+from endcap.features.sessions import Ints, Sessions
 from endcap.spec.event_features import EventFeature
 from endcap.spec.settings import ViewSettings
 from endcap.spec.side_features import list_feature_names
@@ -27,7 +27,7 @@ HOUR = 3_600_000
 DAY = 24 * HOUR
 FIRST_WEEKDAY = 3
 """1 January 1970 was a Thursday; Monday is 0."""
-Doubles = NDArray[np.float64]
+Values = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,21 @@ class EventFeatureKind:
     needs_type: bool = False
 
 
-def _compute_position(sessions: Sessions, feature: EventFeature) -> Doubles:
-    return (np.arange(len(sessions.items)) - np.repeat(sessions.offsets[:-1], sessions.lengths)).astype(np.float64)
+def _compute_position(sessions: Sessions, feature: EventFeature) -> Values:
+    positions = np.arange(len(sessions.items))
+    positions -= np.repeat(sessions.offsets[:-1], sessions.lengths)
+    return positions
 
 
-def _compute_gap(sessions: Sessions, feature: EventFeature) -> Doubles:
-    gaps = np.diff(sessions.times, prepend=0) / 1000
+def _compute_gap(sessions: Sessions, feature: EventFeature) -> Values:
+    gaps = np.empty(len(sessions.items))
+    np.subtract(sessions.times[1:], sessions.times[:-1], out=gaps[1:], casting="unsafe")
+    gaps /= 1000
     gaps[sessions.offsets[:-1][sessions.lengths > 0]] = 0
     return gaps
 
 
-def _compute_repeat(sessions: Sessions, feature: EventFeature) -> Doubles:
+def _compute_repeat(sessions: Sessions, feature: EventFeature) -> Values:
     # A stable order by session, then item: within each such group the first event is the first sight.
     order = np.lexsort((sessions.items, sessions.session_of_event))
     owner, items = sessions.session_of_event[order], sessions.items[order]
@@ -64,10 +68,18 @@ def _compute_repeat(sessions: Sessions, feature: EventFeature) -> Doubles:
     return repeats
 
 
-def _compute_type(sessions: Sessions, feature: EventFeature) -> Doubles:
+def _compute_type(sessions: Sessions, feature: EventFeature) -> Values:
     if sessions.types is None:
         return np.zeros(len(sessions.items))
-    return sessions.types.told_by(feature.types or []).astype(np.float64)
+    return sessions.types.told_by(feature.types or [])
+
+
+def _compute_remainder(values: Ints, divisor: int) -> Ints:
+    """Compute `values % divisor`. NumPy's floor division by a constant is a fast loop, its remainder is none."""
+    remainders = values // divisor
+    remainders *= -divisor
+    remainders += values
+    return remainders
 
 
 KINDS: Mapping[str, EventFeatureKind] = {
@@ -78,15 +90,15 @@ KINDS: Mapping[str, EventFeatureKind] = {
     "weekday": EventFeatureKind(lambda events: (events.time // DAY + FIRST_WEEKDAY) % 7),
     "type": EventFeatureKind(lambda events: events.type, needs_type=True),
 }
-ARRAYS: Mapping[str, Callable[[Sessions, EventFeature], Doubles]] = {
+ARRAYS: Mapping[str, Callable[[Sessions, EventFeature], Values]] = {
     "position": _compute_position,
     "gap": _compute_gap,
     "repeat": _compute_repeat,
-    "hour": lambda sessions, feature: (sessions.times // HOUR % 24).astype(np.float64),
-    "weekday": lambda sessions, feature: ((sessions.times // DAY + FIRST_WEEKDAY) % 7).astype(np.float64),
+    "hour": lambda sessions, feature: _compute_remainder(sessions.times // HOUR, 24),
+    "weekday": lambda sessions, feature: _compute_remainder(sessions.times // DAY + FIRST_WEEKDAY, 7),
     "type": _compute_type,
 }
-"""The same kinds on arrays: of sessions and the declaration, float64 [events]. Apart, so that no dataset is made anew
+"""The same kinds on arrays: of sessions and the declaration, numbers [events]. Apart, so that no dataset is made anew
 where only these change."""
 
 
@@ -122,7 +134,7 @@ def compute_features(features: Sequence[EventFeature], sessions: Sessions) -> di
     for feature in features:
         value = ARRAYS[feature.kind](sessions, feature)
         if feature.buckets is not None:
-            value = np.searchsorted(feature.buckets, value, side="right").astype(np.float64)
+            value = np.searchsorted(feature.buckets, value, side="right")
         values[feature.name] = value.astype(np.float32)
     return values
 

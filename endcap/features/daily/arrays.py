@@ -30,9 +30,11 @@ class CodedTexts:
     @classmethod
     def of(cls, column: pa.ChunkedArray) -> CodedTexts:
         """Encode a column of texts, or of dictionaries of texts."""
-        if not pa.types.is_dictionary(column.type):
-            column = column.dictionary_encode()
-        chunk = column.unify_dictionaries().combine_chunks()
+        if pa.types.is_dictionary(column.type):
+            chunk = column.unify_dictionaries().combine_chunks()
+        else:
+            # Together, because each chunk would be given a dictionary with all ids of those before it.
+            chunk = column.combine_chunks().dictionary_encode()
         codes = chunk.indices.fill_null(MISSING) if chunk.null_count else chunk.indices
         return cls(codes.to_numpy().astype(np.int32, copy=False), chunk.dictionary.cast(pa.string()))
 

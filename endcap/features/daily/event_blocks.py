@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +22,18 @@ from endcap.spec.event_features import EventFeature
 
 BLOCK = 1 << 17
 """Events in a block, unless a single session has more."""
+DAYS = 8
+"""Days whose events are kept in memory for the next blocks."""
 Columns = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class _Events:
+    """Events that lie group by group. offsets: int64 [groups + 1]. columns: `item` in final numbers, `time`, epoch ms,
+    and `type` where there are types."""
+
+    offsets: Ints
+    columns: Columns
 
 
 class EventBlocks:
@@ -52,11 +66,12 @@ class EventBlocks:
     ) -> None:
         self._parts, self._gone, self._sessions, self._items = parts, gone, sessions, items
         self._order, self._numbers = order, numbers
-        self._joined = np.zeros(len(sessions.leader), np.bool_)
-        self._joined[sessions.joined] = True
         self._heads = sessions.joined[sessions.events[sessions.joined] > 0]
-        self._head_offsets = np.concatenate([[0], np.cumsum(sessions.events[self._heads])]).astype(np.int64)
-        self._merged = self._merge_joined()
+        self._is_joined = np.zeros(len(sessions.leader), np.bool_)
+        self._is_joined[self._heads] = True
+        self._joined = self._merge_joined()
+        self._left = functools.lru_cache(DAYS)(self._read_left)
+        self._reading = threading.Lock()
 
     def list_ranges(self) -> list[tuple[int, int]]:
         """List ranges of sessions by their place in the order, each of about BLOCK events."""
@@ -71,7 +86,7 @@ class EventBlocks:
         groups = self._order[begin:end]
         lengths = self._sessions.events[groups]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        columns = self._collect(groups, lengths, offsets)
+        columns = self._collect(groups, lengths)
         customers = self._numbers[self._sessions.customer[groups]]
         typed = next((feature for feature in features if feature.kind == "type"), None)
         types = None if typed is None else Types(tuple(typed.types or ()), columns["type"])
@@ -86,68 +101,77 @@ class EventBlocks:
             }
         )
 
-    def _collect(self, groups: Ints, lengths: Ints, offsets: Ints) -> Columns:
-        """Collect the events of sessions in their order."""
-        joined = self._joined[groups]
+    def _collect(self, groups: Ints, lengths: Ints) -> Columns:
+        """Collect the events of sessions in their order: those of each day, and of joined sessions, lie together first;
+        then all are put in order at once."""
         days = self._sessions.find_day(groups)
-        days[joined] = len(self._parts)
-        present = np.unique(days).tolist()
-        pieces = [(places := np.flatnonzero(days == day), self._take(day, groups[places])) for day in present]
-        if len(pieces) == 1:
-            return pieces[0][1]
-        columns: Columns = {}
-        for places, piece in pieces:
-            targets = list_ranges(offsets[places], lengths[places])
-            for name, values in piece.items():
-                if name not in columns:
-                    columns[name] = np.empty(offsets[-1], values.dtype)
-                columns[name][targets] = values
-        return columns or _take_nothing()
+        days[self._is_joined[groups]] = len(self._parts)
+        starts, size = np.empty(len(groups), np.int64), 0
+        pieces: list[Columns] = []
+        for day in np.unique(days).tolist():
+            places = np.flatnonzero(days == day)
+            begins, columns = self._find(day, groups[places])
+            low, high = int(begins.min()), int((begins + lengths[places]).max())
+            starts[places] = begins + (size - low)
+            pieces.append({name: values[low:high] for name, values in columns.items()})
+            size += high - low
+        events = list_ranges(starts, lengths)
+        return {
+            name: _concat([piece[name] for piece in pieces], values.dtype)[events]
+            for name, values in self._joined.columns.items()
+        }
 
-    def _take(self, day: int, groups: Ints) -> Columns:
-        """Take the events of sessions of one group, all of one day; or of joined sessions."""
+    def _find(self, day: int, groups: Ints) -> tuple[Ints, Columns]:
+        """Find where the events of sessions begin: of one group each, all of one day; or of joined sessions."""
         if day == len(self._parts):
-            places = np.searchsorted(self._heads, groups)
-            events = list_ranges(self._head_offsets[places], np.diff(self._head_offsets)[places])
-            return {name: values[events] for name, values in self._merged.items()}
-        part, gone = self._parts[day], self._gone[day]
-        groups = groups - self._sessions.edges[day]
-        events = list_ranges(part.offsets[groups], part.lengths[groups])
-        if gone is not None and (lost := gone[events]).any():
-            events = events[~lost]
-        return self._read(day, events)
+            return self._joined.offsets[np.searchsorted(self._heads, groups)], self._joined.columns
+        with self._reading:
+            left = self._left(day)
+        return left.offsets[groups - self._sessions.edges[day]], left.columns
 
-    def _read(self, day: int, events: Ints) -> Columns:
+    def _read_left(self, day: int) -> _Events:
+        """Read the events of a day that are left, group by group."""
+        gone, offsets = self._gone[day], self._parts[day].offsets.astype(np.int64)
+        if gone is None:
+            return _Events(offsets, self._read(day, slice(None)))
+        kept = ~gone
+        counts = np.zeros(len(kept) + 1, np.int64)
+        np.cumsum(kept, out=counts[1:])
+        return _Events(counts[offsets], self._read(day, kept))
+
+    def _read(self, day: int, events: Ints | Flags | slice) -> Columns:
         part = self._parts[day]
-        times = part.time[events].astype(np.int64)
-        times += part.base
-        columns: Columns = {"item": self._items[day][part.item[events]], "time": times}
+        columns: Columns = {
+            "item": self._items[day][part.item[events]],
+            "time": part.time[events] + np.int64(part.base),
+        }
         if part.type is not None:
             columns["type"] = part.type[events]
         return columns
 
-    def _merge_joined(self) -> Columns:
+    def _merge_joined(self) -> _Events:
         """Read the events of sessions of several groups, and sort them by session and the order of events."""
         joined, leader = self._sessions.joined, self._sessions.leader
         cuts = np.searchsorted(joined, self._sessions.edges)
         pieces: list[Columns] = []
-        for day in np.flatnonzero(np.diff(cuts)).tolist():
-            part, gone = self._parts[day], self._gone[day]
+        for day, part in enumerate(self._parts):
             members = joined[cuts[day] : cuts[day + 1]]
             groups = members - self._sessions.edges[day]
             events = list_ranges(part.offsets[groups], part.lengths[groups])
             heads = np.repeat(leader[members], part.lengths[groups])
+            gone = self._gone[day]
             if gone is not None:
                 kept = ~gone[events]
                 events, heads = events[kept], heads[kept]
             rank = events if part.rank is None else part.rank[events].astype(np.int64)
             pieces.append({"head": heads, "day": np.full(len(events), day), "rank": rank, **self._read(day, events)})
-        if not pieces:
-            return _take_nothing()
         merged = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
         order = np.lexsort([merged.pop("rank"), merged.pop("day"), merged.pop("head")])
-        return {name: values[order] for name, values in merged.items()}
+        offsets = np.concatenate([[0], np.cumsum(self._sessions.events[self._heads])]).astype(np.int64)
+        return _Events(offsets, {name: values[order] for name, values in merged.items()})
 
 
-def _take_nothing() -> Columns:
-    return {"item": np.zeros(0, np.int32), "time": np.zeros(0, np.int64), "type": np.zeros(0, np.int16)}
+def _concat(arrays: Sequence[NDArray[Any]], kind: Any) -> NDArray[Any]:
+    if len(arrays) == 1:
+        return arrays[0]
+    return np.concatenate(arrays) if arrays else np.zeros(0, kind)

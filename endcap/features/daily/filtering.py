@@ -51,6 +51,7 @@ class DayFilter:
     def __init__(self, parts: Sequence[CodedPart], items: Sequence[Codes], sessions: DaySessions) -> None:
         self._parts, self._items, self._sessions = parts, items, sessions
         self._gone: list[Flags | None] = [None] * len(parts)
+        self._cuts = np.searchsorted(sessions.joined, sessions.edges)
 
     def apply(self, filters: Filters, items: Ints, customers: Ints) -> LeftSessions:
         """Apply the filters until all hold at once. items, customers: events of each, before."""
@@ -79,24 +80,31 @@ class DayFilter:
 
     def _lose(self, day: int, rare_sessions: Flags, rare_items: Flags, rare_customers: Flags) -> _Loss:
         """Mark what a day loses as gone. An event falls to the first filter that takes it."""
-        part, edge = self._parts[day], self._sessions.edges[day]
-        leader = self._sessions.leader[edge : self._sessions.edges[day + 1]]
-        by_session = rare_sessions[leader]
-        owner = self._sessions.customer[leader]
-        by_customer = (owner >= 0) & np.append(rare_customers, False)[owner]
+        part, its_groups = self._parts[day], slice(*self._sessions.edges[day : day + 2])
+        leader = self._sessions.leader[its_groups]
+        by_session = rare_sessions[its_groups].copy()
+        low, high = self._cuts[day : day + 2]
+        joined = self._sessions.joined[low:high]
+        by_session[joined - its_groups.start] = rare_sessions[self._sessions.leader[joined]]
+        by_customer = np.zeros(len(leader), np.bool_)
+        if rare_customers.any():
+            owner = self._sessions.customer[its_groups]
+            by_customer = (owner >= 0) & np.append(rare_customers, False)[owner]
         rare = rare_items[self._items[day]]
         groups = np.flatnonzero(by_session | by_customer)
+        if not len(groups) and not rare.any():
+            return _Loss(np.zeros(3, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int32))
         events = list_ranges(part.offsets[groups], part.lengths[groups])
         by = np.repeat(np.where(by_session[groups], 0, 2), part.lengths[groups])
         of_group = np.repeat(groups, part.lengths[groups])
         if rare.any():
             by[(by == 2) & rare[part.item[events]]] = 1
             alone = np.flatnonzero(rare[part.item])
-            its_groups = np.searchsorted(part.offsets, alone, "right") - 1
-            is_new = ~(by_session | by_customer)[its_groups]
+            of_alone = np.searchsorted(part.offsets, alone, "right") - 1
+            is_new = ~(by_session | by_customer)[of_alone]
             events = np.concatenate([events, alone[is_new]])
             by = np.concatenate([by, np.ones(int(is_new.sum()), by.dtype)])
-            of_group = np.concatenate([of_group, its_groups[is_new]])
+            of_group = np.concatenate([of_group, of_alone[is_new]])
         gone = self._gone[day]
         if gone is not None:
             new = ~gone[events]

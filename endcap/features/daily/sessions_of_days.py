@@ -89,19 +89,22 @@ def join_sessions(
     visits = np.zeros(0, np.int64)
     counts = dict.fromkeys(("shared_sessions", "adopted_events", "anonymous_events"), 0)
     if gap is not None:
-        _join_runs(parts, customer, bounds, gap, edges, leader)
+        linked = _join_runs(parts, customer, bounds, gap, edges, leader)
     else:
         visits, session = _find_repeated_ids(parts, edges)
+        linked = visits
         if len(visits):
             counts |= _join_visits(visits, session, customer, events, leader, named=named)
-    joined = np.flatnonzero(leader != np.arange(edges[-1]))
-    joined = np.union1d(joined, leader[joined])
+    followers = linked[leader[linked] != linked]
+    is_joined = np.zeros(edges[-1], np.bool_)
+    is_joined[followers] = is_joined[leader[followers]] = True
+    joined = np.flatnonzero(is_joined)
     _gather(joined, leader, start, end, events)
     return DaySessions(edges, leader, joined, visits, customer, start, end, events, counts)
 
 
 def _concat(arrays: Sequence[NDArray[Any]], kind: Any) -> NDArray[Any]:
-    return np.concatenate(arrays).astype(kind, copy=False) if arrays else np.zeros(0, kind)
+    return np.concatenate(arrays, dtype=kind, casting="unsafe") if arrays else np.zeros(0, kind)
 
 
 def _look_up(places: Codes, codes: Codes) -> Codes:
@@ -111,17 +114,20 @@ def _look_up(places: Codes, codes: Codes) -> Codes:
 
 def _read_edge(part: CodedPart, edge: int) -> Ints:
     """Read the time of each group's first (0) or last (-1) event; where there is none, of the first moment."""
-    filled = part.lengths > 0
-    times = np.zeros(len(filled), np.int64) if part.first is None else part.first.copy()
     places = part.offsets[:-1] if edge == 0 else part.offsets[1:] - 1
-    times[filled] = part.time[places[filled]].astype(np.int64) + part.base
+    if part.first is None:  # a group of a given session always has an event
+        return part.time[places] + np.int64(part.base)
+    filled = part.lengths > 0
+    times = part.first.copy()
+    times[filled] = part.time[places[filled]] + np.int64(part.base)
     return times
 
 
 def _join_runs(
     parts: Sequence[CodedPart], customer: Codes, bounds: Sequence[tuple[int, int]], gap: int, edges: Ints, leader: Ints
-) -> None:
-    """Join a customer's runs of different days with no longer pause between them than the gap."""
+) -> Ints:
+    """Join a customer's runs of different days with no longer pause between them than the gap. Returns the groups that
+    may be joined."""
     first = _concat([part.first for part in parts if part.first is not None], np.int64)
     last = _concat([part.last for part in parts if part.last is not None], np.int64)
     open_: list[Ints] = []
@@ -141,6 +147,7 @@ def _join_runs(
     first_filled[leader[filled[::-1]]] = filled[::-1]
     of_chain = first_filled[leader[groups]]
     leader[groups] = np.where(of_chain >= 0, of_chain, leader[groups])
+    return groups
 
 
 def _count_events(parts: Sequence[CodedPart], edges: Ints, groups: Ints) -> Ints:
@@ -160,8 +167,10 @@ def _find_repeated_ids(parts: Sequence[CodedPart], edges: Ints) -> tuple[Ints, C
     bits = np.uint64(max(1, len(hashes).bit_length()))
     packed = hashes >> bits << bits | np.arange(len(hashes), dtype=np.uint64)
     packed.sort()
-    same = packed[1:] >> bits == packed[:-1] >> bits
-    alike = np.append(False, same) | np.append(same, False) if len(packed) else np.zeros(0, np.bool_)
+    same = packed[1:] ^ packed[:-1] < np.uint64(1) << bits
+    alike = np.zeros(len(packed), np.bool_)
+    alike[1:] |= same
+    alike[:-1] |= same
     groups = np.sort((packed[alike] & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64))
     coded = CodedTexts.of(take_ids(parts, edges, groups))
     repeated = np.bincount(coded.codes, minlength=len(coded.ids))[coded.codes] > 1
