@@ -11,6 +11,7 @@ import pytest
 
 from endcap.errors import SpecError
 from endcap.spec.load import load
+from endcap.store import open_store
 from tests.bigquery.emulator import Emulator, run_emulator
 from tests.guides import DOCS, specs
 
@@ -54,7 +55,12 @@ def test_the_commands_run(fresh_emulator: Emulator, tmp_path: Path) -> None:
         ["bash", "-ec", f"{exported}\n{commands}"], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert list((tmp_path / ".endcap" / "store" / "datasets" / "emulated").iterdir())
+    store = open_store(str(tmp_path / ".endcap" / "store"))
+    assert store.list("datasets/emulated")
+    snapshot = store.list("snapshots/emulated")[0]  # the description is of all days
+    sources = store.manifest(snapshot)["facts"]["sources"]
+    events = next(source["files"] for source in sources if source["table"] == "events")
+    assert [part["partition"] for part in events] == [f"202603{day:02}" for day in range(4, 9)]
 
 
 @pytest.mark.parametrize(
