@@ -80,24 +80,24 @@ class UnitReader:
         DataError
             If a unit cannot be read, or so many of its rows are bad that the rest will not help.
         """
-        tables = [unit for unit in units if unit.source.bigquery is not None and self._find(unit) is None]
-        announce_parts(part for unit in tables for part in unit.files)
+        # A limit of bytes counts the parts of all tables that will be read, so these are looked up beforehand.
+        tables = {number: self._find(unit) for number, unit in enumerate(units) if unit.source.bigquery is not None}
+        announce_parts(part for number, address in tables.items() if address is None for part in units[number].files)
         with ThreadPoolExecutor(1) as writing:
             last: Future[ParsedUnit] | None = None
             for number, unit in enumerate(units):
-                finish = self._prepare(unit, number)
+                finish = self._prepare(unit, number, tables[number] if number in tables else self._find(unit))
                 if last is not None:
                     yield last.result()
                 last = writing.submit(finish)
             if last is not None:
                 yield last.result()
 
-    def _prepare(self, unit: Unit, number: int) -> functools.partial[ParsedUnit]:
-        """Find or read a unit. What remains to be done is returned."""
-        kind, key = f"parsed/{self.shop.name}", compute_unit_key(self.shop, unit)
-        address = self.store.find(kind, key)
+    def _prepare(self, unit: Unit, number: int, address: str | None) -> functools.partial[ParsedUnit]:
+        """Read a unit that has no address. What remains to be done is returned."""
         if address is not None:
             return functools.partial(self._open, unit, address)
+        kind, key = self._place(unit)
         folder = self.staging / f"unit-{number}"
         folder.mkdir()
         bad_rows = self.bad_rows / f"unit-{number}.{QUARANTINE}"
@@ -131,7 +131,11 @@ class UnitReader:
             )
 
     def _find(self, unit: Unit) -> str | None:
-        return self.store.find(f"parsed/{self.shop.name}", compute_unit_key(self.shop, unit))
+        return self.store.find(*self._place(unit))
+
+    def _place(self, unit: Unit) -> tuple[str, str]:
+        """Return the kind and the key of a unit's artifact."""
+        return f"parsed/{self.shop.name}", compute_unit_key(self.shop, unit)
 
     def _open(self, unit: Unit, address: str) -> ParsedUnit:
         return ParsedUnit(unit, get_content_key(address), self.store.manifest(address)["facts"], True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -124,13 +125,17 @@ class BigQueryPlan:
         return output
 
     def _read(self, results: Results, scratch: Path, folder: Path) -> Output:
-        """Write the rows as Parquet in their order: streams give them in any."""
-        file = scratch / "rows.parquet"
-        request = ReadRequest(results.table, [], "", None, self.spec.bigquery.streams)
+        """Write the rows as Parquet in their order.
+
+        Several streams give them in any. Alone, a stream gives them in the order of the statement's ORDER BY: Google's
+        own client reads such rows so (`determine_requested_streams` of `google.cloud.bigquery._pandas_helpers`).
+        """
+        file, ordered = scratch / "rows.parquet", self.statement.ordered
+        request = ReadRequest(results.table, [], "", None, 1 if ordered else self.spec.bigquery.streams)
         _write_session(ReadSession(self.warehouse, request), file)
         with open_engine(scratch / "spill", "UTC") as connection:
             create_result(connection, READ_PARQUET.format(files=f"[{quote_text(str(file))}]"))
-            return finish(connection, self.statement.step, self.spec, folder, ordered=False)
+            return finish(connection, self.statement.step, self.spec, folder, ordered=ordered)
 
     def _replace_table(self, label: str, results: Results) -> Output:
         table = _parse_name(str(self.spec.bigquery.table), self.warehouse.project)
@@ -205,17 +210,16 @@ def _make_parameters(parameters: Mapping[str, Any]) -> list[ScalarQueryParameter
 
 def _write_session(session: ReadSession, file: Path) -> None:
     """Write rows as Parquet. Decimals of BIGNUMERIC's size become text, since DuckDB has none."""
-    empty = [_shorten(pa.array([], kind)) for kind in session.schema.types]
+    empty = [_convert(pa.array([], kind)) for kind in session.schema.types]
     schema = pa.schema([(name, column.type) for name, column in zip(session.schema.names, empty, strict=True)])
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in session:
             writer.write_batch(
-                pa.RecordBatch.from_arrays([_shorten(column) for column in batch.columns], schema=schema)
+                pa.RecordBatch.from_arrays([_convert(column) for column in batch.columns], schema=schema)
             )
 
 
-def _shorten(column: pa.Array) -> pa.Array:
-    return normalize(column) if "decimal256" in str(column.type) else column
+_convert = functools.partial(normalize, keeps_numeric=True)
 
 
 def _parse_name(name: str, project: str) -> TableName:

@@ -77,7 +77,7 @@ class SourceTable:
         for number, part in enumerate(self.parts):
             path = scratch / f"{self.name}-{number}"
             if isinstance(part, TablePart):
-                _convert_table(part.open([column.name for column in part.columns]), path)
+                _convert_table(part.open([column.name for column in part.columns], keeps_numeric=True), path)
             elif not isinstance(part, SourceFile) or part.bytes == 0:
                 continue
             elif part.format == "parquet" and part.compression is None:

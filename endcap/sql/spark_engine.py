@@ -81,10 +81,11 @@ class SparkPlan:
         for table in self.inputs:
             table.check_unchanged()
         with open_engine(scratch / "spill", "UTC") as connection:
+            # Spark numbers its files by the partitions of an ORDER BY.
             written = sorted(str(file) for file in rows.glob("*.parquet"))
             listed = f"[{', '.join(map(quote_text, written))}]"
             create_result(connection, READ_PARQUET.format(files=listed))
-            output = finish(connection, step, self.spec, folder, ordered=False)
+            output = finish(connection, step, self.spec, folder, ordered=self.statement.ordered)
         output.about["engine_version"] = version
         return output
 

@@ -94,12 +94,18 @@ def test_every_golden_file_has_its_query() -> None:
         (Partitioning("t", "DATETIME"), "202612", "2026-12-01 00:00:00,2027-01-01 00:00:00"),
         (Partitioning("t", "DATE"), "2026", "2026-01-01,2027-01-01"),
         (Partitioning("t", "DATE"), "20260301", "2026-03-01,2026-03-02"),
+        (Partitioning(INGESTION, "TIMESTAMP"), "2026", "2026-01-01 00:00:00+00:00,2027-01-01 00:00:00+00:00"),
     ],
 )
 def test_a_partition_becomes_its_span(partitioning: Partitioning, partition: str, condition: str) -> None:
     start, end = condition.split(",")
-    kind = partitioning.type
-    assert match_partition(partitioning, partition) == f"`t` >= {kind} '{start}' AND `t` < {kind} '{end}'"
+    kind, column = partitioning.type, "`t`" if partitioning.column == "t" else INGESTION
+    assert match_partition(partitioning, partition) == f"{column} >= {kind} '{start}' AND {column} < {kind} '{end}'"
+
+
+def test_rows_that_no_partition_has_yet_are_matched() -> None:
+    assert match_partition(Partitioning(INGESTION, "TIMESTAMP"), "__UNPARTITIONED__") == f"{INGESTION} IS NULL"
+    assert match_partition(Partitioning("t", "DATE"), "__NULL__") == "`t` IS NULL"
 
 
 def test_names_that_are_no_times_are_no_spans() -> None:

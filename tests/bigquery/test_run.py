@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import endcap
 from endcap.errors import DataError
 from endcap.project import Project
 from endcap.simulation.simulate import simulate, write_log
+from endcap.sources.bigquery.client import Warehouse
 from tests.bigquery.emulator import PROJECT, Emulator, Field
 
 COLUMNS = {
@@ -147,7 +149,9 @@ def test_a_column_that_is_missing_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("emulator")
-def test_a_second_day_is_read_alone(log: Log, started_emulator: Emulator, tmp_path: Path) -> None:
+def test_a_second_day_is_read_alone(
+    log: Log, started_emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     schema = [Field(name, "TIMESTAMP" if name == "time" else "STRING") for name in log.rows.schema.names[:-1]]
     rows = log.rows.drop_columns(["sequence"])
     days = pc.strftime(rows["time"], "%Y%m%d").to_pylist()
@@ -160,7 +164,17 @@ def test_a_second_day_is_read_alone(log: Log, started_emulator: Emulator, tmp_pa
     first = project.ingest()
     assert project.ingest().address == first.address
     started_emulator.load("sim.growing", rows.filter(last))
+    dry_runs = []
+    estimate = Warehouse.estimate
+    monkeypatch.setattr(
+        Warehouse, "estimate", lambda self, name, sql: dry_runs.append(sql) or estimate(self, name, sql)
+    )
     second = project.ingest()
+    (counted,) = [sql for sql in dry_runs if "sim.growing" in sql]
+    day = datetime.strptime(max(days), "%Y%m%d")
+    assert counted.endswith(
+        f"WHERE `time` >= TIMESTAMP '{day}+00:00' AND `time` < TIMESTAMP '{day + timedelta(days=1)}+00:00'"
+    )
     assert second.facts["reuse"] == {
         "days": 6, "new": 1, "changed": 0, "unchanged": 5, "gone": 0, "read": 1, "kept": 5
     }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,26 @@ def test_a_table_is_an_input_of_duckdb(clicks: Emulator, store: Store) -> None:
     assert run(store, settings) == address
     clicks.load("prepared.clicks", rows("d"))
     assert run(store, settings) != address
+
+
+def test_decimals_are_numbers_in_duckdb(emulator: Emulator, store: Store) -> None:
+    emulator.execute("CREATE SCHEMA IF NOT EXISTS priced")
+    emulator.execute(
+        "CREATE OR REPLACE TABLE priced.prices AS SELECT 'a' AS item, NUMERIC '1.25' AS price, "
+        "[STRUCT(NUMERIC '2' AS tax)] AS more UNION ALL SELECT 'b', NULL, NULL"
+    )
+    settings = SqlSpec.model_validate(
+        {
+            "text": "select item, price * 2 as twice, more[1].tax + 1 as tax from prices",
+            "inputs": {"prices": {"bigquery": {"table": f"{PROJECT}.priced.prices", "project": PROJECT}}},
+        }
+    )
+    assert values(store, run(store, settings)) == [("a", Decimal("2.5"), Decimal(3)), ("b", None, None)]
+
+
+def test_rows_keep_the_order_of_the_statement(clicks: Emulator, store: Store) -> None:
+    text = "select item from prepared.clicks order by item desc"
+    assert values(store, run(store, spec(text, parameters={}))) == [("x",), ("c",), ("b",), ("a",)]
 
 
 def test_a_statement_runs_where_its_tables_lie(clicks: Emulator, store: Store) -> None:

@@ -90,6 +90,10 @@ def test_a_statement_runs_on_spark_and_its_rows_are_those_of_duckdb(
     second = run(store, joined, spark=where, tables={"clean": address}, until=until)
     assert values(store, second) == [("i1", 1, None, 1, "Schuh", until), ("i2", 2, "x", 1, None, until)]
 
+    ordered = spec(tmp_path, "select item, type from clicks order by type, item desc")
+    rows = values(store, run(store, ordered, spark=where))
+    assert rows == sorted(sorted(rows, reverse=True), key=lambda row: row[1]) != sorted(rows)
+
     refusals = {
         "select * frm clicks x": "sql.syntax",
         "select itm from clicks": "sql.unknown-column",

@@ -8,9 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from endcap.sources.bigquery.columns import NUMERIC
 
-def normalize(column: pa.Array, *, is_json: bool = False) -> pa.Array:
-    """Return a column without decimals: they become text, as GoogleSQL writes them, such as 5 or 1.25.
+
+def normalize(column: pa.Array, *, is_json: bool = False, keeps_numeric: bool = False) -> pa.Array:
+    """Return a column whose decimals are text, as GoogleSQL writes them, such as 5 or 1.25.
 
     Parameters
     ----------
@@ -18,21 +20,25 @@ def normalize(column: pa.Array, *, is_json: bool = False) -> pa.Array:
         The values.
     is_json
         Whether the texts are JSON values of a column that is read as a whole. Plain ones become their text.
+    keeps_numeric
+        Whether values of NUMERIC stay decimals, of the type `NUMERIC`.
     """
-    return _unwrap_json(column) if is_json else _convert(column)
+    return _unwrap_json(column) if is_json else _convert(column, keeps_numeric)
 
 
-def _convert(column: pa.Array) -> pa.Array:
+def _convert(column: pa.Array, keeps_numeric: bool) -> pa.Array:
     kind = column.type
     if not _has_decimals(kind):
         return column
     if pa.types.is_decimal(kind):
+        if keeps_numeric and pa.types.is_decimal128(kind) and kind.scale <= NUMERIC.scale:
+            return column.cast(NUMERIC)
         return _trim(column.cast(pa.string()))
     if pa.types.is_struct(kind):
-        fields = [_convert(column.field(place)) for place in range(kind.num_fields)]
+        fields = [_convert(column.field(place), keeps_numeric) for place in range(kind.num_fields)]
         names = [kind.field(place).name for place in range(kind.num_fields)]
         return pa.StructArray.from_arrays(fields, names=names, mask=pc.is_null(column))
-    values = _convert(column.flatten())
+    values = _convert(column.flatten(), keeps_numeric)
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
     return pa.ListArray.from_arrays(offsets, values, mask=pc.is_null(column))

@@ -15,7 +15,7 @@ TYPES: dict[str, pa.DataType] = {
     "STRING": pa.string(),
     "INT64": pa.int64(),
     "FLOAT64": pa.float64(),
-    # As text, since DuckDB has no decimals of BIGNUMERIC's size.
+    # Decimals are text, as in a CSV file; DuckDB has none of BIGNUMERIC's size.
     "NUMERIC": pa.string(),
     "BIGNUMERIC": pa.string(),
     "BOOL": pa.bool_(),
@@ -27,6 +27,8 @@ TYPES: dict[str, pa.DataType] = {
     "GEOGRAPHY": pa.string(),
 }
 """The types whose values are read, by their names in SQL."""
+NUMERIC = pa.decimal128(38, 9)
+"""The type of NUMERIC where its values stay decimals, whatever precision a column declares."""
 ALIASES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL", "RECORD": "STRUCT"}
 """Names of types in answers of the REST interface, by which they are called in SQL."""
 Selection = Mapping[str, "Selection | None"]
@@ -87,9 +89,13 @@ def list_fields(selection: Selection) -> list[str]:
     return names
 
 
-def make_arrow_schema(columns: Sequence[TableColumn]) -> pa.Schema:
-    """Return the schema of the rows that are read. Types that cannot be read are binary; `check_types` refuses them."""
-    return pa.schema([(column.name, _make_type(column)) for column in columns])
+def make_arrow_schema(columns: Sequence[TableColumn], *, keeps_numeric: bool = False) -> pa.Schema:
+    """Return the schema of the rows that are read. Types that cannot be read are binary; `check_types` refuses them.
+
+    keeps_numeric: whether values of NUMERIC stay decimals.
+    """
+    types = TYPES | {"NUMERIC": NUMERIC} if keeps_numeric else TYPES
+    return pa.schema([(column.name, _make_type(column, types)) for column in columns])
 
 
 def check_types(name: str, columns: Sequence[TableColumn], selection: Selection, within: str = "") -> None:
@@ -149,9 +155,9 @@ def _merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def _make_type(column: TableColumn) -> pa.DataType:
+def _make_type(column: TableColumn, types: Mapping[str, pa.DataType]) -> pa.DataType:
     if column.type == "STRUCT":
-        kind = pa.struct([(field.name, _make_type(field)) for field in column.fields])
+        kind = pa.struct([(field.name, _make_type(field, types)) for field in column.fields])
     else:
-        kind = TYPES.get(column.type, pa.binary())
+        kind = types.get(column.type, pa.binary())
     return pa.list_(kind) if column.repeated else kind

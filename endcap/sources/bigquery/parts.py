@@ -142,8 +142,11 @@ class TablePart:
             "session": self.reading.get("session"),
         }
 
-    def open(self, requested: Iterable[str]) -> TypedTable:
-        """Open the part as a table of typed columns. Raises DataError if a requested column's type cannot be read."""
+    def open(self, requested: Iterable[str], *, keeps_numeric: bool = False) -> TypedTable:
+        """Open the part as a table of typed columns. Raises DataError if a requested column's type cannot be read.
+
+        keeps_numeric: whether values of NUMERIC stay decimals; otherwise they are text, as all decimals.
+        """
         names = list(requested)
         selection = select_columns(self.columns, names)
         check_types(self.name, self.columns, selection)
@@ -157,10 +160,14 @@ class TablePart:
 
         def read_blocks(columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
             for block in join_batches(self._read(selection), rows):
-                values = [normalize(block.column(name), is_json=name in whole_json) for name in columns]
+                values = [
+                    normalize(block.column(name), is_json=name in whole_json, keeps_numeric=keeps_numeric)
+                    for name in columns
+                ]
                 yield pa.RecordBatch.from_arrays(values, names=list(columns))
 
-        return TypedTable(self.name, make_arrow_schema(self.columns), read_blocks, lambda: self.reading["rows"])
+        schema = make_arrow_schema(self.columns, keeps_numeric=keeps_numeric)
+        return TypedTable(self.name, schema, read_blocks, lambda: self.reading["rows"])
 
     def _read(self, selection: Selection) -> Iterator[pa.RecordBatch]:
         warehouse = self.allowance.warehouse
