@@ -22,7 +22,8 @@ from endcap.sources.bigquery.compile import TableName, quote
 from endcap.sources.bigquery.errors import refuse_bytes
 from endcap.sources.bigquery.read import ReadRequest, ReadSession
 from endcap.sources.bigquery.results import Results, write_results
-from endcap.sources.bigquery.tables import READABLE, describe_shards, describe_table, find_shards, read_clock
+from endcap.sources.bigquery.row_versions import find_table_version
+from endcap.sources.bigquery.tables import describe_shards, describe_table, find_shards, read_clock
 from endcap.sources.engine import open_engine
 from endcap.sources.sql import quote_text
 from endcap.spec.sql_step import SqlSpec
@@ -186,20 +187,21 @@ def plan(statement: Statement, spec: SqlSpec, parameters: Mapping[str, Any]) -> 
     check_columns(statement.step, [column.name for column in columns], spec)
     names = {str(_parse_name(name, warehouse.project)) for name in statement.tables}
     behind = {f"{table.project}.{table.dataset_id}.{table.table_id}" for table in job.referenced_tables or ()}
-    inputs = [_find_table(warehouse, name, is_followed=bool(behind)) for name in sorted(names | behind)]
+    inputs = [_find_table(warehouse, name) for name in sorted(names | behind)]
     return BigQueryPlan(statement, spec, inputs, warehouse, values, columns, read)
 
 
-def _find_table(warehouse: Warehouse, name: str, *, is_followed: bool) -> WarehouseTable:
-    """Ask for a table's version. is_followed: whether the tables behind views are known."""
+def _find_table(warehouse: Warehouse, name: str) -> WarehouseTable:
+    """Ask for the version of a table's rows."""
     table_name = _parse_name(name, warehouse.project)
     if table_name.table.endswith("*"):
         shards = describe_shards(warehouse, find_shards(warehouse, table_name))
-        return WarehouseTable(name, tuple((shard.name.table, *shard.version) for shard in shards))
-    table = describe_table(warehouse, table_name)
-    known = table.kind in READABLE or (table.kind == "VIEW" and is_followed)
-    # Nobody says when an external table's files changed, so each moment has rows of its own.
-    return WarehouseTable(name, table.version if known else (read_clock(warehouse, name).isoformat(),))
+        versions = [(shard.name.table, find_table_version(warehouse, shard)) for shard in shards]
+        version = None if any(version is None for _, version in versions) else tuple(versions)
+    else:
+        version = find_table_version(warehouse, describe_table(warehouse, table_name))
+    # Nobody says when such as an external table's files changed, so each moment has rows of its own.
+    return WarehouseTable(name, version or (read_clock(warehouse, name).isoformat(),))
 
 
 def _make_parameters(parameters: Mapping[str, Any]) -> list[ScalarQueryParameter]:

@@ -9,9 +9,9 @@ from typing import Any
 import sqlglot
 from sqlglot import Token, TokenType, exp
 from sqlglot.errors import ParseError, SqlglotError, TokenError
-from sqlglot.optimizer.scope import traverse_scope
 
 from endcap.errors import UserError
+from endcap.sources.sql_tables import list_tables
 from endcap.sql.faults import Place
 
 Json = list[Any]
@@ -128,7 +128,7 @@ def parse_statement(step: str, text: str, dialect: str, unstable: Collection[str
     tree = parsed[0]
     _check_repeatable(step, tree, tokens, unstable)
     ordered = bool(tree.args.get("order"))
-    tables = _list_tables(tree)
+    tables = list_tables(tree)
     if dialect in ("duckdb", "spark"):  # whose names are the same in any case
         tables = _sort_names(name.lower() for name in tables)
     return Statement(step, text, tables, _list_parameters(tree), ordered, _make_canonical(tokens))
@@ -142,20 +142,6 @@ def _syntax_error(step: str, error: ParseError) -> UserError:
         place = Place(step, first["line"], max(1, first["col"] - len(first.get("highlight") or " ") + 1))
         words += f" at {first['highlight']!r}" if first.get("highlight") else ""
     return UserError(f"{place}: {words}. Correct the statement", code="sql.syntax", **place.fields)
-
-
-def _list_tables(tree: exp.Expr) -> tuple[str, ...]:
-    """The tables that the statement reads. A name of WITH hides a table, but not inside its own definition."""
-    sources = [source for scope in traverse_scope(tree) for source in scope.sources.values()]
-    named = {common.alias_or_name for common in tree.find_all(exp.CTE)}
-    # No scope is made for a pivot, so all tables of the tree count that no name of WITH hides.
-    unscoped = [table for table in tree.find_all(exp.Table) if table.name not in named]
-    tables = [source for source in sources if isinstance(source, exp.Table)] + unscoped
-    return _sort_names(
-        ".".join(part.name for part in table.parts).lower()
-        for table in tables
-        if isinstance(table.this, exp.Identifier)
-    )
 
 
 def _list_parameters(tree: exp.Expr) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from endcap.errors import DataError
 from endcap.project import Project
 from endcap.simulation.simulate import simulate, write_log
 from endcap.sources.bigquery.client import Warehouse
+from endcap.sources.bigquery.read import ReadSession
 from tests.bigquery.emulator import PROJECT, Emulator, Field
 
 COLUMNS = {
@@ -117,6 +118,31 @@ def test_a_table_gives_the_dataset_of_the_same_files(table: str, log: Log, tmp_p
         datasets = [project.features(until=UNTIL) for project in (files, warehouse)]
         assert datasets[0].facts["content"] == datasets[1].facts["content"]
         assert datasets[0].facts["sessions"] > 0
+
+
+@pytest.mark.usefixtures("emulator")
+def test_a_query_is_read_again_only_if_its_table_changed(
+    log: Log, started_emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = [Field(name, "TIMESTAMP" if name == "time" else "STRING") for name in ("time", *NAMES)]
+    rows = log.rows.select(["time", *NAMES])
+    started_emulator.create_table("sim.behind", fields, rows.slice(0, 100))
+    columns = {name: value for name, value in COLUMNS.items() if name != "order"}
+    query = f"SELECT * FROM `{PROJECT}.sim.behind`"
+    source = {"bigquery": {"query": query, "project": PROJECT, "results": "sim"}}
+    project = from_table(tmp_path, "behind", events={"sources": [source], "columns": columns})
+    sessions = []
+    create = ReadSession._create
+    monkeypatch.setattr(
+        ReadSession, "_create", lambda self, request: sessions.append(request.table) or create(self, request)
+    )
+    first = project.ingest()
+    count = len(sessions)
+    assert count > 0
+    assert (project.ingest().address, len(sessions)) == (first.address, count)
+    started_emulator.load("sim.behind", rows.slice(100, 50))
+    assert project.ingest().facts["events"] == 150
+    assert len(sessions) == count + 1
 
 
 @pytest.mark.usefixtures("emulator")

@@ -13,7 +13,7 @@ import pytest
 import endcap
 from endcap.errors import EndcapError
 from endcap.spec.sql_step import SqlSpec
-from endcap.sql.bigquery_engine import convert_refusal
+from endcap.sql.bigquery_engine import convert_refusal, parse
 from endcap.store import Store, open_store
 from tests.bigquery.emulator import PROJECT, Emulator, Field
 from tests.sql.shops import facts, read, run, values
@@ -106,6 +106,11 @@ def test_a_statement_runs_where_its_tables_lie(clicks: Emulator, store: Store) -
     assert run(store, spec(parameters={"left_out": "a"})) != address
     clicks.load("prepared.clicks", rows("d"))
     assert run(store, spec()) != address
+
+
+def test_names_of_tables_keep_their_case_and_names_of_with_have_none() -> None:
+    text = "with Kept as (select item from Web.Clicks) select item from kept join web.clicks using (item)"
+    assert parse("clean", text).tables == ("Web.Clicks", "web.clicks")
 
 
 def test_every_type_of_a_parameter_reaches_the_warehouse(clicks: Emulator, store: Store) -> None:

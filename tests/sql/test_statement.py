@@ -19,6 +19,8 @@ def tables(text: str) -> tuple[str, ...]:
         ("from a", ("a",)),
         ("with a as (select * from a where x) select * from a", ("a",)),
         ("with c as (select * from a) select * from c where y in (select y from b)", ("a", "b")),
+        ("with C as (select * from a) select * from c", ("a",)),
+        ("with c as (select * from s.c) select * from c join s.c using (x)", ("s.c",)),
         ("with recursive r as (select 1 as n union all select n + 1 from r, a) select * from r", ("a",)),
         ("pivot a on type using count(*)", ("a",)),
         ("select * from (pivot a on type using count(*)) join b using (x)", ("a", "b")),

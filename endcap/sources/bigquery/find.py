@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from endcap.errors import DataError
 from endcap.sources.bigquery.client import Warehouse, open_warehouse
@@ -174,15 +175,25 @@ class _PartSearch:
         return TableParts(list(allowance.parts), skipped)
 
     def find_view(self, view: Table) -> TablePart:
-        return self._find_rows(view.name, quote(str(view.name)), view.columns)
+        from endcap.sources.bigquery.row_versions import find_table_version
+
+        return self._find_rows(view.name, quote(str(view.name)), view.columns, find_table_version(self.warehouse, view))
 
     def find_query(self, query: str) -> TablePart:
         job = self.warehouse.estimate("the query of the source", query)
         columns = read_columns(field.to_api_repr() for field in job.schema or ())
-        return self._find_rows(None, wrap_query(query), columns)
+        from endcap.sources.bigquery.row_versions import find_query_version
 
-    def _find_rows(self, name: TableName | None, origin: str, columns: tuple[TableColumn, ...]) -> TablePart:
-        """Find the rows that a query gives. Nobody says when they last changed, so each run reads them."""
+        return self._find_rows(None, wrap_query(query), columns, find_query_version(self.warehouse, query))
+
+    def _find_rows(
+        self,
+        name: TableName | None,
+        origin: str,
+        columns: tuple[TableColumn, ...],
+        version: tuple[Any, ...] | None,
+    ) -> TablePart:
+        """Find the rows that a query gives. version: says whether they changed; None: each run reads them."""
         moment = read_clock(self.warehouse, str(name or "the query of the source"))
         kind = next((column.type for column in columns if column.name == self.time and not column.repeated), "")
         days = self.days.widen(*_margins(kind))
@@ -190,7 +201,8 @@ class _PartSearch:
         allowance = self._budget(name)
         compile_ = functools.partial(select_from, origin, columns, condition=condition)
         allowance.compile = lambda selection, parts: compile_(selection)
-        version = (moment.isoformat(),)
+        # Read after the version, so that the rows are no older than it says.
+        version = version or (moment.isoformat(),)
         return self._add(
             allowance, TablePart(self.source, allowance, name, "", columns, condition, moment, version, 0, compile_)
         )

@@ -21,7 +21,11 @@ _AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Table:
-    """A table, as the warehouse describes it. version: says whether it changed."""
+    """A table, as the warehouse describes it.
+
+    version: says whether it changed. definition: of a view, its GoogleSQL. is_streaming: whether it has rows that
+    version does not count, because they are not stored yet.
+    """
 
     name: TableName
     kind: str
@@ -29,6 +33,8 @@ class Table:
     partitioning: Partitioning | None
     version: tuple[Any, ...]
     bytes: int
+    definition: str | None = None
+    is_streaming: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,17 @@ def describe_table(warehouse: Warehouse, name: TableName) -> Table:
         kinds = {column.name: column.type for column in columns}
         partitioning = Partitioning(key or INGESTION, kinds.get(key, "TIMESTAMP"))
     version = (document.get("lastModifiedTime"), document.get("numRows"), document.get("numBytes"))
+    view = document.get("view", {})
     return Table(
-        name, document.get("type", "TABLE"), columns, partitioning, version, int(document.get("numBytes") or 0)
+        name,
+        document.get("type", "TABLE"),
+        columns,
+        partitioning,
+        version,
+        int(document.get("numBytes") or 0),
+        # The client takes a view for one in legacy SQL if the answer does not say so.
+        None if answer.view_use_legacy_sql else view.get("query"),
+        "streamingBuffer" in document,
     )
 
 
