@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,19 +13,16 @@ from endcap.events.kept_tables import TableKeeper
 from endcap.events.reuse import compare_days, format_reuse
 from endcap.events.snapshot import QUARANTINE
 from endcap.events.snapshot_days import PARALLEL, find_units
-from endcap.events.source_inputs import SourceInput
+from endcap.events.source_inputs import SourceInput, list_sources
 from endcap.events.write_events import write_events
 from endcap.progress import Notice
 from endcap.simulation.simulated_sources import write_simulated_files
-from endcap.sources.bigquery.partitions import ALL_DAYS, Span
 from endcap.sources.engine import open_engine
-from endcap.sources.find import find_parts
-from endcap.sources.layouts import complete_source
+from endcap.sources.find import digest_part, find_parts
 from endcap.sources.load import Loader, Progress
 from endcap.sources.quarantine import Quarantine
-from endcap.spec.event_log import EventSource
+from endcap.sources.source_index import SourceIndex, open_source_index
 from endcap.spec.shop import Shop
-from endcap.spec.source import SourceSpec
 from endcap.steps import STEPS
 from endcap.store import Store, fingerprint, fingerprint_code, report_storage_errors
 
@@ -63,12 +60,16 @@ def ingest(shop: Shop, store: Store, *, until: datetime | None = None, progress:
     (`endcap.events.parsed_units`); the snapshot refers to the rest. The same files give the same snapshot, whatever was
     ingested before.
     """
-    with write_simulated_files(shop, progress) as with_files:
-        return _ingest(with_files, store, select_days(shop, until), progress)
+    with (
+        write_simulated_files(shop, progress) as with_files,
+        open_source_index(store if with_files is shop else None, shop.name, progress) as index,
+    ):
+        inputs = _find_inputs(with_files, until, index, progress)
+        index.save()  # so that a run that is killed later leaves it
+        return _ingest(with_files, inputs, store, progress)
 
 
-def _ingest(shop: Shop, store: Store, days: Span, progress: Progress) -> str:
-    inputs = _find_inputs(shop, days, progress)
+def _ingest(shop: Shop, inputs: list[SourceInput], store: Store, progress: Progress) -> str:
     work, key = f"ingests/{shop.name}", _compute_key(shop, inputs)
     if snapshot := _find_snapshot(store, shop, key):
         return snapshot
@@ -89,41 +90,16 @@ def _ingest(shop: Shop, store: Store, days: Span, progress: Progress) -> str:
     return address
 
 
-def _find_inputs(shop: Shop, days: Span, progress: Progress) -> list[SourceInput]:
-    declared: list[tuple[str, SourceSpec]] = [("events", complete_source(source)) for source in shop.events.sources]
-    declared += [("items", complete_source(source)) for source in (shop.items.sources if shop.items else ())]
-    declared += [("customers", source) for source in (shop.customers.sources if shop.customers else ())]
+def _find_inputs(shop: Shop, until: datetime | None, index: SourceIndex, progress: Progress) -> list[SourceInput]:
     inputs = []
-    for table_name, source in declared:
-        if source.bigquery is not None:
-            source = source.model_copy(update={"path": source.bigquery.address})
-        of_table, time = (days, _get_time_column(shop, source)) if table_name == "events" else (ALL_DAYS, None)
-        source_files = find_parts(source, progress, days=of_table, time=time)
-        if source_files.skipped:
-            text = f"{source.path}: {describe_left_out(source_files.skipped)}"
-            progress(Notice(text, table=table_name, path=source.path, files=source_files.skipped))
-        inputs.append(SourceInput(table_name, source, source_files, [file.digest() for file in source_files.files]))
+    for declared in list_sources(shop, until):
+        table, source = declared.table, declared.source
+        parts = find_parts(source, progress, days=declared.days, time=declared.time, index=index)
+        if parts.skipped:
+            text = f"{source.path}: {describe_left_out(parts.skipped)}"
+            progress(Notice(text, table=table, path=source.path, files=parts.skipped))
+        inputs.append(SourceInput(table, source, parts, [digest_part(part, index) for part in parts.files]))
     return inputs
-
-
-def select_days(shop: Shop, until: datetime | None) -> Span:
-    """Return the times of the events that a dataset of this logical date needs.
-
-    Test sessions and what customers own come from all events before the date, however old.
-    """
-    if until is None:
-        return ALL_DAYS
-    end = until if until.tzinfo else until.replace(tzinfo=UTC)
-    has_tests = any(source.part == "test" for source in shop.events.sources)
-    if shop.window is None or shop.rules.owned is not None or has_tests:
-        return Span(None, end)
-    return Span(end - shop.window, end)
-
-
-def _get_time_column(shop: Shop, source: SourceSpec) -> str | None:
-    """Return the column of the events' times, if the source's own columns have one that is typed."""
-    is_own = isinstance(source, EventSource) and source.layout == "columns" and shop.events.time.unit == "iso"
-    return shop.events.columns.time if is_own else None
 
 
 def describe_left_out(files: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from endcap.events.snapshot import QUARANTINE
 from endcap.events.source_inputs import SourceInput
+from endcap.sources.find import prepare_parts
 from endcap.sources.load import Loader, Progress
 from endcap.sources.quarantine import Quarantine
 from endcap.sources.table_mapping import get_item_layout
@@ -108,6 +109,7 @@ class TableKeeper:
             clock = make_clock(events.time.zone)
             loader = Loader(name, self.connection, quarantine, self.progress, clock, words=events.null_values)
             files = [(entry.source, entry.source_files.files) for entry in inputs]
+            prepare_parts((file for entry in inputs for file in entry.source_files.files), self.progress)
             facts = write_table(table, files, self.staging, loader, end, whole=whole)
         with self.store.publish(*place) as draft:
             shutil.move(self.staging / f"{name}.parquet", draft.path / f"{name}.parquet")

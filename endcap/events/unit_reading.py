@@ -21,7 +21,7 @@ from endcap.events.days import DAY, DayWriter, drop_duplicates, format_day
 from endcap.events.event_mapping import list_event_columns, map_events
 from endcap.events.parsed_units import Unit, compute_unit_key
 from endcap.events.snapshot import ACTIVITY, ACTIVITY_FOLDER, EVENTS, EVENTS_FOLDER, QUARANTINE
-from endcap.sources.find import announce_parts
+from endcap.sources.find import prepare_parts
 from endcap.sources.load import Loader, Progress
 from endcap.sources.quarantine import Quarantine
 from endcap.sources.values.clock import make_clock
@@ -80,13 +80,16 @@ class UnitReader:
         DataError
             If a unit cannot be read, or so many of its rows are bad that the rest will not help.
         """
-        # A limit of bytes counts the parts of all tables that will be read, so these are looked up beforehand.
-        tables = {number: self._find(unit) for number, unit in enumerate(units) if unit.source.bigquery is not None}
-        announce_parts(part for number, address in tables.items() if address is None for part in units[number].files)
+        # A limit of bytes counts the parts of all tables that will be read, so all units are looked up beforehand.
+        addresses = [self._find(unit) for unit in units]
+        missing = [unit for unit, address in zip(units, addresses, strict=True) if address is None]
+        prepare_parts((part for unit in missing for part in unit.files), self.progress)
         with ThreadPoolExecutor(1) as writing:
             last: Future[ParsedUnit] | None = None
-            for number, unit in enumerate(units):
-                finish = self._prepare(unit, number, tables[number] if number in tables else self._find(unit))
+            for number, (unit, address) in enumerate(zip(units, addresses, strict=True)):
+                if address is None and unit.source.bigquery is None:
+                    address = self._find(unit)  # files of the same content may have been published meanwhile
+                finish = self._prepare(unit, number, address)
                 if last is not None:
                     yield last.result()
                 last = writing.submit(finish)

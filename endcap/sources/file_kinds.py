@@ -5,8 +5,10 @@ from __future__ import annotations
 import codecs
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from endcap.errors import DataError
+from endcap.safe_reading import open_regular
 
 HEAD = 4096
 """The number of first bytes that show a file's kind."""
@@ -93,6 +95,12 @@ def detect_compression(head: bytes) -> str | None:
 def detect_format(head: bytes) -> str | None:
     """Return the typed format or the archive (`zip`, `tar`) that a file's first bytes show."""
     return next((_READABLE.get(kind) for pattern, kind in _BYTES if pattern.match(head)), None)
+
+
+def read_kind(path: Path) -> str | None:
+    """Return the typed format or the archive that a file's first bytes show. Raises IrregularFileError, OSError."""
+    with open_regular(path) as handle:
+        return detect_format(handle.read(HEAD))
 
 
 def detect_encoding(head: bytes) -> tuple[str | None, int]:

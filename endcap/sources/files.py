@@ -11,7 +11,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,38 +20,60 @@ import pyarrow as pa
 from endcap.errors import DataError
 from endcap.safe_reading import IrregularFileError, check_regular, open_regular
 from endcap.sources.archives import ARCHIVES, find_member
-from endcap.sources.file_kinds import HEAD, detect_format
+from endcap.sources.file_kinds import read_kind
+from endcap.sources.local_files import LocalFile
 from endcap.sources.recognition import CHOSEN_ONLY, Recognition, check_kinds, make_unknown_error, recognize
-from endcap.sources.s3_sources import SCHEME, fetch_objects, find_objects
+from endcap.sources.s3_sources import SCHEME, fetch_listed, find_objects
+from endcap.sources.source_index import FileContent, ListedFile, SourceIndex
 from endcap.spec.source import SourceSpec
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file of a source. `bytes` and `changed` (ns) are those at the search, to notice a change during reading."""
+    """One file of a source.
 
-    name: str
-    """Its name in errors and facts: its path, or its address in a bucket."""
-    path: Path
-    """The local file that holds its bytes."""
+    Attributes
+    ----------
+    stored
+        The file as it lies, as it was at the search.
+    format, compression
+        How it is read.
+    content
+        What is known of its bytes. A digest that an earlier run computed is compared when the file is read.
+    """
+
+    listed: ListedFile
     format: str
     compression: str | None
-    bytes: int
-    changed: int
+    content: FileContent
 
     has_places = True
     is_kept_alone = False
 
+    @property
+    def name(self) -> str:
+        """Its name in errors and facts: its path, or its address in a bucket."""
+        return self.listed.name
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+        return self.listed.bytes
+
+    @property
+    def path(self) -> Path:
+        """The local file that holds its bytes. An object of a bucket is fetched for it, unless it was."""
+        return self.listed.fetch()
+
     def digest(self) -> str:
         """Return the SHA-256 of the stored bytes, in hex. Raises DataError if the file cannot be read."""
-        with convert_read_errors(self.name), open_regular(self.path) as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
+        return self.content.sha256 or self._hash()
 
     def check_unchanged(self) -> None:
-        """Raise DataError if the file changed since the search."""
+        """Raise DataError if the file changed since the search, or does not have the digest that was known."""
         with convert_read_errors(self.name):
-            state = self.path.stat()
-        if (state.st_size, state.st_mtime_ns) != (self.bytes, self.changed):
+            is_unchanged = self.listed.is_unchanged()
+        if not is_unchanged or (self.content.sha256 and self._hash() != self.content.sha256):
             raise DataError(
                 f"{self.name} changed while it was read; run again when nothing writes to it",
                 code="events.file-changed",
@@ -62,6 +84,10 @@ class SourceFile:
         """Return what a snapshot says of the file: `path` and `bytes`."""
         return {"path": self.name, "bytes": self.bytes}
 
+    def _hash(self) -> str:
+        with convert_read_errors(self.name), open_regular(self.path) as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+
 
 @dataclass(frozen=True)
 class SourceFiles:
@@ -71,7 +97,31 @@ class SourceFiles:
     skipped: list[str]
 
 
-def find_files(source: SourceSpec, progress: Callable[[str], None] = lambda line: None) -> SourceFiles:
+@dataclass(frozen=True)
+class FileListing:
+    """The files of a source as they lie.
+
+    Attributes
+    ----------
+    files
+        Those whose names tell a format, in reading order.
+    kinds
+        What each is by its name.
+    skipped
+        The names of the others.
+    is_explicit
+        Whether the source names the files, or matches them by a glob.
+    """
+
+    files: list[ListedFile]
+    kinds: dict[str, Recognition]
+    skipped: list[str]
+    is_explicit: bool
+
+
+def find_files(
+    source: SourceSpec, progress: Callable[[str], None] = lambda line: None, index: SourceIndex | None = None
+) -> SourceFiles:
     """Find the files of a source.
 
     Parameters
@@ -80,6 +130,8 @@ def find_files(source: SourceSpec, progress: Callable[[str], None] = lambda line
         Names a file, a folder or a glob, here or in a bucket.
     progress
         Takes a line when files of a bucket are copied to this machine.
+    index
+        What is known of files. Objects of which it knows nothing are copied to this machine now.
 
     Returns
     -------
@@ -92,12 +144,32 @@ def find_files(source: SourceSpec, progress: Callable[[str], None] = lambda line
     DataError
         If no file exists, none has a known format, one cannot be read, or one is no regular file.
     """
+    index = index or SourceIndex()
+    listing = list_files(source)
+    known = {listed.name: index.find(listed) for listed in listing.files}
+    fetch_listed([listed for listed in listing.files if known[listed.name] is None], progress)
+    opened = [(listed.name, _make_file(listed, known[listed.name], source, listing, index)) for listed in listing.files]
+    files = [file for _, file in opened if file is not None]
+    skipped = sorted([*listing.skipped, *(name for name, file in opened if file is None)])
+    if not files:
+        raise _make_none_error(source, skipped)
+    return SourceFiles(files, skipped)
+
+
+def list_files(source: SourceSpec) -> FileListing:
+    """List the files of a source; none is opened or fetched.
+
+    Raises
+    ------
+    DataError
+        If no file exists, none has a name of a known format, or one is no regular file.
+    """
     objects, is_explicit = find_objects(source.path) if source.path.startswith(SCHEME) else (None, False)
+    paths: dict[str, Path] = {}
     if objects is None:
-        paths, is_explicit = _expand_path(source.path)
-        names = [str(path) for path in paths]
-    else:
-        names = [entry.address for entry in objects]
+        expanded, is_explicit = _expand_path(source.path)
+        paths = {str(path): path for path in expanded}
+    names = [*paths, *(entry.name for entry in objects or ())]
     if not names:
         raise DataError(
             f"{source.path}: no file is there; name a file, a folder or a glob that matches files",
@@ -110,20 +182,14 @@ def find_files(source: SourceSpec, progress: Callable[[str], None] = lambda line
         check_kinds(skipped)
     if skipped and is_explicit:
         raise make_unknown_error(skipped[0], skipped[:1], f"{skipped[0]}: its suffix tells no format")
-    if objects is not None:
-        paths = fetch_objects([entry for entry in objects if entry.address in recognized], progress)
-    else:
-        paths = [path for path in paths if str(path) in recognized]
-    opened = [
-        (name, _make_file(name, path, recognized[name], source, is_explicit))
-        for name, path in zip(recognized, paths, strict=True)
-    ]
-    files = [file for _, file in opened if file is not None]
-    if not files:
-        names = names[:10]
-        listed = ", ".join(PurePosixPath(name).name for name in names)
-        raise make_unknown_error(source.path, names, f"{source.path}: no file of a known format, only {listed}")
-    return SourceFiles(files, sorted([*skipped, *(name for name, file in opened if file is None)]))
+    if not recognized:
+        raise _make_none_error(source, skipped)
+    files: list[ListedFile] = [entry for entry in objects or () if entry.name in recognized]
+    for name, path in paths.items():
+        if name in recognized:
+            with convert_read_errors(name):
+                files.append(LocalFile.find(path))
+    return FileListing(files, recognized, skipped, is_explicit)
 
 
 @contextlib.contextmanager
@@ -190,30 +256,38 @@ def _recognize_all(names: Sequence[str], source: SourceSpec, is_explicit: bool) 
     return {}
 
 
-def _make_file(name: str, path: Path, kind: Recognition, source: SourceSpec, is_explicit: bool) -> SourceFile | None:
-    """Return a file as it is there now. None: it is an archive in a folder, of a file of an unknown format."""
+def _make_file(
+    listed: ListedFile, known: FileContent | None, source: SourceSpec, listing: FileListing, index: SourceIndex
+) -> SourceFile | None:
+    """Return a file as it is read. None: it is an archive in a folder, of a file of an unknown format."""
+    name, kind = listed.name, listing.kinds[listed.name]
     with convert_read_errors(name):
-        check_regular(path)
-        state = path.stat()
-        with open_regular(path) as handle:
-            detected = detect_format(handle.read(HEAD))
-        if kind.format == "excel":
-            detected = None  # workbooks are archives
+        content = known or FileContent(read_kind(listed.fetch()) or "")
+        detected = "" if kind.format == "excel" else content.kind  # workbooks are archives
         if detected in ARCHIVES.values():
             kind = Recognition(None, detected)
-        elif detected is not None and source.format is None:
+        elif detected and source.format is None:
             kind = Recognition(detected, None)
         format_, packing = kind
-        if format_ is None and state.st_size:
-            member = find_member(name, path, str(packing)).name
-            recognized = recognize(member, source, is_explicit, CHOSEN_ONLY)
-            if recognized is None and is_explicit:
-                check_kinds([member])
-                raise make_unknown_error(name, [member], f"{name}: the suffix of {member!r} in it tells no format")
+        if format_ is None and listed.bytes:
+            if not content.member:
+                content = replace(content, member=find_member(name, listed.fetch(), str(packing)).name)
+            recognized = recognize(content.member, source, listing.is_explicit, CHOSEN_ONLY)
+            if recognized is None and listing.is_explicit:
+                check_kinds([content.member])
+                text = f"{name}: the suffix of {content.member!r} in it tells no format"
+                raise make_unknown_error(name, [content.member], text)
             if recognized is None:
+                index.note(listed, content)
                 return None
             format_ = recognized.format
-    return SourceFile(name, path, format_ or "csv", packing, state.st_size, state.st_mtime_ns)
+    return SourceFile(listed, format_ or "csv", packing, content)
+
+
+def _make_none_error(source: SourceSpec, names: Sequence[str]) -> DataError:
+    names = list(names[:10])
+    listed = ", ".join(PurePosixPath(name).name for name in names)
+    return make_unknown_error(source.path, names, f"{source.path}: no file of a known format, only {listed}")
 
 
 def _damage_error(name: str, reason: str) -> DataError:

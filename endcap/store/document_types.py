@@ -30,6 +30,10 @@ def _is_digest(text: str) -> bool:
     return len(text) == 64 and set(text) <= set("0123456789abcdef")
 
 
+def _is_digest_or_empty(text: str) -> bool:
+    return text == "" or _is_digest(text)
+
+
 MomentText = Annotated[str, Predicate(_is_moment)]
 """A time in ISO 8601 with its zone."""
 Count = Annotated[int, Ge(0)]
@@ -58,6 +62,18 @@ class PlacesDocument(TypedDict, total=False):
 
 class IngestDocument(TypedDict):
     snapshot: str
+
+
+class _SourceFileDocument(TypedDict):
+    mark: str
+    kind: str
+    member: str
+    sha256: Annotated[str, Predicate(_is_digest_or_empty)]
+
+
+class SourceIndexDocument(TypedDict):
+    code: str
+    files: dict[str, _SourceFileDocument]
 
 
 class RecipeFaultDocument(TypedDict, total=False):
@@ -283,6 +299,7 @@ SCHEMAS: dict[str, type] = {
     "manifest": ManifestDocument,
     "places": PlacesDocument,
     "ingests": IngestDocument,
+    "source-indexes": SourceIndexDocument,
     "recipe-faults": RecipeFaultDocument,
     "runs": RunDocument,
     "searches": SearchDocument,

@@ -67,6 +67,7 @@ KINDS = {
     "deployments": DocumentKind(4, {1: dict, 2: dict, 3: dict}, decides=True),
     "rollouts": DocumentKind(decides=True),
     "ingests": DocumentKind(),
+    "source-indexes": DocumentKind(),
     "recipe-faults": DocumentKind(),
     "runs": DocumentKind(),
     "specs": DocumentKind(2, {1: migrate_specs}),

@@ -17,7 +17,7 @@ from endcap.sources.bigquery.client import CREDENTIALS, EMULATOR, STORAGE_EMULAT
 from endcap.sources.bigquery.find import find_table_parts
 from endcap.sources.bigquery.parts import TablePart
 from endcap.sources.engine import open_engine
-from endcap.sources.find import announce_parts
+from endcap.sources.find import prepare_parts
 from endcap.sources.formats.typed_table import read_typed_table
 from endcap.spec.bigquery_source import BigQuery
 from tests.bigquery.fake_bigquery import PROJECT, FakeBigQuery, Refusal, serve
@@ -310,7 +310,7 @@ def test_a_dry_run_counts_the_parts_that_are_read_alone(tmp_path: Path) -> None:
     fake.queries.append(("INFORMATION_SCHEMA.PARTITIONS", make_partitions("20251230", "20251231")))
     with serve(fake) as warehouse:
         _, changed = find_table_parts(SOURCE, warehouse=warehouse).parts
-        announce_parts([changed])
+        prepare_parts([changed])
         read(changed, tmp_path, "item")
     assert fake.asked[-1]["configuration"]["query"]["query"].endswith(
         "WHERE _PARTITIONTIME >= TIMESTAMP '2025-12-31 00:00:00+00:00' "
