@@ -48,7 +48,7 @@ MAKES = {
     "sql": [
         "endcap.sql.result_table:_order_query",
         "endcap.sql.input_sources:_drop_empty",
-        "endcap.sql.bigquery_engine:_shorten",
+        "endcap.sql.bigquery_engine:_convert",
         "endcap.sources.formats.read_csv:read_csv",
     ],
     "features": [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -221,7 +220,8 @@ def _write_session(session: ReadSession, file: Path) -> None:
             )
 
 
-_convert = functools.partial(normalize, keeps_numeric=True)
+def _convert(column: pa.Array) -> pa.Array:
+    return normalize(column, keeps_numeric=True)
 
 
 def _parse_name(name: str, project: str) -> TableName:

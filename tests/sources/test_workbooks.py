@@ -18,7 +18,7 @@ from endcap.store import Store
 from tests.events.shops import ROWS, facts, make_shop, open_snapshot, write_csv
 from tests.refusals import refused
 from tests.sources.test_archives import zipped
-from tests.sources.workbooks import XLS, XLS_ROWS, make_ods, make_xlsb, make_xlsx
+from tests.sources.workbooks import XLS, XLS_ROWS, encrypt_xls, encrypt_xlsx, make_ods, make_xlsb, make_xlsx
 
 HEADER = ["item", "title", "price", "since"]
 STORED = [
@@ -113,6 +113,8 @@ def test_a_blacklist_in_a_workbook(tmp_path: Path) -> None:
         (make_xlsx({"Products": XLS_ROWS})[:1500], "events.file-damaged", {}),
         (b"item,title\n1,a\n", "events.file-damaged", {}),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(1000), "events.file-damaged", {}),
+        (encrypt_xlsx(), "events.excel-encrypted", {}),
+        (encrypt_xls(), "events.excel-encrypted", {}),
         (
             make_xlsx({"Products": [["sku", "title", "price", "since"], ["1", "a", 1, None]]}),
             "events.column-missing",

@@ -32,6 +32,23 @@ XLS_ROWS: list[list[Cell]] = [
     [17000, "b", 3, None],
     ["i3", "ä", 0.5, date(2024, 3, 2)],
 ]
+
+
+def encrypt_xlsx() -> bytes:
+    """The compound file of an encrypted workbook, without its content: MS-OFFCRYPTO 2.3.4.4 names its stream."""
+    old, new = ("Workbook".encode("utf-16-le"), "EncryptedPackage".encode("utf-16-le"))
+    place = XLS.index(old)
+    # An entry of the directory (MS-CFB 2.6.1): 64 bytes of name, then its length with the zero at its end.
+    return XLS[:place] + new.ljust(64, b"\0") + struct.pack("<H", len(new) + 2) + XLS[place + 66 :]
+
+
+def encrypt_xls() -> bytes:
+    """The workbook XLS with the record that says that all after it is encrypted: FilePass, MS-XLS 2.4.117."""
+    begin = XLS.index(struct.pack("<HH", 0x0809, 16))  # the record BOF, which is the first
+    place = begin + 4 + 16
+    return XLS[:place] + struct.pack("<H", 0x002F) + XLS[place + 2 :]
+
+
 _MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 _PACKAGE = "http://schemas.openxmlformats.org/package/2006"
 _OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"

@@ -12,12 +12,15 @@ import io
 import json
 import resource
 import sys
+import tempfile
 from typing import Any
 
 from python_calamine import CalamineError, CalamineWorkbook, PasswordError, SheetTypeEnum, SheetVisibleEnum
 
 MEMORY = 2 << 30
 """Bytes of address space of the process."""
+COMPOUND = bytes.fromhex("d0cf11e0a1b11ae1")
+"""How compound files begin, in which old and encrypted workbooks lie (MS-CFB 2.2)."""
 LARGEST_EXACT = 10**15
 """Excel keeps 15 digits of a number."""
 
@@ -27,15 +30,36 @@ def main() -> None:
     sheet, most_rows, most_cells = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    data = sys.stdin.buffer.read()
     try:
-        result = read_cells(sys.stdin.buffer.read(), sheet, most_rows, most_cells)
+        result = read_cells(data, sheet, most_rows, most_cells)
     except PasswordError:
         result = {"error": "encrypted"}
     except CalamineError as error:
-        result = {"error": "damaged", "reason": str(error)}
+        result = {"error": "encrypted"} if is_encrypted(data) else {"error": "damaged", "reason": str(error)}
     except MemoryError:
         result = {"error": "memory"}
     json.dump(result, sys.stdout)
+
+
+def is_encrypted(data: bytes) -> bool:
+    """Return whether a workbook that could not be read has a password.
+
+    calamine says so of a file, whose suffix names its kind. Of bytes it says only that they are of no kind.
+    """
+    if not data.startswith(COMPOUND):
+        return False
+    for suffix in (".xlsx", ".xls"):
+        with tempfile.NamedTemporaryFile(suffix=suffix) as file:
+            file.write(data)
+            file.flush()
+            try:
+                CalamineWorkbook.from_path(file.name).close()
+            except PasswordError:
+                return True
+            except CalamineError:
+                continue
+    return False
 
 
 def read_cells(data: bytes, sheet: str, most_rows: int, most_cells: int) -> dict[str, Any]:
