@@ -35,6 +35,7 @@ COMMANDS = {
         "Convert, simulate, describe and query event logs.",
     ),
     "image": ("endcap.cli.image", "Build an image with your own code and packages, on top of Endcap's."),
+    "lineage": ("endcap.cli.lineage", "Show what a version was made of, and what was made of a file."),
     "metrics": (
         "endcap.cli.metrics",
         "Serve a page for Prometheus: rollouts, A/B tests, versions and runs of a store.",

@@ -88,6 +88,32 @@ def _describe(judgement: VersionHistory, store: Store) -> None:
 
 @command.command()
 @click.argument("recommender", shell_complete=complete_recommender)
+@click.argument("first", shell_complete=complete_version)
+@click.argument("second", shell_complete=complete_version)
+@place_env_option
+@store_option
+@registry_option
+@json_option
+def diff(recommender: str, first: str, second: str, store_url: str, registry: str, as_json: bool) -> None:
+    """Show what differs between the versions FIRST and SECOND: data, code, settings and metrics."""
+    from endcap.lineage import compare_versions, trace_version
+
+    store = open_existing_store(store_url)
+    known = open_existing_registry(registry, store)
+    differences = compare_versions(
+        *(trace_version(known.get_version(recommender, version), store) for version in (first, second))
+    )
+    if as_json:
+        print_json([asdict(difference) for difference in differences])
+        return
+    for each in differences:
+        click.echo(f"{each.subject:<9} {each.name}: {_format_side(each.first)} → {_format_side(each.second)}")
+    if not differences:
+        click.echo("nothing differs: data, code, settings and metrics are equal")
+
+
+@command.command()
+@click.argument("recommender", shell_complete=complete_recommender)
 @click.argument("version", shell_complete=complete_version)
 @by_option
 @why_option
@@ -171,6 +197,13 @@ def rollback(recommender: str, version: str, by: str, why: str, store_url: str, 
         return
     click.echo(f"{recommender}: version {state.previous_version} is the champion again and serves everyone")
     click.echo(f"version {state.version} is rejected; a cluster follows by: endcap deploy {recommender} --namespace …")
+
+
+def _format_side(value: object) -> str:
+    """Format a version's side of a difference; a hyphen where it has none."""
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return "-" if value is None else str(value)
 
 
 def _is_rolled_out(recommender: str, version: str, store: Store) -> bool:

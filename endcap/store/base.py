@@ -183,6 +183,9 @@ class Store(Protocol):
     def list(self, kind: str) -> list[str]:
         """List the addresses of all complete artifacts of a kind, oldest first."""
 
+    def list_kinds(self, kind: str) -> Sequence[str]:
+        """List the kinds right below a path, by name: ``datasets`` gives ``datasets/rsc15``, and so on."""
+
     def read_document(self, name: str) -> Json | None:
         """Read a small mutable JSON document, such as ``deployments/rsc15``; None if there is none."""
 

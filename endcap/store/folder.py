@@ -103,6 +103,9 @@ class FolderStore(RelocatableStore):
         manifests = [(_read_manifest(self._folder(address), address), address) for address in addresses]
         return [address for manifest, address in sorted(manifests, key=_get_creation_time) if manifest is not None]
 
+    def list_kinds(self, kind: str) -> Sequence[str]:
+        return sorted(f"{kind}/{folder.name}" for folder in self._inside(kind).glob("*") if folder.is_dir())
+
     def read_document(self, name: str) -> Json | None:
         return self.translate(self._read(name))
 

@@ -58,6 +58,9 @@ class ReadOnlyStore:
     def list(self, kind: str) -> list[str]:
         return self._store.list(kind)
 
+    def list_kinds(self, kind: str) -> Sequence[str]:
+        return self._store.list_kinds(kind)
+
     def read_document(self, name: str) -> Json | None:
         return self._store.read_document(name)
 

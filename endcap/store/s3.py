@@ -146,6 +146,11 @@ class S3Store(RelocatableStore):
         ]
         return [address for _, address in sorted(artifacts)]
 
+    def list_kinds(self, kind: str) -> Sequence[str]:
+        prefix = self._name(f"{kind}/")
+        blobs = self._bucket.list(prefix, recursive=False)
+        return sorted(f"{kind}/{blob.name[len(prefix) : -1]}" for blob in blobs if blob.name[-1] == "/")
+
     def read_document(self, name: str) -> Json | None:
         stored = self._bucket.read(self._name(f"{name}.json"))
         return None if stored is None else self.translate(self._opened(name, stored[0]))

@@ -95,6 +95,7 @@ class StoreContract:
         keys = ["k2", "k9", "k1", "k5"]
         assert [put(store, key) for key in keys] == store.list("things/a")
         assert store.list("things") == []
+        assert (store.list_kinds("things"), store.list_kinds("none")) == (["things/a"], [])
 
     def test_a_killed_writer_leaves_nothing_whole_and_is_swept(self, store: Store, place: Place) -> None:
         writer = (

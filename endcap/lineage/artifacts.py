@@ -1,0 +1,101 @@
+"""An artifact and all that it was made of, as manifests tell: each names its inputs by their addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from endcap.errors import NotFoundError
+from endcap.store import Store, get_content_key
+
+Json = dict[str, Any]
+ROLES = ("package", "fitted", "trained", "comparison", "verdict", "dataset", "snapshot")
+"""The facts that name what an artifact was made of, nearer ones first."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an artifact was made of: the fact that names it, such as ``dataset``, and its address."""
+
+    role: str
+    address: str
+
+
+@dataclass(frozen=True)
+class TracedArtifact:
+    """An artifact in a lineage.
+
+    Attributes
+    ----------
+    address
+        Its address.
+    created
+        When it was made (UTC, ISO 8601); empty if the store does not have it.
+    facts
+        The facts of its manifest; empty if the store does not have it.
+    origins
+        What it was made of.
+    """
+
+    address: str
+    created: str
+    facts: Mapping[str, Any]
+    origins: tuple[Origin, ...]
+
+    @property
+    def kind(self) -> str:
+        """The kind without the owner, such as ``datasets``."""
+        return get_content_key(self.address).split("/")[0]
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the store does not have it any more."""
+        return not self.created
+
+    def to_json(self) -> Json:
+        """Return the artifact as JSON values, without its facts."""
+        origins = [asdict(origin) for origin in self.origins]
+        return {"address": self.address, "created": self.created or None, "gone": self.is_gone, "made_of": origins}
+
+
+def list_origins(facts: Mapping[str, Any]) -> tuple[Origin, ...]:
+    """List what an artifact was made of, from the facts of its manifest as the store reads them.
+
+    The champion that a verdict names is none of it: the model was judged against it, and not made of it. The parsed
+    files of a snapshot are none either: its facts name the files themselves (`list_used_files`).
+    """
+    origins = []
+    for role in ROLES:
+        named = facts.get(role)
+        # A comparison has a trained model for each label.
+        addresses = named.values() if isinstance(named, Mapping) else [named]
+        origins += [Origin(role, address) for address in addresses if address]
+    return tuple(origins)
+
+
+def trace_artifact(address: str, store: Store) -> list[TracedArtifact]:
+    """Trace an artifact back: the artifact itself, then all that it was made of, each once and nearer ones first.
+
+    An artifact that the store does not have any more is listed, and marked as gone.
+    """
+    traced: dict[str, TracedArtifact] = {}
+    waiting = [store.translate(address)]
+    while waiting:
+        current = waiting.pop(0)
+        if current in traced:
+            continue
+        traced[current] = read_artifact(current, store)
+        waiting += [origin.address for origin in traced[current].origins]
+    return list(traced.values())
+
+
+def read_artifact(address: str, store: Store) -> TracedArtifact:
+    """Read an artifact's manifest. Raises IntegrityError if it is damaged."""
+    try:
+        manifest = store.manifest(address)
+    except NotFoundError:
+        return TracedArtifact(address, "", {}, ())
+    return TracedArtifact(
+        manifest["address"], str(manifest["created"]), manifest["facts"], list_origins(manifest["facts"])
+    )
