@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,8 @@ class SparkPlan:
 
     def run(self, scratch: Path, folder: Path) -> Output:
         """See `endcap.sql.plan.SqlPlan`. Raises ClusterError and TransientError for what fails in Spark."""
-        step, rows = self.statement.step, scratch / "rows"
+        # Spark may go on with the statement of a step that was killed, and its rows must not join these.
+        step, rows = self.statement.step, scratch / f"rows-{uuid.uuid4().hex}"
         files = self._prepare_inputs(scratch)
         with open_session(self.spark, scratch / "spark") as session, _convert_refusals(step):
             version = session.version

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from endcap.errors import EndcapError
+from endcap.errors import EndcapError, TransientError
 from endcap.spec.sql_step import SqlSpec
+from endcap.sql import spark_engine
+from endcap.sql.spark_engine import SparkPlan
 from endcap.store import Store, open_store
 from tests.events.shops import ROWS, write_csv
+from tests.refusals import refused
 from tests.sql.shops import facts, make_spec, read, run, values
 
 DAYS = "select item, time::timestamptz as time, (time::timestamptz)::date as day from clicks"
@@ -193,3 +198,20 @@ def test_what_exceeds_the_memory_is_spilled(store: Store, monkeypatch: pytest.Mo
     address = run(store, spec)
     files = list((store.fetch(address) / "rows").rglob("*.parquet"))
     assert [pq.ParquetFile(file).metadata.num_rows for file in files] == [800_000]
+
+
+def test_attempts_of_a_statement_on_spark_share_no_folder(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = []
+
+    def go_away(plan: SparkPlan, session: Any, files: Any, rows: Path) -> None:
+        places.append(rows)
+        raise TransientError("spark: it went away", code="spark.went-away")
+
+    monkeypatch.setattr(SparkPlan, "_run_statement", go_away)
+    monkeypatch.setattr(spark_engine, "open_session", lambda spec, folder: nullcontext(Mock(version="4.0")))
+    for _ in range(2):
+        with refused(TransientError, "spark.went-away"):
+            run(store, make_spec(tmp_path, "select item from clicks", engine="spark"))
+    assert len(set(places)) == 2
