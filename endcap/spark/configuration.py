@@ -41,6 +41,8 @@ def build_configuration(spec: SparkSpec, folder: Path) -> dict[str, str]:
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": 0,
         "spark.checkpoint.compress": True,
+        # Executors free a table that was dropped when the driver collects garbage, for which it alone has little cause.
+        "spark.cleaner.periodicGC.interval": "2min",
         **spec.conf,
     }
     if is_local:

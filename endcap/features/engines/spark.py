@@ -1,8 +1,9 @@
 """The declared steps on Spark: how it hashes, keeps tables, orders and numbers them, reads and writes.
 
 Every table is kept on the executors, in memory and then on their disks, without the plan that made it: plans of many
-rounds would grow without end, and a session that ends, or whose client was killed, frees what it held. The price is
-that an executor which is lost takes its part of the kept tables along; the dataset is then made anew.
+rounds would grow without end. What is dropped, and what a session held that ended or whose client was killed, is freed
+when the driver collects its garbage. The price is that an executor which is lost takes its part of the kept tables
+along; the dataset is then made anew.
 
 Nothing of the log passes through this process. It gets counts, and the few rows that describe a log.
 """
