@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from endcap.features.queries import count_moments, find_ends_without
-from endcap.features.sessions import Sessions
+from endcap.features.sessions import Sessions, Types
 from endcap.spec.evaluation import Order
 from endcap.spec.split import GivenSplit, LeaveOneOutSplit, TimeSplit
 
@@ -128,8 +129,28 @@ def slice_sessions(sessions: Sessions, first: int, last: int) -> Sessions:
 
 
 def where(sessions: Sessions, kept: NDArray[np.bool_]) -> Sessions:
-    """Keep some events of the sessions (`kept`, bool [events]); a session may be left without any."""
-    offsets = np.concatenate([[0], np.cumsum(kept)])[sessions.offsets]
-    features = {name: values[kept] for name, values in sessions.features.items()}
-    types = None if sessions.types is None else sessions.types[kept]
-    return Sessions(sessions.items[kept], sessions.times[kept], offsets, sessions.customers, features, types)
+    """Keep some events of the sessions (`kept`, bool [events]); a session may be left without any.
+
+    Notes
+    -----
+    A cut at a time takes events of few sessions, which lie together. What lies before and behind them is copied as it
+    is, which takes a fraction of the time of choosing among all events.
+    """
+    dropped = np.flatnonzero(~kept)
+    first, last = (int(dropped[0]), int(dropped[-1]) + 1) if len(dropped) else (0, 0)
+    middle = kept[first:last]
+
+    def choose(values: NDArray[Any]) -> NDArray[Any]:
+        return np.concatenate([values[:first], values[first:last][middle], values[last:]])
+
+    left = np.concatenate([[0], np.cumsum(middle)])
+    offsets = np.minimum(sessions.offsets, first) + np.maximum(sessions.offsets - last, 0)
+    offsets += left[np.clip(sessions.offsets - first, 0, last - first)]
+    return Sessions(
+        choose(sessions.items),
+        choose(sessions.times),
+        offsets,
+        sessions.customers,
+        {name: choose(values) for name, values in sessions.features.items()},
+        None if sessions.types is None else Types(sessions.types.names, choose(sessions.types.codes)),
+    )

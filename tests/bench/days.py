@@ -102,7 +102,10 @@ def _run(log: Path, store: Path) -> dict[str, Any]:
         "features": {"events": [{"name": kind, "kind": kind} for kind in ("position", "gap", "hour")]},
     }
     command = [sys.executable, "-c", RUN, json.dumps(shop), str(store)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+    # An installed Endcap is compiled already.
+    compiled = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    folder = Path(__file__).parents[2]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=folder, env=compiled)
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -16,6 +16,7 @@ import endcap.features.dataset
 from endcap.errors import DataError
 from endcap.events.snapshot import EVENTS
 from endcap.features import build
+from endcap.features.daily.arrays import sort_texts
 from endcap.features.daily.coded_day import FILE
 from endcap.features.daily.day_rows import read_day_rows
 from endcap.spec import Shop
@@ -189,3 +190,13 @@ def test_activity_of_a_whole_day_holds_the_days_around_it_together(store: Store)
     pause = [row for row in busy if row["time"] != MONDAY + 30 * hour]
     folder = store.fetch(build(its, snapshot(store, rows, activity=pause), store))
     assert sorted(words(folder).values()) == ["a", "a", "b"]
+
+
+def test_texts_are_sorted_by_their_bytes() -> None:
+    chance = random.Random(1)
+    for _ in range(300):
+        begin, letters = chance.choice(["", "customer-", "ç"]), chance.choice(["01", "ab\0", "é\U0001f600z"])
+        texts = {begin + "".join(chance.choices(letters, k=chance.choice([0, 1, 7, 8, 9, 20]))) for _ in range(30)}
+        ids = pa.array(["before", *texts], pa.string()).slice(1)
+        assert ids.take(pa.array(sort_texts(ids))).to_pylist() == sorted(texts, key=str.encode)
+    assert len(sort_texts(pa.array([], pa.string()))) == 0

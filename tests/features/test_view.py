@@ -13,6 +13,7 @@ from endcap.features import build
 from endcap.features.dataset_files import build_item_table, read_refit_sessions
 from endcap.features.event_features import compute_features
 from endcap.features.sessions import Sessions
+from endcap.features.split import where
 from endcap.features.view import View, open_view
 from endcap.features.vocabulary import Vocabulary
 from endcap.store import Store
@@ -220,3 +221,16 @@ def test_rsc15_has_the_counts_that_are_published(store: Store, shared_data: Path
     assert (len(view.training), len(view.training.items), len(view.vocabulary)) == (17_794, 70_278, 2_933)
     assert (len(view.test), len(view.test.prefixes()[1])) == (3_416, 10_152)
     assert np.all(np.diff(view.training.times)[np.diff(view.training.session_of_event) == 0] >= 0)
+
+
+def test_some_events_of_sessions_are_kept() -> None:
+    random = np.random.default_rng(1)
+    for events in (0, 1, 2, 40):
+        lists = [random.integers(0, 9, random.integers(0, 4)).tolist() for _ in range(events)]
+        log = Sessions.of(lists)
+        for kept in (random.random(len(log.items)) < share for share in (0, 0.5, 0.95, 1)):
+            left = where(log, kept)
+            counts = np.add.reduceat(np.append(kept, False), log.offsets[:-1]) if events else np.zeros(0, int)
+            assert left.items.tolist() == log.items[kept].tolist()
+            assert left.times.tolist() == log.times[kept].tolist()
+            assert left.lengths.tolist() == np.where(log.lengths > 0, counts, 0).tolist()

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from endcap.features.content_digest import TableDigest
-from endcap.features.daily.arrays import MISSING, Codes, Flags, Ints
+from endcap.features.daily.arrays import MISSING, Codes, Flags, Ints, sort_texts
 from endcap.features.daily.coded_day import CodedOwned
 
 ROW_GROUP = 1 << 18
@@ -40,7 +40,7 @@ def number_ids(ids: pa.Array, events: Ints, present: Flags) -> NumberedIds:
     """Number the ids that are present: most events first, equal counts by id."""
     places = np.flatnonzero(present)
     names = ids.take(pa.array(places))
-    by_id = pc.array_sort_indices(names).to_numpy().astype(np.int64)
+    by_id = sort_texts(names)
     order = by_id[np.argsort(-events[places[by_id]], kind="stable")]
     numbers = np.full(len(ids) + 1, MISSING, dtype=np.int32)
     numbers[places[order]] = np.arange(len(order), dtype=np.int32)
