@@ -50,6 +50,7 @@ INSTALLED_BY = {
     "serving.kserve.io": "KServe (https://kserve.github.io/website/docs/admin-guide/overview)",
     "gateway.networking.k8s.io": "the Gateway API (https://gateway-api.sigs.k8s.io/guides)",
     "ray.io": "KubeRay (https://docs.ray.io/en/latest/cluster/kubernetes)",
+    "sparkoperator.k8s.io": "Kubeflow's Spark operator (https://github.com/kubeflow/spark-operator)",
     "serving.knative.dev": "Knative Serving (https://knative.dev/docs/install)",
 }
 _RBAC = re.compile(

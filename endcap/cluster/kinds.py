@@ -46,6 +46,7 @@ SERVING_RUNTIME = ObjectKind("serving.kserve.io/v1alpha1", "ServingRuntime", "se
 HTTP_ROUTE = ObjectKind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes")
 KNATIVE_ROUTE = ObjectKind("serving.knative.dev/v1", "Route", "routes")
 RAY_CLUSTER = ObjectKind("ray.io/v1", "RayCluster", "rayclusters")
+SPARK_APPLICATION = ObjectKind("sparkoperator.k8s.io/v1beta2", "SparkApplication", "sparkapplications")
 LEASE = ObjectKind("coordination.k8s.io/v1", "Lease", "leases")
 MODEL_ROLLOUT = ObjectKind("endcap.dev/v1alpha1", "ModelRollout", "modelrollouts")
 
@@ -62,6 +63,7 @@ _OBJECT_KINDS = (
     HTTP_ROUTE,
     KNATIVE_ROUTE,
     RAY_CLUSTER,
+    SPARK_APPLICATION,
     LEASE,
     MODEL_ROLLOUT,
 )

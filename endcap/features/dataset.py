@@ -75,7 +75,7 @@ def build(
         with (
             store.publish(kind, key) as draft,
             _open_spill_folder(work) as spill,
-            open_feature_engine(settings, store, spill) as engine,
+            open_feature_engine(settings, store, spill, progress) as engine,
         ):
             facts = engine.write_dataset(settings, opened, draft.path, end, progress)
             draft.facts |= {

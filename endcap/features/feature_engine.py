@@ -102,7 +102,9 @@ class SparkEngine:
 
 
 @contextlib.contextmanager
-def open_feature_engine(settings: FeatureSettings, store: Store, spill: Path) -> Iterator[FeatureEngine]:
+def open_feature_engine(
+    settings: FeatureSettings, store: Store, spill: Path, progress: Progress = lambda line: None
+) -> Iterator[FeatureEngine]:
     """Open the engine that the spec names. It is closed at the end, whatever happens.
 
     Parameters
@@ -113,13 +115,15 @@ def open_feature_engine(settings: FeatureSettings, store: Store, spill: Path) ->
         The store of the snapshot, which also keeps what can be used again.
     spill
         An empty folder, for what does not fit in memory.
+    progress
+        Takes a line at a time.
     """
     if settings.features.engine == "spark":
         from endcap.features.engines.spark import SparkTables
         from endcap.spark import open_session
         from endcap.spark.executor_store import check_executors
 
-        with open_session(settings.spark, spill) as session:
+        with open_session(settings.spark, spill, progress) as session:
             check_executors(session, store)
             yield SparkEngine(SparkTables(session))
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import socket
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,15 +11,15 @@ from typing import Any
 
 from endcap.cluster import Cluster, ForbiddenError, connect
 from endcap.cluster.kinds import POD, RAY_CLUSTER
+from endcap.cluster.own_pod import build_owner_reference, find_own_pod
+from endcap.cluster.pod_faults import list_pod_faults
 from endcap.errors import ClusterError, EndcapError, UserError
 from endcap.processes import exit_on_sigterm, ignore_sigterm, share_variables
 from endcap.ray_driver.kuberay import (
     EXPIRES,
     SELECTOR,
     build_address,
-    build_owner_reference,
     build_ray_cluster,
-    read_own_namespace,
     resolve_namespace,
 )
 from endcap.ray_driver.process import NICE, make_token_variables
@@ -151,7 +150,7 @@ def make_cluster(
     namespace = resolve_namespace(spec)
     token = make_token_variables(secrets.token_hex(32))
     environment = token | {NICE: str(nice)}
-    owner = build_owner_reference(_find_own_pod(cluster), namespace)
+    owner = build_owner_reference(find_own_pod(cluster), namespace)
     thing = build_ray_cluster(settings, spec, key, owner, lifetime, environment)
     name = thing["metadata"]["name"]
     _remove_expired(cluster, namespace, progress)
@@ -166,25 +165,6 @@ def make_cluster(
         finally:
             with ignore_sigterm():
                 _remove(cluster, name, namespace, progress)
-
-
-def _find_own_pod(cluster: Cluster) -> Json | None:
-    """Return the pod that this runs in; None outside of pods, or where it may not be read.
-
-    A pod's host name is its name, cut where that is longer than a host name may be; then the address identifies it.
-    """
-    namespace, host = read_own_namespace(), socket.gethostname()
-    if namespace is None:
-        return None
-    try:
-        if pod := cluster.find(POD, host, namespace):
-            return pod
-        pods = cluster.list_objects(POD, namespace)
-        address = socket.gethostbyname(host)
-    except (ForbiddenError, OSError):
-        return None
-    alike = [pod for pod in pods if pod["metadata"]["name"].startswith(host)]
-    return next((pod for pod in alike if (pod.get("status") or {}).get("podIP") == address), None)
 
 
 def _wait(cluster: Cluster, name: str, namespace: str, spec: RayCluster, look: float, progress: Progress) -> None:
@@ -228,18 +208,8 @@ def _explain(cluster: Cluster, live: Json) -> str:
     except ForbiddenError:
         pods = []
     for pod in pods:
-        reasons += [f"{pod['metadata']['name']}: {trouble}" for trouble in _list_troubles(pod.get("status") or {})]
+        reasons += list_pod_faults(pod)
     return "; ".join(reasons[:3])
-
-
-def _list_troubles(status: Json) -> Iterator[str]:
-    for condition in status.get("conditions") or []:
-        if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
-            yield f"no node takes it: {condition.get('message', '')}"
-    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
-        waiting = (container.get("state") or {}).get("waiting") or {}
-        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
-            yield f"{waiting['reason']} {waiting.get('message', '')}".strip()
 
 
 def _remove_expired(cluster: Cluster, namespace: str, progress: Progress) -> None:

@@ -6,19 +6,18 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from endcap import devices
 from endcap.cluster.kinds import RAY_CLUSTER
+from endcap.cluster.own_pod import read_own_namespace
 from endcap.cluster.security import make_container_security, make_pod_security
 from endcap.errors import UserError
 from endcap.registry.package import IMAGE
-from endcap.secrets import MOUNT
 from endcap.spec.pod import Pod
 from endcap.spec.search import RayCluster
 from endcap.spec.settings import FitSettings
-from endcap.store.s3_settings import MOUNTED, SECRET_KEYS
+from endcap.store.pod_secret import MOUNTS, build_variables, build_volumes
 
 Json = dict[str, Any]
 MANAGED_BY, MANAGER = "app.kubernetes.io/managed-by", "endcap"
@@ -26,7 +25,6 @@ SELECTOR = f"{MANAGED_BY}={MANAGER},app.kubernetes.io/component=search"
 EXPIRES = "endcap.dev/expires"
 """When no step can want the cluster any more. A later step removes expired clusters that a killed step left."""
 CLIENT_PORT = 10001
-_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _HEALTHY = "ray health-check --address"
 _LONGEST = 30
 """Letters of the recommender's name in the cluster's name, which KubeRay lengthens."""
@@ -61,7 +59,7 @@ def build_ray_cluster(
     key
         The step's key, which names the cluster.
     owner
-        The step's pod, as `build_owner_reference` returns it.
+        The step's pod, as `endcap.cluster.own_pod.build_owner_reference` returns it.
     lifetime
         How long the step may want the cluster.
     environment
@@ -121,27 +119,6 @@ def build_ray_cluster(
     }
 
 
-def build_owner_reference(pod: Json | None, namespace: str) -> Json | None:
-    """Return the step's own pod as owner, so that Kubernetes removes the cluster with it, however the step ends.
-
-    Parameters
-    ----------
-    pod
-        The step's pod; None: there is none.
-    namespace
-        Namespace of the cluster.
-
-    Returns
-    -------
-    dict or None
-        None if the cluster is in another namespace: an owner must be in the same one.
-    """
-    if pod is None or pod["metadata"]["namespace"] != namespace:
-        return None
-    metadata = pod["metadata"]
-    return {"apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": metadata["uid"]}
-
-
 def resolve_namespace(spec: RayCluster) -> str:
     """Return the namespace of the cluster.
 
@@ -161,14 +138,6 @@ def resolve_namespace(spec: RayCluster) -> str:
     return namespace
 
 
-def read_own_namespace() -> str | None:
-    """Return the namespace of the pod that this runs in; None outside of pods."""
-    try:
-        return _ACCOUNT.read_text().strip()
-    except OSError:
-        return None
-
-
 def _build_pod(pod: Pod, image: str, secret: str, environment: Mapping[str, str], name: str, healthy: str) -> Json:
     cpu, memory = pod.cpu or "1", pod.memory or "2Gi"
     limits = {"cpu": pod.cpu_limit or cpu, "memory": pod.memory_limit or memory}
@@ -176,10 +145,6 @@ def _build_pod(pod: Pod, image: str, secret: str, environment: Mapping[str, str]
     if pod.gpu is not None and pod.gpu.count:
         limits[pod.gpu.resource] = requests[pod.gpu.resource] = str(pod.gpu.count)
     gpus = devices.make_gpu_variables(pod.gpu)
-    keys: list[Json] = [
-        {"name": key, "valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": True}}}
-        for key in SECRET_KEYS
-    ]
     # KubeRay's own probes ask the dashboard, with a program that the image lacks.
     probe = {
         "exec": {"command": ["/bin/sh", "-c", healthy]},
@@ -191,8 +156,7 @@ def _build_pod(pod: Pod, image: str, secret: str, environment: Mapping[str, str]
         "name": name,
         "image": image,
         "env": [
-            *keys,
-            {"name": MOUNT, "value": MOUNTED},
+            *build_variables(secret),
             {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"},
             {"name": "RAY_CHDIR_TO_TRIAL_DIR", "value": "0"},
             *({"name": variable, "value": value} for variable, value in {**gpus, **environment}.items()),
@@ -203,7 +167,7 @@ def _build_pod(pod: Pod, image: str, secret: str, environment: Mapping[str, str]
         # KubeRay also gives it to the init container of a worker.
         "securityContext": make_container_security(),
         "volumeMounts": [
-            {"name": "store", "mountPath": MOUNTED, "readOnly": True},
+            *MOUNTS,
             {"name": "shared-memory", "mountPath": "/dev/shm"},  # noqa: S108 - of the pod's own
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - of the pod's own
         ],
@@ -213,7 +177,7 @@ def _build_pod(pod: Pod, image: str, secret: str, environment: Mapping[str, str]
         "securityContext": make_pod_security(),
         "containers": [container],
         "volumes": [
-            {"name": "store", "secret": {"secretName": secret, "optional": True}},
+            *build_volumes(secret),
             {"name": "shared-memory", "emptyDir": {"medium": "Memory"}},
             {"name": "tmp", "emptyDir": {}},
         ],

@@ -13,6 +13,15 @@ from endcap.spec.spark import SparkSpec
 _UNITS = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
 _UNITS |= {"Ki": 1024, "Mi": 1024**2, "Gi": 1024**3, "Ti": 1024**4}
 MEBIBYTE = 1024**2
+SHARED: dict[str, Any] = {
+    "spark.ui.showConsoleProgress": False,
+    # A driver that is out of memory ends, and does not go on without what it could not do.
+    "spark.driver.extraJavaOptions": "-XX:+ExitOnOutOfMemoryError",
+    "spark.checkpoint.compress": True,
+    # Executors free a table that was dropped when the driver collects garbage, for which it alone has little cause.
+    "spark.cleaner.periodicGC.interval": "2min",
+}
+"""Configuration of every Spark that is started for a step."""
 
 
 def build_configuration(spec: SparkSpec, folder: Path) -> dict[str, str]:
@@ -27,22 +36,18 @@ def build_configuration(spec: SparkSpec, folder: Path) -> dict[str, str]:
     """
     is_local = spec.master.startswith("local")
     values: dict[str, Any] = {
+        **SHARED,
         "spark.app.name": "endcap",
         "spark.master": spec.master,
-        "spark.driver.memory": _to_spark_size(spec.driver_memory),
-        "spark.executor.memory": _to_spark_size(spec.memory),
+        "spark.driver.memory": to_spark_size(spec.driver_memory),
+        "spark.executor.memory": to_spark_size(spec.memory),
         "spark.executor.cores": spec.cores,
         "spark.executor.instances": spec.executors,
         "spark.local.dir": folder,
         "spark.ui.enabled": False,
-        "spark.ui.showConsoleProgress": False,
-        # A driver that is out of memory ends, and does not go on without what it could not do.
-        "spark.driver.extraJavaOptions": "-XX:+ExitOnOutOfMemoryError -Djava.net.preferIPv4Stack=true",
+        "spark.driver.extraJavaOptions": f"{SHARED['spark.driver.extraJavaOptions']} -Djava.net.preferIPv4Stack=true",
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": 0,
-        "spark.checkpoint.compress": True,
-        # Executors free a table that was dropped when the driver collects garbage, for which it alone has little cause.
-        "spark.cleaner.periodicGC.interval": "2min",
         **spec.conf,
     }
     if is_local:
@@ -57,14 +62,15 @@ def build_configuration(spec: SparkSpec, folder: Path) -> dict[str, str]:
             pod = {"tolerations": [toleration.model_dump(exclude_none=True) for toleration in tolerations]}
             template.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Pod", "spec": pod}))
             values["spark.kubernetes.executor.podTemplateFile"] = template
-    return {name: _to_text(value) for name, value in values.items()}
+    return {name: to_text(value) for name, value in values.items()}
 
 
-def _to_text(value: Any) -> str:
+def to_text(value: Any) -> str:
+    """Write a value of Spark's configuration as Spark reads it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _to_spark_size(quantity: str) -> str:
+def to_spark_size(quantity: str) -> str:
     """Write Kubernetes' quantity of memory as Java does, in whole MiB."""
     number = quantity.rstrip("kKMGTPEi")
     size = float(number) * _UNITS[quantity[len(number) :]]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
+from typing import Protocol
 
 from endcap.errors import ClusterError, EndcapError, TransientError, UserError
-from endcap.spark.server import OUT_OF_MEMORY, SparkServer
+from endcap.spark.server import OUT_OF_MEMORY
 
-_DIES_WITHIN = 3.0
-"""Seconds until a server's process has ended that broke a connection."""
 _LONGEST = 800
 DRIVER_MEMORY = ("java.lang.OutOfMemoryError", "spark.driver.maxResultSize", "Not enough memory to build")
 LOST_EXECUTORS = ("ExecutorLostFailure", "Checkpoint block", "CHECKPOINT_RDD_BLOCK_ID_NOT_FOUND", "FetchFailed")
@@ -26,7 +23,17 @@ GONE = (
 DISK = ("No space left on device",)
 
 
-def explain_failure(error: BaseException, server: SparkServer | None) -> EndcapError | None:
+class StartedSpark(Protocol):
+    """A Spark that was started for a step."""
+
+    def wait_for_end(self) -> int | None:
+        """Return the status with which its driver ended, `OUT_OF_MEMORY` for one; None if it runs."""
+
+    def read_errors(self) -> str:
+        """Return its last words."""
+
+
+def explain_failure(error: BaseException, server: StartedSpark | None) -> EndcapError | None:
     """Return the error that says what a failure means; None if Spark did not raise it.
 
     Parameters
@@ -43,7 +50,7 @@ def explain_failure(error: BaseException, server: SparkServer | None) -> EndcapE
         return None
     text = f"{type(error).__name__}: {error}"
     reason = _shorten(text.partition("JVM stacktrace")[0].strip())
-    status = None if server is None else _wait_for_end(server)
+    status = None if server is None else server.wait_for_end()
     if status == OUT_OF_MEMORY or (status is None and _has(text, DRIVER_MEMORY)):
         return ClusterError(
             "spark: the driver has too little memory; nothing was published. Raise spark.driver_memory, or the memory "
@@ -102,9 +109,3 @@ def is_executor_loss(error: BaseException) -> bool:
 
 def _has(text: str, words: tuple[str, ...]) -> bool:
     return any(word in text for word in words)
-
-
-def _wait_for_end(server: SparkServer) -> int | None:
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        return server.process.wait(_DIES_WITHIN)
-    return None

@@ -27,6 +27,8 @@ OUT_OF_MEMORY = 3
 _CLASS = "org.apache.spark.sql.connect.service.SparkConnectServer"
 _STARTED = re.compile(r"Spark Connect server started at: \S*?:([0-9]+)\s")
 _TAIL = 1500
+_DIES_WITHIN = 3.0
+"""Seconds until a server's process has ended that broke a connection."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,12 @@ class SparkServer:
     def address(self) -> str:
         """The address of a server that listens. The token in it keeps out other users of the machine."""
         return f"sc://localhost:{self.find_port()}/;token={self.token}"
+
+    def wait_for_end(self) -> int | None:
+        """Return the status with which the server ended; None if it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.process.wait(_DIES_WITHIN)
+        return None
 
     def read_errors(self) -> str:
         """Return the log's last lines that are no stack traces."""

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from endcap.errors import EndcapError, TransientError, UserError
 from endcap.processes import exit_on_sigterm
 from endcap.redaction import redact
-from endcap.spark.failures import explain_failure
+from endcap.spark.channel import make_channel_builder
+from endcap.spark.failures import StartedSpark, explain_failure
 from endcap.spark.server import start_server
 from endcap.spec.spark import SparkSpec
 
 if TYPE_CHECKING:
+    from pyspark.sql.connect.client import DefaultChannelBuilder
     from pyspark.sql.connect.session import SparkSession
 
 ANSWERS_WITHIN = 20.0
@@ -28,7 +30,9 @@ FEW_RETRIES: dict[str, Any] = {"max_retries": 2}
 
 
 @contextlib.contextmanager
-def open_session(spec: SparkSpec, folder: Path) -> Iterator[SparkSession]:
+def open_session(
+    spec: SparkSpec, folder: Path, progress: Callable[[str], None] = lambda line: None
+) -> Iterator[SparkSession]:
     """Open a session, and end it at last: after success, after a failure, and at SIGTERM.
 
     A Spark that was started for the session ends with it, and also if this process is killed. A Connect server ends the
@@ -40,6 +44,8 @@ def open_session(spec: SparkSpec, folder: Path) -> Iterator[SparkSession]:
         Where Spark runs.
     folder
         For files of a Spark that is started here.
+    progress
+        Takes lines about a Spark that is started in the cluster.
 
     Raises
     ------
@@ -57,41 +63,54 @@ def open_session(spec: SparkSpec, folder: Path) -> Iterator[SparkSession]:
         )
     with contextlib.ExitStack() as stack:
         stack.enter_context(exit_on_sigterm())
-        server = None if spec.connect else stack.enter_context(start_server(spec, folder))
+        started: StartedSpark | None = None
         try:
-            session = _connect(spec.connect or (server.address if server else ""), spec)
+            if spec.connect is not None:
+                builder = make_channel_builder(spec.connect)
+            elif spec.application is not None:
+                from endcap.cluster import connect
+                from endcap.spark.application import start_application
+
+                application = stack.enter_context(start_application(connect(), spec, progress))
+                started, builder = application, make_channel_builder(application.address, application.token)
+            else:
+                server = stack.enter_context(start_server(spec, folder))
+                started, builder = server, make_channel_builder(server.address)
+            session = _connect(builder, spec)
             stack.callback(_end, session)
             yield session
         except EndcapError:
             raise
         except Exception as error:
-            explained = explain_failure(error, server)
+            explained = explain_failure(error, started)
             if explained is None:
                 raise
             raise explained from error
 
 
-def _connect(address: str, spec: SparkSpec) -> SparkSession:
+def _connect(builder: DefaultChannelBuilder, spec: SparkSpec) -> SparkSession:
     import grpc
     import pyspark
-    from pyspark.sql.connect.client import DefaultChannelBuilder
     from pyspark.sql.connect.client.retries import DefaultPolicy
     from pyspark.sql.connect.session import SparkSession
 
-    channel = DefaultChannelBuilder(address).toChannel()
+    is_here = spec.connect is None and spec.application is None
+    address = spec.connect or f"sc://{builder.host}"
+    channel = builder.toChannel()
     try:
         grpc.channel_ready_future(channel).result(ANSWERS_WITHIN)
     except grpc.FutureTimeoutError:
         raise TransientError(
-            f"spark: nobody answers at {redact(address)} within {ANSWERS_WITHIN:.0f} s. Check spark.connect, and "
-            "whether the Spark Connect server runs; a server with TLS needs /;use_ssl=true",
+            f"spark: nobody answers at {redact(address)} within {ANSWERS_WITHIN:.0f} s. Check spark.connect, "
+            "whether the Spark Connect server runs, and whether network policies let the step reach it; a server with "
+            "TLS needs /;use_ssl=true",
             code="spark.unreachable",
             address=redact(address),
         ) from None
     finally:
         channel.close()
-    session: SparkSession = SparkSession.builder.remote(address).create()
-    session.client.set_retry_policies([DefaultPolicy(**(FEW_RETRIES if spec.connect is None else RETRIES))])
+    session: SparkSession = SparkSession.builder.channelBuilder(builder).create()
+    session.client.set_retry_policies([DefaultPolicy(**(FEW_RETRIES if is_here else RETRIES))])
     try:
         client, server = pyspark.__version__, session.version
         if _cut(client) != _cut(server):

@@ -166,7 +166,7 @@ def _make_plan(
     inputs, known = find_tables(statement.step, spec, statement.tables, store, tables, artifacts, progress)
     statement.check_tables(known)
     if spec.engine == "spark":
-        return spark_engine.SparkPlan(statement, spec, inputs, parameters, spark)
+        return spark_engine.SparkPlan(statement, spec, inputs, parameters, spark, progress)
     return duckdb_engine.DuckDbPlan(statement, spec, inputs, known, parameters)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +63,8 @@ class SparkPlan:
         The values of the parameters that it reads.
     spark
         Where Spark runs. It must see the files of the inputs and the step's folder.
+    progress
+        Takes a line at a time.
     """
 
     statement: Statement
@@ -70,6 +72,7 @@ class SparkPlan:
     inputs: Sequence[ViewedTable]
     parameters: Mapping[str, Any]
     spark: SparkSpec
+    progress: Callable[[str], None]
     is_kept = True
 
     def run(self, scratch: Path, folder: Path) -> Output:
@@ -77,7 +80,7 @@ class SparkPlan:
         # Spark may go on with the statement of a step that was killed, and its rows must not join these.
         step, rows = self.statement.step, scratch / f"rows-{uuid.uuid4().hex}"
         files = self._prepare_inputs(scratch)
-        with open_session(self.spark, scratch / "spark") as session, _convert_refusals(step):
+        with open_session(self.spark, scratch / "spark", self.progress) as session, _convert_refusals(step):
             version = session.version
             self._run_statement(session, files, rows)
         for table in self.inputs:

@@ -132,6 +132,18 @@ def test_kfps_account_may_write_inferenceservices_and_nothing_else(render: Rende
     assert not render({"kfp": {"enabled": False}}).of("RoleBinding")[1:]
 
 
+def test_kfps_account_may_make_sparkapplications_and_read_no_secret(render: Render) -> None:
+    assert not any(role["metadata"]["name"] == "endcap-spark" for role in render().of("Role"))
+    objects = render({"kfp": {"sparkApplications": {"enabled": True, "namespace": "sparks"}}})
+    role = objects.one("Role", "endcap-spark")
+    assert role["metadata"]["namespace"] == "sparks"
+    assert {(resource, verb) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]} == {
+        *(("sparkapplications", verb) for verb in ("create", "get", "delete")),
+        ("secrets", "create"),
+        *(("pods", verb) for verb in ("get", "list")),
+    }
+
+
 def test_the_rollout_controller_has_least_rights_and_kfps_account_may_only_ask(render: Render) -> None:
     objects = render({"rollouts": {"enabled": True, "store": "s3://endcap/store"}})
     rights = {

@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,8 +17,9 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.build import build, program, why_not
+from tests.cluster.build import BUILD, build, program, why_not
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.keeper import Keeper
 from tests.cluster.object_store import ObjectStore
 
 
@@ -101,6 +103,34 @@ def _command(part: str, name: str) -> str:
     if found := shutil.which(name):
         return found
     pytest.skip(f"there is neither `go` to build {name} nor {name} on the PATH")
+
+
+@contextmanager
+def defined_cluster(crd: str, read: Callable[[], list[dict[str, Any]]]) -> Iterator[Cluster]:
+    """A cluster that knows a kind, and no operator for it.
+
+    crd: the kind's full name. read: reads its definition, for a cluster of the tests' own.
+    """
+    if given := os.environ.get("KUBECONFIG"):
+        there = Cluster(Path(given))
+        there.needs(crd)
+        yield there
+        return
+    if reason := why_not():
+        pytest.skip(reason)
+    BUILD.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"test-{os.getpid()}-", dir=BUILD))
+    keeper = Keeper(folder / "logs")
+    try:
+        for part in ("kubernetes", "etcd", "kwok"):
+            build(part)
+        plane = ControlPlane(folder, keeper)
+        plane.start((), 1)
+        plane.define(read())
+        yield Cluster(plane.kubeconfig, plane)
+    finally:
+        keeper.end()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

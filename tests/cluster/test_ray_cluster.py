@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -18,17 +16,15 @@ from typing import Any
 import pytest
 
 from endcap.cluster import connect
+from endcap.cluster.own_pod import build_owner_reference
 from endcap.errors import ClusterError
 from endcap.ray_driver.cluster import make_cluster
-from endcap.ray_driver.kuberay import build_owner_reference, build_ray_cluster
+from endcap.ray_driver.kuberay import build_ray_cluster
 from endcap.spec import Recommender
 from endcap.spec.settings import TrainSettings
-from tests.cluster.build import BUILD, build, module_folder
-from tests.cluster.control_plane import ControlPlane
-from tests.cluster.given import Cluster, eventually, own_namespace
-from tests.cluster.keeper import Keeper
+from tests.cluster.build import module_folder
+from tests.cluster.given import Cluster, defined_cluster, eventually, own_namespace
 from tests.cluster.manifests import documents
-from tests.cluster.up import why_not
 from tests.conftest import ROOT
 
 _KUBERAY = "github.com/ray-project/kuberay/ray-operator"
@@ -39,27 +35,9 @@ KEY = "0123456789abcdef0123"
 @pytest.fixture(scope="module")
 def control_plane() -> Iterator[Cluster]:
     """A cluster that knows RayClusters, and no operator that makes them."""
-    if given := os.environ.get("KUBECONFIG"):
-        there = Cluster(Path(given))
-        there.needs(_CRD)
-        yield there
-        return
-    if reason := why_not():
-        pytest.skip(reason)
-    BUILD.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"test-{os.getpid()}-", dir=BUILD))
-    keeper = Keeper(folder / "logs")
-    try:
-        for part in ("kubernetes", "etcd", "kwok"):
-            build(part)
-        plane = ControlPlane(folder, keeper)
-        plane.start((), 1)
-        definitions = module_folder("kuberay", _KUBERAY) / "config" / "crd" / "bases"
-        plane.define(documents(definitions / "ray.io_rayclusters.yaml"))
-        yield Cluster(plane.kubeconfig, plane)
-    finally:
-        keeper.end()
-        shutil.rmtree(folder, ignore_errors=True)
+    file = Path("config", "crd", "bases", "ray.io_rayclusters.yaml")
+    with defined_cluster(_CRD, lambda: documents(module_folder("kuberay", _KUBERAY) / file)) as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -91,6 +69,7 @@ HOLDER = """
 import sys, time
 from datetime import timedelta
 from endcap.cluster import connect
+from endcap.cluster.own_pod import build_owner_reference
 from endcap.spec.settings import TrainSettings
 from endcap.ray_driver.cluster import make_cluster
 spec = TrainSettings.model_validate_json(sys.argv[1])

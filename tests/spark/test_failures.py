@@ -116,8 +116,19 @@ def test_a_section_holds_no_secrets_and_one_place() -> None:
         (("master",), "conflict"), (("conf", "spark.hadoop.secret"), "not-allowed"), (("connect",), "not-allowed")
     ):
         SparkSpec.model_validate(keys)
-    with mistaken((("image",), "missing")):
-        SparkSpec.model_validate({"master": "k8s://https://cluster"})
+    for where in ({"master": "k8s://https://cluster"}, {"application": {}}):
+        with mistaken((("image",), "missing")):
+            SparkSpec.model_validate(where)
+    with mistaken((("master",), "conflict")):
+        SparkSpec.model_validate({"application": {}, "master": "local[2]", "image": "spark:1"})
+    with mistaken((("application",), "conflict")):
+        SparkSpec.model_validate({"application": {}, "connect": "sc://spark:15002"})
+
+
+@pytest.mark.parametrize("keys", [{"connect": "sc://spark:15002"}, {"application": {}, "image": "spark:1"}])
+def test_a_section_that_is_written_out_whole_is_the_same_again(keys: dict[str, Any]) -> None:
+    section = SparkSpec.model_validate(keys)
+    assert SparkSpec.model_validate(section.model_dump(mode="json", exclude_none=True)) == section
 
 
 @needs_java

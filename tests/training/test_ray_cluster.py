@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from endcap.cluster import own_pod
 from endcap.devices import GpuRequest, read_gpu_request
 from endcap.errors import UserError
 from endcap.ray_driver import cluster, kuberay
@@ -89,7 +90,7 @@ def step_pod(name: str, address: str) -> dict[str, Any]:
 @pytest.fixture
 def in_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kuberay, "read_own_namespace", lambda: "kubeflow")
-    monkeypatch.setattr(cluster, "read_own_namespace", lambda: "kubeflow")
+    monkeypatch.setattr(own_pod, "read_own_namespace", lambda: "kubeflow")
     monkeypatch.setattr("socket.gethostname", lambda: POD[:63])
     monkeypatch.setattr("socket.gethostbyname", lambda name: "10.0.0.7")
 
