@@ -5,9 +5,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+
+_TERMINATED = 128 + signal.SIGTERM
+_RESENT_AFTER = 0.05
+"""Seconds."""
 
 
 def is_alive(pid: int) -> bool:
@@ -39,10 +44,31 @@ def exit_on_sigterm() -> Iterator[None]:
     """Turn SIGTERM into SystemExit within the block, so that blocks around it end in order."""
 
     def exit_now(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
+        raise SystemExit(_TERMINATED)
 
-    with _handle_sigterm(exit_now):
+    with _handle_sigterm(exit_now), _resend_sigterm():
         yield
+
+
+@contextmanager
+def _resend_sigterm() -> Iterator[None]:
+    """Send SIGTERM again if Python ignored the exit, as it ignores every exception of a ``__del__``."""
+    before = sys.unraisablehook
+
+    def resend(ignored: sys.UnraisableHookArgs) -> None:
+        if not isinstance(ignored.exc_value, SystemExit) or ignored.exc_value.code != _TERMINATED:
+            before(ignored)
+            return
+        # Later and from another thread, so that the signal meets code whose exceptions count.
+        timer = threading.Timer(_RESENT_AFTER, os.kill, (os.getpid(), signal.SIGTERM))
+        timer.daemon = True
+        timer.start()
+
+    sys.unraisablehook = resend
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextmanager
