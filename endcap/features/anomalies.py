@@ -10,6 +10,7 @@ import ibis.expr.types as ir
 from endcap.features import anomaly_warnings as warnings
 from endcap.features.engines.table_engine import TableEngine
 from endcap.features.keyed_log import NOBODY, KeyedLog
+from endcap.features.measures import measure
 from endcap.features.split import MILLISECOND
 
 Json = dict[str, Any]
@@ -30,25 +31,37 @@ def find_anomalies(engine: TableEngine, log: KeyedLog, *, by_gap: bool) -> list[
     list of dict
         Each has `name`, numbers of its own, and `text`.
     """
-    events = int(log.sessions.events.sum().fill_null(0).execute())
+    sessions, customers = log.sessions, log.customers
+    took = sessions.end - sessions.start
+    extents = {
+        "long": (sessions.events, sessions.events > warnings.LONG_SESSION),
+        "lasting": (took, took > warnings.LONG_TIME // MILLISECOND),
+    }
+    numbers = measure(
+        events=sessions.events.sum(),
+        customers=customers.count(),
+        known=customers.events.sum(),
+        busiest=customers.events.max(),
+        **{f"{name} sessions": too_much.sum() for name, (_, too_much) in extents.items()},
+        **{f"{name} events": sessions.events.sum(where=too_much) for name, (_, too_much) in extents.items()},
+    )
+    events = numbers["events"]
     if events < warnings.FEW_EVENTS:
         return []
-    anomalies = [
-        *_find_busy_customer(log.customers),
-        *_find_shared_sessions(log),
-        *_find_long_sessions(log.sessions, events),
-    ]
-    return anomalies if by_gap else [*anomalies, *_find_lasting_sessions(log.sessions, events)]
+    anomalies = list(_find_busy_customer(customers, numbers["busiest"], numbers["known"], numbers["customers"]))
+    anomalies += _find_shared_sessions(log)
+    for name, warn in (("long", warnings.warn_of_long_sessions), ("lasting", warnings.warn_of_lasting_sessions)):
+        extent = {"sessions": numbers[f"{name} sessions"], "events": numbers[f"{name} events"]}
+        if extent["sessions"] and not (by_gap and name == "lasting"):
+            anomalies += warn({**extent, **_find_worst(sessions, extents[name][0])}, events)
+    return anomalies
 
 
-def _find_busy_customer(customers: ir.Table) -> Iterator[Json]:
-    """Warn of a customer with too many events."""
-    (total,) = _fetch_rows(
-        customers.aggregate(events=customers.events.sum().cast("int64"), customers=customers.count())
-    )
-    for busy in _fetch_rows(customers.order_by(customers.events.desc(), customers.id).limit(1)):
-        if warnings.is_busy(busy["events"], total["events"], total["customers"]):
-            yield warnings.warn_of_busy_customer(busy["id"], busy["events"], total["events"])
+def _find_busy_customer(customers: ir.Table, busiest: int, events: int, count: int) -> Iterator[Json]:
+    """Warn of a customer with too many events. `events` are of so many customers."""
+    if warnings.is_busy(busiest, events, count):
+        (busy,) = _fetch_rows(customers.order_by(customers.events.desc(), customers.id).limit(1))
+        yield warnings.warn_of_busy_customer(busy["id"], busy["events"], events)
 
 
 def _find_shared_sessions(log: KeyedLog) -> Iterator[Json]:
@@ -62,29 +75,11 @@ def _find_shared_sessions(log: KeyedLog) -> Iterator[Json]:
         yield warnings.warn_of_shared_sessions(int(many.count().execute()), worst["id"], worst["customers"])
 
 
-def _find_long_sessions(sessions: ir.Table, events: int) -> Iterator[Json]:
-    """Warn of sessions with too many events."""
-    extent = _find_worst(sessions, sessions.events > warnings.LONG_SESSION, sessions.events)
-    if extent is not None:
-        yield from warnings.warn_of_long_sessions(extent, events)
-
-
-def _find_lasting_sessions(sessions: ir.Table, events: int) -> Iterator[Json]:
-    """Warn of sessions that last too long."""
-    took = sessions.end - sessions.start
-    extent = _find_worst(sessions, took > warnings.LONG_TIME // MILLISECOND, took)
-    if extent is not None:
-        yield from warnings.warn_of_lasting_sessions(extent, events)
-
-
-def _find_worst(sessions: ir.Table, too_much: ir.BooleanValue, by: ir.IntegerColumn) -> Json | None:
-    """Return how many sessions exceed a limit, their events, and the id and measure of the worst one."""
-    some = sessions.mutate(most=by).filter(too_much)
-    (extent,) = _fetch_rows(some.aggregate(sessions=some.count(), events=some.events.sum().cast("int64")))
-    if not extent["sessions"]:
-        return None
+def _find_worst(sessions: ir.Table, by: ir.IntegerColumn) -> Json:
+    """Return the id and the measure (`most`) of the worst session."""
+    some = sessions.mutate(most=by)
     (worst,) = _fetch_rows(some.order_by(some.most.desc(), some.id).limit(1))
-    return {**extent, "session": worst["id"], "most": worst["most"]}
+    return {"session": worst["id"], "most": worst["most"]}
 
 
 def _fetch_rows(table: ir.Table) -> list[Json]:

@@ -17,6 +17,7 @@ from endcap.features.engines.table_engine import TableEngine
 from endcap.features.event_features import encode_types
 from endcap.features.filters import apply_filters
 from endcap.features.keyed_log import CollisionError, KeyedLog, cut_by_gap, take_given_sessions
+from endcap.features.measures import measure
 from endcap.features.nothing_left import build_nothing_left_error
 from endcap.features.ownership import write_ownership
 from endcap.features.tables import number_entities, number_sessions, write_catalogue, write_events, write_sessions
@@ -26,6 +27,7 @@ from endcap.spec.settings import FeatureSettings
 Json = dict[str, Any]
 Progress = Callable[[str], None]
 CUSTOMERS = "customers.parquet"
+SIZES = ("events", "sessions", "items", "customers")
 SALTS = ("", "1", "2", "3")
 
 
@@ -59,22 +61,27 @@ def _write_salted(
     window = select_window(engine, settings, snapshot, end)
     progress("reading ids and making sessions")
     parts = (encode_types(rows, settings.features.events) for rows in (window.train, window.test))
-    log, test = (
+    logs = [
         _build_log(engine, settings, rows, salt, window.customers, window.activity.get(part))
         for part, rows in zip(("train", "test"), parts, strict=True)
+        if part == "train" or window.tested
+    ]
+    log, test = logs if window.tested else (*logs, _empty(engine, logs[0]))
+    sizes = measure(
+        **_count_sizes(log),
+        **_count_sizes(test, "test "),
+        single=log.sessions.filter(log.sessions.events == 1).count(),
     )
-    before, tested = _count_sizes(engine, log), _count_sizes(engine, test)
-    single = engine.count(log.sessions.filter(log.sessions.events == 1))
     warnings = find_anomalies(engine, log, by_gap=settings.sessions.by == "gap")
     progress("filtering")
     filtered = apply_filters(engine, log, settings.filters)
     left, features = filtered.log, settings.features.events
-    if not engine.count(left.items):
-        raise build_nothing_left_error(settings, window, filtered.dropped)
-    progress("writing events, sessions, items and customers")
     items, customers = number_entities(engine, left, test)
     sessions, test_sessions = (number_sessions(engine, part, customers) for part in (left, test))
-    after = _count_sizes(engine, replace(left, sessions=sessions))
+    after = measure(**_count_sizes(replace(left, sessions=sessions)))
+    if not after["items"]:
+        raise build_nothing_left_error(settings, window, filtered.dropped)
+    progress("writing events, sessions, items and customers")
     engine.keep_only(left.events, test.events, sessions, test_sessions, items, customers)
     write_sessions(engine, sessions, out / "sessions.parquet")
     write_sessions(engine, test_sessions, out / "test_sessions.parquet")
@@ -100,10 +107,10 @@ def _write_salted(
         "until": window.end,
         **after,
         **log.counts,
-        "test": {**tested, **test.counts},
+        "test": {**_pick(sizes, "test "), **test.counts},
         "dropped": {**window.dropped, **filtered.dropped},
-        "before_filters": before,
-        "single_sessions": single,
+        "before_filters": _pick(sizes),
+        "single_sessions": sizes["single"],
         "warnings": warnings,
         "sessions_by": settings.sessions.by,
         "rounds": filtered.rounds,
@@ -125,6 +132,18 @@ def _build_log(
     return take_given_sessions(engine, rows, salt, customers=customers)
 
 
-def _count_sizes(engine: TableEngine, log: KeyedLog) -> dict[str, int]:
-    sizes = {name: engine.count(getattr(log, name)) for name in ("sessions", "items", "customers")}
-    return {"events": int(log.sessions.events.sum().fill_null(0).execute()), **sizes}
+def _empty(engine: TableEngine, log: KeyedLog) -> KeyedLog:
+    """The log of a part without events, with the columns of another's."""
+    events, sessions, items, customers = (
+        table.limit(0) for table in (log.events, log.sessions, log.items, log.customers)
+    )
+    return KeyedLog(engine.keep(events), sessions, items, customers, log.by_customer)
+
+
+def _count_sizes(log: KeyedLog, prefix: str = "") -> dict[str, ir.IntegerScalar]:
+    sizes = {name: getattr(log, name).count() for name in SIZES[1:]}
+    return {f"{prefix}{name}": size for name, size in {"events": log.sessions.events.sum(), **sizes}.items()}
+
+
+def _pick(sizes: Json, prefix: str = "") -> Json:
+    return {name: sizes[f"{prefix}{name}"] for name in SIZES}

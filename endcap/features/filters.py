@@ -12,6 +12,9 @@ from endcap.features.engines.table_engine import TableEngine
 from endcap.features.keyed_log import KeyedLog
 from endcap.spec.sessions import Filters
 
+_LONG_UNION = 8
+"""Longer unions are computed once: a plan of many tables takes long to make."""
+
 
 @dataclass(frozen=True)
 class FilteredLog:
@@ -41,12 +44,13 @@ def apply_filters(engine: TableEngine, log: KeyedLog, filters: Filters) -> Filte
         return FilteredLog(log)
     gone: ir.Table | None = None
     before: ir.Table | None = None
+    lost_by_round: list[ir.Table] = []
+    rare_by_round: list[ir.Table] = []
     rounds = 0
     rare = engine.keep(_find_rare({name: getattr(log, f"{name}s") for name in minimums}, minimums))
     while engine.count(rare):
         lost = engine.keep(_find_lost(log.events, minimums, rare, before))
-        gone = lost if gone is None else engine.keep(gone.union(lost))
-        before = rare if before is None else engine.keep(before.union(rare))
+        gone, before = _add(engine, lost_by_round, lost), _add(engine, rare_by_round, rare)
         rare = engine.keep(_find_rare({name: _count_remaining(log, name, gone, lost) for name in minimums}, minimums))
         rounds += 1
     dropped = {f"min_{name}_events": 0 for name in minimums}
@@ -55,6 +59,14 @@ def apply_filters(engine: TableEngine, log: KeyedLog, filters: Filters) -> Filte
     for row in gone.group_by("by").aggregate(events=gone.count()).to_pyarrow().to_pylist():
         dropped[f"min_{row['by']}_events"] = row["events"]
     return FilteredLog(_remove_gone(engine, log, gone, before), dropped, rounds)
+
+
+def _add(engine: TableEngine, rounds: list[ir.Table], table: ir.Table) -> ir.Table:
+    """Add a round's table to those before, and return the union of all."""
+    rounds.append(table)
+    if len(rounds) > _LONG_UNION:
+        rounds[:] = [engine.keep(ibis.union(*rounds))]
+    return ibis.union(*rounds)
 
 
 def _find_rare(tables: Mapping[str, ir.Table], minimums: Mapping[str, int]) -> ir.Table:

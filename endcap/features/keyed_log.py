@@ -16,6 +16,7 @@ import ibis.expr.types as ir
 
 from endcap.features.engines.table_engine import TableEngine
 from endcap.features.event_order import ORDER, list_order_keys
+from endcap.features.measures import measure
 from endcap.features.split import MILLISECOND
 
 NOBODY = 0
@@ -73,20 +74,20 @@ def take_given_sessions(engine: TableEngine, rows: ir.Table, salt: str, *, custo
     if not customers:
         sessions = by_id.aggregate(**span).mutate(customer=ibis.literal(NOBODY, engine.key_type))
         kept = engine.keep(sessions.mutate(key=_hash_key(engine, sessions.id, salt)))
-        check_keys(engine, kept)
-        events, items, nobody = _build_tables(engine, coded, rows, salt)
-        return KeyedLog(events, kept, items, nobody)
+        items, nobody = _build_entities(engine, rows, salt)
+        check_keys(kept, items, nobody)
+        return KeyedLog(_keep_events(engine, coded, salt), kept, items, nobody)
     # The least and the greatest of its customers' keys tell in one pass whether an id has several.
     visits = by_id.aggregate(first=customer.min(), last=customer.max(), nameless=rows.customer.isnull().sum(), **span)
     visits = engine.keep(visits.mutate(key=_hash_key(engine, visits.id, salt)))
-    check_keys(engine, visits)
-    counts = _count_visits(visits)
+    items, known = _build_entities(engine, rows, salt)
+    counts = check_keys(visits, items, known, **_count_visits(visits))
     adopting = visits.filter(visits.first == visits.last, visits.nameless > 0)
     if counts["adopted_events"]:
         owners = adopting.select(visit="key", owner="first")
         joined = coded.left_join(owners, coded.session == owners.visit)
         coded = joined.mutate(customer=joined.customer.coalesce(joined.owner)).drop("visit", "owner")
-    events, items, known = _build_tables(engine, coded, rows, salt)
+    events = _keep_events(engine, coded, salt)
     if counts["adopted_events"]:
         more = adopting.group_by(key=adopting.first).aggregate(more=adopting.nameless.sum())
         joined = known.left_join(more, "key").drop("key_right")
@@ -103,7 +104,7 @@ def take_given_sessions(engine: TableEngine, rows: ir.Table, salt: str, *, custo
     parts = parts.mutate(key=engine.mix_keys(parts.visit, parts.customer)).join(shared, "visit")
     alone = sessions.filter(sessions.first.isnull() | (sessions.first == sessions.last))
     kept = engine.keep(alone.select(*columns).union(parts.select(*columns)))
-    check_keys(engine, kept)
+    check_keys(kept)
     joined = events.left_join(shared.select("visit"), events.session == shared.visit)
     own = ibis.ifelse(joined.visit.notnull(), engine.mix_keys(joined.session, joined.customer), joined.session)
     apart = engine.keep(joined.mutate(session=own).select(*events.columns))
@@ -111,14 +112,13 @@ def take_given_sessions(engine: TableEngine, rows: ir.Table, salt: str, *, custo
     return KeyedLog(apart, kept, items, known, True, counts)
 
 
-def _count_visits(visits: ir.Table) -> dict[str, int]:
+def _count_visits(visits: ir.Table) -> dict[str, ir.IntegerScalar]:
     several, alone = visits.first != visits.last, visits.first == visits.last
-    table = visits.aggregate(
-        shared_sessions=several.sum(),
-        adopted_events=visits.nameless.sum(where=alone),
-        anonymous_events=visits.nameless.sum(where=several),
-    )
-    return {name: int(count or 0) for name, count in table.to_pyarrow().to_pylist()[0].items()}
+    return {
+        "shared_sessions": several.sum(),
+        "adopted_events": visits.nameless.sum(where=alone),
+        "anonymous_events": visits.nameless.sum(where=several),
+    }
 
 
 def cut_by_gap(
@@ -130,7 +130,8 @@ def cut_by_gap(
     in two. A session's id is its customer's and its first row's time, as in ``c7@1717236000000``.
     """
     keyed = rows.drop("session").mutate(customer=_hash_key(engine, rows.customer, salt))
-    unsorted, items, customers = _build_tables(engine, keyed, rows, salt)
+    items, customers = _build_entities(engine, rows, salt)
+    unsorted = _keep_events(engine, keyed, salt)
     together = unsorted if activity is None else _merge_activity(unsorted, activity, customers)
     coded = engine.cut_runs(together, list_order_keys, gap // MILLISECOND)
     engine.drop(unsorted)
@@ -140,7 +141,7 @@ def cut_by_gap(
     sessions = sessions.join(customers.select(customer="key", name="id"), "customer")
     named = sessions.mutate(id=sessions.name.concat("@", sessions.start.cast("string"))).drop("name")
     kept = engine.keep(named)
-    check_keys(engine, kept)
+    check_keys(items, customers, kept)
     return KeyedLog(coded, kept, items, customers)
 
 
@@ -153,29 +154,29 @@ def _merge_activity(events: ir.Table, activity: ir.Table, customers: ir.Table) -
     return events.mutate(event=True).union(activity_rows.mutate(**empty).select(events.columns).mutate(event=False))
 
 
-def check_keys(engine: TableEngine, *tables: ir.Table) -> None:
-    """Raise CollisionError if two ids of a table share a key."""
-    for table in tables:
-        rows, keys = table.aggregate(rows=table.count(), keys=table.key.nunique()).to_pyarrow().to_pylist()[0].values()
-        if rows != keys:
-            raise CollisionError
+def check_keys(*tables: ir.Table, **values: ir.IntegerScalar) -> dict[str, int]:
+    """Raise CollisionError if two ids of a table share a key. The same statement measures other numbers."""
+    spare = {f"table {number}": table.count() - table.key.nunique() for number, table in enumerate(tables)}
+    measured = measure(**spare, **values)
+    if any(measured[name] for name in spare):
+        raise CollisionError
+    return {name: measured[name] for name in values}
 
 
-def _build_tables(
-    engine: TableEngine, events: ir.Table, rows: ir.Table, salt: str
-) -> tuple[ir.Table, ir.Table, ir.Table]:
-    """Build a log's events, items and customers. `events` are the rows with the keys of their customers and
-    sessions."""
-    coded = events.mutate(item=_hash_key(engine, events.item, salt), customer=events.customer.fill_null(NOBODY))
-    columns = [name for name in ("session", "item", "customer", "time", *ORDER, "type") if name in coded.columns]
+def _build_entities(engine: TableEngine, rows: ir.Table, salt: str) -> tuple[ir.Table, ir.Table]:
+    """Build a log's items and customers."""
     items = rows.group_by(id=rows.item).aggregate(events=rows.count(), first_seen=rows.time.min())
     known = rows.filter(rows.customer.notnull())
     customers = known.group_by(id=known.customer).aggregate(events=known.count())
-    kept_items, kept_customers = (
-        engine.keep(table.mutate(key=_hash_key(engine, table.id, salt))) for table in (items, customers)
-    )
-    check_keys(engine, kept_items, kept_customers)
-    return engine.keep(coded.select(columns)), kept_items, kept_customers
+    kept = [engine.keep(table.mutate(key=_hash_key(engine, table.id, salt))) for table in (items, customers)]
+    return kept[0], kept[1]
+
+
+def _keep_events(engine: TableEngine, events: ir.Table, salt: str) -> ir.Table:
+    """Keep a log's events. `events` are rows with the keys of their customers and sessions."""
+    coded = events.mutate(item=_hash_key(engine, events.item, salt), customer=events.customer.fill_null(NOBODY))
+    columns = [name for name in ("session", "item", "customer", "time", *ORDER, "type") if name in coded.columns]
+    return engine.keep(coded.select(columns))
 
 
 def _hash_key(engine: TableEngine, column: ir.Value, salt: str) -> ir.Value:

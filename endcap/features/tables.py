@@ -36,7 +36,7 @@ def number_entities(engine: TableEngine, log: KeyedLog, test: KeyedLog) -> tuple
         )
         for table in tables
     ]
-    check_keys(engine, *kept)
+    check_keys(*kept)
     return kept[0], kept[1]
 
 

@@ -33,6 +33,8 @@ class Window:
         How many of them are left out, by reason.
     customers
         Whether any row of the snapshot has a customer.
+    tested
+        Whether the snapshot has rows of a test part.
     activity
         By part, what else customers did: columns customer and time.
     """
@@ -44,6 +46,7 @@ class Window:
     rows: int
     dropped: Mapping[str, int]
     customers: bool
+    tested: bool
     activity: Mapping[str, ir.Table] = field(default_factory=dict)
 
 
@@ -78,14 +81,14 @@ def select_window(engine: TableEngine, settings: FeatureSettings, snapshot: Snap
         train, test = (part.filter(part[needed].notnull()) for part in (train, test))
     activity = _select_activity(engine, settings, snapshot) if settings.sessions.by == "gap" else None
     if activity is None:
-        return Window(train, test, start, end, total, dropped, about.customers)
+        return Window(train, test, start, end, total, dropped, about.customers, about.test)
     inside = activity.filter(activity.time < end)
     begun = inside if start is None else inside.filter(inside.time >= start)
     parts = {"train": begun.filter(begun.part == "train")}
     if about.test:
         parts["test"] = inside.filter(inside.part == "test")
     named = {part: rows.drop("part") for part, rows in parts.items()}
-    return Window(train, test, start, end, total, dropped, about.customers, named)
+    return Window(train, test, start, end, total, dropped, about.customers, about.test, named)
 
 
 def _select_activity(engine: TableEngine, settings: FeatureSettings, snapshot: SnapshotDays) -> ir.Table | None:

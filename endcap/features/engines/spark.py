@@ -20,6 +20,7 @@ import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.parquet as pq
 from ibis.expr import datatypes as dt
+from ibis.expr.schema import Schema
 
 from endcap.features.engines.spark_files import ContentDigester, PartJoiner, PartWriter, name_part
 from endcap.features.engines.table_engine import Order
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.connect.session import SparkSession
 
+_PARTITIONS = "spark.sql.shuffle.partitions"
+_FEWEST_PARTITIONS, _PARTITION_SIZE = 4, 1 << 20
+"""Bytes of a snapshot's files for each partition of a shuffle: some 70,000 events."""
 _ROWS_OF_A_PARTITION = (1 << 33) - 1
 """`monotonically_increasing_id` has the number of a partition above these bits, and that of a row in them."""
 
@@ -49,12 +53,14 @@ class SparkTables:
     key_type = "int64"
 
     def __init__(self, session: SparkSession) -> None:
+        from endcap.features.engines.spark_backend import PlanBackend
+
         self._session = session
         # Spark 4 derives constraints of a union from its inputs, and fails (`key not found`) where a checkpoint's name
         # columns that it does not have.
         session.conf.set("spark.sql.constraintPropagation.enabled", "false")
-        self.backend = ibis.pyspark.connect(session)
-        self._kept: dict[str, tuple[ir.Table, DataFrame]] = {}
+        self.backend = PlanBackend().connect(session)
+        self._kept: dict[str, ir.Table] = {}
 
     def hash_text(self, text: ir.Value) -> ir.Value:
         """See `TableEngine`."""
@@ -66,12 +72,13 @@ class SparkTables:
 
     def read(self, files: list[Path]) -> ir.Table:
         """See `TableEngine`. Executors read the files, so these must lie where all of them see them."""
-        return self._show(self._session.read.parquet(*map(write_path, files)))
+        return self.backend.show(self._session.read.parquet(*map(write_path, files)))
 
     def read_events(self, files: list[Path]) -> ir.Table:
         """See `TableEngine`. Only the names of the files come here, as Spark writes them."""
         from pyspark.sql.connect import functions
 
+        self._limit_partitions(sum(file.stat().st_size for file in files))
         rows = self._session.read.parquet(*map(write_path, files)).select("*", "_metadata")
         names = rows.select(functions.col("_metadata.file_path").alias("path")).distinct().collect()
         numbers = {str(file.absolute()): number for number, file in enumerate(files)}
@@ -80,18 +87,26 @@ class SparkTables:
         joined = rows.join(functions.broadcast(known), functions.col("_metadata.file_path") == known["path"])
         place = functions.shiftleft(known["number"], 40).bitwiseOR(functions.col("_metadata.row_index"))
         place = functions.when(rows["position"].isNotNull(), place)
-        return self._show(joined.withColumn("row", place).drop("file", "position", "_metadata", "path", "number"))
+        return self.backend.show(
+            joined.withColumn("row", place).drop("file", "position", "_metadata", "path", "number")
+        )
+
+    def _limit_partitions(self, size: int) -> None:
+        """Have shuffles no more partitions than a log of so many bytes needs: each task writes a file for each."""
+        needed = max(_FEWEST_PARTITIONS, -(-size // _PARTITION_SIZE))
+        if needed < int(self._session.conf.get(_PARTITIONS) or needed):
+            self._session.conf.set(_PARTITIONS, str(needed))
 
     def keep(self, table: ir.Table) -> ir.Table:
         """See `TableEngine`."""
-        return self._keep(self._evaluate(table))
+        return self._keep(self.backend.plan(table), table.schema())
 
     def number(self, table: ir.Table, order: Sequence[Any], columns: Sequence[str], **kind: str) -> ir.Table:
         """See `TableEngine`. Partitions in order count their own rows; only the counts are put together here."""
         from pyspark.sql.connect import functions
 
         ((name, type_),) = kind.items()
-        ordered = self._checkpoint(self._evaluate(table.order_by(*order)))
+        ordered = self._checkpoint(self.backend.plan(table.order_by(*order)))
         sizes = ordered.groupBy(functions.spark_partition_id().alias("part")).count().collect()
         rows = {row["part"]: row["count"] for row in sizes}
         begins = [0]
@@ -100,7 +115,8 @@ class SparkTables:
         begin = functions.element_at(functions.array(*map(functions.lit, begins)), functions.spark_partition_id() + 1)
         place = functions.monotonically_increasing_id().bitwiseAND(_ROWS_OF_A_PARTITION)
         numbered = ordered.withColumn(name, (begin + place).cast({"int32": "int", "int64": "long"}[type_]))
-        return self._keep(numbered.select(*columns))
+        schema = {**table.schema(), name: type_}
+        return self._keep(numbered.select(*columns), ibis.schema({column: schema[column] for column in columns}))
 
     def cut_runs(self, events: ir.Table, order: Order, gap: int) -> ir.Table:
         """See `TableEngine`. Each customer's events are a window of their own."""
@@ -115,34 +131,40 @@ class SparkTables:
         return self.keep(keyed.drop("pause", "number"))
 
     def order_events(self, events: ir.Table, order: Order, *, places: bool) -> ir.Table:
-        """See `TableEngine`. Each session is a window of its own."""
+        """See `TableEngine`. Each session is a window of its own.
+
+        Partitions are ranges of sessions, and windows sort within them, so the windows leave the events in order.
+        """
         if not places:
             return self.keep(events.order_by("session", "time", *order(events)))
-        own = ibis.window(group_by="session", order_by=[events.time, *order(events)])
-        placed = events.mutate(position=ibis.row_number().over(own).cast("int32"), previous=events.time.lag().over(own))
-        return self.keep(placed.order_by("session", "position"))
+        ranges = self.backend.show(self.backend.plan(events).repartitionByRange("session"), events.schema())
+        own = ibis.window(group_by="session", order_by=[ranges.time, *order(ranges)])
+        placed = ranges.mutate(position=ibis.row_number().over(own).cast("int32"), previous=ranges.time.lag().over(own))
+        kept = self.keep(placed)
+        self.backend.hide(ranges.get_name())
+        return kept
 
     def drop(self, *tables: ir.Table) -> None:
         """See `TableEngine`."""
         for table in tables:
-            self._session.catalog.dropTempView(table.get_name())
+            self.backend.hide(table.get_name())
             del self._kept[table.get_name()]
 
     def keep_only(self, *tables: ir.Table) -> None:
         """See `TableEngine`."""
         names = {table.get_name() for table in tables}
-        self.drop(*[table for name, (table, _) in self._kept.items() if name not in names])
+        self.drop(*[table for name, table in self._kept.items() if name not in names])
 
     def count(self, table: ir.Table) -> int:
         """See `TableEngine`."""
-        (row,) = self._evaluate(table.aggregate(rows=table.count())).collect()
+        (row,) = self.backend.plan(table.aggregate(rows=table.count())).collect()
         return int(row[0])
 
     def write(self, table: ir.Table, file: Path) -> None:
         """See `TableEngine`. Each executor writes its parts where they belong."""
         from pyspark.sql.pandas.types import to_arrow_schema
 
-        rows = self._evaluate(table)
+        rows = self.backend.plan(table)
         schema = pa.schema([field.with_nullable(True).remove_metadata() for field in to_arrow_schema(rows.schema)])
         folder = file.with_name(f".{file.stem}")
         folder.mkdir()
@@ -165,27 +187,13 @@ class SparkTables:
         ((value,),) = self._session.range(1, numPartitions=1).mapInArrow(work, schema).collect()
         return value
 
-    def _evaluate(self, table: ir.Table) -> DataFrame:
-        """Return Spark's own form of a table, which is not computed yet."""
-        self.backend._run_pre_execute_hooks(table)
-        frame: DataFrame = self._session.sql(self.backend.compile(table))
-        return frame
-
     def _checkpoint(self, frame: DataFrame) -> DataFrame:
         from pyspark import StorageLevel
 
         kept: DataFrame = frame.localCheckpoint(eager=True, storageLevel=StorageLevel.MEMORY_AND_DISK)
         return kept
 
-    def _keep(self, frame: DataFrame) -> ir.Table:
-        kept = self._checkpoint(frame)
-        table = self._show(kept)
-        # What is kept is freed with the frame.
-        self._kept[table.get_name()] = (table, kept)
-        return table
-
-    def _show(self, frame: DataFrame) -> ir.Table:
-        name = ibis.util.gen_name("endcap")
-        frame.createOrReplaceTempView(name)
-        table: ir.Table = self.backend.table(name)
+    def _keep(self, frame: DataFrame, schema: Schema) -> ir.Table:
+        table: ir.Table = self.backend.show(self._checkpoint(self.backend.cast(frame, schema)), schema)
+        self._kept[table.get_name()] = table
         return table
