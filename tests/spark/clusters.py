@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
+from endcap.spark.server import SparkServer
 from endcap.spec.spark import SparkSpec
 
 LACKING = "no Java on this machine" if "JAVA_HOME" not in os.environ and shutil.which("java") is None else ""
@@ -21,6 +26,16 @@ QUICK: dict[str, Any] = {
     "spark.sql.codegen.wholeStage": False,
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+}
+WATCHED = {
+    **QUICK,
+    # A page that says what runs and what is kept.
+    "spark.ui.enabled": True,
+    "spark.ui.port": 0,
+    # What clients leave that were killed is removed while a test waits.
+    "spark.connect.session.manager.defaultSessionTimeout": "20s",
+    "spark.connect.session.manager.maintenanceInterval": "1s",
+    "spark.cleaner.periodicGC.interval": "3s",
 }
 
 
@@ -45,6 +60,31 @@ def spark_home(folder: Path, *, quick: bool = True) -> Iterator[None]:
         if quick:
             patch.setenv("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
         yield
+
+
+def connect(server: SparkServer) -> dict[str, Any]:
+    """The section `spark` of a step that uses a server. The variable with its token is set by who starts it."""
+    conf = {name: value for name, value in QUICK.items() if name.startswith("spark.sql")}
+    return {"connect": server.address.partition(";")[0], "conf": conf}
+
+
+def count_on_server(server: SparkServer, path: str) -> int:
+    """Count the entries of a list of Spark's REST API, such as `storage/rdd` (kept tables) or `jobs?status=running`."""
+    port = re.search(r"'SparkUI' on port (\d+)", server.log.read_text(errors="replace"))
+    assert port is not None
+    place = f"http://127.0.0.1:{port[1]}/api/v1/applications"
+    with urlopen(place) as answer:
+        (application,) = json.load(answer)
+    with urlopen(f"{place}/{application['id']}/{path}") as answer:
+        return len(json.load(answer))
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 40) -> None:
+    """Wait until a condition holds."""
+    ends_at = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends_at
+        time.sleep(0.2)
 
 
 def list_java(folder: Path) -> list[int]:

@@ -1,11 +1,13 @@
-"""The contract of engines: whatever DuckDB makes of a log, Spark makes too. Spark's executors are real processes."""
+"""Whole datasets on Spark, whose executors are processes of their own.
+
+`tests.features.test_engine_contract` compares the steps one by one.
+"""
 
 from __future__ import annotations
 
 import os
 import random
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +19,20 @@ from endcap.features import build
 from endcap.features.feature_engine import SparkEngine
 from endcap.spark import open_session
 from endcap.spark.executor_store import StoreProbe, check_executors
-from endcap.spark.server import TOKEN, SparkServer, start_server
+from endcap.spark.server import SparkServer
 from endcap.spec import Shop
 from endcap.spec.settings import FeatureSettings
 from endcap.store import Store, open_store
 from endcap.store.staging import stage_files
 from tests.features.logs import event, shop, snapshot
 from tests.refusals import refused
-from tests.spark.clusters import QUICK, list_java, needs_java, spark, spark_home
+from tests.spark.clusters import connect, list_java, needs_java
 from tests.store.servers import S3Place, moto
 
 pytestmark = [pytest.mark.slow, needs_java]
 OWN = ("snapshot", "reuse")
 """Facts that say where a dataset was made, and of what was kept."""
-EVERY_KIND = [{"name": kind, "kind": kind} for kind in ("position", "gap", "repeat", "hour", "weekday")]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkServer]:
-    """A Spark Connect server with two executors."""
-    folder = tmp_path_factory.mktemp("spark")
-    with spark_home(folder / "home"), start_server(spark(master="local-cluster[2,1,600]"), folder) as started:
-        os.environ[TOKEN] = started.token
-        yield started
-        del os.environ[TOKEN]
+KINDS = [{"name": kind, "kind": kind} for kind in ("position", "gap", "repeat")]
 
 
 @pytest.fixture
@@ -50,9 +42,7 @@ def store(tmp_path: Path) -> Store:
 
 def on_spark(server: SparkServer, keys: dict[str, Any]) -> Shop:
     features = {**keys.get("features", {}), "engine": "spark"}
-    conf = {name: value for name, value in QUICK.items() if name.startswith("spark.sql")}
-    where = {"connect": server.address.partition(";")[0], "conf": conf}
-    return shop(**{**keys, "features": features, "spark": where})
+    return shop(**{**keys, "features": features, "spark": connect(server)})
 
 
 def mixed_log(seed: int, count: int) -> list[dict[str, Any]]:
@@ -100,17 +90,6 @@ def snapshot_copy(store: Store, other: Store, address: str) -> str:
     return draft.address
 
 
-def test_given_sessions_are_the_same(store: Store, server: SparkServer, tmp_path: Path) -> None:
-    log = mixed_log(1, 700)
-    items = {"item": ["a", "ü", "unseen"], "price": [1.5, None, 2.0], "title": ["A", None, "U"]}
-    keys = {
-        "features": {"events": [*EVERY_KIND, {"name": "type", "kind": "type", "types": ["buy", "view"]}]},
-        "filters": {"min_session_events": 2, "min_item_events": 20, "min_customer_events": 3},
-        "sessions": {"by": "given"},
-    }
-    assert_equal(store, server, snapshot(store, log, items=items, files=2), keys, tmp_path)
-
-
 def test_sessions_by_gap_are_the_same_though_an_executor_is_killed(
     store: Store, server: SparkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,7 +109,7 @@ def test_sessions_by_gap_are_the_same_though_an_executor_is_killed(
 
     monkeypatch.setattr(SparkEngine, "write_dataset", write_and_kill)
     keys = {
-        "features": {"events": EVERY_KIND[:2]},
+        "features": {"events": KINDS},
         "filters": {"min_item_events": 15},
         "sessions": {"by": "gap", "gap": "5m"},
     }

@@ -8,8 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from endcap.spec.spark import SparkSpec
 from endcap.store import Store, open_store
 from tests.features.logs import sessions, shop, snapshot
 from tests.refusals import mistaken, refused
-from tests.spark.clusters import QUICK, list_java, needs_java, spark
+from tests.spark.clusters import QUICK, list_java, needs_java, spark, wait_for
 
 LOCAL = {"master": "local[1]", "driver_memory": "600Mi", "conf": QUICK}
 ON_SPARK = {"features": {"events": [], "engine": "spark"}, "filters": {"min_session_events": 2}}
@@ -42,13 +41,6 @@ def assert_nothing_is_left(store: Store) -> None:
     assert store.list("datasets/shop") == []
     assert list((folder / ".drafts").glob("*")) == []
     assert list(folder.glob(".work/**/spill")) == []
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    ends_at = time.monotonic() + 40
-    while not condition():
-        assert time.monotonic() < ends_at
-        time.sleep(0.2)
 
 
 def test_an_address_where_nobody_answers(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -13,29 +11,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from endcap.errors import EndcapError
-from endcap.spark.server import TOKEN, SparkServer, start_server
+from endcap.spark.server import SparkServer
 from endcap.spec.spark import SparkSpec
 from endcap.spec.sql_step import SqlSpec
 from endcap.store import Store, open_store
 from tests.events.shops import ROWS, write_csv
-from tests.spark.clusters import QUICK, needs_java, spark, spark_home
+from tests.spark.clusters import connect, needs_java
 from tests.sql.shops import facts, run, values
 
 pytestmark = [pytest.mark.slow, needs_java]
 
 
-@pytest.fixture(scope="module")
-def where(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSpec]:
-    """A Spark Connect server with an executor."""
-    folder = tmp_path_factory.mktemp("spark")
-    with spark_home(folder / "home"), start_server(spark(master="local-cluster[1,1,600]"), folder) as server:
-        yield _connect(server)
-
-
-def _connect(server: SparkServer) -> SparkSpec:
-    os.environ[TOKEN] = server.token
-    conf = {name: value for name, value in QUICK.items() if name.startswith("spark.sql")}
-    return SparkSpec.model_validate({"connect": server.address.partition(";")[0], "conf": conf})
+@pytest.fixture
+def where(server: SparkServer) -> SparkSpec:
+    return SparkSpec.model_validate(connect(server))
 
 
 @pytest.fixture
