@@ -90,7 +90,7 @@ class Store(Protocol):
             The disk or the server refuses. Nothing was published.
         """
 
-    def fetch(self, address: str, *, verify: bool = False) -> Path:
+    def fetch(self, address: str, *, verify: bool = False, names: Sequence[str] | None = None) -> Path:
         """Return a local folder with the artifact's files.
 
         Parameters
@@ -99,6 +99,8 @@ class Store(Protocol):
             The artifact's address, or its kind and key.
         verify
             Compare every file's checksum with the manifest; otherwise only the sizes are compared.
+        names
+            The names of the files that are needed: a bucket's store brings no others. None: all.
 
         Returns
         -------

@@ -68,7 +68,7 @@ class FolderStore(RelocatableStore):
             write_durably(folder / MANIFEST, build_manifest(draft))
             self._move_into_place(folder, place)
 
-    def fetch(self, address: str, *, verify: bool = False) -> Path:
+    def fetch(self, address: str, *, verify: bool = False, names: Sequence[str] | None = None) -> Path:
         here = self.resolve(address)
         folder = self._folder(here)
         check_artifact(folder, self.manifest(here), name=here, verify=verify)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,9 @@ class LocalCopies:
     def __init__(self, bucket: Bucket, folder: Path, named: Callable[[str], str]) -> None:
         self._bucket, self._folder, self._named = bucket, folder, named
 
-    def fetch(self, path: str, manifest: Json, address: str, *, verify: bool) -> Path:
+    def fetch(
+        self, path: str, manifest: Json, address: str, *, verify: bool, names: Sequence[str] | None = None
+    ) -> Path:
         """Bring an artifact's copy up to its manifest.
 
         Parameters
@@ -45,6 +47,8 @@ class LocalCopies:
             What errors call the artifact.
         verify
             Download every file again; otherwise only files that are missing or have another size.
+        names
+            The names of the files that are needed. None: all.
 
         Returns
         -------
@@ -58,7 +62,10 @@ class LocalCopies:
         """
         folder = join_safely(self._folder, path, address)
         with report_storage_errors(f"{folder} (for {address})"), lock_copy(folder):
-            if verify or _read_copied_manifest(folder) != manifest:
+            if names is not None and _read_copied_manifest(folder) is None:
+                chosen = {**manifest, "files": {name: manifest["files"][name] for name in names}}
+                self._download(path, chosen, address, again=verify, is_whole=False)
+            elif verify or _read_copied_manifest(folder) != manifest:
                 self._download(path, manifest, address, again=verify)
             else:
                 try:
@@ -75,10 +82,11 @@ class LocalCopies:
                 folder.rename(place)
                 replace_durably(place / MANIFEST, manifest)
 
-    def _download(self, path: str, manifest: Json, address: str, *, again: bool) -> None:
+    def _download(self, path: str, manifest: Json, address: str, *, again: bool, is_whole: bool = True) -> None:
         """Download the files that differ from the manifest, or all of them with `again`.
 
-        A file gets its name when its checksum is right. An interrupted download goes on where it ended.
+        A file gets its name when its checksum is right. An interrupted download goes on where it ended. A copy that is
+        not whole has no manifest.
         """
         described: dict[str, Any] = manifest["files"]
         folder = join_safely(self._folder, path, address)
@@ -97,7 +105,8 @@ class LocalCopies:
         for _ in run_parallel(fetch, described):
             pass
         shutil.rmtree(parts, ignore_errors=True)
-        replace_durably(folder / MANIFEST, manifest)
+        if is_whole:
+            replace_durably(folder / MANIFEST, manifest)
 
     def _fetch(self, path: str, name: str, described: Json, part: Path, address: str) -> None:
         resumed = part.exists()

@@ -40,8 +40,8 @@ class ReadOnlyStore:
     def find(self, kind: str, key: str) -> str | None:
         return self._store.find(kind, key)
 
-    def fetch(self, address: str, *, verify: bool = False) -> Path:
-        return self._store.fetch(address, verify=verify)
+    def fetch(self, address: str, *, verify: bool = False, names: Sequence[str] | None = None) -> Path:
+        return self._store.fetch(address, verify=verify, names=names)
 
     def resolve(self, address: str, *, digest: str = "") -> str:
         return self._store.resolve(address, digest=digest)

@@ -86,11 +86,11 @@ class S3Store(RelocatableStore):
             if Publication(self._bucket, self._prefix, f"{kind}/{key}").publish(folder, manifest):
                 self._copies.keep(f"{kind}/{key}", folder, manifest)
 
-    def fetch(self, address: str, *, verify: bool = False) -> Path:
+    def fetch(self, address: str, *, verify: bool = False, names: Sequence[str] | None = None) -> Path:
         path = self._resolver.find_path(address)
         manifest = self._require_manifest(path)
         open_manifest(manifest, f"{self.root}/{path}")
-        return self._copies.fetch(path, manifest, f"{self.root}/{path}", verify=verify)
+        return self._copies.fetch(path, manifest, f"{self.root}/{path}", verify=verify, names=names)
 
     def manifest(self, address: str) -> Json:
         path = self._resolver.find_path(address)

@@ -122,6 +122,21 @@ class StoreContract:
         with refused(IntegrityError, "store.damaged", address=address, file="manifest.json", fault="unreadable"):
             place.elsewhere().fetch(address)
 
+    def test_a_file_alone_is_fetched_before_and_after_the_rest(self, store: Store, place: Place) -> None:
+        with store.publish("things/a", "k1") as draft:
+            for name in ("first", "second"):
+                (draft.path / name).write_text(name)
+        seen = place.elsewhere()
+        alone = seen.fetch(draft.address, names=["second"])
+        assert (alone / "second").read_text() == "second"
+        # A folder's store returns the artifact itself; a bucket's brings what is needed.
+        assert (alone / "first").exists() == store.root.startswith("file:")
+        whole = seen.fetch(draft.address)
+        assert {name: (whole / name).read_text() for name in ("first", "second")} == {
+            name: name for name in ("first", "second")
+        }
+        assert seen.fetch(draft.address, names=["first"]) == whole
+
     def test_an_artifact_that_does_not_exist_is_reported_as_missing(self, store: Store, tmp_path: Path) -> None:
         absent, elsewhere = f"{store.root}/things/a/none", f"file://{tmp_path}/elsewhere"
         with refused(NotFoundError, "store.not-found", address=absent):
