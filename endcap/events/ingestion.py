@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from endcap.events.ingest_engine import IngestEngine, open_ingest_engine
 from endcap.events.kept_tables import TableKeeper
 from endcap.events.reuse import compare_days, format_reuse
 from endcap.events.snapshot import QUARANTINE
@@ -63,13 +64,14 @@ def ingest(shop: Shop, store: Store, *, until: datetime | None = None, progress:
     with (
         write_simulated_files(shop, progress) as with_files,
         open_source_index(store if with_files is shop else None, shop.name, progress) as index,
+        open_ingest_engine(with_files, store, progress) as engine,
     ):
-        inputs = _find_inputs(with_files, until, index, progress)
+        inputs = _find_inputs(with_files, until, index, engine, progress)
         index.save()  # so that a run that is killed later leaves it
-        return _ingest(with_files, inputs, store, progress)
+        return _ingest(with_files, inputs, store, engine, progress)
 
 
-def _ingest(shop: Shop, inputs: list[SourceInput], store: Store, progress: Progress) -> str:
+def _ingest(shop: Shop, inputs: list[SourceInput], store: Store, engine: IngestEngine, progress: Progress) -> str:
     work, key = f"ingests/{shop.name}", _compute_key(shop, inputs)
     if snapshot := _find_snapshot(store, shop, key):
         return snapshot
@@ -83,17 +85,21 @@ def _ingest(shop: Shop, inputs: list[SourceInput], store: Store, progress: Progr
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
         try:
-            address = _write_snapshot(shop, inputs, staging, folder / QUARANTINE, store, progress)
+            address = _write_snapshot(shop, inputs, staging, folder / QUARANTINE, store, engine, progress)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         store.write_document(f"ingests/{key}", {"snapshot": address.rsplit("/", 1)[-1], "shop": shop.name})
     return address
 
 
-def _find_inputs(shop: Shop, until: datetime | None, index: SourceIndex, progress: Progress) -> list[SourceInput]:
+def _find_inputs(
+    shop: Shop, until: datetime | None, index: SourceIndex, engine: IngestEngine, progress: Progress
+) -> list[SourceInput]:
     inputs = []
     for declared in list_sources(shop, until):
         table, source = declared.table, declared.source
+        if table == "events" and source.bigquery is None:
+            engine.learn(source, index)
         parts = find_parts(source, progress, days=declared.days, time=declared.time, index=index)
         if parts.skipped:
             text = f"{source.path}: {describe_left_out(parts.skipped)}"
@@ -122,7 +128,7 @@ def _compute_key(shop: Shop, inputs: list[SourceInput]) -> str:
         for entry in inputs
     ]
     declared = {
-        "events": shop.events.model_dump(mode="json", exclude={"sources"}),
+        "events": shop.events.model_dump(mode="json", exclude={"sources", "engine"}),
         "items": shop.items and shop.items.model_dump(mode="json", exclude={"sources"}),
         "customers": shop.customers and shop.customers.model_dump(mode="json", exclude={"sources"}),
         "sessions": shop.sessions.by,
@@ -145,7 +151,13 @@ def _is_whole(store: Store, address: str) -> bool:
 
 
 def _write_snapshot(
-    shop: Shop, inputs: list[SourceInput], staging: Path, bad_rows: Path, store: Store, progress: Progress
+    shop: Shop,
+    inputs: list[SourceInput],
+    staging: Path,
+    bad_rows: Path,
+    store: Store,
+    engine: IngestEngine,
+    progress: Progress,
 ) -> str:
     limit, time_rule = shop.events.max_bad_share, shop.events.time
     kind = STEPS["ingest"].folder(shop.name)
@@ -155,7 +167,7 @@ def _write_snapshot(
     ):
         files = [(entry.source, entry.source_files.files, entry.digests) for entry in inputs if entry.table == "events"]
         loader = Loader("events", connection, quarantine, progress, words=shop.events.null_values)
-        events = write_events(shop, files, store, staging, loader)
+        events = write_events(shop, files, store, staging, loader, engine)
         tables = {}
         for name, table in (("items", shop.items), ("customers", shop.customers)):
             if table is not None:

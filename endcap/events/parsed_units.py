@@ -85,7 +85,7 @@ def compute_unit_key(shop: Shop, unit: Unit) -> str:
         unit.source.model_dump(mode="json", exclude={"path", "bigquery"}),
         # With several sources, columns of returns may be missing in some (`list_event_columns`).
         len(shop.events.sources) > 1 and bool(shop.events.returns),
-        shop.events.model_dump(mode="json", exclude={"sources", "max_bad_share"}),
+        shop.events.model_dump(mode="json", exclude={"sources", "max_bad_share", "engine"}),
         shop.sessions.by,
         shop.kept_types,
         [[digest, file.format, file.compression] for file, digest in zip(unit.files, unit.digests, strict=True)],

@@ -61,6 +61,8 @@ class UnitReader:
         Takes a line now and then.
     now
         The present, epoch ms. Later times are bad.
+    keeps_bad_rows
+        Whether the folder of bad rows remains after an error. Otherwise the error itself names the first of them.
     """
 
     shop: Shop
@@ -70,43 +72,47 @@ class UnitReader:
     connection: Any
     progress: Progress
     now: int
+    keeps_bad_rows: bool = True
     _rows: int = field(default=0, init=False)
 
     def parse(self, units: Sequence[Unit]) -> Iterator[ParsedUnit]:
-        """Yield the units in their order. While one is written to the store, the next is read.
+        """Parse units that the store does not have, and yield them in their order.
+
+        While one is written to the store, the next is read.
 
         Raises
         ------
         DataError
             If a unit cannot be read, or so many of its rows are bad that the rest will not help.
         """
-        # A limit of bytes counts the parts of all tables that will be read, so all units are looked up beforehand.
-        addresses = [self._find(unit) for unit in units]
-        missing = [unit for unit, address in zip(units, addresses, strict=True) if address is None]
-        prepare_parts((part for unit in missing for part in unit.files), self.progress)
+        # A limit of bytes counts the parts of all tables that will be read.
+        prepare_parts((part for unit in units for part in unit.files), self.progress)
         with ThreadPoolExecutor(1) as writing:
             last: Future[ParsedUnit] | None = None
-            for number, (unit, address) in enumerate(zip(units, addresses, strict=True)):
-                if address is None and unit.source.bigquery is None:
-                    address = self._find(unit)  # files of the same content may have been published meanwhile
-                finish = self._prepare(unit, number, address)
+            for number, unit in enumerate(units):
+                finish = self._prepare(unit, number)
                 if last is not None:
                     yield last.result()
                 last = writing.submit(finish)
             if last is not None:
                 yield last.result()
 
-    def _prepare(self, unit: Unit, number: int, address: str | None) -> functools.partial[ParsedUnit]:
-        """Read a unit that has no address. What remains to be done is returned."""
-        if address is not None:
-            return functools.partial(self._open, unit, address)
-        kind, key = self._place(unit)
+    def find(self, unit: Unit) -> ParsedUnit | None:
+        """Find a unit whose rows are in the store; None if they are not."""
+        address = self.store.find(f"parsed/{self.shop.name}", compute_unit_key(self.shop, unit))
+        if address is None:
+            return None
+        return ParsedUnit(unit, get_content_key(address), self.store.manifest(address)["facts"], True)
+
+    def _prepare(self, unit: Unit, number: int) -> functools.partial[ParsedUnit]:
+        """Read a unit. What remains to be done is returned."""
+        kind, key = f"parsed/{self.shop.name}", compute_unit_key(self.shop, unit)
         folder = self.staging / f"unit-{number}"
         folder.mkdir()
         bad_rows = self.bad_rows / f"unit-{number}.{QUARANTINE}"
         with ExitStack() as stack:
             limit, rule = self.shop.events.max_bad_share, self.shop.events.time
-            quarantine = stack.enter_context(Quarantine(bad_rows, limit, rule))
+            quarantine = stack.enter_context(Quarantine(bad_rows, limit, rule, is_kept=self.keeps_bad_rows))
             events = stack.enter_context(DayWriter(folder / EVENTS_FOLDER, EVENTS))
             activity = stack.enter_context(DayWriter(folder / ACTIVITY_FOLDER, ACTIVITY))
             loader = Loader(
@@ -132,16 +138,6 @@ class UnitReader:
                 (quarantine, events, activity),
                 stack.pop_all(),
             )
-
-    def _find(self, unit: Unit) -> str | None:
-        return self.store.find(*self._place(unit))
-
-    def _place(self, unit: Unit) -> tuple[str, str]:
-        """Return the kind and the key of a unit's artifact."""
-        return f"parsed/{self.shop.name}", compute_unit_key(self.shop, unit)
-
-    def _open(self, unit: Unit, address: str) -> ParsedUnit:
-        return ParsedUnit(unit, get_content_key(address), self.store.manifest(address)["facts"], True)
 
     def _read(self, unit: Unit, loader: Loader, events: DayWriter, activity: DayWriter) -> Json:
         """Give a unit's rows to the writers. Returns its facts as far as they are known then."""

@@ -10,8 +10,9 @@ from typing import Any, cast
 
 from endcap.errors import DataError
 from endcap.events.day_facts import DayOfUnit, join_parts, merge_days
-from endcap.events.distinct_days import DistinctDays
+from endcap.events.distinct_days import DistinctWriter, drop_shared_rows
 from endcap.events.event_mapping import OTHER_TYPES, RETURNS, list_event_columns
+from endcap.events.ingest_engine import IngestEngine, read_units
 from endcap.events.parsed_units import Unit, group_units
 from endcap.events.snapshot import EVENTS, QUARANTINE
 from endcap.events.unit_reading import ParsedUnit, UnitReader
@@ -28,7 +29,7 @@ Files = Sequence[tuple[SourceSpec, Sequence[SourcePart], Sequence[str]]]
 """Sources with their files and the digests of these."""
 
 
-def write_events(shop: Shop, files: Files, store: Store, staging: Path, loader: Loader) -> Json:
+def write_events(shop: Shop, files: Files, store: Store, staging: Path, loader: Loader, engine: IngestEngine) -> Json:
     """Keep a log's rows in the store, by units of its files, and describe its days.
 
     Parameters
@@ -43,6 +44,8 @@ def write_events(shop: Shop, files: Files, store: Store, staging: Path, loader: 
         A folder for files in the making. The folder above it keeps bad rows if too many are bad.
     loader
         Reads, and takes what is known of all rows.
+    engine
+        Has units parsed.
 
     Returns
     -------
@@ -65,7 +68,7 @@ def write_events(shop: Shop, files: Files, store: Store, staging: Path, loader: 
     learnt = written = 0
     ambiguous = shifted = 0
     parsed: list[ParsedUnit] = []
-    for unit in reader.parse(_list_units(files)):
+    for unit in read_units(_list_units(files), reader, engine):
         parsed.append(unit)
         _merge_unit(unit, store, loader)
         learnt, written = learnt + unit.facts["learnt"], written + unit.facts["written"]
@@ -84,8 +87,8 @@ def write_events(shop: Shop, files: Files, store: Store, staging: Path, loader: 
     days = [join_parts(day, by_day[day]) for day in sorted(by_day)]
     if shop.events.drop_duplicates:
         counts = {unit.address: len(unit.unit.files) for unit in parsed}
-        distinct = DistinctDays(store, shop.name, staging, loader.connection, counts)
-        days = [distinct.merge(day) for day in days]
+        writer = DistinctWriter(store, shop.name, staging, loader.connection)
+        days = drop_shared_rows(days, counts, writer, lambda missing: engine.write_distinct(missing, writer))
     facts = merge_days(days)
     kept = sum(len(unit.unit.files) for unit in parsed if unit.is_kept)
     return facts | {
@@ -113,7 +116,7 @@ def _merge_unit(parsed: ParsedUnit, store: Store, loader: Loader) -> None:
     facts, files = parsed.facts, parsed.unit.files
     names = {then: file.name for then, file in zip(facts["files"], files, strict=True)}
     bad = facts["quarantine"]["bad"]
-    file = store.fetch(parsed.address) / QUARANTINE if bad else Path()
+    file = store.fetch(parsed.address, names=[QUARANTINE]) / QUARANTINE if bad else Path()
     loader.quarantine.merge(loader.table, facts["quarantine"], file, names)
     loader.empty += [files[place].name for place in facts["empty"]]
     loader.missing += Counter(facts["missing"])

@@ -192,6 +192,30 @@ def list_files(source: SourceSpec) -> FileListing:
     return FileListing(files, recognized, skipped, is_explicit)
 
 
+def describe_file(listed: ListedFile, kind: Recognition) -> FileContent:
+    """Read all that is to be known of a file before it is parsed.
+
+    Parameters
+    ----------
+    listed
+        The file.
+    kind
+        What it is by its name.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or is an archive that cannot be read.
+    """
+    with convert_read_errors(listed.name), open_regular(listed.fetch()) as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+        content = FileContent(read_kind(listed.fetch()) or "", sha256=digest)
+        packing = kind.compression if kind.format is None and not content.kind else content.kind
+        if packing is None or packing not in ARCHIVES.values() or kind.format == "excel" or not listed.bytes:
+            return content
+        return replace(content, member=find_member(listed.name, listed.fetch(), packing).name)
+
+
 @contextlib.contextmanager
 def convert_read_errors(name: str) -> Iterator[None]:
     """Convert errors of the system and of readers into a DataError that names this input file."""

@@ -119,6 +119,12 @@ class SourceIndex:
             if self.store is not None and file.is_settled():
                 self._noted[file.name] = {"mark": file.mark, **asdict(content)}
 
+    def learn(self, file: ListedFile, content: FileContent, *, is_settled: bool) -> None:
+        """Take what another machine read of a file: for this run, and for later ones if the file is settled there."""
+        self._known[file.name] = {"mark": file.mark, **asdict(content)}
+        if self.store is not None and is_settled:
+            self._noted[file.name] = self._known[file.name]
+
     def forget(self, address: str) -> None:
         """Forget what is known of a file, so that the next run reads it again."""
         self._noted.pop(address, None)

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, field_validator
 
-from endcap.spec.base import Mistake, Share, Strict, check, make_mistakes_error, select_known, suggest
+from endcap.spec.base import Carried, Mistake, Share, Strict, check, make_mistakes_error, select_known, suggest
 from endcap.spec.condition import Conditions
 from endcap.spec.layouts import Layout
 from endcap.spec.source import SourceSpec
@@ -154,6 +154,9 @@ class Events(Strict):
     the order. Off by default, because shoppers do repeat events."""
     max_bad_share: Share = 0.01
     """The largest share of bad rows, 0 to 1, among the rows that no condition leaves out. With more, the run stops."""
+    engine: Annotated[Literal["duckdb", "spark"], Carried("all engines make the same snapshot")] = "duckdb"
+    """What parses files of events. `duckdb`: DuckDB, in the step itself. `spark`: Spark's executors, where `spark:`
+    says. Both make the same snapshot."""
 
     @check
     def _types_are_said(self) -> Iterator[Mistake]:

@@ -42,7 +42,7 @@ class Shop(Strict):
     features: Features = Features()
     """Features that models may use."""
     spark: SparkSpec = SparkSpec()
-    """Where Spark runs, for `features.engine: spark`."""
+    """Where Spark runs, for `events.engine: spark` and `features.engine: spark`."""
     rules: Rules = Rules()
     """Which items may be shown to whom. Rules apply to every model."""
 
