@@ -22,6 +22,7 @@ from endcap.events import ingest, spark_ingest
 from endcap.events.distinct_days import DistinctWriter
 from endcap.events.parsed_units import Unit
 from endcap.events.unit_reading import UnitReader
+from endcap.sources import local_files
 from endcap.sources.files import SourceFile, find_files, list_files
 from endcap.sources.local_files import LocalFile
 from endcap.sources.recognition import Recognition
@@ -30,6 +31,7 @@ from endcap.spark.executor_store import ExecutorStore
 from endcap.spark.server import TOKEN, SparkServer, start_server
 from endcap.spec.shop import Shop
 from endcap.store import Store, open_store
+from endcap.store.read_only import WriteAttempt, forbid_writes
 from tests.events.shops import HEADER, facts, make_shop, stored, write_csv
 from tests.refusals import refused
 from tests.spark.clusters import QUICK, list_java, needs_java, spark, spark_home
@@ -226,6 +228,20 @@ def test_an_executor_knows_of_files_what_this_machine_would(tmp_path: Path) -> N
     here = {file.name: replace(file.content, sha256=file.digest()) for file in find_files(source).files}
     assert {file.name: FileContent(**content) for (file, _), (content, _) in zip(files, described, strict=True)} == here
     assert [name for name, content in here.items() if content.member] != []
+
+
+def test_a_run_without_changes_starts_no_spark(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_files, "SETTLED", -60)
+    log = write_csv(tmp_path / "log" / "x.csv", ["s,c,i,2024-03-01T10:00:00Z,view"])
+    shop = make_shop(str(log))
+    address = ingest(shop, store)
+    nowhere = shop.model_copy(update={"events": shop.events.model_copy(update={"engine": "spark"})})
+    monkeypatch.setattr(spark_ingest, "open_session", None)
+    assert ingest(nowhere, store) == address
+    # Who only looks for a snapshot starts none either.
+    write_csv(tmp_path / "log" / "x.csv", ["s,c,i,2024-03-02T10:00:00Z,view"])
+    with forbid_writes(), pytest.raises(WriteAttempt):
+        ingest(nowhere, open_store(store.root))
 
 
 def test_files_are_hashed_in_groups_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
