@@ -210,7 +210,7 @@ def test_attempts_of_a_statement_on_spark_share_no_folder(
         raise TransientError("spark: it went away", code="spark.went-away")
 
     monkeypatch.setattr(SparkPlan, "_run_statement", go_away)
-    monkeypatch.setattr(spark_engine, "open_session", lambda spec, folder: nullcontext(Mock(version="4.0")))
+    monkeypatch.setattr(spark_engine, "open_session", lambda *given: nullcontext(Mock(version="4.0")))
     for _ in range(2):
         with refused(TransientError, "spark.went-away"):
             run(store, make_spec(tmp_path, "select item from clicks", engine="spark"))
