@@ -34,7 +34,7 @@ class SourceFile:
 
     Attributes
     ----------
-    stored
+    listed
         The file as it lies, as it was at the search.
     format, compression
         How it is read.
