@@ -113,7 +113,9 @@ def _describe(artifact: TracedArtifact) -> str:
 
 def _describe_use(use: FileUse) -> str:
     artifacts = [(artifact.kind, get_content_key(artifact.address), _describe(artifact)) for artifact in use.artifacts]
-    versions = [("version", f"{name} {version}", "") for name, version in use.versions]
+    versions = [("version", f"{name} {version}", "") for name, version in use.versions or ()]
+    if use.versions is None:
+        versions = [("version", "unknown", "no registry was named: give --registry")]
     return "\n".join([*_list_files(use.files), *map(_align, [*artifacts, *versions])])
 
 

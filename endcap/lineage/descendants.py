@@ -35,19 +35,21 @@ class FileUse:
     artifacts
         Snapshots that read it, and all that was made of them, older ones first within a kind.
     versions
-        Recommender and version of each package among them.
+        Recommender and version of each package among them; None if no registry is known that could say it.
     """
 
     files: tuple[UsedFile, ...]
     artifacts: tuple[TracedArtifact, ...]
-    versions: tuple[tuple[str, str], ...]
+    versions: tuple[tuple[str, str], ...] | None
 
     def to_json(self) -> Json:
         """Return the use as JSON values."""
         return {
             "files": [file.to_json() for file in self.files],
             "artifacts": [artifact.to_json() for artifact in self.artifacts],
-            "versions": [{"recommender": name, "version": version} for name, version in self.versions],
+            "versions": None
+            if self.versions is None
+            else [{"recommender": name, "version": version} for name, version in self.versions],
         }
 
 
@@ -101,9 +103,9 @@ def _read_all(kinds: Iterable[str], store: Store) -> Iterable[TracedArtifact]:
             yield from pool.map(lambda address: read_artifact(address, store), addresses)
 
 
-def _list_versions(addresses: Iterable[str], store: Store, registry: str) -> tuple[tuple[str, str], ...]:
+def _list_versions(addresses: Iterable[str], store: Store, registry: str) -> tuple[tuple[str, str], ...] | None:
     known, packages = find_registry(registry, store), set(addresses)
     if known is None:
-        return ()
+        return None
     versions = (version for name in known.list_names() for version in known.list_versions(name))
     return tuple((version.name, version.version) for version in versions if version.package in packages)

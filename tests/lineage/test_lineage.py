@@ -105,9 +105,9 @@ def test_a_file_leads_to_all_that_was_made_of_it(made: TwoVersions, capsys: pyte
     assert [version["version"] for version in late["versions"]] == ["2"]
     changed = trace_file("2024-03-08.csv", made.store)
     assert [file.days for file in changed.files] == [("2024-03-08",), ("2024-03-08",)]
-    assert [number for _, number in changed.versions] == ["1", "2"]
+    assert [number for _, number in changed.versions or ()] == ["1", "2"]
     by_content = trace_file(changed.files[0].sha256, made.store)
-    assert [number for _, number in by_content.versions] == ["1"]
+    assert [number for _, number in by_content.versions or ()] == ["1"]
     assert {"snapshots", "datasets", "trained", "packages"} <= {artifact.kind for artifact in by_content.artifacts}
 
 
@@ -131,6 +131,8 @@ def test_what_was_deleted_is_named_and_marked(made: TwoVersions, tmp_path: Path)
     shutil.rmtree(store.fetch(gone))
     traced = trace_artifact(package, store)
     assert [get_content_key(artifact.address) for artifact in traced if artifact.is_gone] == [get_content_key(gone)]
+    Path(get_default_uri(store).removeprefix("sqlite:///")).unlink()
+    assert trace_file("2024-03-09.csv", store).versions is None
 
 
 @pytest.mark.parametrize(
