@@ -19,11 +19,11 @@ demo-rollout: $(INSTALLED) ## four new versions meet simulated shoppers: a bette
 
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test: $(INSTALLED) ## run every test of at most ten seconds; WORKERS=4 shares them among four processes
+test: $(INSTALLED) ## run every test of at most three seconds; WORKERS=4 shares them among four processes
 	$(PYTEST) -m "not slow" --ignore tests/timed
 	$(BIN)/python -m pytest tests/timed
 
-test-slow: $(INSTALLED) ## run the tests that take longer: whole runs and demos, killed workers, Spark, statistics
+test-slow: $(INSTALLED) ## run the tests that take longer: whole runs, killed processes, Spark, statistics
 	$(PYTEST) -m slow --ignore tests/timed
 
 test-cluster: $(INSTALLED) ## run the tests against a real API server: KUBECONFIG's, or one built out of Go modules

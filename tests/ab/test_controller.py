@@ -99,6 +99,7 @@ def test_a_worse_version_leaves_and_the_others_go_on(shop: AbShop) -> None:
     assert controller.log.verify() > 2
 
 
+@pytest.mark.slow
 def test_a_loop_that_starts_anew_knows_the_same(shop: AbShop) -> None:
     first = shop.make_test()
     first.start(["2", "3"])

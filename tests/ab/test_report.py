@@ -80,6 +80,7 @@ def test_the_page_shows_shares_epochs_gain_and_decisions(story: AbHistory) -> No
 
 @pytest.mark.skipif(program() is None, reason="needs Chromium")
 @pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.slow
 def test_chromium_draws_the_page_without_scrolling_sideways(story: AbHistory, tmp_path: Path, width: int) -> None:
     file = tmp_path / "ab.html"
     file.write_text(render_test(story), encoding="utf-8")

@@ -67,6 +67,7 @@ def read_health(gate: Gateway) -> dict[str, object]:
     return told
 
 
+@pytest.mark.slow
 def test_no_request_is_taken_before_the_policy_is_known_and_keys_may_change(gate: Gateway) -> None:
     gate.begin()
     log = gate.folder / "gateway.log"

@@ -39,6 +39,7 @@ def fresh_emulator() -> Emulator:  # type: ignore[misc]
         yield emulator
 
 
+@pytest.mark.slow
 def test_the_commands_run(fresh_emulator: Emulator, tmp_path: Path) -> None:
     exported, commands = blocks("bash")
     for name, value in fresh_emulator.environment.items():

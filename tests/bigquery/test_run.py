@@ -109,6 +109,7 @@ def from_table(folder: Path, table: str, **more: Any) -> Project:
 
 @pytest.mark.usefixtures("emulator")
 @pytest.mark.parametrize("table", ["events", "shards_*", "view"])
+@pytest.mark.slow
 def test_a_table_gives_the_dataset_of_the_same_files(table: str, log: Log, tmp_path: Path) -> None:
     for more in ({}, {"window": "2d"}):
         files = from_files(tmp_path / "files", log, **more)
@@ -156,6 +157,7 @@ def test_a_run_reads_the_days_of_the_window_alone(log: Log, tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("emulator")
+@pytest.mark.slow
 def test_a_run_on_this_machine_reads_the_table(log: Log, tmp_path: Path) -> None:
     ran = from_table(tmp_path, "events").run("features", until=UNTIL)
     assert ran.run.state == "succeeded"

@@ -179,6 +179,7 @@ def answering(answer: bytes) -> Iterator[int]:
             each.close()
 
 
+@pytest.mark.slow
 def test_a_server_that_answers_500_or_nothing_is_caught() -> None:
     plain = request.Hostile("body", (request.post("/", b"{}"),))
     two = request.Hostile("http2", (request.PREFACE,), then="half")

@@ -132,6 +132,7 @@ def fits(shown: str) -> bool:
     return len(lines) > 2 and max(map(len, lines)) <= 80
 
 
+@pytest.mark.slow
 def test_models_are_compared_and_nothing_is_registered(
     spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,6 +162,7 @@ def test_models_are_compared_and_nothing_is_registered(
     assert find_code(failed(capsys, "compare", spec, *where)) == "cli.option-missing"
 
 
+@pytest.mark.slow
 def test_a_verdict_is_shown_and_nothing_is_registered_or_deployed(
     spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -182,6 +184,7 @@ def test_a_verdict_is_shown_and_nothing_is_registered_or_deployed(
     assert [(one["outcome"], one["verdict"]) for one in listed["tries"]] == [("failed", told["address"])]
 
 
+@pytest.mark.slow
 def test_a_version_is_judged_by_its_package_or_by_its_recipe(
     spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

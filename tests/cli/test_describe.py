@@ -120,6 +120,7 @@ def test_data_that_would_stop_a_run_stop_the_check(
         assert find_code(capsys.readouterr().err) == code
 
 
+@pytest.mark.slow
 def test_a_blacklist_that_cannot_be_read_stops_no_step_that_does_not_need_it(
     spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

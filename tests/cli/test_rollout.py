@@ -47,6 +47,7 @@ def test_a_plan_is_json_for_scripts(spec: Path, capsys: pytest.CaptureFixture[st
     assert document["traffic"]["shoppers"] == 100_000
 
 
+@pytest.mark.slow
 def test_a_hopeless_policy_is_refused_with_what_would_help(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fail("rollout", "plan", spec, "--shoppers", "20000", "--ctr", "0.02", "--json") == 2
     error = json.loads(capsys.readouterr().out)["error"]
@@ -56,6 +57,7 @@ def test_a_hopeless_policy_is_refused_with_what_would_help(spec: Path, capsys: p
     assert "--set rollout.margin=" in error["message"]
 
 
+@pytest.mark.slow
 def test_a_shop_with_too_few_shoppers_is_told_so(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fail("rollout", "plan", spec, "--shoppers", "300") == 2
     captured = capsys.readouterr()

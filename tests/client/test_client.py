@@ -173,6 +173,7 @@ def test_a_server_that_asks_for_more_time_than_there_is_ends_the_call(shop: Shop
 
 
 @both
+@pytest.mark.slow
 def test_a_limited_client_waits_as_long_as_it_is_asked_to_and_shows_its_key(shop: Shop, ask: Ask) -> None:
     limited = {"error": "too many", "code": "gateway.rate-limited"}
     for make_header in (lambda: "1", lambda: formatdate(time.time() + 2, usegmt=True)):

@@ -61,6 +61,7 @@ def test_it_goes_on_through_429_500_and_broken_connections(server: Server, clust
     assert [path for _, path, _ in server.requests] == ["/api/v1/namespaces/shop/pods/a"] * 5
 
 
+@pytest.mark.slow
 def test_an_api_server_that_stays_away_is_said_with_the_last_reason(cluster: Cluster, server: Server) -> None:
     server.say(503, refused(503, "shutting down"), times=1000)
     where = {"verb": "get", "kind": "Pod", "name": "a", "namespace": "shop"}

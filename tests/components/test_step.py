@@ -95,6 +95,7 @@ def test_where_kfp_tells_no_creation_the_first_steps_start_counts(
         pass
 
 
+@pytest.mark.slow
 def test_a_running_step_ends_at_the_runs_deadline_and_says_so(store: Store) -> None:
     code = (
         "import sys, time; from endcap_components.lifecycle import run_step\n"

@@ -122,6 +122,7 @@ def test_the_baseline_follows_the_champion_and_its_spec(registry: Registry, stor
     assert deploy(PLAIN, "1", store, registry.uri).baseline is None  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_the_switch_stays_through_deployments_and_rollouts_and_is_taken_back_alone(
     registry: Registry, store: Store
 ) -> None:

@@ -47,6 +47,7 @@ def test_none_of_400_changes_at_once_is_lost_in_a_bucket(
     assert place.left() == set()
 
 
+@pytest.mark.slow
 def test_none_of_400_changes_at_once_is_lost_in_a_folder(store: Store) -> None:
     before = begun(store)
     answers = race(store.root, seed=1, count=400)
@@ -54,6 +55,7 @@ def test_none_of_400_changes_at_once_is_lost_in_a_folder(store: Store) -> None:
     assert find_losses(before, answers, find_state("raced", open_store(store.root))) == []
 
 
+@pytest.mark.slow
 def test_deployments_among_the_changes_are_lost_no_more_than_these(shop_store: Store) -> None:
     registry = Registry(get_default_uri(shop_store), shop_store)
     for version in range(1, 6):

@@ -61,6 +61,7 @@ def test_what_cannot_be_read_is_refused(text: str, monkeypatch: pytest.MonkeyPat
 
 
 @NO_GPU
+@pytest.mark.slow
 def test_a_step_stops_before_its_work_where_it_sees_no_gpu(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     set_gpu(monkeypatch, count=2)
     missing = {"resource": "nvidia.com/gpu", "requested": 2, "seen": 0, "cause": "no-driver"}
@@ -72,6 +73,7 @@ def test_a_step_stops_before_its_work_where_it_sees_no_gpu(store: Store, monkeyp
 
 
 @NO_GPU
+@pytest.mark.slow
 def test_a_step_goes_on_on_the_cpu_where_its_spec_allows_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     set_gpu(monkeypatch, count=1, fallback="cpu")
     lines: list[str] = []

@@ -38,6 +38,7 @@ def test_bands_hold_the_truth_at_every_look(better: list[AbResult]) -> None:
     assert np.mean([run.gain for run in better]) == pytest.approx(1.0, abs=0.1)
 
 
+@pytest.mark.slow
 def test_equal_versions_seldom_move_anybody() -> None:
     # At most 10 % of the tests: 3 of 30 in the mean, and more than 7 once in 130 times. Plain Thompson sampling
     # moves shoppers in nearly all.

@@ -228,6 +228,7 @@ class FragileStore:
 
 
 @pytest.mark.parametrize("after", [False, True])
+@pytest.mark.slow
 def test_a_kill_at_any_call_neither_repeats_nor_skips_a_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
 ) -> None:

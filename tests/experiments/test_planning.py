@@ -137,6 +137,7 @@ def test_a_policy_that_refreshes_is_planned_by_half_of_each_budget() -> None:
     assert refreshing.metrics[0].harm_shoppers > whole.metrics[0].harm_shoppers
 
 
+@pytest.mark.slow
 def test_more_shoppers_larger_margins_and_larger_effects_take_less_time() -> None:
     usual = plan(longest="30d").days
     assert usual is not None
@@ -167,6 +168,7 @@ def test_the_deciding_metric_is_planned_first() -> None:
     assert [metric.metric for metric in planned.metrics] == ["conversion", "ctr", "revenue"]
 
 
+@pytest.mark.slow
 def test_a_hopeless_policy_is_told_with_what_would_help() -> None:
     policy = make_policy()
     traffic = give_traffic(policy, 20_000, 0.02)
@@ -189,6 +191,7 @@ def test_advice_for_a_policy_with_steps_of_its_own_can_be_taken() -> None:
     assert changes == ("rollout.first_share=0.1", "rollout.steps=[{share: 0.5, worst: -0.2}]")
 
 
+@pytest.mark.slow
 def test_where_nothing_helps_what_comes_nearest_is_returned() -> None:
     policy = make_policy()
     (advice,) = find_advice(policy, give_traffic(policy, 500, 0.01))

@@ -114,6 +114,7 @@ def test_a_note_that_is_lost_or_changed_has_nothing_written_over(tmp_path: Path,
 YEAR = 365 * 86_400.0
 
 
+@pytest.mark.slow
 def test_a_start_with_a_wrong_clock_forgets_no_id(tmp_path: Path) -> None:
     sent: list[str] = []
     for life, skew in enumerate((-48 * 3600.0, 0.0, 40 * YEAR, -3 * 3600.0)):

@@ -215,6 +215,7 @@ def test_metrics_count_accepted_duplicate_and_rejected_records(server: Server) -
         assert server.metric(f"endcap_intake_{name}") == 0
 
 
+@pytest.mark.slow
 def test_a_request_id_goes_from_the_header_into_the_rows_and_the_log(tmp_path: Path) -> None:
     with run_server(tmp_path, "--segment-age", "1h", "--instance", "pod-0") as server:
         answer = server.post("events", event("e1", ranking_id="abc.0"), **{"x-request-id": "abc-123"})

@@ -130,6 +130,7 @@ def test_a_receiver_that_hangs_delays_neither_the_sender_nor_its_end(store: Stor
     assert [entry["number"] for entry in waiting] == list(range(5))
 
 
+@pytest.mark.slow
 def test_two_processes_deliver_each_message_once(store: Store) -> None:
     with Receiver() as receiver:
         environment = {VARIABLE: f"json+{receiver.url}"}

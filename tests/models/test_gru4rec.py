@@ -82,6 +82,7 @@ GRU4Rec(SMALL_GRU).fit(checkerboard(), N_ITEMS, Fitting(settings=given, workspac
 """
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", KILLED, str(tmp_path)]

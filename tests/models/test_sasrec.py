@@ -84,6 +84,7 @@ SASRec(SMALL_SASREC).fit(checkerboard(60), int(sys.argv[2]), fitting)
 
 
 @pytest.mark.parametrize("n_items", [pytest.param(N_ITEMS, id="all weights"), pytest.param(20_000, id="rows alone")])
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_weights(n_items: int, tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLED, str(tmp_path), str(n_items)]
     with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) as process:

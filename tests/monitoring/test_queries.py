@@ -146,6 +146,7 @@ def test_variables_have_choices(scraped: tuple[Prometheus, set[str]]) -> None:
         assert label == "namespace" or all(label in sample["metric"] for sample in samples), series
 
 
+@pytest.mark.slow
 def test_a_page_that_cannot_be_scraped_alerts(tmp_path: Path) -> None:
     with run_prometheus(tmp_path, {"gateway": "http://127.0.0.1:9/metrics"}) as prometheus:
         deadline = time.monotonic() + 30

@@ -170,6 +170,7 @@ def train_and_save(file: str | Path, exchange: Exchange) -> None:
     np.savez(file, **arrays)
 
 
+@pytest.mark.slow
 def test_two_workers_with_half_the_lanes_train_what_one_does(tmp_path: Path) -> None:
     def start(rank: int) -> subprocess.Popen[bytes]:
         arguments = [str(tmp_path / "store"), str(rank), str(tmp_path / f"{rank}.npz")]

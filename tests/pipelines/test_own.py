@@ -143,6 +143,7 @@ def test_an_overlay_puts_steps_in_and_switches_them_off(tmp_path: Path) -> None:
     assert (names["weigh"].enabled, names["off"].enabled) == (False, True)
 
 
+@pytest.mark.slow
 def test_here_the_guides_function_runs_beside_the_other_steps_and_a_container_is_passed_over(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], started: list[str]
 ) -> None:

@@ -34,6 +34,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 def test_broken_steps_fail_the_suite(tmp_path: Path) -> None:
     lines = ["from endcap.testing import PreprocessorContract"]
     for how in BROKEN:

@@ -62,6 +62,7 @@ def test_an_example_runs(
     assert not result.failed, "".join(lines)
 
 
+@pytest.mark.slow
 def test_the_readmes_python_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     code = readme.split("```python\n")[1].split("```")[0]

@@ -44,6 +44,7 @@ def test_of_three_first_packages_one_is_champion_and_none_is_left_out(place: S3P
         assert sorted(aliases for _, aliases, _ in ended.after.values()) == [(), ("challenger",), ("champion",)]
 
 
+@pytest.mark.slow
 def test_decisions_that_meet_end_as_one_after_the_other_would(place: S3Place, started: Racers) -> None:
     rounds = race(started, PROCESSES, place.url, seed=16, count=8)
     assert unexplained(rounds) == []

@@ -173,6 +173,7 @@ def test_a_server_that_does_not_listen_is_waited_for_until_the_patience_ends(pat
     assert len(shown) == 1
 
 
+@pytest.mark.slow
 def test_a_request_whose_answer_was_lost_creates_one_object(way: Proxy, patience: RetryLimits) -> None:
     registry = Registry(way.endpoint)
     for call in ("experiments/create", "runs/create", "registered-models/create", "model-versions/create"):

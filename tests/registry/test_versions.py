@@ -199,6 +199,7 @@ register(Recommender.model_validate_json(spec), package, verdict, open_store(sto
 
 
 @pytest.mark.parametrize("moment", ["_ensure_name", "_settle"])
+@pytest.mark.slow
 def test_a_kill_before_or_after_the_acknowledgement_is_made_good(
     shop_store: Store, recommender: Recommender, moment: str
 ) -> None:
@@ -221,6 +222,7 @@ print(register(Recommender.model_validate_json(spec), package, verdict, open_sto
 """
 
 
+@pytest.mark.slow
 def test_two_first_uses_at_once_do_not_disturb_each_other(store: Store, recommender: Recommender) -> None:
     # What a process left that was killed while it made the tables.
     Path(store.root.removeprefix("file://"), ".mlflow.db.draft").write_bytes(b"half a data base")

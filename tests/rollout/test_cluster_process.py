@@ -86,6 +86,7 @@ def test_a_process_that_takes_over_acts_at_once(shop: ClusterShop, monkeypatch: 
             wait_for(lambda: second._rollouts is not None, 15)
 
 
+@pytest.mark.slow
 def test_a_webhook_that_hangs_holds_up_no_rollback(shop: ClusterShop) -> None:
     with Receiver(hang=60.0) as receiver:
         messenger = Messenger(shop.store, {VARIABLE: receiver.url})

@@ -205,6 +205,7 @@ def test_an_object_that_is_replaced_while_it_is_read_is_read_at_the_next_look(ou
             list(place.read([FeedFile(file.day, file.name, "another-etag")]))
 
 
+@pytest.mark.slow
 def test_a_rollout_by_files_of_a_bucket_ends_as_one_by_files_of_a_folder(
     store: Store, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,6 +52,7 @@ def test_the_lift_goes_on_after_a_kill_and_equals_that_of_one_look_at_everything
     assert make_watcher(shop).look_if_due() == second == read_lift("shoes", shop.store)
 
 
+@pytest.mark.slow
 def test_each_champion_has_a_lift_of_its_own_and_a_rollout_beside_it_changes_nothing(shop: Shop) -> None:
     watcher, controller = make_watcher(shop), shop.make_controller()
     watcher.look_if_due()
@@ -70,6 +71,7 @@ def test_each_champion_has_a_lift_of_its_own_and_a_rollout_beside_it_changes_not
     assert ChampionLift.from_json(after.to_json()) == after
 
 
+@pytest.mark.slow
 def test_a_champion_below_popularity_is_told_once(shop: Shop) -> None:
     messages: list[Any] = []
     watcher = make_watcher(shop, messages)

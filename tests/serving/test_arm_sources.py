@@ -267,6 +267,7 @@ def test_without_prometheus_the_ready_pods_of_each_version_are_asked() -> None:
 
 
 @pytest.mark.parametrize("terms", [GatewaySettings(popular=("p1",)), GatewaySettings()], ids=["list", "no-list"])
+@pytest.mark.slow
 def test_the_pages_of_pods_tell_the_same(place: Place, terms: GatewaySettings) -> None:
     place.api.put(inference_service("shoes", 0.5, port=PORT, terms=terms))
     wait_for(lambda: place.has_list() == terms.offers_list, "the gateway follows")

@@ -98,6 +98,7 @@ def test_the_registry_logs_in_with_the_keys_of_the_stores_secret(
     assert registry.list_names() == []
 
 
+@pytest.mark.slow
 def test_a_secret_without_users_is_refused(tmp_path: Path) -> None:
     given = login_proxy.parse_arguments(
         ["--port", "1", "--to", "2", "--users", str(tmp_path), "--secrets", str(tmp_path / "sds")]

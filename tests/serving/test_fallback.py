@@ -125,6 +125,7 @@ def test_without_a_list_a_failed_predictor_is_a_clear_error(
         assert answer.json()["fields"] == {"recommender": "shoes"}
 
 
+@pytest.mark.slow
 def test_the_list_replaces_a_predictor_until_it_is_back(envoy: EnvoyProcess, client: httpx.Client) -> None:
     port = find_free_port()
     envoy.apply(Split(Upstream("gone", port), terms=LISTED))

@@ -109,6 +109,7 @@ def test_predictors_are_told_the_split_by_the_gateway_alone(
         assert seen["x-endcap-variant"] == (split.weights.choose("anna", "5a17") if shopper else "stable")
 
 
+@pytest.mark.slow
 def test_changes_drop_no_request(envoy: EnvoyProcess, stable: Upstream, canary: Upstream) -> None:
     """Four clients ask without a pause while shares change and a slow predictor is replaced under them."""
     stop = threading.Event()

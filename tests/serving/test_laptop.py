@@ -74,6 +74,7 @@ def test_the_user_may_do_everything_and_a_page_nothing(shop: Shop) -> None:
         assert read_code(httpx.post(predict, json=EXPLAIN, headers=forged)) == (403, "gateway.origin-refused")
 
 
+@pytest.mark.slow
 def test_beyond_loopback_all_get_rankings_and_a_policy_that_changes_says_who_gets_more(
     shop: Shop, tmp_path: Path
 ) -> None:
@@ -117,6 +118,7 @@ def test_beyond_loopback_all_get_rankings_and_a_policy_that_changes_says_who_get
             process.terminate()
 
 
+@pytest.mark.slow
 def test_a_key_is_withdrawn_though_envoy_did_not_follow_at_once(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

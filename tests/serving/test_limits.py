@@ -159,6 +159,7 @@ def test_envoys_own_headers_from_clients_have_no_effect(client: httpx.Client, ba
     assert client.post(PREDICT, json={}, headers=orders).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_span_has_the_request_id_and_goes_on_the_callers_trace(
     client: httpx.Client, backend: Backend, spans: ThreadingHTTPServer
 ) -> None:

@@ -45,6 +45,7 @@ def lines_of(file: Path, count: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("shoppers", ["plain", "pseudonym", "none"])
+@pytest.mark.slow
 def test_the_access_log_shows_shoppers_as_configured_and_is_rotated(
     tmp_path: Path, stable: Upstream, shoppers: ShopperLogging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +108,7 @@ sys.exit(envoy.main())
 """
 
 
+@pytest.mark.slow
 def test_a_stopped_envoy_ends_its_parent_so_that_the_container_restarts(tmp_path: Path) -> None:
     words = [
         "--namespace",

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import pytest
 
 from endcap_serving.gateway import fallback
 from endcap_serving.gateway.access.access import Access
@@ -57,6 +58,7 @@ def test_past_its_capacity_it_answers_at_once_and_what_it_accepts_does_not_wait_
     assert predictors.post(PATH, json={"instances": [{"items": []}]}).status_code == 200
 
 
+@pytest.mark.slow
 def test_an_ordinary_client_is_served_by_the_model_beside_eight_heavy_ones(
     predictors: httpx.Client, tmp_path: Path
 ) -> None:

@@ -123,6 +123,7 @@ def chosen(state: Deployment, shopper: str) -> str:
     return TrafficSplit(hash_salt(state.salt), **weights).choose(shopper, state.salt)
 
 
+@pytest.mark.slow
 def test_the_switch_gives_everyone_popularity_within_seconds_and_back(popular: tuple[Shop, str, list[Any]]) -> None:
     shop, address, _ = popular
     state = read_state("shoes", shop.store)
@@ -154,6 +155,7 @@ def test_the_switch_gives_everyone_popularity_within_seconds_and_back(popular: t
     assert read_state("shoes", shop.store).switch is None
 
 
+@pytest.mark.slow
 def test_popularity_answers_where_the_model_is_broken_and_the_model_comes_back_with_its_repair(
     tmp_path: Path,
 ) -> None:

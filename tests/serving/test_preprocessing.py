@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 
 from endcap.features.dataset_files import read_customer_ids, read_refit_sessions
 from endcap.features.split import slice_sessions
@@ -17,6 +18,7 @@ from tests.preprocessing.given import dataset, request, spec
 from tests.serving.conftest import running, wait_until_ready
 
 
+@pytest.mark.slow
 def test_the_served_answer_is_the_offline_ranking(store: Store, tmp_path: Path) -> None:
     recommender, data = spec(), dataset(store)
     folder = store.fetch(packed(store, recommender, data))

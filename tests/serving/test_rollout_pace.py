@@ -34,6 +34,7 @@ class BrokenWatcher:
         return (GuardrailEvidence("errors", 1e9, observed=0.5, reference=0.01, events=100),), {}
 
 
+@pytest.mark.slow
 def test_a_look_that_changed_nothing_is_not_repeated_at_each_reading(
     shop_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,6 +118,7 @@ def test_a_folder_without_a_manifest_is_refused(shop: Shop, tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+@pytest.mark.slow
 def test_a_predictor_that_was_given_a_gpu_and_sees_none_stops_or_warns(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

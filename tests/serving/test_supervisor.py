@@ -188,6 +188,7 @@ def test_a_larger_share_keeps_its_shoppers_and_drops_no_request(
     assert len(statuses) > 100
 
 
+@pytest.mark.slow
 def test_a_dead_canarys_shoppers_get_stable_until_it_is_back(server: Server, shop: Shop) -> None:
     server.bring(shop, "1", "2", 0.1)
     set_share("shoes", 1.0, shop.store)
@@ -216,6 +217,7 @@ def test_a_dead_stables_shoppers_get_the_list_until_it_is_back(server: Server, s
         assert client.post("/v1/models/shoes:predict", json=body).headers["x-endcap-variant"] == "stable"
 
 
+@pytest.mark.slow
 def test_a_shadow_is_asked_what_others_are_and_nobody_notices_when_it_dies(
     server: Server, shop: Shop, traffic: Callable[[], list[int]]
 ) -> None:
@@ -270,6 +272,7 @@ def test_what_shoppers_do_reaches_the_intake_by_the_gateway(server: Server, shop
     assert httpx.post(f"{server.address}/v1/events", json=event).json() == {"accepted": 0, "duplicates": 1}
 
 
+@pytest.mark.slow
 def test_versions_come_and_go_and_no_request_is_dropped(
     server: Server, shop: Shop, traffic: Callable[[], list[int]]
 ) -> None:

@@ -194,6 +194,7 @@ def test_a_gateway_asks_only_predictors_whose_certificate_is_valid(
         backend.server_close()
 
 
+@pytest.mark.slow
 def test_certificates_are_renewed_without_a_restart_or_a_lost_request(wire: Wire) -> None:
     stop, failed, count = threading.Event(), [], [0]
 

@@ -86,6 +86,7 @@ def test_whoever_is_asked_tells_the_metrics_of_all(workers: Workers) -> None:
     assert workers.metric("endcap_model_info") == 1
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_replaced_and_only_its_own_calls_fail(workers: Workers, shop: Shop) -> None:
     counted = workers.metric("endcap_requests_total")
     victim, other = workers.pids()
@@ -106,6 +107,7 @@ def test_a_worker_that_dies_is_replaced_and_only_its_own_calls_fail(workers: Wor
     assert workers.metric("endcap_requests_total") >= counted + told.statuses[200] - 6
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced_while_the_other_answers(workers: Workers) -> None:
     victim, other = workers.pids()
     ready = workers.ready()

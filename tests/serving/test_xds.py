@@ -146,6 +146,7 @@ def test_anything_else_is_404_in_json(gate: Gateway, path: str) -> None:
     assert "POST /v1/models/NAME:predict" in fields["paths"]
 
 
+@pytest.mark.slow
 def test_a_new_share_arrives_within_a_second_and_keeps_its_shoppers(gate: Gateway, api: ApiServer) -> None:
     set_share(api, 0.1)
     wait_for(has_share(gate, 0.1), "the canary's share is 0.1")
@@ -173,6 +174,7 @@ def test_a_canary_that_is_not_ready_gets_nobody(gate: Gateway, api: ApiServer) -
     assert canary_shoppers(gate) == set()
 
 
+@pytest.mark.slow
 def test_a_shadow_gets_copies_of_a_share_once_it_is_ready_and_costs_nothing(
     gate: Gateway, api: ApiServer, predictors: dict[str, Backend]
 ) -> None:
@@ -237,6 +239,7 @@ def test_a_change_of_predictors_drops_no_request(gate: Gateway, api: ApiServer) 
     assert len(asked) > 40
 
 
+@pytest.mark.slow
 def test_a_dropped_or_outdated_watch_starts_again(gate: Gateway, api: ApiServer) -> None:
     for forget, value in ((False, 0.25), (True, 0.35)):
         api.drop_watches(forget=forget)
@@ -294,6 +297,7 @@ def list_items(answer: httpx.Response) -> list[str]:
     return [one["item"] for one in answer.json()["predictions"][0]["items"]]
 
 
+@pytest.mark.slow
 def test_after_a_failed_replica_another_is_asked_and_then_the_list(
     gate: Gateway, names: NameServer, predictors: dict[str, Backend]
 ) -> None:
@@ -337,6 +341,7 @@ def test_events_go_to_one_intake_for_each_client_and_are_sent_once(gate: Gateway
     assert gate.client.get("/v1/eventsx").status_code == 404
 
 
+@pytest.mark.slow
 def test_envoy_answers_running_requests_before_it_ends(gate: Gateway, names: NameServer) -> None:
     with Backend("slow", delay=1.5, host="127.0.7.4", port=PORT) as slow:
         wait_for(lambda: gate.ask("hats").status_code == 200, "hats are served")

@@ -182,6 +182,7 @@ def test_interest_differs_by_shopper_as_much_as_stated(log: SimulatedLog) -> Non
     assert interests.var() == pytest.approx(0.1 * 0.4 * 0.6, rel=0.25)
 
 
+@pytest.mark.slow
 def test_refusals_are_counted(service: ShopService, shoppers: LiveShoppers) -> None:
     shop = LiveShop(service.address, "shoes", shoppers, **QUICK)
     service.failing = {":predict": 400}

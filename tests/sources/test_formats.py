@@ -93,6 +93,7 @@ IDS = st.text(st.characters(exclude_characters=".+nN", exclude_categories=["Cs",
     cut=st.integers(0, 8),
     order=st.randoms(use_true_random=False),
 )
+@pytest.mark.slow
 def test_fingerprint_is_of_the_bag_of_rows(tmp_path_factory: Any, rows: list[Any], cut: int, order: Any) -> None:
     folder = tmp_path_factory.mktemp("bag")
     store = open_store(str(folder / "store"))

@@ -502,6 +502,7 @@ LOGS = st.lists(
 
 @settings(max_examples=25, deadline=None)
 @given(log=LOGS, form=st.sampled_from(["lines", "pretty array", "parquet", "csv"]))
+@pytest.mark.slow
 def test_ingest_flattens_as_plain_python_does(tmp_path_factory: Any, log: list[dict[str, Any]], form: str) -> None:
     folder = tmp_path_factory.mktemp("log")
     # A row that has all, so that no column is without a value.

@@ -41,6 +41,7 @@ def test_serenade(shared_data: Path, store: Store) -> None:
     assert (facts(store, address)["parts"]["train"], facts(store, address)["bad"]) == (113_601, {})
 
 
+@pytest.mark.slow
 def test_diginetica(shared_data: Path, store: Store) -> None:
     folder = shared_data / "diginetica_raw"
     items: dict[str, Any] = {

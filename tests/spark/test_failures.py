@@ -124,6 +124,7 @@ def test_a_section_that_is_written_out_whole_is_the_same_again(keys: dict[str, A
 
 
 @needs_java
+@pytest.mark.slow
 def test_memory_that_no_driver_can_start_with(tmp_path: Path) -> None:
     with refused(ClusterError, "spark.start-failed"), open_session(spark(driver_memory="100Mi"), tmp_path):
         pass

@@ -265,6 +265,7 @@ def test_a_recipe_that_diverges_is_told_and_tried_again(shop_store: Store) -> No
     assert "learning_rate" in get_reason(judged(wanted, data, shop_store))
 
 
+@pytest.mark.slow
 def test_a_champion_whose_class_is_gone_is_not_judged_whatever_it_has_seen(
     shop_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,7 @@ def test_a_start_that_ray_gives_up_is_tried_again_and_its_processes_end() -> Non
 
 
 @pytest.mark.parametrize(("limit", "tries"), [(120.0, 3), (-1.0, 1)])
+@pytest.mark.slow
 def test_ray_gets_three_tries_within_a_limit(limit: float, tries: int) -> None:
     (outcome, processes), _ = _start([TIMED_OUT] * 5, limit)
     assert outcome.startswith(f"RuntimeError Ray did not start on this machine in {tries} tries, ")
@@ -78,6 +79,7 @@ def test_ray_gets_three_tries_within_a_limit(limit: float, tries: int) -> None:
     assert processes == f"{' '.join(['False'] * tries)} {tries}"
 
 
+@pytest.mark.slow
 def test_another_error_is_raised_at_once() -> None:
     (outcome, _), log = _start(["no room in /dev/shm"])
     assert outcome == "Exception no room in /dev/shm"

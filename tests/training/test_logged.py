@@ -74,6 +74,7 @@ def test_a_training_is_one_run_with_its_epochs_data_and_duration(store: Store, d
     assert json.loads(entry.dataset.profile)["sessions"] == made_of["sessions"]
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_in_its_run(store: Store, dataset: str) -> None:
     command = [sys.executable, "-c", TRAINER, make_recommender(GRU).model_dump_json(), dataset, store.root]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

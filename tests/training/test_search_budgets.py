@@ -101,6 +101,7 @@ def test_a_short_search_is_never_below_the_model_as_written(
     assert f"finished in {found['finish']['seconds']:.0f} s" in describe(facts)
 
 
+@pytest.mark.slow
 def test_where_the_time_to_finish_ends_too_the_model_as_written_is_fitted_to_its_end_and_compared(
     store: Store, dataset: str, threads: list[SearchJob]
 ) -> None:
@@ -134,6 +135,7 @@ def test_without_time_to_finish_the_best_so_far_is_taken_and_what_ran_is_cut(
     assert "error" not in found["trials"][0]
 
 
+@pytest.mark.slow
 def test_a_model_that_ends_no_epoch_in_its_time_is_fitted_as_written_in_the_time_to_finish(
     store: Store, dataset: str, threads: list[SearchJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +159,7 @@ def blend(search: dict[str, Any], **members: dict[str, Any]) -> Recommender:
     return recommender(model=model, classes=[PATH], split=SPLIT, search=search)
 
 
+@pytest.mark.slow
 def test_members_that_diverge_or_never_end_are_left_out_and_the_others_blended(
     store: Store, dataset: str, threads: list[SearchJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +183,7 @@ def test_members_that_diverge_or_never_end_are_left_out_and_the_others_blended(
     assert set(facts["found"]["weights"]) == {"pop", "good"}
 
 
+@pytest.mark.slow
 def test_a_member_that_did_not_come_to_its_end_as_written_goes_on_in_the_blend_s_fit(
     store: Store, dataset: str, threads: list[SearchJob]
 ) -> None:

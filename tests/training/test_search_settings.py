@@ -220,6 +220,7 @@ assert not {"ray", "optuna"} & sys.modules.keys()
 """
 
 
+@pytest.mark.slow
 def test_one_trial_is_the_model_as_it_is_and_starts_no_ray(store: Store) -> None:
     spec = sleeper({"trials": 1})
     assert not is_searched(spec)

@@ -130,6 +130,7 @@ print(train(spec, sys.argv[2], open_store(sys.argv[3]), progress=tell))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_that_train_the_same_get_one_model(store: Store, dataset: str) -> None:
     def start(stdin: int) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", TRAINER, make_recommender(GRU).model_dump_json(), dataset, store.root]
