@@ -64,7 +64,6 @@ def command(
 
     if ranking is not None:
         version = read_version(recommender, ranking)
-
     chosen = choose_version(recommender, version, store, registry).version
     lineage = trace_version(open_existing_registry(registry, store).get_version(recommender, chosen), store)
     if as_json:

@@ -64,13 +64,16 @@ class VersionLineage:
 
     def to_json(self) -> Json:
         """Return the lineage as JSON values."""
-        run = None if self.run is None else {"run": self.run.name, **self.run.document, "steps": None}
+        run = None
+        if self.run is not None:
+            of_run = {"run": self.run.name, **self.run.document}
+            run = {name: value for name, value in of_run.items() if name != "steps" and value is not None}
         return {
             "recommender": self.version.name,
             "version": self.version.version,
             "state": self.version.state,
             "decided": {"by": self.version.by, "when": self.version.when, "why": self.version.why},
-            "run": None if run is None else {key: value for key, value in run.items() if value is not None},
+            "run": run,
             "code": self.describe_code(),
             "metrics": self.read_metrics(),
             "artifacts": [artifact.to_json() for artifact in self.artifacts],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,34 +11,14 @@ import pytest
 from endcap.errors import DataError, UserError
 from endcap.events import convert, ingest
 from endcap.sources.s3_sources import translate_glob
-from endcap.store import Store, bucket
+from endcap.store import Store
 from tests.events.shops import HEADER, ROWS, STORED, facts, make_shop, open_snapshot, stored, write_csv
 from tests.refusals import refused
 from tests.sources.test_archives import zipped
 from tests.sources.test_typed_formats import EVENT, as_records
 from tests.sources.typed_files import write_avro
-from tests.store.proxy import Fault, Proxy, proxy
-from tests.store.servers import S3Place, Server, moto
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with moto() as running:
-        yield running
-
-
-@pytest.fixture
-def place(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3Place:
-    return S3Place(server, tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def way(place: S3Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Proxy]:
-    monkeypatch.setattr(bucket, "RETRY_WAITS", (0.01,))
-    with proxy(place.server.endpoint) as state:
-        monkeypatch.setenv("ENDCAP_S3_ENDPOINT", state.endpoint)
-        monkeypatch.setenv("ENDCAP_CACHE", str(tmp_path / "cache"))
-        yield state
+from tests.store.proxy import Fault, Proxy
+from tests.store.servers import S3Place
 
 
 def csv(rows: list[str]) -> bytes:

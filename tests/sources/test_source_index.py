@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,46 +15,23 @@ from endcap.sources import files, local_files, source_index
 from endcap.sources.local_files import LocalFile
 from endcap.sources.s3_sources import RemoteObject
 from endcap.sources.source_index import FileContent, open_source_index
-from endcap.store import Store, bucket, fingerprint
+from endcap.store import Store, fingerprint
 from endcap.store.read_only import ReadOnlyStore, forbid_writes
-from tests.events.shops import HEADER, ROWS, STORED, make_shop, stored, write_csv
+from tests.events.shops import ROWS, STORED, make_shop, stored, write_csv
 from tests.refusals import refused
 from tests.sources.test_archives import zipped
-from tests.store.proxy import Fault, Proxy, proxy
-from tests.store.servers import S3Place, Server, moto
+from tests.sources.test_s3_sources import csv
+from tests.store.proxy import Fault, Proxy
+from tests.store.servers import S3Place
 
 NAME = "source-indexes/test"
 EARLIER = "s1,c1,i1,2024-02-01T10:00:00Z,view"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with moto() as running:
-        yield running
-
-
-@pytest.fixture
-def place(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3Place:
-    return S3Place(server, tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def way(place: S3Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Proxy]:
-    monkeypatch.setattr(bucket, "RETRY_WAITS", (0.01,))
-    with proxy(place.server.endpoint) as state:
-        monkeypatch.setenv("ENDCAP_S3_ENDPOINT", state.endpoint)
-        monkeypatch.setenv("ENDCAP_CACHE", str(tmp_path / "cache"))
-        yield state
 
 
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """A local file counts as settled as soon as it is closed."""
     monkeypatch.setattr(local_files, "SETTLED", 0)
-
-
-def csv(rows: list[str]) -> bytes:
-    return "".join(f"{line}\n" for line in [HEADER, *rows]).encode()
 
 
 def read_index(store: Store) -> dict[str, dict[str, str]]:
