@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -56,6 +57,22 @@ class Prometheus:
             self.process.terminate()
             self.process.wait(30)
             self.process = None
+
+    def wait_until_scraped(self) -> None:
+        """Wait until Prometheus has read each target of this moment, and none that was dropped.
+
+        It takes up changed targets within five seconds, and a target that it has not dropped yet may answer with what
+        another serves at the same address.
+        """
+        begin = datetime.now(UTC)
+
+        def are_scraped() -> bool:
+            reply = httpx.get(f"{self.address}/api/v1/targets", params={"state": "active"}, timeout=10)
+            targets = reply.raise_for_status().json()["data"]["activeTargets"]
+            scraped = {target["labels"]["pod"]: datetime.fromisoformat(target["lastScrape"]) for target in targets}
+            return scraped.keys() == self._pods.keys() and min(scraped.values()) > begin
+
+        wait_for(are_scraped, "each target is scraped", 60)
 
     def _is_ready(self) -> bool:
         try:

@@ -142,9 +142,9 @@ class Shop:
 
     def wait_until_all_is_counted(self) -> None:
         """Wait until each arm has series, and what was sent before is in a window that is over."""
+        self.prometheus.wait_until_scraped()
+        time.sleep(2 * STEP.total_seconds())
         wait_for(lambda: self.counts.read() is None and not self.counts.problems, "each arm has series", 40)
-        time.sleep(2.5 * STEP.total_seconds())
-        self.counts.read()
 
     def check_counts_of(self, requests: int, answer: int = 200) -> None:
         """Send requests. Exactly these must be counted."""
@@ -177,6 +177,7 @@ def test_prometheus_tells_what_the_arms_of_a_cluster_answered(shop: Shop) -> Non
     shop.check_counts_of(40)
     # A pod that takes another's place.
     shop.prometheus.drop("shoes-v2-a")
+    shop.prometheus.wait_until_scraped()
     shop.place.restart_predictor("2")
     shop.prometheus.put("shoes-v2-b", f"{HOSTS['2']}:{PORT}")
     shop.check_counts_of(40)
