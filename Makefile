@@ -17,21 +17,22 @@ demo: $(INSTALLED) ## run the main job on a simulated shop: train, judge, regist
 demo-rollout: $(INSTALLED) ## four new versions meet simulated shoppers: a better, a harmful, a slow and a failing one
 	$(BIN)/endcap demo-rollout
 
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m tests.run
+PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED) ## run every test of at most three seconds; WORKERS=4 shares them among four processes
-	$(PYTEST) -m "not slow" --ignore tests/timed
-	$(BIN)/python -m pytest tests/timed
+	$(PYTEST) $(PARALLEL) -m "not slow" --ignore tests/timed
+	$(PYTEST) tests/timed
 
 test-slow: $(INSTALLED) ## run the tests that take longer: whole runs, killed processes, Spark, statistics
-	$(PYTEST) -m slow --ignore tests/timed
+	$(PYTEST) $(PARALLEL) -m slow --ignore tests/timed
 
 test-cluster: $(INSTALLED) ## run the tests against a real API server: KUBECONFIG's, or one built out of Go modules
 	@if [ -z "$$KUBECONFIG" ] && command -v go >/dev/null; then $(BIN)/python -m tests.cluster.build; fi
-	$(BIN)/python -m pytest tests/cluster
+	$(PYTEST) tests/cluster
 
 test-image: $(INSTALLED) ## build the images with podman and run what is in them; takes minutes and 7 GB below build/
-	$(BIN)/python -m pytest -rs tests/image
+	$(PYTEST) -rs tests/image
 
 chaos: $(INSTALLED) ## attack what a shop would run, for half an hour; ARGS=--short for minutes; writes build/chaos.json
 	$(BIN)/python -m tests.chaos $(ARGS)
