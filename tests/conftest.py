@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def store(tmp_path: Path) -> Store:
     """An empty store."""
     return open_store(str(tmp_path / "store"))
+
+
+@pytest.fixture
+def refusing_port() -> Iterator[int]:
+    """A port of loopback that refuses. It is held: another test may soon listen at one that was only free."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 @pytest.fixture(scope="session")

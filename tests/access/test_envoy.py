@@ -215,7 +215,7 @@ def test_the_gateway_replaces_a_clients_scopes_and_drops_its_credentials(
         assert asker.post(path, json={}, headers=[*headers.items(), *forged.items()]).status_code == 200
         seen = list(backends[who].seen)
         if who == "stable":
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + 60
             while not backends["shadow"].seen and time.monotonic() < deadline:
                 time.sleep(0.01)
             seen += backends["shadow"].seen

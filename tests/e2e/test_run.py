@@ -190,7 +190,7 @@ def orphaned(folder: Path, first: subprocess.CompletedProcess[str]) -> Path:
     assert _living(process.pid)
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while _living(process.pid):
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -127,27 +127,29 @@ def test_a_process_that_was_started_again_counts_from_nothing(server: PageServer
     assert [(counts.requests, counts.errors) for counts in counted] == [(21, 1), (32, 2), (5, 0)]
 
 
-def test_sources_that_are_away_slow_wrong_or_of_another_version_are_named(server: PageServer, metrics: Metrics) -> None:
+def test_sources_that_are_away_slow_wrong_or_of_another_version_are_named(
+    server: PageServer, refusing_port: int, metrics: Metrics
+) -> None:
     server.pages["/metrics"] = write_page
     other = PageServer()
     other.pages["/metrics"] = lambda _: "<html>no metrics {"
-    gone = f"http://127.0.0.1:{find_free_port()}"
+    gone = f"http://127.0.0.1:{refusing_port}"
     arms = {
         "stable": ArmSources("3", (server.address,)),
         "canary": ArmSources("4", (other.address, gone)),
         "baseline": ArmSources(None, (server.address,)),
     }
-    reader = PageReader(timeout=0.5)
+    reader = PageReader(timeout=2.0)
     read(reader, arms, 0)
     reading = read(reader, arms, 10)
     assert reading.problems[server.address] == "it serves version 4, not 3"
     assert "Prometheus's text format" in reading.problems[other.address]
     assert "cannot be reached" in reading.problems[gone]
     assert dict(reading.windows[0].arms) == {}
-    other.delay = 2.0
+    other.delay = 30.0
     began = time.monotonic()
     assert read(reader, arms, 20).problems[other.address] == "it does not answer in time"
-    assert time.monotonic() - began < 1.9
+    assert time.monotonic() - began < 15
     other.stop()
 
 

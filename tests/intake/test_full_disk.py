@@ -83,14 +83,14 @@ def run_life(folder: Path, count: int = 3) -> list[str]:
     intake = start_intake(folder)
     taken: list[str] = []
     for number in range(count):
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             assert time.monotonic() < deadline
             told = threading.Event()
             sent = make_numbered_batch(number)
             sent.acknowledge = told.set
             intake.writer.submit(sent)
-            assert told.wait(10)
+            assert told.wait(60)
             if sent.failure is None:
                 assert sent.duplicates == 0
                 taken += [record["id"] for record in sent.accepted]
@@ -149,7 +149,7 @@ def test_a_start_on_a_full_disk_takes_up_what_is_there(
             told = threading.Event()
             sent.acknowledge = told.set
             intake.writer.submit(sent)
-            assert told.wait(10)
+            assert told.wait(60)
             assert sent.duplicates == 1, "its id is known, on the disk or in memory"
             eventually(lambda gone=file: not gone.exists())
             intake.end()

@@ -227,7 +227,7 @@ def test_a_request_id_goes_from_the_header_into_the_rows_and_the_log(tmp_path: P
         # Asked to end it answers what it has, seals it, and ends well.
         begun = time.monotonic()
         assert server.end() == 0
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 60
     assert list((tmp_path / "intake" / "segments").iterdir()) == []
     assert read_sealed(server.out, "events").column("request_id").to_pylist()[0] == "abc-123"
     (row,) = read_sealed(server.out, "impressions").to_pylist()

@@ -240,7 +240,7 @@ class TestConnection:
             safe.scenes, begun = [GOOD], time.monotonic()
             for wrong in ([], ["--kfp-ca", str(other.certificate)]):
                 assert follow_to_failure(capsys, "x", "--kfp-host", safe.url, *wrong)[:2] == (2, "kfp.certificate")
-            assert time.monotonic() - begun < 5
+            assert time.monotonic() - begun < 60
             assert safe.requests == []
             follow_run(safe.start(), "--kfp-host", safe.url, "--kfp-ca", str(authority.certificate))
         assert follow_to_failure(capsys, "x", "--kfp-host", kfp.url.replace("http", "https"))[:2] == (

@@ -149,7 +149,7 @@ def test_variables_have_choices(scraped: tuple[Prometheus, set[str]]) -> None:
 @pytest.mark.slow
 def test_a_page_that_cannot_be_scraped_alerts(tmp_path: Path) -> None:
     with run_prometheus(tmp_path, {"gateway": "http://127.0.0.1:9/metrics"}) as prometheus:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while not (alerts := prometheus.ask("alerts")["alerts"]):
             assert time.monotonic() < deadline
             time.sleep(0.5)

@@ -14,7 +14,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-READY = 10.0
+READY = 60.0
 
 
 class RedisServer:

@@ -41,7 +41,7 @@ def url(place: Path) -> Iterator[str]:
     with (place / "log").open("wb") as log:
         server = subprocess.Popen([program, *words], stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             if server.poll() is not None:
                 pytest.skip(f"this redis-server has no TLS: {(place / 'log').read_text()[-300:]}")

@@ -33,7 +33,7 @@ from tests.store.proxy import Fault, Proxy, proxy
 from tests.store.servers import S3Place, moto
 from tests.training.test_steps import GRU, LOG, make_recommender
 
-AT_ONCE = 10.0
+AT_ONCE = 30.0
 """Seconds that trouble that lasts may take to be told, on a machine that is busy; MLflow's own client takes 270."""
 LOGIN = "<!DOCTYPE html><html><head><title>Sign in to Acme</title></head><body>…</body></html>"
 PAGE = {"content-type": "text/html; charset=utf-8"}

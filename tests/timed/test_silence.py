@@ -130,7 +130,7 @@ def test_while_the_names_are_not_answered_the_known_addresses_stay(
     gate: Gateway, api: ApiServer, names: NameServer
 ) -> None:
     name = f"shop-{time.monotonic_ns()}"
-    serve(gate, api, names, name, GatewaySettings(1.2, 20, LIST), [WELL])
+    serve(gate, api, names, name, GatewaySettings(10.0, 20, LIST), [WELL])
     names.silent = True
     try:
         answers = []

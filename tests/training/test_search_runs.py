@@ -147,7 +147,7 @@ def test_ray_s_process_ends_with_its_input_in_the_midst_of_a_job_too(line: str, 
         process.stdin.close()
         # The child holds the output as well: it ends when both are gone.
         assert process.stdout.read() == last
-        assert process.wait(10) == status
+        assert process.wait(60) == status
 
 
 def test_a_death_is_told_as_one_of_memory_only_where_ray_s_watch_over_it_says_so() -> None:
