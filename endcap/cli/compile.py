@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from endcap.cli.completion import complete_spec
+from endcap.cli.each import run_for_each
 from endcap.cli.options import env_option, set_option
 from endcap.cli.reachability import check_sources
 from endcap.spec.load import load
@@ -33,6 +34,7 @@ from endcap.steps import PIPELINES
     is_flag=True,
     help="Also set the run's deadline in the workflow. KFP before 2.17 then ignores all settings of its pods.",
 )
+@run_for_each
 def command(
     spec: Path,
     env: str | None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from endcap.cli.each import run_for_each
 from endcap.cli.options import (
     add_kfp_options,
     add_spec_argument,
@@ -69,6 +70,7 @@ _Source = click.core.ParameterSource
 @click.option("--on", type=click.Choice(["here", "kfp"]), default="here", show_default=True)
 @add_kfp_options
 @click.pass_context
+@run_for_each
 def command(
     context: click.Context,
     /,

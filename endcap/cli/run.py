@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from endcap.cli.display import Display
+from endcap.cli.each import run_for_each
 from endcap.cli.options import (
     add_kfp_options,
     add_spec_argument,
@@ -62,6 +63,7 @@ _UNFINISHED = {
 @click.option("--on", type=click.Choice(["here", "kfp"]), default="here", show_default=True)
 @add_kfp_options
 @click.pass_context
+@run_for_each
 def command(
     context: click.Context,
     /,

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import yaml
 
+from endcap.cli.each import run_for_each
 from endcap.cli.options import add_spec_argument, env_option, json_option, print_json, set_option, store_option
 from endcap.spec.environments import resolve
 from endcap.spec.load import dump_specs, load
@@ -26,6 +27,7 @@ def command() -> None:
 @click.option("--data", is_flag=True, help="Also read the shop's data, and describe them.")
 @store_option
 @json_option
+@run_for_each
 def check(spec: Path, env: str | None, sets: tuple[str, ...], data: bool, store_url: str, as_json: bool) -> None:
     """Check a recommender and its shop, and report all mistakes.
 
@@ -54,6 +56,7 @@ def check(spec: Path, env: str | None, sets: tuple[str, ...], data: bool, store_
 @env_option
 @set_option
 @json_option
+@run_for_each
 def show(spec: Path, env: str | None, sets: tuple[str, ...], as_json: bool) -> None:
     """Print the shop and the recommender after extends, overlays, --set and defaults. Then print the places: where the
     store, the registry and the other services are."""

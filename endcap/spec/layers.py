@@ -184,20 +184,31 @@ def list_overlay_names(files: Iterable[Path]) -> list[str]:
 
 @dataclass(frozen=True)
 class Setting:
-    """One `--set key.path=value`."""
+    """A key and its new value, such as of one `--set key.path=value`.
+
+    Attributes
+    ----------
+    key
+        The key in the document.
+    value
+        The value; null removes the key.
+    place
+        Where the setting is written, for messages.
+    """
 
     key: Key
-    text: str
-    argument: str
+    value: YamlNode
+    place: str
 
-    @property
-    def origin(self) -> str:
-        """The argument, as messages name it."""
-        return f"--set {self.argument}"
+
+def parse_key(text: str) -> Key:
+    """Parse a key. `gate.0.min` and `gate[0].min` are the same; the key of an empty text is empty."""
+    parts = [part for part in re.split(r"[.\[\]]+", text.strip()) if part]
+    return tuple(int(part) if part.isdecimal() else part for part in parts)
 
 
 def parse_settings(sets: Sequence[str], problems: list[Problem]) -> list[Setting]:
-    """Parse `--set` arguments. `gate.0.min=0.1` and `gate[0].min=0.1` are the same.
+    """Parse `--set` arguments.
 
     Parameters
     ----------
@@ -214,27 +225,25 @@ def parse_settings(sets: Sequence[str], problems: list[Problem]) -> list[Setting
     parsed = []
     for argument in sets:
         name, equals, text = argument.partition("=")
-        parts = [part for part in re.split(r"[.\[\]]+", name.strip()) if part]
-        if not equals or not parts:
+        key, place = parse_key(name), f"--set {argument}"
+        if not equals or not key:
             allowed = "key.path=value, such as model.width=64"
-            problems.append(Problem(f"--set {argument}", "", repr(argument), allowed, code="malformed"))
+            problems.append(Problem(place, "", repr(argument), allowed, code="malformed"))
             continue
-        parsed.append(Setting(tuple(int(part) if part.isdecimal() else part for part in parts), text, argument))
+        value, wrong = parse_yaml(text, origin=place)
+        problems += wrong
+        if not wrong:
+            parsed.append(Setting(key, drop_nulls(value or YamlNode(None, None, 0, place)), place))
     return parsed
 
 
 def apply_setting(node: YamlNode, setting: Setting, problems: list[Problem]) -> YamlNode:
     """Replace the whole value at a setting's key; null removes it. A key that cannot be is added to `problems`."""
-    value, wrong = parse_yaml(setting.text, origin=setting.origin)
-    if wrong:
-        problems += wrong
-        return node
-    value = value or YamlNode(None, None, 0, setting.origin)
     try:
-        return _replace_value(*_locate_key(node, setting.key), 0, drop_nulls(value))
+        return _replace_value(*_locate_key(node, setting.key), 0, setting.value)
     except LookupError as error:
         actual, allowed = error.args
-        problems.append(Problem(setting.origin, format_key(setting.key), actual, allowed, code="unknown-key"))
+        problems.append(Problem(setting.place, format_key(setting.key), actual, allowed, code="unknown-key"))
         return node
 
 

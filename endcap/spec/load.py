@@ -24,6 +24,7 @@ from endcap.spec.agreement import check_agreement
 from endcap.spec.base import UNKNOWN, suggest
 from endcap.spec.custom import check_custom_classes
 from endcap.spec.environments import find_file, list_environments
+from endcap.spec.for_each import MARK, ValueChoice, choose, has_values, list_values, name_after, split_path
 from endcap.spec.layers import (
     Layers,
     Setting,
@@ -70,7 +71,7 @@ def load(
     Parameters
     ----------
     path
-        The recommender's file.
+        The recommender's file. ``home.yaml#shoes`` is the recommender of the value ``shoes`` of its `for_each`.
     env
         The environment whose overlays are merged; None: no overlay.
     sets
@@ -88,13 +89,19 @@ def load(
     SpecError
         The files have mistakes; the error has all of them.
     """
-    file = make_absolute(path)
+    name, value = split_path(path)
+    file = make_absolute(name)
     problems: list[Problem] = []
-    of_recommender, of_shop = _sort_settings(parse_settings(sets, problems))
     layers, shop_layers = Layers("Recommender", problems=problems), Layers("Shop")
-    document = _build_document(layers, file, env, of_recommender, [make_absolute(overlay) for overlay in overlays])
+    document = layers.read(file, env, [make_absolute(overlay) for overlay in overlays])
+    choice = ValueChoice(YamlNode({}, file, 1)) if document is None else choose(document, value, problems)
+    of_recommender, of_shop = _sort_settings([*choice.settings, *parse_settings(sets, problems)])
+    document = None if document is None else _finish_document(layers, choice.document, of_recommender)
     shop_file = None if document is None else _find_shop_file(document, file, problems)
-    shop_document = None if shop_file is None else _build_document(shop_layers, shop_file, env, of_shop)
+    shop_document = None if shop_file is None else shop_layers.read(shop_file, env)
+    if shop_document is not None:
+        of_shop = [*_name_own_shop(shop_document, choice), *of_shop]
+        shop_document = _finish_document(shop_layers, shop_document, of_shop)
     places: list[Problem] = []
     _check_environment(env, [spec_file for spec_file in (file, shop_file) if spec_file is not None], places)
     return _build_loaded(
@@ -103,6 +110,38 @@ def load(
         [*shop_layers.files, *layers.files],
         places,
     )
+
+
+def list_paths(path: str | Path, *, env: str | None = None) -> list[Path]:
+    """List the recommenders of a file: ``home.yaml#shoes`` for each value of its `for_each`.
+
+    Parameters
+    ----------
+    path
+        The recommender's file.
+    env
+        The environment whose overlay is merged; None: no overlay.
+
+    Returns
+    -------
+    list of Path
+        The path itself, if it names a value, or the file has no `for_each` or mistakes there, which `load` tells.
+        Empty if no value's `if` holds.
+
+    Raises
+    ------
+    SpecError
+        An `if` is wrong.
+    """
+    file, value = split_path(path)
+    document = None if value else Layers("Recommender").read(make_absolute(file), env)
+    if document is None or not has_values(document):
+        return [Path(path)]
+    problems: list[Problem] = []
+    names = list_values(document, problems)
+    if problems:
+        raise SpecError(problems)
+    return [Path(f"{file}{MARK}{name}") for name in names]
 
 
 def load_documents(recommender: Mapping[str, Any], shop: Mapping[str, Any]) -> Loaded:
@@ -210,12 +249,14 @@ def _sort_settings(all_settings: list[Setting]) -> tuple[list[Setting], list[Set
     return of_recommender, [replace(setting, key=setting.key[1:]) for setting in of_shop]
 
 
-def _build_document(
-    layers: Layers, file: Path, env: str | None, sets: Sequence[Setting], overlays: Sequence[Path] = ()
-) -> YamlNode | None:
-    document = layers.read(file, env, overlays)
-    if document is None:
-        return None
+def _name_own_shop(document: YamlNode, choice: ValueChoice) -> list[Setting]:
+    """Return the setting of the shop's name, if `for_each` sets keys of the shop: other data are of another shop."""
+    name = document.value.get("name")
+    sets_shop = any(setting.key[0] == "shop" and len(setting.key) > 1 for setting in choice.settings)
+    return [name_after(name, choice.value)] if sets_shop and name is not None else []
+
+
+def _finish_document(layers: Layers, document: YamlNode, sets: Sequence[Setting]) -> YamlNode:
     for setting in sets:
         document = apply_setting(document, setting, layers.problems)
     document, outdated = migrate_node(document, layers.kind)

@@ -22,6 +22,7 @@ from endcap.spec.base import (
 )
 from endcap.spec.batch import BatchSpec
 from endcap.spec.evaluation import Basket, Evaluation, Order, Protocol
+from endcap.spec.for_each import ForEach, explain_choice
 from endcap.spec.gate import Condition, Gate, GateOrList
 from endcap.spec.model import ClassPath, CustomSpec, ModelSpec, PopularitySpec, RecentPopularitySpec
 from endcap.spec.pipeline import Pipeline
@@ -50,6 +51,8 @@ class Recommender(Strict):
     """The recommender's name, in the registry, in addresses of the service and in the store."""
     shop: str
     """The shop: its name, if its file is `shops/<name>.yaml` beside this file, or the path of its file."""
+    for_each: ForEach | None = None
+    """Values, such as categories or countries, for each of which there is a recommender ([guide](for-each.md))."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     """The seed of all random numbers."""
     split: Annotated[TimeSplit | GivenSplit | LeaveOneOutSplit, Field(discriminator="by")] = TimeSplit()
@@ -90,6 +93,13 @@ class Recommender(Strict):
     """How `endcap recommend` makes lists ahead of time."""
     pipeline: Pipeline = Pipeline()
     """How the pipelines run in a cluster."""
+
+    @check
+    def _is_of_a_single_value(self) -> Iterator[Mistake]:
+        if isinstance(self.for_each, ForEach):
+            yield Mistake(
+                ("for_each",), "no value chosen", explain_choice(list(self.for_each.values)), code="unknown-name"
+            )
 
     @check
     def _classes_are_listed(self) -> Iterator[Mistake]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from endcap.errors import NotFoundError
 from endcap.safe_reading import is_file
 from endcap.spec.base import suggest
+from endcap.spec.for_each import MARK, split_path
 
 SPECS = Path("pipelines/specs")
 ENVIRONMENTS = "environments.yaml"
@@ -23,10 +24,27 @@ def list_spec_names() -> list[str]:
 
 
 def find_spec(value: str) -> Path:
-    """Find the file of a recommender. value: its path, or its name in pipelines/specs. Raises NotFoundError."""
-    for path in (Path(value), SPECS / f"{value}.yaml", SHIPPED / f"{value}.yaml"):
+    """Find the file of a recommender.
+
+    Parameters
+    ----------
+    value
+        Its path, or its name in pipelines/specs. A value of `for_each` may follow, as in ``home#shoes``.
+
+    Returns
+    -------
+    Path
+        The path of the file, with the value of `for_each` behind it.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such file (`spec.not-found`).
+    """
+    name, each = split_path(value)
+    for path in (Path(name), SPECS / f"{name}.yaml", SHIPPED / f"{name}.yaml"):
         if is_file(path):
-            return path
+            return Path(f"{path}{MARK}{each}") if each else path
     names = list_spec_names()
     near = suggest(value, [*names, *(str(file) for file in Path(value).parent.glob("*.yaml"))])
     raise NotFoundError(
