@@ -44,6 +44,7 @@ COMMANDS = {
     "recommend": ("endcap.cli.recommend", "Make a list for every customer ahead of time, and publish the lists."),
     "refresh": ("endcap.cli.refresh", "Publish a shop's rules, blacklist and item table to running predictors."),
     "registry": ("endcap.cli.registry", "List, approve, reject and promote versions of recommenders."),
+    "retention": ("endcap.cli.retention", "Show or remove what of a store nobody needs any more."),
     "rollout": ("endcap.cli.rollout", "Rollouts that shoppers decide: plan, start, pause, promote, abort."),
     "run": ("endcap.cli.run", "Run a recommender's pipeline, here or on Kubeflow Pipelines."),
     "runs": ("endcap.cli.runs", "List runs, show how each ended, and print logs."),

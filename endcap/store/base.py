@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+
+from endcap.store.uses import ArtifactUse
 
 MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint.safetensors"
@@ -187,6 +190,38 @@ class Store(Protocol):
 
     def list_kinds(self, kind: str) -> Sequence[str]:
         """List the kinds right below a path, by name: ``datasets`` gives ``datasets/rsc15``, and so on."""
+
+    def list_uses(self, kind: str) -> Sequence[ArtifactUse]:
+        """List the artifacts of a kind, each with its size and its last use, by address."""
+
+    def remove(self, address: str, *, unused_since: datetime) -> bool:
+        """Remove an artifact, unless somebody has used it.
+
+        Parameters
+        ----------
+        address
+            The artifact's address.
+        unused_since
+            Remove it only if its last use is earlier; UTC, and at least `LEAST_UNUSED` ago.
+
+        Returns
+        -------
+        bool
+            Whether it was removed. False: it was used since, or is gone.
+
+        Raises
+        ------
+        ValueError
+            `unused_since` is too late.
+        StorageError, TransientError
+            The disk or the server refuses.
+
+        Notes
+        -----
+        Nobody finds a part of it: in a folder it disappears in one step, in a bucket its manifest goes first. In a
+        bucket a moment remains between the last look and the removal; who finds the artifact within it fails later,
+        and the next run makes the artifact again.
+        """
 
     def read_document(self, name: str) -> Json | None:
         """Read a small mutable JSON document, such as ``deployments/rsc15``; None if there is none."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
-from endcap.errors import NotFoundError
+from endcap.errors import NotFoundError, StorageError
 from endcap.retries import watch_call
 from endcap.safe_reading import IrregularFileError, read_bytes
-from endcap.store import locks
+from endcap.store import locks, uses
 from endcap.store.artifact_files import (
     build_manifest,
     check_artifact,
@@ -35,6 +37,7 @@ from endcap.store.locks import lock_file
 from endcap.store.resolution import PLACES, PlaceEntries, RelocatableStore, Resolver, read_unless_damaged
 from endcap.store.safe_paths import join_safely
 from endcap.store.schemas import wrap_facts
+from endcap.store.uses import ArtifactUse, check_unused_since
 
 FILE = "file://"
 
@@ -56,7 +59,7 @@ class FolderStore(RelocatableStore):
 
     def find(self, kind: str, key: str) -> str | None:
         folder = self._inside(f"{kind}/{key}")
-        return self._address(folder) if (folder / MANIFEST).is_file() else None
+        return self._address(folder) if self._note_use(folder) else None
 
     @contextlib.contextmanager
     def publish(self, kind: str, key: str) -> Iterator[Draft]:
@@ -71,6 +74,7 @@ class FolderStore(RelocatableStore):
     def fetch(self, address: str, *, verify: bool = False, names: Sequence[str] | None = None) -> Path:
         here = self.resolve(address)
         folder = self._folder(here)
+        self._note_use(folder)
         check_artifact(folder, self.manifest(here), name=here, verify=verify)
         return folder
 
@@ -105,6 +109,28 @@ class FolderStore(RelocatableStore):
 
     def list_kinds(self, kind: str) -> Sequence[str]:
         return sorted(f"{kind}/{folder.name}" for folder in self._inside(kind).glob("*") if folder.is_dir())
+
+    def list_uses(self, kind: str) -> Sequence[ArtifactUse]:
+        listed = []
+        for manifest in sorted(self._inside(kind).glob(f"*/{MANIFEST}")):
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                used = _read_time_of_use(manifest)
+                files = (file for file in manifest.parent.rglob("*") if file.is_file())
+                listed.append(ArtifactUse(self._address(manifest.parent), used, sum(map(_get_size, files))))
+        return listed
+
+    def remove(self, address: str, *, unused_since: datetime) -> bool:
+        check_unused_since(unused_since)
+        folder = self._folder(self.resolve(address))
+        with report_storage_errors(folder), make_scratch_folder(self.path / ".drafts") as scratch, self._lock_uses():
+            try:
+                if _read_time_of_use(folder / MANIFEST) >= unused_since:
+                    return False
+                folder.rename(scratch / folder.name)
+            except FileNotFoundError:
+                return False
+            sync_folder(folder.parent)
+        return True
 
     def read_document(self, name: str) -> Json | None:
         return self.translate(self._read(name))
@@ -190,6 +216,23 @@ class FolderStore(RelocatableStore):
         """The folder of an address in this store."""
         return self._inside(here.removeprefix(f"{self.root}/"))
 
+    def _lock_uses(self) -> contextlib.AbstractContextManager[None]:
+        return lock_file(self.path / ".work" / "uses.lock", f"uses in {self.root}", patience=locks.CHANGE_PATIENCE)
+
+    def _note_use(self, folder: Path) -> bool:
+        """Note that an artifact is used; return False if there is none."""
+        manifest = folder / MANIFEST
+        if not manifest.is_file():
+            return False
+        try:
+            if datetime.now(UTC) - _read_time_of_use(manifest) < uses.NOTED_EVERY:
+                return True
+            with self._lock_uses():
+                os.utime(manifest)
+        except (StorageError, OSError):  # gone meanwhile, or this process may not write here
+            return manifest.is_file()
+        return True
+
     def _move_into_place(self, draft: Path, place: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -197,6 +240,7 @@ class FolderStore(RelocatableStore):
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
+            self._note_use(place)
         sync_folder(place.parent)
 
 
@@ -224,6 +268,14 @@ def _read_manifest(folder: Path, address: str) -> Json | None:
     except (IrregularFileError, ValueError) as error:
         raise make_unreadable_manifest_error(address, f"its manifest cannot be read ({error})") from None
     return parse_manifest(content, address)
+
+
+def _read_time_of_use(manifest: Path) -> datetime:
+    return datetime.fromtimestamp(manifest.stat().st_mtime, UTC)
+
+
+def _get_size(file: Path) -> int:
+    return file.stat().st_size
 
 
 def _get_creation_time(artifact: tuple[Json | None, str]) -> str:

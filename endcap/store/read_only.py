@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
+from datetime import datetime
 from pathlib import Path
 
 from endcap.store.base import Draft, Hold, Json, Store, T
+from endcap.store.uses import ArtifactUse
 
 _READ_ONLY: ContextVar[bool] = ContextVar("looking", default=False)
 
@@ -60,6 +62,12 @@ class ReadOnlyStore:
 
     def list_kinds(self, kind: str) -> Sequence[str]:
         return self._store.list_kinds(kind)
+
+    def list_uses(self, kind: str) -> Sequence[ArtifactUse]:
+        return self._store.list_uses(kind)
+
+    def remove(self, address: str, *, unused_since: datetime) -> bool:
+        raise WriteAttempt
 
     def read_document(self, name: str) -> Json | None:
         return self._store.read_document(name)

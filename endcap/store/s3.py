@@ -14,7 +14,7 @@ from pathlib import Path
 from endcap.errors import EndcapError, NotFoundError, UserError
 from endcap.redaction import HIDDEN
 from endcap.retries import watch_call
-from endcap.store import locks
+from endcap.store import locks, uses
 from endcap.store.artifact_files import (
     build_manifest,
     encode_document,
@@ -24,7 +24,7 @@ from endcap.store.artifact_files import (
     report_storage_errors,
 )
 from endcap.store.base import MANIFEST, Draft, Hold, Json
-from endcap.store.bucket import PARALLEL_REQUESTS, Bucket, run_parallel
+from endcap.store.bucket import PARALLEL_REQUESTS, Blob, Bucket, run_parallel
 from endcap.store.cache import find_cache_folder
 from endcap.store.conditional_writes import PROBE, ConditionalWrites
 from endcap.store.documents import get_kind, is_decisive, open_manifest, parse_document, stamp_document
@@ -38,6 +38,7 @@ from endcap.store.publication import Publication
 from endcap.store.resolution import PLACES, PlaceEntries, RelocatableStore, Resolver, read_unless_damaged
 from endcap.store.safe_paths import check_name, find_name_fault, join_safely
 from endcap.store.schemas import wrap_facts
+from endcap.store.uses import ArtifactUse, check_unused_since
 
 S3 = "s3://"
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -69,7 +70,7 @@ class S3Store(RelocatableStore):
 
     def find(self, kind: str, key: str) -> str | None:
         blob = self._bucket.stat(self._name(f"{kind}/{key}/{MANIFEST}"))
-        return None if blob is None else f"{self.root}/{kind}/{key}"
+        return f"{self.root}/{kind}/{key}" if blob is not None and self._note_use(blob) else None
 
     @contextlib.contextmanager
     def publish(self, kind: str, key: str) -> Iterator[Draft]:
@@ -85,27 +86,42 @@ class S3Store(RelocatableStore):
             manifest = build_manifest(draft)
             if Publication(self._bucket, self._prefix, f"{kind}/{key}").publish(folder, manifest):
                 self._copies.keep(f"{kind}/{key}", folder, manifest)
+            else:
+                self.find(kind, key)  # another writer's copy is used
 
     def fetch(self, address: str, *, verify: bool = False, names: Sequence[str] | None = None) -> Path:
         path = self._resolver.find_path(address)
-        manifest = self._require_manifest(path)
+        manifest, blob = self._require_manifest(path)
         open_manifest(manifest, f"{self.root}/{path}")
+        self._note_use(blob)
         return self._copies.fetch(path, manifest, f"{self.root}/{path}", verify=verify, names=names)
 
     def manifest(self, address: str) -> Json:
         path = self._resolver.find_path(address)
         here = f"{self.root}/{path}"
-        content = self.translate(open_manifest(self._require_manifest(path), here))
+        content = self.translate(open_manifest(self._require_manifest(path)[0], here))
         return {**content, "address": here, "facts": wrap_facts(content["facts"], here)}
 
-    def _require_manifest(self, path: str) -> Json:
-        manifest = self.read_stored_manifest(path)
-        if manifest is None:
-            address = f"{self.root}/{path}"
+    def _require_manifest(self, path: str) -> tuple[Json, Blob]:
+        address, stored = f"{self.root}/{path}", self._bucket.read(self._name(f"{path}/{MANIFEST}"))
+        if stored is None:
             raise NotFoundError(
                 f"nothing is stored under {address}; `endcap run` makes it", code="store.not-found", address=address
             )
-        return manifest
+        return parse_manifest(stored[0], address), stored[1]
+
+    def _note_use(self, manifest: Blob) -> bool:
+        """Note that an artifact is used; return False if it is gone by now."""
+        if manifest.age is None or manifest.age < uses.NOTED_EVERY:
+            return True
+        with contextlib.suppress(EndcapError):  # this process may only read here
+            stored = self._bucket.read(manifest.name)
+            if stored is None:
+                return False
+            # The same bytes have the same etag: whoever renews the time at once with this process does no harm.
+            if self._bucket.write(manifest.name, stored[0], etag=stored[1].etag) is None:
+                return self._bucket.stat(manifest.name) is not None
+        return True
 
     @contextlib.contextmanager
     def workspace(self, kind: str, key: str, progress: Callable[[str], None] = lambda line: None) -> Iterator[Path]:
@@ -150,6 +166,36 @@ class S3Store(RelocatableStore):
         prefix = self._name(f"{kind}/")
         blobs = self._bucket.list(prefix, recursive=False)
         return sorted(f"{kind}/{blob.name[len(prefix) : -1]}" for blob in blobs if blob.name[-1] == "/")
+
+    def list_uses(self, kind: str) -> Sequence[ArtifactUse]:
+        prefix = self._name(f"{kind}/")
+        artifacts: dict[str, list[Blob]] = {}
+        for blob in self._bucket.list(prefix):
+            key, separator, _ = blob.name.removeprefix(prefix).partition("/")
+            if separator:
+                artifacts.setdefault(key, []).append(blob)
+        return [
+            ArtifactUse(
+                f"{self.root}/{kind}/{key}",
+                _get_last_change(blobs),
+                sum(blob.bytes for blob in blobs),
+                f"{prefix}{key}/{MANIFEST}" in {blob.name for blob in blobs},
+            )
+            for key, blobs in sorted(artifacts.items())
+        ]
+
+    def remove(self, address: str, *, unused_since: datetime) -> bool:
+        check_unused_since(unused_since)
+        prefix = self._name(f"{self._resolver.find_path(address)}/")
+        blobs = self._bucket.list(prefix)
+        if not blobs or _get_last_change(blobs) >= unused_since:
+            return False
+        manifest = self._bucket.stat(f"{prefix}{MANIFEST}")
+        if manifest is not None and _get_last_change([manifest]) >= unused_since:
+            return False
+        self._bucket.remove([f"{prefix}{MANIFEST}"])
+        self._bucket.remove(blob.name for blob in blobs)
+        return True
 
     def read_document(self, name: str) -> Json | None:
         stored = self._bucket.read(self._name(f"{name}.json"))
@@ -231,6 +277,11 @@ class S3Store(RelocatableStore):
     def _name(self, path: str) -> str:
         check_name(path.rstrip("/"), self.root)
         return f"{self._prefix}{path}"
+
+
+def _get_last_change(blobs: Sequence[Blob]) -> datetime:
+    """The time of the newest object; now, if the server does not say when each was written."""
+    return max(blob.changed or datetime.now(UTC) for blob in blobs)
 
 
 def split_address(address: str) -> tuple[str, str]:

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
 from endcap.errors import IntegrityError, NotFoundError, StorageError, TransientError, UserError
-from endcap.store import CHECKPOINT, Store, digest_manifest, locks, open_store, stamp_document
+from endcap.store import CHECKPOINT, Store, digest_manifest, locks, open_store, stamp_document, uses
 from endcap.store.base import Json
 from tests.refusals import refused
 
@@ -96,6 +97,34 @@ class StoreContract:
         assert [put(store, key) for key in keys] == store.list("things/a")
         assert store.list("things") == []
         assert (store.list_kinds("things"), store.list_kinds("none")) == (["things/a"], [])
+
+    def test_only_what_nobody_has_used_is_removed(
+        self, store: Store, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kept = [put(store, key) for key in ("found", "fetched", "published")]
+        removed, elsewhere = put(store, "removed"), place.elsewhere()
+        assert {use.address: (use.bytes >= 5, use.is_whole) for use in store.list_uses("things/a")} == dict.fromkeys(
+            [*kept, removed], (True, True)
+        )
+        with pytest.raises(ValueError, match="may be in use"):
+            store.remove(removed, unused_since=datetime.now(UTC))
+        for name in ("NOTED_EVERY", "LEAST_UNUSED"):
+            monkeypatch.setattr(uses, name, timedelta(0))
+        time.sleep(1.1)  # an S3 server tells whole seconds
+        moment = datetime.now(UTC).replace(microsecond=0)
+        elsewhere.find("things/a", "found")
+        elsewhere.fetch(kept[1])
+        put(elsewhere, "published", "later")
+        elsewhere.manifest(removed)  # to look at it is no use
+        assert [store.remove(address, unused_since=moment) for address in [*kept, removed, removed]] == [
+            *(False, False, False),
+            *(True, False),
+        ]
+        assert store.find("things/a", "removed") is None
+        assert sorted(store.list("things/a")) == sorted(kept)
+        assert [use.address for use in place.elsewhere().list_uses("things/a")] == sorted(kept)
+        assert place.left() == set()
+        assert (place.elsewhere().fetch(put(store, "removed", "again")) / "sub" / "file.txt").read_text() == "again"
 
     def test_a_killed_writer_leaves_nothing_whole_and_is_swept(self, store: Store, place: Place) -> None:
         writer = (

@@ -13,13 +13,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from endcap.errors import EndcapError, IntegrityError, StorageError, TransientError, UserError
-from endcap.store import CHECKPOINT, Store, bucket, lease, locks, open_store
+from endcap.store import CHECKPOINT, Store, bucket, lease, locks, open_store, uses
 from endcap.store.base import Json
 from endcap.store.bucket import Bucket
 from endcap.store.s3 import S3Store
@@ -112,6 +113,24 @@ class S3Contract(StoreContract):
         assert writer_of(place.elsewhere(way.endpoint), f"{store.root}/things/a/k1") == "one"
         assert way.done
         assert place.left() == set()
+
+    def test_a_removal_that_was_killed_is_ended_by_the_next(
+        self, place: S3Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def kill() -> None:
+            raise Killed
+
+        address = publish(place.elsewhere(), "one")
+        monkeypatch.setattr(uses, "LEAST_UNUSED", timedelta(0))
+        time.sleep(1.1)  # an S3 server tells whole seconds
+        moment = datetime.now(UTC).replace(microsecond=0)
+        with pytest.raises(Killed):  # of five requests one opens the store, and the fourth removes the manifest
+            mortal(place, 4, kill).remove(address, unused_since=moment)
+        seen = place.elsewhere()
+        assert (seen.find("things/a", "k1"), seen.list("things/a")) == (None, [])
+        assert [(use.address, use.is_whole) for use in seen.list_uses("things/a")] == [(address, False)]
+        assert seen.remove(address, unused_since=moment)
+        assert seen.list_uses("things/a") == []
 
     def test_a_lost_answer_does_not_make_a_lease_somebody_elses(self, place: S3Place, way: Proxy) -> None:
         way.faults += [Fault("PUT .*lease", "lose", times=2)]

@@ -1,0 +1,1 @@
+"""Tests of what stays in a store and what goes."""
