@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from endcap.description.tables import DROPPED, format_share
+from endcap.description.tables import format_share
 
 Json = Mapping[str, Any]
 SHOWN_EQUAL = 0.001
@@ -46,7 +46,7 @@ def _describe_input(name: str, source: Json) -> str:
 
 
 def summarize_features(facts: Json, description: Json | None) -> str:
-    """Summarize a dataset by its facts and its description (None: there is none)."""
+    """Summarize a dataset by its facts and its description (None: there is none), which says more."""
     line = f"{facts['sessions']:,} sessions, {facts['events']:,} events, {facts['items']:,} items"
     if description is None:
         return line
@@ -58,10 +58,9 @@ def summarize_features(facts: Json, description: Json | None) -> str:
     blacklist = (description.get("rules") or {}).get("blacklist")
     if blacklist and blacklist["missing"]:
         parts.append(f"{blacklist['missing']:,} of {blacklist['ids']:,} blacklisted ids match no item")
-    data, dropped = description["data"], {name: n for name, n in description["sessions"]["dropped"].items() if n}
+    data, dropped = description["data"], sum(description["sessions"]["dropped"].values())
     if dropped:
-        counts = ", ".join(f"{DROPPED.get(name, name)} {n:,}" for name, n in dropped.items())
-        parts.append(f"{sum(dropped.values()):,} events dropped ({counts})")
+        parts.append(f"{dropped:,} events dropped")
     equal, pairs = (description["sessions"][name] for name in ("equal_times", "transitions"))
     if equal >= SHOWN_EQUAL * pairs > 0:
         parts.append(f"{format_share(equal, pairs)} of neighbours at equal times")

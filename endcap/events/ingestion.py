@@ -11,7 +11,7 @@ from typing import Any
 
 from endcap.events.ingest_engine import IngestEngine, open_ingest_engine
 from endcap.events.kept_tables import TableKeeper
-from endcap.events.reuse import compare_days, format_reuse
+from endcap.events.reuse import compare_days, count_read, format_reuse
 from endcap.events.snapshot import QUARANTINE
 from endcap.events.snapshot_days import PARALLEL, find_units
 from endcap.events.source_inputs import SourceInput, list_sources
@@ -21,6 +21,7 @@ from endcap.simulation.simulated_sources import write_simulated_files
 from endcap.sources.engine import open_engine
 from endcap.sources.find import digest_part, find_parts
 from endcap.sources.load import Loader, Progress
+from endcap.sources.pandas_import import defer_pandas
 from endcap.sources.quarantine import Quarantine
 from endcap.sources.source_index import SourceIndex, open_source_index
 from endcap.spec.shop import Shop
@@ -61,6 +62,7 @@ def ingest(shop: Shop, store: Store, *, until: datetime | None = None, progress:
     (`endcap.events.parsed_units`); the snapshot refers to the rest. The same files give the same snapshot, whatever was
     ingested before.
     """
+    defer_pandas()
     with (
         write_simulated_files(shop, progress) as with_files,
         open_source_index(store if with_files is shop else None, shop.name, progress) as index,
@@ -174,7 +176,8 @@ def _write_snapshot(
                 of_table = [entry for entry in inputs if entry.table == name]
                 keeper = TableKeeper(shop, store, staging, bad_rows.parent, connection, progress)
                 tables[name] = keeper.keep(name, table, of_table, events["last"], quarantine)
-    reuse = compare_days(events["days"], _read_newest_days(store, kind)) | events.pop("units")
+    days, before, units = events["days"], _read_newest_days(store, kind), events.pop("units")
+    reuse = compare_days(days, before) | count_read(days, before, units["read"]) | {"kept": units["kept"]}
     times = events.pop("times")
     content = {"events": events["content"], **{name: facts["content"] for name, facts in tables.items()}}
     # Bad rows are of the snapshot too, if not of its content: it says how many were set aside, and keeps them. Of those

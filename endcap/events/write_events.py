@@ -50,7 +50,8 @@ def write_events(shop: Shop, files: Files, store: Store, staging: Path, loader: 
     Returns
     -------
     dict
-        The facts of the events for the snapshot's manifest, and `units`, how many files were `read` and `kept`.
+        The facts of the events for the snapshot's manifest, and `units`: `read`, the numbers of the files that were
+        read, and `kept`, how many were not.
 
     Raises
     ------
@@ -90,7 +91,9 @@ def write_events(shop: Shop, files: Files, store: Store, staging: Path, loader: 
         writer = DistinctWriter(store, shop.name, staging, loader.connection)
         days = drop_shared_rows(days, counts, writer, lambda missing: engine.write_distinct(missing, writer))
     facts = merge_days(days)
-    kept = sum(len(unit.unit.files) for unit in parsed if unit.is_kept)
+    read = [
+        unit.unit.first_file + place for unit in parsed if not unit.is_kept for place in range(len(unit.unit.files))
+    ]
     return facts | {
         "schema": {name: str(kind) for name, kind in zip(EVENTS.names, EVENTS.types, strict=True)},
         "rows": loader.quarantine.count_rows(loader.table),
@@ -98,7 +101,7 @@ def write_events(shop: Shop, files: Files, store: Store, staging: Path, loader: 
         "empty_files": loader.empty,
         "missing": dict(loader.missing),
         "times": {"ambiguous": ambiguous, "shifted": shifted},
-        "units": {"read": sum(len(unit.unit.files) for unit in parsed) - kept, "kept": kept},
+        "units": {"read": read, "kept": sum(len(unit.unit.files) for unit in parsed) - len(read)},
     }
 
 

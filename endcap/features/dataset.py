@@ -13,6 +13,7 @@ from endcap.events.snapshot_days import open_snapshot
 from endcap.features.feature_engine import open_feature_engine
 from endcap.features.split import MILLISECOND
 from endcap.features.window import to_milliseconds
+from endcap.sources.pandas_import import defer_pandas
 from endcap.spec.settings import FeatureSettings
 from endcap.spec.shop import Shop
 from endcap.steps import STEPS
@@ -61,6 +62,7 @@ def build(
     SpecError
         If columns of the shop have reserved names.
     """
+    defer_pandas()
     _refuse_reserved_names(shop)
     settings = FeatureSettings.of(shop)
     kind = STEPS["features"].folder(settings.name)

@@ -1,7 +1,8 @@
 """What a new day costs: ingest and features of a log of 56 days that a store knows and one more, beside all 57 days.
 
 The log lies in a CSV file for each day. Each run is a process of its own. Its seconds and its processor time begin
-after Python has started, and end when the dataset is in the store.
+after Python has started, and end when the dataset is in the store. The files are older than the first run by as much
+as it takes to be sure that they do not change any more: a log of many days has such files only, but for the last ones.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+
+from endcap.sources.local_files import SETTLED
 
 DAYS = 56
 ROWS = 200_000
@@ -58,6 +62,7 @@ def measure() -> list[dict[str, Any]]:
         for day in range(DAYS):
             _write_day(log, day)
         os.sync()
+        time.sleep(SETTLED + 1)
         _run(log, folder / "kept")
         _write_day(log, DAYS)
         new, full = _run(log, folder / "kept"), _run(log, folder / "full")

@@ -46,7 +46,7 @@ def test_a_new_day_reads_its_file_alone(tmp_path: Path, store: Store) -> None:
     its = make_shop(str(log))
     lines: list[str] = []
     first = ingest(its, store, progress=lambda line: lines.append(str(line)))
-    counts = {"days": 6, "new": 6, "changed": 0, "unchanged": 0, "gone": 0, "read": 6, "kept": 0}
+    counts = {"days": 6, "new": 6, "changed": 0, "unchanged": 0, "gone": 0, "read": 6, "again": 0, "kept": 0}
     assert reuse(store, first) == counts
     write_day(log, DAYS[6])
     second = ingest(its, store, progress=lambda line: lines.append(str(line)))
@@ -55,6 +55,17 @@ def test_a_new_day_reads_its_file_alone(tmp_path: Path, store: Store) -> None:
     assert set(find_units(facts(store, first))) < set(find_units(facts(store, second)))
     # A day knows which files fed it, as numbers among those of events.
     assert [day["fed_by"] for day in facts(store, second)["days"]] == [[number] for number in range(7)]
+
+
+def test_small_files_are_read_again_with_a_new_neighbour(tmp_path: Path, store: Store) -> None:
+    for day in DAYS[:2]:
+        write_csv(tmp_path / "log" / f"{day}.csv", [f"s1,c1,i1,{day}T10:00:00Z,view"])
+    its = make_shop(str(tmp_path / "log"))
+    ingest(its, store)
+    write_csv(tmp_path / "log" / f"{DAYS[2]}.csv", [f"s2,c1,i1,{DAYS[2]}T10:00:00Z,view"])
+    counts = reuse(store, ingest(its, store))
+    assert counts["unchanged"] == 2
+    assert (counts["read"] - counts["again"], counts["again"] + counts["kept"]) == (1, 2)
 
 
 def test_a_late_row_changes_its_day_alone(tmp_path: Path, store: Store) -> None:
