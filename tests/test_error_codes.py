@@ -36,6 +36,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "endcap/ranking": ("request",),
     "endcap/registry": ("registry",),
     "endcap/report": ("report",),
+    "endcap/reproduction": ("reproduction",),
     "endcap/retention": ("retention",),
     "endcap/rules": ("rules",),
     "endcap/runs": ("run", "step"),

@@ -24,6 +24,7 @@ from endcap.evaluation.scoring import EvaluatedModel
 from endcap.evaluation.verdict_text import explain_unjudged
 from endcap.evaluation.verdict_warnings import collect_warnings
 from endcap.features.view import View, open_view
+from endcap.machine import describe_machine
 from endcap.models.custom import find_own_modules
 from endcap.registry import Version, log_verdict, open_registry
 from endcap.registry.package import RULES
@@ -96,7 +97,7 @@ def judge(
         return address
     with store.publish(kind, key) as draft:
         facts, report = _judge(settings, dataset, trained, champion, rules, store, progress)
-        about = {"question": question, "dataset": dataset, "trained": trained}
+        about = {"question": question, "dataset": dataset, "trained": trained, "machine": describe_machine()}
         draft.facts |= {**about, "snapshot": store.manifest(dataset)["facts"]["snapshot"], **facts}
         if get_content_key(trained).startswith(STEPS["train"].kind):  # what is no training has no run
             judged = store.manifest(trained)

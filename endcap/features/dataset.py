@@ -67,7 +67,7 @@ def build(
     settings = FeatureSettings.of(shop)
     kind = STEPS["features"].folder(settings.name)
     end = None if until is None else to_milliseconds(until)
-    key = fingerprint(get_content_key(snapshot), settings.key(), end, fingerprint_code(STEPS["features"].entry))
+    key = make_key(settings, snapshot, end)
     with store.workspace(kind, key, progress) as work:
         address = store.find(kind, key)
         if address is not None:
@@ -89,6 +89,11 @@ def build(
                 **facts,
             }
     return draft.address
+
+
+def make_key(settings: FeatureSettings, snapshot: str, end: int | None) -> str:
+    """Return the key of the dataset that the code of now makes of a snapshot. end: epoch ms; None: all events."""
+    return fingerprint(get_content_key(snapshot), settings.key(), end, fingerprint_code(STEPS["features"].entry))
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ EXCLUDED_CODE = {
     "endcap.errors": "an error ends a step, which has no output then",
     "endcap.simulation.simulated_sources": "writes files, whose content is in the key",
     "endcap.events.spark_ingest": "has executors call the code that reads on this machine too",
+    "endcap.machine": "describes the machine, for the record",
     "endcap.models.file_checks": "refuses a model's files that are damaged",
     "endcap.processes": "says whether a process lives",
     "endcap.progress": "words for people",

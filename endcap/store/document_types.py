@@ -223,6 +223,7 @@ TrainedDocument = TypedDict(  # noqa: UP013 (the stored key `found` is no name o
         "history": list[dict[str, Any]],
         "n_items": Count,
         "environment": dict[str, Any],
+        "machine": Json,
         "counts": Json,
         "search": Json | None,
         "seconds": float,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from endcap.errors import EndcapError, StorageError
 from endcap.evaluation.leakage import Leakage
+from endcap.machine import describe_machine
 from endcap.models import Model, make
 from endcap.models.fit import open_model_view
 from endcap.registry import Version, find_registry
@@ -161,7 +162,7 @@ def fit_recipe(
     if not leakage.leaked:
         return None
     progress(f"fitting the recipe of version {version}: {leakage}")
-    model = _fit_model(recipe, view, dataset, store, key, work, progress)
+    model = fit_model(recipe, view, dataset, store, key, work, progress)
     with store.publish(get_recipe_kind(recipe.settings.name), key) as draft:
         (draft.path / MODEL).mkdir()
         model.save(draft.path / MODEL)
@@ -173,13 +174,15 @@ def fit_recipe(
             "found": dict(recipe.fit_results),
             "seconds": round(time.monotonic() - started, 3),
             "environment": describe_environment(),
+            "machine": describe_machine(),
         }
     return draft.address
 
 
-def _fit_model(
+def fit_model(
     recipe: Recipe, view: View, dataset: str, store: Store, key: str, work: Path, progress: Progress
 ) -> Model:
+    """Fit a recipe on its part of a view. Arguments are as those of `fit_recipe`; the view is of `recipe.settings`."""
     # Without a refit a model that was watched by the validation part was fitted on what lies before it.
     needs_validation = make(recipe.model).needs_validation
     part: Part = "training" if recipe.settings.refit or not needs_validation else "train"

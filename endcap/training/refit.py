@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from endcap.errors import UserError
 from endcap.features.dataset_files import read_customer_ids, read_declared_features
 from endcap.features.vocabulary import Vocabulary
+from endcap.machine import describe_machine
 from endcap.models import Model, load
 from endcap.models.custom import find_own_modules
 from endcap.models.device import find_device
@@ -32,7 +33,7 @@ from endcap.training.train import MODEL, VOCABULARY, Progress, read_facts
 if TYPE_CHECKING:
     from endcap.spec.recommender import Recommender
 
-FIT = "endcap.training.refit:_fit_winner"
+FIT = "endcap.training.refit:fit_winner"
 """The entry of the fit alone: code that only packs fits nothing anew."""
 ITEMS, CUSTOMERS = "items.parquet", "customers.parquet"
 
@@ -89,7 +90,7 @@ def refit(
             verdict=verdict,
         )
     settings = RefitSettings.of(recommender)
-    winner = _fit_winner(settings, dataset, trained, store, progress)
+    winner = fit_winner(settings, dataset, trained, store, progress)
     kind = STEPS["refit"].folder(settings.name)
     inputs = [get_content_key(address) for address in (dataset, trained, winner)]
     code = fingerprint_code(STEPS["refit"].entry, *_find_own_code(settings))
@@ -112,11 +113,16 @@ def read_house_rules(store: Store, verdict: str) -> Catalogue | None:
         return Catalogue.from_json(read_json(file)) if file.exists() else None
 
 
-def _fit_winner(settings: RefitSettings, dataset: str, trained: str, store: Store, progress: Progress) -> str:
+def make_fit_key(settings: RefitSettings, dataset: str, trained: str) -> str:
+    """Return the key of what `fit_winner` makes of a dataset and a trained model with the code of now."""
+    inputs = [get_content_key(address) for address in (dataset, trained)]
+    return fingerprint(inputs, settings.key(), fingerprint_code(FIT, *_find_own_code(settings)))
+
+
+def fit_winner(settings: RefitSettings, dataset: str, trained: str, store: Store, progress: Progress) -> str:
     """Return the address of the model to pack with its vocabulary and items: fitted on all data, or the judged one."""
     kind = f"refitted/{settings.name}"
-    inputs = [get_content_key(address) for address in (dataset, trained)]
-    key = fingerprint(inputs, settings.key(), fingerprint_code(FIT, *_find_own_code(settings)))
+    key = make_fit_key(settings, dataset, trained)
     with store.workspace(kind, key, progress) as work:
         address = store.find(kind, key)
         if address:
@@ -132,6 +138,7 @@ def _fit_winner(settings: RefitSettings, dataset: str, trained: str, store: Stor
             pq.write_table(pa.table({"customer": customers}), draft.path / CUSTOMERS)
             draft.facts |= {
                 "environment": describe_environment(),
+                "machine": describe_machine(),
                 "fitted_until": winner.until,
                 "device": winner.device,
             }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from endcap.features.empty_parts import explain_no_validation
 from endcap.features.view import View
+from endcap.machine import describe_machine
 from endcap.models import FitReport, make
 from endcap.models.custom import find_own_modules
 from endcap.models.device import find_device
@@ -79,10 +80,15 @@ def train(
         Address of the trained model.
     """
     settings = TrainSettings.of(recommender)
-    code = fingerprint_code(STEPS["train"].entry, *find_own_modules(settings.model, *settings.preprocessing))
-    key = fingerprint(get_content_key(dataset), settings.key(), code)
+    key = make_key(settings, dataset)
     with store.workspace(kind(settings.name), key, progress) as work:
         return store.find(kind(settings.name), key) or _make(settings, dataset, store, key, work, registry, progress)
+
+
+def make_key(settings: TrainSettings, dataset: str) -> str:
+    """Return the key of the model that these settings, on a dataset and with the code of now, are trained to."""
+    code = fingerprint_code(STEPS["train"].entry, *find_own_modules(settings.model, *settings.preprocessing))
+    return fingerprint(get_content_key(dataset), settings.key(), code)
 
 
 def _make(
@@ -123,6 +129,7 @@ def _make(
                     "counts": view.counts,
                     "seconds": round(time.monotonic() - begun, 3),
                     "environment": describe_environment(),
+                    "machine": describe_machine(),
                     "device": learned.device,
                 }
                 run.end(draft.facts)
