@@ -10,7 +10,7 @@ from typing import Any
 
 from endcap.errors import IntegrityError, UserError
 from endcap.events.older_snapshots import read_older_days
-from endcap.store import Store
+from endcap.store import Store, get_content_key
 
 Json = dict[str, Any]
 PARALLEL = 8
@@ -36,12 +36,12 @@ class DayPart:
     types
         How many events each type has, the empty text for none; None if there are too many types.
     files
-        Parquet files of `endcap.events.snapshot.EVENTS` on this machine. Their rows, file by file, are in the order in
-        which they were read.
+        Parquet files of `endcap.events.snapshot.EVENTS`. Their rows, file by file, are in the order in which they were
+        read.
     first_files
         For each of `files` a number to add to its rows' `file`: the sums order the day's rows as files are ordered.
     activity
-        Parquet files of `endcap.events.snapshot.ACTIVITY` on this machine.
+        Parquet files of `endcap.events.snapshot.ACTIVITY`.
     """
 
     day: str
@@ -60,12 +60,16 @@ class DayPart:
 
 @dataclass(frozen=True)
 class SnapshotDays:
-    """A snapshot on this machine.
+    """A snapshot on this machine, or with `fetches=False` what its manifest says of one in the store.
+
+    Paths are those of this machine, or relative ones in the store: kind, key, and a file's name.
 
     Attributes
     ----------
     path
         The folder with ``items.parquet``, ``customers.parquet`` and ``quarantine.jsonl``, as far as there are such.
+    tables
+        The files of its tables by name: ``items``, ``customers``, as far as there are such.
     facts
         The facts of its manifest.
     days
@@ -77,6 +81,7 @@ class SnapshotDays:
     path: Path
     facts: Json
     days: tuple[DayPart, ...]
+    tables: Mapping[str, Path]
     older: bool = False
 
     @property
@@ -101,9 +106,9 @@ class SnapshotDays:
 
 
 def open_snapshot(
-    store: Store, address: str, *, days: Collection[str] | None = None, verify: bool = False
+    store: Store, address: str, *, days: Collection[str] | None = None, verify: bool = False, fetches: bool = True
 ) -> SnapshotDays:
-    """Bring a snapshot to this machine.
+    """Bring a snapshot to this machine, or only see that its parts are in the store.
 
     Parameters
     ----------
@@ -115,6 +120,8 @@ def open_snapshot(
         The names of the days that are needed. None: all.
     verify
         Compare the checksum of every file; otherwise only the sizes are compared.
+    fetches
+        Whether files are brought to this machine. Otherwise only manifests are read, and paths are those in the store.
 
     Raises
     ------
@@ -124,12 +131,20 @@ def open_snapshot(
         A file of it is missing or damaged.
     """
     manifest = store.manifest(address)
-    facts, path = manifest["facts"], store.fetch(address, verify=verify)
+    facts = manifest["facts"]
     older = "days" not in facts
+    whole = _fetch(store, address, verify) if fetches or older else _see(store, address)
+    path = whole.path
     listed = read_older_days(path, manifest["files"]) if older else facts["days"]
     chosen = [day for day in listed if days is None or day["day"] in days]
-    folders = _fetch_units(store, path, {part["unit"] for day in chosen for part in day["parts"]}, verify)
-    return SnapshotDays(path, {**facts, "days": listed}, tuple(_open_day(folders, day) for day in chosen), older)
+    units = sorted({part["unit"] for day in chosen for part in day["parts"] if part["unit"] is not None})
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        opened = pool.map(lambda unit: _fetch(store, unit, verify) if fetches else _see(store, unit), units)
+        folders = {None: whole, **dict(zip(units, opened, strict=True))}
+    named = {name: f"{name}.parquet" for name in ("items", "customers")}
+    tables = {name: path / file for name, file in named.items() if file in manifest["files"]}
+    parts = tuple(_open_day(folders, day) for day in chosen)
+    return SnapshotDays(path, {**facts, "days": listed}, parts, tables, older)
 
 
 def find_units(facts: Json) -> set[str]:
@@ -137,15 +152,29 @@ def find_units(facts: Json) -> set[str]:
     return {part["unit"] for day in facts.get("days", []) for part in day["parts"] if part["unit"] is not None}
 
 
-def _fetch_units(store: Store, path: Path, units: Collection[str | None], verify: bool) -> dict[str | None, Path]:
-    """Bring units to this machine, several at a time, and return their folders; None is the snapshot's own."""
-    addresses = sorted(unit for unit in units if unit is not None)
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        fetched = pool.map(lambda unit: store.fetch(unit, verify=verify), addresses)
-        return {None: path, **dict(zip(addresses, fetched, strict=True))}
+@dataclass(frozen=True)
+class _Folder:
+    """An artifact's folder: on this machine, or (with the names of its files) in the store."""
+
+    path: Path
+    names: Collection[str] | None = None
+
+    def has(self, name: str) -> bool:
+        return (self.path / name).is_file() if self.names is None else name in self.names
 
 
-def _open_day(folders: Mapping[str | None, Path], facts: Json) -> DayPart:
+def _fetch(store: Store, address: str, verify: bool) -> _Folder:
+    return _Folder(store.fetch(address, verify=verify))
+
+
+def _see(store: Store, address: str) -> _Folder:
+    content_key = get_content_key(address)
+    kind, _, key = content_key.rpartition("/")
+    store.find(kind, key)  # which notes that it is used; others fetch it later
+    return _Folder(Path(content_key), frozenset(store.manifest(address)["files"]))
+
+
+def _open_day(folders: Mapping[str | None, _Folder], facts: Json) -> DayPart:
     files, activity = (
         tuple(_find_file(folders[part["unit"]], name) for part in facts["parts"] for name in part[kind])
         for kind in ("files", "activity")
@@ -155,11 +184,11 @@ def _open_day(folders: Mapping[str | None, Path], facts: Json) -> DayPart:
     return DayPart(**{name: facts[name] for name in names}, files=files, first_files=first_files, activity=activity)
 
 
-def _find_file(path: Path, name: str) -> Path:
-    file = path / name
-    if not file.is_file():
+def _find_file(folder: _Folder, name: str) -> Path:
+    file = folder.path / name
+    if not folder.has(name):
         raise IntegrityError(
-            f"{file} is missing: the snapshot is damaged; remove {path} and run ingest again",
+            f"{file} is missing: the snapshot is damaged; remove {folder.path} and run ingest again",
             code="events.day-damaged",
             path=str(file),
         )

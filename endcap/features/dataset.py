@@ -10,7 +10,7 @@ from pathlib import Path
 
 from endcap.errors import Problem, SpecError
 from endcap.events.snapshot_days import open_snapshot
-from endcap.features.feature_engine import open_feature_engine
+from endcap.features.feature_engine import open_feature_engine, reads_here
 from endcap.features.split import MILLISECOND
 from endcap.features.window import to_milliseconds
 from endcap.sources.pandas_import import defer_pandas
@@ -72,12 +72,12 @@ def build(
         address = store.find(kind, key)
         if address is not None:
             return address
-        opened = open_snapshot(store, snapshot)
+        opened = open_snapshot(store, snapshot, fetches=reads_here(settings, store))
         opened.check_places()
         with (
             store.publish(kind, key) as draft,
             _open_spill_folder(work) as spill,
-            open_feature_engine(settings, store, spill, progress) as engine,
+            open_feature_engine(settings, store, spill, progress, draft) as engine,
         ):
             facts = engine.write_dataset(settings, opened, draft.path, end, progress)
             draft.facts |= {

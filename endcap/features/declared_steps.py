@@ -26,7 +26,6 @@ from endcap.spec.settings import FeatureSettings
 
 Json = dict[str, Any]
 Progress = Callable[[str], None]
-CUSTOMERS = "customers.parquet"
 SIZES = ("events", "sessions", "items", "customers")
 SALTS = ("", "1", "2", "3")
 
@@ -89,10 +88,9 @@ def _write_salted(
     trained = items.filter(items.events > 0)
     write_events(engine, left, (sessions, trained, customers), features, out / "events.parquet")
     write_events(engine, test, (test_sessions, items, customers), features, out / "test_events.parquet")
-    write_catalogue(
-        engine, items, "item", ("events", "first_seen"), snapshot.path / "items.parquet", out / "items.parquet"
-    )
-    write_catalogue(engine, customers, "customer", ("events",), snapshot.path / CUSTOMERS, out / CUSTOMERS)
+    item_table, customer_table = (snapshot.tables.get(name) for name in ("items", "customers"))
+    write_catalogue(engine, items, "item", ("events", "first_seen"), item_table, out / "items.parquet")
+    write_catalogue(engine, customers, "customer", ("events",), customer_table, out / "customers.parquet")
     owned = {}
     if settings.owned is not None:
         owned = {

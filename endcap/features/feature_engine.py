@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,7 +11,8 @@ from endcap.events.snapshot_days import SnapshotDays
 from endcap.features.content_digest import digest_content
 from endcap.spark.failures import is_executor_loss
 from endcap.spec.settings import FeatureSettings
-from endcap.store import Store
+from endcap.store import Draft, Store
+from endcap.store.staging import is_in_bucket
 
 if TYPE_CHECKING:  # only the declared steps need Ibis, which takes half a second to import
     from endcap.features.engines.spark import SparkTables
@@ -37,7 +37,7 @@ class FeatureEngine(Protocol):
         settings
             The shop's.
         snapshot
-            The snapshot, on this machine.
+            The snapshot, on this machine if the engine reads it here (`reads_here`).
         out
             The folder of the dataset's files, empty.
         end
@@ -87,23 +87,32 @@ class SparkEngine:
         """See `FeatureEngine`. Where an executor is lost with tables that it held, all is made anew."""
         from endcap.features.declared_steps import write_tables
 
+        self._tables.limit_partitions(sum(day.events for day in snapshot.days))
         for attempt in range(ATTEMPTS):
             try:
                 facts = write_tables(self._tables, settings, snapshot, out, end, progress)
-                return facts | {"content": self._tables.digest_content(out)}
+                return facts | {"content": self._tables.combine_digests(facts["features"])}
             except Exception as error:
                 if attempt + 1 == ATTEMPTS or not is_executor_loss(error):
                     raise
             progress("an executor of Spark was lost, with tables that it held; making them again")
-            self._tables.keep_only()
-            for path in out.iterdir():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            self._tables.begin_anew()
         raise AssertionError("the last attempt raises its error")
+
+
+def reads_here(settings: FeatureSettings, store: Store) -> bool:
+    """Return whether the engine that the spec names reads a snapshot's files on this machine, or from a folder that all
+    machines have. Otherwise its machines fetch them from the store."""
+    return settings.features.engine != "spark" or not is_in_bucket(store.root)
 
 
 @contextlib.contextmanager
 def open_feature_engine(
-    settings: FeatureSettings, store: Store, spill: Path, progress: Progress = lambda line: None
+    settings: FeatureSettings,
+    store: Store,
+    spill: Path,
+    progress: Progress = lambda line: None,
+    draft: Draft | None = None,
 ) -> Iterator[FeatureEngine]:
     """Open the engine that the spec names. It is closed at the end, whatever happens.
 
@@ -117,6 +126,8 @@ def open_feature_engine(
         An empty folder, for what does not fit in memory.
     progress
         Takes a line at a time.
+    draft
+        The dataset that is written, to which other machines may send files. None: they write them to the folder.
     """
     if settings.features.engine == "spark":
         from endcap.features.engines.spark import SparkTables
@@ -124,8 +135,7 @@ def open_feature_engine(
         from endcap.spark.executor_store import check_executors
 
         with open_session(settings.spark, spill, progress) as session:
-            check_executors(session, store)
-            yield SparkEngine(SparkTables(session))
+            yield SparkEngine(SparkTables(session, check_executors(session, store), draft))
         return
     from endcap.features.daily.engine import DailyEngine
 

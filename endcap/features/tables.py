@@ -110,12 +110,12 @@ def _list_keys(events: ir.Table) -> list[Any]:
 
 
 def write_catalogue(
-    engine: TableEngine, table: ir.Table, name: str, counts: tuple[str, ...], source: Path, file: Path
+    engine: TableEngine, table: ir.Table, name: str, counts: tuple[str, ...], source: Path | None, file: Path
 ) -> None:
     """Write items or customers in the order of their numbers, with the attributes that the snapshot has of them."""
     ids = table.select("number", *counts, **{name: "id"})
     attributes: list[str] = []
-    if source.is_file():
+    if source is not None:
         known = engine.read([source])
         attributes = [attribute for attribute in known.columns if attribute != name]
         ids = ids.left_join(known, name)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import json
+import re
+from collections.abc import Iterator
 from typing import Protocol
 
-from endcap.errors import ClusterError, EndcapError, TransientError, UserError
+from endcap.errors import ClusterError, EndcapError, TransientError, UserError, describe_error, rebuild_error
 from endcap.spark.server import OUT_OF_MEMORY
 
 _LONGEST = 800
@@ -21,6 +26,7 @@ GONE = (
     "Connection refused",
 )
 DISK = ("No space left on device",)
+_CARRIED = re.compile(r"endcap-error:([A-Za-z0-9+/=]+):")
 
 
 class StartedSpark(Protocol):
@@ -31,6 +37,17 @@ class StartedSpark(Protocol):
 
     def read_errors(self) -> str:
         """Return its last words."""
+
+
+@contextlib.contextmanager
+def carry_errors() -> Iterator[None]:
+    """On an executor: have an error of Endcap in the block reach the step with its code, by the text that Spark shows
+    of it (`explain_failure`)."""
+    try:
+        yield
+    except EndcapError as error:
+        document = base64.b64encode(json.dumps(describe_error(error)).encode()).decode()
+        raise RuntimeError(f"{error} endcap-error:{document}:") from None
 
 
 def explain_failure(error: BaseException, server: StartedSpark | None) -> EndcapError | None:
@@ -49,6 +66,8 @@ def explain_failure(error: BaseException, server: StartedSpark | None) -> Endcap
     if not isinstance(error, grpc.RpcError | PySparkException):
         return None
     text = f"{type(error).__name__}: {error}"
+    if carried := _CARRIED.search(text):
+        return rebuild_error(json.loads(base64.b64decode(carried[1])))
     reason = _shorten(text.partition("JVM stacktrace")[0].strip())
     status = None if server is None else server.wait_for_end()
     if status == OUT_OF_MEMORY or (status is None and _has(text, DRIVER_MEMORY)):

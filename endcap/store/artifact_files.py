@@ -33,18 +33,19 @@ def build_manifest(draft: Draft) -> Json:
     Parameters
     ----------
     draft
-        The draft. Its `path` holds the files.
+        The draft. Its `path` holds the files, beside those that other machines sent.
 
     Returns
     -------
     dict
         The manifest, with the size in bytes and the SHA-256 of every file.
     """
+    here = {name: describe_file(draft.path / name) for name in _list_files(draft.path) if name not in draft.sent}
     manifest = {
         "address": draft.address,
         "created": datetime.now(UTC).isoformat(timespec="microseconds"),
         "facts": stamp_document(get_kind(get_content_key(draft.address)), draft.facts),
-        "files": {name: describe_file(draft.path / name) for name in _list_files(draft.path)},
+        "files": dict(sorted({**here, **draft.sent}.items())),
     }
     return stamp_document("manifest", manifest)
 

@@ -20,11 +20,36 @@ T = TypeVar("T")
 
 @dataclass
 class Draft:
-    """An artifact that is being written. Fill `path` and `facts`; it is published if the block ends well."""
+    """An artifact that is being written. Fill `path` and `facts`; it is published if the block ends well.
+
+    Attributes
+    ----------
+    path
+        A folder of this machine for the artifact's files, empty at first.
+    address
+        The artifact's address.
+    staged
+        The address at which other machines put files of the artifact (`endcap.store.staging`).
+    facts
+        The facts of its manifest.
+    sent
+        The artifact's files that other machines put there, by name, each with ``bytes`` and ``sha256``. This machine
+        does not read them. What else lies there is not published from a bucket.
+    is_shared
+        Whether other machines were given `staged`.
+    """
 
     path: Path
     address: str
+    staged: str
     facts: Json = field(default_factory=dict)
+    sent: Json = field(default_factory=dict)
+    is_shared: bool = False
+
+    def share(self) -> str:
+        """Return the address at which other machines put files. What they leave there is removed with the draft."""
+        self.is_shared = True
+        return self.staged
 
 
 class Hold(Protocol):
@@ -85,7 +110,8 @@ class Store(Protocol):
         Returns
         -------
         AbstractContextManager[Draft]
-            Gives the draft to fill: its `path` is an empty folder, its `facts` an empty dictionary.
+            Gives the draft to fill: its `path` is an empty folder, its `facts` an empty dictionary. Other machines
+            may put files to the address that its `share` returns; name these in its `sent`.
 
         Raises
         ------

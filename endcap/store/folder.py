@@ -65,7 +65,7 @@ class FolderStore(RelocatableStore):
     def publish(self, kind: str, key: str) -> Iterator[Draft]:
         place = self._inside(f"{kind}/{key}")
         with report_storage_errors(place), make_scratch_folder(self.path / ".drafts") as folder:
-            draft = Draft(folder, self._address(place))
+            draft = Draft(folder, self._address(place), self._address(folder))
             yield draft
             self._resolver.note_place()
             write_durably(folder / MANIFEST, build_manifest(draft))

@@ -5,7 +5,8 @@ there (KServe downloads what begins with the address). So two writers of one key
 need not give them the same bytes. A writer that was believed dead may wake at any moment and go on: whatever it then
 sends must not be able to differ. Therefore no writer sends its own files to the address:
 
-1. Draft. A writer uploads its files below ``.drafts/<kind>/<key>/<its own random name>/``, which nobody else writes to.
+1. Draft. A writer uploads its files below ``.drafts/<kind>/<key>/<its own random name>/``, which nobody else writes to
+   but machines that work for it.
 2. Choice. It puts ``choice.json`` beside the drafts, on the condition that there is none: which draft, and the manifest
    (names, sizes, checksums). One writer's choice stands; the others read it, and take it for their own.
 3. Copies. Whoever has read the choice has the server copy the chosen draft's files to their plain names. All writers
@@ -30,6 +31,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -67,16 +69,20 @@ class Publication:
         self._drafts = f"{root}.drafts/{place}/"
         self._choice = f"{self._drafts}{_CHOICE}"
         self._own = uuid.uuid4().hex
+        self.address = bucket.address(f"{self._drafts}{self._own}")
+        """Where this writer's draft lies."""
 
-    def publish(self, folder: Path, manifest: Json) -> bool:
-        """Publish the files of a folder.
+    def publish(self, folder: Path, manifest: Json, sent: Collection[str] = ()) -> bool:
+        """Publish the files of a folder, and those that lie in the draft already.
 
         Parameters
         ----------
         folder
             The folder.
         manifest
-            The manifest of its files.
+            The manifest of all the files.
+        sent
+            The names of the files that lie in the draft.
 
         Returns
         -------
@@ -93,7 +99,7 @@ class Publication:
         self._sweep()
         if self._is_published():
             return False
-        self._upload(folder, manifest)
+        self._upload(folder, {name: file for name, file in manifest["files"].items() if name not in sent})
         own: Json = {"draft": self._own, "manifest": manifest}
         choice, etag = self._choose(own)
         carried_out: Json | None = None
@@ -118,12 +124,16 @@ class Publication:
     def _is_published(self) -> bool:
         return self._bucket.stat(self._manifest) is not None
 
-    def _upload(self, folder: Path, manifest: Json) -> None:
+    def remove_draft(self) -> None:
+        """Remove all that lies in the draft, published or not."""
+        self._bucket.remove(blob.name for blob in self._bucket.list(f"{self._drafts}{self._own}/"))
+
+    def _upload(self, folder: Path, described: Json) -> None:
         def upload(name: str) -> None:
             with (folder / name).open("rb") as handle:
-                self._bucket.upload(f"{self._drafts}{self._own}/{name}", handle, manifest["files"][name]["sha256"])
+                self._bucket.upload(f"{self._drafts}{self._own}/{name}", handle, described[name]["sha256"])
 
-        _run_all(run_parallel(upload, manifest["files"]))
+        _run_all(run_parallel(upload, described))
 
     def _choose(self, own: Json, *, replaced: str | None = None) -> tuple[Json, str]:
         """Return the valid choice and its etag: `own` if there was none, or if it took the place of `replaced`."""

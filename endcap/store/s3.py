@@ -80,14 +80,19 @@ class S3Store(RelocatableStore):
             report_storage_errors(f"{self._local} (for {address})"),
             make_scratch_folder(self._local / ".drafts") as folder,
         ):
-            draft = Draft(folder, address)
-            yield draft
-            self._resolver.note_place()
-            manifest = build_manifest(draft)
-            if Publication(self._bucket, self._prefix, f"{kind}/{key}").publish(folder, manifest):
-                self._copies.keep(f"{kind}/{key}", folder, manifest)
-            else:
-                self.find(kind, key)  # another writer's copy is used
+            publication = Publication(self._bucket, self._prefix, f"{kind}/{key}")
+            draft = Draft(folder, address, publication.address)
+            try:
+                yield draft
+                self._resolver.note_place()
+                manifest = build_manifest(draft)
+                if not publication.publish(folder, manifest, draft.sent):
+                    self.find(kind, key)  # another writer's copy is used
+                elif not draft.sent:
+                    self._copies.keep(f"{kind}/{key}", folder, manifest)
+            finally:
+                if draft.is_shared:
+                    _run_suppressed(publication.remove_draft)
 
     def fetch(self, address: str, *, verify: bool = False, names: Sequence[str] | None = None) -> Path:
         path = self._resolver.find_path(address)

@@ -59,6 +59,9 @@ class StagedFiles(Protocol):
         Raises NotFoundError if there is no such file.
         """
 
+    def rename(self, name: str, new: str) -> None:
+        """Give a file another name, in the place of a file of that name."""
+
     def list(self, folder: str) -> list[str]:
         """List the names of the files below a folder, sorted."""
 
@@ -66,8 +69,20 @@ class StagedFiles(Protocol):
         """Remove files. It is no error if one does not exist."""
 
 
-def open_staged_files(address: str) -> StagedFiles:
+def is_in_bucket(address: str) -> bool:
+    """Return whether an address is that of a bucket, or of something in one."""
+    return address.startswith(S3)
+
+
+def open_staged_files(address: str, scratch: Path | None = None) -> StagedFiles:
     """Open a place by its address.
+
+    Parameters
+    ----------
+    address
+        The address.
+    scratch
+        A folder of this machine for files on their way to a bucket. None: the system's temporary folder.
 
     Raises
     ------
@@ -76,7 +91,7 @@ def open_staged_files(address: str) -> StagedFiles:
     UserError
         The environment's settings of the S3 server are missing or wrong.
     """
-    if not address.startswith(S3):
+    if not is_in_bucket(address):
         return StagedInFolder(Path(address.removeprefix(FILE)))
     # The client costs half a second to import.
     from endcap.store.bucket import Bucket
@@ -84,7 +99,7 @@ def open_staged_files(address: str) -> StagedFiles:
     from endcap.store.s3_settings import read_s3_settings
 
     bucket, prefix = split_address(address)
-    return StagedInBucket(Bucket(bucket, read_s3_settings()), f"{prefix}/")
+    return StagedInBucket(Bucket(bucket, read_s3_settings()), f"{prefix}/", scratch)
 
 
 @contextlib.contextmanager
@@ -96,7 +111,7 @@ def stage_files(root: str) -> Iterator[StagedFiles]:
     root
         The store's address.
     """
-    if not root.startswith(S3):
+    if not is_in_bucket(root):
         with make_scratch_folder(Path(root.removeprefix(FILE)) / ".drafts") as folder:
             yield StagedInFolder(folder)
         return
@@ -137,6 +152,15 @@ class StagedInFolder:
             raise NotFoundError(f"there is no file {file}", code="store.not-found", address=f"{self.address}/{name}")
         return file
 
+    def rename(self, name: str, new: str) -> None:
+        source, target = (join_safely(self._folder, path, self.address) for path in (name, new))
+        with report_storage_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.replace(target)
+            with contextlib.suppress(OSError):  # others have files there
+                if source.parent != self._folder:
+                    source.parent.rmdir()
+
     def list(self, folder: str) -> list[str]:
         files = (self._folder / folder).rglob("*")
         return sorted(file.relative_to(self._folder).as_posix() for file in files if file.is_file())
@@ -159,14 +183,17 @@ class StagedInBucket:
         The bucket.
     prefix
         The beginning of the objects' names, with a ``/`` at its end.
+    scratch
+        A folder of this machine for files on their way. None: the system's temporary folder.
     """
 
-    def __init__(self, bucket: Bucket, prefix: str) -> None:
-        self._bucket, self._prefix, self.address = bucket, prefix, bucket.address(prefix).rstrip("/")
+    def __init__(self, bucket: Bucket, prefix: str, scratch: Path | None = None) -> None:
+        self._bucket, self._prefix, self._scratch = bucket, prefix, scratch
+        self.address = bucket.address(prefix)
 
     def write(self, name: str, fill: Fill) -> Json:
         check_name(name, self.address)
-        with tempfile.TemporaryDirectory(prefix="endcap-") as folder:
+        with tempfile.TemporaryDirectory(prefix="endcap-", dir=self._scratch) as folder:
             file = Path(folder) / "file"
             with report_storage_errors(file):
                 fill(file)
@@ -180,6 +207,12 @@ class StagedInBucket:
         file = scratch / uuid.uuid4().hex
         self._bucket.download(f"{self._prefix}{name}", file)
         return file
+
+    def rename(self, name: str, new: str) -> None:
+        for path in (name, new):
+            check_name(path, self.address)
+        self._bucket.copy(f"{self._prefix}{name}", f"{self._prefix}{new}")
+        self.remove([name])
 
     def list(self, folder: str) -> list[str]:
         below = f"{self._prefix}{folder}/" if folder else self._prefix

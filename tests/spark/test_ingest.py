@@ -17,11 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from endcap.errors import DataError, UserError
+from endcap.errors import DataError, IntegrityError, NotFoundError, UserError
 from endcap.events import ingest, spark_ingest
 from endcap.events.distinct_days import DistinctWriter
 from endcap.events.parsed_units import Unit
+from endcap.events.snapshot_days import find_units
 from endcap.events.unit_reading import UnitReader
+from endcap.features import build
+from endcap.features.content_digest import digest_content
 from endcap.sources import local_files
 from endcap.sources.files import SourceFile, find_files, list_files
 from endcap.sources.local_files import LocalFile
@@ -31,6 +34,7 @@ from endcap.spark.executor_store import ExecutorStore
 from endcap.spark.server import TOKEN, SparkServer, start_server
 from endcap.spec.shop import Shop
 from endcap.store import Store, open_store
+from endcap.store.bucket import Bucket
 from endcap.store.read_only import WriteAttempt, forbid_writes
 from tests.events.shops import HEADER, facts, make_shop, stored, write_csv
 from tests.refusals import refused
@@ -188,6 +192,75 @@ def test_in_a_bucket_executors_read_the_log_and_write_the_store(
     assert (its["events"], sum(its["bad"]["events"].values())) == (27, 3)
     assert list(cache.rglob("part-*.parquet")) == []
     assert not (cache / "sources").exists()
+
+
+@needs_java
+@pytest.mark.slow
+def test_in_a_bucket_no_table_of_a_dataset_passes_through_the_step(
+    server: SparkServer, s3: Server, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = S3Place(s3, tmp_path, monkeypatch)
+    for day in (1, 2, 3):
+        rows = [f"s{n % 9},c{n % 4},i{n % 7},2024-03-{day:02}T10:{n:02}:00Z,view" for n in range(60)]
+        write_csv(tmp_path / "log" / f"{day}" / "x.csv", rows)
+    items = write_csv(tmp_path / "items.csv", [f"i{n},colour {n % 2},{n / 4}" for n in range(5)], "item,colour,price")
+    shop = make_shop(
+        *(str(tmp_path / "log" / f"{day}") for day in (1, 2)),
+        {"path": str(tmp_path / "log" / "3"), "part": "test"},
+        items={"sources": [{"path": str(items)}], "categorical": ["colour"], "numeric": ["price"]},
+        filters={"min_item_events": 1, "min_session_events": 1},
+    )
+    here = build(shop, ingest(shop, store), store)
+    bucket = place.elsewhere()
+    snapshot = ingest(shop, bucket)
+    sent: list[str] = []
+    upload = Bucket.upload
+
+    def note(self: Bucket, name: str, handle: Any, sha256: str) -> None:
+        sent.append(name.rpartition("/")[2])
+        upload(self, name, handle, sha256)
+
+    monkeypatch.setattr(Bucket, "upload", note)
+    with monkeypatch.context() as patch:
+        patch.delattr(Bucket, "download")
+        there = build(features_on_spark(shop, server), snapshot, bucket)
+    assert set(sent) == {"token", "features.json"}  # what `check_executors` asks for, and what has no rows
+    ours, theirs = store.manifest(here), bucket.manifest(there)
+    assert here.rpartition("/")[2] == there.rpartition("/")[2]
+    assert sorted(ours["files"]) == sorted(theirs["files"])
+    for name in ("snapshot", "reuse"):
+        ours["facts"].pop(name, None), theirs["facts"].pop(name, None)
+    assert ours["facts"] == theirs["facts"]
+    assert digest_content(bucket.fetch(there, verify=True)) == theirs["facts"]["content"]
+    assert place.left() == set()
+
+
+@needs_java
+@pytest.mark.slow
+def test_what_an_executor_finds_wrong_in_a_bucket_has_its_code(
+    server: SparkServer, s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = S3Place(s3, tmp_path, monkeypatch)
+    rows = [f"s{n % 3},c,i{n % 7},2024-03-01T10:{n:02}:00Z,view" for n in range(20)]
+    shop = make_shop(str(write_csv(tmp_path / "log" / "x.csv", rows)))
+    bucket = place.elsewhere()
+    (unit,) = find_units(bucket.manifest(snapshot := ingest(shop, bucket))["facts"])
+    for name in bucket.manifest(unit)["files"]:
+        place.damage(f"{bucket.root}/{unit}", name, b"PAR1")
+    with refused(IntegrityError, "store.damaged", fault="missing"):
+        build(features_on_spark(shop, server), snapshot, bucket)
+    assert place.left() == set()
+    place.remove(f"{unit}/manifest.json")
+    with refused(NotFoundError, "store.not-found"):
+        build(features_on_spark(shop, server), snapshot, bucket)
+
+
+def features_on_spark(shop: Shop, server: SparkServer) -> Shop:
+    """Tables of several parts, small as they are."""
+    on = on_spark(shop, server)
+    conf = {**on.spark.conf, "spark.sql.adaptive.coalescePartitions.enabled": False}
+    features = shop.features.model_copy(update={"engine": "spark"})
+    return shop.model_copy(update={"spark": on.spark.model_copy(update={"conf": conf}), "features": features})
 
 
 def is_executor(pid: int) -> bool:

@@ -17,6 +17,7 @@ import pytest
 from endcap.errors import IntegrityError, NotFoundError, StorageError, TransientError, UserError
 from endcap.store import CHECKPOINT, Store, digest_manifest, locks, open_store, stamp_document, uses
 from endcap.store.base import Json
+from endcap.store.staging import open_staged_files
 from tests.refusals import refused
 
 
@@ -80,6 +81,40 @@ class StoreContract:
             raise ZeroDivisionError
         assert store.find("things/a", "k1") is None
         assert store.list("things/a") == []
+        assert place.left() == set()
+
+    def test_files_that_other_machines_sent_are_published_unread(self, store: Store, place: Place) -> None:
+        with store.publish("things/a", "k1") as draft:
+            others = open_staged_files(draft.share())
+            others.write("parts/1", lambda file: file.write_text("half"))
+            described = others.write("parts/1", lambda file: file.write_text("whole"))
+            others.rename("parts/1", "sub/large")
+            (draft.path / "small").write_text("small")
+            # What it says of the file stays, for nobody reads it here.
+            draft.sent["sub/large"] = described
+        seen = place.elsewhere()
+        assert seen.manifest(draft.address)["files"]["sub/large"] == described
+        for reader in (store, seen):
+            folder = reader.fetch(draft.address, verify=True)
+            assert {name: (folder / name).read_text() for name in ("small", "sub/large")} == {
+                "small": "small",
+                "sub/large": "whole",
+            }
+        assert place.left() == set()
+
+    def test_what_other_machines_sent_goes_with_a_writer_that_fails_or_is_late(
+        self, store: Store, place: Place
+    ) -> None:
+        with pytest.raises(ZeroDivisionError), store.publish("things/a", "k1") as draft:
+            open_staged_files(draft.share()).write("large", lambda file: file.write_text("half"))
+            raise ZeroDivisionError
+        assert place.left() == set()
+        with store.publish("things/a", "k1") as late:
+            others = open_staged_files(late.share())
+            late.sent["large"] = others.write("large", lambda file: file.write_text("late"))
+            others.write("part", lambda file: file.write_text("left"))
+            put(place.elsewhere(), "k1")
+        assert sorted(store.manifest(late.address)["files"]) == ["sub/file.txt"]
         assert place.left() == set()
 
     def test_the_first_of_two_writers_wins(self, store: Store, place: Place) -> None:

@@ -33,6 +33,9 @@ def test_files_of_a_place_are_seen_by_its_address_and_end_with_it(root: str, tmp
         assert staged.fetch("parts/a b.txt", tmp_path).read_text() == "last"
         assert staged.list("") == ["c", "parts/a b.txt"]
         assert staged.list("parts") == ["parts/a b.txt"]
+        there.rename("parts/a b.txt", "d/e")
+        assert staged.list("") == ["c", "d/e"]
+        there.rename("d/e", "parts/a b.txt")
         there.remove(["c", "gone"])
         with refused(NotFoundError, "store.not-found"):
             staged.fetch("c", tmp_path)

@@ -10,6 +10,8 @@ Nothing of the log passes through this process. It gets counts, and the few rows
 
 from __future__ import annotations
 
+import json
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,17 +24,23 @@ import pyarrow.parquet as pq
 from ibis.expr import datatypes as dt
 from ibis.expr.schema import Schema
 
-from endcap.features.engines.spark_files import ContentDigester, PartJoiner, PartWriter, name_part
+from endcap.events.snapshot import EVENTS
+from endcap.features.content_digest import TableDigest, combine_digests
+from endcap.features.engines.spark_files import WRITTEN, PartJoiner, PartWriter, name_part
+from endcap.features.engines.spark_stored import FILE_BITS, read_stored
 from endcap.features.engines.table_engine import Order
+from endcap.spark.executor_store import ExecutorStore
 from endcap.spark.paths import write_path
+from endcap.store.base import Draft
+from endcap.store.staging import open_staged_files
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.connect.session import SparkSession
 
 _PARTITIONS = "spark.sql.shuffle.partitions"
-_FEWEST_PARTITIONS, _PARTITION_SIZE = 4, 1 << 20
-"""Bytes of a snapshot's files for each partition of a shuffle: some 70,000 events."""
+_FEWEST_PARTITIONS, _EVENTS_OF_A_PARTITION = 4, 70_000
+"""Events for each partition of a shuffle: about a MiB of a snapshot's files."""
 _ROWS_OF_A_PARTITION = (1 << 33) - 1
 """`monotonically_increasing_id` has the number of a partition above these bits, and that of a row in them."""
 
@@ -48,14 +56,28 @@ def _mix(first: int, second: int) -> int:  # type: ignore[empty-body]
 
 
 class SparkTables:
-    """The `TableEngine` of Spark."""
+    """The `TableEngine` of Spark.
+
+    Files that it reads are paths that all executors have, or paths in the store (`SnapshotDays.files`).
+
+    Parameters
+    ----------
+    session
+        The session.
+    store
+        The store, if files lie in it.
+    draft
+        The dataset that is written. Executors put its files where other machines put them. Any other file that is
+        written lies in a folder that all executors have.
+    """
 
     key_type = "int64"
 
-    def __init__(self, session: SparkSession) -> None:
+    def __init__(self, session: SparkSession, store: ExecutorStore | None = None, draft: Draft | None = None) -> None:
         from endcap.features.engines.spark_backend import PlanBackend
 
-        self._session = session
+        self._session, self._store, self._draft = session, store, draft
+        self._digests: dict[str, dict[str, str]] = {}
         # Spark 4 derives constraints of a union from its inputs, and fails (`key not found`) where a checkpoint's name
         # columns that it does not have.
         session.conf.set("spark.sql.constraintPropagation.enabled", "false")
@@ -71,29 +93,40 @@ class SparkTables:
         return _mix(first, second)
 
     def read(self, files: list[Path]) -> ir.Table:
-        """See `TableEngine`. Executors read the files, so these must lie where all of them see them."""
+        """See `TableEngine`. Executors read the files."""
+        if _lie_in_store(files):
+            return self.backend.show(self._read_stored(files).drop("row"))
         return self.backend.show(self._session.read.parquet(*map(write_path, files)))
 
     def read_events(self, files: list[Path]) -> ir.Table:
         """See `TableEngine`. Only the names of the files come here, as Spark writes them."""
         from pyspark.sql.connect import functions
 
-        self._limit_partitions(sum(file.stat().st_size for file in files))
+        if _lie_in_store(files):
+            rows = self._read_stored(files, EVENTS)
+            place = functions.when(rows["position"].isNotNull(), rows["row"])
+            return self.backend.show(rows.withColumn("row", place).drop("file", "position"))
         rows = self._session.read.parquet(*map(write_path, files)).select("*", "_metadata")
         names = rows.select(functions.col("_metadata.file_path").alias("path")).distinct().collect()
         numbers = {str(file.absolute()): number for number, file in enumerate(files)}
         listed = [(row["path"], numbers[unquote(urlsplit(row["path"]).path)]) for row in names]
         known = self._session.createDataFrame(listed, "path string, number long")
         joined = rows.join(functions.broadcast(known), functions.col("_metadata.file_path") == known["path"])
-        place = functions.shiftleft(known["number"], 40).bitwiseOR(functions.col("_metadata.row_index"))
+        place = functions.shiftleft(known["number"], FILE_BITS).bitwiseOR(functions.col("_metadata.row_index"))
         place = functions.when(rows["position"].isNotNull(), place)
         return self.backend.show(
             joined.withColumn("row", place).drop("file", "position", "_metadata", "path", "number")
         )
 
-    def _limit_partitions(self, size: int) -> None:
-        """Have shuffles no more partitions than a log of so many bytes needs: each task writes a file for each."""
-        needed = max(_FEWEST_PARTITIONS, -(-size // _PARTITION_SIZE))
+    def _read_stored(self, files: list[Path], schema: pa.Schema | None = None) -> DataFrame:
+        assert self._store is not None
+        partitions = int(self._session.conf.get(_PARTITIONS) or _FEWEST_PARTITIONS)
+        rows: DataFrame = read_stored(self._session, self._store, files, partitions, schema)
+        return rows
+
+    def limit_partitions(self, events: int) -> None:
+        """Have shuffles no more partitions than a log of so many events needs: each task writes a file for each."""
+        needed = max(_FEWEST_PARTITIONS, -(-events // _EVENTS_OF_A_PARTITION))
         if needed < int(self._session.conf.get(_PARTITIONS) or needed):
             self._session.conf.set(_PARTITIONS, str(needed))
 
@@ -161,31 +194,49 @@ class SparkTables:
         return int(row[0])
 
     def write(self, table: ir.Table, file: Path) -> None:
-        """See `TableEngine`. Each executor writes its parts where they belong."""
+        """See `TableEngine`. Each executor writes its parts where they belong, and one joins them."""
         from pyspark.sql.pandas.types import to_arrow_schema
 
         rows = self.backend.plan(table)
         schema = pa.schema([field.with_nullable(True).remove_metadata() for field in to_arrow_schema(rows.schema)])
-        folder = file.with_name(f".{file.stem}")
-        folder.mkdir()
-        parts = rows.mapInArrow(PartWriter(str(folder), schema), "part long, rows long").collect()
+        # A task of an earlier attempt that still runs must not write among these parts.
+        draft = self._draft if self._draft is not None and file.parent == self._draft.path else None
+        address, folder = (
+            f"file://{file.parent}" if draft is None else draft.share(),
+            f".{file.stem}-{uuid.uuid4().hex}",
+        )
+        written = rows.mapInArrow(PartWriter(address, folder, schema), WRITTEN).collect()
+        parts = {name_part(folder, row["part"]): json.loads(row["described"]) for row in sorted(written)}
         if not parts:
             pq.write_table(schema.empty_table(), file)
-        elif len(parts) == 1:
-            (folder / name_part(parts[0]["part"])).replace(file)
+            self._digests[file.stem] = TableDigest(schema).list_digests()
+            return
+        names, staged = list(parts), open_staged_files(address)
+        if len(parts) == 1:
+            staged.rename(names[0], file.name)
+            described = parts[names[0]]
         else:
-            self._run_once(PartJoiner(str(folder), str(file)), "rows long")
-        folder.rmdir()
+            joiner = PartJoiner(address, names, file.name)
+            ((_, text),) = self._session.range(1, numPartitions=1).mapInArrow(joiner, WRITTEN).collect()
+            described = json.loads(text)
+            assert described["rows"] == sum(part["rows"] for part in parts.values())
+            staged.remove(names)
+        self._digests[file.stem] = described["columns"]
+        if draft is not None:
+            draft.sent[file.name] = described["file"]
 
-    def digest_content(self, folder: Path) -> str:
-        """Have an executor compute the content digest of a dataset's folder."""
-        digest: str = self._run_once(ContentDigester(str(folder)), "digest string")
-        return digest
+    def combine_digests(self, declared: Any) -> str:
+        """Compute the content digest of the dataset that was written, with the declared features."""
+        return combine_digests(self._digests, declared)
 
-    def _run_once(self, work: Any, schema: str) -> Any:
-        """Run work on one executor, and return the only value of its only row."""
-        ((value,),) = self._session.range(1, numPartitions=1).mapInArrow(work, schema).collect()
-        return value
+    def begin_anew(self) -> None:
+        """Forget all tables, and remove what was written of the dataset."""
+        self.keep_only()
+        self._digests.clear()
+        if self._draft is not None:
+            self._draft.sent.clear()
+            staged = open_staged_files(self._draft.share())
+            staged.remove(staged.list(""))
 
     def _checkpoint(self, frame: DataFrame) -> DataFrame:
         from pyspark import StorageLevel
@@ -197,3 +248,8 @@ class SparkTables:
         table: ir.Table = self.backend.show(self._checkpoint(self.backend.cast(frame, schema)), schema)
         self._kept[table.get_name()] = table
         return table
+
+
+def _lie_in_store(files: Sequence[Path]) -> bool:
+    """Return whether paths are those of files in a store, and not of this machine."""
+    return not files[0].is_absolute()
