@@ -17,6 +17,8 @@ from endcap.registry.versions import Registry
 from endcap.store import Store, open_store
 
 ROOT = Path(__file__).parents[1]
+SLOW_MINUTES = 0.2
+"""Of a slow test whose mark names none."""
 
 # Tests start hundreds of processes. Without bytecode each would compile Endcap anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -45,9 +47,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first: one that is begun last would keep one worker busy while the others idle."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Files with slow tests come first, longest first: one begun last would keep one worker busy while others idle."""
+    minutes: dict[Path, float] = {}
+    for item in items:
+        if mark := item.get_closest_marker("slow"):
+            minutes[item.path] = minutes.get(item.path, 0) + mark.kwargs.get("minutes", SLOW_MINUTES)
+    items.sort(key=lambda item: -minutes.get(item.path, 0))
 
 
 @pytest.fixture

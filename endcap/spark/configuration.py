@@ -13,10 +13,12 @@ from endcap.spec.spark import SparkSpec
 _UNITS = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
 _UNITS |= {"Ki": 1024, "Mi": 1024**2, "Gi": 1024**3, "Ti": 1024**4}
 MEBIBYTE = 1024**2
+DRIVER_OPTIONS = "spark.driver.defaultJavaOptions"
 SHARED: dict[str, Any] = {
     "spark.ui.showConsoleProgress": False,
-    # A driver that is out of memory ends, and does not go on without what it could not do.
-    "spark.driver.extraJavaOptions": "-XX:+ExitOnOutOfMemoryError",
+    # A driver that is out of memory ends, and does not go on without what it could not do. Spark puts what a user gives
+    # in `spark.driver.extraJavaOptions` behind these options, not in their place.
+    DRIVER_OPTIONS: "-XX:+ExitOnOutOfMemoryError",
     "spark.checkpoint.compress": True,
     # Executors free a table that was dropped when the driver collects garbage, for which it alone has little cause.
     "spark.cleaner.periodicGC.interval": "2min",
@@ -45,7 +47,7 @@ def build_configuration(spec: SparkSpec, folder: Path) -> dict[str, str]:
         "spark.executor.instances": spec.executors,
         "spark.local.dir": folder,
         "spark.ui.enabled": False,
-        "spark.driver.extraJavaOptions": f"{SHARED['spark.driver.extraJavaOptions']} -Djava.net.preferIPv4Stack=true",
+        DRIVER_OPTIONS: f"{SHARED[DRIVER_OPTIONS]} -Djava.net.preferIPv4Stack=true",
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": 0,
         **spec.conf,

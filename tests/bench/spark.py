@@ -83,7 +83,7 @@ def _open(settings: Any, store: Any, workers: int, folder: Path) -> Iterator[Any
     spark = settings.spark.model_copy(update={**memory, "conf": {"spark.sql.shuffle.partitions": 4}})
     on_spark = settings.features.model_copy(update={"engine": "spark"})
     with (
-        spark_home(folder / "home", quick=False),
+        spark_home(folder / "home"),
         open_feature_engine(
             settings.model_copy(update={"spark": spark, "features": on_spark}), store, folder
         ) as engine,

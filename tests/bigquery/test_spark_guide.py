@@ -12,9 +12,9 @@ import pytest
 
 from tests.bigquery.emulator import run_emulator
 from tests.guides import DOCS
-from tests.spark.clusters import needs_java
+from tests.spark.clusters import needs_java, write_quick_environment
 
-pytestmark = [needs_java, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [needs_java, pytest.mark.slow(minutes=1), pytest.mark.timeout(900)]
 PAGE = (DOCS / "bigquery-and-spark.md").read_text(encoding="utf-8")
 
 
@@ -23,10 +23,8 @@ def test_both_engines_and_a_new_day_give_one_dataset(tmp_path: Path) -> None:
     shown = ""
     programs = iter(["load.py", "digests.py"])
     with run_emulator() as emulator:
-        environment = os.environ | emulator.environment
+        environment = os.environ | emulator.environment | write_quick_environment(tmp_path / "quick")
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        # Small tables are over before Java has compiled much.
-        environment["JAVA_TOOL_OPTIONS"] = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
         for language, text in re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL):
             match language:
                 case "yaml":

@@ -39,6 +39,7 @@ def read_end(store: str, recommender: str, version: str) -> RolloutLogEntry:
     return next(entry for entry in looks if entry.after.phase in ("promoted", "rolled-back"))
 
 
+@pytest.mark.slow(minutes=3)
 @pytest.mark.timeout(600)
 def test_the_demo_serves_two_versions_and_shoppers_promote_the_better_one(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
@@ -63,6 +64,7 @@ def test_the_demo_serves_two_versions_and_shoppers_promote_the_better_one(tmp_pa
     assert last.decision.sentence in " ".join(shown.stdout.split())
 
 
+@pytest.mark.slow(minutes=1)
 @pytest.mark.timeout(600)
 def test_a_failing_version_is_taken_back_before_shoppers(tmp_path: Path) -> None:
     folder = tmp_path / "demo"

@@ -128,7 +128,7 @@ def wait_for_phase(store: Store, phases: tuple[str, ...], patience: float) -> st
     raise AssertionError(last)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=1)
 def test_a_version_is_promoted_by_what_shoppers_do_and_taken_back_by_it(
     store: Store, events: list[ServingEvent], tmp_path: Path
 ) -> None:

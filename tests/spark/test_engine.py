@@ -90,6 +90,7 @@ def snapshot_copy(store: Store, other: Store, address: str) -> str:
     return draft.address
 
 
+@pytest.mark.slow(minutes=2)
 def test_sessions_by_gap_are_the_same_though_an_executor_is_killed(
     store: Store, server: SparkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

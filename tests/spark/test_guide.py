@@ -11,17 +11,18 @@ import pytest
 from endcap.cli.main import main
 from endcap.spec.spark import SparkSpec
 from tests.guides import DOCS
-from tests.spark.clusters import needs_java
+from tests.spark.clusters import needs_java, write_quick_environment
 
 GUIDE = (DOCS / "spark.md").read_text()
 _FILE = re.compile(r"^# (\S+\.yaml)$")
 
 
 @needs_java
-@pytest.mark.slow
+@pytest.mark.slow(minutes=1)
 def test_the_guides_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+    for name, value in write_quick_environment(tmp_path / "quick").items():
+        monkeypatch.setenv(name, value)
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
     for _, text in blocks:
         if named := _FILE.match(text.splitlines()[0]):

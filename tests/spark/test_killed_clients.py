@@ -59,6 +59,7 @@ def started(work: str, *given: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
+@pytest.mark.slow(minutes=1)
 @pytest.mark.timeout(600)
 def test_tables_of_a_killed_client_are_freed(server: SparkServer, tmp_path: Path) -> None:
     pq.write_table(pa.table({"number": list(range(10))}), tmp_path / "rows.parquet")

@@ -270,7 +270,7 @@ def end_ray(log: ProgressLog) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=3)
 @pytest.mark.timeout(600)
 def test_killed_workers_and_a_lost_ray_leave_the_same_model(
     store: Store, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
