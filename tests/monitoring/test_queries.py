@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.ab.states import EPOCH
 from tests.ab.stories import tell_story
 from tests.monitoring.prometheus import CHART, Prometheus, read_rules, run_prometheus
 from tests.monitoring.shop import read_names, run_shop
+from tests.serving.pod import wait_for
 from tests.serving.test_rollout_loop import POLICY, make_store
 
 DASHBOARDS = sorted((CHART / "monitoring" / "dashboards").glob("*.json"))
@@ -86,11 +88,8 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
     keep_history(store, "home")
     tell_story(store, 4, start=datetime.now(UTC) - 4 * EPOCH)
     with run_shop(store, "quick") as pages, run_prometheus(folder / "prometheus", pages) as prometheus:
-        deadline = time.monotonic() + 90
-        while not prometheus.query("endcap_rollout_effect_upper") or not prometheus.query("endcap_run_state"):
-            assert time.monotonic() < deadline
-            time.sleep(1)
-        time.sleep(10)
+        wait_for(lambda: bool(prometheus.query("endcap_rollout_effect_upper")), "there is a look", 90)
+        wait_for(lambda: bool(prometheus.query("endcap_run_state")), "there is a run", 90)
         yield prometheus, read_names(pages)
 
 
@@ -111,14 +110,12 @@ def keep_history(store: Store, recommender: str) -> None:
 @pytest.mark.slow
 def test_every_query_of_a_dashboard_shows_something(scraped: tuple[Prometheus, set[str]]) -> None:
     prometheus, names = scraped
-    empty = []
     for query in list_queries():
-        used = set(_NAME.findall(query.expression)) - _NO_METRICS
-        assert used <= names, query
-        has_samples = bool(prometheus.query(query.expression))
-        if not has_samples and not any(name in query.expression for name in _ONLY_IN_TROUBLE):
-            empty.append(query)
-    assert not empty
+        assert set(_NAME.findall(query.expression)) - _NO_METRICS <= names, query
+        is_shown = partial(prometheus.query, query.expression)
+        # A rate needs two readings, and a rule of Prometheus an evaluation.
+        if not is_shown() and not any(name in query.expression for name in _ONLY_IN_TROUBLE):
+            wait_for(lambda is_shown=is_shown: bool(is_shown()), str(query), 60)
 
 
 @pytest.mark.slow
@@ -127,7 +124,12 @@ def test_rules_read_metrics_that_exist_and_are_quiet(scraped: tuple[Prometheus, 
     for rule in (*read_rules("alert").values(), *read_rules("record").values()):
         assert set(_NAME.findall(rule["expr"])) - _NO_METRICS <= names, rule
         prometheus.query(rule["expr"])
-    rules: list[dict[str, Any]] = [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
+
+    def list_rules() -> list[dict[str, Any]]:
+        return [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
+
+    wait_for(lambda: "unknown" not in {rule["health"] for rule in list_rules()}, "each rule was evaluated", 60)
+    rules = list_rules()
     assert {rule["health"] for rule in rules} == {"ok"}
     # The first look of the rollout met no shopper, and says so.
     assert {rule["name"] for rule in rules if rule.get("alerts")} <= {"EndcapRolloutAttention"}
@@ -140,8 +142,8 @@ def test_variables_have_choices(scraped: tuple[Prometheus, set[str]]) -> None:
     prometheus, _ = scraped
     assert list_variables()
     for series, label in list_variables():
+        wait_for(lambda series=series: bool(prometheus.query(series)), series, 60)
         samples = prometheus.query(series)
-        assert samples, series
         # There are no namespaces on a laptop.
         assert label == "namespace" or all(label in sample["metric"] for sample in samples), series
 
@@ -149,9 +151,7 @@ def test_variables_have_choices(scraped: tuple[Prometheus, set[str]]) -> None:
 @pytest.mark.slow
 def test_a_page_that_cannot_be_scraped_alerts(tmp_path: Path) -> None:
     with run_prometheus(tmp_path, {"gateway": "http://127.0.0.1:9/metrics"}) as prometheus:
-        deadline = time.monotonic() + 90
-        while not (alerts := prometheus.ask("alerts")["alerts"]):
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
+        wait_for(lambda: bool(prometheus.ask("alerts")["alerts"]), "it alerts", 90)
+        alerts = prometheus.ask("alerts")["alerts"]
     assert alerts[0]["labels"]["alertname"] == "EndcapGatewayDown"
     assert "<error" not in alerts[0]["annotations"]["description"]

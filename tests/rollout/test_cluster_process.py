@@ -68,11 +68,11 @@ def test_traffic_returns_soon_after_an_api_server_that_refused_for_long(
 
     shop.api.disturb = refuse
     with run_process(shop):
-        wait_for(lambda: len(refused) >= 3, 15)
+        wait_for(lambda: len(refused) >= 3, 40)
         shop.want("2", outcome="Abort")
         assert shop.served == ("1", "2", 0.1)
         shop.api.disturb = lambda moment: None
-        wait_for(lambda: shop.served == ("1", "", 0.0), 5)
+        wait_for(lambda: shop.served == ("1", "", 0.0), 40)
     assert not shop.api.get("leases", "rollouts")["spec"].get("holderIdentity")
 
 
@@ -80,10 +80,10 @@ def test_a_process_that_takes_over_acts_at_once(shop: ClusterShop, monkeypatch: 
     monkeypatch.setattr(process_module, "PAUSE", 60.0)
     with run_process(shop, "first") as first:
         # Its first round came with the Lease, and not after a pause.
-        wait_for(lambda: first._rollouts is not None, 15)
+        wait_for(lambda: first._rollouts is not None, 40)
         with run_process(shop, "second") as second:
             first.stop()
-            wait_for(lambda: second._rollouts is not None, 15)
+            wait_for(lambda: second._rollouts is not None, 40)
 
 
 @pytest.mark.slow
@@ -92,10 +92,10 @@ def test_a_webhook_that_hangs_holds_up_no_rollback(shop: ClusterShop) -> None:
         messenger = Messenger(shop.store, {VARIABLE: receiver.url})
         with run_process(shop, "first", lambda message: messenger.send(message.to_message(shop.store))) as process:
             shop.want("2", paused=True)
-            wait_for(lambda: bool(receiver.tries), 15)
+            wait_for(lambda: bool(receiver.tries), 40)
             # The receiver has its first message in hand, and does not answer.
             shop.want("2", outcome="Abort")
-            wait_for(lambda: shop.served == ("1", "", 0.0), 5)
+            wait_for(lambda: shop.served == ("1", "", 0.0), 40)
             assert process.is_well
         messenger.close(within=1.0)
     waiting = [entry["message"]["kind"] for entry in (shop.store.read_document(DOCUMENT) or {})["messages"]]
