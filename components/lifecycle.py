@@ -20,6 +20,7 @@ from pathlib import Path
 
 from endcap import devices
 from endcap.errors import EndcapError
+from endcap.openlineage import StepLineage
 from endcap.output_redaction import format_traceback, redact_output
 from endcap.progress import Notice
 from endcap.retries import send_wait_lines
@@ -55,11 +56,15 @@ class StepReporter:
         The run's name.
     """
 
-    def __init__(self, name: str, run: str, send: Callable[[RunEvent], None], record: StepRecord) -> None:
+    def __init__(
+        self, name: str, run: str, send: Callable[[RunEvent], None], record: StepRecord, lineage: StepLineage
+    ) -> None:
         self.name = name
         self.run = run
         self._send = send
         self._record = record
+        self._lineage = lineage
+        lineage.begin()
         self._begun = time.monotonic()
 
     def progress(self, line: str) -> None:
@@ -88,6 +93,7 @@ class StepReporter:
         more: dict[str, object] = {**facts, **({"reused": True} if reused else {})}
         self._record.write(state="done", ended=format_now(), result=result, summary=summary, seconds=seconds, **more)
         self._send(StepEnd(self.name, result, summary, seconds, reused))
+        self._lineage.complete(result, reused=reused)
         return result
 
     def failed(self, fault: Fault) -> None:
@@ -97,6 +103,8 @@ class StepReporter:
             state="failed", ended=format_now(), cause=fault.message, error=fault.to_json(), seconds=seconds
         )
         self._send(StepFailure(self.name, fault, seconds))
+        self._lineage.fail(fault.message)
+        self._lineage.close()
 
     def seconds(self) -> float:
         return time.monotonic() - self._begun
@@ -132,20 +140,23 @@ def run_step(
         The run's deadline has passed (`run.deadline-passed`).
     """
     folder, run = os.environ.get(RUN_FOLDER), find_current_run(run)
+    lineage = StepLineage(name, run, store, Path(folder) if folder else None)
     if (check := current_check()) is not None:  # in the runner's process, which may be a user's own
         check.record = StepRecord(store, run, name, held=True)
+        check.lineage = lineage
         check.events.append(StepStart(name))
-        yield StepReporter(name, run, check.events.append, check.record)
+        yield StepReporter(name, run, check.events.append, check.record, lineage)
         return
     redact_output()
     if image:
         os.environ[IMAGE] = image
     record = StepRecord(store, run, name)
     send = _redirect_output(name, Path(folder)) if folder else lambda event: None
-    reporter = StepReporter(name, run, send, record)
+    reporter = StepReporter(name, run, send, record, lineage)
     send(StepStart(name))
     if trigger is not None and not folder:  # the local runner has recorded the start itself
         record.begin_run(trigger)
+    lineage.start()
     watch: threading.Timer | None = None
     try:
         end = _find_deadline(created, record)
@@ -161,6 +172,7 @@ def run_step(
         reporter.failed(Fault.of(error))
         raise
     finally:
+        lineage.close()
         if watch is not None:
             watch.cancel()
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from endcap.openlineage import StepLineage
 from endcap.runs import RunEvent, StepRecord
 from endcap.store.read_only import forbid_writes
 
@@ -23,10 +24,13 @@ class ReuseCheck:
         The step's events. Nobody has received them yet.
     record
         The step's record, which is not stored yet. None before the step has begun.
+    lineage
+        The step's lineage, which is not sent yet. None before the step has begun.
     """
 
     events: list[RunEvent] = field(default_factory=list)
     record: StepRecord | None = None
+    lineage: StepLineage | None = None
 
 
 def current_check() -> ReuseCheck | None:

@@ -84,9 +84,12 @@ def _find(step: str, executor_input: str, folder: Path) -> bool:
 
 def _tell(check: ReuseCheck) -> None:
     assert check.record is not None
+    assert check.lineage is not None
     check.record.keep()
     for event in check.events:
         print(MARK + json.dumps(event.to_json()), flush=True)
+    check.lineage.start()
+    check.lineage.close()
 
 
 def _argument(command: Sequence[str], name: str) -> str:

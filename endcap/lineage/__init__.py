@@ -1,6 +1,6 @@
 """What was made of what: from a version to the files of the log that its model learnt, and back."""
 
-from endcap.lineage.artifacts import Origin, TracedArtifact, list_origins, trace_artifact
+from endcap.lineage.artifacts import TracedArtifact, trace_artifact
 from endcap.lineage.descendants import FileUse, trace_file
 from endcap.lineage.difference import Difference, compare_versions
 from endcap.lineage.ranking import read_version
@@ -10,12 +10,10 @@ from endcap.lineage.version_lineage import VersionLineage, trace_version
 __all__ = [
     "Difference",
     "FileUse",
-    "Origin",
     "TracedArtifact",
     "UsedFile",
     "VersionLineage",
     "compare_versions",
-    "list_origins",
     "list_used_files",
     "read_version",
     "trace_artifact",

@@ -7,19 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from endcap.errors import NotFoundError
+from endcap.origins import Origin, list_origins
 from endcap.store import Store, get_content_key
 
 Json = dict[str, Any]
-ROLES = ("package", "fitted", "trained", "comparison", "verdict", "dataset", "snapshot")
-"""The facts that name what an artifact was made of, nearer ones first."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What an artifact was made of: the fact that names it, such as ``dataset``, and its address."""
-
-    role: str
-    address: str
 
 
 @dataclass(frozen=True)
@@ -57,21 +48,6 @@ class TracedArtifact:
         """Return the artifact as JSON values, without its facts."""
         origins = [asdict(origin) for origin in self.origins]
         return {"address": self.address, "created": self.created or None, "gone": self.is_gone, "made_of": origins}
-
-
-def list_origins(facts: Mapping[str, Any]) -> tuple[Origin, ...]:
-    """List what an artifact was made of, from the facts of its manifest as the store reads them.
-
-    The champion that a verdict names is none of it: the model was judged against it, and not made of it. The parsed
-    files of a snapshot are none either: its facts name the files themselves (`list_used_files`).
-    """
-    origins = []
-    for role in ROLES:
-        named = facts.get(role)
-        # A comparison has a trained model for each label.
-        addresses = named.values() if isinstance(named, Mapping) else [named]
-        origins += [Origin(role, address) for address in addresses if address]
-    return tuple(origins)
 
 
 def trace_artifact(address: str, store: Store) -> list[TracedArtifact]:

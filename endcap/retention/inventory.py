@@ -10,7 +10,7 @@ from typing import Any
 
 from endcap.errors import NotFoundError
 from endcap.events.snapshot_days import find_units
-from endcap.lineage import list_origins
+from endcap.origins import list_origins
 from endcap.store import Store, get_content_key
 
 KINDS = (
