@@ -19,7 +19,7 @@ PAGE = ROOT / "docs" / "errors.md"
 ROOMS: dict[str, tuple[str, ...]] = {
     "components": ("step", "run", "kfp"),
     "endcap/batch": ("batch",),
-    "endcap/cli": ("cli", "query", "run"),
+    "endcap/cli": ("cli", "query", "run", "schedule"),
     "endcap/client": ("client",),
     "endcap/cluster": ("cluster",),
     "endcap/deploy": ("deploy",),
@@ -40,6 +40,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "endcap/retention": ("retention",),
     "endcap/rules": ("rules",),
     "endcap/runs": ("run", "step"),
+    "endcap/schedules": ("schedule",),
     "endcap/secrets.py": ("secrets",),
     "endcap/simulation": ("events",),
     "endcap/sources": ("events", "rules"),

@@ -49,6 +49,7 @@ COMMANDS = {
     "rollout": ("endcap.cli.rollout", "Rollouts that shoppers decide: plan, start, pause, promote, abort."),
     "run": ("endcap.cli.run", "Run a recommender's pipeline, here or on Kubeflow Pipelines."),
     "runs": ("endcap.cli.runs", "List runs, show how each ended, and print logs."),
+    "schedule": ("endcap.cli.schedule", "Start runs by themselves: at times, and when new data arrive."),
     "serve": ("endcap.cli.serve", "Serve a recommender's deployed versions behind a gateway on this machine."),
     "spec": ("endcap.cli.spec", "Check, show and migrate specs."),
     "status": ("endcap.cli.status", "Show which versions of every recommender serve, since when, and with which data."),

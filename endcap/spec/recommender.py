@@ -28,6 +28,7 @@ from endcap.spec.model import ClassPath, CustomSpec, ModelSpec, PopularitySpec, 
 from endcap.spec.pipeline import Pipeline
 from endcap.spec.preprocessing import PreprocessorSpec
 from endcap.spec.rollout import RolloutSpec
+from endcap.spec.schedule import ScheduleSpec
 from endcap.spec.search import SearchSpec
 from endcap.spec.serving import ServingSpec
 from endcap.spec.side_features import expand_blends
@@ -91,6 +92,8 @@ class Recommender(Strict):
     """How `endcap ab start` compares several versions."""
     batch: BatchSpec = BatchSpec()
     """How `endcap recommend` makes lists ahead of time."""
+    schedule: ScheduleSpec = ScheduleSpec()
+    """When `endcap schedule run` runs the pipelines by itself. Left out: a person runs them."""
     pipeline: Pipeline = Pipeline()
     """How the pipelines run in a cluster."""
 

@@ -66,6 +66,7 @@ KINDS = {
     # Readers of any of them know no other keys.
     "deployments": DocumentKind(4, {1: dict, 2: dict, 3: dict}, decides=True),
     "rollouts": DocumentKind(decides=True),
+    "schedules": DocumentKind(decides=True),
     "ingests": DocumentKind(),
     "source-indexes": DocumentKind(),
     "recipe-faults": DocumentKind(),
