@@ -28,7 +28,7 @@ from endcap.cli.stores import open_existing_store
 from endcap.errors import EndcapError, UserError, append_code
 from endcap.runs.start import get_user
 from endcap.runs.text import format_time
-from endcap.spec.load import Loaded, load
+from endcap.spec.load import Loaded, list_paths, load
 from endcap.spec.schedule import PARTS
 from endcap.spec.spec_files import SPECS, find_spec
 from endcap.store import Store, open_store
@@ -179,7 +179,7 @@ def _list_parts(specs: Sequence[str], env: str | None) -> list[ScheduledPart]:
     files = [find_spec(spec) for spec in specs]
     if not specs:
         files = [file for file in sorted(SPECS.glob("*.yaml")) if _has_schedule(file.read_text(errors="replace"))]
-    parts = list_parts(load(file, env=env) for file in files)
+    parts = list_parts(load(path, env=env) for file in files for path in list_paths(file, env=env))
     if not parts:
         place = ", ".join(specs) or str(SPECS)
         raise UserError(
