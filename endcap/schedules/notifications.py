@@ -58,7 +58,7 @@ class ParsedNotifications:
     """What a request held: notices, and how many parts of other kinds."""
 
     notices: list[ObjectNotice]
-    others: Counter[str]
+    other_counts: Counter[str]
 
 
 def parse_notifications(headers: Mapping[str, str], body: bytes) -> ParsedNotifications:
@@ -74,7 +74,7 @@ def parse_notifications(headers: Mapping[str, str], body: bytes) -> ParsedNotifi
     Returns
     -------
     ParsedNotifications
-        The notices; and as `others` tests of the sender (`test`) and requests to confirm a subscription
+        The notices; and as `other_counts` tests of the sender (`test`) and requests to confirm a subscription
         (`unconfirmed`), whose address is not called.
 
     Raises
@@ -82,19 +82,19 @@ def parse_notifications(headers: Mapping[str, str], body: bytes) -> ParsedNotifi
     RequestError
         It is in none of the forms (`schedule.notification-malformed`).
     """
-    others: Counter[str] = Counter()
+    other_counts: Counter[str] = Counter()
     try:
         document = parse_json(body)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == _BATCH:
-            notices = [notice for event in document for notice in _iterate_notices(_open_event(event), others)]
+            notices = [notice for event in document for notice in _iterate_notices(_open_event(event), other_counts)]
         elif kind == _STRUCTURED:
-            notices = list(_iterate_notices(_open_event(document), others))
+            notices = list(_iterate_notices(_open_event(document), other_counts))
         else:  # the mode `binary` has the event's data as the body
-            notices = list(_iterate_notices(document, others))
+            notices = list(_iterate_notices(document, other_counts))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _make_malformed_error(error) from None
-    return ParsedNotifications(notices, others)
+    return ParsedNotifications(notices, other_counts)
 
 
 class NotificationDesk:
@@ -122,7 +122,7 @@ class NotificationDesk:
     def accept(self, parsed: ParsedNotifications) -> set[str]:
         """Take notifications in. Returns the names of the shops to look at."""
         woken: set[str] = set()
-        self.counts.update(parsed.others)
+        self.counts.update(parsed.other_counts)
         for notice in parsed.notices:
             shops = {shop for place, shop in self._places if _is_inside(notice.address, place)}
             outcome = self._judge(notice) if shops else "unknown"
@@ -151,15 +151,15 @@ def _open_event(event: Json) -> Any:
     return event["data"]
 
 
-def _iterate_notices(document: Any, others: Counter[str]) -> Iterator[ObjectNotice]:
+def _iterate_notices(document: Any, other_counts: Counter[str]) -> Iterator[ObjectNotice]:
     """Iterate over the notices in a document of any of the forms."""
     kind = document.get("Type")
     if kind == "Notification":  # SNS
-        yield from _iterate_notices(parse_json(document["Message"].encode()), others)
+        yield from _iterate_notices(parse_json(document["Message"].encode()), other_counts)
     elif kind in ("SubscriptionConfirmation", "UnsubscribeConfirmation"):
-        others["unconfirmed"] += 1
+        other_counts["unconfirmed"] += 1
     elif document.get("Event") == "s3:TestEvent":
-        others["test"] += 1
+        other_counts["test"] += 1
     elif "Records" in document:
         for record in document["Records"]:
             yield _read_record(record)
