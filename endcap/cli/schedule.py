@@ -314,9 +314,9 @@ def _print_news(news: ScheduleNews) -> None:
 
 def _format_entry(entry: LedgerEntry) -> str:
     slot = f" of {format_time(entry.slot)}" if entry.slot else ""
-    who = f" by {entry.by}: {entry.why}" if entry.by else ""
+    person = f" by {entry.by}: {entry.why}" if entry.by else ""
     reason = f" ({entry.reason})" if entry.reason else ""
-    return f"{format_time(entry.at)}  {entry.step}{reason}  {entry.cause}{slot}{who}  {entry.run}".rstrip()
+    return f"{format_time(entry.at)}  {entry.step}{reason}  {entry.cause}{slot}{person}  {entry.run}".rstrip()
 
 
 def _describe(part: ScheduledPart, ledger: ScheduleLedger) -> dict[str, Any]:
