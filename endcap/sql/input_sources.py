@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 from endcap.errors import DataError
 from endcap.sources.bigquery.parts import TablePart
 from endcap.sources.files import SourceFile, convert_read_errors
-from endcap.sources.find import find_parts
+from endcap.sources.find import digest_part, find_parts
 from endcap.sources.formats.read import OPEN_TYPED, read_rows
 from endcap.sources.formats.rows import SourceRows, check_rows, reject_marked
 from endcap.sources.formats.typed_table import BLOCK, TypedTable
 from endcap.sources.opening import open_text
 from endcap.sources.parts import SourcePart
+from endcap.sources.source_index import SourceIndex
 from endcap.sources.sql import quote_name, quote_text
 from endcap.spec.sql_step import SqlInput
 
@@ -47,10 +48,13 @@ class SourceTable:
     """How many pieces of text were no rows, by reason, once the table is created."""
 
     @classmethod
-    def find(cls, step: str, name: str, source: SqlInput, progress: Callable[[str], None]) -> SourceTable:
-        """Find the parts of an input, and read their digests. Raises DataError."""
-        search = find_parts(source, progress)
-        return cls(step, name, source, search.files, search.skipped, [part.digest() for part in search.files])
+    def find(
+        cls, step: str, name: str, source: SqlInput, index: SourceIndex, progress: Callable[[str], None]
+    ) -> SourceTable:
+        """Find the parts of an input, and read the digests that the index does not know. Raises DataError."""
+        search = find_parts(source, progress, index=index)
+        digests = [digest_part(part, index) for part in search.files]
+        return cls(step, name, source, search.files, search.skipped, digests)
 
     @property
     def is_parquet(self) -> bool:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from endcap.errors import UserError
+from endcap.sources.source_index import SourceIndex, open_source_index
 from endcap.spec.spark import SparkSpec
 from endcap.spec.sql_step import RUN_PARAMETERS, SqlSpec
 from endcap.sql import bigquery_engine, duckdb_engine, spark_engine
@@ -121,7 +122,25 @@ def run_sql(
     artifacts = dict(artifacts or {})
     statement = check_sql(step, spec, list(artifacts))
     parameters = _select_parameters(statement, spec, until, window)
-    plan = _make_plan(statement, spec, parameters, store, tables or {}, artifacts, spark or SparkSpec(), progress)
+    # Of its own: an index keeps no more files that a run did not meet than it met.
+    with open_source_index(store, f"sql/{shop}/{step}", progress) as index:
+        plan = _make_plan(
+            statement, spec, parameters, store, tables or {}, artifacts, spark or SparkSpec(), index, progress
+        )
+        index.save()  # so that a run that is killed later leaves it
+        return _run_plan(plan, statement, spec, parameters, shop, store, progress)
+
+
+def _run_plan(
+    plan: SqlPlan,
+    statement: Statement,
+    spec: SqlSpec,
+    parameters: Mapping[str, Any],
+    shop: str,
+    store: Store,
+    progress: Progress,
+) -> str:
+    step = statement.step
     kind, key = SQL.folder(shop), _compute_key(statement, spec, plan, parameters)
     if address := store.find(kind, key):
         return address
@@ -159,11 +178,12 @@ def _make_plan(
     tables: Mapping[str, str],
     artifacts: Mapping[str, str],
     spark: SparkSpec,
+    index: SourceIndex,
     progress: Progress,
 ) -> SqlPlan:
     if spec.engine == "bigquery":
         return bigquery_engine.plan(statement, spec, parameters)
-    inputs, known = find_tables(statement.step, spec, statement.tables, store, tables, artifacts, progress)
+    inputs, known = find_tables(statement.step, spec, statement.tables, store, tables, artifacts, index, progress)
     statement.check_tables(known)
     if spec.engine == "spark":
         return spark_engine.SparkPlan(statement, spec, inputs, parameters, spark, progress)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from endcap.errors import UserError
 from endcap.events.query import ArtifactTables, create_views, list_table_names, open_artifact_tables
+from endcap.sources.source_index import SourceIndex
 from endcap.sources.sql import quote_name, quote_text
 from endcap.spec.bigquery_source import BigQuery
 from endcap.spec.sql_step import SqlInput, SqlSpec
@@ -109,6 +110,7 @@ def find_tables(
     store: Store,
     tables: Mapping[str, str],
     artifacts: Mapping[str, str],
+    index: SourceIndex,
     progress: Progress,
 ) -> tuple[list[ViewedTable], list[str]]:
     """Find the tables that a statement reads.
@@ -127,6 +129,8 @@ def find_tables(
         Addresses of what earlier steps of SQL made, by the steps' names.
     artifacts
         Addresses of the run's snapshot and dataset, by these words.
+    index
+        What is known of files.
     progress
         Takes a line when files are copied.
 
@@ -152,20 +156,20 @@ def find_tables(
         if source is None:
             inputs += [of_run[name]] if name in of_run else []
         elif source.step is None:
-            inputs.append(SourceTable.find(step, name, source, progress))
+            inputs.append(SourceTable.find(step, name, source, index, progress))
         else:
-            inputs.append(_find_output(step, name, source.step, get_table(source.step, tables), store, progress))
+            inputs.append(_find_output(step, name, source.step, get_table(source.step, tables), store, index, progress))
     return inputs, [*spec.inputs, *(name for name in of_run if name not in spec.inputs)]
 
 
 def _find_output(
-    step: str, name: str, maker: str, address: str, store: Store, progress: Progress
+    step: str, name: str, maker: str, address: str, store: Store, index: SourceIndex, progress: Progress
 ) -> StepTable | SourceTable:
     """Find what a step of SQL made: rows in the store, or a table of the warehouse."""
     table = find_warehouse_table(store.manifest(address)["facts"])
     if table is None:
         return StepTable(name, maker, address, store)
-    return SourceTable.find(step, name, SqlInput(bigquery=table), progress)
+    return SourceTable.find(step, name, SqlInput(bigquery=table), index, progress)
 
 
 def find_warehouse_table(facts: Mapping[str, Any]) -> BigQuery | None:

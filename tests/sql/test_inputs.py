@@ -18,11 +18,13 @@ from pyarrow import orc
 from endcap.errors import EndcapError, IntegrityError
 from endcap.events import ingest
 from endcap.features import build
+from endcap.sources import local_files
+from endcap.sources.files import SourceFile
 from endcap.spec.sql_step import SqlSpec
 from endcap.sql import duckdb_engine
 from endcap.store import Store, open_store
 from tests.events.shops import ROWS, make_shop, write_csv
-from tests.sql.shops import facts, run, values
+from tests.sql.shops import facts, make_spec, run, values
 
 LINES = [
     {"id": "007", "price": 1.5, "tags": ["a", "b"], "place": {"page": 3}},
@@ -82,6 +84,22 @@ def test_files_of_one_input_may_differ_in_columns_format_and_compression(tmp_pat
         ("8", 3, 6.0, 4, True),
         ("9", 2, 6.0, None, None),
     ]
+
+
+def test_files_that_did_not_change_are_not_read_again(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_files, "SETTLED", -60)
+    step = make_spec(tmp_path, "select item from clicks")
+    made = run(store, step)
+    with monkeypatch.context() as patch:
+        patch.delattr(SourceFile, "_hash")
+        assert run(store, step) == made
+    # Who reads a file compares it with what is known.
+    other = step.model_copy(update={"text": "select customer from clicks"})
+    assert len(values(store, run(store, other))) == len(ROWS)
+    write_csv(tmp_path / "clicks.csv", ROWS[:1])
+    assert [len(values(store, run(store, which))) for which in (step, other)] == [1, 1]
 
 
 def test_lines_that_are_no_rows_are_counted_and_limited(tmp_path: Path, store: Store) -> None:
