@@ -8,6 +8,7 @@ from typing import get_args
 
 import click
 
+from endcap.cli.croissant import command as croissant
 from endcap.cli.describe import command as describe
 from endcap.cli.query import command as query
 from endcap.spec.base import parse_date
@@ -21,6 +22,7 @@ def command() -> None:
     """Convert, simulate, describe and query event logs."""
 
 
+command.add_command(croissant, "croissant")
 command.add_command(describe, "describe")
 command.add_command(query, "query")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from endcap.cli.main import main
@@ -129,3 +131,41 @@ def test_a_blacklist_that_cannot_be_read_stops_no_step_that_does_not_need_it(
     notices = [line for line in ran.splitlines() if line.startswith("  ! features")]
     assert "black.csv" in notices[0]
     assert "✓ features" in ran
+
+
+def test_a_dataset_can_be_read_by_its_croissant_description(
+    spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--store", str(tmp_path / "store")]
+    described(capsys, spec, *where)
+    store = open_store(where[1])
+    (address,) = store.list("datasets/toys")
+    before = store.manifest(address)
+    document = json.loads(run(capsys, "events", "croissant", "toys", *where, "--license", "CC-BY-4.0"))
+    assert store.manifest(address) == before
+    # What the specification requires of each dataset.
+    required = {"@context", "@type", "conformsTo", "description", "license", "name", "url", "creator", "datePublished"}
+    assert all(document[name] for name in required)
+    assert (document["conformsTo"], document["license"]) == ("http://mlcommons.org/croissant/1.0", "CC-BY-4.0")
+    files = {file["@id"]: file for file in document["distribution"]}
+    for file in files.values():
+        content = Path(file["contentUrl"]).read_bytes()
+        assert (file["sha256"], file["contentSize"]) == (hashlib.sha256(content).hexdigest(), f"{len(content)} B")
+    fields = [field for table in document["recordSet"] for field in table["field"]]
+    ids = [entry["@id"] for entry in (*files.values(), *document["recordSet"], *fields)]
+    assert len(ids) == len(set(ids))
+    types = {field["@id"]: field["dataType"] for field in fields}
+    assert (types["events/item"], types["items/item"]) == ("sc:Integer", "sc:Text")
+    for field in fields:
+        source = field["source"]
+        place = files[source["fileObject"]["@id"]]["contentUrl"]
+        assert pq.read_schema(place).get_field_index(source["extract"]["column"]) >= 0
+
+
+def test_croissant_of_a_shop_without_a_dataset_is_refused(
+    spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(capsys, "spec", "check", spec, "--data", "--store", str(tmp_path / "store"))
+    with pytest.raises(SystemExit):
+        run(capsys, "events", "croissant", "hats", "--store", str(tmp_path / "store"))
+    assert find_code(capsys.readouterr().err) == "query.no-data"
