@@ -36,7 +36,7 @@ from endcap.store import Store, open_store
 if TYPE_CHECKING:
     import subprocess
 
-    from endcap.schedules import LedgerEntry, RunClaim, ScheduleLedger
+    from endcap.schedules.ledger import LedgerEntry, RunClaim, ScheduleLedger
     from endcap.schedules.scheduler import ScheduledPart, ScheduleNews, Scheduler
 
 _LONGEST_PAUSE = 5.0

@@ -15,8 +15,8 @@ from endcap.spec.schedule import PartSchedule
 
 MOST_TIMES = 10_000
 """So many times are looked back at. Of a cron expression that means each minute, these are a week."""
-_MARGIN = timedelta(days=2)
-"""More than any clock was ever changed by."""
+_NEAR = timedelta(days=2)
+"""Longer than any clock was ever changed by."""
 
 
 def list_times(schedule: PartSchedule, after: datetime, until: datetime) -> list[datetime]:
@@ -37,7 +37,7 @@ def list_times(schedule: PartSchedule, after: datetime, until: datetime) -> list
     times: list[datetime] = []
     if until <= after:
         return times
-    for moment in _iterate_times(schedule, until + _MARGIN, backwards=True):
+    for moment in _iterate_times(schedule, until, backwards=True):
         if moment <= after or len(times) == MOST_TIMES:
             break
         if moment <= until and moment not in times[-1:]:
@@ -47,19 +47,27 @@ def list_times(schedule: PartSchedule, after: datetime, until: datetime) -> list
 
 def find_next_time(schedule: PartSchedule, after: datetime) -> datetime | None:
     """Find the first time of a schedule after a moment (UTC); None if there is none."""
-    times = _iterate_times(schedule, after - _MARGIN, backwards=False)
+    times = _iterate_times(schedule, after, backwards=False)
     return next((moment for moment in times if moment > after), None)
 
 
 def _iterate_times(schedule: PartSchedule, start: datetime, *, backwards: bool) -> Iterator[datetime]:
-    """Iterate over times in UTC. The zone's clock is applied here, so that the rule above holds for all expressions."""
+    """Iterate over times in UTC from a moment on, and over some on its other side.
+
+    The zone's clock is applied here, so that the rule above holds for all expressions. Near a change of the clock the
+    times around `start` are not in the order of the clock, so the iteration begins by the change before it.
+    """
     # Imported when it is needed: most processes have no schedule.
     from cronsim import CronSim
 
     if schedule.cron is None:
         return
     zone = ZoneInfo(schedule.time_zone)
-    for local in CronSim(schedule.cron, start.astimezone(zone).replace(tzinfo=None), reverse=backwards):
+    offsets = [(start + near).astimezone(zone).utcoffset() or timedelta() for near in (-_NEAR, timedelta(), _NEAR)]
+    margin = max(offsets) - min(offsets) + timedelta(seconds=1)
+    local_start = start.astimezone(zone).replace(tzinfo=None)
+    local_start += margin if backwards else -margin
+    for local in CronSim(schedule.cron, local_start, reverse=backwards):
         yield _convert_to_utc(local, zone)
 
 

@@ -111,6 +111,8 @@ def start_process(order: RunOrder) -> subprocess.Popen[str]:
 def main() -> None:
     """Do the run that standard input describes. The exit code is 0 if the claim was settled, whatever the run gave."""
     redact_output()
+    # A job of a script in the background ignores Ctrl-C, and so would what it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     order = RunOrder(**json.load(sys.stdin))
     store = open_store(order.store)
     confirmed = update_ledger(
@@ -128,7 +130,7 @@ def main() -> None:
     assert claim.ends_by is not None
     with _SignsOfLife(store, order, claim.ends_by) as signs:
         step, reason = _run(store, order)
-        if signs.ended_because:
+        if signs.ended_because and step != "succeeded":
             step, reason = ("failed" if signs.ended_because == "deadline" else "canceled"), signs.ended_because
     update_ledger(
         store, order.recommender, order.part, lambda ledger: ledger.settle(order.run, step, reason, datetime.now(UTC))

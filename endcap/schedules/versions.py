@@ -7,7 +7,6 @@ import os
 import re
 from pathlib import Path
 
-from endcap.deploy.state import find_state
 from endcap.errors import DataError
 from endcap.events.data_version import read_data_version
 from endcap.events.source_inputs import list_sources
@@ -54,6 +53,9 @@ def read_version(loaded: Loaded, part: str, schedule: PartSchedule, store: Store
             return ""
     if not version or part != "batch":
         return version
+    # Imported for lists alone: it takes longer than all the rest.
+    from endcap.deploy.state import find_state
+
     state = find_state(loaded.recommender.name, store)
     served = [] if state is None else sorted(target.package for target in state.targets)
     return fingerprint("lists", [version, served])

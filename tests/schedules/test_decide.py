@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from endcap.errors import IntegrityError
-from endcap.schedules import DueRun, RunClaim, ScheduleLedger, decide, read_ledger, update_ledger
+from endcap.schedules.decide import decide
+from endcap.schedules.ledger import DueRun, RunClaim, ScheduleLedger, read_ledger, update_ledger
 from endcap.spec.schedule import ArrivalSpec, PartSchedule
 from endcap.store import Store
 

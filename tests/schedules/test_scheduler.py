@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from endcap.errors import TransientError
-from endcap.schedules import RunClaim, Scheduler, read_ledger, update_ledger
-from endcap.schedules.scheduler import STILL, ScheduledPart, SchedulerSurroundings
+from endcap.schedules.ledger import RunClaim, read_ledger, update_ledger
+from endcap.schedules.scheduler import STILL, ScheduledPart, Scheduler, SchedulerSurroundings
 from endcap.spec.load import Loaded, load
 from endcap.spec.schedule import ArrivalSpec, PartSchedule
 from endcap.spec.spec_files import find_spec
