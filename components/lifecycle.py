@@ -15,10 +15,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from endcap import devices
+from endcap.devices import read_gpu_request
 from endcap.errors import EndcapError
 from endcap.openlineage import StepLineage
 from endcap.output_redaction import format_traceback, redact_output
@@ -36,6 +38,7 @@ from endcap.runs import (
     find_current_run,
 )
 from endcap.runs.code import IMAGE
+from endcap.runs.cost import measure_cost
 from endcap.runs.start import format_now
 from endcap.steps import STEPS
 from endcap_components.reuse import current_check
@@ -57,8 +60,17 @@ class StepReporter:
     """
 
     def __init__(
-        self, name: str, run: str, send: Callable[[RunEvent], None], record: StepRecord, lineage: StepLineage
+        self,
+        name: str,
+        run: str,
+        send: Callable[[RunEvent], None],
+        record: StepRecord,
+        lineage: StepLineage,
+        *,
+        has_process: bool = True,
     ) -> None:
+        """has_process: this process is the step's alone, so that what it uses is the step's cost."""
+        self._has_process = has_process
         self.name = name
         self.run = run
         self._send = send
@@ -91,6 +103,8 @@ class StepReporter:
         print(f"{result} {summary}".rstrip(), flush=True)
         seconds, reused = self.seconds(), self._record.is_older(result)
         more: dict[str, object] = {**facts, **({"reused": True} if reused else {})}
+        if self._has_process:
+            more["cost"] = self._measure_cost(seconds, "" if reused else result)
         self._record.write(state="done", ended=format_now(), result=result, summary=summary, seconds=seconds, **more)
         self._send(StepEnd(self.name, result, summary, seconds, reused))
         self._lineage.complete(result, reused=reused)
@@ -98,13 +112,20 @@ class StepReporter:
 
     def failed(self, fault: Fault) -> None:
         """Report why the step fails."""
-        seconds = self.seconds()
+        seconds, error = self.seconds(), fault.to_json()
+        cost = self._measure_cost(seconds)
         self._record.write(
-            state="failed", ended=format_now(), cause=fault.message, error=fault.to_json(), seconds=seconds
+            state="failed", ended=format_now(), cause=fault.message, error=error, seconds=seconds, cost=cost
         )
         self._send(StepFailure(self.name, fault, seconds))
         self._lineage.fail(fault.message)
         self._lineage.close()
+
+    def _measure_cost(self, seconds: float, address: str = "") -> dict[str, object]:
+        """address: that of an artifact that the step added to the store."""
+        request = read_gpu_request()
+        gpus = request.count if request is not None else _count_used_gpus()
+        return replace(measure_cost(seconds, gpus), stored_bytes=self._record.measure_stored_bytes(address)).to_json()
 
     def seconds(self) -> float:
         return time.monotonic() - self._begun
@@ -145,7 +166,7 @@ def run_step(
         check.record = StepRecord(store, run, name, held=True)
         check.lineage = lineage
         check.events.append(StepStart(name))
-        yield StepReporter(name, run, check.events.append, check.record, lineage)
+        yield StepReporter(name, run, check.events.append, check.record, lineage, has_process=False)
         return
     redact_output()
     if image:
@@ -175,6 +196,12 @@ def run_step(
         lineage.close()
         if watch is not None:
             watch.cancel()
+
+
+def _count_used_gpus() -> int:
+    """Return the GPUs of a process that nobody gave GPUs to, if it uses them all the same, as on a laptop."""
+    torch = sys.modules.get("torch")
+    return int(torch.cuda.device_count()) if torch is not None and torch.cuda.is_initialized() else 0
 
 
 def _warn_of_lacking_gpus(reporter: StepReporter) -> None:

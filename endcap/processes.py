@@ -9,21 +9,42 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 _TERMINATED = 128 + signal.SIGTERM
 _RESENT_AFTER = 0.05
 """Seconds."""
 
 
-def is_alive(pid: int) -> bool:
-    """Return whether a process with this id exists."""
+def is_alive(pid: int, mark: str = "") -> bool:
+    """Return whether a process exists.
+
+    Parameters
+    ----------
+    pid
+        Its id, which another process may have got since.
+    mark
+        What `read_start_mark` returned of it; empty if that is not known.
+    """
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    return True
+        pass
+    return not mark or read_start_mark(pid) in ("", mark)
+
+
+def read_start_mark(pid: int) -> str:
+    """Return a text that tells a process from earlier and later ones with the same id, within a boot of the machine.
+
+    It is empty where there is no /proc.
+    """
+    try:
+        # The command is in brackets, and may hold any characters. See `man 5 proc_pid_stat`: field 22 is the start.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
 
 
 @contextmanager

@@ -140,6 +140,13 @@ def format_value(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
+def format_bytes(count: float) -> str:
+    """Format a number of bytes: `31 kB`, `812 MB` or `2.1 GB`."""
+    if count >= 1e9:
+        return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e6:,.0f} MB" if count >= 1e6 else f"{count / 1e3:,.0f} kB"
+
+
 def _format_cell(value: Any) -> str:
     side = "right" if _is_number(value) else "left"
     return f"<td style='text-align:{side}'>{html.escape(format_value(value))}</td>"

@@ -11,10 +11,24 @@ from typing import TYPE_CHECKING
 import click
 
 from endcap.cli.completion import complete_recommender, complete_run, complete_step
-from endcap.cli.options import json_option, place_env_option, print_json, store_option
+from endcap.cli.options import (
+    json_option,
+    online_option,
+    place_env_option,
+    print_json,
+    reason_option,
+    registry_option,
+    store_option,
+    verbose_option,
+)
+from endcap.cli.outcome import print_outcome
+from endcap.cli.run import run_pipeline
 from endcap.cli.stores import open_existing_store
+from endcap.cli.verdict_lines import end_undecided
 from endcap.errors import NotFoundError
+from endcap.project.local_run import restore_specs
 from endcap.runs import find_run, list_runs, read_run, read_specs
+from endcap.runs.ending import interrupt_run
 from endcap.runs.logs import list_log_files
 from endcap.runs.logs import tail_logs as follow_logs
 from endcap.runs.record import RUNNING
@@ -39,9 +53,9 @@ class _Runs(click.Group):
         return super().parse_args(context, args)
 
 
-@click.group(cls=_Runs, subcommand_metavar="[RECOMMENDER] | show RUN | logs RUN [STEP]")
+@click.group(cls=_Runs, subcommand_metavar="[RECOMMENDER] | show|retry|end RUN | logs RUN [STEP]")
 def command() -> None:
-    """List runs, show how each ended, and print logs.
+    """List runs, show how each ended, print logs, end a run, and run it again.
 
     Without a command, list the latest runs of RECOMMENDER, or of all recommenders; see `endcap runs list --help`.
     """
@@ -103,6 +117,59 @@ def logs(run: str, step: str, follow: bool, store_url: str) -> None:
         if not step:
             click.echo(click.style(f"== {file.stem}", bold=True))
         click.echo(file.read_text(errors="replace"), nl=False)
+
+
+@command.command()
+@click.argument("run", shell_complete=complete_run)
+@place_env_option
+@store_option
+@json_option
+def end(run: str, store_url: str, as_json: bool) -> None:
+    """End RUN, which goes on on this machine. The steps that have ended are kept, and `endcap runs retry` goes on.
+
+    A run on KFP is ended by `endcap run SPEC --on kfp --end RUN`.
+    """
+    store = open_existing_store(store_url)
+    ended = interrupt_run(store, read_run(store, run))
+    if as_json:
+        print_json(ended.to_json())
+    else:
+        click.echo(f"{ended.name}: {ended.state}")
+
+
+@command.command()
+@click.argument("run", shell_complete=complete_run)
+@place_env_option
+@store_option
+@registry_option
+@online_option
+@reason_option
+@verbose_option
+@json_option
+def retry(run: str, store_url: str, registry: str, online: str, why: str, verbose: bool, as_json: bool) -> None:
+    """Run the pipeline of RUN again on this machine: the same specs and logical date, whatever the files say now.
+
+    Steps whose inputs and code are the same are not repeated.
+    """
+    store = open_existing_store(store_url)
+    before = read_run(store, run)
+    loaded = restore_specs(store, before)
+    with print_outcome(as_json, loaded, before.pipeline, lambda: store) as judged:
+        judged += [
+            run_pipeline(
+                loaded,
+                before.pipeline,
+                store_url=store_url,
+                registry=registry,
+                online=online,
+                logical_date=before.logical_date,
+                verbose=verbose,
+                again=f"endcap runs retry {run}",
+                why=why or f"retry of {run}",
+                arguments={"online": online} if before.pipeline == "recommend" else None,
+            )
+        ]
+    end_undecided(judged[0])
 
 
 def _print_logs(store: Store, run: str, files: Callable[[], list[Path]]) -> None:

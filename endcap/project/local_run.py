@@ -9,11 +9,13 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from endcap.errors import NotFoundError, UserError
 from endcap.online import ONLINE
 from endcap.processes import share_variables
-from endcap.runs import RunEvent, Start, make_run_name
+from endcap.runs import Run, RunEvent, Start, make_run_name, read_specs
 from endcap.runs.logs import find_logs_folder
-from endcap.spec.load import Loaded, dump_specs
+from endcap.runs.record import RUNNING
+from endcap.spec.load import Loaded, dump_specs, load_documents
 from endcap.spec.step_order import order_steps
 from endcap.steps import list_parameters
 from endcap.store import Store
@@ -118,6 +120,33 @@ class LocalRun:
         start = Start.of(self.loaded, self.pipeline, how=how, why=why, logical_date=date)
         with share_online_address(self.online_store):
             runner(self.loaded, self.pipeline, self.arguments, self.folder, listen, start=start)
+
+
+def restore_specs(store: Store, run: Run) -> Loaded:
+    """Return the specs of an earlier run, as its record has them.
+
+    Raises
+    ------
+    UserError
+        The run goes on (`project.run-not-ended`).
+    NotFoundError
+        The store does not have its specs (`project.run-without-specs`).
+    """
+    if run.state == RUNNING:
+        raise UserError(
+            f"{run.name} goes on. Wait for its end, or end it: endcap runs end {run.name}",
+            code="project.run-not-ended",
+            run=run.name,
+        )
+    documents = read_specs(store, run)
+    if documents is None or "recommender" not in documents or not run.pipeline:
+        raise NotFoundError(
+            f"{store.root} does not have the specs of {run.name}, so it cannot be run again. Run its "
+            "spec: endcap run SPEC",
+            code="project.run-without-specs",
+            run=run.name,
+        )
+    return load_documents(documents["recommender"], documents["shop"])
 
 
 def share_online_address(address: str) -> AbstractContextManager[None]:

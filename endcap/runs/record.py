@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from endcap.errors import EndcapError
+from endcap.processes import read_start_mark
 from endcap.runs.code import describe_code
+from endcap.runs.cost import measure_stored_bytes
 from endcap.runs.fault import Fault
 from endcap.runs.start import Start, fingerprint_specs, format_now, normalise_specs
 from endcap.steps import SQL, STEPS
@@ -58,7 +60,8 @@ def begin_run(store: Store, run: str, start: Start, *, here: bool = False) -> Js
     start = replace(start, at=start.at or format_now())
     document: Json = {"run": run, "state": RUNNING, **start.to_document(), "code": describe_code()}
     if here:
-        document["process"] = {"host": socket.gethostname(), "pid": os.getpid()}
+        pid = os.getpid()
+        document["process"] = {"host": socket.gethostname(), "pid": pid, "start": read_start_mark(pid)}
     if start.page:
         document["page"] = f"{start.page}{run}"
     return store.update_document(f"runs/{run}", lambda before: {**document, **(before or {})})
@@ -166,6 +169,10 @@ class StepRecord:
         if not self._store or step is None or not step.kind:
             return False
         return existed_before(open_store(self._store), result, datetime.fromisoformat(self._document["begun"]))
+
+    def measure_stored_bytes(self, result: str) -> int:
+        """Return the bytes of the step's artifact; 0 if its result is none."""
+        return measure_stored_bytes(open_store(self._store), result) if self._store and "://" in result else 0
 
     def begin_run(self, trigger: str) -> None:
         """Write the run's document, as the first step on KFP does. trigger: see `Start.from_text`."""

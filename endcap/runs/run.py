@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from endcap.processes import is_alive
+from endcap.runs.cost import Cost, add_costs
 from endcap.runs.fault import Fault
 from endcap.runs.names import split_run_name
 from endcap.runs.record import FAILED, KILLED_FAULT, RUNNING
@@ -61,6 +62,11 @@ class StepRun:
         return bool(self.document.get("reused"))
 
     @property
+    def cost(self) -> Cost:
+        """What the step used; all is 0 if that is not known."""
+        return Cost.from_document(self.document)
+
+    @property
     def fault(self) -> Fault | None:
         """Why the step failed; None if it did not."""
         return Fault.from_document(self.document) if self.state == FAILED else None
@@ -105,8 +111,8 @@ class Run:
         """
         state = str(self.document.get("state", RUNNING))
         process = self.document.get("process")
-        if state == RUNNING and process and process["host"] == socket.gethostname() and not is_alive(process["pid"]):
-            return KILLED_STATE
+        if state == RUNNING and process and process["host"] == socket.gethostname():
+            return RUNNING if is_alive(process["pid"], process.get("start", "")) else KILLED_STATE
         return state
 
     @property
@@ -137,6 +143,11 @@ class Run:
         if self.started is None or self.state == KILLED_STATE:
             return None
         return (self.ended - self.started).total_seconds() if self.ended else _count_seconds_since(self.started)
+
+    @property
+    def cost(self) -> Cost:
+        """What the steps used that have ended."""
+        return add_costs(step.cost for step in self.steps)
 
     @property
     def logical_date(self) -> str:
@@ -186,6 +197,7 @@ class Run:
             "state": self.state,
             "seconds": self.seconds,
             "gate": self.gate,
+            "cost": self.cost.to_json(),
             **error,
             "steps": steps,
         }
@@ -238,6 +250,7 @@ def _list_facts(run: Run) -> list[tuple[str, str]]:
         ("started", " ".join(filter(None, started))),
         ("why", run.why),
         ("ended", f"{format_time(run.ended)}{took}" if run.ended else ""),
+        ("cost", str(run.cost)),
         ("spec", " ".join(filter(None, [spec.get("fingerprint", ""), ", ".join(spec.get("files", []))]))),
         ("data", f"events before {run.logical_date}" if run.logical_date else ""),
         ("code", ", ".join(filter(None, version))),

@@ -15,7 +15,7 @@ import pytest
 from endcap.cli import display as module
 from endcap.cli.display import Display
 from endcap.cli.main import main
-from endcap.runs import StepEnd, StepProgress, StepStart, list_runs
+from endcap.runs import StepEnd, StepProgress, StepStart, list_runs, read_run
 from endcap.store import open_store
 from tests.cli.printed_errors import parse_error
 from tests.pipelines.packages import spec_file
@@ -41,20 +41,28 @@ main()
 RUN = ["run", "toys.yaml", "--pipeline", "features", "--store", "store", "--json"]
 
 
-def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    spec_file(tmp_path, STEPS)
-    (tmp_path / "pauses.py").write_text(PAUSES)
-    monkeypatch.chdir(tmp_path)
+def start_paused_run(folder: Path) -> subprocess.Popen[str]:
+    """Start a run in a folder, and wait until its second step waits for the file `told`."""
+    spec_file(folder, STEPS)
+    (folder / "pauses.py").write_text(PAUSES)
     command = [sys.executable, "-c", MAIN, *RUN]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0)
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+    )
     deadline = time.monotonic() + 60
-    while not (tmp_path / "begun").exists():
+    while not (folder / "begun").exists():
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
     time.sleep(0.5)  # the runner reads that the step has begun
+    return process
+
+
+def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    process = start_paused_run(tmp_path)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     shown, said = process.communicate(timeout=30)
     error = parse_error(shown)
@@ -77,6 +85,39 @@ def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(
     ]
     assert [document[key] for key in ("verdict", "version", "deployment", "not_run")] == [None, None, None, {}]
     assert "  ✓ ingest       found" in out.err
+
+
+@pytest.mark.slow
+def test_a_run_is_ended_and_run_again_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    process = start_paused_run(tmp_path)
+    (running,) = list_runs(open_store("store"))
+    with pytest.raises(SystemExit):
+        main(["runs", "retry", running.name, "--store", "store", "--json"])
+    assert parse_error(capfd.readouterr().out)["code"] == "project.run-not-ended"
+    main(["runs", "end", running.name, "--store", "store", "--json"])
+    ended = json.loads(capfd.readouterr().out)
+    assert (ended["state"], process.wait(30)) == ("canceled", 130)
+    assert ended["steps"][0]["cost"]["cpu_seconds"] > 0.1
+    assert ended["cost"]["stored_bytes"] == ended["steps"][0]["cost"]["stored_bytes"] > 500
+
+    (tmp_path / "told").touch()
+    (tmp_path / "shops" / "toys.yaml").write_text("what the file says now does not count")
+    main(["runs", "retry", running.name, "--store", "store", "--json"])
+    document = json.loads(capfd.readouterr().out)
+    assert [(step["step"], step["reused"]) for step in document["steps"]] == [
+        ("ingest", True),
+        ("pause", False),
+        ("features", False),
+    ]
+    again = read_run(open_store("store"), document["run"])
+    assert (again.why, again.document["spec"]["fingerprint"]) == (
+        f"retry of {running.name}",
+        running.document["spec"]["fingerprint"],
+    )
+    process.communicate(timeout=30)
 
 
 def test_in_a_log_file_a_steps_lines_come_now_and_then_with_the_first_and_the_last(

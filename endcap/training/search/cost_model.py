@@ -93,8 +93,3 @@ def estimate_cost(spec: SingleSpec, size: DataSize) -> TrialCost:
 def estimate_process_bytes(size: DataSize, cost: TrialCost) -> float:
     """Estimate the memory of the process that runs a trial, in bytes."""
     return max(PROCESS_BYTES, _BARE_BYTES + _EVENT_BYTES * size.events + cost.bytes)
-
-
-def format_bytes(count: float) -> str:
-    """Write a number of bytes for people."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"

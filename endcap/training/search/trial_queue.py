@@ -10,12 +10,12 @@ from endcap.ray_driver import Emit
 from endcap.spec.search import SearchSpec
 from endcap.spec.settings import TrainSettings
 from endcap.spec.tunable import Values, change_parameters, dump_parameters, list_domains
+from endcap.tables import format_bytes
 from endcap.training.search.cost_model import (
     PROCESS_BYTES,
     TrialCost,
     estimate_cost,
     estimate_process_bytes,
-    format_bytes,
 )
 from endcap.training.search.job import SearchJob
 from endcap.training.search.record import WRITTEN, ModelTrials, Trial
