@@ -21,7 +21,10 @@ from endcap.reproduction import reproduce
 from endcap.spec.model import ModelSpec
 from endcap.store import Store, get_content_key, open_store
 from tests.models.shapes import SMALL_GRU, SPECS
-from tests.reproduction.versions import load_specs, make_version, open_shop
+from tests.models.test_custom import EXAMPLE
+from tests.preprocessing.stand_ins import ROOM
+from tests.reproduction.versions import load_specs, make_version, open_shop, write_log
+from tests.store.servers import S3Place, moto
 
 GRU = {**SMALL_GRU.model_dump(mode="json"), "max_epochs": 3}
 
@@ -60,6 +63,29 @@ def test_each_model_is_rebuilt_bit_for_bit(spec: ModelSpec, refit: bool, made: M
     loaded = load_specs(made.folder, f"{spec.name}-{refit}".lower(), model=model, refit=refit)
     before = make_version(made.store, loaded)
     assert list_parts(before, made.store) == EQUAL
+
+
+def test_a_class_of_ones_own_behind_preprocessing_is_rebuilt(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    step = f"{ROOM}:LastOfRegulars"
+    keys = {"preprocessing": [{"class": step}], "classes": ["markov:Markov", step]}
+    loaded = load_specs(made.folder, "own", model={"name": "custom", "class": "markov:Markov"}, **keys)
+    assert list_parts(make_version(made.store, loaded), made.store) == EQUAL
+
+
+@pytest.mark.slow
+def test_a_version_in_a_bucket_is_rebuilt_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_registry: Path
+) -> None:
+    write_log(tmp_path)
+    registry = f"sqlite:///{shutil.copy(empty_registry, tmp_path / 'mlflow.db')}"
+    with moto() as server:
+        place = S3Place(server, tmp_path, monkeypatch)
+        loaded = load_specs(tmp_path, "home", model={"name": "popularity"})
+        version = make_version(place.elsewhere(), loaded, registry=registry)
+        before = place.names()
+        assert list_parts(version, place.elsewhere()) == EQUAL
+        assert place.names() == before
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:

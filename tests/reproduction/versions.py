@@ -19,8 +19,8 @@ GATE = {"evidence": {"min_sessions": 1, "max_half_width": 100}, "conditions": []
 VISITS = ["abcab", "xyzxy", "abxya", "cabzy"]
 
 
-def open_shop(folder: Path, empty_registry: Path) -> Store:
-    """Write a shop's log of eight days, and return a store with an empty registry."""
+def write_log(folder: Path) -> None:
+    """Write a shop's log of eight days."""
     for day in range(1, 9):
         rows = [
             f"s{day}-{visit},c{visit % 3},{letter},2024-03-{day:02}T1{visit}:0{step}:00Z,view"
@@ -28,6 +28,11 @@ def open_shop(folder: Path, empty_registry: Path) -> Store:
             for step, letter in enumerate(word[day % 2 :])
         ]
         write_csv(folder / "in" / f"2024-03-{day:02}.csv", rows)
+
+
+def open_shop(folder: Path, empty_registry: Path) -> Store:
+    """Write a shop's log, and return a store with an empty registry."""
+    write_log(folder)
     store = open_store(str(folder / "store"))
     shutil.copy(empty_registry, get_default_uri(store).removeprefix("sqlite:///"))
     return store
@@ -43,13 +48,14 @@ def load_specs(folder: Path, name: str, **keys: Any) -> Loaded:
     return load_documents({**head, "kind": "Recommender", **about}, {**head, "kind": "Shop", "name": "toys", **shop})
 
 
-def make_version(store: Store, loaded: Loaded, *, register: bool = False, record: bool = True) -> Version:
-    """Make a version of specs. Without `register` the registry does not know it."""
+def make_version(store: Store, loaded: Loaded, *, register: bool = False, registry: str = "") -> Version:
+    """Make a version of specs, with the record of a run. Without `register` the registry does not know it."""
     run = f"{loaded.recommender.name}-20240309T000000-0000"
-    project = Project(store, recommender=loaded.recommender, shop=loaded.shop, run=run, online="none")
-    if record:
-        begin_run(store, run, Start.of(loaded, "training"))
-        keep_specs(store, dump_specs(loaded))
+    project = Project(
+        store, recommender=loaded.recommender, shop=loaded.shop, registry=registry, run=run, online="none"
+    )
+    begin_run(store, run, Start.of(loaded, "training"))
+    keep_specs(store, dump_specs(loaded))
     for step in (project.ingest, project.features, project.train, project.evaluate):
         step()
     package = project.refit()
