@@ -36,7 +36,10 @@ from tests.spark.clusters import needs_java, spark
 
 @contextlib.contextmanager
 def open_spark_tables(folder: Path) -> Iterator[TableEngine]:
-    """Spark in one process with two threads: executors of their own have tests of their own."""
+    """Spark in one process with two threads: executors of their own have tests of their own.
+
+    Small tables have several partitions too, because Spark does not join them while it runs (`QUICK`).
+    """
     from endcap.features.engines.spark import SparkTables
     from endcap.spark import open_session
 
@@ -73,18 +76,6 @@ def engine(request: pytest.FixtureRequest, engines: Callable[[str], TableEngine]
     found = engines(request.param)
     yield found
     found.keep_only()
-
-
-@pytest.fixture
-def parted(engine: TableEngine) -> Iterator[TableEngine]:
-    """The engine, of which small tables too have several partitions, if it has any."""
-    session = getattr(engine, "_session", None)
-    if session is None:
-        yield engine
-        return
-    session.conf.set("spark.sql.adaptive.coalescePartitions.enabled", "false")
-    yield engine
-    session.conf.set("spark.sql.adaptive.coalescePartitions.enabled", "true")
 
 
 @pytest.fixture(params=[param for param in LISTED if param.values[0] != REFERENCE])
@@ -130,27 +121,27 @@ def test_keys_are_equal_where_texts_are(engine: TableEngine, tmp_path: Path) -> 
     assert len({row["there"] for row in rows} | {row["back"] for row in rows}) == 2 * len(pairs)
 
 
-def test_rows_are_numbered_and_written_in_an_order(parted: TableEngine, tmp_path: Path) -> None:
+def test_rows_are_numbered_and_written_in_an_order(engine: TableEngine, tmp_path: Path) -> None:
     draw = random.Random(5)
     rows = [
         (draw.randrange(2), text)
         for text in [*ALIKE, *(f"{letter}{number}" for number in range(90) for letter in "iIï")]
     ]
     draw.shuffle(rows)
-    table = load(parted, tmp_path, events=[events for events, _ in rows], id=[text for _, text in rows])
-    kept = parted.number(table, [ibis.desc("events"), "id"], ["id", "events", "number"], number="int32")
-    assert parted.count(kept) == len(rows)
-    parted.write(kept.order_by("number").mutate(half=kept.events / 2), tmp_path / "written.parquet")
+    table = load(engine, tmp_path, events=[events for events, _ in rows], id=[text for _, text in rows])
+    kept = engine.number(table, [ibis.desc("events"), "id"], ["id", "events", "number"], number="int32")
+    assert engine.count(kept) == len(rows)
+    engine.write(kept.order_by("number").mutate(half=kept.events / 2), tmp_path / "written.parquet")
     # By the bytes of UTF-8, whatever the language.
     ordered = sorted(rows, key=lambda row: (-row[0], row[1].encode()))
     written, _ = read_file(tmp_path / "written.parquet")
     assert written == [(text, events, number, events / 2) for number, (events, text) in enumerate(ordered)]
     assert pq.read_schema(tmp_path / "written.parquet").field("number").type == pa.int32()
-    parted.write(kept.filter(kept.number < 0), tmp_path / "empty.parquet")
+    engine.write(kept.filter(kept.number < 0), tmp_path / "empty.parquet")
     assert pq.read_table(tmp_path / "empty.parquet").num_rows == 0
     assert pq.read_schema(tmp_path / "empty.parquet").names == ["id", "events", "number"]
-    nothing = parted.number(kept.filter(kept.number < 0), ["id"], ["id", "place"], place="int64")
-    assert (parted.count(nothing), nothing.place.type()) == (0, ibis.dtype("int64"))
+    nothing = engine.number(kept.filter(kept.number < 0), ["id"], ["id", "place"], place="int64")
+    assert (engine.count(nothing), nothing.place.type()) == (0, ibis.dtype("int64"))
 
 
 def draw_events(count: int) -> dict[str, list[Any]]:
@@ -203,9 +194,9 @@ def test_runs_end_where_a_customer_pauses(engine: TableEngine, tmp_path: Path, m
 
 
 @pytest.mark.parametrize("places", [False, True])
-def test_events_are_kept_in_order(parted: TableEngine, tmp_path: Path, places: bool) -> None:
-    events = load(parted, tmp_path, **draw_events(240)).rename(session="customer")
-    parted.write(parted.order_events(parted.keep(events), list_order_keys, places=places), tmp_path / "ordered.parquet")
+def test_events_are_kept_in_order(engine: TableEngine, tmp_path: Path, places: bool) -> None:
+    events = load(engine, tmp_path, **draw_events(240)).rename(session="customer")
+    engine.write(engine.order_events(engine.keep(events), list_order_keys, places=places), tmp_path / "ordered.parquet")
     rows = pq.read_table(tmp_path / "ordered.parquet").to_pylist()
     assert rows == sorted(rows, key=lambda row: (row["session"], sort_key(row)))
     assert len(rows) == 240

@@ -166,7 +166,7 @@ def _host(cluster: str) -> str:
     return cluster.split("/")[1].rpartition(":")[0]
 
 
-def wait_for(met: Callable[[], bool], what: str, patience: float = 40.0) -> float:
+def wait_for(met: Callable[[], bool], what: str, patience: float = 90.0) -> float:
     """Poll until it is met; the seconds that it took."""
     start = time.monotonic()
     while not met():

@@ -231,7 +231,7 @@ def test_slow_bodies_keep_nobody_waiting(gateway: Gateway) -> None:
         begun = time.monotonic()
         for _ in range(20):
             assert gateway.ask("POST", RANK, b'{"instances":[{"items":[],"k":1}]}', {})[0] == 200
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 12
     finally:
         stop.set()
         thread.join()

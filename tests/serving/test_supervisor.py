@@ -98,13 +98,13 @@ class Server:
     def bring(self, shop: Shop, stable: str, canary: str, share: float) -> None:
         """To a state to start from, whatever the tests before have left."""
         desire(shop, stable, canary, share)
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 90
         while set(self.versions(SHOPPERS[:50]).values()) != {stable, canary}:
             assert time.monotonic() < deadline, self.events
             time.sleep(0.1)
         self.events.clear()
 
-    def wait_for(self, kind: type[E], within: float = 40.0, **fields: object) -> E:
+    def wait_for(self, kind: type[E], within: float = 90.0, **fields: object) -> E:
         """The event of this kind, with these fields, that comes after all that was waited for before."""
         deadline = time.monotonic() + within
         while time.monotonic() < deadline:

@@ -21,18 +21,21 @@ from endcap.spec.spark import SparkSpec
 
 LACKING = "no Java on this machine" if "JAVA_HOME" not in os.environ and shutil.which("java") is None else ""
 needs_java = pytest.mark.skipif(bool(LACKING), reason=LACKING)
-# Small tables are over before Java has compiled much, and before Spark's generated code pays. Together these take half
-# of the processor time from the steps of a log of 500 events.
+# Small tables are over before Java has compiled much, and before Spark's generated code or another plan pays. Together
+# these take more than half of the processor time from the steps of a log of 500 events.
 QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 QUICK: dict[str, Any] = {
     "spark.sql.shuffle.partitions": 2,
     "spark.sql.codegen.wholeStage": False,
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.adaptive.enabled": False,
     "spark.driver.extraJavaOptions": QUICK_JAVA,
     "spark.executor.extraJavaOptions": QUICK_JAVA,
 }
 WATCHED = {
     **QUICK,
+    # As it is where nobody is in a hurry.
+    "spark.sql.adaptive.enabled": True,
     # A page that says what runs and what is kept.
     "spark.ui.enabled": True,
     "spark.ui.port": 0,
@@ -71,8 +74,7 @@ def spark_home(folder: Path) -> Iterator[None]:
 
 def connect(server: SparkServer) -> dict[str, Any]:
     """The section `spark` of a step that uses a server. The variable with its token is set by who starts it."""
-    conf = {name: value for name, value in QUICK.items() if name.startswith("spark.sql")}
-    return {"connect": server.address.partition(";")[0], "conf": conf}
+    return {"connect": server.address.partition(";")[0]}
 
 
 def count_on_server(server: SparkServer, path: str) -> int:
@@ -86,7 +88,7 @@ def count_on_server(server: SparkServer, path: str) -> int:
         return len(json.load(answer))
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 40) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
     """Wait until a condition holds."""
     ends_at = time.monotonic() + seconds
     while not condition():

@@ -38,7 +38,7 @@ from endcap.store.bucket import Bucket
 from endcap.store.read_only import WriteAttempt, forbid_writes
 from tests.events.shops import HEADER, facts, make_shop, stored, write_csv
 from tests.refusals import refused
-from tests.spark.clusters import QUICK, list_java, needs_java, spark, spark_home
+from tests.spark.clusters import connect, list_java, needs_java, spark, spark_home
 from tests.store.servers import S3Place, Server, moto
 
 MANY_RULES = {
@@ -77,8 +77,7 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def on_spark(shop: Shop, server: SparkServer) -> Shop:
-    conf = {name: value for name, value in QUICK.items() if name.startswith("spark.sql")}
-    where = type(shop.spark).model_validate({"connect": server.address.partition(";")[0], "conf": conf})
+    where = type(shop.spark).model_validate(connect(server))
     return shop.model_copy(update={"spark": where, "events": shop.events.model_copy(update={"engine": "spark"})})
 
 

@@ -112,7 +112,7 @@ def test_where_the_time_to_finish_ends_too_the_model_as_written_is_fitted_to_its
         facts = run_search(store, spec, dataset, lines)
         found, own = facts["search"], facts["search"]["as_written"]
         assert found["trials"][0]["state"] == "cut"
-        assert found["seconds"] < 5
+        assert found["seconds"] < 15
         assert any("it goes on" in line for line in lines)
         assert (own["state"], own["value"]) == ("complete", pytest.approx(1 - abs(x - 0.7)))
         reached = {trial["number"]: trial["value"] or 0.0 for trial in found["trials"]} | {1: own["value"]}
