@@ -158,7 +158,7 @@ def children(pid: int) -> dict[int, str]:
     return found
 
 
-def all_ended(pids: Iterable[int], patience: float = 10.0) -> bool:
+def all_ended(pids: Iterable[int], patience: float = 60.0) -> bool:
     """Whether processes have ended within `patience` seconds; one that nobody waited for yet has."""
     deadline = time.monotonic() + patience
     while running := [pid for pid in pids if _runs(pid)]:

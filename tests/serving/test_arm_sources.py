@@ -71,7 +71,7 @@ class Place:
             variants = {(reply.status_code, reply.headers[VARIANT_HEADER]) for reply in replies}
             return variants == {(200, "stable"), (200, "canary")}
 
-        wait_for(answers, "both versions answer", 40)
+        wait_for(answers, "both versions answer", 90)
 
     def send(self, requests: int, answer: int = 200) -> None:
         """Send requests of many shoppers. Only the canary answers with another status."""
@@ -124,7 +124,7 @@ class Counts:
             self.read()
             return not self.problems and all(self.sums[arm][name] == value for name, value in sums.items())
 
-        wait_for(are_there, f"{arm}: {sums}", 40)
+        wait_for(are_there, f"{arm}: {sums}", 90)
 
 
 class Shop:
@@ -144,7 +144,7 @@ class Shop:
         """Wait until each arm has series, and what was sent before is in a window that is over."""
         self.prometheus.wait_until_scraped()
         time.sleep(2 * STEP.total_seconds())
-        wait_for(lambda: self.counts.read() is None and not self.counts.problems, "each arm has series", 40)
+        wait_for(lambda: self.counts.read() is None and not self.counts.problems, "each arm has series", 90)
 
     def check_counts_of(self, requests: int, answer: int = 200) -> None:
         """Send requests. Exactly these must be counted."""
@@ -198,8 +198,8 @@ def test_requests_that_no_predictor_answered_are_errors_of_the_gateway(shop: Sho
             shop.counts.read()
             return shop.counts.sums["canary"]["errors"] == begun["errors"] + sent.total()
 
-        wait_for(are_counted, "each error is counted", 40)
-        wait_for(lambda: shop.counts.read() is None and len(shop.counts.problems) == 1, "the pod is missed", 40)
+        wait_for(are_counted, "each error is counted", 90)
+        wait_for(lambda: shop.counts.read() is None and len(shop.counts.problems) == 1, "the pod is missed", 90)
         assert list(shop.counts.problems) == ["prometheus: canary"]
     finally:
         shop.place.start_predictor("2")
@@ -224,14 +224,14 @@ def test_a_prometheus_that_was_away_is_named_and_nothing_is_lost(shop: Shop, sto
         watcher.poll(state, policy)
         return bool(watcher.measure(state, policy, datetime.now(UTC))[1])
 
-    wait_for(is_missed, "Prometheus is missed", 20)
+    wait_for(is_missed, "Prometheus is missed", 90)
     assert list(watcher.measure(state, policy, datetime.now(UTC))[1]) == ["prometheus"]
     # The decision holds by it: `source-unreadable`.
     shop.counts.read()
     assert list(shop.counts.problems) == ["prometheus"]
     shop.prometheus.start()
     shop.counts.wait_until("stable", requests=begun["requests"] + shop.place.sent["stable"].total())
-    wait_for(lambda: not is_missed(), "Prometheus is back", 20)
+    wait_for(lambda: not is_missed(), "Prometheus is back", 90)
 
 
 def make_pod(name: str, address: str, version: str = "", *, ready: bool = True) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory, empty_registry: Path) -> It
         with running(command, folder / "front.log"):
             context = ssl.create_default_context(cafile=str(authority.certificate))
             made = Front(f"https://127.0.0.1:{port}", users, authority, mounted, context)
-            wait_for(lambda: is_up(made), (folder / "front.log").read_text(), 30)
+            wait_for(lambda: is_up(made), (folder / "front.log").read_text(), 90)
             yield made
 
 

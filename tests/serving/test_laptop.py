@@ -149,7 +149,7 @@ def test_a_key_is_withdrawn_though_envoy_did_not_follow_at_once(
             lambda: stepped(lambda: any(isinstance(event, AccessNotFollowed) for event in events)), "it is late", 30
         )
         os.kill(envoy, signal.SIGCONT)
-        wait_for(lambda: stepped(lambda: status() == 401), "the key is taken no more", 30)
+        wait_for(lambda: stepped(lambda: status() == 401), "the key is taken no more", 90)
         assert supervisor._gateway.envoy.process.pid == envoy, "the one that was late"
     finally:
         supervisor.close()
