@@ -72,7 +72,7 @@ def run_steps(
     write_sessions(engine, test_sessions, out / "test_sessions.parquet")
     write_events(engine, test, (test_sessions, items, customers), features, out / "test_events.parquet")
     for name, kept, counts in (("item", items, ("events", "first_seen")), ("customer", customers, ("events",))):
-        write_catalogue(engine, kept, name, counts, snapshot.path / f"{name}s.parquet", out / f"{name}s.parquet")
+        write_catalogue(engine, kept, name, counts, snapshot.tables.get(f"{name}s"), out / f"{name}s.parquet")
     if settings.owned is not None:
         owned = write_ownership(
             engine, settings.owned, snapshot.files, window.end, items, customers, out / "owned.parquet"
