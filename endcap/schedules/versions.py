@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from endcap.errors import DataError
 from endcap.events.data_version import read_data_version
@@ -71,7 +71,7 @@ def _read_markers(shop: Shop, marker: str) -> str:
     """Fingerprint the markers in the folders of a shop's events; empty if there is none."""
     found_markers: list[tuple[str, str]] = []
     for place in sorted(set(list_places(shop))):
-        folder = place if place.endswith("/") or Path(place).is_dir() else place.rpartition("/")[0]
+        folder = place.rpartition("/")[0] if _is_file(place) else place
         pattern = f"{folder.rstrip('/')}/**/{marker}"
         if pattern.startswith(SCHEME):
             objects, _ = find_objects(pattern)
@@ -80,6 +80,11 @@ def _read_markers(shop: Shop, marker: str) -> str:
             files = [LocalFile.find(Path(file)) for file in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
             found_markers += [(file.name, file.mark) for file in files]
     return fingerprint("markers", found_markers) if found_markers else ""
+
+
+def _is_file(place: str) -> bool:
+    """Tell whether a place is one file. In a bucket nothing but its name tells, without a request."""
+    return bool(PurePosixPath(place).suffix) if place.startswith(SCHEME) else not Path(place).is_dir()
 
 
 def _cut_wildcard(path: str) -> str:
