@@ -191,6 +191,8 @@ class S3Store(RelocatableStore):
 
     def remove(self, address: str, *, unused_since: datetime) -> bool:
         check_unused_since(unused_since)
+        # Without conditions, whoever notes a use could bring back the manifest of what was just removed.
+        self._conditions.require(address)
         prefix = self._name(f"{self._resolver.find_path(address)}/")
         blobs = self._bucket.list(prefix)
         if not blobs or _get_last_change(blobs) >= unused_since:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -35,6 +36,8 @@ class TestMoto(S3Contract):
                     store.update_document("deployments/shop", lambda before: {"share": 0.1})
             with refused(StorageError, "store.no-conditions"), store.hold("decisions/shop"):
                 pass
+            with refused(StorageError, "store.no-conditions"):
+                store.remove("things/a/k1", unused_since=datetime.now(UTC) - timedelta(days=9))
             assert store.read_document("deployments/shop") is None
             # The server is tried once.
             assert len([request for request in way.seen if request.startswith("PUT") and PROBE in request]) <= 3
