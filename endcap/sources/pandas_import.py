@@ -8,7 +8,6 @@ exists only where pandas has been imported.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import sys
 import threading
 from collections.abc import Sequence
@@ -34,11 +33,23 @@ class _PandasFinder(MetaPathFinder):
             return None
         if self.hidden_from == threading.get_ident():
             raise ModuleNotFoundError(f"{name} is not needed yet", name=name)
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        others = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
+        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
         if spec is not None and spec.loader is not None:
-            _add_after_import(spec.loader)
+            self._add_after_import(spec.loader)
         return spec
+
+    def _add_after_import(self, loader: Any) -> None:
+        """Have PyArrow look for pandas as soon as a loader has executed it. A spec may also be found and not loaded."""
+        execute = loader.exec_module
+
+        def execute_and_tell(module: ModuleType) -> None:
+            execute(module)
+            sys.meta_path.remove(self)
+            with contextlib.suppress(ImportError):  # too old a pandas for PyArrow
+                _pandas_api.is_v1()  # has PyArrow import pandas, and keep what it needs of it
+
+        loader.exec_module = execute_and_tell
 
 
 def defer_pandas() -> None:
@@ -52,15 +63,3 @@ def defer_pandas() -> None:
     sys.meta_path.insert(0, finder)
     pa.scalar(0)  # looks for pandas, once
     finder.hidden_from = None
-
-
-def _add_after_import(loader: Any) -> None:
-    """Have PyArrow look for pandas as soon as a loader has executed it."""
-    execute = loader.exec_module
-
-    def execute_and_tell(module: ModuleType) -> None:
-        execute(module)
-        with contextlib.suppress(ImportError):  # too old a pandas for PyArrow
-            _pandas_api.is_v1()  # has PyArrow import pandas, and keep what it needs of it
-
-    loader.exec_module = execute_and_tell

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 STEPS = """
+import importlib.util
 import sys
 from endcap.events import ingest
 from endcap.features import build
@@ -15,6 +16,7 @@ from endcap.store import open_store
 
 shop, store = Shop.model_validate_json(sys.argv[1]), open_store(sys.argv[2])
 build(shop, ingest(shop, store), store)
+assert importlib.util.find_spec("pandas")
 assert "pandas" not in sys.modules
 
 import pandas as pd
