@@ -26,7 +26,7 @@ def find_anomalies(sessions: DaySessions, names: SessionNames, customer_events: 
     extent = _find_worst(sessions, names, sessions.events > warnings.LONG_SESSION, sessions.events)
     if extent is not None:
         anomalies += warnings.warn_of_long_sessions(extent, events)
-    if not names.gap:
+    if names.begun is None:
         took = sessions.end - sessions.start
         lasting = (took > warnings.LONG_TIME // MILLISECOND) & (sessions.events > 0)
         extent = _find_worst(sessions, names, lasting, took)

@@ -165,9 +165,8 @@ def _join_part(
         first_seen[places] = np.minimum(first_seen[places], part.item_first + np.int64(part.base))
     owned = sessions.customer >= 0
     customer_events = np.bincount(sessions.customer[owned], sessions.events[owned], len(customers.ids)).astype(np.int64)
-    names = SessionNames(
-        parts, sessions.edges, customers.ids, sessions.customer, sessions.start.copy(), gap is not None, snapshot.named
-    )
+    begun = None if gap is None else sessions.start.copy()
+    names = SessionNames(parts, sessions.edges, customers.ids, sessions.customer, begun, snapshot.named)
     return _Part(parts, item_places, sessions, names, item_events, first_seen, customer_events)
 
 

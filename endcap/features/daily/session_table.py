@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from endcap.features.daily.arrays import Codes, Ints, find_ties, sort_by_texts, view_text
+from endcap.features.daily.arrays import Codes, Ints, list_ranges, sort_by_texts, view_text
 from endcap.features.daily.coded_day import CodedPart
 from endcap.features.daily.grouping import take_names
 from endcap.features.daily.sessions_of_days import DaySessions, take_ids
@@ -23,21 +23,20 @@ _ESCAPED = b"\\|"
 class SessionNames:
     """What names sessions: the days' groups, and all customers' ids.
 
-    gap: whether a session is named by its customer and its first event, as in `c7@1717236000000`. named: whether
-    customers may share an id of sessions. begun: when each session began before the filters.
+    begun: when each session began before the filters, where it is named by its customer and its first event, as in
+    `c7@1717236000000`; None where the log gives ids. named: whether customers may share an id of sessions.
     """
 
     parts: Sequence[CodedPart]
     edges: Ints
     customers: pa.Array
     customer: Codes
-    begun: Ints
-    gap: bool
+    begun: Ints | None
     named: bool
 
     def list_ids(self, groups: Ints) -> pa.Array:
         """List the ids of sessions in the log."""
-        if self.gap:
+        if self.begun is not None:
             begun = pa.array(self.begun[groups]).cast(pa.string())
             return pc.binary_join_element_wise(self.customers.take(pa.array(self.customer[groups])), begun, "@")
         order = np.argsort(groups, kind="stable")
@@ -54,7 +53,7 @@ class SessionNames:
         """List the ids of sessions in the dataset. If customers may share an id, `make_session_id` of
         `endcap.online.key_names` makes the same ones."""
         ids = self.list_ids(groups)
-        if not self.named or self.gap:
+        if not self.named or self.begun is not None:
             return ids
         return pc.binary_join_element_wise(_escape(self.list_owners(groups)), _escape(ids), "|")
 
@@ -73,16 +72,17 @@ def order_sessions(sessions: DaySessions, moved: Ints, names: SessionNames) -> I
     displaced[moved] = True
     placed, moving = np.flatnonzero(live & ~displaced), np.flatnonzero(live & displaced)
     moving = moving[np.argsort(sessions.start[moving], kind="stable")]
-    starts = sessions.start[placed]
-    order = np.insert(placed, np.searchsorted(starts, sessions.start[moving]), moving)
-    tied, runs = find_ties(sessions.start[order])
-    unsure = np.zeros(int(runs[-1]) + 1 if len(runs) else 0, np.bool_)
-    unsure[runs[displaced[order]]] = True
-    places = np.flatnonzero(tied & unsure[runs])
+    starts, begun = sessions.start[placed], sessions.start[moving]
+    before = np.searchsorted(starts, begun)
+    order = np.insert(placed, before, moving)
+    values, first, counts = np.unique(begun, return_index=True, return_counts=True)
+    lengths = np.searchsorted(starts, values, "right") - before[first] + counts  # of the runs that start together
+    tied = lengths > 1
+    places = list_ranges((before[first] + first)[tied], lengths[tied])
     if len(places):
-        groups = order[places]
-        texts = [names.list_ids(groups), *([names.list_owners(groups)] if names.named and not names.gap else [])]
-        order[places] = groups[sort_by_texts(runs[places], texts)]
+        groups, runs = order[places], np.repeat(values[tied], lengths[tied])
+        texts = [names.list_ids(groups), *([names.list_owners(groups)] if names.named and names.begun is None else [])]
+        order[places] = groups[sort_by_texts(runs, texts)]
     return order
 
 
