@@ -33,8 +33,8 @@ class _PandasFinder(MetaPathFinder):
             return None
         if self.hidden_from == threading.get_ident():
             raise ModuleNotFoundError(f"{name} is not needed yet", name=name)
-        others = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
-        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
+        finders = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
+        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in finders)), None)
         if spec is not None and spec.loader is not None:
             self._add_after_import(spec.loader)
         return spec
