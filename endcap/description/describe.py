@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from endcap.features.item_attributes import NOT_ATTRIBUTES
 from endcap.rules.catalogue import Catalogue
 from endcap.rules.unmatched import count_unmatched_rules
 from endcap.sources.matching import count_unmatched, find_near_duplicates
+from endcap.spark.executor_store import ExecutorStore
 from endcap.store import Store, fingerprint, fingerprint_code, get_content_key
 from endcap.store.schemas import report_malformed
 
@@ -108,6 +109,24 @@ def _build(
         description["rules"] = count_unmatched_rules(replace(rules, items=_read_item_table(dataset, store)))
     description["warnings"] = find_warnings(description)
     return description
+
+
+@dataclass(frozen=True)
+class DescriptionWork:
+    """Reads a snapshot and its dataset, on an executor of Spark, and keeps in the store what `describe` needs of them.
+
+    Attributes
+    ----------
+    store
+        The store.
+    """
+
+    store: ExecutorStore
+
+    def __call__(self, addresses: tuple[str, str]) -> Json:
+        """Read the snapshot and the dataset with these addresses, once."""
+        _read_or_publish(*addresses, self.store.open())
+        return {}
 
 
 def read_newest_items(shop: str, store: Store) -> pa.ChunkedArray | None:
@@ -214,6 +233,6 @@ def _describe_sessions(facts: Mapping[str, Any]) -> Json:
 
 
 def _read_item_table(dataset: str, store: Store) -> pa.Table:
-    with pq.ParquetFile(store.fetch(dataset) / "items.parquet") as items:
+    with pq.ParquetFile(store.fetch(dataset, names=["items.parquet"]) / "items.parquet") as items:
         names = items.schema_arrow.names
         return items.read(columns=[name for name in names if name == "item" or name not in NOT_ATTRIBUTES])

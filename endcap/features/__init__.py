@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 from endcap.spec.shop import Shop
 from endcap.store import Store
@@ -16,12 +17,13 @@ def build(
     *,
     until: datetime | None = None,
     progress: Callable[[str], None] = lambda line: None,
+    then: Callable[[Any], dict[str, Any]] | None = None,
 ) -> str:
     """Make a dataset of a snapshot; see `endcap.features.dataset.build`. Models and servers need not import DuckDB for
     this."""
     from endcap.features import dataset
 
-    return dataset.build(shop, snapshot, store, until=until, progress=progress)
+    return dataset.build(shop, snapshot, store, until=until, progress=progress, then=then)
 
 
 __all__ = ["build"]

@@ -14,6 +14,7 @@ from endcap.features.feature_engine import open_feature_engine, reads_here
 from endcap.features.split import MILLISECOND
 from endcap.features.window import to_milliseconds
 from endcap.sources.pandas_import import defer_pandas
+from endcap.spark.tasks import Work
 from endcap.spec.settings import FeatureSettings
 from endcap.spec.shop import Shop
 from endcap.steps import STEPS
@@ -28,7 +29,13 @@ RESERVED = {
 
 
 def build(
-    shop: Shop, snapshot: str, store: Store, *, until: datetime | None = None, progress: Progress = lambda line: None
+    shop: Shop,
+    snapshot: str,
+    store: Store,
+    *,
+    until: datetime | None = None,
+    progress: Progress = lambda line: None,
+    then: Work | None = None,
 ) -> str:
     """Make the dataset of a snapshot, or find it.
 
@@ -49,6 +56,9 @@ def build(
         None: just after the snapshot's last event.
     progress
         Takes a line at a time.
+    then
+        Work that reads the snapshot and the new dataset, whose addresses it is given. It is done where the engine reads
+        them, if that is not on this machine; else the caller does it.
 
     Returns
     -------
@@ -75,19 +85,21 @@ def build(
         opened = open_snapshot(store, snapshot, fetches=reads_here(settings, store))
         opened.check_places()
         with (
-            store.publish(kind, key) as draft,
             _open_spill_folder(work) as spill,
-            open_feature_engine(settings, store, spill, progress, draft) as engine,
+            open_feature_engine(settings, store, spill, progress) as engine,
         ):
-            facts = engine.write_dataset(settings, opened, draft.path, end, progress)
-            draft.facts |= {
-                "snapshot": snapshot,
-                "shop": settings.name,
-                "event_types": settings.types,
-                "session_gap_ms": settings.sessions.gap // MILLISECOND if settings.sessions.by == "gap" else None,
-                "fingerprint": key,
-                **facts,
-            }
+            with store.publish(kind, key) as draft:
+                facts = engine.write_dataset(settings, opened, draft, end, progress)
+                draft.facts |= {
+                    "snapshot": snapshot,
+                    "shop": settings.name,
+                    "event_types": settings.types,
+                    "session_gap_ms": settings.sessions.gap // MILLISECOND if settings.sessions.by == "gap" else None,
+                    "fingerprint": key,
+                    **facts,
+                }
+            if then is not None and not reads_here(settings, store):
+                engine.run(then, (snapshot, draft.address))
     return draft.address
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from endcap.events.snapshot_days import SnapshotDays
 from endcap.features.content_digest import digest_content
 from endcap.spark.failures import is_executor_loss
+from endcap.spark.tasks import Work
 from endcap.spec.settings import FeatureSettings
 from endcap.store import Draft, Store
 from endcap.store.staging import is_in_bucket
@@ -28,7 +29,7 @@ class FeatureEngine(Protocol):
     """Makes datasets of snapshots."""
 
     def write_dataset(
-        self, settings: FeatureSettings, snapshot: SnapshotDays, out: Path, end: int | None, progress: Progress
+        self, settings: FeatureSettings, snapshot: SnapshotDays, draft: Draft, end: int | None, progress: Progress
     ) -> Json:
         """Write a dataset's files.
 
@@ -38,8 +39,8 @@ class FeatureEngine(Protocol):
             The shop's.
         snapshot
             The snapshot, on this machine if the engine reads it here (`reads_here`).
-        out
-            The folder of the dataset's files, empty.
+        draft
+            The dataset, empty. Its files are put into its folder, or where other machines put them.
         end
             Events before it count, epoch ms. None: just after the snapshot's last event.
         progress
@@ -59,6 +60,9 @@ class FeatureEngine(Protocol):
             If a disk is full.
         """
 
+    def run(self, work: Work, piece: Any) -> None:
+        """Do a piece of work where the engine reads snapshots. Raises what the work raises."""
+
 
 class DeclaredEngine:
     """Evaluates the declared steps with the tables of DuckDB."""
@@ -67,12 +71,17 @@ class DeclaredEngine:
         self._tables = tables
 
     def write_dataset(
-        self, settings: FeatureSettings, snapshot: SnapshotDays, out: Path, end: int | None, progress: Progress
+        self, settings: FeatureSettings, snapshot: SnapshotDays, draft: Draft, end: int | None, progress: Progress
     ) -> Json:
         """See `FeatureEngine`."""
         from endcap.features.declared_steps import write_tables
 
-        return write_tables(self._tables, settings, snapshot, out, end, progress) | {"content": digest_content(out)}
+        facts = write_tables(self._tables, settings, snapshot, draft.path, end, progress)
+        return facts | {"content": digest_content(draft.path)}
+
+    def run(self, work: Work, piece: Any) -> None:
+        """See `FeatureEngine`."""
+        work(piece)
 
 
 class SparkEngine:
@@ -82,22 +91,27 @@ class SparkEngine:
         self._tables = tables
 
     def write_dataset(
-        self, settings: FeatureSettings, snapshot: SnapshotDays, out: Path, end: int | None, progress: Progress
+        self, settings: FeatureSettings, snapshot: SnapshotDays, draft: Draft, end: int | None, progress: Progress
     ) -> Json:
         """See `FeatureEngine`. Where an executor is lost with tables that it held, all is made anew."""
         from endcap.features.declared_steps import write_tables
 
+        self._tables.begin(draft)
         self._tables.limit_partitions(sum(day.events for day in snapshot.days))
         for attempt in range(ATTEMPTS):
             try:
-                facts = write_tables(self._tables, settings, snapshot, out, end, progress)
+                facts = write_tables(self._tables, settings, snapshot, draft.path, end, progress)
                 return facts | {"content": self._tables.combine_digests(facts["features"])}
             except Exception as error:
                 if attempt + 1 == ATTEMPTS or not is_executor_loss(error):
                     raise
             progress("an executor of Spark was lost, with tables that it held; making them again")
-            self._tables.begin_anew()
+            self._tables.begin_anew(draft)
         raise AssertionError("the last attempt raises its error")
+
+    def run(self, work: Work, piece: Any) -> None:
+        """See `FeatureEngine`. An executor does it."""
+        self._tables.run(work, piece)
 
 
 def reads_here(settings: FeatureSettings, store: Store) -> bool:
@@ -112,7 +126,6 @@ def open_feature_engine(
     store: Store,
     spill: Path,
     progress: Progress = lambda line: None,
-    draft: Draft | None = None,
 ) -> Iterator[FeatureEngine]:
     """Open the engine that the spec names. It is closed at the end, whatever happens.
 
@@ -126,8 +139,6 @@ def open_feature_engine(
         An empty folder, for what does not fit in memory.
     progress
         Takes a line at a time.
-    draft
-        The dataset that is written, to which other machines may send files. None: they write them to the folder.
     """
     if settings.features.engine == "spark":
         from endcap.features.engines.spark import SparkTables
@@ -135,7 +146,7 @@ def open_feature_engine(
         from endcap.spark.executor_store import check_executors
 
         with open_session(settings.spark, spill, progress) as session:
-            yield SparkEngine(SparkTables(session, check_executors(session, store), draft))
+            yield SparkEngine(SparkTables(session, check_executors(session, store)))
         return
     from endcap.features.daily.engine import DailyEngine
 

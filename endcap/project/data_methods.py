@@ -175,10 +175,13 @@ class DataMethods(SqlMethods):
             return Description(describe(log, dataset_address, self.store, rules, left_out=left_out))
 
     def _build_dataset(self, snapshot: str, until: datetime | str | None, progress: Progress) -> str:
+        from endcap.description import DescriptionWork
         from endcap.features import build
+        from endcap.spark.executor_store import ExecutorStore
 
-        end = _parse_until(until)
-        return self._remember("dataset", build(self.shop, snapshot, self.store, until=end, progress=progress))
+        end, then = _parse_until(until), DescriptionWork(ExecutorStore(self.store.root))
+        address = build(self.shop, snapshot, self.store, until=end, progress=progress, then=then)
+        return self._remember("dataset", address)
 
     def _describe_dataset(self, snapshot: str, dataset: str, progress: Progress) -> Mapping[str, Any] | None:
         """The description of a dataset that a step has made. What cannot be described is no reason to fail."""

@@ -126,8 +126,10 @@ def _build(shop: Any, folder: str, address: str, workers: int) -> dict[str, Any]
 
 
 def _write(engine: Any, settings: Any, snapshot: Any) -> Any:
+    from endcap.store import Draft
+
     with tempfile.TemporaryDirectory(dir=snapshot.path.parent) as out:
-        return engine.write_dataset(settings, snapshot, Path(out), None, lambda line: None)
+        return engine.write_dataset(settings, snapshot, Draft(Path(out), "", f"file://{out}"), None, lambda line: None)
 
 
 def logs() -> dict[str, bool]:

@@ -14,7 +14,7 @@ from endcap.store import Store
 
 @contextlib.contextmanager
 def open_declared_engine(
-    settings: FeatureSettings, store: Store, spill: Path, progress: object = None, draft: object = None
+    settings: FeatureSettings, store: Store, spill: Path, progress: object = None
 ) -> Iterator[FeatureEngine]:
     """Open the reference in place of `endcap.features.feature_engine.open_feature_engine`."""
     with open_tables(spill) as tables:

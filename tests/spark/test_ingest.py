@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from endcap.description import DescriptionWork, describe
 from endcap.errors import DataError, IntegrityError, NotFoundError, UserError
 from endcap.events import ingest, spark_ingest
 from endcap.events.distinct_days import DistinctWriter
@@ -209,7 +210,7 @@ def test_in_a_bucket_no_table_of_a_dataset_passes_through_the_step(
         items={"sources": [{"path": str(items)}], "categorical": ["colour"], "numeric": ["price"]},
         filters={"min_item_events": 1, "min_session_events": 1},
     )
-    here = build(shop, ingest(shop, store), store)
+    here = build(shop, made := ingest(shop, store), store)
     bucket = place.elsewhere()
     snapshot = ingest(shop, bucket)
     sent: list[str] = []
@@ -222,7 +223,9 @@ def test_in_a_bucket_no_table_of_a_dataset_passes_through_the_step(
     monkeypatch.setattr(Bucket, "upload", note)
     with monkeypatch.context() as patch:
         patch.delattr(Bucket, "download")
-        there = build(features_on_spark(shop, server), snapshot, bucket)
+        work = DescriptionWork(ExecutorStore(bucket.root))
+        there = build(features_on_spark(shop, server), snapshot, bucket, then=work)
+        described = describe(snapshot, there, bucket)
     assert set(sent) == {"token", "features.json"}  # what `check_executors` asks for, and what has no rows
     ours, theirs = store.manifest(here), bucket.manifest(there)
     assert here.rpartition("/")[2] == there.rpartition("/")[2]
@@ -231,6 +234,10 @@ def test_in_a_bucket_no_table_of_a_dataset_passes_through_the_step(
         ours["facts"].pop(name, None), theirs["facts"].pop(name, None)
     assert ours["facts"] == theirs["facts"]
     assert digest_content(bucket.fetch(there, verify=True)) == theirs["facts"]["content"]
+    expected = describe(made, here, store)
+    assert {name: expected[name] for name in ("data", "sessions", "warnings")} == {
+        name: described[name] for name in ("data", "sessions", "warnings")
+    }
     assert place.left() == set()
 
 

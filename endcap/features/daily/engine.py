@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from endcap.events.snapshot_days import DayPart, SnapshotDays
@@ -15,8 +14,9 @@ from endcap.features.daily.kept_days import KeptDays, describe_reuse
 from endcap.features.disk_errors import make_disk_error
 from endcap.features.nothing_left import WindowCounts, build_empty_snapshot_error, build_nothing_left_error
 from endcap.features.split import MILLISECOND
+from endcap.spark.tasks import Work
 from endcap.spec.settings import FeatureSettings
-from endcap.store import Store
+from endcap.store import Draft, Store
 
 Json = dict[str, Any]
 Progress = Callable[[str], None]
@@ -29,10 +29,15 @@ class DailyEngine:
 
     store: Store
 
+    def run(self, work: Work, piece: Any) -> None:
+        """See `FeatureEngine`."""
+        work(piece)
+
     def write_dataset(
-        self, settings: FeatureSettings, snapshot: SnapshotDays, out: Path, end: int | None, progress: Progress
+        self, settings: FeatureSettings, snapshot: SnapshotDays, draft: Draft, end: int | None, progress: Progress
     ) -> Json:
         """See `FeatureEngine`. The facts also say which days were kept: `reuse`."""
+        out = draft.path
         moments = [(day.first, day.last) for day in snapshot.days if day.first is not None and day.last is not None]
         if not moments:
             raise build_empty_snapshot_error(settings, snapshot.path.name)

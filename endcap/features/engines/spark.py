@@ -31,6 +31,7 @@ from endcap.features.engines.spark_stored import FILE_BITS, read_stored
 from endcap.features.engines.table_engine import Order
 from endcap.spark.executor_store import ExecutorStore
 from endcap.spark.paths import write_path
+from endcap.spark.tasks import Work, run_tasks
 from endcap.store.base import Draft
 from endcap.store.staging import open_staged_files
 
@@ -66,17 +67,15 @@ class SparkTables:
         The session.
     store
         The store, if files lie in it.
-    draft
-        The dataset that is written. Executors put its files where other machines put them. Any other file that is
-        written lies in a folder that all executors have.
     """
 
     key_type = "int64"
 
-    def __init__(self, session: SparkSession, store: ExecutorStore | None = None, draft: Draft | None = None) -> None:
+    def __init__(self, session: SparkSession, store: ExecutorStore | None = None) -> None:
         from endcap.features.engines.spark_backend import PlanBackend
 
-        self._session, self._store, self._draft = session, store, draft
+        self._session, self._store = session, store
+        self._draft: Draft | None = None
         self._digests: dict[str, dict[str, str]] = {}
         # Spark 4 derives constraints of a union from its inputs, and fails (`key not found`) where a checkpoint's name
         # columns that it does not have.
@@ -229,14 +228,24 @@ class SparkTables:
         """Compute the content digest of the dataset that was written, with the declared features."""
         return combine_digests(self._digests, declared)
 
-    def begin_anew(self) -> None:
+    def begin(self, draft: Draft) -> None:
+        """Write a dataset from now on: executors put its files where other machines put them. Any other file that is
+        written lies in a folder that all executors have."""
+        self._draft = draft
+        self._digests.clear()
+
+    def begin_anew(self, draft: Draft) -> None:
         """Forget all tables, and remove what was written of the dataset."""
         self.keep_only()
-        self._digests.clear()
-        if self._draft is not None:
-            self._draft.sent.clear()
-            staged = open_staged_files(self._draft.share())
-            staged.remove(staged.list(""))
+        self.begin(draft)
+        draft.sent.clear()
+        staged = open_staged_files(draft.share())
+        staged.remove(staged.list(""))
+
+    def run(self, work: Work, piece: Any) -> None:
+        """Have an executor do a piece of work."""
+        for _ in run_tasks(self._session, work, [piece]):
+            pass
 
     def _checkpoint(self, frame: DataFrame) -> DataFrame:
         from pyspark import StorageLevel
