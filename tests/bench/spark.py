@@ -155,6 +155,7 @@ def logs() -> dict[str, bool]:
                 spill.mkdir()
                 engines = [stack.enter_context(_open(settings, store, workers, spill)) for workers in (0, 2)]
             here, there = (_write(engine, settings, snapshot) for engine in engines)
+            here.pop("reuse", None)  # DuckDB's engine alone keeps coded days
             equal[name] = here == there
             print(f"{name}: {here['content']} {there['content']}", file=sys.stderr)
     return equal
