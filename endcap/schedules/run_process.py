@@ -87,8 +87,11 @@ class RunOrder:
 def start_process(order: RunOrder) -> subprocess.Popen[str]:
     """Start the process. It has a session of its own, so that Ctrl-C at the scheduler does not end it.
 
-    Raises OSError.
+    Steps of a user's own have no business with the webhook's token, so it is not passed on. Raises OSError.
     """
+    # Imported by the scheduler alone: the run's own process starts sooner without it.
+    from endcap.schedules.webhook import TOKEN
+
     folder = find_logs_folder(open_store(order.store)) / order.run
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "schedule.log").open("w") as log:
@@ -98,6 +101,7 @@ def start_process(order: RunOrder) -> subprocess.Popen[str]:
             stdout=log,
             stderr=subprocess.STDOUT,
             text=True,
+            env={name: value for name, value in os.environ.items() if name != TOKEN},
             start_new_session=True,
         )
     assert process.stdin is not None
