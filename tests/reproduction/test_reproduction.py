@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from endcap.machine import describe_machine
 from endcap.project import Project
 from endcap.registry import Version
 from endcap.reproduction import reproduce
+from endcap.runs.code import COMMIT
 from endcap.spec.model import ModelSpec
 from endcap.store import Store, get_content_key, open_store
 from tests.models.shapes import SMALL_GRU, SPECS
@@ -38,10 +39,13 @@ class Made(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, empty_registry: Path) -> Made:
+def made(tmp_path_factory: pytest.TempPathFactory, empty_registry: Path) -> Iterator[Made]:
     folder = tmp_path_factory.mktemp("reproduction")
     store = open_shop(folder, empty_registry)
-    return Made(folder, store, make_version(store, load_specs(folder, "home", model=GRU), register=True))
+    with pytest.MonkeyPatch.context() as patch:
+        # Of the checkout it would change when somebody writes to a file of it.
+        patch.setenv(COMMIT, "1f0c2d9")
+        yield Made(folder, store, make_version(store, load_specs(folder, "home", model=GRU), register=True))
 
 
 def list_parts(version: Version, store: Store) -> dict[str, bool | None]:
