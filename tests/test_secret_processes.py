@@ -26,6 +26,7 @@ STARTERS = {
     "endcap/sources/formats/read_excel.py": "the name of a sheet, and limits; the file goes by standard input",
     "endcap/spark/bound_process.py": "the command that endcap/spark/server.py gives",
     "endcap/spark/server.py": "a configuration that refuses secrets; the server's token goes by the environment",
+    "endcap/schedules/run_process.py": "nothing: what to run goes by standard input",
     "endcap/ray_driver/process.py": "what to do goes by standard input, Ray's token by the environment",
     "pipelines/local.py": "a step's arguments, without the addresses of registry and online store",
     "serving/gateway/envoy.py": "the name of a file",
