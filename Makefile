@@ -27,8 +27,10 @@ test: $(INSTALLED) ## run every test of at most three seconds; WORKERS=4 shares 
 test-slow: $(INSTALLED) ## run the tests that take longer: whole runs, killed processes, Spark, statistics
 	$(PYTEST) $(PARALLEL) -m slow --ignore tests/timed
 
-test-cluster: $(INSTALLED) ## run the tests against a real API server: KUBECONFIG's, or one built out of Go modules
+parts: $(INSTALLED) ## build a control plane out of Go modules for the tests, and Helm, unless they are there
 	@if [ -z "$$KUBECONFIG" ] && command -v go >/dev/null; then $(BIN)/python -m tests.cluster.build; fi
+
+test-cluster: parts ## run the tests against a real API server: KUBECONFIG's, or one built out of Go modules
 	$(PYTEST) tests/cluster
 
 test-image: $(INSTALLED) ## build the images with podman and run what is in them; takes minutes and 7 GB below build/
@@ -85,4 +87,4 @@ $(INSTALLED): requirements.txt pyproject.toml
 	@touch $@
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-rollout test test-slow test-cluster chaos check docs compile bench bench-gpu images test-image pin audit lock clean
+.PHONY: help demo demo-rollout test test-slow parts test-cluster chaos check docs compile bench bench-gpu images test-image pin audit lock clean

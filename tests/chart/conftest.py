@@ -1,4 +1,4 @@
-"""The chart as Helm renders it. `make test-cluster` builds Helm; where there is none, these tests are skipped."""
+"""The chart as Helm renders it. `make parts` builds Helm; where there is none, these tests are skipped."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def helm() -> Callable[..., str]:
     """Run Helm; its output. Raises Refused."""
     program = str(BUILT) if BUILT.is_file() else shutil.which("helm")
     if program is None:
-        pytest.skip(f"no helm: neither {BUILT.relative_to(ROOT)}, which `make test-cluster` builds, nor on the path")
+        pytest.skip(f"no helm: neither {BUILT.relative_to(ROOT)}, which `make parts` builds, nor on the path")
 
     def run(*words: str, values: Json | None = None) -> str:
         options = ["--values", "-"] if values is not None else []
