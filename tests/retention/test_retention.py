@@ -16,11 +16,12 @@ import pytest
 
 import endcap
 from endcap.cli.main import main
-from endcap.errors import UserError
+from endcap.errors import NotFoundError, UserError
 from endcap.events.snapshot_days import open_snapshot
 from endcap.lineage import trace_artifact
 from endcap.registry import open_registry
 from endcap.registry.factory import get_default_uri
+from endcap.reproduction import reproduce
 from endcap.retention import KINDS, RetentionPolicy, apply_retention, plan_retention
 from endcap.runs import Start, begin_run, end_run
 from endcap.store import Store, get_content_key, open_store
@@ -113,6 +114,11 @@ def test_versions_that_are_needed_stay_whole_and_the_rest_goes(store: Store) -> 
     assert list_lost(store, packages["1"]) == list_lost(store, packages["3"]) == []
     assert store.find(*packages["2"].removeprefix(f"{store.root}/").rsplit("/", 1)) is None
     assert plan_retention(store, policy=ONE).removed == []
+    # What stays is enough to make a version again.
+    registry = open_registry(None, store)
+    assert reproduce(registry.get_version("home", "3"), store).equal
+    with refused(NotFoundError, "reproduction.gone"):
+        reproduce(registry.get_version("home", "2"), store)
 
 
 @pytest.mark.parametrize("seed", range(4))
