@@ -65,6 +65,7 @@ def addresses(value: object) -> set[str]:
     return {value} if isinstance(value, str) and value.startswith("file://") else set()
 
 
+@pytest.mark.slow
 def test_a_moved_store_goes_on(folder: Path, tmp_path: Path) -> None:
     first = store_in(folder)
     spec: Recommender = load(folder / "next.yaml").recommender

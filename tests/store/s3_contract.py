@@ -200,6 +200,7 @@ class S3Contract(StoreContract):
         assert store.update_document(NAME, counted)["number"] == number + 1
         assert place.left() == set()
 
+    @pytest.mark.slow
     def test_a_failure_that_lasts_is_reported(self, place: S3Place, way: Proxy) -> None:
         store = place.elsewhere(way.endpoint)
         publish(store, "one", "k0")
@@ -265,6 +266,7 @@ class S3Contract(StoreContract):
             assert len(seen) == 1
         assert place.left() == set()
 
+    @pytest.mark.slow
     def test_a_writer_that_stops_anywhere_and_wakes_late_changes_nothing(self, place: S3Place) -> None:
         other, reader = place.elsewhere(), place.elsewhere()
         for at in range(1, 100):

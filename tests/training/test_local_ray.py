@@ -62,6 +62,7 @@ def _start(errors: list[str], limit: float = 120.0) -> tuple[list[str], str]:
     return run.stdout.splitlines(), run.stderr
 
 
+@pytest.mark.slow
 def test_a_start_that_ray_gives_up_is_tried_again_and_its_processes_end() -> None:
     (outcome, processes), log = _start([TIMED_OUT, "Timed out waiting for file /ray/gcs_server_port"])
     assert outcome == "started"
