@@ -21,7 +21,7 @@ from pathlib import Path
 
 from endcap import devices
 from endcap.devices import read_gpu_request
-from endcap.errors import EndcapError
+from endcap.errors import EndcapError, UserError
 from endcap.openlineage import StepLineage
 from endcap.output_redaction import format_traceback, redact_output
 from endcap.progress import Notice
@@ -123,9 +123,9 @@ class StepReporter:
 
     def _measure_cost(self, seconds: float, address: str = "") -> dict[str, object]:
         """address: that of an artifact that the step added to the store."""
-        request = read_gpu_request()
-        gpus = request.count if request is not None else _count_used_gpus()
-        return replace(measure_cost(seconds, gpus), stored_bytes=self._record.measure_stored_bytes(address)).to_json()
+        return replace(
+            measure_cost(seconds, _count_gpus()), stored_bytes=self._record.measure_stored_bytes(address)
+        ).to_json()
 
     def seconds(self) -> float:
         return time.monotonic() - self._begun
@@ -198,8 +198,14 @@ def run_step(
             watch.cancel()
 
 
-def _count_used_gpus() -> int:
-    """Return the GPUs of a process that nobody gave GPUs to, if it uses them all the same, as on a laptop."""
+def _count_gpus() -> int:
+    """Return the GPUs that this pod was given. A process that was given none may use those of its machine."""
+    try:
+        request = read_gpu_request()
+    except UserError:  # the step ends with this error, and its record must be written all the same
+        return 0
+    if request is not None:
+        return request.count
     torch = sys.modules.get("torch")
     return int(torch.cuda.device_count()) if torch is not None and torch.cuda.is_initialized() else 0
 

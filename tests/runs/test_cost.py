@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from endcap.errors import EndcapError
+from endcap.errors import EndcapError, UserError
 from endcap.runs import read_run
 from endcap.runs.cost import Cost, add_costs, measure_cost
 from endcap.store import Store
@@ -30,6 +30,15 @@ def test_a_run_costs_what_its_steps_do_and_memory_is_not_added() -> None:
     assert add_costs(steps) == Cost(1.5, 2.0, 30, 9)
     assert Cost.from_document({"cost": steps[0].to_json()}) == steps[0]
     assert Cost.from_document({}) == Cost() == add_costs([])
+
+
+def test_a_step_that_refuses_its_gpus_records_why(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENDCAP_GPU", "two")
+    with pytest.raises(UserError), run_step("ingest", store.root, run="r"):
+        pass
+    (ingest,) = read_run(store, "r").steps
+    assert ingest.fault is not None
+    assert (ingest.fault.code, ingest.cost.gpu_seconds) == ("gpu.request-malformed", 0.0)
 
 
 def test_a_step_records_its_cost_also_if_it_fails(store: Store) -> None:
