@@ -85,13 +85,8 @@ def split_path(path: str | Path) -> tuple[str, str]:
     return (file, value) if mark and "/" not in value and not is_file(Path(text)) else (text, "")
 
 
-def has_values(document: YamlNode) -> bool:
-    """Return whether a document has a `for_each` without mistakes."""
-    return _find(document) is not None
-
-
-def list_values(document: YamlNode, problems: list[Problem]) -> list[str]:
-    """List the values of a document's `for_each` whose `if` holds; none if `has_values` is false.
+def list_values(document: YamlNode, problems: list[Problem]) -> list[str] | None:
+    """List the values of a document's `for_each` whose `if` holds; None if it has no `for_each`, or a wrong one.
 
     Parameters
     ----------
@@ -100,9 +95,9 @@ def list_values(document: YamlNode, problems: list[Problem]) -> list[str]:
     problems
         A list to which wrong conditions are added.
     """
-    node = _find(document)
-    if node is None:
-        return []
+    node: YamlNode | None = document.value.get(FOR_EACH)
+    if node is None or validate_document(node, ForEach)[1]:
+        return None
     values = node.value["values"].value
     if isinstance(values, list):
         return [value.value for value in values]
@@ -136,7 +131,7 @@ def choose(document: YamlNode, value: str, problems: list[Problem]) -> ValueChoi
     if findings := validate_document(node, ForEach)[1]:
         problems += sort_by_line(document, [move_below(finding, (FOR_EACH,)) for finding in findings])
         return ValueChoice(rest)
-    names = list_values(document, problems)
+    names = list_values(document, problems) or []
     if value not in names:
         actual = f"{value!r} behind the path" if value else "no value behind the path"
         allowed, hint = explain_choice(names), suggest(value, names)
@@ -162,12 +157,6 @@ def explain_choice(names: Sequence[str]) -> str:
 def name_after(name: YamlNode, value: str) -> Setting:
     """Make the setting of a name that ends in the value."""
     return Setting(("name",), replace(name, value=f"{name.value}-{value}"), name.place)
-
-
-def _find(document: YamlNode) -> YamlNode | None:
-    """Return the node of `for_each`; None if there is none, or it is wrong."""
-    node: YamlNode | None = document.value.get(FOR_EACH)
-    return None if node is None or validate_document(node, ForEach)[1] else node
 
 
 def _holds(entry: YamlNode, value: str, problems: list[Problem]) -> bool:

@@ -24,7 +24,7 @@ from endcap.spec.agreement import check_agreement
 from endcap.spec.base import UNKNOWN, suggest
 from endcap.spec.custom import check_custom_classes
 from endcap.spec.environments import find_file, list_environments
-from endcap.spec.for_each import MARK, ValueChoice, choose, has_values, list_values, name_after, split_path
+from endcap.spec.for_each import MARK, ValueChoice, choose, list_values, name_after, split_path
 from endcap.spec.layers import (
     Layers,
     Setting,
@@ -135,10 +135,10 @@ def list_paths(path: str | Path, *, env: str | None = None) -> list[Path]:
     """
     file, value = split_path(path)
     document = None if value else Layers("Recommender").read(make_absolute(file), env)
-    if document is None or not has_values(document):
-        return [Path(path)]
     problems: list[Problem] = []
-    names = list_values(document, problems)
+    names = None if document is None else list_values(document, problems)
+    if names is None:
+        return [Path(path)]
     if problems:
         raise SpecError(problems)
     return [Path(f"{file}{MARK}{name}") for name in names]
