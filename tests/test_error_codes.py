@@ -33,6 +33,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "endcap/online": ("online",),
     "endcap/preprocessing": ("preprocessing",),
     "endcap/project": ("project",),
+    "endcap/pseudonyms.py": ("pseudonyms",),
     "endcap/ranking": ("request",),
     "endcap/registry": ("registry",),
     "endcap/report": ("report",),

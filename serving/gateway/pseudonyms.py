@@ -7,7 +7,6 @@ replaces the ids. The hash has a key, because somebody could otherwise hash all 
 from __future__ import annotations
 
 import contextlib
-import hmac
 import json
 import os
 import re
@@ -17,14 +16,13 @@ from collections.abc import Callable
 from typing import Literal
 
 from endcap.errors import UserError
+from endcap.pseudonyms import SHORTEST_KEY, encode_id, hash_keyed
 from endcap.secrets import read_variable
 
 ShopperLogging = Literal["plain", "pseudonym", "none"]
 """How the access log shows the shopper of a request: by the id, by a pseudonym of it, or not at all."""
 KEY = "ENDCAP_LOG_KEY"
 """The variable with the key. Logs with the same key give a shopper the same pseudonym."""
-SHORTEST_KEY = 16
-"""Bytes."""
 _SHOPPER = re.compile(rb'"shopper":"((?:[^"\\]|\\.)*)"')
 """A shopper's field in a line. Quotes inside a value are escaped, so no other value can look like this field."""
 _CHUNK = 2**20
@@ -57,7 +55,7 @@ class Pseudonyms:
 
     def make_pseudonym(self, shopper: str) -> str:
         """Return a shopper's pseudonym: the first 80 bits of HMAC-SHA-256 (RFC 2104), as 20 hexadecimal digits."""
-        return hmac.digest(self._key, shopper.encode("utf-8", "surrogatepass"), "sha256")[:10].hex()
+        return hash_keyed(self._key, encode_id(shopper), 10)
 
     def rewrite(self, lines: bytes) -> bytes:
         """Replace the shoppers' ids in whole lines of the access log."""
