@@ -19,14 +19,17 @@ from endcap.cli.stores import open_existing_store
 @store_option
 @registry_option
 def command(port: int, host: str, store_url: str, registry: str) -> None:
-    """Serve a page for Prometheus: rollouts, A/B tests, what serves, versions, runs and lists.
+    """Serve a page for Prometheus: rollouts, A/B tests, what serves, versions, runs, schedules and lists.
 
     The page shows the store as it was at most a minute ago. It needs no server of Endcap. Alerts and dashboards on it
     are in the chart.
     """
     from endcap.monitoring import MetricsPage
+    from endcap.schedules.metrics import ScheduleMetrics
 
-    page = MetricsPage(open_existing_store(store_url), registry or None, host, port)
+    store = open_existing_store(store_url)
+    schedules = ScheduleMetrics(store)
+    page = MetricsPage(store, registry or None, host, port, more={"schedules": schedules.read})
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -88,6 +88,7 @@ def run(
     have a section schedule are looked after. A run goes on when this command ends. With --once the exit code is 1 if
     a run failed.
     """
+    from endcap.schedules.metrics import declare_schedules
     from endcap.schedules.scheduler import Scheduler
 
     store = open_store(store_url)
@@ -97,6 +98,8 @@ def run(
         check_registry(registry, store)
     check_online_address(online, store.root)
     parts = _list_parts(specs, env)
+    for loaded in {part.recommender: part.loaded for part in parts}.values():
+        declare_schedules(store, loaded.recommender.name, loaded.recommender.schedule.parts)
 
     def start(part: ScheduledPart, claim: RunClaim) -> subprocess.Popen[str]:
         return _start_run(part, claim, store, registry, online)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, start_http_server
 
 from endcap.errors import UserError
-from endcap.monitoring.store_collector import EVERY, StoreCollector
+from endcap.monitoring.store_collector import EVERY, ReadMetrics, StoreCollector
 from endcap.store import Store
 
 
@@ -14,7 +16,7 @@ class MetricsPage:
 
     Parameters
     ----------
-    store, registry_uri, every
+    store, registry_uri, every, more
         As in `StoreCollector`.
     host, port
         Where to listen; port 0: any free one.
@@ -30,8 +32,17 @@ class MetricsPage:
         The port cannot be used.
     """
 
-    def __init__(self, store: Store, registry_uri: str | None, host: str, port: int, *, every: float = EVERY) -> None:
-        self._collector = StoreCollector(store, registry_uri, every=every)
+    def __init__(
+        self,
+        store: Store,
+        registry_uri: str | None,
+        host: str,
+        port: int,
+        *,
+        every: float = EVERY,
+        more: Mapping[str, ReadMetrics] | None = None,
+    ) -> None:
+        self._collector = StoreCollector(store, registry_uri, every=every, more=more)
         registry = CollectorRegistry()
         try:
             self._server, self._thread = start_http_server(port, host, registry)

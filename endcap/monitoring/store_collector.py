@@ -45,9 +45,18 @@ class StoreCollector(Collector):
         MLflow's address; None: the store's own.
     every
         Seconds between two readings.
+    more
+        Further parts, read as seldom as runs: of rooms that this one does not know.
     """
 
-    def __init__(self, store: Store, registry_uri: str | None = None, *, every: float = EVERY) -> None:
+    def __init__(
+        self,
+        store: Store,
+        registry_uri: str | None = None,
+        *,
+        every: float = EVERY,
+        more: Mapping[str, ReadMetrics] | None = None,
+    ) -> None:
         runs = RunMetrics(store)
         names = runs.list_recommenders
         self._often: Mapping[str, ReadMetrics] = {"rollouts": RolloutMetrics(store, names).read}
@@ -55,6 +64,7 @@ class StoreCollector(Collector):
             "runs": runs.read,
             "ab-tests": AbMetrics(store, names).read,
             "versions": VersionMetrics(store, registry_uri, names).read,
+            **(more or {}),
         }
         self._every = every
         self._metrics: dict[str, list[Metric]] = {}

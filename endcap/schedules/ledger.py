@@ -139,6 +139,8 @@ class ScheduleLedger(_Record):
         The latest decisions, oldest first.
     counts
         How often each step was taken, with its reason.
+    succeeded_at
+        When a run succeeded last; None: none has.
     """
 
     last_number: int = 0
@@ -150,6 +152,7 @@ class ScheduleLedger(_Record):
     claim: RunClaim | None = None
     entries: tuple[LedgerEntry, ...] = ()
     counts: dict[str, int] = {}
+    succeeded_at: datetime | None = None
 
     def change(self, **values: Any) -> ScheduleLedger:
         """Return a ledger with other values."""
@@ -233,7 +236,7 @@ class ScheduleLedger(_Record):
         if self.claim is None or self.claim.run != run:
             return self
         due = self.claim.due
-        ledger = self.change(claim=None)
+        ledger = self.change(claim=None, succeeded_at=now if step == "succeeded" else self.succeeded_at)
         if due.until is None:
             ledger = ledger.mark(due.version, "ran" if step == "succeeded" else "failed")
         return ledger.note(step, due, now, reason=reason, run=run)

@@ -81,6 +81,9 @@ class PartSchedule(Strict):
     latest one runs. `all`: each one runs, in order, with the events before it."""
     deadline: Duration = Field(default="1d", validate_default=True)
     """How long a run may take. Then it is ended, and counts as failed."""
+    late_after: Duration | None = None
+    """An alert fires if no run has succeeded for so long, whatever the reason: 26h for a schedule of each night. If it
+    is not set, no alert watches this schedule."""
     concurrency: Literal["wait", "skip", "replace"] = "wait"
     """What happens if a run is due while another one of this schedule goes on. `wait`: it runs afterwards. `skip`: it
     does not run. `replace`: the run that goes on is ended."""
@@ -94,6 +97,8 @@ class PartSchedule(Strict):
     def _durations_are_not_empty(self) -> Iterator[Mistake]:
         if self.deadline <= _EMPTY:
             yield Mistake(("deadline",), "0s", "a duration above 0, such as 6h", code="not-allowed")
+        if self.late_after is not None and self.late_after <= _EMPTY:
+            yield Mistake(("late_after",), "0s", "a duration above 0, such as 26h", code="not-allowed")
 
     @check
     def _all_waits(self) -> Iterator[Mistake]:

@@ -332,6 +332,31 @@ BATCH = Dashboard(
                     },
                 ),
                 Panel(
+                    "Schedules: time without a success, against the limit",
+                    [
+                        Query(
+                            f"({_age('endcap_schedule_last_success_timestamp_seconds')}) / "
+                            + _value("endcap_schedule_late_after_seconds"),
+                            "{{recommender}} {{part}}",
+                        )
+                    ],
+                    "1 is `late_after` of the spec: then an alert fires.",
+                    unit="percentunit",
+                    width=12,
+                    steps=((None, GREEN), (1, RED)),
+                ),
+                Panel(
+                    "Schedules: decisions",
+                    [
+                        Query(
+                            f"increase({_value('endcap_schedule_steps_total')}[$__rate_interval])",
+                            "{{recommender}} {{part}} {{step}} {{reason}}",
+                        )
+                    ],
+                    "The reasons are listed in docs/schedules.md.",
+                    width=12,
+                ),
+                Panel(
                     "Duration of the latest run",
                     [Query(_value("endcap_run_seconds"), "{{recommender}} {{pipeline}}")],
                     unit="s",

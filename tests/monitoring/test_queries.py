@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from endcap.registry import Registry, get_default_uri
 from endcap.rollout.controller import RolloutController
 from endcap.runs.record import begin_run, end_run
 from endcap.runs.start import Start
+from endcap.schedules.ledger import ScheduleLedger, update_ledger
+from endcap.schedules.metrics import declare_schedules
+from endcap.spec.schedule import PartSchedule
 from endcap.store import Store
 from tests.ab.states import EPOCH
 from tests.ab.stories import tell_story
@@ -103,6 +106,11 @@ def keep_history(store: Store, recommender: str) -> None:
         run = f"{recommender}-{pipeline}"
         begin_run(store, run, Start(pipeline=pipeline, recommender=recommender, shop="demo"))
         end_run(store, run, "succeeded", ["train"])
+    nightly = PartSchedule(cron="0 3 * * *", late_after=timedelta(days=1))
+    declare_schedules(store, recommender, {"train": nightly})
+    now = datetime.now(UTC)
+    succeeded = ScheduleLedger().change(succeeded_at=now).count("succeeded", "")
+    update_ledger(store, recommender, "train", lambda _: succeeded)
     with store.publish(f"recommendations/{recommender}", "l1") as draft:
         draft.facts |= {"version": "1", "made": time.time_ns() // 1_000_000, "customers": 10, "filled": 0.9}
 
