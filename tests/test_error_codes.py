@@ -41,6 +41,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "endcap/retention": ("retention",),
     "endcap/rules": ("rules",),
     "endcap/runs": ("run", "step"),
+    "endcap/samples": ("samples",),
     "endcap/schedules": ("schedule",),
     "endcap/secrets.py": ("secrets",),
     "endcap/simulation": ("events",),
