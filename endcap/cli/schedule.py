@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from queue import SimpleQueue
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
     import subprocess
 
     from endcap.schedules.ledger import LedgerEntry, RunClaim, ScheduleLedger
+    from endcap.schedules.notifications import NotificationDesk
     from endcap.schedules.scheduler import ScheduledPart, ScheduleNews, Scheduler
+    from endcap.schedules.scheduler_page import SchedulerPage
 
 _LONGEST_PAUSE = 5.0
 """Seconds between two looks: a run of another scheduler may end, and a person may retrigger one."""
@@ -69,6 +72,11 @@ def command() -> None:
     metavar="HOST:PORT",
     help="Take notifications of a bucket at this address; senders show the token in ENDCAP_SCHEDULE_TOKEN.",
 )
+@click.option(
+    "--page",
+    metavar="HOST:PORT",
+    help="Serve /healthz, whether the scheduler still looks, and /metrics for Prometheus at this address.",
+)
 @store_option
 @registry_option
 @online_option
@@ -78,6 +86,7 @@ def run(
     once: bool,
     at_once: int,
     listen: str | None,
+    page: str | None,
     store_url: str,
     registry: str,
     online: str,
@@ -121,8 +130,13 @@ def run(
         wake.set()
 
     click.echo(f"{len(parts)} schedules: {', '.join(part.name for part in parts)}; Ctrl-C ends this")
-    with _listening(listen, parts, wake_up) if listen else contextlib.nullcontext():
-        failures = _loop(scheduler, stop, wake, woken, once=once, store=store)
+    with (
+        _paging(page) if page else contextlib.nullcontext() as shown,
+        _listening(listen, parts, wake_up) if listen else contextlib.nullcontext() as desk,
+    ):
+        if shown is not None and desk is not None:
+            shown.notifications = desk.counts
+        failures = _loop(scheduler, stop, wake, woken, once=once, store=store, page=shown)
     if once and failures:
         raise EndcapError(
             f"{len(failures)} of the schedules failed: {', '.join(failures)}. `endcap schedule status` tells why",
@@ -229,16 +243,27 @@ def _explain(claim: RunClaim) -> str:
 
 
 @contextlib.contextmanager
-def _listening(listen: str, parts: Sequence[ScheduledPart], wake_up: Callable[[set[str]], None]) -> Iterator[None]:
+def _paging(address: str) -> Iterator[SchedulerPage]:
+    """Serve the scheduler's page for the length of a block."""
+    from endcap.schedules.scheduler_page import SchedulerPage
+
+    page = SchedulerPage(*_parse_address(address, "--page"))
+    click.echo(f"health and metrics are at {page.address}")
+    try:
+        yield page
+    finally:
+        page.close()
+
+
+@contextlib.contextmanager
+def _listening(
+    listen: str, parts: Sequence[ScheduledPart], wake_up: Callable[[set[str]], None]
+) -> Iterator[NotificationDesk]:
     """Take notifications for the length of a block, and say at its end what came of them."""
     from endcap.schedules.notifications import NotificationDesk
     from endcap.schedules.webhook import NotificationWebhook, read_token
 
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65_535:
-        raise UserError(
-            f"--listen: {listen!r} is not HOST:PORT, such as 127.0.0.1:9904", code="cli.usage", value=listen
-        )
+    host, port = _parse_address(listen, "--listen")
     notified = [part for part in parts if part.schedule.arrival is not None and part.schedule.arrival.notifications]
     if not notified:
         raise UserError(
@@ -248,14 +273,21 @@ def _listening(listen: str, parts: Sequence[ScheduledPart], wake_up: Callable[[s
         )
     shops = {part.loaded.shop.name: part.loaded.shop for part in notified}
     desk = NotificationDesk(shops.values())
-    webhook = NotificationWebhook(desk, wake_up, host, int(port), read_token())
+    webhook = NotificationWebhook(desk, wake_up, host, port, read_token())
     click.echo(f"notifications are taken at {webhook.address}")
     try:
-        yield
+        yield desk
     finally:
         webhook.close()
         counts = ", ".join(f"{name} {count}" for name, count in sorted(desk.counts.items()))
         click.echo(f"notifications: {counts or 'none'}")
+
+
+def _parse_address(text: str, option: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise UserError(f"{option}: {text!r} is not HOST:PORT, such as 127.0.0.1:9904", code="cli.usage", value=text)
+    return host, int(port)
 
 
 def _loop(
@@ -266,6 +298,7 @@ def _loop(
     *,
     once: bool,
     store: Store,
+    page: SchedulerPage | None,
 ) -> list[str]:
     """Look until somebody ends this, or with `once` until nothing is due. Returns the schedules that failed."""
     begun, failures = datetime.now(UTC), set[str]()
@@ -274,7 +307,11 @@ def _loop(
         shops: set[str] = set()
         while not woken.empty():
             shops |= woken.get()
-        for news in scheduler.look(shops):
+        looked = time.monotonic()
+        all_news = scheduler.look(shops)
+        if page is not None:
+            page.note_look(time.monotonic() - looked, all_news)
+        for news in all_news:
             _print_news(news)
             if news.fault is not None:
                 failures.add(news.name)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-import socket
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from endcap.errors import RequestError, UserError
+from endcap.schedules.listening import listen
 from endcap.schedules.notifications import NotificationDesk, parse_notifications
 from endcap.secrets import read_variable
 
@@ -57,7 +57,7 @@ class NotificationWebhook:
         import uvicorn
 
         self._desk, self._wake, self._token = desk, wake, token
-        listener = _listen(host, port)
+        listener = listen(host, port, "notifications")
         self.address = f"http://{host}:{listener.getsockname()[1]}{PATH}"
         config = uvicorn.Config(
             self._build_app(), log_config=None, access_log=False, lifespan="off", ws="none", server_header=False
@@ -128,16 +128,3 @@ def is_allowed(headers: Mapping[str, str], token: str) -> bool:
     elif scheme.lower() != "bearer":
         return False
     return hmac.compare_digest(value.strip().encode(), token.encode())
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port))
-    except OSError as error:
-        raise UserError(
-            f"port {port} of {host} cannot be used for notifications ({error.strerror}); give another, or 0 for any",
-            code="schedule.port-taken",
-            host=host,
-            port=port,
-            reason=error.strerror,
-        ) from None
