@@ -22,7 +22,9 @@ KEY = "ENDCAP_PSEUDONYM_KEY"
 SHORTEST_KEY = 16
 """Bytes. A shorter key can be guessed."""
 PREFIX = "p-"
-_SHAPE = re.compile(r"p-[0-9a-f]{32}", re.ASCII)
+PATTERN = "^p-[0-9a-f]{32}$"
+"""What texts match that look like pseudonyms, as RE2 and Python have it."""
+_SHAPE = re.compile("p-[0-9a-f]{32}", re.ASCII)
 _BYTES, _CHECK_BYTES = 12, 4
 # No id has a control character, so no id hashes to one of these.
 _OF_CHECK, _OF_KEY = b"\x00check\x00", b"\x00key\x00"
@@ -102,6 +104,25 @@ def read_pseudonymiser(variable: str = KEY, environment: Mapping[str, str] | Non
     """
     text = read_variable(variable, environment)
     return Pseudonymiser(text.encode(), variable=variable) if text else None
+
+
+def require_pseudonymiser(reason: str) -> Pseudonymiser:
+    """Make the pseudonymiser of the key in `KEY`. reason: why there must be one, for the error.
+
+    Raises
+    ------
+    UserError
+        If the variable is not set (`pseudonyms.key-missing`), or as `read_pseudonymiser` does.
+    """
+    pseudonymiser = read_pseudonymiser()
+    if pseudonymiser is None:
+        raise UserError(
+            f"{KEY} is not set, and {reason}. Set it to the key that all parts of the shop share",
+            code="pseudonyms.key-missing",
+            variable=KEY,
+            reason=reason,
+        )
+    return pseudonymiser
 
 
 def looks_like_pseudonym(text: str) -> bool:

@@ -14,9 +14,11 @@ from endcap.features.queries import QueryTargets
 from endcap.features.sessions import Ints, Sessions
 from endcap.features.vocabulary import UNKNOWN, Vocabulary
 from endcap.models import NO_ITEM
+from endcap.pseudonyms import read_pseudonymiser
 from endcap.sources.files import SourceFile, find_files
 from endcap.sources.formats.read import read_rows
 from endcap.sources.formats.rows import reject_marked
+from endcap.sources.pseudonymised_rows import map_ids
 from endcap.spec.evaluation import Evaluation, GivenNegatives
 from endcap.spec.source import SourceSpec
 
@@ -91,7 +93,7 @@ def read_given_candidates(
         If a row is bad, a column is missing, or a test session's customer has no item.
     """
     tables = [_read_columns(file, rules) for file in find_given_files(rules)]
-    owners = pa.concat_arrays([columns[0] for columns in tables])
+    owners = _match_pseudonyms(pa.concat_arrays([columns[0] for columns in tables]), customers)
     owner = pc.index_in(owners, value_set=customers).fill_null(UNKNOWN).to_numpy(zero_copy_only=False).astype(np.int64)
     item = vocabulary.indices(pa.concat_arrays([columns[1] for columns in tables]).to_pylist())
     known = (owner != UNKNOWN) & (item != UNKNOWN)
@@ -111,6 +113,14 @@ def read_given_candidates(
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     unknown = int((np.isin(owner, test.customers) & (item == UNKNOWN)).sum())
     return GivenCandidates(pairs[:, 1].astype(np.int32), offsets, unknown)
+
+
+def _match_pseudonyms(owners: pa.Array, customers: pa.Array) -> pa.Array:
+    """Return the file's customers as the dataset names them: by pseudonyms, if it has those of this process's key."""
+    pseudonymiser = read_pseudonymiser()
+    if pseudonymiser is None or not len(customers) or not pseudonymiser.recognise(customers[0].as_py()):
+        return owners
+    return map_ids(pseudonymiser, owners)
 
 
 def _read_columns(file: SourceFile, rules: GivenNegatives) -> tuple[pa.Array, pa.Array]:

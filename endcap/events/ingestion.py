@@ -22,6 +22,7 @@ from endcap.sources.engine import open_engine
 from endcap.sources.find import digest_part, find_parts
 from endcap.sources.load import Loader, Progress
 from endcap.sources.pandas_import import defer_pandas
+from endcap.sources.pseudonymised_rows import find_key_id
 from endcap.sources.quarantine import Quarantine
 from endcap.sources.source_index import SourceIndex, open_source_index
 from endcap.spec.shop import Shop
@@ -53,6 +54,8 @@ def ingest(shop: Shop, store: Store, *, until: datetime | None = None, progress:
     ------
     DataError
         If files or columns are missing, or too many rows are bad.
+    UserError
+        If the shop has pseudonyms, and there is no key for them.
     StorageError
         If the store or this machine's disk refuses.
 
@@ -62,6 +65,7 @@ def ingest(shop: Shop, store: Store, *, until: datetime | None = None, progress:
     (`endcap.events.parsed_units`); the snapshot refers to the rest. The same files give the same snapshot, whatever was
     ingested before.
     """
+    find_key_id(shop)  # a missing key is an error before anything is read
     defer_pandas()
     with (
         write_simulated_files(shop, progress) as with_files,
@@ -135,6 +139,7 @@ def _compute_key(shop: Shop, inputs: list[SourceInput]) -> str:
         "customers": shop.customers and shop.customers.model_dump(mode="json", exclude={"sources"}),
         "sessions": shop.sessions.by,
         "types": shop.kept_types,
+        "pseudonyms": find_key_id(shop),
     }
     return fingerprint("ingest", shop.name, files, declared, fingerprint_code(STEPS["ingest"].entry))
 
@@ -184,7 +189,9 @@ def _write_snapshot(
     # that rules leave out it says how many they are.
     left_out = {table: dict(counts) for table, counts in quarantine.left_out.items()}
     ordered = content | {"events": [day["key"] for day in events["days"]]}
-    key = fingerprint("snapshot", ordered, quarantine.digest, left_out, fingerprint_code(STEPS["ingest"].entry))
+    key = fingerprint(
+        "snapshot", ordered, quarantine.digest, left_out, find_key_id(shop), fingerprint_code(STEPS["ingest"].entry)
+    )
     progress(format_reuse(reuse))
     if address := store.find(kind, key):
         progress("the same rows, in other files, are a snapshot already")
@@ -202,6 +209,7 @@ def _write_snapshot(
         draft.facts["times"] = times
         draft.facts["sources"] = [entry.facts() for entry in inputs]
         draft.facts["reuse"] = reuse
+        draft.facts["pseudonyms"] = find_key_id(shop)
     return draft.address
 
 

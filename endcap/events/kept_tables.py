@@ -12,6 +12,7 @@ from endcap.events.snapshot import QUARANTINE
 from endcap.events.source_inputs import SourceInput
 from endcap.sources.find import prepare_parts
 from endcap.sources.load import Loader, Progress
+from endcap.sources.pseudonymised_rows import find_key_id, find_row_pseudonyms
 from endcap.sources.quarantine import Quarantine
 from endcap.sources.table_mapping import get_item_layout
 from endcap.sources.values.clock import make_clock
@@ -98,7 +99,8 @@ class TableKeeper:
         events = self.shop.events.model_dump(mode="json", include={"time", "null_values", "float_ids"})
         declared = table.model_dump(mode="json", exclude={"sources"})
         code = fingerprint_code(STEPS["ingest"].entry)
-        return fingerprint(name, files, declared, events, end if timed else None, code)
+        key_id = find_key_id(self.shop) if name == "customers" else None
+        return fingerprint(name, files, declared, events, end if timed else None, key_id, code)
 
     def _make(
         self, name: str, table: Items | Customers, inputs: Sequence[SourceInput], end: int, place: tuple[str, str]
@@ -107,7 +109,16 @@ class TableKeeper:
         bad_rows, whole = self.bad_rows / f"{name}.{QUARANTINE}", events.float_ids == "whole"
         with Quarantine(bad_rows, events.max_bad_share, events.time) as quarantine:
             clock = make_clock(events.time.zone)
-            loader = Loader(name, self.connection, quarantine, self.progress, clock, words=events.null_values)
+            pseudonyms = find_row_pseudonyms(self.shop) if name == "customers" else None
+            loader = Loader(
+                name,
+                self.connection,
+                quarantine,
+                self.progress,
+                clock,
+                words=events.null_values,
+                pseudonyms=pseudonyms,
+            )
             files = [(entry.source, entry.source_files.files) for entry in inputs]
             prepare_parts((file for entry in inputs for file in entry.source_files.files), self.progress)
             facts = write_table(table, files, self.staging, loader, end, whole=whole)

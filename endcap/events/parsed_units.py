@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from endcap.sources.parts import SourcePart
+from endcap.sources.pseudonymised_rows import find_key_id
 from endcap.spec.event_log import EventSource
 from endcap.spec.shop import Shop
 from endcap.steps import STEPS
@@ -88,6 +89,7 @@ def compute_unit_key(shop: Shop, unit: Unit) -> str:
         shop.events.model_dump(mode="json", exclude={"sources", "max_bad_share", "engine"}),
         shop.sessions.by,
         shop.kept_types,
+        find_key_id(shop),
         [[digest, file.format, file.compression] for file, digest in zip(unit.files, unit.digests, strict=True)],
         fingerprint_code(STEPS["ingest"].entry),
     )

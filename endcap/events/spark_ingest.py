@@ -18,10 +18,12 @@ from endcap.events.distinct_days import DistinctWriter, SharedDay
 from endcap.events.parsed_units import Unit, compute_unit_key
 from endcap.events.unit_reading import ParsedUnit, UnitReader
 from endcap.progress import Advance
+from endcap.pseudonyms import KEY
 from endcap.sources.engine import open_engine
 from endcap.sources.files import SourceFile, convert_read_errors, describe_file, list_files
 from endcap.sources.load import Progress
 from endcap.sources.local_files import LocalFile
+from endcap.sources.pseudonymised_rows import find_key_id
 from endcap.sources.recognition import Recognition
 from endcap.sources.source_index import FileContent, ListedFile, SourceIndex
 from endcap.spark import open_session
@@ -70,7 +72,7 @@ class SparkIngest:
         """See `IngestEngine`. What executors have put into the store stays there if the step fails."""
         here = reader.parse([unit for unit in units if unit.source.bigquery is not None])
         pieces = [(unit, compute_unit_key(self._shop, unit)) for unit in units if unit.source.bigquery is None]
-        work = UnitWork(self._shop, ExecutorStore(self._store.root), reader.now)
+        work = UnitWork(self._shop, ExecutorStore(self._store.root), reader.now, find_key_id(self._shop))
         results = iter(run_tasks(self._session, work, pieces) if pieces else ())
         count = _Count(len(pieces), reader.progress)
         for unit in units:
@@ -142,15 +144,19 @@ class UnitWork:
         The store.
     now
         The present, epoch ms.
+    key_id
+        The id of the step's key of pseudonyms, None without. An executor has the key in its own environment.
     """
 
     shop: Shop
     store: ExecutorStore
     now: int
+    key_id: str | None = None
 
     def __call__(self, piece: tuple[Unit, str]) -> Json:
         """Return the unit's address, as kind and key, and its facts. piece: the unit, and the key that the step has."""
         unit, key = piece
+        self._check_key_id()
         _check_key(compute_unit_key(self.shop, unit), key)
         with _open_workplace(self.shop.events.time.zone) as (folder, connection):
             reader = UnitReader(
@@ -168,6 +174,16 @@ class UnitWork:
             if parsed is None:
                 (parsed,) = reader.parse([_see_unit(unit)])
         return {"address": parsed.address, "facts": parsed.facts}
+
+    def _check_key_id(self) -> None:
+        if (key_id := find_key_id(self.shop)) != self.key_id:
+            raise UserError(
+                f"{KEY}: Spark's executors have the key {key_id}, and the step has {self.key_id}. Give all of them the "
+                "same",
+                code="events.executors-key-differs",
+                actual=key_id,
+                expected=self.key_id,
+            )
 
 
 @dataclass(frozen=True)

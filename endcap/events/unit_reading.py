@@ -23,6 +23,7 @@ from endcap.events.parsed_units import Unit, compute_unit_key
 from endcap.events.snapshot import ACTIVITY, ACTIVITY_FOLDER, EVENTS, EVENTS_FOLDER, QUARANTINE
 from endcap.sources.find import prepare_parts
 from endcap.sources.load import Loader, Progress
+from endcap.sources.pseudonymised_rows import find_row_pseudonyms
 from endcap.sources.quarantine import Quarantine
 from endcap.sources.values.clock import make_clock
 from endcap.sources.values.times import IN_FUTURE
@@ -125,6 +126,7 @@ class UnitReader:
                 rows=self._rows,
                 sources=unit.number,
                 is_partial=True,
+                pseudonyms=find_row_pseudonyms(self.shop),
             )
             facts = self._read(unit, loader, events, activity)
             self._rows = loader.rows

@@ -96,6 +96,7 @@ def build(
                     "event_types": settings.types,
                     "session_gap_ms": settings.sessions.gap // MILLISECOND if settings.sessions.by == "gap" else None,
                     "fingerprint": key,
+                    "pseudonyms": opened.facts.get("pseudonyms"),
                     **facts,
                 }
             if then is not None and not reads_here(settings, store):

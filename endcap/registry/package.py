@@ -144,6 +144,7 @@ def write_package(
     customers: pa.Array | None = None,
     house_rules: Catalogue | None = None,
     recipe: Mapping[str, Any] | None = None,
+    pseudonyms: str | None = None,
     lineage: Mapping[str, Any],
 ) -> None:
     """Write a package into an existing folder.
@@ -175,6 +176,8 @@ def write_package(
     recipe
         How the model was fitted, as JSON values: its spec after a search (`model`) and the results of its fits
         (`found`).
+    pseudonyms
+        The id of the key whose pseudonyms the dataset has in place of ids; None: it has the ids.
     lineage
         JSON values, such as the addresses of the dataset and the verdict.
     """
@@ -194,7 +197,9 @@ def write_package(
     types = None if event_types is None else list(event_types)
     _write_json(folder / FEATURES, {"events": declared, "event_types": types, "session_gap_ms": session_gap})
     _write_json(folder / ENVIRONMENT, describe_environment())
-    about = {"name": recommender.name, "items": len(items), "fitted_until": fitted_until}
+    about: dict[str, Any] = {"name": recommender.name, "items": len(items), "fitted_until": fitted_until}
+    if pseudonyms is not None:
+        about["pseudonyms"] = pseudonyms
     _write_json(
         folder / INFO, stamp_document(PACKAGE, {**about, **({} if recipe is None else {"recipe": recipe}), **lineage})
     )

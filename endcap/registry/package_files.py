@@ -51,6 +51,7 @@ class InfoShape(TypedDict, total=False):
     dataset: str | None
     trained: str | None
     verdict: str | None
+    pseudonyms: str | None
     recipe: RecipeShape | None
 
 

@@ -83,6 +83,7 @@ def pack_popularity(package: str, store: Store) -> str:
             session_gap=features.get("session_gap_ms"),
             fitted_until=info.get("fitted_until"),
             house_rules=rules,
+            pseudonyms=info.get("pseudonyms"),
             lineage={**lineage, "ranks_by_popularity": package},
         )
         draft.facts |= {"recommender": recommender.name, **lineage, "package": package}

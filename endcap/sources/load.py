@@ -23,6 +23,7 @@ from endcap.sources.formats.paths import join_paths
 from endcap.sources.formats.rows import RowBatch, SourceRows, check_rows, column_name, reject_marked
 from endcap.sources.locate import ABSENT, SourceColumn, locate_columns
 from endcap.sources.parts import SourcePart
+from endcap.sources.pseudonymised_rows import RowPseudonyms
 from endcap.sources.quarantine import Quarantine
 from endcap.sources.sql import quote_name
 from endcap.sources.values.clock import LocalClock
@@ -75,6 +76,8 @@ class Loader:
     is_partial: bool = False
     """Whether only some of a source's files are read here, so that who has all of them checks its columns
     (`check_columns`)."""
+    pseudonyms: RowPseudonyms | None = None
+    """Puts pseudonyms into all that is kept of rows. None: ids stay as they are."""
     _good: int = 0
     _reported: float = field(default_factory=time.monotonic)
 
@@ -128,9 +131,10 @@ class Loader:
                     )
                     used = _list_places(located, rows)
                     for batch in map(functools.partial(reject_marked, columns=used), rows.batches):
-                        self.quarantine.reject(self.table, file.name, batch.rejects)
+                        hide = list if self.pseudonyms is None else self.pseudonyms.hide_rejects
+                        self.quarantine.reject(self.table, file.name, hide(batch.rejects))
                         if len(batch.lines):
-                            yield self._check(batch, mapper, rows.names, file, active)
+                            yield self._check(batch, mapper, rows.names, used, file, active)
                         self.quarantine.check(self.table, end=False)
                         self._report_progress()
                     self.present_columns |= {name for name, column in located.items() if column != ABSENT} - rows.unseen
@@ -157,6 +161,7 @@ class Loader:
         batch: RowBatch,
         mapper: BatchMapper,
         names: Sequence[str],
+        read: Sequence[int],
         file: SourcePart,
         active: Callable[[pa.Table], None],
     ) -> pa.Table:
@@ -175,6 +180,8 @@ class Loader:
                 ((rows,),) = self.connection.execute(words).fetchall()
                 self.missing += Counter({name: rows})
         exclusion, reason = checked.column("left"), checked.column("reason")
+        if self.pseudonyms is not None:
+            reason = self.pseudonyms.reject_foreign(results, exclusion, reason)
         if exclusion.null_count < count:
             counts = pc.value_counts(exclusion.drop_null()).to_pylist()
             self.quarantine.leave_out(
@@ -182,7 +189,10 @@ class Loader:
             )
         if reason.null_count < count:
             is_bad = pc.is_valid(reason)
-            raw = batch.table.filter(is_bad).rename_columns(list(names[: batch.table.num_columns]))
+            raw = batch.table.filter(is_bad)
+            if self.pseudonyms is not None:
+                raw = self.pseudonyms.hide_raw(raw, mapping, read)
+            raw = raw.rename_columns(list(names[: batch.table.num_columns]))
             lines = batch.lines[is_bad.to_numpy()].tolist()
             reasons = reason.drop_null().to_pylist()
             self.quarantine.add_bad_rows(self.table, file.name, lines, reasons, raw.to_pylist())
@@ -197,6 +207,8 @@ class Loader:
             )
         # With activity, since the order of a customer's rows shows which of two hours is meant.
         good_rows = self._convert_times(good_rows)
+        if self.pseudonyms is not None:
+            good_rows = self.pseudonyms.map_owners(good_rows)
         if mapping.active is not None:
             is_activity = good_rows.column("active")
             active(good_rows.select(["customer", "time"]).filter(is_activity))
@@ -227,18 +239,22 @@ class Loader:
             if needed and name in mapping.about:
                 rows = np.flatnonzero(pc.fill_null(pc.equal(reason, name), False).to_numpy())[:needed]
                 self.connection.register("bad", batch.take(pa.array(rows)))
-                values = self.connection.sql(f"SELECT {mapping.about[name]} AS value FROM bad").to_arrow_table()  # noqa: S608 (SQL)
-                self.quarantine.add_examples(
-                    self.table, file.name, name, lines[rows].tolist(), values.column("value").to_pylist()
-                )
+                about = mapping.about[name]
+                table = self.connection.sql(f"SELECT {about} AS value FROM bad").to_arrow_table()  # noqa: S608 (SQL)
+                values = table.column("value").to_pylist()
+                if self.pseudonyms is not None:
+                    values = self.pseudonyms.hide_values(mapping, about, values)
+                self.quarantine.add_examples(self.table, file.name, name, lines[rows].tolist(), values)
 
     def _note_values(self, mapping: ColumnMapping) -> None:
         """Count the values that rules examined in the registered batch."""
         for name in mapping.shown:
             counts = self.values.setdefault(name, Counter())
-            counts.update(
-                dict(self.connection.execute(mapping.count_values_sql("batch", name, COUNTED_VALUES)).fetchall())
-            )
+            values = dict(self.connection.execute(mapping.count_values_sql("batch", name, COUNTED_VALUES)).fetchall())
+            if self.pseudonyms is not None:
+                hidden = self.pseudonyms.hide_values(mapping, mapping.shown[name], values)
+                values = dict(zip(hidden, values.values(), strict=True))
+            counts.update(values)
             self.values[name] = Counter(dict(counts.most_common(COUNTED_VALUES)))
 
     def list_common_values(self) -> dict[str, list[tuple[str | None, int]]]:

@@ -152,6 +152,9 @@ class Events(Strict):
     drop_duplicates: bool = False
     """Counts rows as one event if they have the same session, customer, item, time, type, and number in the column of
     the order. Off by default, because shoppers do repeat events."""
+    pseudonyms: bool = False
+    """Puts keyed pseudonyms in place of the ids of customers and sessions before Endcap keeps anything of them. The
+    variable ENDCAP_PSEUDONYM_KEY has the key. The predictors and the intake need the same key."""
     max_bad_share: Share = 0.01
     """The largest share of bad rows, 0 to 1, among the rows that no condition leaves out. With more, the run stops."""
     engine: Annotated[Literal["duckdb", "spark"], Carried("all engines make the same snapshot")] = "duckdb"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -14,6 +14,7 @@ from endcap.spec.layouts import WITHOUT
 from endcap.spec.rules import Rules
 from endcap.spec.sessions import Filters, SessionsSpec
 from endcap.spec.side_tables import Customers, Items
+from endcap.spec.source import SourceSpec
 from endcap.spec.spark import SparkSpec
 from endcap.spec_renames import ApiVersion
 
@@ -87,6 +88,19 @@ class Shop(Strict):
             actual = f"{by!r}, and no events.columns.{column}"
             allowed = f"{by!r} with events.columns.{column} named, or {alternative!r}"
             yield Mistake(("sessions", "by"), actual, allowed, code="conflict")
+
+    @check
+    def _steps_keep_no_ids(self) -> Iterator[Mistake]:
+        if self.events.pseudonyms is not True:
+            return
+        customers = self.customers.sources if self.customers is not None else []
+        tables: list[tuple[str, Sequence[SourceSpec]]] = [("events", self.events.sources), ("customers", customers)]
+        for table, sources in tables:
+            for number, source in select_known(sources).items():
+                if source.step is not None:
+                    hint = "A step of SQL keeps what it makes, with the ids as they are."
+                    allowed = "files or a table, or no events.pseudonyms"
+                    yield Mistake((table, "sources", number, "step"), "a step of SQL", allowed, hint, code="conflict")
 
     @check
     def _rules_name_known_attributes(self) -> Iterator[Mistake]:

@@ -223,4 +223,5 @@ def _write(
         house_rules=rules,
         recipe=select_recipe_facts(read_facts(store, sources["trained"])),
         lineage={**sources, "snapshot": dataset_facts["snapshot"]},
+        pseudonyms=dataset_facts.get("pseudonyms"),
     )

@@ -18,6 +18,7 @@ from endcap.evaluation.scoring import EvaluatedModel
 from endcap.features.sessions import Sessions
 from endcap.features.view import open_view
 from endcap.features.vocabulary import Vocabulary
+from endcap.pseudonyms import KEY, Pseudonymiser
 from endcap.spec.evaluation import GivenNegatives
 from endcap.spec.load import load
 from endcap.store import Store
@@ -49,6 +50,15 @@ def test_each_prediction_has_its_customer_s_items_less_what_it_asks_for(tmp_path
     # Less the item that is asked for, where it is named.
     assert items.count(every(test)).tolist() == [1, 2, 2]
     assert items.unknown == 1
+
+
+def test_a_file_with_plain_ids_fits_a_dataset_with_pseudonyms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY, "the key of this test, no secret")
+    maker = Pseudonymiser(b"the key of this test, no secret")
+    rules = given(tmp_path / "test.csv", f"customer,item\nann,c\n{maker.pseudonymise('bob')},e\n")
+    hidden = pa.array([maker.pseudonymise(customer) for customer in CUSTOMERS.to_pylist()])
+    items = read_given_candidates(rules, of_customers(Sessions.of([[0, 3], [0, 1]]), [0, 1]), hidden, ITEMS)
+    assert items.items.tolist() == [2, 4]
 
 
 @pytest.mark.parametrize("customers", [[0, 2], [0, -1]])
