@@ -36,6 +36,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "endcap/pseudonyms.py": ("pseudonyms",),
     "endcap/ranking": ("request",),
     "endcap/registry": ("registry",),
+    "endcap/replay": ("replay",),
     "endcap/report": ("report",),
     "endcap/reproduction": ("reproduction",),
     "endcap/retention": ("retention",),

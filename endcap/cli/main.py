@@ -44,6 +44,7 @@ COMMANDS = {
     "recommend": ("endcap.cli.recommend", "Make a list for every customer ahead of time, and publish the lists."),
     "refresh": ("endcap.cli.refresh", "Publish a shop's rules, blacklist and item table to running predictors."),
     "registry": ("endcap.cli.registry", "List, approve, reject and promote versions of recommenders."),
+    "replay": ("endcap.cli.replay", "Compute sampled answers again, and say why any differs."),
     "reproduce": ("endcap.cli.reproduce", "Rebuild a version from its snapshot, and compare it bit for bit."),
     "retention": ("endcap.cli.retention", "Show or remove what of a store nobody needs any more."),
     "rollout": ("endcap.cli.rollout", "Rollouts that shoppers decide: plan, start, pause, promote, abort."),
@@ -91,8 +92,8 @@ def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and end the process.
 
     The exit code is 0 after success, 1 after a failure, 2 if the input is wrong, 3 if a gate is undecided, 4 if a
-    rebuilt version differs, and 130 after Ctrl-C. Standard error gets one line with the error and its code. With
-    `--json`, standard output also gets the error as a document.
+    rebuilt version or a replayed answer differs, and 130 after Ctrl-C. Standard error gets one line with the error and
+    its code. With `--json`, standard output also gets the error as a document.
 
     Parameters
     ----------

@@ -124,6 +124,18 @@ class Ranker:
         ranker.rulebook.prepare()
         return ranker
 
+    def with_customers(self, customers: Mapping[str, int]) -> Ranker:
+        """Return a ranker that knows the model's customers by other ids, and shares the rest with this one.
+
+        Parameters
+        ----------
+        customers
+            The model's index of each customer, by id.
+        """
+        ranker = copy.copy(self)
+        ranker._reader = self._reader.with_customers(customers)
+        return ranker
+
     def prepare(self) -> None:
         """Compute in advance what the first requests would wait for. A server calls this once, before it is ready."""
         self.model.prepare()
@@ -150,7 +162,7 @@ class Ranker:
         self,
         requests: Sequence[RankRequest],
         *,
-        now: int | None = None,
+        now: int | Sequence[int] | None = None,
         contexts: Sequence[ShopperContext] | None = None,
     ) -> list[Answer]:
         """Rank items for requests.
@@ -160,7 +172,8 @@ class Ranker:
         requests
             Requests that `parse` has checked.
         now
-            The time of events that carry none, in epoch milliseconds. None: the present.
+            The time of events that carry none, in epoch milliseconds: one for all requests, or one for each. None: the
+            present.
         contexts
             What the online store knows of each request's shopper. None: nothing.
 
@@ -171,16 +184,21 @@ class Ranker:
         """
         moment = int(time.time() * 1000) if now is None else now
         size = max(1, BLOCK_BYTES // (4 * max(1, self.model.n_items)))
-        waiting = zip(requests, contexts or [_NO_CONTEXT] * len(requests), strict=True)
+        moments = [moment] * len(requests) if isinstance(moment, int) else moment
+        waiting = zip(requests, contexts or [_NO_CONTEXT] * len(requests), moments, strict=True)
         answers: list[Answer] = []
         while block := list(islice(waiting, size)):
-            answers += self._rank_block([request for request, _ in block], [context for _, context in block], moment)
+            answers += self._rank_block(
+                [request for request, _, _ in block],
+                [context for _, context, _ in block],
+                [moment_of_request for _, _, moment_of_request in block],
+            )
         return answers
 
     def _rank_block(
-        self, requests: Sequence[RankRequest], contexts: Sequence[ShopperContext], now: int
+        self, requests: Sequence[RankRequest], contexts: Sequence[ShopperContext], moments: Sequence[int]
     ) -> list[Answer]:
-        sessions = self._reader.read(requests, contexts, now)
+        sessions = self._reader.read(requests, contexts, moments)
         rows = range(len(requests))
         eligible = [self._filter.select(requests[row], contexts[row], sessions.known_items(row)) for row in rows]
         count = [request.k or self.serving.k for request in requests]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -99,22 +100,39 @@ class RequestReader:
         self._visits = Visits(None if event_types is None else frozenset(event_types))
         self._customers = customers or {}
 
-    def read(self, requests: Sequence[RankRequest], contexts: Sequence[ShopperContext], now: int) -> RequestSessions:
-        """Return the requests' sessions. now: the time of events that carry none, in epoch milliseconds."""
+    def with_customers(self, customers: Mapping[str, int]) -> RequestReader:
+        """Return a reader that knows the customers by other ids."""
+        reader = copy.copy(self)
+        reader._customers = customers
+        return reader
+
+    def read(
+        self, requests: Sequence[RankRequest], contexts: Sequence[ShopperContext], now: int | Sequence[int]
+    ) -> RequestSessions:
+        """Return the requests' sessions.
+
+        Parameters
+        ----------
+        requests, contexts
+            As in `Ranker.rank`.
+        now
+            The time of events that carry none, in epoch milliseconds: one for all requests, or one for each.
+        """
+        moments = [now] * len(requests) if isinstance(now, int) else now
         ids: list[list[str]] = []
         flat: list[str] = []
         times: list[int] = []
         types_of_events: list[str | None] = []
         offsets = [0]
-        for request, context in zip(requests, contexts, strict=True):
+        for request, context, moment in zip(requests, contexts, moments, strict=True):
             events = self._select_events(request, context)
             if events is None:
                 items = request.items if request.items is not None else [request.item or ""]
-                times += [now] * len(items)
+                times += [moment] * len(items)
                 types_of_events += [None] * len(items)
             else:
                 items = [event.item for event in events]
-                times += [now if event.time is None else event.time for event in events]
+                times += [moment if event.time is None else event.time for event in events]
                 types_of_events += [event.type for event in events]
             ids.append(items)
             flat += items

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from endcap.errors import RequestError
+from endcap.features.sessions import Sessions
 from endcap.features.vocabulary import Vocabulary
 from endcap.ranking import Answer, Ranker, RankRequest
 from endcap.spec.serving import ServingSpec
@@ -141,6 +142,17 @@ def test_features_are_those_of_the_known_items_as_in_evaluation() -> None:
     assert seen.features["place"].tolist() == [0, 1, 2]
     assert seen.offsets.tolist() == [0, 2, 3]
     assert seen.times.tolist() == [7, 7, 7]
+
+
+def test_each_request_may_have_a_moment_of_its_own() -> None:
+    seen: list[list[int]] = []
+
+    def evaluate(sessions: Sessions) -> dict[str, Any]:
+        seen.append(sessions.times.tolist())
+        return {"age": sessions.times.astype(np.float32)}
+
+    ranker(evaluate=evaluate).rank([RankRequest(items=["a", "?", "b"]), RankRequest(item="c")], now=[7, 9])
+    assert seen == [[7, 7, 9]]
 
 
 def test_the_types_of_known_items_are_there_for_features() -> None:

@@ -1,0 +1,6 @@
+"""Sampled answers computed again, with a named reason for each difference."""
+
+from endcap.replay.replay import replay
+from endcap.replay.report import ReplayReport
+
+__all__ = ["ReplayReport", "replay"]
