@@ -34,6 +34,9 @@ from endcap.online.visits import Visits
 
 THREADS = 4
 ReadOutcome = Literal["ok", "failed", "skipped"]
+StoredSource = Literal["session", "customer", "history", "none"]
+"""Where a request's recent events come from: the session, the customer's last visit, the customer's history in the
+training data, or nowhere."""
 ReadObserver = Callable[[ReadOutcome, float], None]
 FaultObserver = Callable[[str, str, KeyFault], None]
 """Is told of a key that cannot be read: what it is of, its owner or key, and why."""
@@ -53,6 +56,8 @@ class ShopperData:
         Whether the store was not asked or did not answer in time. The other fields are then empty.
     recognised
         Whether anything is known of the session or the customer, even if it does not count.
+    sources
+        Where the events of each request come from.
     unreadable
         Why a value of a request could not be read, by the request's place. The request's other data are complete.
     """
@@ -61,6 +66,7 @@ class ShopperData:
     owned: list[set[str]]
     degraded: bool
     recognised: list[bool]
+    sources: list[StoredSource]
     unreadable: dict[int, KeyFault] = field(default_factory=dict)
 
 
@@ -187,14 +193,18 @@ class GuardedStore:
         # Of a session whose customers cannot be read nobody can say that it is this customer's alone.
         session_customers |= {session: {"", " "} for session in shared if (CUSTOMERS, session) in faults}
         self._tell(faults)
-        answers = ShopperData([], [], more is None, [])
+        answers = ShopperData([], [], more is None, [], [])
         for number, shopper in enumerate(shoppers):
             if faults and (fault := shopper.fault(faults, self._history)) is not None:
                 answers.unreadable[number] = fault
             visit, past = shopper.visit(session_customers), pasts.get(shopper.customer, _NO_HISTORY)
             recent = self._visits.select_session_events(_merge_events([events[owner] for owner in visit]))
+            source: StoredSource = "session"
             if not recent and shopper.customer is not None:
-                recent = self._visits.find_last_visit(events[name_customer_owner(shopper.customer)]) or past.recent
+                recent = self._visits.find_last_visit(events[name_customer_owner(shopper.customer)])
+                source = "customer" if recent else "history"
+                recent = recent or past.recent
+            answers.sources.append(source if recent else "none")
             answers.events.append(list(recent[-most:]) if most > 0 else [])
             own_owners = visit if shopper.customer is None else [*visit, name_customer_owner(shopper.customer)]
             answers.owned.append(past.owned_at(now).union(*(owned[owner] for owner in own_owners)))
@@ -283,7 +293,13 @@ class GuardedStore:
 
 
 def _make_empty_data(shoppers: int, *, degraded: bool) -> ShopperData:
-    return ShopperData([[] for _ in range(shoppers)], [set() for _ in range(shoppers)], degraded, [False] * shoppers)
+    return ShopperData(
+        [[] for _ in range(shoppers)],
+        [set() for _ in range(shoppers)],
+        degraded,
+        [False] * shoppers,
+        ["none"] * shoppers,
+    )
 
 
 def _accept_id(id_: str | None) -> str | None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from endcap.features.sessions import Sessions, Types
 from endcap.online.base import RecentEvent
+from endcap.online.guarded_store import StoredSource
 from endcap.online.visits import Visits
 from endcap.ranking.request import RankRequest, RequestEvent
 
@@ -58,6 +59,8 @@ class ShopperContext:
         Whether the store knows the session or the customer, even if only by events that do not count.
     store_unavailable
         Whether the store should have answered and did not.
+    source
+        Where the events come from. No ranking depends on it.
     """
 
     events: Sequence[RequestEvent | RecentEvent] = ()
@@ -65,6 +68,7 @@ class ShopperContext:
     stored_list: PrecomputedList | None = None
     is_known: bool = False
     store_unavailable: bool = False
+    source: StoredSource = "none"
 
 
 @dataclass(frozen=True)

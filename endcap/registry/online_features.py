@@ -55,9 +55,8 @@ class OnlineFeatures:
         degraded = [
             (data.degraded and ask) or number in data.unreadable or number in away for number, ask in enumerate(asks)
         ]
-        known = [
-            ShopperContext(*values) for values in zip(data.events, has, listed, data.recognised, degraded, strict=True)
-        ]
+        columns = (data.events, has, listed, data.recognised, degraded, data.sources)
+        known = [ShopperContext(*values) for values in zip(*columns, strict=True)]
         return known, degraded
 
     def close(self) -> None:

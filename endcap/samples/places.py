@@ -22,6 +22,9 @@ class SamplePlace(Protocol):
     def read(self, name: str) -> bytes | None:
         """Return a file's content; None if there is none of that name."""
 
+    def exists(self, name: str) -> bool:
+        """Return whether there is a file of that name."""
+
     def list(self, prefix: str) -> Sequence[str]:
         """List the files below a folder, by name. The prefix ends in ``/``."""
 
@@ -51,6 +54,10 @@ class FolderPlace:
             return (self._folder / name).read_bytes()
         except FileNotFoundError:
             return None
+
+    def exists(self, name: str) -> bool:
+        """See `SamplePlace.exists`."""
+        return (self._folder / name).is_file()
 
     def list(self, prefix: str) -> Sequence[str]:
         """See `SamplePlace.list`."""
@@ -88,6 +95,10 @@ class BucketPlace:
         """See `SamplePlace.read`."""
         stored = self._bucket.read(f"{self._prefix}{name}")
         return None if stored is None else stored[0]
+
+    def exists(self, name: str) -> bool:
+        """See `SamplePlace.exists`."""
+        return self._bucket.stat(f"{self._prefix}{name}") is not None
 
     def list(self, prefix: str) -> Sequence[str]:
         """See `SamplePlace.list`."""

@@ -10,6 +10,7 @@ import orjson
 import pyarrow as pa
 
 from endcap.online.base import RecentEvent
+from endcap.online.guarded_store import StoredSource
 from endcap.ranking.request import RankRequest
 from endcap.ranking.session import PrecomputedList, ShopperContext
 
@@ -131,7 +132,8 @@ class SampledRequest:
 
     def make_context(self) -> ShopperContext:
         """Return what the online store had said of the shopper."""
-        return ShopperContext(self.events, self.owned, self.stored_list, self.is_known, self.store_unavailable)
+        source: StoredSource = "none" if self.events_source == "request" else self.events_source
+        return ShopperContext(self.events, self.owned, self.stored_list, self.is_known, self.store_unavailable, source)
 
 
 def write_request(request: RankRequest) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from endcap.spec.base import Duration, Mistake, Share, Strict, check
+from endcap.spec.base import Duration, Mistake, Share, Strict, check, format_duration
 from endcap.spec.kubernetes import KubernetesServingSpec
+
+SAMPLES = "ENDCAP_SAMPLES"
+"""The variable with the place of request samples: a folder, or ``s3://bucket/prefix``."""
 
 
 class Canary(Strict):
@@ -23,6 +27,22 @@ class Baseline(Strict):
 
     share: Annotated[float, Field(ge=0.0, le=0.2)] = 0.0
     """Of the shoppers, 0 to 0.2. The same shoppers stay in it, whatever versions come; 0: nobody."""
+
+
+class SamplesSpec(Strict):
+    """A log of sampled requests, from which answers can be computed again."""
+
+    share: Share = 0.0
+    """The share of rankings, 0 to 1, that a predictor keeps with all that the answer depended on. 0: none."""
+    most_per_second: Annotated[int, Field(ge=1, le=1000)] = 20
+    """How many rankings each process of a predictor keeps in a second at most."""
+    keep: Duration = Field(default="30d", validate_default=True)
+    """How long samples are kept. Whole days are removed."""
+
+    @check
+    def _keeps_a_day(self) -> Iterator[Mistake]:
+        if self.keep < timedelta(days=1):
+            yield Mistake(("keep",), format_duration(self.keep), "at least 1d", code="not-allowed")
 
 
 class ServingSpec(Strict):
@@ -50,6 +70,8 @@ class ServingSpec(Strict):
     """How the challenger is served."""
     baseline: Baseline = Baseline()
     """A permanent share of the shoppers for popularity, with which the champion is compared."""
+    samples: SamplesSpec = SamplesSpec()
+    """A log of sampled requests."""
     kubernetes: KubernetesServingSpec = KubernetesServingSpec()
     """The predictor's pods in a cluster."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import socket
 import sys
 import time
@@ -13,6 +14,10 @@ from pathlib import Path
 from endcap.deploy.state import Target
 from endcap.errors import EndcapError
 from endcap.online import NONE, ONLINE, resolve_online_url
+from endcap.pseudonyms import KEY
+from endcap.registry.package import read_recommender
+from endcap.samples.key_file import find_key
+from endcap.spec.serving import SAMPLES
 from endcap.store import Store
 from endcap_serving.errors import wrap_error
 from endcap_serving.gateway.routes import Upstream
@@ -89,8 +94,11 @@ class PredictorProcess:
         arguments = [argument for option in options.items() for argument in option]
         command = [sys.executable, "-m", "endcap_serving.predictor", *arguments]
         # The address may hold a password, and all users of a machine can read a command line.
-        online = {ONLINE: resolve_online_url(store_root=store.root) or NONE}
-        self.process = Process(name, command, folder / f"{name}.log", online)
+        environment = {
+            ONLINE: resolve_online_url(store_root=store.root) or NONE,
+            **_make_sampling_variables(store, package),
+        }
+        self.process = Process(name, command, folder / f"{name}.log", environment)
         check = make_http_check(f"http://127.0.0.1:{self.upstream.port}/v2/health/live")
         self.watchdog = Watchdog(name, self.process.pid, check)
 
@@ -251,6 +259,17 @@ class VariantProcesses:
         self._failed = target
         self._retry_at = time.monotonic() + wait
         self.listener(PredictorFailed(target.version, self.name, wait, error))
+
+
+def _make_sampling_variables(store: Store, package: Path) -> dict[str, str]:
+    """Make the variables that say where request samples go, and by which key; none if the package asks for none.
+
+    Nobody else gets the key: it is in no argument, and in no file of the store.
+    """
+    if not read_recommender(package).serving.samples.share:
+        return {}
+    address = os.environ.get(SAMPLES) or f"{store.root.removeprefix('file://')}/samples"
+    return {SAMPLES: address, KEY: find_key(store, create=True)}
 
 
 def _make_late_error(process: Process) -> EndcapError:

@@ -103,6 +103,7 @@ def serve(options: argparse.Namespace, listener: socket.socket, tls_listener: so
     from endcap_serving.predictor.engine import Engine, ServedVersion, UnreadableKeys
     from endcap_serving.predictor.metrics import Metrics
     from endcap_serving.predictor.refresh import CatalogueRefresh
+    from endcap_serving.predictor.sampling import open_sampler
     from endcap_serving.predictor.server import Sockets
     from endcap_serving.predictor.server import serve_engines as serve_engines
 
@@ -124,6 +125,8 @@ def serve(options: argparse.Namespace, listener: socket.socket, tls_listener: so
         options.model_name, options.version, options.variant, mismatches, options.scope_from, signer
     )
     engine = Engine(served_version, package.ranker, metrics, online_features)
+    spec = package.recommender.serving.samples
+    sampler = open_sampler(served_version, spec, options.samples, metrics, options.samples_age)
     refresh = None
     if store is not None:
         # A catalogue has megabytes, and no request waits for it.
@@ -132,7 +135,13 @@ def serve(options: argparse.Namespace, listener: socket.socket, tls_listener: so
         refresh.start()
     sockets = Sockets(listener, tls_listener, tls, plain=options.plain == "all")
     serve_engines(
-        [engine], metrics, sockets, wait=options.drain_wait, limit=options.drain_limit, heartbeat_pipe=options.signs
+        [engine],
+        metrics,
+        sockets,
+        wait=options.drain_wait,
+        limit=options.drain_limit,
+        heartbeat_pipe=options.signs,
+        samplers={options.model_name: sampler} if sampler else None,
     )
     if refresh is not None:
         refresh.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import orjson
 
@@ -25,6 +25,7 @@ from endcap_serving.predictor.asgi_io import (
 from endcap_serving.predictor.engine import Engine
 from endcap_serving.predictor.metrics import Metrics, write_exposition
 from endcap_serving.predictor.ranking_calls import RankingCalls
+from endcap_serving.predictor.sampling import RequestSampler
 from endcap_serving.tracing import Tracing
 
 LOADING = "/v2/repository/"
@@ -43,16 +44,23 @@ class PredictorApp:
         The predictor's metrics.
     tracing
         Where spans go; None: nowhere.
+    samplers
+        By an engine's name, what samples its rankings; None: nothing.
     """
 
     def __init__(
-        self, kserve_app: App, engines: Sequence[Engine], metrics: Metrics, tracing: Tracing | None = None
+        self,
+        kserve_app: App,
+        engines: Sequence[Engine],
+        metrics: Metrics,
+        tracing: Tracing | None = None,
+        samplers: Mapping[str, RequestSampler] | None = None,
     ) -> None:
         self._kserve_app = kserve_app
         self._metrics = metrics
         self._tracing = tracing
         self._bodies = BodyReader()
-        self._calls = RankingCalls(engines, metrics, self._bodies)
+        self._calls = RankingCalls(engines, metrics, self._bodies, samplers)
         self._models = {f"/v2/models/{engine.served.name}": engine for engine in engines}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

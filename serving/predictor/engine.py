@@ -7,14 +7,16 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import NamedTuple
 
 from endcap.errors import OnlineStoreError
 from endcap.experiments.ranking_token import ARM_NAMES, TokenArm, TokenSigner
 from endcap.experiments.splits import TrafficSplit
 from endcap.online import KeyFault, make_unreadable_error
-from endcap.ranking import Answer, Ranker, RankRequest
+from endcap.ranking import Answer, Ranker, RankRequest, ShopperContext
 from endcap.registry.online_features import OnlineFeatures, answer_without_store, needs_store
+from endcap.rules import Catalogue
 from endcap_serving.json_log import make_log_fields
 from endcap_serving.log_limiter import LogLimiter
 from endcap_serving.predictor.admission import Admission
@@ -54,10 +56,27 @@ class ServedVersion:
 
 
 class RankedAnswer(NamedTuple):
-    """An answer, and whether it is degraded: the online store did not give what the request needed."""
+    """An answer, and what it depended on besides the request.
+
+    Attributes
+    ----------
+    answer
+        The answer.
+    degraded
+        Whether the online store did not give what the request needed.
+    context
+        What the online store said of the shopper.
+    time
+        The moment that counts as now: epoch milliseconds.
+    catalogue
+        The catalogue whose rules held. None: the package's own rules.
+    """
 
     answer: Answer
     degraded: bool
+    context: ShopperContext
+    time: int
+    catalogue: Catalogue | None
 
 
 class UnreadableKeys:
@@ -95,6 +114,7 @@ class Engine:
 
         self.served = served
         self.ranker = ranker
+        self._own_rulebook = ranker.rulebook
         metrics.surfaces.add_known(ranker.rulebook.surfaces)
         self._metrics = metrics
         self._signer = served.signer or TokenSigner(served.name)
@@ -153,13 +173,13 @@ class Engine:
         """
         common = {"model_version": self.served.version, "variant": variant, "request_id": request_id}
         texts = []
-        for number, ((answer, degraded), surface) in enumerate(zip(ranked, surfaces, strict=True)):
+        for number, (ranking, surface) in enumerate(zip(ranked, surfaces, strict=True)):
             extra: dict[str, object] = {**common, "ranking_id": format_ranking_id(token, number)}
             if surface is not None:
                 extra["surface"] = surface
-            if degraded:
+            if ranking.degraded:
                 extra["degraded"] = [ONLINE_STORE]
-            texts.append(answer.to_bytes(extra))
+            texts.append(ranking.answer.to_bytes(extra))
         return texts
 
     def _must_wait(self, request: RankRequest) -> bool:
@@ -172,14 +192,16 @@ class Engine:
         owned = _needs_owned(ranker)
         ask = self._online_features.look_up if self._online_features is not None else answer_without_store
         contexts, degraded = ask(requests, owned=owned)
-        answers = ranker.rank(requests, contexts=contexts)
+        now = time.time_ns() // 1_000_000
+        answers = ranker.rank(requests, now=now, contexts=contexts)
         if self._online_features is not None and self._online_features.error and any(degraded):
             error = OnlineStoreError(self._online_features.error, code="predictor.without-online-store")
             self._without_store(**make_log_fields(error))
         if degraded_count := sum(degraded):
             self._metrics.count_degraded(ONLINE_STORE, degraded_count)
         self._metrics.count_rankings(answers)
-        return list(map(RankedAnswer, answers, degraded))
+        catalogue = None if ranker.rulebook is self._own_rulebook else ranker.rulebook.catalogue
+        return list(map(RankedAnswer, answers, degraded, contexts, repeat(now), repeat(catalogue)))
 
 
 def _needs_owned(ranker: Ranker) -> bool:

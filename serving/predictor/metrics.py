@@ -35,7 +35,8 @@ class Metrics:
     """The metrics of one predictor. The event loop, the ranking thread and the refresh thread use them."""
 
     def __init__(self) -> None:
-        self._is_counting = True
+        self.is_counting = True
+        """Whether calls are clients', and not the warm-up's."""
         self.surfaces = Surfaces()
         self._requests = _Children(
             Counter("endcap_requests", "Calls, by status and by the first request's surface", ["status", "surface"])
@@ -68,17 +69,19 @@ class Metrics:
         labels = ["library", "made_with", "here"]
         self._mismatch = Gauge("endcap_package_mismatch", help_text, labels, multiprocess_mode="livemax")
 
+        help_text = "Rankings that were chosen as request samples, by what became of them"
+        self._samples = _Children(Counter("endcap_request_samples", help_text, ["outcome"]))
         help_text = "GPUs that the pod was given and does not see; 0 where it sees all"
         self._gpus = Gauge("endcap_gpus_missing", help_text, ["resource", "cause"], multiprocess_mode="livemax")
 
     @contextmanager
     def pause(self) -> Iterator[None]:
         """Count nothing within a block, because the requests of the warm-up are no client's."""
-        self._is_counting = False
+        self.is_counting = False
         try:
             yield
         finally:
-            self._is_counting = True
+            self.is_counting = True
 
     def count_answer(self, status: int, surfaces: Sequence[str | None], seconds: float) -> None:
         """Count an answered call.
@@ -92,7 +95,7 @@ class Metrics:
         seconds
             Seconds from the call's head to its answer.
         """
-        if not self._is_counting:
+        if not self.is_counting:
             return
         names = [self.surfaces.label(name) for name in surfaces] or [NO_SURFACE]
         self._requests[str(status), names[0]].inc()
@@ -104,7 +107,7 @@ class Metrics:
 
     def record_batch(self, requests: int, seconds: float, waits: Sequence[float]) -> None:
         """Record a batch, as `BatchObserver.record_batch` says."""
-        if not self._is_counting:
+        if not self.is_counting:
             return
         self._batch.observe(requests)
         self._ranking.observe(seconds)
@@ -113,12 +116,12 @@ class Metrics:
 
     def count_degraded(self, without: str, rankings: int) -> None:
         """Count rankings that were made without a part of the service."""
-        if self._is_counting:
+        if self.is_counting:
             self._degraded[(without,)].inc(rankings)
 
     def count_rankings(self, answers: Iterable[Answer]) -> None:
         """Count rankings with fallbacks by their reason, empty ones, and the scores of the first items."""
-        if not self._is_counting:
+        if not self.is_counting:
             return
         for answer in answers:
             if answer.reason is not None:
@@ -130,18 +133,22 @@ class Metrics:
 
     def record_store_call(self, outcome: str, seconds: float) -> None:
         """Record a call to the online store. outcome: `ok`, `failed`, or `skipped` for a while after a failure."""
-        if self._is_counting:
+        if self.is_counting:
             self._online[(outcome,)].observe(seconds)
 
     def count_unreadable(self, reason: str) -> None:
         """Count a key of the online store that cannot be read. reason: `wrong-type` or `unreadable`."""
-        if self._is_counting:
+        if self.is_counting:
             self._unreadable[(reason,)].inc()
 
     def count_rejected(self) -> None:
         """Count a call that would have waited too long."""
-        if self._is_counting:
+        if self.is_counting:
             self._rejected.inc()
+
+    def count_samples(self, outcome: str, rankings: int) -> None:
+        """Count rankings that were chosen as request samples, by what became of them."""
+        self._samples[(outcome,)].inc(rankings)
 
     def count_refresh(self, outcome: str) -> None:
         """Count a check that found a catalogue, or failed. outcome: `taken`, `refused` or `unreachable`."""

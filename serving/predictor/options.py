@@ -9,6 +9,7 @@ from pathlib import Path
 
 from endcap.cpus import read_cpu_limit
 from endcap.online import NONE, ONLINE, resolve_online_url
+from endcap.spec.serving import SAMPLES
 from endcap_serving.names import VARIANTS
 from endcap_serving.predictor.scopes import NOBODY, SCOPE_FROM
 from endcap_serving.tls import add_tls_options
@@ -69,6 +70,15 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         type=_make_number_parser(0.1, float),
         default=5.0,
         help="seconds between two looks for a new catalogue",
+    )
+    samples = os.environ.get(SAMPLES, "")
+    samples_help = f"where request samples go, if the recommender keeps some: a folder or a bucket; or ${SAMPLES}"
+    add("--samples", default=samples, help=samples_help)
+    add(
+        "--samples-age",
+        type=_make_number_parser(0.1, float),
+        default=60.0,
+        help="seconds after which a file of request samples is closed",
     )
     scope_from = os.environ.get("ENDCAP_SCOPE_FROM", NOBODY)
     scope_help = (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -36,6 +36,7 @@ from endcap_serving.predictor.asgi_io import (
 )
 from endcap_serving.predictor.engine import ONLINE_STORE, Engine, RankedAnswer, ServedVersion, format_ranking_id
 from endcap_serving.predictor.metrics import Metrics
+from endcap_serving.predictor.sampling import RequestSampler
 from endcap_serving.predictor.scopes import permit_explanations
 from endcap_serving.predictor.tensors import list_tensors, read_binary, read_options, write_requested_outputs
 
@@ -71,10 +72,19 @@ class RankingCalls:
         The predictor's metrics.
     bodies
         Reads the requests' bodies.
+    samplers
+        By an engine's name, what samples its rankings; None: nothing.
     """
 
-    def __init__(self, engines: Sequence[Engine], metrics: Metrics, bodies: BodyReader) -> None:
+    def __init__(
+        self,
+        engines: Sequence[Engine],
+        metrics: Metrics,
+        bodies: BodyReader,
+        samplers: Mapping[str, RequestSampler] | None = None,
+    ) -> None:
         self._metrics = metrics
+        self._samplers = samplers or {}
         self._bodies = bodies
         self._failures = LogLimiter(log, logging.ERROR, "a request failed")
         self._paths: dict[str, tuple[Engine, Reader]] = {}
@@ -141,6 +151,8 @@ class RankingCalls:
             reply = await loop.run_in_executor(None, _write, engine, write, head.id, variant, token, answers, surfaces)
         reply.headers |= _make_answer_headers(engine, head.id, token, answers)
         reply.surfaces = surfaces
+        if sampler := self._samplers.get(engine.served.name):
+            sampler.sample(token, variant, allowed, answers)
         return reply
 
     def _admit(self, engine: Engine) -> None:

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
@@ -28,6 +28,7 @@ from endcap_serving.predictor.health_plane import HealthPlane
 from endcap_serving.predictor.heartbeats import send_heartbeats
 from endcap_serving.predictor.kserve_errors import EXPECTED, unify_errors
 from endcap_serving.predictor.metrics import Metrics
+from endcap_serving.predictor.sampling import RequestSampler
 from endcap_serving.predictor.warm_up import warm_up
 from endcap_serving.tls import ServerTls
 from endcap_serving.tracing import open_tracing
@@ -112,6 +113,8 @@ class PredictorServer(kserve.ModelServer):
         Seconds that requests get after that.
     heartbeat_pipe
         The file descriptor for heartbeats; None: nobody watches this process.
+    samplers
+        By an engine's name, what samples its rankings; None: nothing.
     """
 
     def __init__(
@@ -123,6 +126,7 @@ class PredictorServer(kserve.ModelServer):
         wait: float,
         limit: int,
         heartbeat_pipe: int | None = None,
+        samplers: Mapping[str, RequestSampler] | None = None,
     ) -> None:
 
         super().__init__(
@@ -133,6 +137,7 @@ class PredictorServer(kserve.ModelServer):
         self._sockets = sockets
         self._wait = wait
         self._heartbeat_pipe = heartbeat_pipe
+        self._samplers = samplers or {}
         self.grace_period = limit
         self.health = Health()
         self.health.watch([engine.batcher for engine in engines])
@@ -147,7 +152,8 @@ class PredictorServer(kserve.ModelServer):
         rest_server = self._rest_server
         rest_server.create_application()
         unify_errors(app, [engine.served.name for engine in self._engines])
-        application = PredictorApp(app, self._engines, self._metrics, tracing := open_tracing("endcap-predictor"))
+        tracing = open_tracing("endcap-predictor")
+        application = PredictorApp(app, self._engines, self._metrics, tracing, self._samplers)
         await warm_up(application, self._engines, self._metrics)
         # All objects so far stay, so the garbage collector need not look at them again.
         gc.collect()
@@ -195,12 +201,15 @@ def serve_engines(
     wait: float = 0.0,
     limit: int = 10,
     heartbeat_pipe: int | None = None,
+    samplers: Mapping[str, RequestSampler] | None = None,
 ) -> None:
     """Serve until a signal, and answer all requests that came before it. Parameters as for `PredictorServer`."""
     sys.setswitchinterval(SWITCH)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     asyncio.set_event_loop(asyncio.new_event_loop())
-    server = PredictorServer(engines, metrics, sockets, wait=wait, limit=limit, heartbeat_pipe=heartbeat_pipe)
+    server = PredictorServer(
+        engines, metrics, sockets, wait=wait, limit=limit, heartbeat_pipe=heartbeat_pipe, samplers=samplers
+    )
     _silence_loggers()
     models = [kserve.Model(engine.served.name) for engine in engines]
     for model in models:
@@ -209,6 +218,8 @@ def serve_engines(
     server.start(models)
     for engine in engines:
         engine.batcher.close()
+    for sampler in (samplers or {}).values():
+        sampler.close()
 
 
 def _silence_loggers() -> None:

@@ -31,6 +31,8 @@ PROVEN = 60.0
 """Seconds. A worker that ran for longer is started again at once. Otherwise each wait is twice as long as the last."""
 LONGEST_WAIT = 30.0
 """Seconds between two starts at most."""
+SAMPLES_PATIENCE = 5.0
+"""Seconds that a worker may take for its last request samples (endcap/samples/writer.py)."""
 log = logging.getLogger("endcap.predictor")
 
 
@@ -216,7 +218,7 @@ def supervise_workers(
         # An open socket would let connections wait for workers that have ended.
         for open_socket in listeners:
             open_socket.close()
-        workers.end(options.drain_wait + options.drain_limit + 2)
+        workers.end(options.drain_wait + options.drain_limit + SAMPLES_PATIENCE + 2)
         return status or 0
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -27,7 +27,7 @@ from endcap.online import (
 from tests.serving.pod import wait_for
 
 DAY = timedelta(days=1)
-AWAY = ShopperData([[], []], [set(), set()], True, [False, False])
+AWAY = ShopperData([[], []], [set(), set()], True, [False, False], ["none", "none"])
 
 
 @pytest.fixture
@@ -79,6 +79,7 @@ def test_a_session_comes_before_its_customer_and_both_own(store: OnlineStore, fa
         [{"x"}, {"y"}, {"y", "z"}, {"n"}, set(), set()],
         False,
         [True, True, True, True, False, False],
+        ["customer", "customer", "session", "session", "none", "none"],
     )
     assert fault.calls == 1
 
@@ -108,14 +109,14 @@ def test_a_customers_session_has_nobodys_events_where_no_other_customer_has_its_
 
 def test_requests_without_ids_do_not_ask_the_store(store: OnlineStore, fault: Fault) -> None:
     fault.error = OnlineStoreError("down", code="online.unavailable")
-    assert guarded(store).look_up([None], [None], 5) == ShopperData([[]], [set()], False, [False])
+    assert guarded(store).look_up([None], [None], 5) == ShopperData([[]], [set()], False, [False], ["none"])
     assert fault.calls == 0
 
 
 def test_an_id_that_is_not_a_text_is_ignored_and_no_failure(store: OnlineStore, fault: Fault) -> None:
     store.append({"session:|1": [RecentEvent("a", 1)]}, DAY)
     found = guarded(store, history="features/customers/k").look_up(["\ud800", "\ud800"], ["1", None], 5)
-    assert found == ShopperData([[RecentEvent("a", 1)], []], [set(), set()], False, [True, False])
+    assert found == ShopperData([[RecentEvent("a", 1)], []], [set(), set()], False, [True, False], ["session", "none"])
 
 
 @pytest.mark.parametrize(

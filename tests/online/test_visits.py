@@ -79,7 +79,7 @@ def test_events_that_do_not_count_do_not_displace_those_that_do(
     asked = Mock(side_effect=[first, OSError])
     monkeypatch.setattr(store, "read", asked)
     assert GuardedStore(store, visits=visits, timeout=5).look_up(["1"], [None], 2) == ShopperData(
-        [[]], [set()], True, [True]
+        [[]], [set()], True, [True], ["none"]
     )
     assert asked.call_count == 2
 
