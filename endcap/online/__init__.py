@@ -15,7 +15,7 @@ from endcap.online.base import (
     TableKeys,
     make_unreadable_error,
 )
-from endcap.online.guarded_store import GuardedRows, GuardedStore, ShopperData
+from endcap.online.guarded_store import GuardedRows, GuardedStore, ShopperData, ShopperReader
 from endcap.online.key_names import (
     CUSTOMERS,
     OWNED,
@@ -47,6 +47,7 @@ __all__ = [
     "OnlineStore",
     "RecentEvent",
     "ShopperData",
+    "ShopperReader",
     "TableKeys",
     "Visits",
     "get_default_online_url",

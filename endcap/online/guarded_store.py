@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as LateError
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import orjson
 
@@ -89,55 +89,40 @@ class GuardedRows:
     unreadable: dict[str, KeyFault] = field(default_factory=dict)
 
 
-class GuardedStore:
-    """An online store behind a circuit breaker, for processes that serve. Any number of threads may share it.
+class ShopperSource(Protocol):
+    """What is asked of shoppers: an online store, or what one would have said at another time."""
+
+    MOST_EVENTS: int
+
+    def read(self, query: OnlineQuery) -> OnlineResult:
+        """Read recent events, sets and rows; see `OnlineStore.read`."""
+
+
+class ShopperReader:
+    """Reads what rankings need of shoppers: which events are recent, and what is owned.
 
     Parameters
     ----------
-    store
-        The store.
-    timeout
-        The seconds that a call may take in all.
-    rest
-        The seconds after a failure during which the store is not asked.
+    source
+        What is asked.
     history
         A table of `endcap.features.publishing` with each customer's history when the model was trained. Its events
         count if the store has none that are more recent. Its owned items always count.
     visits
         Which events count, and what ends a customer's visit.
-    observe
-        Called after each call with its outcome and its seconds (0 if skipped), for metrics.
-    passed_over
-        Called for each key that cannot be read. This concerns one customer, and is not a failure of the store.
     """
 
-    def __init__(
+    def __init__(self, source: ShopperSource, *, history: str | None = None, visits: Visits | None = None) -> None:
+        self._source, self._history, self._visits = source, history, visits or Visits()
+
+    def look_up(
         self,
-        store: OnlineStore,
+        customers: Sequence[str | None],
+        sessions: Sequence[str | None],
+        most: int,
         *,
-        timeout: float = 0.05,
-        rest: float = 1.0,
-        history: str | None = None,
-        visits: Visits | None = None,
-        observe: ReadObserver = lambda outcome, seconds: None,
-        passed_over: FaultObserver = lambda where, key, fault: None,
-    ) -> None:
-        self._passed_over = passed_over
-        self._store, self._timeout, self._rest = store, timeout, rest
-        self._history, self._visits, self._observe = history, visits or Visits(), observe
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="online-store")
-        self._lock = threading.Lock()
-        self._next = 0.0
-        """When the store may be asked again; 0: now."""
-        self.error = ""
-        """Of the last call that failed, until one succeeds."""
-
-    @property
-    def degraded(self) -> bool:
-        """Whether the last call failed."""
-        return self._next > 0
-
-    def look_up(self, customers: Sequence[str | None], sessions: Sequence[str | None], most: int) -> ShopperData:
+        now: int | None = None,
+    ) -> ShopperData:
         """Look up recent events and owned items for requests.
 
         Parameters
@@ -146,6 +131,8 @@ class GuardedStore:
             The customer's and the session's id of each request, or None.
         most
             The number of events to return for each request.
+        now
+            The moment as of which items are owned, epoch milliseconds. None: when the store has answered.
 
         Returns
         -------
@@ -179,12 +166,13 @@ class GuardedStore:
         )
         history = [TableKeys(self._history, known)] if self._history and known else []
         query = OnlineQuery(owners, self._visits.count_reads(most), [(OWNED, owners), (CUSTOMERS, shared)], history)
-        result, now = self._ask(query), time.time_ns() // 1_000_000
+        result = self._ask(query)
+        moment = time.time_ns() // 1_000_000 if now is None else now
         if result is None:
             return _make_empty_data(len(shoppers), degraded=True)
         events, owned = dict(zip(owners, result.events, strict=True)), dict(zip(owners, result.sets[0], strict=True))
         short = [owner for owner, some in events.items() if self._visits.needs_more(some, most)]
-        more = self._ask(OnlineQuery(short, self._store.MOST_EVENTS)) if short else OnlineResult()
+        more = self._ask(OnlineQuery(short, self._source.MOST_EVENTS)) if short else OnlineResult()
         if more is not None:
             events |= zip(short, more.events, strict=True)
         session_customers = dict(zip(shared, result.sets[1], strict=True))
@@ -207,11 +195,80 @@ class GuardedStore:
             answers.sources.append(source if recent else "none")
             answers.events.append(list(recent[-most:]) if most > 0 else [])
             own_owners = visit if shopper.customer is None else [*visit, name_customer_owner(shopper.customer)]
-            answers.owned.append(past.owned_at(now).union(*(owned[owner] for owner in own_owners)))
+            answers.owned.append(past.owned_at(moment).union(*(owned[owner] for owner in own_owners)))
             answers.recognised.append(
                 bool(recent or past.known) or any(events[owner] or owned[owner] for owner in own_owners)
             )
         return answers
+
+    def _read_histories(
+        self, rows: Iterable[tuple[str, bytes | None]], faults: dict[tuple[str, str], KeyFault]
+    ) -> dict[str | None, _CustomerHistory]:
+        """Read customers' histories from their rows. A row that cannot be read is added to the faults."""
+        pasts: dict[str | None, _CustomerHistory] = {}
+        for customer, row in rows:
+            try:
+                if row:
+                    pasts[customer] = _CustomerHistory.read(row)
+            except (ValueError, TypeError):
+                faults[self._history or "", customer] = "unreadable"
+        return pasts
+
+    def _ask(self, query: OnlineQuery) -> OnlineResult | None:
+        """Return what the source says; None if it does not answer."""
+        return self._source.read(query)
+
+    def _tell(self, faults: Mapping[tuple[str, str], KeyFault]) -> None:
+        """Report keys that cannot be read."""
+
+
+class GuardedStore(ShopperReader):
+    """An online store behind a circuit breaker, for processes that serve. Any number of threads may share it.
+
+    Parameters
+    ----------
+    store
+        The store.
+    timeout
+        The seconds that a call may take in all.
+    rest
+        The seconds after a failure during which the store is not asked.
+    history
+        A table of `endcap.features.publishing` with each customer's history when the model was trained. Its events
+        count if the store has none that are more recent. Its owned items always count.
+    visits
+        Which events count, and what ends a customer's visit.
+    observe
+        Called after each call with its outcome and its seconds (0 if skipped), for metrics.
+    passed_over
+        Called for each key that cannot be read. This concerns one customer, and is not a failure of the store.
+    """
+
+    def __init__(
+        self,
+        store: OnlineStore,
+        *,
+        timeout: float = 0.05,
+        rest: float = 1.0,
+        history: str | None = None,
+        visits: Visits | None = None,
+        observe: ReadObserver = lambda outcome, seconds: None,
+        passed_over: FaultObserver = lambda where, key, fault: None,
+    ) -> None:
+        super().__init__(store, history=history, visits=visits)
+        self._passed_over, self._observe = passed_over, observe
+        self._store, self._timeout, self._rest = store, timeout, rest
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="online-store")
+        self._lock = threading.Lock()
+        self._next = 0.0
+        """When the store may be asked again; 0: now."""
+        self.error = ""
+        """Of the last call that failed, until one succeeds."""
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the last call failed."""
+        return self._next > 0
 
     def rows(self, table: str, keys: Sequence[str]) -> GuardedRows:
         """Read rows of a table's published version, such as lists made in advance.
@@ -233,19 +290,6 @@ class GuardedStore:
             return GuardedRows([None for _ in keys], True)
         self._tell(result.faults)
         return GuardedRows(result.rows[0], False, {key: fault for (_, key), fault in result.faults.items()})
-
-    def _read_histories(
-        self, rows: Iterable[tuple[str, bytes | None]], faults: dict[tuple[str, str], KeyFault]
-    ) -> dict[str | None, _CustomerHistory]:
-        """Read customers' histories from their rows. A row that cannot be read is added to the faults."""
-        pasts: dict[str | None, _CustomerHistory] = {}
-        for customer, row in rows:
-            try:
-                if row:
-                    pasts[customer] = _CustomerHistory.read(row)
-            except (ValueError, TypeError):
-                faults[self._history or "", customer] = "unreadable"
-        return pasts
 
     def pass_over(self, where: str, key: str) -> None:
         """Report a row that its reader cannot understand."""

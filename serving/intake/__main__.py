@@ -105,8 +105,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 def make_settings(options: argparse.Namespace) -> Any:
     """Make the intake's `IntakeSettings` from parsed arguments."""
+    from endcap.online.record_updates import Retention
     from endcap_serving.intake.intake import IntakeSettings
-    from endcap_serving.intake.online_writer import Retention
 
     retention = Retention(
         timedelta(seconds=options.keep_events),

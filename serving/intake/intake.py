@@ -14,11 +14,12 @@ from pathlib import Path
 
 from endcap.errors import StorageError, TransientError, UserError
 from endcap.online import OnlineStore
+from endcap.online.record_updates import Retention
 from endcap_serving.intake import damaged_segments, metrics
 from endcap_serving.intake.commit import RecordBatch, SegmentWriter
 from endcap_serving.intake.destinations import Destination, open_destination
 from endcap_serving.intake.known_ids import KnownIds
-from endcap_serving.intake.online_writer import OnlineWriter, Retention
+from endcap_serving.intake.online_writer import OnlineWriter
 from endcap_serving.intake.records import NAMES
 from endcap_serving.intake.sealing import Sealer, recover
 from endcap_serving.intake.segments import SegmentFolder, replace_file

@@ -9,27 +9,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import defaultdict, deque
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
+from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
 from endcap.errors import OnlineStoreError
-from endcap.online import (
-    CUSTOMERS,
-    NO_ITEM,
-    OWNED,
-    KeyFault,
-    OnlineStore,
-    RecentEvent,
-    list_owners,
-    make_unreadable_error,
-    name_customer_owner,
-    name_session_owner,
-)
+from endcap.online import CUSTOMERS, NO_ITEM, OWNED, KeyFault, OnlineStore, make_unreadable_error
+from endcap.online.record_updates import MOST_CUSTOMERS, PURCHASE, Retention, StoreUpdate
 from endcap_serving.intake import metrics
 from endcap_serving.intake.records import NAMES
 from endcap_serving.intake.segments import Frame
@@ -38,43 +26,12 @@ from endcap_serving.log_limiter import LogLimiter
 
 log = logging.getLogger("endcap.intake")
 EVENTS, ORDERS = NAMES.index("events"), NAMES.index("orders")
-PURCHASE = "purchase"
 MOST_WAITING = 100_000
 """Records in the queue."""
 MOST_AT_ONCE = 2_000
 """Records in one write."""
-MOST_CUSTOMERS = 2
-"""Customers that the store keeps for one session id. Readers only ask whether there is more than one."""
 WAITS = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before the next try after the first, second, … failure in a row; later ones wait as long as the last."""
-
-
-@dataclass(frozen=True)
-class Retention:
-    """What the online store keeps, and for how long.
-
-    Parameters
-    ----------
-    events
-        How long it keeps events.
-    owned
-        How long it keeps the items that a customer owns. None: for good.
-    owned_types
-        Types of events after which the customer owns the item. Orders always count.
-    """
-
-    events: timedelta = timedelta(days=7)
-    owned: timedelta | None = None
-    owned_types: Collection[str] = ()
-
-
-@dataclass
-class _StoreUpdate:
-    """What one group of records changes in the store, by owner."""
-
-    events: dict[str, list[RecentEvent]] = field(default_factory=lambda: defaultdict(list))
-    customers: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    owned: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
 
 class OnlineWriter:
@@ -204,25 +161,20 @@ class OnlineWriter:
             metrics.ONLINE_UNREADABLE.labels(fault).inc()
             self._log_unreadable(**make_log_fields(make_unreadable_error("events or sets", owner, fault)))
 
-    def _group_by_owner(self, group: Sequence[tuple[float, int, dict[str, Any]]]) -> _StoreUpdate:
+    def _group_by_owner(self, group: Sequence[tuple[float, int, dict[str, Any]]]) -> StoreUpdate:
         """Group a group's events and items by the customers and sessions that they belong to."""
-        update = _StoreUpdate()
-        # An event that the store would have forgotten by now does not become recent because it arrives late.
+        update = StoreUpdate()
         oldest_time = (time.time() - self._retention.events.total_seconds()) * 1000
         for _, kind, record in group:
             type_ = PURCHASE if kind == ORDERS else record.get("type")
             lines = record["items"] if kind == ORDERS else [record]
-            items = [line.get("item") or NO_ITEM for line in lines]
-            customer, session = record.get("customer"), record.get("session")
-            if items == [NO_ITEM]:
-                # Activity without an item keeps a customer's visit alive. It neither cuts a session that the shop
-                # names, nor makes it a customer's.
-                session = None
-            if record["time"] >= oldest_time:
-                for owner in list_owners(session, customer):
-                    update.events[owner] += [RecentEvent(item, record["time"], type_) for item in items]
-                if session is not None and customer is not None:
-                    update.customers[name_session_owner(session, None)].add(customer)
-            if customer is not None and (kind == ORDERS or type_ in self._retention.owned_types):
-                update.owned[name_customer_owner(customer)].update(item for item in items if item != NO_ITEM)
+            update.add(
+                [line.get("item") or NO_ITEM for line in lines],
+                record["time"],
+                type_,
+                customer=record.get("customer"),
+                session=record.get("session"),
+                is_recent=record["time"] >= oldest_time,
+                owns=kind == ORDERS or type_ in self._retention.owned_types,
+            )
         return update

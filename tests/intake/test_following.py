@@ -12,9 +12,10 @@ import pytest
 
 from endcap.errors import OnlineStoreError
 from endcap.online import KeyFault, OnlineStore, RecentEvent, open_online
+from endcap.online.record_updates import Retention
 from endcap.online.sqlite import SQLiteStore
 from endcap_serving.intake import metrics, online_writer
-from endcap_serving.intake.online_writer import EVENTS, ORDERS, OnlineWriter, Retention
+from endcap_serving.intake.online_writer import EVENTS, ORDERS, OnlineWriter
 from tests.intake.servers import Server, event, eventually, run_server
 
 

@@ -16,10 +16,11 @@ from endcap.events import ingest
 from endcap.features import build
 from endcap.features.vocabulary import Vocabulary
 from endcap.online import GuardedStore, OnlineStore, Visits, open_online
+from endcap.online.record_updates import Retention
 from endcap.ranking.request import RankRequest
 from endcap.ranking.session import RequestReader, ShopperContext
 from endcap.store import Store
-from endcap_serving.intake.online_writer import EVENTS, OnlineWriter, Retention
+from endcap_serving.intake.online_writer import EVENTS, OnlineWriter
 from tests.events.shops import make_shop
 from tests.features.logs import table
 

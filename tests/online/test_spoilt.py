@@ -13,8 +13,9 @@ import redis
 
 from endcap.errors import OnlineStoreError
 from endcap.online import CUSTOMERS, OWNED, GuardedStore, OnlineQuery, OnlineStore, RecentEvent, TableKeys, open_online
+from endcap.online.record_updates import Retention
 from endcap_serving.intake import metrics
-from endcap_serving.intake.online_writer import EVENTS, OnlineWriter, Retention
+from endcap_serving.intake.online_writer import EVENTS, OnlineWriter
 from tests.intake.servers import eventually
 from tests.online.servers import RedisServer
 from tests.refusals import refused
