@@ -94,11 +94,9 @@ class PredictorProcess:
         arguments = [argument for option in options.items() for argument in option]
         command = [sys.executable, "-m", "endcap_serving.predictor", *arguments]
         # The address may hold a password, and all users of a machine can read a command line.
-        environment = {
-            ONLINE: resolve_online_url(store_root=store.root) or NONE,
-            **_make_sampling_variables(store, package),
-        }
-        self.process = Process(name, command, folder / f"{name}.log", environment)
+        variables = {ONLINE: resolve_online_url(store_root=store.root) or NONE}
+        variables |= _make_sampling_variables(store, package)
+        self.process = Process(name, command, folder / f"{name}.log", variables)
         check = make_http_check(f"http://127.0.0.1:{self.upstream.port}/v2/health/live")
         self.watchdog = Watchdog(name, self.process.pid, check)
 
