@@ -10,6 +10,7 @@ This form never changes. What is stored under pseudonyms could not be joined oth
 
 from __future__ import annotations
 
+import functools
 import hmac
 import re
 from collections.abc import Mapping
@@ -25,6 +26,8 @@ PREFIX = "p-"
 PATTERN = "^p-[0-9a-f]{32}$"
 """What texts match that look like pseudonyms, as RE2 and Python have it."""
 _SHAPE = re.compile("p-[0-9a-f]{32}", re.ASCII)
+_CACHED = 1 << 16
+"""Ids whose pseudonyms are remembered: an id of a customer or a session comes many times."""
 _BYTES, _CHECK_BYTES = 12, 4
 # No id has a control character, so no id hashes to one of these.
 _OF_CHECK, _OF_KEY = b"\x00check\x00", b"\x00key\x00"
@@ -67,11 +70,15 @@ class Pseudonymiser:
                 least=SHORTEST_KEY,
             )
         self._key = key
+        self._make_cached = functools.lru_cache(_CACHED)(self._make)
         self.key_id = hash_keyed(key, _OF_KEY, 4)
         """Eight hexadecimal digits that tell keys apart and do not give the key away. They may be stored and shown."""
 
     def pseudonymise(self, text: str) -> str:
         """Return the pseudonym of an id. A pseudonym of this key stays as it is."""
+        return self._make_cached(text)
+
+    def _make(self, text: str) -> str:
         if self.recognise(text):
             return text
         digits = hash_keyed(self._key, encode_id(text), _BYTES)
@@ -106,13 +113,21 @@ def read_pseudonymiser(variable: str = KEY, environment: Mapping[str, str] | Non
     return Pseudonymiser(text.encode(), variable=variable) if text else None
 
 
-def require_pseudonymiser(reason: str) -> Pseudonymiser:
-    """Make the pseudonymiser of the key in `KEY`. reason: why there must be one, for the error.
+def require_pseudonymiser(reason: str, key_id: str | None = None) -> Pseudonymiser:
+    """Make the pseudonymiser of the key in `KEY`.
+
+    Parameters
+    ----------
+    reason
+        Why there must be one, for the error.
+    key_id
+        The id of the key that it must be. None: any.
 
     Raises
     ------
     UserError
-        If the variable is not set (`pseudonyms.key-missing`), or as `read_pseudonymiser` does.
+        If the variable is not set (`pseudonyms.key-missing`) or has another key (`pseudonyms.key-differs`), or as
+        `read_pseudonymiser` does.
     """
     pseudonymiser = read_pseudonymiser()
     if pseudonymiser is None:
@@ -120,6 +135,16 @@ def require_pseudonymiser(reason: str) -> Pseudonymiser:
             f"{KEY} is not set, and {reason}. Set it to the key that all parts of the shop share",
             code="pseudonyms.key-missing",
             variable=KEY,
+            reason=reason,
+        )
+    if key_id not in (None, pseudonymiser.key_id):
+        raise UserError(
+            f"{KEY} has the key {pseudonymiser.key_id}, and {reason}, made with the key {key_id}. Set the variable to "
+            "that key, or make the data and the versions anew with this one",
+            code="pseudonyms.key-differs",
+            variable=KEY,
+            actual=pseudonymiser.key_id,
+            expected=key_id,
             reason=reason,
         )
     return pseudonymiser

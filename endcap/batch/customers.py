@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from endcap.batch.histories import find_last_events
 from endcap.errors import DataError
 from endcap.features.dataset_files import read_customer_ids
+from endcap.pseudonyms import require_pseudonymiser
 from endcap.sources.files import SourceFile, find_files
 from endcap.sources.formats.read import read_rows
 from endcap.sources.formats.rows import reject_marked
+from endcap.sources.pseudonymised_rows import map_ids
 from endcap.spec.base import format_duration
 from endcap.spec.batch import BatchSpec
 from endcap.spec.source import SourceSpec
@@ -56,12 +58,14 @@ def select_customers(batch: BatchSpec, dataset: str, store: Store, file: str | N
     """Select the customers that a file names, else those who were active, else all that have an event.
 
     With a file, `batch.active_within` does not count. Customers of the file that the dataset lacks are warned of, and
-    the rest goes on.
+    the rest goes on. If the dataset has pseudonyms, the file may have these or the ids.
 
     Raises
     ------
     DataError
         If nobody is left, or if the file cannot be read.
+    UserError
+        If the dataset has pseudonyms, and this process does not have their key.
     """
     folder = store.fetch(dataset)
     ids = read_customer_ids(folder)
@@ -72,8 +76,9 @@ def select_customers(batch: BatchSpec, dataset: str, store: Store, file: str | N
             code="batch.no-customers",
             dataset=dataset,
         )
+    key_id = store.manifest(dataset)["facts"].get("pseudonyms")
     if file is not None:
-        return _select_named(file, ids)
+        return _select_named(file, ids, key_id)
     last = find_last_events(folder, len(ids))
     since = _NEVER + 1
     if batch.active_within is not None:
@@ -104,10 +109,11 @@ def _build_nobody_error(batch: BatchSpec, since: int) -> DataError:
     )
 
 
-def _select_named(file: str, ids: pa.Array) -> CustomerSelection:
-    names = pc.unique(
-        pa.concat_arrays([_read_column(source_file) for source_file in find_files(SourceSpec(path=file)).files])
-    )
+def _select_named(file: str, ids: pa.Array, key_id: str | None) -> CustomerSelection:
+    names = pa.concat_arrays([_read_column(source_file) for source_file in find_files(SourceSpec(path=file)).files])
+    if key_id is not None:
+        names = map_ids(require_pseudonymiser("the dataset has pseudonyms", key_id), names)
+    names = pc.unique(names)
     numbers = pc.index_in(names, value_set=ids)
     known = np.sort(numbers.drop_null().to_numpy(zero_copy_only=False)).astype(np.int32)
     unknown = sorted(names.filter(pc.is_null(numbers)).drop_null().to_pylist())

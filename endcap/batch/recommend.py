@@ -23,7 +23,7 @@ from endcap.batch.served_versions import find_served_versions
 from endcap.batch.workers import share_parts
 from endcap.cpus import read_cpu_limit
 from endcap.deploy.state import Target
-from endcap.errors import NotFoundError
+from endcap.errors import DataError, NotFoundError
 from endcap.models.custom import find_own_modules
 from endcap.registry.package import load_contents, read_model_specs
 from endcap.rules import Catalogue, Rulebook
@@ -101,7 +101,8 @@ def recommend(
     NotFoundError
         If there is no champion, version or dataset.
     DataError
-        If nobody is left to make a list for, or if a file has mistakes.
+        If nobody is left to make a list for, or if a file has mistakes, or a version and the dataset have pseudonyms of
+        different keys.
     IntegrityError
         If a package is damaged or has another format.
     """
@@ -117,6 +118,10 @@ def recommend(
     catalogue = read_catalogue(shop, progress)
     run = _ListRun(settings, store, dataset, selection, catalogue, request.now or int(time.time() * 1000), progress)
     return [run.make(target) for target in targets]
+
+
+def _describe_ids(key_id: str | None) -> str:
+    return "ids as they are" if key_id is None else f"pseudonyms of the key {key_id}"
 
 
 def newest_dataset(shop: str, store: Store) -> str:
@@ -174,10 +179,24 @@ class _ListRun:
         code = fingerprint_code(STEPS["recommend"].entry, *find_own_modules(*specs))
         return fingerprint(made_of, self.settings.key(), self.selection.fingerprint, code)
 
+    def _check_pseudonyms(self, target: Target, of_package: str | None) -> None:
+        of_dataset = self.store.manifest(self.dataset)["facts"].get("pseudonyms")
+        if of_package != of_dataset:
+            raise DataError(
+                f"version {target.version} was trained on {_describe_ids(of_package)}, and the dataset has "
+                f"{_describe_ids(of_dataset)}: no customer would be known. Make lists of a dataset and a version of "
+                "one key, or name both",
+                code="batch.pseudonyms-differ",
+                version=target.version,
+                dataset=of_dataset,
+                package=of_package,
+            )
+
     def _make(self, target: Target, key: str, work: Path) -> str:
         k, partition = self.settings.k, self.settings.partition
         job = ListJob(self.store.root, target.package, self.dataset, key, k, partition, self._owned_since())
         package = load_contents(self.store.fetch(target.package, verify=True))
+        self._check_pseudonyms(target, package.info.get("pseudonyms"))
         plan = ListPlan.load(work, key)
         if plan is None:
             allowed = Rulebook(package.vocabulary, package.items, self.catalogue).allowed_mask()

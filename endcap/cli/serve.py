@@ -45,7 +45,8 @@ from endcap.cli.stores import open_existing_store
     type=click.Choice(["plain", "pseudonym", "none"]),
     default="plain",
     show_default=True,
-    help="How the access log shows ids of shoppers. ENDCAP_LOG_KEY is the key of pseudonyms [default: a random key].",
+    help="How the access log shows ids of shoppers. ENDCAP_LOG_KEY is the key of pseudonyms [default: a random key]. A "
+    "version that was trained on pseudonyms is never served with plain ids in the log.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print each event as JSON for a script, one object per line.")
 @store_option

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from endcap.experiments.layout import AB_ARMS, KnownLayouts, Layout, number_layout
 from endcap.experiments.ranking_token import RankingToken, TokenFault, TokenSigner
 from endcap.experiments.splits import Arm, TrafficSplit, encode_shopper, hash_salt
+from endcap.pseudonyms import looks_like_pseudonym
 
 Refusal = (
     TokenFault
@@ -285,7 +286,8 @@ class ExposureReader:
             if not self._signer.is_of(token, shopper):
                 wrong.add((ranking, number))
                 continue
-            if token.split is None or token.time < self._begins:
+            # Of a pseudonym nobody can compute the arm: the gateway hashes what the client sent.
+            if token.split is None or token.time < self._begins or looks_like_pseudonym(shopper):
                 continue
             rankings += 1
             if self._salt is None:

@@ -20,7 +20,8 @@ def use_frames(shop: Shop, frames: Mapping[str, Any], store: Store) -> Shop:
     Raises
     ------
     UserError
-        The shop's spec has no such table, or the value is not a frame.
+        The shop's spec has no such table, or the value is not a frame; or the shop has pseudonyms, and the frame has
+        the ids.
     """
     changes = {}
     for name, frame in frames.items():
@@ -31,6 +32,14 @@ def use_frames(shop: Shop, frames: Mapping[str, Any], store: Store) -> Shop:
             raise UserError(
                 f"the shop {shop.name} has no {name}: its spec says which columns they have ({name}.columns)",
                 code="project.table-undeclared",
+                table=name,
+                shop=shop.name,
+            )
+        if shop.events.pseudonyms and name != "items":
+            raise UserError(
+                f"the shop {shop.name} has events.pseudonyms, and a frame of {name} would be kept with its ids. Write "
+                "the frame to a file of your own, and name that as a source",
+                code="project.frame-with-ids",
                 table=name,
                 shop=shop.name,
             )

@@ -26,6 +26,7 @@ from endcap.fallback_reasons import (
 from endcap.features.sessions import Sessions
 from endcap.models.base import Model
 from endcap.models.topk import NONE, find_best
+from endcap.pseudonyms import Pseudonymiser
 from endcap.ranking.answer import Answer, write_items
 from endcap.ranking.eligibility import EligibilityFilter, EligibleItems
 from endcap.ranking.request import RankRequest, parse_instance
@@ -82,6 +83,9 @@ class Ranker:
         The model's index of each customer that it knows, by id.
     rulebook
         The shop's rules on this vocabulary. None: no rules, and the attributes of `items`.
+    pseudonymiser
+        Maps the customers and sessions of requests, if the model, the lists and the online store know them by
+        pseudonyms. None: they know them by their ids.
 
     Notes
     -----
@@ -101,12 +105,14 @@ class Ranker:
         event_types: Collection[str] | None = None,
         customers: Mapping[str, int] | None = None,
         rulebook: Rulebook | None = None,
+        pseudonymiser: Pseudonymiser | None = None,
     ) -> None:
         self.model = model
         self.vocabulary = vocabulary
         self.exclude: Exclude = exclude
         self.serving = serving or ServingSpec()
         self.evaluate = evaluate
+        self.pseudonymiser = pseudonymiser
         self._items = items
         self._apply_rulebook(rulebook or Rulebook(vocabulary, items, Rules()))
         self._reader = RequestReader(vocabulary, evaluate=evaluate, event_types=event_types, customers=customers)
@@ -142,7 +148,7 @@ class Ranker:
         self.rulebook.prepare()
 
     def parse(self, instance: Any, number: int = 0) -> RankRequest:
-        """Check one instance of the V1 protocol against this recommender's limits.
+        """Check one instance of the V1 protocol against this recommender's limits, and map its shopper's ids.
 
         Parameters
         ----------
@@ -156,7 +162,8 @@ class Ranker:
         RequestError
             If the instance is not a valid request.
         """
-        return parse_instance(instance, number, self.serving, self.attributes)
+        request = parse_instance(instance, number, self.serving, self.attributes)
+        return request if self.pseudonymiser is None else request.map_owners(self.pseudonymiser.pseudonymise)
 
     def rank(
         self,

@@ -7,7 +7,7 @@ the check of a list stops at the first mistake, and pydantic's core does the res
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Self
 
@@ -157,6 +157,14 @@ class RankRequest(_RequestModel):
         """Whether the session's recent events must come from the online store."""
         brings = self.items is not None or self.events is not None or self.item is not None
         return not brings and (self.session is not None or self.customer is not None)
+
+    def map_owners(self, map_id: Callable[[str], str]) -> Self:
+        """Return the same request with other ids of the customer and the session."""
+        ids_of = {name: value for name in ("customer", "session") if (value := getattr(self, name)) is not None}
+        if not ids_of:
+            return self
+        mapped = {name: map_id(value) for name, value in ids_of.items()}
+        return self.model_construct(self.model_fields_set, **(self.__dict__ | mapped))
 
     @property
     def filters(self) -> Mapping[str, list[str]]:

@@ -21,6 +21,7 @@ from endcap.errors import IntegrityError, RequestError
 from endcap.features.event_features import compute_features, select_model_features
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import Model, load
+from endcap.pseudonyms import Pseudonymiser, require_pseudonymiser
 from endcap.ranking import Ranker
 from endcap.ranking.session import Evaluate
 from endcap.registry import package_files
@@ -219,9 +220,11 @@ def load_package(folder: Path) -> LoadedPackage:
     Raises
     ------
     IntegrityError, UserError
-        As in `load_contents`.
+        As in `load_contents`. UserError also if the package knows shoppers by pseudonyms, and this process does not
+        have their key.
     """
     contents = load_contents(folder)
+    pseudonymiser = open_pseudonymiser(contents)
     with package_files.report_damage(folder):
         ranker = _make_ranker(
             contents.model,
@@ -232,8 +235,23 @@ def load_package(folder: Path) -> LoadedPackage:
             contents.event_types,
             contents.customers,
             contents.house_rules,
+            pseudonymiser,
         )
     return LoadedPackage(**vars(contents), ranker=ranker)
+
+
+def open_pseudonymiser(contents: PackageContents) -> Pseudonymiser | None:
+    """Make what maps the ids of requests to a package that was trained on pseudonyms; None for others.
+
+    Raises
+    ------
+    UserError
+        If this process does not have the key that the package was trained with.
+    """
+    key_id = contents.info.get("pseudonyms")
+    if key_id is None:
+        return None
+    return require_pseudonymiser(f"the package of {contents.recommender.name} was trained on pseudonyms", key_id)
 
 
 def load_contents(folder: Path) -> PackageContents:
@@ -400,6 +418,7 @@ def _make_ranker(
     event_types: Sequence[str] | None,
     customers: Mapping[str, int],
     house_rules: Catalogue | None,
+    pseudonymiser: Pseudonymiser | None = None,
 ) -> Ranker:
     return Ranker(
         model,
@@ -411,6 +430,7 @@ def _make_ranker(
         event_types=event_types,
         customers=customers,
         rulebook=Rulebook(vocabulary, items, house_rules) if house_rules is not None else None,
+        pseudonymiser=pseudonymiser,
     )
 
 

@@ -86,6 +86,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         default="",
         help="event types after which the customer owns the item, separated by commas; orders always count",
     )
+    parser.add_argument(
+        "--pseudonyms",
+        action="store_true",
+        help="store pseudonyms of customers, sessions and shoppers; $ENDCAP_PSEUDONYM_KEY has the key",
+    )
     parser.add_argument("--connections", type=int, default=1000, help="connections at a time [1000]")
     parser.add_argument(
         "--body-timeout", type=parse_duration, default=15.0, metavar="DURATION", help="time for a body to arrive [15s]"
@@ -232,17 +237,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run an intake. Returns the exit status."""
     options = parse_arguments(arguments)
     log_json_lines()
+    from endcap.pseudonyms import require_pseudonymiser
     from endcap_serving.intake.app import IntakeApp
     from endcap_serving.intake.intake import Intake
 
     try:
+        pseudonymiser = require_pseudonymiser("the intake has --pseudonyms") if options.pseudonyms else None
         tls = load_server_tls(options)
         intake = Intake(make_settings(options), open_online_store(options))
     except EndcapError as error:
         log.error(CANNOT_RUN, extra=make_log_fields(error))
         return 1
     tracer = tracing.open_tracing("endcap-intake")
-    app = IntakeApp(intake, tracer, body_seconds=options.body_timeout, metrics=not options.metrics_port)
+    app = IntakeApp(
+        intake,
+        tracer,
+        body_seconds=options.body_timeout,
+        metrics=not options.metrics_port,
+        pseudonymiser=pseudonymiser,
+    )
     return 0 if serve(app, options, tls) else 1
 
 

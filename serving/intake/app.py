@@ -14,6 +14,7 @@ import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from endcap.errors import EndcapError
+from endcap.pseudonyms import Pseudonymiser
 from endcap_serving.http_errors import RefusedError, describe_error, refuse_with
 from endcap_serving.intake import clock, metrics
 from endcap_serving.intake.commit import RecordBatch
@@ -36,6 +37,8 @@ REQUEST_ID = b"x-request-id"
 PATHS = {f"/v1/{name}": number for number, name in enumerate(NAMES)}
 _SCOPE = SCOPE_HEADER.encode()
 _HASH_NAMES = [name.encode() for name in NAMES]
+_OWNERS = ("customer", "session", "shopper")
+"""Keys of a record that say whose it is."""
 _TRACE = ("traceparent", "tracestate")
 _PIECE = 500
 """Records of one request that are checked before other requests get their turn."""
@@ -65,6 +68,8 @@ class IntakeApp:
         Seconds that a body may take to arrive.
     metrics
         Whether the application answers /metrics. False: another port does.
+    pseudonymiser
+        Maps whose each record is, before anything keeps it. None: ids stay.
 
     Attributes
     ----------
@@ -81,7 +86,9 @@ class IntakeApp:
         *,
         body_seconds: float = BODY_SECONDS,
         metrics: bool = True,
+        pseudonymiser: Pseudonymiser | None = None,
     ) -> None:
+        self._pseudonymiser = pseudonymiser
         self.intake, self._tracing, self._body_seconds, self._metrics = intake, tracing, body_seconds, metrics
         self.ending = False
         self.body_memory = BodyMemory()
@@ -157,7 +164,7 @@ class IntakeApp:
             if error.status != 408 and await body.drop(self._body_seconds):
                 error.headers.pop("connection", None)
             reply = _make_refusal_reply(error)
-            fields = {"path": scope["path"], "status": error.status, "request_id": request_id, **make_log_fields(error)}
+            fields = {"path": scope["path"], "status": error.status, "request_id": request_id, **self._describe(error)}
             log.log(logging.WARNING if error.status >= 500 else logging.INFO, "refused", extra=fields)
         reply.headers.append((REQUEST_ID, request_id.encode()))
         metrics.REQUESTS.labels(scope["path"], reply.status).inc()
@@ -175,7 +182,7 @@ class IntakeApp:
             async with asyncio.timeout(self._body_seconds):
                 await body.read()
             records, is_single = parse_records(kind, bytes(body.content))
-            batch, rejected = await _check_records(kind, records, request_id)
+            batch, rejected = await _check_records(kind, records, request_id, self._pseudonymiser)
             if is_single and rejected:
                 ((_, error),) = rejected
                 raise refuse_with(error, 400, text=f"{NAMES[kind][:-1]}: {error}")
@@ -203,6 +210,10 @@ class IntakeApp:
         extra = {"request_id": request_id, "records": len(rejected), "first": rejected[0][0], "kind": NAMES[kind]}
         log.info("refused in part", extra={**extra, "code": rejected[0][1].code})
         return _make_reply(207, {**counts, "rejected": _list_rejected(rejected)})
+
+    def _describe(self, error: RefusedError) -> Json:
+        """Describe a refusal in the log. With pseudonyms by its code alone: texts quote what was sent."""
+        return make_log_fields(error) if self._pseudonymiser is None else {"code": error.code}
 
     async def _commit(self, batch: RecordBatch) -> None:
         """Wait until the batch is durable. Raises RefusedError if it cannot be written."""
@@ -259,8 +270,10 @@ def _check_sender(headers: dict[bytes, bytes]) -> None:
         raise RefusedError(403, text, code="intake.scope-missing", headers=CLOSE, needs="events")
 
 
-async def _check_records(kind: int, records: Sequence[Any], request_id: str) -> tuple[RecordBatch, Rejected]:
-    """Check each record. Returns those that are right as a batch, and the others."""
+async def _check_records(
+    kind: int, records: Sequence[Any], request_id: str, pseudonymiser: Pseudonymiser | None
+) -> tuple[RecordBatch, Rejected]:
+    """Check each record. Returns those that are right as a batch, with pseudonyms if there are, and the others."""
     check, hash_name, now = KINDS[NAMES[kind]], _HASH_NAMES[kind], time.time_ns() // 1_000_000
     batch = RecordBatch(kind, [], [], [])
     rejected: list[tuple[int, RecordError]] = []
@@ -271,6 +284,10 @@ async def _check_records(kind: int, records: Sequence[Any], request_id: str) -> 
             # The trace would keep the list of all records in memory.
             rejected.append((index, error.with_traceback(None)))
             continue
+        if pseudonymiser is not None:
+            for name in _OWNERS:
+                if record.get(name) is not None:
+                    record[name] = pseudonymiser.pseudonymise(record[name])
         record["request_id"], record["received"] = request_id, now
         batch.hashes.append(hash_id(hash_name, record["id"]))
         batch.lines.append(orjson.dumps(record))

@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 
 from endcap.errors import EndcapError
 from endcap.online import NONE, ONLINE, resolve_online_url
-from endcap.registry.package import INFO, SPEC, read_recommender
+from endcap.registry.package import INFO, SPEC, read_info, read_recommender
 from endcap.rollout.feed import choose_segment_age
 from endcap.store import Store
 from endcap_serving.gateway.routes import Upstream
@@ -97,6 +97,8 @@ class IntakeProcess:
             age = f"{choose_segment_age(read_recommender(package).rollout):g}s"
             options = {**self._options, "--shop": read_shop_name(package), "--segment-age": age}
             arguments = [argument for option in options.items() for argument in option]
+            if has_pseudonyms(package):
+                arguments.append("--pseudonyms")
             command = [sys.executable, "-m", "endcap_serving.intake", *arguments]
             self.process = Process("intake", command, self._log, self._online)
             check = make_http_check(f"http://127.0.0.1:{self.upstream.port}/healthz")
@@ -116,6 +118,11 @@ class IntakeProcess:
         if hang := self._watchdog.hang:
             self.process.kill()
         return hang
+
+
+def has_pseudonyms(package: Path) -> bool:
+    """Tell whether a package was trained on pseudonyms, so that nothing beside it may keep ids of shoppers."""
+    return read_info(package).get("pseudonyms") is not None
 
 
 def read_shop_name(package: Path) -> str:

@@ -32,7 +32,7 @@ from endcap_serving.local.events import (
     StillLoading,
 )
 from endcap_serving.local.gateway import LocalGateway
-from endcap_serving.local.intake_process import IntakeProcess
+from endcap_serving.local.intake_process import IntakeProcess, has_pseudonyms
 from endcap_serving.local.log_rotation import LogRotator, RotationSettings
 from endcap_serving.local.predictors import PredictorProcess, VariantProcesses
 from endcap_serving.local.process import end_processes
@@ -297,9 +297,16 @@ class Supervisor:
             split,
             fallback_port=self._fallback.port,
             intake=self._intake.upstream,
-            shoppers=self._shoppers,
+            shoppers=self._choose_logging(),
             access=self._settings.access or self._access,
         )
+
+    def _choose_logging(self) -> ShopperLogging:
+        """Return what the access log says of a shopper: never an id that the shop's data do not have either."""
+        predictor = self._stable.current or self._baseline.current
+        if self._shoppers == "plain" and predictor is not None and has_pseudonyms(predictor.package):
+            return "pseudonym"
+        return self._shoppers
 
     def _make_variant(self, name: str) -> VariantProcesses:
         """Make the processes of a variant."""

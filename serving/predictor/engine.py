@@ -139,10 +139,13 @@ class Engine:
         variant
             The variant that answers.
         shopper
-            Who is asked for; None if the request does not say.
+            Who is asked for; None if the request does not say. The token hashes the shopper as the intake stores
+            shoppers.
         split
             The shares of the moment, as the gateway's header has them.
         """
+        if shopper is not None and self.ranker.pseudonymiser is not None:
+            shopper = self.ranker.pseudonymiser.pseudonymise(shopper)
         return self._signer.write(
             self.served.version,
             ARM_OF.get(variant, "none"),

@@ -60,6 +60,7 @@ def package(store: Store, spec: Recommender, dataset: str, key: str = "one") -> 
             shop_features=read_declared_features(folder),
             session_gap=store.manifest(dataset)["facts"]["session_gap_ms"],
             customers=read_customer_ids(folder, model.known_customers) if len(model.known_customers) else None,
+            pseudonyms=store.manifest(dataset)["facts"]["pseudonyms"],
             lineage={"dataset": dataset},
         )
     return draft.address
