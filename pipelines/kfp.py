@@ -18,6 +18,7 @@ from endcap_pipelines.kfp_address import check_host
 from endcap_pipelines.kfp_calls import LOGIN_CODES, Listen, call_kfp, call_kfp_with_retries
 from endcap_pipelines.kfp_client import INSTALLED_IN, KfpClient
 from endcap_pipelines.kfp_resources import KfpResources
+from endcap_pipelines.kfp_scheduled import ScheduledKfp
 from endcap_pipelines.task_states import find_task_states, make_end_event
 
 Json = dict[str, Any]
@@ -135,6 +136,10 @@ class KfpServer:
         experiment_id = records.experiment(loaded.recommender.name)
         run = records.run(experiment_id, name, version, arguments)
         return SubmittedRun(run, self.page(run), version.display_name, new)
+
+    def serve_schedules(self) -> ScheduledKfp:
+        """Return this KFP as a scheduler uses it: each request is made once. Raises UserError."""
+        return ScheduledKfp(self._client, self._namespace())
 
     def page(self, run: str) -> str:
         return f"{self._client._get_url_prefix()}/#/runs/details/{run}"

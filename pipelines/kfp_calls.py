@@ -75,7 +75,12 @@ def call_kfp(what: str, call: Callable[..., _Answer], *arguments: Any, **named: 
 
 
 def call_kfp_with_retries(
-    what: str, call: Callable[..., _Answer], *arguments: Any, listen: Listen, unless: Sequence[str] = ()
+    what: str,
+    call: Callable[..., _Answer],
+    *arguments: Any,
+    listen: Listen,
+    unless: Sequence[str] = (),
+    pauses: Sequence[float] | None = None,
 ) -> _Answer:
     """Call KFP, and again for a while if it is busy or away. The call must be safe to repeat.
 
@@ -87,6 +92,8 @@ def call_kfp_with_retries(
         Receives a `RunSilence` event before each further attempt.
     unless
         Codes of errors that are not tried again.
+    pauses
+        Seconds between attempts; None: `PAUSES`.
 
     Returns
     -------
@@ -98,7 +105,7 @@ def call_kfp_with_retries(
     EndcapError
         As in `call_kfp`.
     """
-    for pause in PAUSES:
+    for pause in PAUSES if pauses is None else pauses:
         try:
             return call_kfp(what, call, *arguments)
         except TransientError as error:

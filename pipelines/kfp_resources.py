@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +33,8 @@ class KfpResources:
         None if KFP serves a single user.
     listen
         Receives an event while KFP is busy or away and is asked again.
+    pauses
+        Seconds before it is asked again; None: the usual ones.
 
     Notes
     -----
@@ -40,8 +42,11 @@ class KfpResources:
     same moment.
     """
 
-    def __init__(self, client: KfpClient, namespace: str | None, listen: Listen) -> None:
+    def __init__(
+        self, client: KfpClient, namespace: str | None, listen: Listen, *, pauses: Sequence[float] | None = None
+    ) -> None:
         self._client = client
+        self._pauses = pauses
         self._namespace = namespace
         self._within = {"namespace": namespace} if namespace else {}
         self._listen = listen
@@ -100,16 +105,22 @@ class KfpResources:
                 if runs:
                     return str(runs[0].run_id)
             attempts.append(True)
-            created = self._client.run_pipeline(
-                experiment_id,
-                name,
-                params=arguments,
-                pipeline_id=version.pipeline_id,
-                version_id=version.pipeline_version_id,
-            )
-            return str(created.run_id)
+            return self.create_run(experiment_id, name, version, arguments)
 
-        return call_kfp_with_retries("create the run", find_or_create, listen=self._listen)
+        return call_kfp_with_retries("create the run", find_or_create, listen=self._listen, pauses=self._pauses)
+
+    def create_run(self, experiment_id: str, name: str, version: V2beta1PipelineVersion, arguments: Json) -> str:
+        """Create a run by one request; returns its id."""
+        created = call_kfp(
+            "create the run",
+            self._client.run_pipeline,
+            experiment_id,
+            name,
+            params=arguments,
+            pipeline_id=version.pipeline_id,
+            version_id=version.pipeline_version_id,
+        )
+        return str(created.run_id)
 
     def _uploaded(self, pipeline_id: str, text: str) -> tuple[V2beta1PipelineVersion, bool]:
         meaning = json.dumps(list(yaml.load_all(text, Loader=yaml.CSafeLoader)), sort_keys=True)
@@ -142,7 +153,7 @@ class KfpResources:
                     raise
                 return existing
 
-        return call_kfp_with_retries(what, find_or_make, listen=self._listen)
+        return call_kfp_with_retries(what, find_or_make, listen=self._listen, pauses=self._pauses)
 
 
 def _workflow_of(version: V2beta1PipelineVersion) -> Json:

@@ -105,7 +105,7 @@ verbose_option = click.option("-v", "--verbose", is_flag=True, help="Show each l
 reason_option = click.option("--why", default="", help="The reason for the run, kept in its record.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
 
-_KFP = (
+_KFP_PLACE = (
     click.option(
         "--kfp-host",
         cls=PlaceOption,
@@ -150,6 +150,8 @@ _KFP = (
         place="serving_namespace",
         help="The namespace that serves the model; '' for none [default: the spec's].",
     ),
+)
+_KFP_RUN = (
     click.option("--wait/--no-wait", default=True, help="Follow the run on KFP until it ends.", show_default=True),
     click.option("--follow", metavar="RUN", help="Follow this run on KFP, and start none."),
     click.option("--end", metavar="RUN", help="End this run on KFP, and start none."),
@@ -158,7 +160,14 @@ _KFP = (
 
 def add_kfp_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say how to reach KFP, and what to do there."""
-    for option in reversed(_KFP):
+    for option in reversed((*_KFP_PLACE, *_KFP_RUN)):
+        command = option(command)
+    return command
+
+
+def add_kfp_place_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how to reach KFP, and which namespace serves."""
+    for option in reversed(_KFP_PLACE):
         command = option(command)
     return command
 

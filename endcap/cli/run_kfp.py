@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
@@ -121,7 +121,7 @@ def run_on_kfp(
         start = Start.of(loaded, pipeline, how=COMMAND_LINE, why=why, logical_date=date, page=server.page(""))
         arguments["trigger"] = start.to_text()
         submitted = server.submit(
-            loaded, pipeline, _build_parameters(loaded, pipeline, arguments, serving_namespace), name=title
+            loaded, pipeline, build_parameters(loaded, pipeline, arguments, serving_namespace), name=title
         )
         run = submitted.id
         click.echo(f"Run {click.style(title, bold=True)}: {pipeline} of {name} (shop {loaded.shop.name}) on KFP")
@@ -214,9 +214,27 @@ class _KfpRecord:
             return None
 
 
-def _build_parameters(
-    loaded: Loaded, pipeline: str, arguments: dict[str, Any], serving_namespace: str | None
+def build_parameters(
+    loaded: Loaded, pipeline: str, arguments: Mapping[str, Any], serving_namespace: str | None
 ) -> dict[str, Any]:
+    """Build the parameters of a pipeline.
+
+    Parameters
+    ----------
+    loaded
+        The recommender and its shop.
+    pipeline
+        Its name.
+    arguments
+        Values that were given.
+    serving_namespace
+        The namespace that serves the model; None: the spec's.
+
+    Returns
+    -------
+    dict
+        The values of parameters that the pipeline has.
+    """
     documents = dump_specs(loaded)
     if pipeline == "features":
         parameters = {key: value for key, value in arguments.items() if key != "registry"}

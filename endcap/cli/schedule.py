@@ -15,8 +15,8 @@ import click
 
 from endcap.cli.completion import complete_spec
 from endcap.cli.options import (
+    add_kfp_place_options,
     add_spec_argument,
-    check_online_address,
     env_option,
     json_option,
     make_surplus_error,
@@ -35,16 +35,16 @@ from endcap.spec.spec_files import SPECS, find_spec
 from endcap.store import Store, open_store
 
 if TYPE_CHECKING:
-    import subprocess
-
-    from endcap.schedules.ledger import LedgerEntry, RunClaim, ScheduleLedger
+    from endcap.schedules.ledger import LedgerEntry, ScheduleLedger
     from endcap.schedules.notifications import NotificationDesk
-    from endcap.schedules.scheduler import ScheduledPart, ScheduleNews, Scheduler
+    from endcap.schedules.scheduler import ClaimedRuns, ScheduledPart, ScheduleNews, Scheduler
     from endcap.schedules.scheduler_page import SchedulerPage
 
+_Source = click.core.ParameterSource
 _LONGEST_PAUSE = 5.0
 """Seconds between two looks: a run of another scheduler may end, and a person may retrigger one."""
 _SHOWN = 10
+_AT_ONCE = {"here": 1, "kfp": 100}
 _specs_argument = click.argument("specs", nargs=-1, metavar="[SPEC]...", shell_complete=complete_spec)
 
 
@@ -63,9 +63,7 @@ def command() -> None:
 @click.option(
     "--at-once",
     type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="The most runs that go on at the same time.",
+    help=f"The most runs that go on at the same time [default: {_AT_ONCE['here']} here, {_AT_ONCE['kfp']} on KFP].",
 )
 @click.option(
     "--listen",
@@ -80,42 +78,59 @@ def command() -> None:
 @store_option
 @registry_option
 @online_option
+@click.option("--on", type=click.Choice(["here", "kfp"]), default="here", show_default=True, help="Where runs run.")
+@add_kfp_place_options
+@click.pass_context
 def run(
+    context: click.Context,
+    /,
     specs: tuple[str, ...],
     env: str | None,
     once: bool,
-    at_once: int,
+    at_once: int | None,
     listen: str | None,
     page: str | None,
     store_url: str,
     registry: str,
     online: str,
+    on: str,
+    **kfp: Any,
 ) -> None:
     """Start each run when it is due, until Ctrl-C.
 
     SPEC is a recommender's YAML file, or the name of one in pipelines/specs. Without SPEC, all recommenders there that
     have a section schedule are looked after. A run goes on when this command ends. With --once the exit code is 1 if
-    a run failed.
+    a run failed. With --on kfp the runs run on Kubeflow Pipelines; --online is then for lists alone.
     """
     from endcap.schedules.metrics import declare_schedules
     from endcap.schedules.scheduler import Scheduler
 
-    store = open_store(store_url)
-    if registry:
-        from endcap.registry import check_registry
+    if once and listen:
+        raise make_surplus_error(["listen"], "does not go with --once, which ends")
+    given = {name for name in context.params if context.get_parameter_source(name) is _Source.COMMANDLINE}
+    if on == "here" and (surplus := sorted(given & set(kfp))):
+        raise make_surplus_error(surplus, "works only with --on kfp")
+    if on == "kfp" and context.get_parameter_source("store_url") is _Source.DEFAULT:
+        from endcap.cli.run_kfp import STORE
 
-        check_registry(registry, store)
-    check_online_address(online, store.root)
+        store_url = STORE
+    store = open_store(store_url)
     parts = _list_parts(specs, env)
     for loaded in {part.recommender: part.loaded for part in parts}.values():
         declare_schedules(store, loaded.recommender.name, loaded.recommender.schedule.parts)
+    runs: ClaimedRuns
+    if on == "kfp":
+        from endcap.cli.schedule_runs import make_kfp_runs
 
-    def start(part: ScheduledPart, claim: RunClaim) -> subprocess.Popen[str]:
-        return _start_run(part, claim, store, registry, online)
+        # The addresses of this machine's environment may be of no use in the cluster, where a Secret gives them.
+        places = {"registry": registry, "online": online}
+        named = {name: value for name, value in places.items() if name in given or (name == "registry" and value)}
+        runs = make_kfp_runs(parts, store, {"store": store_url, **named}, **kfp)
+    else:
+        from endcap.cli.schedule_runs import make_process_runs
 
-    if once and listen:
-        raise make_surplus_error(["listen"], "does not go with --once, which ends")
-    scheduler = Scheduler(parts, store, start, at_once=at_once)
+        runs = make_process_runs(store, registry, online)
+    scheduler = Scheduler(parts, store, runs, at_once=at_once or _AT_ONCE[on])
     stop, wake, woken = threading.Event(), threading.Event(), SimpleQueue[set[str]]()
 
     def end(number: int, frame: object) -> None:
@@ -213,35 +228,6 @@ def _has_schedule(text: str) -> bool:
     return any(line.startswith("schedule:") for line in text.splitlines())
 
 
-def _start_run(part: ScheduledPart, claim: RunClaim, store: Store, registry: str, online: str) -> subprocess.Popen[str]:
-    from endcap.schedules.run_process import RunOrder, start_process
-
-    order = RunOrder.of(
-        part.loaded,
-        part=part.part,
-        run=claim.run,
-        store=store.root,
-        registry=registry,
-        online=online,
-        until=claim.due.until.isoformat() if claim.due.until else "",
-        deadline=part.schedule.deadline.total_seconds(),
-        why=_explain(claim),
-    )
-    return start_process(order)
-
-
-def _explain(claim: RunClaim) -> str:
-    """Return why a run was started, for its record."""
-    due = claim.due
-    cause = {
-        "cron": f"due at {due.at.isoformat(timespec='minutes')}",
-        "arrival": "new data",
-        "retrigger": f"retriggered by {due.by}: {due.why}",
-    }[due.cause]
-    again = f", attempt {claim.attempt}" if claim.attempt > 1 else ""
-    return f"{cause}{f'; version {due.version} of the data' if due.version else ''}{again}"
-
-
 @contextlib.contextmanager
 def _paging(address: str) -> Iterator[SchedulerPage]:
     """Serve the scheduler's page for the length of a block."""
@@ -315,11 +301,11 @@ def _loop(
             _print_news(news)
             if news.fault is not None:
                 failures.add(news.name)
-        if once and not scheduler.is_busy and not _has_work(scheduler, store):
+        if once and not scheduler.runs.is_busy() and not _has_work(scheduler, store):
             break
         pause = (scheduler.find_next_look() - datetime.now(UTC)).total_seconds()
         end = max(0.05, min(pause, _LONGEST_PAUSE))
-        while end > 0 and not wake.wait(min(end, 0.2)) and not scheduler.has_ended_process:
+        while end > 0 and not wake.wait(min(end, 0.2)) and not scheduler.runs.has_ended_process():
             end -= 0.2
     if once:
         failures |= _list_failed(scheduler, store, begun)

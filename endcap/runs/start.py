@@ -43,6 +43,8 @@ class Start:
         The files that these were read from, relative to the recommender's.
     logical_date
         Only events before it count; empty: all.
+    data_version
+        The version of the data for which a schedule started the run (`endcap.events.data_version`).
     page
         Where KFP's pages show runs; the run's id follows it.
     """
@@ -57,6 +59,7 @@ class Start:
     spec: str = ""
     files: tuple[str, ...] = ()
     logical_date: str = ""
+    data_version: str = ""
     page: str = ""
 
     @classmethod
@@ -68,6 +71,7 @@ class Start:
         how: str = "",
         why: str = "",
         logical_date: str = "",
+        data_version: str = "",
         page: str = "",
     ) -> Start:
         """Make the start of a pipeline with loaded specs, now and by this process's user.
@@ -88,6 +92,7 @@ class Start:
             spec=fingerprint_specs(dump_specs(loaded)),
             files=tuple(os.path.relpath(file, folder) for file in loaded.files),
             logical_date=logical_date,
+            data_version=data_version,
             page=page,
         )
 
@@ -116,7 +121,7 @@ class Start:
             "shop": self.shop,
             "started": {"by": self.by, "how": self.how, "why": self.why, "at": self.at},
             "spec": {"fingerprint": self.spec, "files": list(self.files)},
-            "data": {"logical_date": self.logical_date},
+            "data": {"logical_date": self.logical_date} | ({"version": self.data_version} if self.data_version else {}),
         }
 
 

@@ -17,12 +17,16 @@ from endcap.store import Store
 
 Json = dict[str, Any]
 Cause = Literal["cron", "arrival", "retrigger"]
-Step = Literal["started", "again", "succeeded", "failed", "canceled", "skipped", "retriggered"]
+Step = Literal["started", "again", "delayed", "succeeded", "failed", "canceled", "skipped", "retriggered"]
+Place = Literal["here", "kfp"]
+"""Where runs run: as a process of a scheduler's machine, or on Kubeflow Pipelines."""
 Fate = Literal["runs", "ran", "failed", "skipped"]
 ENTRIES, VERSIONS = 30, 2_000
 """So many of the latest entries, and of the latest versions of the data, are kept."""
 MOST_ATTEMPTS = 5
 """After so many processes that were killed, a run counts as failed."""
+STRAYS, STRAY_AGE = 50, timedelta(days=1)
+"""So many runs are watched for a twin, so long after their end. No request to KFP is on its way for a day."""
 
 
 def _split_fates(value: Any) -> Any:
@@ -81,15 +85,21 @@ class RunClaim(_Record):
     attempt
         From 1 on.
     host, pid
-        The process that answers for it: the scheduler, and later the run's own.
+        The process that answers for it: the scheduler, and later the run's own. On KFP the scheduler that creates it.
     begun
-        When the run's own process took the claim over; None before. UTC.
+        When the run's own process took the claim over, or KFP was seen to have the run; None before. UTC.
     ends_by
         When it is ended, UTC.
     beat
         Grows as long as the process lives.
     end
-        Why the process is to end itself; empty: it is not to.
+        Why the run is to end; empty: it is not to.
+    place
+        Where it runs.
+    tries
+        On KFP: how often its creation was begun. Of more than one, each may still create a run.
+    created
+        On KFP: the id of the run that counts; empty: none is known.
     """
 
     due: DueRun
@@ -101,10 +111,20 @@ class RunClaim(_Record):
     ends_by: datetime | None = None
     beat: int = 0
     end: str = ""
+    place: Place = "here"
+    tries: int = 0
+    created: str = ""
+
+
+class StrayRun(_Record):
+    """A claim that was settled, of whose run a twin may still appear on KFP: a run of its name with another id."""
+
+    claim: RunClaim
+    since: datetime
 
 
 class LedgerEntry(_Record):
-    """What was decided or happened. reason: a name, of each skip; run: the run's name."""
+    """What was decided or happened. reason: a name, of each skip; run: the run's name; created: its id on KFP."""
 
     at: datetime
     step: Step
@@ -114,6 +134,7 @@ class LedgerEntry(_Record):
     version: str = ""
     slot: datetime | None = None
     run: str = ""
+    created: str = ""
     by: str = ""
     why: str = ""
 
@@ -141,6 +162,8 @@ class ScheduleLedger(_Record):
         How often each step was taken, with its reason.
     succeeded_at
         When a run succeeded last; None: none has.
+    strays
+        Runs on KFP of which a twin may still appear.
     """
 
     last_number: int = 0
@@ -153,6 +176,7 @@ class ScheduleLedger(_Record):
     entries: tuple[LedgerEntry, ...] = ()
     counts: dict[str, int] = {}
     succeeded_at: datetime | None = None
+    strays: tuple[StrayRun, ...] = ()
 
     def change(self, **values: Any) -> ScheduleLedger:
         """Return a ledger with other values."""
@@ -179,7 +203,9 @@ class ScheduleLedger(_Record):
         """Return what became of a version; None if it never came to a decision."""
         return next((fate for name, fate in self.fates if name == version), None)
 
-    def note(self, step: Step, due: DueRun, now: datetime, *, reason: str = "", run: str = "") -> ScheduleLedger:
+    def note(
+        self, step: Step, due: DueRun, now: datetime, *, reason: str = "", run: str = "", created: str = ""
+    ) -> ScheduleLedger:
         """Return the ledger with an entry on a due run."""
         slot = due.at if due.cause == "cron" else None
         entry = LedgerEntry(
@@ -191,17 +217,18 @@ class ScheduleLedger(_Record):
             version=due.version,
             slot=slot,
             run=run,
+            created=created,
             by=due.by,
             why=due.why,
         )
         return self.add(entry)
 
-    def claim_next(self, run: str, host: str, pid: int, now: datetime) -> ScheduleLedger:
+    def claim_next(self, run: str, host: str, pid: int, now: datetime, *, place: Place = "here") -> ScheduleLedger:
         """Claim the first due run, unless one goes on.
 
         Parameters
         ----------
-        run, host, pid
+        run, host, pid, place
             As in `RunClaim`.
         now
             UTC.
@@ -209,7 +236,9 @@ class ScheduleLedger(_Record):
         if self.claim is not None or not self.queue:
             return self
         due, *rest = self.queue
-        ledger = self.change(queue=tuple(rest), claim=RunClaim(due=due, run=run, attempt=1, host=host, pid=pid))
+        tries = int(place == "kfp")  # who claims a run there creates it at once
+        claim = RunClaim(due=due, run=run, attempt=1, host=host, pid=pid, place=place, tries=tries)
+        ledger = self.change(queue=tuple(rest), claim=claim)
         if due.until is None:
             ledger = ledger.mark(due.version, "runs")
         return ledger.note("started", due, now, run=run)
@@ -235,11 +264,60 @@ class ScheduleLedger(_Record):
         """Record how a run ended; nothing changes if it is not the claimed one."""
         if self.claim is None or self.claim.run != run:
             return self
-        due = self.claim.due
+        claim, due = self.claim, self.claim.due
         ledger = self.change(claim=None, succeeded_at=now if step == "succeeded" else self.succeeded_at)
+        if claim.place == "kfp" and (claim.tries > 1 or not claim.created):
+            stray = StrayRun(claim=claim, since=now)
+            ledger = ledger.change(strays=(*ledger.strays, stray)[-STRAYS:])
         if due.until is None:
             ledger = ledger.mark(due.version, "ran" if step == "succeeded" else "failed")
-        return ledger.note(step, due, now, reason=reason, run=run)
+        return ledger.note(step, due, now, reason=reason, run=run, created=claim.created)
+
+    def try_again(self, before: RunClaim, host: str, pid: int, now: datetime) -> ScheduleLedger:
+        """Begin the creation of a run on KFP again, also for a scheduler that died; nothing changes if somebody else
+        was faster, the run is known, or it is to end.
+
+        The run keeps its name, by which KFP shows whether an earlier attempt created it after all.
+        """
+        claim = self.claim
+        if claim is None or claim.created or claim.end:
+            return self
+        if (claim.run, claim.host, claim.pid, claim.tries) != (before.run, before.host, before.pid, before.tries):
+            return self
+        update = {"host": host, "pid": pid, "tries": claim.tries + 1, "beat": claim.beat + 1}
+        ledger = self.change(claim=claim.model_copy(update=update))
+        if (host, pid) == (before.host, before.pid):
+            return ledger
+        return ledger.note("again", claim.due, now, reason="scheduler-died", run=claim.run)
+
+    def delay(self, run: str, reason: str, now: datetime) -> ScheduleLedger:
+        """Record that a run could not be created yet. Only the first time has an entry of its own."""
+        claim = self.claim
+        if claim is None or claim.run != run:
+            return self
+        if claim.tries > 1:
+            return self.count("delayed", reason)
+        return self.note("delayed", claim.due, now, reason=reason, run=run)
+
+    def adopt(self, run: str, created: str, now: datetime, deadline: timedelta) -> ScheduleLedger:
+        """Record the id of the run on KFP that counts; nothing changes if there is one, or the claim is another's."""
+        claim = self.claim
+        if claim is None or claim.run != run or claim.created:
+            return self
+        update = {"created": created, "begun": now, "ends_by": now + deadline}
+        return self.change(claim=claim.model_copy(update=update))
+
+    def ask_end(self, run: str, reason: str) -> ScheduleLedger:
+        """Record that a run is to end; nothing changes if it is not the claimed one, or already is to end."""
+        claim = self.claim
+        if claim is None or claim.run != run or claim.end:
+            return self
+        return self.change(claim=claim.model_copy(update={"end": reason}))
+
+    def drop_old_strays(self, now: datetime) -> ScheduleLedger:
+        """Return the ledger without runs of which no twin can appear any more."""
+        strays = tuple(stray for stray in self.strays if now - stray.since <= STRAY_AGE)
+        return self if len(strays) == len(self.strays) else self.change(strays=strays)
 
     def take_over(self, before: RunClaim, run: str, host: str, pid: int, now: datetime) -> ScheduleLedger:
         """Claim a run again whose process died; nothing changes if somebody else was faster.

@@ -1,29 +1,25 @@
-"""The loop's body: looks at all schedules, claims what is due, and starts a process for each claim."""
+"""The loop's body: looks at all schedules, claims what is due, and has each claim's run started and followed."""
 
 from __future__ import annotations
 
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
-from endcap.errors import EndcapError, TransientError
+from endcap.errors import EndcapError
 from endcap.processes import is_alive
-from endcap.runs import find_run, make_run_name
-from endcap.runs.record import CANCELED, FAILED, SUCCEEDED
+from endcap.runs import make_run_name
 from endcap.schedules.clock_times import find_next_time
 from endcap.schedules.decide import decide, needs_version
-from endcap.schedules.ledger import LedgerEntry, RunClaim, ScheduleLedger, read_ledger, update_ledger
+from endcap.schedules.ledger import LedgerEntry, Place, RunClaim, ScheduleLedger, read_ledger, update_ledger
 from endcap.schedules.versions import read_version
 from endcap.spec.load import Loaded
 from endcap.spec.schedule import PartSchedule
 from endcap.store import Store
-
-STILL = 60.0
-"""Seconds without a sign of life after which a run's process counts as dead."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +38,6 @@ class ScheduledPart:
     def name(self) -> str:
         """The recommender's name and that of the part."""
         return f"{self.recommender}/{self.part}"
-
-
-class StartedProcess(Protocol):
-    """A process that was started for a claim."""
-
-    def poll(self) -> int | None:
-        """Return its exit code; None while it lives."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +73,73 @@ class ScheduleNews:
     fault: EndcapError | None = None
 
 
+class PartLook:
+    """A look at one part: its ledger as it was read or changed last, and what is reported.
+
+    Attributes
+    ----------
+    part
+        The part.
+    ledger
+        Its ledger.
+    """
+
+    def __init__(self, part: ScheduledPart, store: Store, news: list[ScheduleNews]) -> None:
+        """Read the ledger. news: what this look adds its entries to. Raises EndcapError."""
+        self.part, self._store, self._news = part, store, news
+        self.ledger = read_ledger(store, part.recommender, part.part)
+
+    def change(self, change: Callable[[ScheduleLedger], ScheduleLedger]) -> ScheduleLedger:
+        """Change the ledger, and report the entries that this change made. Raises as `update_ledger`."""
+        own: list[LedgerEntry] = []
+
+        def apply(before: ScheduleLedger) -> ScheduleLedger:
+            after = change(before)
+            own[:] = _list_new_entries(before, after)
+            return after
+
+        self.ledger = update_ledger(self._store, self.part.recommender, self.part.part, apply)
+        self._news += [ScheduleNews(self.part.name, entry) for entry in own]
+        return self.ledger
+
+    def report(self, fault: EndcapError) -> None:
+        """Report a fault of this part."""
+        self._news.append(ScheduleNews(self.part.name, fault=fault))
+
+
+class ClaimedRuns(Protocol):
+    """What does the runs of claims: processes of this machine, or KFP.
+
+    Attributes
+    ----------
+    place
+        Where that is. Claims of another place are left alone.
+    """
+
+    place: Place
+
+    def survey(self, looks: Sequence[PartLook]) -> None:
+        """Ask once, for all parts, how the claimed runs are."""
+
+    def follow(self, look: PartLook) -> None:
+        """Look after the claimed run of a part: settle it if it has ended. Raises EndcapError."""
+
+    def start(self, look: PartLook, claim: RunClaim) -> None:
+        """Start the run of a claim that was just written. Raises EndcapError."""
+
+    def can_start(self) -> bool:
+        """Tell whether a claim can be started now."""
+
+    def prepare(self, parts: Sequence[ScheduledPart]) -> bool:
+        """Do a piece of what makes a later start faster. Returns whether there is more to do."""
+
+    def is_busy(self) -> bool:
+        """Tell whether a process that this scheduler started lives."""
+
+    def has_ended_process(self) -> bool:
+        """Tell whether a process has ended since the last look."""
+
+
 class Scheduler:
     """Looks at schedules.
 
@@ -93,8 +149,8 @@ class Scheduler:
         The schedules.
     store
         Holds their ledgers.
-    start
-        Starts the process for a claim. Raises OSError or EndcapError.
+    runs
+        Starts and follows the runs of claims.
     at_once
         The most runs that go on at once, of all these schedules.
     surroundings
@@ -110,17 +166,16 @@ class Scheduler:
         self,
         parts: Sequence[ScheduledPart],
         store: Store,
-        start: Callable[[ScheduledPart, RunClaim], StartedProcess],
+        runs: ClaimedRuns,
         *,
         at_once: int = 1,
         surroundings: SchedulerSurroundings | None = None,
     ) -> None:
-        self.parts = parts
-        self._store, self._start, self._at_once = store, start, at_once
+        self.parts, self.runs = parts, runs
+        self._store, self._at_once = store, at_once
         self._here = surroundings or SchedulerSurroundings()
-        self._processes: dict[str, StartedProcess] = {}
         self._next_poll: dict[str, datetime] = {}
-        self._last_beats: dict[str, tuple[object, float]] = {}
+        self._is_prepared = False
 
     def look(self, woken: Iterable[str] = ()) -> list[ScheduleNews]:
         """Look at all schedules once.
@@ -137,44 +192,44 @@ class Scheduler:
         """
         news: list[ScheduleNews] = []
         versions: dict[object, str] = {}
-        ledgers: dict[str, ScheduleLedger] = {}
         shops = set(woken)
+        looks: list[PartLook] = []
         for part in self.parts:
             try:
-                ledgers[part.name] = self._look_at(part, part.loaded.shop.name in shops, versions, news)
+                looks.append(PartLook(part, self._store, news))
             except EndcapError as error:
                 news.append(ScheduleNews(part.name, fault=error))
-        self._claim_due(ledgers, news)
-        self._processes = {run: process for run, process in self._processes.items() if process.poll() is None}
+        self.runs.survey(looks)
+        clear = []
+        for look in looks:
+            try:
+                self.runs.follow(look)
+            except EndcapError as error:
+                look.report(error)
+            try:
+                self._decide(look, look.part.loaded.shop.name in shops, versions)
+            except EndcapError as error:
+                look.report(error)
+            else:
+                clear.append(look)
+        self._claim_due(clear, sum(look.ledger.claim is not None for look in looks))
+        if not self._is_prepared and not shops:
+            self._is_prepared = not self.runs.prepare(self.parts)
         return news
 
     def find_next_look(self) -> datetime:
         """Find when the next look is due, if nothing wakes it up."""
         now = self._here.now()
+        if not self._is_prepared and self.runs.can_start():
+            return now
         times = [find_next_time(part.schedule, now) for part in self.parts]
         return min([moment for moment in (*times, *self._next_poll.values()) if moment is not None], default=now)
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a process that this scheduler started lives."""
-        return any(process.poll() is None for process in self._processes.values())
-
-    @property
-    def has_ended_process(self) -> bool:
-        """Whether a process has ended since the last look."""
-        return any(process.poll() is not None for process in self._processes.values())
-
-    def _look_at(
-        self, part: ScheduledPart, is_woken: bool, versions: dict[object, str], news: list[ScheduleNews]
-    ) -> ScheduleLedger:
-        now = self._here.now()
-        ledger = read_ledger(self._store, part.recommender, part.part)
-        if ledger.claim is not None and self._is_dead(part, ledger.claim):
-            ledger = self._mend(part, ledger.claim, news)
-        version = self._read_version(part, ledger, now, is_woken, versions)
-        if decide(now, part.schedule, ledger, version) is ledger:
-            return ledger
-        return self._change(part, lambda before: decide(now, part.schedule, before, version), news)
+    def _decide(self, look: PartLook, is_woken: bool, versions: dict[object, str]) -> None:
+        now, schedule = self._here.now(), look.part.schedule
+        version = self._read_version(look.part, look.ledger, now, is_woken, versions)
+        if decide(now, schedule, look.ledger, version) is not look.ledger:
+            look.change(lambda before: decide(now, schedule, before, version))
 
     def _read_version(
         self, part: ScheduledPart, ledger: ScheduleLedger, now: datetime, is_woken: bool, versions: dict[object, str]
@@ -201,92 +256,23 @@ class Scheduler:
                 self._next_poll[part.name] = min(settled_at, self._next_poll[part.name])
         return version
 
-    def _claim_due(self, ledgers: Mapping[str, ScheduleLedger], news: list[ScheduleNews]) -> None:
+    def _claim_due(self, looks: Sequence[PartLook], running: int) -> None:
         """Claim what is due, the longest first, as long as runs may begin."""
-        running = sum(ledger.claim is not None for ledger in ledgers.values())
-        waiting = [part for part in self.parts if part.name in ledgers and _is_waiting(ledgers[part.name])]
-        waiting.sort(key=lambda part: ledgers[part.name].queue[0].at)
-        for part in waiting[: max(0, self._at_once - running)]:
+        waiting = sorted((look for look in looks if _is_waiting(look.ledger)), key=lambda look: look.ledger.queue[0].at)
+        for look in waiting[: max(0, self._at_once - running)]:
+            if not self.runs.can_start():
+                return
             try:
-                self._claim(part, news)
+                self._claim(look)
             except EndcapError as error:
-                news.append(ScheduleNews(part.name, fault=error))
+                look.report(error)
 
-    def _claim(self, part: ScheduledPart, news: list[ScheduleNews]) -> None:
-        run, now = make_run_name(part.recommender), self._here.now()
-        ledger = self._change(part, lambda before: before.claim_next(run, self._here.host, self._here.pid, now), news)
-        self._start_claimed(part, ledger, run, news)
-
-    def _start_claimed(
-        self, part: ScheduledPart, ledger: ScheduleLedger, run: str, news: list[ScheduleNews]
-    ) -> ScheduleLedger:
-        """Start the process of a claim, if it is this scheduler's."""
-        claim = ledger.claim
-        if claim is None or claim.run != run:
-            return ledger
-        try:
-            self._processes[run] = self._start(part, claim)
-        except OSError as error:
-            now = self._here.now()
-            news.append(ScheduleNews(part.name, fault=_make_start_error(part, run, error)))
-            return self._change(part, lambda before: before.settle(run, "failed", "cannot-start", now), news)
-        return ledger
-
-    def _mend(self, part: ScheduledPart, claim: RunClaim, news: list[ScheduleNews]) -> ScheduleLedger:
-        """Settle the claim of a dead process by the run's record, or take it over."""
-        now = self._here.now()
-        run = find_run(self._store, claim.run)
-        state = "" if run is None else str(run.document.get("state", ""))
-        if state in (SUCCEEDED, FAILED, CANCELED):
-            reason = claim.end or (run.fault.code if run is not None and run.fault is not None else "")
-            step = {SUCCEEDED: "succeeded", FAILED: "failed"}.get(state, "canceled")
-            return self._change(part, lambda before: before.settle(claim.run, step, reason, now), news)  # type: ignore[arg-type]
-        if claim.ends_by is not None and now >= claim.ends_by:
-            return self._change(part, lambda before: before.settle(claim.run, "failed", "deadline", now), news)
-        again = make_run_name(part.recommender)
-        ledger = self._change(
-            part, lambda before: before.take_over(claim, again, self._here.host, self._here.pid, now), news
-        )
-        return self._start_claimed(part, ledger, again, news)
-
-    def _is_dead(self, part: ScheduledPart, claim: RunClaim) -> bool:
-        """Tell whether the process that answers for a claim is gone.
-
-        Of another machine only its signs of life tell, by this machine's own clock. They tell here as well, where the
-        system gave the process's number to another one.
-        """
-        own = self._processes.get(claim.run)
-        if own is not None and own.poll() is not None:
-            return True
-        is_here = claim.host == self._here.host
-        if is_here and claim.pid == self._here.pid:
-            return own is None  # a scheduler before this one had the same number
-        if is_here and not self._here.is_alive(claim.pid):
-            return True
-        sign, now = (claim.run, claim.pid, claim.beat), self._here.monotonic()
-        last, since = self._last_beats.get(part.name, (None, now))
-        if sign != last:
-            self._last_beats[part.name] = (sign, now)
-            return False
-        return now - since > STILL
-
-    def _change(
-        self,
-        part: ScheduledPart,
-        change: Callable[[ScheduleLedger], ScheduleLedger],
-        news: list[ScheduleNews],
-    ) -> ScheduleLedger:
-        """Change a ledger, and report the entries that this change made."""
-        own: list[LedgerEntry] = []
-
-        def apply(before: ScheduleLedger) -> ScheduleLedger:
-            after = change(before)
-            own[:] = _list_new_entries(before, after)
-            return after
-
-        ledger = update_ledger(self._store, part.recommender, part.part, apply)
-        news += [ScheduleNews(part.name, entry) for entry in own]
-        return ledger
+    def _claim(self, look: PartLook) -> None:
+        run, now = make_run_name(look.part.recommender), self._here.now()
+        host, pid, place = self._here.host, self._here.pid, self.runs.place
+        claim = look.change(lambda before: before.claim_next(run, host, pid, now, place=place)).claim
+        if claim is not None and claim.run == run:
+            self.runs.start(look, claim)
 
 
 def list_parts(specs: Iterable[Loaded]) -> list[ScheduledPart]:
@@ -305,14 +291,3 @@ def _is_waiting(ledger: ScheduleLedger) -> bool:
 def _list_new_entries(before: ScheduleLedger, after: ScheduleLedger) -> list[LedgerEntry]:
     known = {id(entry) for entry in before.entries}
     return [entry for entry in after.entries if id(entry) not in known]
-
-
-def _make_start_error(part: ScheduledPart, run: str, error: OSError) -> TransientError:
-    return TransientError(
-        f"{part.name}: no process could be started for the run {run} ({error.strerror}). Free memory or processes. "
-        "Then `endcap schedule retrigger` starts it again",
-        code="schedule.cannot-start",
-        schedule=part.name,
-        run=run,
-        reason=str(error.strerror),
-    )

@@ -24,6 +24,7 @@ LOGIN_PAGE = "<!DOCTYPE html><html><head><title>Log in to dex</title></head><bod
 def handler(kfp: Kfp) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # an answer is two writes
 
         def _any(self) -> None:
             parts = urllib.parse.urlsplit(self.path)
@@ -53,9 +54,15 @@ def handler(kfp: Kfp) -> type[BaseHTTPRequestHandler]:
                         raise RefusedError(one[1], "the server is being restarted")
                 query = dict(urllib.parse.parse_qsl(parts.query))
                 path, status = parts.path.removeprefix(kfp.prefix), 200
+                sent = _body(body, self.headers.get("Content-Type", ""))
+                for part in kfp.late:
+                    if part in where:
+                        kfp.late.remove(part)
+                        kfp.held.append((self.command, path, query, sent))
+                        self._drop()
+                        return
                 with kfp.lock:
                     kfp.user = kfp.rules.users.get(token)
-                    sent = _body(body, self.headers.get("Content-Type", ""))
                     for part in kfp.rivals:
                         if where.endswith(part):
                             kfp.rivals.remove(part)

@@ -90,6 +90,9 @@ class Kfp:
         """(part of a request, status): the next request that has the part is answered so; 0: not at all."""
         self.lost: list[str] = []
         """Part of a request that is carried out, and whose answer is lost."""
+        self.late: list[str] = []
+        """Part of a request without an answer, which is carried out by `deliver` only."""
+        self.held: list[tuple[str, str, dict[str, str], Any]] = []
         self.rivals: list[str] = []
         """End of a request that somebody else makes too, just before."""
         self.scenes: list[Scene] = []
@@ -109,6 +112,13 @@ class Kfp:
     def __exit__(self, *error: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+    def deliver(self) -> None:
+        """Carry out the requests that are late."""
+        with self.lock:
+            held, self.held = self.held, []
+            for method, path, query, body in held:
+                self.answer(method, path, query, body)
 
     def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Json:
         """The answer to a request. body: JSON, or the file of a form. Raises RefusedError."""
@@ -242,7 +252,11 @@ class Kfp:
 
     def list_runs(self, query: dict[str, str], body: Json) -> Json:
         own = [one for one in self.runs if one["experiment_id"] == query.get("experiment_id", one["experiment_id"])]
-        return as_model("V2beta1ListRunsResponse", {"runs": _filtered(own, query)})
+        runs = _filtered(own, query)
+        first, size = int(query.get("page_token") or 0), int(query.get("page_size") or 20)
+        page = {"runs": runs[first : first + size]}
+        more = {"next_page_token": str(first + size)} if first + size < len(runs) else {}
+        return as_model("V2beta1ListRunsResponse", {**page, **more})
 
     def terminate_run(self, run: str, query: dict[str, str], body: Json) -> Json:
         self._run(run, "terminate")["state"] = "CANCELED"
@@ -309,10 +323,13 @@ def _filtered(all_of: list[Json], query: dict[str, str]) -> list[Json]:
     if "filter" not in query:
         return all_of
     # Protobuf's JSON has two spellings of a field and of an enumeration's value.
-    text = query["filter"].replace('"stringValue"', '"string_value"').replace('"operation": 1', '"operation": "EQUALS"')
-    query_filter = json.loads(text)
-    values = {one["key"]: one["string_value"] for one in as_model("V2beta1Filter", query_filter)["predicates"]}
-    return [one for one in all_of if all(one.get(key) == value for key, value in values.items())]
+    text = query["filter"].replace('"stringValue', '"string_value').replace('"operation": 1', '"operation": "EQUALS"')
+    predicates = as_model("V2beta1Filter", json.loads(text))["predicates"]
+    allowed = {
+        one["key"]: one["string_values"]["values"] if one["operation"] == "IN" else [one["string_value"]]
+        for one in predicates
+    }
+    return [one for one in all_of if all(one.get(key) in values for key, values in allowed.items())]
 
 
 def _needs(value: Json, *keys: str) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from endcap.errors import TransientError
 from endcap.schedules.ledger import RunClaim, read_ledger, update_ledger
-from endcap.schedules.scheduler import STILL, ScheduledPart, Scheduler, SchedulerSurroundings
+from endcap.schedules.process_runs import STILL, ProcessRuns
+from endcap.schedules.scheduler import ScheduledPart, Scheduler, SchedulerSurroundings
 from endcap.spec.load import Loaded, load
 from endcap.spec.schedule import ArrivalSpec, PartSchedule
 from endcap.spec.spec_files import find_spec
@@ -107,7 +108,7 @@ class World:
             read_version=lambda *_: self._read_version(),
         )
         self.last_pid = pid
-        return Scheduler(self.parts, self.store, self._start, surroundings=here)
+        return Scheduler(self.parts, self.store, ProcessRuns(self._start, self.store, here), surroundings=here)
 
     def kill_scheduler(self) -> None:
         self.alive.discard(self.last_pid)
