@@ -244,19 +244,25 @@ class Kfp:
 
     def get_run(self, run: str, query: dict[str, str], body: Json) -> Json:
         record = self._run(run, "get")
-        if self.scenes and record["state"] not in ("CANCELED", "FAILED", "SUCCEEDED"):
-            record.update(self.scenes[0](run))
-            if len(self.scenes) > 1:
-                del self.scenes[0]
+        self._play(record)
         return as_model("V2beta1Run", record)
 
     def list_runs(self, query: dict[str, str], body: Json) -> Json:
         own = [one for one in self.runs if one["experiment_id"] == query.get("experiment_id", one["experiment_id"])]
         runs = _filtered(own, query)
+        for record in runs:
+            self._play(record)
         first, size = int(query.get("page_token") or 0), int(query.get("page_size") or 20)
         page = {"runs": runs[first : first + size]}
         more = {"next_page_token": str(first + size)} if first + size < len(runs) else {}
         return as_model("V2beta1ListRunsResponse", {**page, **more})
+
+    def _play(self, record: Json) -> None:
+        """Let a run go on by a scene."""
+        if self.scenes and record["state"] not in ("CANCELED", "FAILED", "SUCCEEDED"):
+            record.update(self.scenes[0](record["run_id"]))
+            if len(self.scenes) > 1:
+                del self.scenes[0]
 
     def terminate_run(self, run: str, query: dict[str, str], body: Json) -> Json:
         self._run(run, "terminate")["state"] = "CANCELED"

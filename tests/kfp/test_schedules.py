@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from endcap.cli.main import endcap
 from endcap.cli.schedule_runs import make_run_parameters
 from endcap.runs import Start
 from endcap.schedules.kfp_runs import GRACE, KfpRuns
@@ -20,10 +24,11 @@ from endcap.schedules.scheduler import ScheduledPart, Scheduler, SchedulerSurrou
 from endcap.spec.load import Loaded, load
 from endcap.spec.schedule import ArrivalSpec, PartSchedule
 from endcap.spec.spec_files import find_spec
-from endcap.store import Store
+from endcap.store import Store, open_store
 from endcap_pipelines.kfp import connect
 from endcap_pipelines.kfp_scheduled import PreparedPipeline, ScheduledKfp
-from tests.kfp.server import Kfp
+from tests.kfp.server import Kfp, scene
+from tests.store.servers import moto
 
 PLACE = ("trial", "train")
 CREATE = "POST /apis/v2beta1/runs"
@@ -314,6 +319,44 @@ def test_a_hundred_runs_are_followed_by_one_request_a_page(world: World, kfp: Kf
     assert sum(LIST in request for request in kfp.requests) == 3
     kfp.runs += [{**kfp.runs[0], "run_id": f"twin-{number}"} for number in range(250)]
     assert len(connect(host=kfp.url).serve_schedules().find_named(["run-0"])) == 251
+
+
+@pytest.mark.parametrize(("state", "code"), [("SUCCEEDED", 0), ("FAILED", 1)])
+def test_the_command_does_what_is_due_on_kfp(
+    kfp: Kfp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, code: int
+) -> None:
+    schedule = "\nschedule:\n  train: {arrival: {}}\n  batch: {cron: 0 3 * * *}\n"
+    (tmp_path / "trial.yaml").write_text(find_spec("trial").read_text() + schedule)
+    shutil.copytree(find_spec("trial").parent / "shops", tmp_path / "shops")
+    kfp.scenes = [scene(state, {})]
+    with moto() as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        server.client().make_bucket(bucket := state.lower())
+        command = ["schedule", "run", str(tmp_path / "trial.yaml"), "--on", "kfp", "--kfp-host", kfp.url, "--once"]
+        result = CliRunner().invoke(endcap, [*command, "--store", f"s3://{bucket}/store"])
+        assert getattr(result.exception, "code", 0) == ("schedule.run-failed" if code else 0), result.output
+        (run,) = kfp.runs
+        ledger = read_ledger(open_store(f"s3://{bucket}/store"), *PLACE)
+    parameters = run["runtime_config"]["parameters"]
+    assert (parameters["store"], parameters["namespace"]) == (f"s3://{bucket}/store", "endcap-serving")
+    assert [entry.step for entry in ledger.entries] == ["started", "failed" if code else "succeeded"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--on", "kfp", "--store", "here"], "cli.unreachable-from-cluster"),
+        (["--kfp-namespace", "x"], "cli.option-not-here"),
+    ],
+)
+def test_what_the_command_cannot_do_is_refused(kfp: Kfp, tmp_path: Path, arguments: list[str], code: str) -> None:
+    text = find_spec("trial").read_text() + "\nschedule: {train: {arrival: {}}}\n"
+    (tmp_path / "trial.yaml").write_text(text)
+    shutil.copytree(find_spec("trial").parent / "shops", tmp_path / "shops")
+    result = CliRunner().invoke(endcap, ["schedule", "run", str(tmp_path / "trial.yaml"), "--once", *arguments])
+    assert getattr(result.exception, "code", "") == code
+    assert kfp.requests == []
 
 
 @pytest.mark.slow
