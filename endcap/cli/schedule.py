@@ -107,8 +107,8 @@ def run(
 
     if once and listen:
         raise make_surplus_error(["listen"], "does not go with --once, which ends")
-    given = {name for name in context.params if context.get_parameter_source(name) is _Source.COMMANDLINE}
-    if on == "here" and (surplus := sorted(given & set(kfp))):
+    options = {name for name in context.params if context.get_parameter_source(name) is _Source.COMMANDLINE}
+    if on == "here" and (surplus := sorted(options & set(kfp))):
         raise make_surplus_error(surplus, "works only with --on kfp")
     if on == "kfp" and context.get_parameter_source("store_url") is _Source.DEFAULT:
         from endcap.cli.run_kfp import STORE
@@ -124,7 +124,7 @@ def run(
 
         # The addresses of this machine's environment may be of no use in the cluster, where a Secret gives them.
         places = {"registry": registry, "online": online}
-        named = {name: value for name, value in places.items() if name in given or (name == "registry" and value)}
+        named = {name: value for name, value in places.items() if name in options or (name == "registry" and value)}
         runs = make_kfp_runs(parts, store, {"store": store_url, **named}, **kfp)
     else:
         from endcap.cli.schedule_runs import make_process_runs

@@ -110,9 +110,9 @@ def make_run_parameters(
         data_version=claim.due.version,
         page=page,
     )
-    given = {name: value for name, value in arguments.items() if name != "online" or pipeline == "recommend"}
+    chosen = {name: value for name, value in arguments.items() if name != "online" or pipeline == "recommend"}
     dated = {"logical_date": until} if until else {}
-    return build_parameters(part.loaded, pipeline, {**given, **dated, "trigger": start.to_text()}, serving_namespace)
+    return build_parameters(part.loaded, pipeline, {**chosen, **dated, "trigger": start.to_text()}, serving_namespace)
 
 
 def explain_claim(claim: RunClaim) -> str:

@@ -215,13 +215,13 @@ class KfpRuns:
             return
         if now >= claim.ends_by and not claim.end:
             look.change(lambda before: before.ask_end(claim.run, "deadline"))
-        asked = look.ledger.claim
-        if asked is None or asked.run != claim.run or not asked.end:
+        ending = look.ledger.claim
+        if ending is None or ending.run != claim.run or not ending.end:
             return
         if current.state != "CANCELING":
             self._server.end(current.id)
         if now >= claim.ends_by + GRACE:
-            step, reason = _judge_asked_end(asked)
+            step, reason = _judge_asked_end(ending)
             look.change(lambda before: before.settle(claim.run, step, reason, now))
 
     def _judge_end(self, claim: RunClaim, run: ListedRun) -> End:
