@@ -110,7 +110,10 @@ def _base(recommender: Recommender, service: Json) -> dict[str, Json]:
         "namespace": namespace,
         "serviceaccount": runtime_manifests.render_service_account(serving.namespace, serving),
         "servingruntime": runtime_manifests.render_serving_runtime(
-            serving.namespace, serving.image or runtime_manifests.IMAGE, runtime_manifests.ONLINE_SECRET
+            serving.namespace,
+            serving.image or runtime_manifests.IMAGE,
+            runtime_manifests.ONLINE_SECRET,
+            runtime_manifests.SAMPLES_SECRET,
         ),
         "inferenceservice": service,
     }

@@ -13,6 +13,7 @@ from endcap.deploy.variants import (
     make_labels,
 )
 from endcap.online import ONLINE
+from endcap.secrets import MOUNT
 from endcap.spec.kubernetes import KubernetesServingSpec
 
 Json = dict[str, Any]
@@ -21,6 +22,10 @@ RUNTIME = "endcap"
 FORMAT = {"name": "endcap", "version": "1"}
 ONLINE_SECRET = "endcap-online"  # noqa: S105 (a name)
 """The Secret that holds the online store's address, where the manifests' runtime looks for it."""
+SAMPLES_SECRET = "endcap-samples"  # noqa: S105 (a name)
+"""The Secret that says where request samples go, with the key of their pseudonyms and what the bucket needs."""
+SAMPLES_MOUNT = "/var/run/secrets/endcap/samples"
+"""Where that Secret's files lie, among them certificates of the bucket's server."""
 NAMED = "{{.Name}}"
 """KServe fills in the InferenceService's name."""
 PACKAGE = "/mnt/models"
@@ -29,11 +34,23 @@ DRAIN_WAIT = 5
 """Seconds that a pod that is to end goes on taking requests; of the thirty that Kubernetes gives it."""
 
 
-def render_serving_runtime(namespace: str, image: str = IMAGE, online: str | None = None) -> Json:
+def render_serving_runtime(
+    namespace: str, image: str = IMAGE, online: str | None = None, samples: str | None = None
+) -> Json:
     """Render the ServingRuntime, one for all recommenders of a namespace.
 
-    online: the Secret with the online store's address. Without it, rankings use only what requests carry.
+    Parameters
+    ----------
+    namespace, image
+        Where it lies, and the predictors' image.
+    online
+        The Secret with the online store's address. Without it, rankings use only what requests carry.
+    samples
+        The Secret that says where request samples go. Without it, nothing is sampled.
     """
+    volumes: list[Json] = [{"name": "tmp", "emptyDir": {}}]
+    if samples:
+        volumes.append({"name": "samples", "secret": {"secretName": samples, "defaultMode": 0o440, "optional": True}})
     return {
         "apiVersion": "serving.kserve.io/v1alpha1",
         "kind": "ServingRuntime",
@@ -42,8 +59,8 @@ def render_serving_runtime(namespace: str, image: str = IMAGE, online: str | Non
             "supportedModelFormats": [{**FORMAT, "autoSelect": True}],
             "protocolVersions": ["v1", "v2"],
             "multiModel": False,
-            "containers": [_render_container(image, online)],
-            "volumes": [{"name": "tmp", "emptyDir": {}}],
+            "containers": [_render_container(image, online, samples)],
+            "volumes": volumes,
         },
     }
 
@@ -73,8 +90,13 @@ def make_metadata(name: str, namespace: str, marks: Mapping[str, str]) -> Json:
     return {"name": name, "namespace": namespace, "labels": dict(marks)}
 
 
-def _render_container(image: str, online: str | None) -> Json:
+def _render_container(image: str, online: str | None, samples: str | None) -> Json:
     address = {"name": online, "key": ONLINE, "optional": True}
+    variables: list[Json] = [{"name": ONLINE, "valueFrom": {"secretKeyRef": address}}] if online else []
+    mounts: list[Json] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 (the pod's own)
+    if samples:
+        variables.append({"name": MOUNT, "value": SAMPLES_MOUNT})
+        mounts.append({"name": "samples", "mountPath": SAMPLES_MOUNT, "readOnly": True})
     return {
         "name": "kserve-container",
         "image": image,
@@ -84,7 +106,8 @@ def _render_container(image: str, online: str | None) -> Json:
             # Until every gateway and Service has heard that the pod is not ready any more.
             *("--drain-wait", str(DRAIN_WAIT)),
         ],
-        **({"env": [{"name": ONLINE, "valueFrom": {"secretKeyRef": address}}]} if online else {}),
+        **({"envFrom": [{"secretRef": {"name": samples, "optional": True}}]} if samples else {}),
+        **({"env": variables} if variables else {}),
         # The one name that both Knative and Kubernetes take.
         "ports": [{"name": "http1", "containerPort": PORT, "protocol": "TCP"}],
         "startupProbe": make_start_up_probe(300),
@@ -97,7 +120,7 @@ def _render_container(image: str, online: str | None) -> Json:
             "failureThreshold": 6,
         },
         "securityContext": make_container_security(),
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 (the pod's own)
+        "volumeMounts": mounts,
     }
 
 

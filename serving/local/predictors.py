@@ -15,7 +15,7 @@ from endcap.deploy.state import Target
 from endcap.errors import EndcapError
 from endcap.online import NONE, ONLINE, resolve_online_url
 from endcap.pseudonyms import KEY
-from endcap.registry.package import read_recommender
+from endcap.registry.package import read_info, read_recommender
 from endcap.samples.key_file import find_key
 from endcap.spec.serving import SAMPLES
 from endcap.store import Store
@@ -267,6 +267,9 @@ def _make_sampling_variables(store: Store, package: Path) -> dict[str, str]:
     if not read_recommender(package).serving.samples.share:
         return {}
     address = os.environ.get(SAMPLES) or f"{store.root.removeprefix('file://')}/samples"
+    if read_info(package).get("pseudonyms") is not None:
+        # The shop has a key, which is in the environment already, or the predictor says that it is missing.
+        return {SAMPLES: address}
     return {SAMPLES: address, KEY: find_key(store, create=True)}
 
 

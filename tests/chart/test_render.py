@@ -427,9 +427,10 @@ def test_runtime_and_account_are_those_of_the_manifests(render: Render) -> None:
     from endcap.deploy.runtime_manifests import render_service_account, render_serving_runtime
     from endcap.spec.kubernetes import KubernetesServingSpec
 
-    objects = render({"image": {"repository": "r.example.com/endcap", "tag": "1"}, "online": {"secretName": "redis"}})
+    values = {"online": {"secretName": "redis"}, "serving": {"samples": {"secretName": "samples"}}}
+    objects = render({"image": {"repository": "r.example.com/endcap", "tag": "1"}, **values})
     runtime = objects.one("ServingRuntime", "endcap")
-    expected_runtime = render_serving_runtime("endcap-serving", "r.example.com/endcap:1", "redis")
+    expected_runtime = render_serving_runtime("endcap-serving", "r.example.com/endcap:1", "redis", "samples")
     assert runtime["spec"]["containers"][0].pop("imagePullPolicy") == "IfNotPresent"
     account, expected_account = (
         objects.one("ServiceAccount", "endcap-predictor"),
