@@ -191,14 +191,14 @@ def retrigger(spec: str, part: str, env: str | None, why: str, store_url: str) -
     The scheduler starts it. The ledger names you and the reason.
     """
     from endcap.schedules.ledger import update_ledger
-    from endcap.schedules.versions import read_version
+    from endcap.schedules.versions import read_listing
 
     loaded = load(spec, env=env)
     schedule = loaded.recommender.schedule.parts.get(part)
     if schedule is None:
         raise _make_absent_error(loaded, part)
     store = open_store(store_url)
-    version, now = read_version(loaded, part, schedule, store), datetime.now(UTC)
+    version, now = read_listing(loaded, part, schedule, store).version, datetime.now(UTC)
     ledger = update_ledger(
         store, loaded.recommender.name, part, lambda before: before.retrigger(get_user(), why, version, now)
     )

@@ -15,6 +15,7 @@ from endcap.schedules.ledger import RunClaim
 from endcap.schedules.process_runs import ProcessRuns, StartedProcess
 from endcap.schedules.run_process import RunOrder, start_process
 from endcap.schedules.scheduler import ScheduledPart
+from endcap.schedules.versions import list_places
 from endcap.spec.schedule import PARTS
 from endcap.store import Store
 
@@ -38,6 +39,7 @@ def make_process_runs(store: Store, registry: str, online: str) -> ProcessRuns:
             until=_format_until(claim),
             deadline=part.schedule.deadline.total_seconds(),
             why=explain_claim(claim),
+            data=describe_data(part, claim),
         )
         return start_process(order)
 
@@ -107,12 +109,19 @@ def make_run_parameters(
         how=SCHEDULE,
         why=explain_claim(claim),
         logical_date=until,
-        data_version=claim.due.version,
+        data=describe_data(part, claim),
         page=page,
     )
     chosen = {name: value for name, value in arguments.items() if name != "online" or pipeline == "recommend"}
     dated = {"logical_date": until} if until else {}
     return build_parameters(part.loaded, pipeline, {**chosen, **dated, "trigger": start.to_text()}, serving_namespace)
+
+
+def describe_data(part: ScheduledPart, claim: RunClaim) -> dict[str, Any]:
+    """Describe the data for which a run is started: see `endcap.runs.start.Start`."""
+    arrival = {} if claim.arrival is None else claim.arrival.model_dump(mode="json", exclude_defaults=True)
+    version = {"version": claim.due.version} if claim.due.version else {}
+    return {**version, "paths": list_places(part.loaded.shop), **arrival}
 
 
 def explain_claim(claim: RunClaim) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -100,15 +100,22 @@ class LocalRun:
         """The names of the steps that are switched on, in their order."""
         return order_steps(self.pipeline, self.loaded.recommender.pipeline)
 
-    def start(self, listen: Callable[[RunEvent], None], *, how: str = "", why: str = "") -> None:
+    def start(
+        self,
+        listen: Callable[[RunEvent], None],
+        *,
+        how: str = "",
+        why: str = "",
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
         """Run all steps.
 
         Parameters
         ----------
         listen
             Called with each event of a step.
-        how, why
-            How and why the run was started, for its record.
+        how, why, data
+            How, why and for which data the run was started, for its record: see `Start`.
 
         Raises
         ------
@@ -117,7 +124,7 @@ class LocalRun:
         """
         runner: Callable[..., None] = entry_points(group="endcap.runner")["local"].load()
         date = self.arguments.get("logical_date", "")
-        start = Start.of(self.loaded, self.pipeline, how=how, why=why, logical_date=date)
+        start = Start.of(self.loaded, self.pipeline, how=how, why=why, logical_date=date, data=data)
         with share_online_address(self.online_store):
             runner(self.loaded, self.pipeline, self.arguments, self.folder, listen, start=start)
 

@@ -252,10 +252,29 @@ def _list_facts(run: Run) -> list[tuple[str, str]]:
         ("ended", f"{format_time(run.ended)}{took}" if run.ended else ""),
         ("cost", str(run.cost)),
         ("spec", " ".join(filter(None, [spec.get("fingerprint", ""), ", ".join(spec.get("files", []))]))),
-        ("data", f"events before {run.logical_date}" if run.logical_date else ""),
+        ("data", _format_data(run)),
         ("code", ", ".join(filter(None, version))),
         ("page", run.page),
     ]
+
+
+def _format_data(run: Run) -> str:
+    """Format which data a run was started for: the logical date, their version, and what came."""
+    data = run.document.get("data", {})
+    counts = [f"{data[key]} {key}" for key in ("added", "changed", "removed") if data.get(key)]
+    days, names = data.get("days", ()), data.get("names", ())
+    parts = [
+        f"events before {run.logical_date}" if run.logical_date else "",
+        f"version {data['version']}" if data.get("version") else "",
+        f"since the run before: {', '.join(counts)}" if counts else "",
+        f"days {_shorten_list(days)}" if days else (_shorten_list(names) if names else ""),
+        f"in {_shorten_list(data['paths'])}" if data.get("paths") else "",
+    ]
+    return "; ".join(filter(None, parts))
+
+
+def _shorten_list(values: Sequence[str], most: int = 5) -> str:
+    return ", ".join(values[:most]) + (" …" if len(values) > most else "")
 
 
 def _format_step(step: StepRun) -> list[str]:

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +43,9 @@ class Start:
         The files that these were read from, relative to the recommender's.
     logical_date
         Only events before it count; empty: all.
-    data_version
-        The version of the data for which a schedule started the run (`endcap.events.data_version`).
+    data
+        Of a run of a schedule, which data it was started for, as far as that is known: their `version`, the `paths` of
+        the events, and what came since the run before (`added`, `changed`, `removed`, `names`, `days`).
     page
         Where KFP's pages show runs; the run's id follows it.
     """
@@ -59,7 +60,7 @@ class Start:
     spec: str = ""
     files: tuple[str, ...] = ()
     logical_date: str = ""
-    data_version: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
     page: str = ""
 
     @classmethod
@@ -71,7 +72,7 @@ class Start:
         how: str = "",
         why: str = "",
         logical_date: str = "",
-        data_version: str = "",
+        data: Mapping[str, Any] | None = None,
         page: str = "",
     ) -> Start:
         """Make the start of a pipeline with loaded specs, now and by this process's user.
@@ -92,7 +93,7 @@ class Start:
             spec=fingerprint_specs(dump_specs(loaded)),
             files=tuple(os.path.relpath(file, folder) for file in loaded.files),
             logical_date=logical_date,
-            data_version=data_version,
+            data=data or {},
             page=page,
         )
 
@@ -105,7 +106,7 @@ class Start:
             values = None
         if not isinstance(values, dict):
             return cls(why=text)
-        known = {field.name for field in fields(cls)}
+        known = {own.name for own in fields(cls)}
         values_known = {key: value for key, value in values.items() if key in known}
         return cls(**{**values_known, "files": tuple(values_known.get("files", ()))})
 
@@ -121,7 +122,7 @@ class Start:
             "shop": self.shop,
             "started": {"by": self.by, "how": self.how, "why": self.why, "at": self.at},
             "spec": {"fingerprint": self.spec, "files": list(self.files)},
-            "data": {"logical_date": self.logical_date} | ({"version": self.data_version} if self.data_version else {}),
+            "data": {**self.data, "logical_date": self.logical_date},
         }
 
 

@@ -73,6 +73,26 @@ class DueRun(_Record):
     why: str = ""
 
 
+class DataArrival(_Record):
+    """What came since the schedule's run before.
+
+    Attributes
+    ----------
+    added, changed, removed
+        How many parts: files, partitions of tables, or markers; folders of them where there are very many.
+    names
+        Names of those that were added or changed, some at most.
+    days
+        The days that these names have, some at most. ISO, in order.
+    """
+
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+    names: tuple[str, ...] = ()
+    days: tuple[str, ...] = ()
+
+
 class RunClaim(_Record):
     """The run that goes on, claimed before it is created.
 
@@ -80,6 +100,8 @@ class RunClaim(_Record):
     ----------
     due
         What made it due.
+    arrival
+        What came since the run before; None: not known.
     run
         The name that the run gets. Another attempt has another name.
     attempt
@@ -103,6 +125,7 @@ class RunClaim(_Record):
     """
 
     due: DueRun
+    arrival: DataArrival | None = None
     run: str
     attempt: int
     host: str
@@ -223,12 +246,21 @@ class ScheduleLedger(_Record):
         )
         return self.add(entry)
 
-    def claim_next(self, run: str, host: str, pid: int, now: datetime, *, place: Place = "here") -> ScheduleLedger:
+    def claim_next(
+        self,
+        run: str,
+        host: str,
+        pid: int,
+        now: datetime,
+        *,
+        place: Place = "here",
+        arrival: DataArrival | None = None,
+    ) -> ScheduleLedger:
         """Claim the first due run, unless one goes on.
 
         Parameters
         ----------
-        run, host, pid, place
+        run, host, pid, place, arrival
             As in `RunClaim`.
         now
             UTC.
@@ -237,7 +269,7 @@ class ScheduleLedger(_Record):
             return self
         due, *rest = self.queue
         tries = int(place == "kfp")  # who claims a run there creates it at once
-        claim = RunClaim(due=due, run=run, attempt=1, host=host, pid=pid, place=place, tries=tries)
+        claim = RunClaim(due=due, arrival=arrival, run=run, attempt=1, host=host, pid=pid, place=place, tries=tries)
         ledger = self.change(queue=tuple(rest), claim=claim)
         if due.until is None:
             ledger = ledger.mark(due.version, "runs")
@@ -333,7 +365,15 @@ class ScheduleLedger(_Record):
             return self.settle(claim.run, "failed", "killed-too-often", now)
         # An attempt that never began does not count.
         attempt = claim.attempt + (claim.begun is not None)
-        again = RunClaim(due=claim.due, run=run, attempt=attempt, host=host, pid=pid, ends_by=claim.ends_by)
+        again = RunClaim(
+            due=claim.due,
+            arrival=claim.arrival,
+            run=run,
+            attempt=attempt,
+            host=host,
+            pid=pid,
+            ends_by=claim.ends_by,
+        )
         return self.change(claim=again).note("again", claim.due, now, reason="process-died", run=run)
 
     def retrigger(self, by: str, why: str, version: str, now: datetime) -> ScheduleLedger:

@@ -59,8 +59,8 @@ class RunOrder:
         The logical date, ISO; empty: all events.
     deadline
         Seconds that the run may take.
-    why
-        The reason, for the run's record.
+    why, data
+        The reason and the data, for the run's record.
     """
 
     specs: dict[str, Any]
@@ -73,6 +73,7 @@ class RunOrder:
     until: str
     deadline: float
     why: str
+    data: dict[str, Any]
 
     @classmethod
     def of(cls, loaded: Loaded, **values: Any) -> RunOrder:
@@ -157,7 +158,10 @@ def _run(store: Store, order: RunOrder) -> tuple[Literal["succeeded", "failed", 
         local = LocalRun.of(loaded, pipeline, store, registry=order.registry, online_store=order.online, **arguments)
         local = replace(local, name=order.run)
         local.start(
-            lambda event: print(json.dumps(event.to_json(), default=str), flush=True), how=SCHEDULE, why=order.why
+            lambda event: print(json.dumps(event.to_json(), default=str), flush=True),
+            how=SCHEDULE,
+            why=order.why,
+            data=order.data,
         )
     except KeyboardInterrupt:
         return "canceled", "interrupted"

@@ -11,12 +11,14 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from endcap.errors import EndcapError
+from endcap.events.data_version import DataListing
 from endcap.processes import is_alive
 from endcap.runs import make_run_name
+from endcap.schedules.arrivals import find_arrival, keep_listing
 from endcap.schedules.clock_times import find_next_time
 from endcap.schedules.decide import decide, needs_version
 from endcap.schedules.ledger import LedgerEntry, Place, RunClaim, ScheduleLedger, read_ledger, update_ledger
-from endcap.schedules.versions import read_version
+from endcap.schedules.versions import read_listing
 from endcap.spec.load import Loaded
 from endcap.spec.schedule import PartSchedule
 from endcap.store import Store
@@ -52,8 +54,8 @@ class SchedulerSurroundings:
         Who this scheduler is.
     is_alive
         Whether a process of this host lives.
-    read_version
-        As `endcap.schedules.versions.read_version`.
+    read_listing
+        As `endcap.schedules.versions.read_listing`.
     """
 
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -61,7 +63,7 @@ class SchedulerSurroundings:
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
     is_alive: Callable[[int], bool] = is_alive
-    read_version: Callable[[Loaded, str, PartSchedule, Store], str] = read_version
+    read_listing: Callable[[Loaded, str, PartSchedule, Store], DataListing] = read_listing
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,7 @@ class Scheduler:
         self._store, self._at_once = store, at_once
         self._here = surroundings or SchedulerSurroundings()
         self._next_poll: dict[str, datetime] = {}
+        self._listings: dict[str, DataListing] = {}
         self._is_prepared = False
 
     def look(self, woken: Iterable[str] = ()) -> list[ScheduleNews]:
@@ -191,7 +194,7 @@ class Scheduler:
             What was decided, and faults. One schedule's fault does not keep the others from being looked at.
         """
         news: list[ScheduleNews] = []
-        versions: dict[object, str] = {}
+        listings: dict[object, DataListing] = {}
         shops = set(woken)
         looks: list[PartLook] = []
         for part in self.parts:
@@ -207,7 +210,7 @@ class Scheduler:
             except EndcapError as error:
                 look.report(error)
             try:
-                self._decide(look, look.part.loaded.shop.name in shops, versions)
+                self._decide(look, look.part.loaded.shop.name in shops, listings)
             except EndcapError as error:
                 look.report(error)
             else:
@@ -225,14 +228,19 @@ class Scheduler:
         times = [find_next_time(part.schedule, now) for part in self.parts]
         return min([moment for moment in (*times, *self._next_poll.values()) if moment is not None], default=now)
 
-    def _decide(self, look: PartLook, is_woken: bool, versions: dict[object, str]) -> None:
+    def _decide(self, look: PartLook, is_woken: bool, listings: dict[object, DataListing]) -> None:
         now, schedule = self._here.now(), look.part.schedule
-        version = self._read_version(look.part, look.ledger, now, is_woken, versions)
+        version = self._read_version(look.part, look.ledger, now, is_woken, listings)
         if decide(now, schedule, look.ledger, version) is not look.ledger:
             look.change(lambda before: decide(now, schedule, before, version))
 
     def _read_version(
-        self, part: ScheduledPart, ledger: ScheduleLedger, now: datetime, is_woken: bool, versions: dict[object, str]
+        self,
+        part: ScheduledPart,
+        ledger: ScheduleLedger,
+        now: datetime,
+        is_woken: bool,
+        listings: dict[object, DataListing],
     ) -> str | None:
         arrival = part.schedule.arrival
         is_polled = arrival is not None and (
@@ -245,9 +253,10 @@ class Scheduler:
             self._next_poll[part.name] = now + arrival.poll
         marker = arrival.marker if arrival is not None else ""
         key = (part.loaded.shop.name, marker, part.recommender if part.part == "batch" else "")
-        if key not in versions:
-            versions[key] = self._here.read_version(part.loaded, part.part, part.schedule, self._store)
-        version = versions[key]
+        if key not in listings:
+            listings[key] = self._here.read_listing(part.loaded, part.part, part.schedule, self._store)
+        self._listings[part.name] = listings[key]
+        version = listings[key].version
         if arrival is not None and version not in ("", ledger.arrived) and part.schedule.settle:
             self._next_poll[part.name] = min(now + part.schedule.settle, self._next_poll[part.name])
         elif arrival is not None and ledger.arrived_at is not None:
@@ -270,9 +279,14 @@ class Scheduler:
     def _claim(self, look: PartLook) -> None:
         run, now = make_run_name(look.part.recommender), self._here.now()
         host, pid, place = self._here.host, self._here.pid, self.runs.place
-        claim = look.change(lambda before: before.claim_next(run, host, pid, now, place=place)).claim
-        if claim is not None and claim.run == run:
-            self.runs.start(look, claim)
+        listing = self._listings.get(look.part.name)
+        arrival = None if listing is None else find_arrival(self._store, look.part.recommender, look.part.part, listing)
+        claim = look.change(lambda before: before.claim_next(run, host, pid, now, place=place, arrival=arrival)).claim
+        if claim is None or claim.run != run:
+            return
+        self.runs.start(look, claim)
+        if listing is not None:
+            keep_listing(self._store, look.part.recommender, look.part.part, listing)
 
 
 def list_parts(specs: Iterable[Loaded]) -> list[ScheduledPart]:

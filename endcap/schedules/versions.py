@@ -8,7 +8,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from endcap.errors import DataError
-from endcap.events.data_version import read_data_version
+from endcap.events.data_version import DataListing, list_data
 from endcap.events.source_inputs import list_sources
 from endcap.sources.local_files import LocalFile
 from endcap.sources.s3_sources import SCHEME, find_objects
@@ -20,8 +20,8 @@ from endcap.store import Store, fingerprint
 _MAGIC = re.compile(r"[*?[]")
 
 
-def read_version(loaded: Loaded, part: str, schedule: PartSchedule, store: Store) -> str:
-    """Read the version of what a part of a schedule depends on.
+def read_listing(loaded: Loaded, part: str, schedule: PartSchedule, store: Store) -> DataListing:
+    """List what a part of a schedule depends on, with its version.
 
     Parameters
     ----------
@@ -36,8 +36,8 @@ def read_version(loaded: Loaded, part: str, schedule: PartSchedule, store: Store
 
     Returns
     -------
-    str
-        A fingerprint; empty if there are no data, or no marker.
+    DataListing
+        The parts, or the markers. The version is empty if there are no data, or no marker.
 
     Raises
     ------
@@ -45,20 +45,20 @@ def read_version(loaded: Loaded, part: str, schedule: PartSchedule, store: Store
         A bucket or BigQuery does not answer.
     """
     if schedule.arrival is not None and schedule.arrival.marker:
-        version = _read_markers(loaded.shop, schedule.arrival.marker)
+        listing = _list_markers(loaded.shop, schedule.arrival.marker)
     else:
         try:
-            version = read_data_version(loaded.shop)
+            listing = list_data(loaded.shop)
         except DataError:
-            return ""
-    if not version or part != "batch":
-        return version
+            return DataListing()
+    if not listing.version or part != "batch":
+        return listing
     # Imported for lists alone: it takes longer than all the rest.
     from endcap.deploy.state import find_state
 
     state = find_state(loaded.recommender.name, store)
     served = [] if state is None else sorted(target.package for target in state.targets)
-    return fingerprint("lists", [version, served])
+    return DataListing(fingerprint("lists", [listing.version, served]), listing.parts)
 
 
 def list_places(shop: Shop) -> list[str]:
@@ -67,8 +67,8 @@ def list_places(shop: Shop) -> list[str]:
     return [_cut_wildcard(path) for path in paths if path]
 
 
-def _read_markers(shop: Shop, marker: str) -> str:
-    """Fingerprint the markers in the folders of a shop's events; empty if there is none."""
+def _list_markers(shop: Shop, marker: str) -> DataListing:
+    """List the markers in the folders of a shop's events."""
     found_markers: list[tuple[str, str]] = []
     for place in sorted(set(list_places(shop))):
         folder = place.rpartition("/")[0] if _is_file(place) else place
@@ -79,7 +79,7 @@ def _read_markers(shop: Shop, marker: str) -> str:
         else:
             files = [LocalFile.find(Path(file)) for file in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
             found_markers += [(file.name, file.mark) for file in files]
-    return fingerprint("markers", found_markers) if found_markers else ""
+    return DataListing(fingerprint("markers", found_markers), dict(found_markers)) if found_markers else DataListing()
 
 
 def _is_file(place: str) -> bool:

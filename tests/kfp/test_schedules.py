@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from endcap.cli.main import endcap
 from endcap.cli.schedule_runs import make_run_parameters
+from endcap.events.data_version import DataListing
 from endcap.runs import Start
 from endcap.schedules.kfp_runs import GRACE, KfpRuns
 from endcap.schedules.ledger import ScheduleLedger, read_ledger
@@ -48,6 +49,7 @@ class World:
         self.now, self.seconds, self.version = datetime.now(UTC), 0.0, "v0"
         self.alive: set[int] = set()
         self.pids = itertools.count(100)
+        self.parts_of_data: dict[str, str] = {}
         self.trained: list[str] = []
         self.kill_at = ""
         loaded = load(find_spec("trial"))
@@ -62,7 +64,7 @@ class World:
             host=host,
             pid=pid,
             is_alive=self.alive.__contains__,
-            read_version=lambda *_: self.version,
+            read_listing=lambda *_: DataListing(self.version, self.parts_of_data),
         )
         server = connect(host=self.kfp.url)
 
@@ -126,7 +128,7 @@ class World:
 
 
 def get_version(run: dict[str, Any]) -> str:
-    return Start.from_text(run["runtime_config"]["parameters"]["trigger"]).data_version
+    return str(Start.from_text(run["runtime_config"]["parameters"]["trigger"]).data["version"])
 
 
 @pytest.fixture
@@ -143,13 +145,31 @@ def test_a_run_is_created_once_and_its_end_is_recorded(world: World, kfp: Kfp) -
     assert claim is not None
     assert (claim.run, claim.created, claim.place) == (run["display_name"], run["run_id"], "kfp")
     start = Start.from_text(run["runtime_config"]["parameters"]["trigger"])
-    assert (start.how, start.data_version, start.pipeline) == ("schedule", "v0", "training")
+    assert (start.how, start.data["version"], start.pipeline) == ("schedule", "v0", "training")
     ledger = world.run_all(scheduler)
     assert (ledger.counts, ledger.entries[-1].created) == ({"started": 1, "succeeded": 1}, run["run_id"])
     requests = len(kfp.requests)
     world.version = "v1"
     scheduler.look(["trial"])
     assert kfp.requests[requests:] == [CREATE]  # what it is created from is known by now
+
+
+def test_what_woke_a_run_is_handed_on(world: World, kfp: Kfp) -> None:
+    scheduler = world.make_scheduler()
+    world.parts_of_data = {"s3://log/day=2026-03-01/a.csv": "1", "s3://log/day=2026-03-02/a.csv": "1"}
+    world.run_all(scheduler)
+    world.version = "v1"
+    world.parts_of_data |= {"s3://log/day=2026-03-02/a.csv": "2", "s3://log/day=2026-03-03/a.csv": "1"}
+    world.run_all(world.make_scheduler())
+    data = Start.from_text(kfp.runs[-1]["runtime_config"]["parameters"]["trigger"]).data
+    assert data == {
+        "version": "v1",
+        "paths": [],
+        "added": 1,
+        "changed": 1,
+        "names": ["s3://log/day=2026-03-03/a.csv", "s3://log/day=2026-03-02/a.csv"],
+        "days": ["2026-03-02", "2026-03-03"],
+    }
 
 
 @pytest.mark.parametrize(

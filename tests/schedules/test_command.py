@@ -116,6 +116,10 @@ def test_data_that_arrive_are_run_once_whatever_is_killed(folder: Path) -> None:
     assert scheduler.returncode == 0
     latest = list_runs(open_store("store"))[0]
     assert (latest.state, latest.how, latest.pipeline) == ("succeeded", "schedule", "features")
+    data = latest.document["data"]
+    assert (data["version"], data["paths"]) == (done.entries[-1].version, [str(folder / "log")])
+    assert (data["added"], data["names"]) == (1, [str(folder / "log" / "_SUCCESS")])
+    assert data["version"] in str(latest)
 
 
 def test_a_person_makes_a_run_due(folder: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from endcap.errors import TransientError
+from endcap.events.data_version import DataListing
 from endcap.schedules.ledger import RunClaim, read_ledger, update_ledger
 from endcap.schedules.process_runs import STILL, ProcessRuns
 from endcap.schedules.scheduler import ScheduledPart, Scheduler, SchedulerSurroundings
@@ -105,7 +106,7 @@ class World:
             host=host,
             pid=pid,
             is_alive=self.alive.__contains__,
-            read_version=lambda *_: self._read_version(),
+            read_listing=lambda *_: DataListing(self._read_version()),
         )
         self.last_pid = pid
         return Scheduler(self.parts, self.store, ProcessRuns(self._start, self.store, here), surroundings=here)
@@ -268,12 +269,12 @@ def test_a_place_that_does_not_answer_keeps_no_other_schedule_waiting(store: Sto
     scheduler = world.make_scheduler()
     answers = iter([TransientError("it is away", code="store.unavailable")])
 
-    def read(*_: object) -> str:
+    def read(*_: object) -> DataListing:
         for error in answers:
             raise error
-        return "v0"
+        return DataListing("v0")
 
-    scheduler._here = replace(scheduler._here, read_version=read)
+    scheduler._here = replace(scheduler._here, read_listing=read)
     news = scheduler.look()
     assert [entry.fault.code for entry in news if entry.fault] == ["store.unavailable"]
     assert [entry.entry.step for entry in news if entry.entry] == ["started"]

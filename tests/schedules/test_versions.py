@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from endcap.schedules.versions import read_version
+from endcap.schedules.versions import read_listing
 from endcap.spec.load import Loaded, load
 from endcap.spec.schedule import ArrivalSpec, PartSchedule
 from endcap.spec.shop import Shop
@@ -38,12 +38,12 @@ def test_markers_in_a_bucket(store: Store, monkeypatch: pytest.MonkeyPatch) -> N
         sources = [_load(f"s3://log/{path}") for path in ("shoes", "shoes/day=*/*.csv", "shoes/log.csv")]
         put("hats/_SUCCESS")
         put("shoes/day=1/1.csv")
-        assert [read_version(loaded, "train", MARKED, store) for loaded in sources] == ["", "", ""]
+        assert [read_listing(loaded, "train", MARKED, store).version for loaded in sources] == ["", "", ""]
         put("shoes/day=1/_SUCCESS")
-        first = [read_version(loaded, "train", MARKED, store) for loaded in sources]
+        first = [read_listing(loaded, "train", MARKED, store).version for loaded in sources]
         assert "" not in first
         put("shoes/_SUCCESS")
-        second = [read_version(loaded, "train", MARKED, store) for loaded in sources]
+        second = [read_listing(loaded, "train", MARKED, store).version for loaded in sources]
         assert not set(first) & {"", *second}
 
 
@@ -51,7 +51,8 @@ def test_data_beside_no_marker_are_not_there_yet(store: Store, tmp_path: Path) -
     loaded = _load(str(tmp_path / "log"))
     (tmp_path / "log").mkdir()
     plain = PartSchedule(arrival=ArrivalSpec())
-    assert read_version(loaded, "train", plain, store) == ""
+    assert read_listing(loaded, "train", plain, store).version == ""
     (tmp_path / "log" / "1.csv").write_text("s,i,t,y\n")
-    assert read_version(loaded, "train", MARKED, store) == ""
-    assert read_version(loaded, "train", plain, store) != read_version(loaded, "batch", plain, store)
+    assert read_listing(loaded, "train", MARKED, store).version == ""
+    plain_version, batch_version = (read_listing(loaded, part, plain, store).version for part in ("train", "batch"))
+    assert plain_version != batch_version
