@@ -20,6 +20,8 @@ from endcap.secrets import read_variable
 
 KEY = "ENDCAP_PSEUDONYM_KEY"
 """The variable with the key. It is never in a store, a log or an argument list."""
+SECRET = "endcap-pseudonyms"  # noqa: S105 (a name)
+"""The Kubernetes Secret whose key of the variable's name has the key: for steps, and where manifests name no other."""
 SHORTEST_KEY = 16
 """Bytes. A shorter key can be guessed."""
 PREFIX = "p-"

@@ -9,7 +9,7 @@ from datetime import timedelta
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
-from endcap import devices
+from endcap import devices, pseudonyms
 from endcap.cluster.quantities import parse_quantity
 from endcap.messages.addresses import VARIABLE as NOTIFY
 from endcap.registry import REGISTRY
@@ -23,6 +23,9 @@ from endcap_components.lifecycle import DEADLINE
 _KEYS = (*SECRET_KEYS, REGISTRY, *MLFLOW, NOTIFY)
 """Of the Secret that every step gets: what the store and the registry need, and where messages go."""
 
+_WITH_PSEUDONYMS = ("ingest", "evaluate", "recommend")
+"""Steps that read files with ids of customers, and need the key of the shop's pseudonyms if it has some."""
+
 
 def step_settings(name: str, pipeline: Pipeline) -> StepSpec:
     """Merge a step's own settings over the pipeline's defaults, over the fallbacks."""
@@ -33,11 +36,13 @@ def step_settings(name: str, pipeline: Pipeline) -> StepSpec:
     return StepSpec.model_construct(**{**dict(StepSpec()), **fallbacks, **defaults, **explicit})
 
 
-def configure(task: PipelineTask, step: StepSpec, pipeline: Pipeline) -> PipelineTask:
-    """Apply a step's settings to its task."""
+def configure(task: PipelineTask, step: StepSpec, pipeline: Pipeline, name: str = "") -> PipelineTask:
+    """Apply a step's settings to its task. name: the step's."""
     _resources(task, step)
     _placement(task, step)
     _secrets(task, step, pipeline)
+    if name in _WITH_PSEUDONYMS:
+        kubernetes.use_secret_as_env(task, pseudonyms.SECRET, {pseudonyms.KEY: pseudonyms.KEY}, optional=True)
     if step.sharedMemory is not None:
         size = str(_whole(step.sharedMemory))
         kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", "Memory", size)  # noqa: S108 - of the pod's own

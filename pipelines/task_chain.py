@@ -121,4 +121,4 @@ class TaskChain:
             settings = settings.model_copy(update={"gpu": None})
             pipeline = self._settings.model_copy(update={"deadline": None})
             return configure(task.set_container_image(self._image_of(name)), settings, pipeline)
-        return configure(task.set_container_image(self._image_of(name)), settings, self._settings)
+        return configure(task.set_container_image(self._image_of(name)), settings, self._settings, name)

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from endcap import pseudonyms
 from endcap.deploy import manifests, predictor_manifests, runtime_manifests
 from endcap.deploy.gateway_settings import read_spec_settings
 from endcap.deploy.state import Target, make_salt
@@ -114,6 +115,7 @@ def _base(recommender: Recommender, service: Json) -> dict[str, Json]:
             serving.image or runtime_manifests.IMAGE,
             runtime_manifests.ONLINE_SECRET,
             runtime_manifests.SAMPLES_SECRET,
+            pseudonyms.SECRET,
         ),
         "inferenceservice": service,
     }

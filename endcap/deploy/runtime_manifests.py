@@ -13,6 +13,7 @@ from endcap.deploy.variants import (
     make_labels,
 )
 from endcap.online import ONLINE
+from endcap.pseudonyms import KEY
 from endcap.secrets import MOUNT
 from endcap.spec.kubernetes import KubernetesServingSpec
 
@@ -35,7 +36,11 @@ DRAIN_WAIT = 5
 
 
 def render_serving_runtime(
-    namespace: str, image: str = IMAGE, online: str | None = None, samples: str | None = None
+    namespace: str,
+    image: str = IMAGE,
+    online: str | None = None,
+    samples: str | None = None,
+    pseudonyms: str | None = None,
 ) -> Json:
     """Render the ServingRuntime, one for all recommenders of a namespace.
 
@@ -47,6 +52,8 @@ def render_serving_runtime(
         The Secret with the online store's address. Without it, rankings use only what requests carry.
     samples
         The Secret that says where request samples go. Without it, nothing is sampled.
+    pseudonyms
+        The Secret with the key of the shop's pseudonyms. Without it, versions that were trained on them do not start.
     """
     volumes: list[Json] = [{"name": "tmp", "emptyDir": {}}]
     if samples:
@@ -59,7 +66,7 @@ def render_serving_runtime(
             "supportedModelFormats": [{**FORMAT, "autoSelect": True}],
             "protocolVersions": ["v1", "v2"],
             "multiModel": False,
-            "containers": [_render_container(image, online, samples)],
+            "containers": [_render_container(image, online, samples, pseudonyms)],
             "volumes": volumes,
         },
     }
@@ -90,9 +97,13 @@ def make_metadata(name: str, namespace: str, marks: Mapping[str, str]) -> Json:
     return {"name": name, "namespace": namespace, "labels": dict(marks)}
 
 
-def _render_container(image: str, online: str | None, samples: str | None) -> Json:
+def _render_container(image: str, online: str | None, samples: str | None, pseudonyms: str | None) -> Json:
     address = {"name": online, "key": ONLINE, "optional": True}
     variables: list[Json] = [{"name": ONLINE, "valueFrom": {"secretKeyRef": address}}] if online else []
+    if pseudonyms:
+        variables.append(
+            {"name": KEY, "valueFrom": {"secretKeyRef": {"name": pseudonyms, "key": KEY, "optional": True}}}
+        )
     mounts: list[Json] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 (the pod's own)
     if samples:
         variables.append({"name": MOUNT, "value": SAMPLES_MOUNT})

@@ -10,6 +10,7 @@ from datetime import timedelta
 from importlib.metadata import version
 from typing import Any
 
+from endcap import pseudonyms
 from endcap.cluster.kinds import SECRET, SPARK_APPLICATION
 from endcap.cluster.security import make_container_security, make_pod_security
 from endcap.spark.configuration import SHARED, to_spark_size, to_text
@@ -43,6 +44,9 @@ _COPY = (
     f"shutil.copy(program.__file__, '{_FOLDER}')\""
 )
 _LITTLE = {"cpu": "500m", "memory": "256Mi"}
+_KEY_REFERENCE = {"name": pseudonyms.SECRET, "key": pseudonyms.KEY, "optional": True}
+_PSEUDONYM_KEY: Json = {"name": pseudonyms.KEY, "valueFrom": {"secretKeyRef": _KEY_REFERENCE}}
+"""A variable of executors: they parse logs, and put pseudonyms into them if the shop has some."""
 _TMP = {"name": "tmp", "mountPath": "/tmp"}  # noqa: S108 - of the pod's own
 
 
@@ -175,7 +179,7 @@ def _build_executor_pod(spec: SparkSpec, secret: str) -> Json:
             {
                 "name": EXECUTOR,
                 "workingDir": "/tmp",  # noqa: S108 - of the pod's own
-                "env": pod_secret.build_variables(secret),
+                "env": [*pod_secret.build_variables(secret), _PSEUDONYM_KEY],
                 "securityContext": make_container_security(),
                 "volumeMounts": [*pod_secret.MOUNTS, _TMP],
             }

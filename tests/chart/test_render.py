@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from endcap.cluster.quantities import parse_quantity
+from endcap.pseudonyms import KEY
 from tests.chart.conftest import ROOT, Json, Objects, Refused
 from tests.chart.test_tls import EVERYWHERE
 
@@ -427,10 +428,11 @@ def test_runtime_and_account_are_those_of_the_manifests(render: Render) -> None:
     from endcap.deploy.runtime_manifests import render_service_account, render_serving_runtime
     from endcap.spec.kubernetes import KubernetesServingSpec
 
-    values = {"online": {"secretName": "redis"}, "serving": {"samples": {"secretName": "samples"}}}
+    secrets = {name: {"secretName": secret} for name, secret in (("online", "redis"), ("pseudonyms", "key"))}
+    values = {**secrets, "serving": {"samples": {"secretName": "samples"}}}
     objects = render({"image": {"repository": "r.example.com/endcap", "tag": "1"}, **values})
     runtime = objects.one("ServingRuntime", "endcap")
-    expected_runtime = render_serving_runtime("endcap-serving", "r.example.com/endcap:1", "redis", "samples")
+    expected_runtime = render_serving_runtime("endcap-serving", "r.example.com/endcap:1", "redis", "samples", "key")
     assert runtime["spec"]["containers"][0].pop("imagePullPolicy") == "IfNotPresent"
     account, expected_account = (
         objects.one("ServiceAccount", "endcap-predictor"),
@@ -488,6 +490,10 @@ def test_the_secret_is_made_wherever_it_is_read(render: Render) -> None:
             {"intake": {"enabled": True, "out": "s3://endcap/i"}, "online": {"secretName": "online"}},
             "intake.shop: found nothing, and online.secretName is set",
         ),
+        (
+            {"intake": {"enabled": True, "out": "s3://endcap/i", "pseudonyms": True}},
+            "pseudonyms.secretName: found nothing, and intake.pseudonyms is true",
+        ),
         ({"gateway": {"ingress": {"enabled": True}}}, "ingress.hosts: found nothing"),
         ({"mlflow": {"backend": {"type": "mysql"}}}, "'/mlflow/backend/type': value must be one of 'sqlite', 'postgre"),
         ({"gatway": {}}, "additional properties 'gatway' not allowed"),
@@ -498,6 +504,16 @@ def test_the_secret_is_made_wherever_it_is_read(render: Render) -> None:
 def test_what_does_not_go_together_is_refused_in_words(render: Render, values: Json, says: str) -> None:
     with pytest.raises(Refused, match=re.compile(says, re.DOTALL)):
         render(values)
+
+
+def test_an_intake_with_pseudonyms_does_not_start_without_their_key(render: Render) -> None:
+    intake = {"enabled": True, "out": "s3://endcap/intake", "pseudonyms": True}
+    objects = render({"intake": intake, "pseudonyms": {"secretName": "key"}})
+    container = objects.one("StatefulSet", "endcap-intake")["spec"]["template"]["spec"]["containers"][0]
+    environment = {variable["name"]: variable for variable in container["env"]}
+    assert "--pseudonyms" in container["args"]
+    # Not optional: the kubelet waits for the Secret.
+    assert environment[KEY]["valueFrom"]["secretKeyRef"] == {"name": "key", "key": KEY}
 
 
 def test_parts_can_be_left_out(render: Render) -> None:

@@ -75,7 +75,7 @@ def test_a_shadow_keeps_every_field(mode: Mode, through: Callable[[Json, str], J
 
 
 def test_a_serving_runtime_keeps_every_field(through: Callable[[Json, str], Json]) -> None:
-    runtime = render_serving_runtime(NAMESPACE, online="redis", samples="samples")
+    runtime = render_serving_runtime(NAMESPACE, online="redis", samples="samples", pseudonyms="key")
     assert through(runtime, "V1alpha1ServingRuntime") == runtime
 
 

@@ -30,6 +30,9 @@
 {{- if not .out }}
 {{- fail "intake.out: found nothing, and intake.enabled is true; allowed: a bucket and a prefix, such as s3://endcap/intake" }}
 {{- end }}
+{{- if and .pseudonyms (not $.Values.pseudonyms.secretName) }}
+{{- fail "pseudonyms.secretName: found nothing, and intake.pseudonyms is true; allowed: the name of a Secret with the key ENDCAP_PSEUDONYM_KEY, such as endcap-pseudonyms" }}
+{{- end }}
 {{- if and $.Values.online.secretName (not .shop) }}
 {{- fail "intake.shop: found nothing, and online.secretName is set; allowed: the shop's name, as in its file" }}
 {{- end }}
