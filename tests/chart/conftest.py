@@ -35,9 +35,11 @@ class Objects(list[Json]):
         return matches[0]
 
     def pods(self) -> Iterator[tuple[str, Json, Json]]:
-        """Name, labels and spec of every pod that is made, by a Deployment, a StatefulSet or by itself."""
+        """Name, labels and spec of every pod that is made, by a Deployment, a StatefulSet, a CronJob or by itself."""
         for one in self:
             template = one["spec"]["template"] if one["kind"] in ("Deployment", "StatefulSet") else one
+            if one["kind"] == "CronJob":
+                template = one["spec"]["jobTemplate"]["spec"]["template"]
             if template is not one or one["kind"] == "Pod":
                 yield one["metadata"]["name"], template["metadata"].get("labels", {}), template["spec"]
 

@@ -57,10 +57,11 @@ def test_its_store_lets_in_all_who_use_it(render: Callable[..., Objects]) -> Non
         {
             "intake": {"enabled": True, "out": "s3://mlpipeline/intake"},
             "rollouts": {"enabled": True, "store": "s3://mlpipeline/endcap"},
+            "schedules": {"enabled": True, "store": "s3://mlpipeline/endcap", "mode": "none"},
         }
     )
     admitted = {peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for peer in policy["from"]}
-    for name in ("endcap-predictors", "endcap-intake", "endcap-rollouts"):
+    for name in ("endcap-predictors", "endcap-intake", "endcap-rollouts", "endcap-schedules"):
         user = objects.one("NetworkPolicy", name)
         assert user["metadata"]["namespace"] in admitted
         ports = {port["port"] for rule in user["spec"]["egress"] for port in rule.get("ports", [])}

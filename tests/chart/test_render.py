@@ -50,6 +50,15 @@ EVERYTHING: Json = {
     "online": {"secretName": "online"},
     "intake": {"enabled": True, "shop": "shop", "out": "s3://endcap/intake", "ownedTypes": ["rent", "buy"]},
     "rollouts": {"enabled": True, "store": "s3://endcap/store"},
+    "schedules": {
+        "enabled": True,
+        "store": "s3://endcap/store",
+        "specs": {"home": "kind: Recommender"},
+        "shops": {"shoes": "kind: Shop"},
+        "notifications": {"enabled": True},
+        "kfp": {"userNamespace": "kubeflow", "caSecretName": "kfp-ca"},
+        "jobs": [{"name": "retention", "cron": "0 4 * * 0", "command": ["endcap", "retention", "apply"]}],
+    },
     "imagePullSecrets": [{"name": "registry"}],
     "deployer": {"ownRoute": True, "readNodes": True},
     "monitoring": {"store": {"enabled": True, "address": "s3://endcap/store"}},
@@ -80,13 +89,15 @@ def test_every_pod_is_restricted(render: Render, values: Json) -> None:
         *(["endcap-intake", "endcap-test-intake"] if "intake" in values else []),
         *(["endcap-store-metrics"] if "monitoring" in values else []),
         *(["endcap-rollouts"] if "rollouts" in values else []),
+        *(["endcap-schedules", "endcap-retention"] if "schedules" in values else []),
     }
     for name, _, spec in pods:
         security = spec["securityContext"]
         assert (security["runAsNonRoot"], security["runAsUser"]) == (True, 10001), name
         assert security["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
-        assert all({"emptyDir", "persistentVolumeClaim", "secret"} & set(volume) for volume in spec.get("volumes", []))
+        kinds = {"emptyDir", "persistentVolumeClaim", "secret", "configMap", "projected"}
+        assert all(kinds & set(volume) for volume in spec.get("volumes", []))
         for container in [*spec.get("initContainers", []), *spec["containers"]]:
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,

@@ -52,6 +52,35 @@
 {{- if and .Values.rollouts.enabled (not .Values.mlflow.enabled) (not .Values.rollouts.registry) }}
 {{- fail "rollouts.registry: found nothing, and mlflow.enabled is false; allowed: the address of your MLflow server, such as https://mlflow.example.com" }}
 {{- end }}
+{{- with .Values.schedules }}
+{{- if .enabled }}
+{{- if not .store }}
+{{- fail "schedules.store: found nothing, and schedules.enabled is true; allowed: the store of the pipelines, such as s3://endcap/store" }}
+{{- end }}
+{{- if and (not $.Values.mlflow.enabled) (not .registry) }}
+{{- fail "schedules.registry: found nothing, and mlflow.enabled is false; allowed: the address of your MLflow server, such as https://mlflow.example.com" }}
+{{- end }}
+{{- if and (ne .mode "none") (not .workingDir) (or (not .specs) (not .shops)) }}
+{{- fail (printf "schedules.specs: found no recommender or no shop, and schedules.mode is %s; allowed: at least one of schedules.specs and of schedules.shops, a folder of your image (schedules.workingDir), or schedules.mode=none" .mode) }}
+{{- end }}
+{{- if and .workingDir (or .specs .shops) }}
+{{- fail (printf "schedules.workingDir: found %s, and there are schedules.specs or schedules.shops; allowed: one of the two" .workingDir) }}
+{{- end }}
+{{- if and .notifications.enabled (ne .mode "service") }}
+{{- fail (printf "schedules.notifications.enabled: found true, and schedules.mode is %s; allowed: with mode service, which alone listens" .mode) }}
+{{- end }}
+{{- $names := list }}
+{{- range .jobs }}
+{{- if has .name $names }}
+{{- fail (printf "schedules.jobs: found the name %s twice; allowed: each name once" .name) }}
+{{- end }}
+{{- $names = append $names .name }}
+{{- if gt (len (printf "%s-%s" (include "endcap.fullname" $) .name)) 52 }}
+{{- fail (printf "schedules.jobs: found the name %s, which with the release's is longer than a CronJob's may be; allowed: at most 52 characters together" .name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- with .Values.tls }}
 {{- if and (eq .source "certManager") (not .certManager.issuer.name) }}
 {{- fail "tls.certManager.issuer.name: found nothing, and tls.source is certManager; allowed: the name of an Issuer or a ClusterIssuer of cert-manager's" }}

@@ -133,7 +133,7 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- define "endcap.storeNamespaces" -}}
 {{- $names := list .Values.serving.namespace -}}
 {{- if and .Values.mlflow.enabled (eq .Values.mlflow.artifacts.type "s3") }}{{ $names = append $names .Release.Namespace }}{{ end -}}
-{{- if or .Values.intake.enabled .Values.monitoring.store.enabled .Values.rollouts.enabled }}{{ $names = append $names .Release.Namespace }}{{ end -}}
+{{- if or .Values.intake.enabled .Values.monitoring.store.enabled .Values.rollouts.enabled .Values.schedules.enabled }}{{ $names = append $names .Release.Namespace }}{{ end -}}
 {{- if .Values.kfp.enabled }}{{ $names = append $names .Values.kfp.serviceAccount.namespace }}{{ end -}}
 {{- $names | uniq | sortAlpha | toJson -}}
 {{- end }}
