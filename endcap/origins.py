@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-ROLES = ("package", "fitted", "trained", "comparison", "verdict", "dataset", "snapshot")
+ROLES = ("package", "fitted", "trained", "comparison", "verdict", "dataset", "snapshot", "providers")
 """The facts that name what an artifact was made of, nearer ones first."""
 
 
@@ -27,7 +27,7 @@ def list_origins(facts: Mapping[str, Any]) -> tuple[Origin, ...]:
     origins = []
     for role in ROLES:
         named = facts.get(role)
-        # A comparison has a trained model for each label.
+        # A comparison has a trained model for each label, a trained model a package for each label of scores.
         addresses = named.values() if isinstance(named, Mapping) else [named]
         origins += [Origin(role, address) for address in addresses if address]
     return tuple(origins)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -90,10 +90,20 @@ def trace_file(name: str, store: Store, registry: str = "") -> FileUse:
             file=name,
             store=store.root,
         )
-    for artifact in _read_all(MADE_OF_SNAPSHOTS, store):
-        if any(origin.address in used for origin in artifact.origins):
-            used[artifact.address] = artifact
-    return FileUse(tuple(files), tuple(used.values()), _list_versions(used, store, registry))
+    results = _find_results(list(_read_all(MADE_OF_SNAPSHOTS, store)), used)
+    addresses = [*used, *(artifact.address for artifact in results)]
+    return FileUse(tuple(files), (*used.values(), *results), _list_versions(addresses, store, registry))
+
+
+def _find_results(artifacts: Sequence[TracedArtifact], used: Iterable[str]) -> list[TracedArtifact]:
+    """Find what was made of some addresses, in the order given. A trained model may be made of another's package."""
+    known, before = set(used), -1
+    while len(known) > before:
+        before = len(known)
+        known |= {
+            artifact.address for artifact in artifacts if any(origin.address in known for origin in artifact.origins)
+        }
+    return [artifact for artifact in artifacts if artifact.address in known]
 
 
 def _read_all(kinds: Iterable[str], store: Store) -> Iterable[TracedArtifact]:

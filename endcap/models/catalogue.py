@@ -29,6 +29,7 @@ _PLACES = {
     "neumf": ("endcap.models.neumf", "NeuMF"),
     "sasrec": ("endcap.models.sasrec", "SASRec"),
     "blend": ("endcap.models.blend", "Blend"),
+    "stacked": ("endcap.models.stacked", "Stacked"),
     "preprocessed": ("endcap.models.preprocessed", "Preprocessed"),
 }
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from endcap.spec.model import StackedSpec
 from endcap.spec.neural import NeuMFSpec, SASRecSpec
 from endcap.store.safe_paths import find_name_fault
 
@@ -23,6 +24,7 @@ _CODES = "codes."
 """Before the name of an item's feature, in tensors: the items' codes."""
 _LARGEST = int(np.iinfo(np.int32).max)
 _MOST_SESSIONS = 1 << 31
+_MOST_EVENTS = 1 << 53
 _SPARE_SESSIONS = 10_000_000
 """Sessions without events that a model may count: each costs it a few bytes."""
 
@@ -222,6 +224,16 @@ def _expect_blend(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayS
     return {}
 
 
+def _expect_stacked(description: Json, arrays: Arrays, n: int) -> dict[str, ArrayShape]:
+    scores = StackedSpec.model_validate(description["parameters"]).scores
+    _expect_blend({**description, "weights": dict.fromkeys(scores, 1.0)}, arrays, n)
+    if dict(description["scales"]).keys() != scores.keys():
+        raise ModelFileError("the scales are not those of its recommenders")
+    for name, weight in dict(description["weights"]).items():
+        _check_number(weight, f"the weight of {name}")
+    return {"counts": ArrayShape("whole", (n,), below=_MOST_EVENTS)}
+
+
 def _check_number(value: Any, what: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
         raise ModelFileError(f"{what} is {value!r:.50}, a number is expected")
@@ -257,4 +269,5 @@ _ARRAYS: dict[str, Callable[[Json, Arrays, int], dict[str, ArrayShape]]] = {
     "neumf": _expect_neumf,
     "sasrec": _expect_sasrec,
     "blend": _expect_blend,
+    "stacked": _expect_stacked,
 }

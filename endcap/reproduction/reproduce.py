@@ -32,6 +32,7 @@ from endcap.runs.code import describe_code
 from endcap.spec.settings import FeatureSettings, RefitSettings, TrainSettings
 from endcap.store import Store, get_content_key
 from endcap.training.refit import make_fit_key, read_house_rules
+from endcap.training.score_sources import keep_recipes
 from endcap.training.train import make_key as make_train_key
 
 Json = dict[str, Any]
@@ -222,8 +223,9 @@ def _compare_keys(original: Original) -> Iterator[Circumstance]:
     Keys cover all code that a step reaches, of a user's own classes too, and releases of libraries to major.minor.
     """
     recommender, dataset, trained = original.recommender, original.dataset.address, original.trained.address
+    train_settings = keep_recipes(TrainSettings.of(recommender), original.recipe.model)
     keys = {
-        "key.train": (trained, make_train_key(TrainSettings.of(recommender), dataset)),
+        "key.train": (trained, make_train_key(train_settings, dataset)),
         "key.refit": (original.fitted.address, make_fit_key(RefitSettings.of(recommender), dataset, trained)),
     }
     if original.shop is not None:

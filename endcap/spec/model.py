@@ -155,8 +155,8 @@ _Single = (
     | NeuMFSpec
     | CustomSpec
 )
-SingleSpec = Annotated[_Single, Field(discriminator="name")]
-"""A model that is not a blend."""
+MemberSpec = Annotated[_Single, Field(discriminator="name")]
+"""A model that a blend can combine."""
 
 
 class BlendSpec(Strict):
@@ -164,7 +164,7 @@ class BlendSpec(Strict):
 
     name: Literal["blend"] = "blend"
     """The model's name."""
-    members: dict[Name, SingleSpec] = Field(
+    members: dict[Name, MemberSpec] = Field(
         default={"gru4rec": {"name": "gru4rec"}, "vsknn": {"name": "vsknn"}}, validate_default=True
     )
     """The models to combine, by labels that you choose."""
@@ -178,4 +178,51 @@ class BlendSpec(Strict):
             yield Mistake(("members",), f"{len(self.members)} members", "at least two models", code="not-allowed")
 
 
-ModelSpec = Annotated[_Single | BlendSpec, Field(discriminator="name")]
+class ScoreRecipe(Strict):
+    """The recipe of a version: what its model is fitted by."""
+
+    package: str
+    """The package of the version, without the store's address."""
+    model: Annotated[_Single | BlendSpec, Field(discriminator="name")]
+    """The model, as a search left it."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    """The seed of its fit."""
+    settings: dict[str, Any]
+    """What its fit chose on the validation part, such as the number of epochs."""
+
+
+class ScoreSource(Strict):
+    """A recommender of the same shop whose scores are features."""
+
+    recommender: Name
+    """The name of the recommender."""
+    version: Literal["champion"] | Positive = "champion"
+    """Its version, by number. `champion` is the one that is the champion when training begins."""
+    recipe: ScoreRecipe | None = None
+    """The recipe of that version. Leave it out: training finds it in the registry and notes it here."""
+
+
+class StackedSpec(Strict):
+    """Takes scores of other recommenders as features, and learns how much each counts
+    ([guide](scores-as-features.md))."""
+
+    name: Literal["stacked"] = "stacked"
+    """The model's name."""
+    scores: dict[Name, ScoreSource] = Field(min_length=1)
+    """The recommenders whose scores are features, by labels that you choose."""
+    held_out: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
+    """The share of the training sessions, the latest ones, on which the weights are learnt. The recommenders' scores of
+    them come from models that are fitted on what lies before."""
+    regularisation: Annotated[float, Field(gt=0.0)] = 20.0
+    """How many predictions it takes to outweigh the assumption that all recommenders count the same."""
+
+    space: ClassVar[Space] = {
+        "held_out": between(0.1, 0.5),
+        "regularisation": between(1.0, 1000.0, log=True),
+    }
+    starts: ClassVar[list[dict[str, Any]]] = []
+
+
+SingleSpec = Annotated[_Single | StackedSpec, Field(discriminator="name")]
+"""A model that is not a blend."""
+ModelSpec = Annotated[_Single | BlendSpec | StackedSpec, Field(discriminator="name")]

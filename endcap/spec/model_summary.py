@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from endcap.spec.model import BlendSpec, CustomSpec, ModelSpec
+from endcap.spec.model import BlendSpec, CustomSpec, ModelSpec, StackedSpec
 
 Json = dict[str, Any]
 SHOWN = 3
@@ -33,6 +33,8 @@ def summarize_model(model: ModelSpec | Mapping[str, Any]) -> Json:
     if isinstance(spec, CustomSpec):
         return {"name": spec.path.rpartition(":")[2], "settings": spec.parameters}
     document = spec.model_dump(mode="json", exclude_defaults=True)
+    if isinstance(spec, StackedSpec):
+        document["scores"] = ",".join(source.recommender for source in spec.scores.values())
     return {"name": spec.name, "settings": {key: value for key, value in document.items() if key != "name"}}
 
 

@@ -24,7 +24,15 @@ from endcap.spec.batch import BatchSpec
 from endcap.spec.evaluation import Basket, Evaluation, Order, Protocol
 from endcap.spec.for_each import ForEach, explain_choice
 from endcap.spec.gate import Condition, Gate, GateOrList
-from endcap.spec.model import ClassPath, CustomSpec, ModelSpec, PopularitySpec, RecentPopularitySpec
+from endcap.spec.model import (
+    ClassPath,
+    CustomSpec,
+    ModelSpec,
+    PopularitySpec,
+    RecentPopularitySpec,
+    ScoreSource,
+    StackedSpec,
+)
 from endcap.spec.pipeline import Pipeline
 from endcap.spec.preprocessing import PreprocessorSpec
 from endcap.spec.rollout import RolloutSpec
@@ -125,6 +133,21 @@ class Recommender(Strict):
             yield Mistake(
                 ("baselines", number, "name"), f"{names[number]!r} again", "each model once", code="duplicate"
             )
+
+    @check
+    def _scores_are_of_others(self) -> Iterator[Mistake]:
+        if isinstance(self.model, StackedSpec):
+            for label, source in select_known(self.model.scores).items():
+                if isinstance(source, ScoreSource) and source.recommender == self.name:
+                    at = ("model", "scores", label, "recommender")
+                    yield Mistake(at, f"{self.name!r}, this recommender", "another recommender", code="conflict")
+
+    @check
+    def _baselines_stand_alone(self) -> Iterator[Mistake]:
+        for number, baseline in select_known(self.baselines).items():
+            if isinstance(baseline, StackedSpec):
+                allowed = "a model that needs no other recommender"
+                yield Mistake(("baselines", number, "name"), repr(baseline.name), allowed, code="not-allowed")
 
     @check
     def _protocol_fits_the_split(self) -> Iterator[Mistake]:

@@ -6,16 +6,25 @@ from collections.abc import Mapping
 from typing import Literal
 
 from endcap.spec.base import select_known
-from endcap.spec.model import BlendSpec, CustomSpec, ModelSpec
+from endcap.spec.model import BlendSpec, CustomSpec, ModelSpec, ScoreRecipe, ScoreSource, StackedSpec
 from endcap.spec.yaml_tree import Key
 
 
 def expand_blends(models: Mapping[Key, ModelSpec]) -> dict[Key, ModelSpec]:
-    """Return the models by their keys, and after each blend its members."""
+    """Return the models by their keys, and after each the models in it: members of a blend, recipes whose scores it
+    takes."""
     single = dict(models)
     for key, model in models.items():
         if isinstance(model, BlendSpec):
             single |= {(*key, "members", label): member for label, member in select_known(model.members).items()}
+        elif isinstance(model, StackedSpec):
+            single |= expand_blends(
+                {
+                    (*key, "scores", label, "recipe", "model"): source.recipe.model
+                    for label, source in select_known(model.scores).items()
+                    if isinstance(source, ScoreSource) and isinstance(source.recipe, ScoreRecipe)
+                }
+            )
     return single
 
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from endcap.errors import Problem, SpecError
 from endcap.spec.base import UNKNOWN, Mistake, Strict, UnknownError, collect_mistakes, is_whole, select_known, suggest
 from endcap.spec.custom import find_class, get_parameters_class, parse_parameters
-from endcap.spec.model import BlendSpec, CustomSpec, ModelSpec, SingleSpec
+from endcap.spec.model import BlendSpec, CustomSpec, ModelSpec, SingleSpec, StackedSpec
 from endcap.spec.search import SearchSpec
 from endcap.spec.space import Between, Domain
 
@@ -98,12 +98,22 @@ def check_search(search: SearchSpec, model: ModelSpec) -> Iterator[Mistake]:
             allowed = f"a parameter of the model: {', '.join(sorted(names))}"
             yield Mistake(at, repr(key), allowed, _suggest_parameter(key, names), code="unknown-name")
     yield from collect_mistakes(
-        # If a member is wrong in itself, its class still tells the allowed values of each parameter.
-        _check_domain(member if is_whole(member) else type(member)(), name, ("space", _join_label(label, name)), domain)
-        for label, member in closed.items()
+        _check_domain(member, name, ("space", _join_label(label, name)), domain)
+        for label, member in _complete(closed).items()
         for name, domain in _list_given_domains(label, search.space).items()
         if _join_label(label, name) in names
     )
+
+
+def _complete(members: Mapping[str, SingleSpec]) -> dict[str, SingleSpec]:
+    """Replace members that are wrong in themselves: their class still tells the allowed values of each parameter."""
+    whole: dict[str, SingleSpec] = {}
+    for label, member in members.items():
+        if is_whole(member):
+            whole[label] = member
+        elif not isinstance(member, CustomSpec | StackedSpec):
+            whole[label] = type(member)()
+    return whole
 
 
 def _check_custom(search: SearchSpec, label: str, member: CustomSpec) -> None:

@@ -54,6 +54,7 @@ EXCLUDED_CODE = {
     "endcap.steps": "says what the steps are called",
     "endcap.store": "keeps bytes as they are given",
     "endcap.ray_driver.gpus": "says which GPUs Ray's workers see",
+    "endcap.training.score_sources": "says which recipes scores come from; the recipes are in the key",
     "endcap.ray_driver.kuberay": "makes the pods of a Ray cluster",
     "endcap.training.search.mlflow_runs": "writes what trials gave into MLflow",
     "endcap.ray_driver.cluster": "says where Ray is",

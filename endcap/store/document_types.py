@@ -227,6 +227,7 @@ TrainedDocument = TypedDict(  # noqa: UP013 (the stored key `found` is no name o
         "counts": Json,
         "search": Json | None,
         "seconds": float,
+        "providers": dict[str, str],
     },
     total=False,
 )

@@ -26,6 +26,7 @@ from endcap.store import Store, fingerprint, fingerprint_code, get_content_key
 from endcap.store.schemas import report_malformed
 from endcap.training.distributed import DistributedFitter
 from endcap.training.distributed.job import Part
+from endcap.training.score_sources import find_train_settings, list_providers
 from endcap.training.search import SearchResult, search, settle
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def train(
     A model that learns in epochs first chooses their number on the validation part. With `refit: true` it is then
     fitted again on the whole training part, validation included, for that number of epochs, so that it is trained on
     the same sessions as the baselines. With `search` the model's settings are chosen first, and the trials are logged
-    to the registry. A killed training continues after its last epoch, a killed search with its next trial. If
+    to the registry. Scores of other recommenders come from the recipes of their versions of now. A killed training
+    continues after its last epoch, a killed search with its next trial. If
     `training.workers` is more than one, that many processes share the fits, but not the search's.
 
     Parameters
@@ -79,7 +81,7 @@ def train(
     str
         Address of the trained model.
     """
-    settings = TrainSettings.of(recommender)
+    settings = find_train_settings(recommender, dataset, store, registry)
     key = make_key(settings, dataset)
     with store.workspace(kind(settings.name), key, progress) as work:
         return store.find(kind(settings.name), key) or _make(settings, dataset, store, key, work, registry, progress)
@@ -132,6 +134,8 @@ def _make(
                     "machine": describe_machine(),
                     "device": learned.device,
                 }
+                if providers := list_providers(chosen.spec, store):
+                    draft.facts["providers"] = providers
                 run.end(draft.facts)
     return draft.address
 

@@ -36,6 +36,15 @@ MODELS = {
         "name": "blend",
         "members": {"a": {"name": "popularity"}, "b": {"name": "sequential-rules"}},
     },
+    "stacked": {
+        "name": "stacked",
+        "scores": {
+            "a": {
+                "recommender": "other",
+                "recipe": {"package": "packages/a/1", "model": {"name": "vsknn"}, "seed": 1, "settings": {}},
+            }
+        },
+    },
 }
 
 

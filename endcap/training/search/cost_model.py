@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from endcap.features.view import View
 from endcap.models.fit import MAX_VALIDATION_PREFIXES
-from endcap.spec.model import EASESpec, ItemKNNSpec, SequentialRulesSpec, SingleSpec, VSKNNSpec
+from endcap.spec.model import EASESpec, ItemKNNSpec, SequentialRulesSpec, SingleSpec, StackedSpec, VSKNNSpec
 from endcap.spec.neural import GRU4RecSpec, NeuMFSpec, SASRecSpec
+from endcap.spec.tunable import list_members
 
 PROCESS_BYTES = 2**30
 """What a trial is given at least: Python with its libraries, and a view of a usual size."""
@@ -87,6 +88,11 @@ def estimate_cost(spec: SingleSpec, size: DataSize) -> TrialCost:
         layers = sum(spec.layers) * spec.width
         work = events * (1.0 + spec.negatives) * (spec.width + layers) + scoring * spec.width
         return TrialCost(8.0 * spec.width * _COPIES * (items + events / 5), work)
+    if isinstance(spec, StackedSpec):
+        recipes = [source.recipe.model for source in spec.scores.values() if source.recipe is not None]
+        costs = [estimate_cost(member, size) for model in recipes for member in list_members(model).values()]
+        # Each is fitted twice. All of the second fit are kept.
+        return TrialCost(sum(cost.bytes for cost in costs), 2 * sum(cost.work for cost in costs))
     return TrialCost(0.0, 1.0)
 
 
