@@ -102,6 +102,12 @@ def publish_features(
     return {name: _publish(name_feature_table(name, key), *rows, online, progress) for name, rows in tables.items()}
 
 
+def build_customer_rows(dataset: Path, *, owned: Owned | None = None, by_gap: bool = False) -> Iterator[Row]:
+    """Yield each customer's id and row as `publish_features` writes them. Parameters as there."""
+    items = EntityTable(dataset / "items.parquet", "item").ids
+    return _build_customer_rows(dataset, items, _to_milliseconds(owned), by_gap=by_gap)
+
+
 def _to_milliseconds(owned: Owned | None) -> int | None:
     return None if owned is None or owned.keep is None else owned.keep // timedelta(milliseconds=1)
 

@@ -13,11 +13,12 @@ from endcap.ranking import Ranker
 from endcap.registry import Registry
 from endcap.registry.package import LoadedPackage, load_package
 from endcap.replay.reasons import KEY_DIFFERS, PACKAGE_GONE, RULES_GONE
+from endcap.rules import Catalogue
 from endcap.samples import SampledRequest, read_catalogue
 from endcap.store import Store
 
 MOST = 8
-"""Packages, and rankers, that are kept in memory."""
+"""Packages, catalogues and rankers that are kept in memory."""
 THREADS = 1
 """Threads of a ranking, as `endcap serve` and the chart start a predictor."""
 Loaded = TypeVar("Loaded")
@@ -52,6 +53,7 @@ class PastRankers:
         self._recommender, self._registry, self._store, self._samples = recommender, registry, store, samples
         self._pseudonymiser = pseudonymiser
         self._packages: OrderedDict[str, LoadedPackage | MissingPastError] = OrderedDict()
+        self._catalogues: OrderedDict[str, Catalogue | MissingPastError] = OrderedDict()
         self._rankers: OrderedDict[tuple[str, str], Ranker | MissingPastError] = OrderedDict()
 
     def get_package(self, version: str) -> LoadedPackage:
@@ -81,6 +83,10 @@ class PastRankers:
         """
         return _remember(self._rankers, (version, catalogue), lambda: self._make_ranker(version, catalogue))
 
+    def get_catalogue(self, version: str) -> Catalogue:
+        """Return a catalogue by its version. Raises MissingPastError if it is gone."""
+        return _remember(self._catalogues, version, lambda: self._read_catalogue(version))
+
     def check_key(self, sample: SampledRequest) -> None:
         """Raise MissingPastError if the answer may depend on a customer whose pseudonym cannot be matched."""
         package = self.get_package(sample.version)
@@ -95,7 +101,8 @@ class PastRankers:
             address = self._registry.get_version(self._recommender, version).package
             package = load_package(self._store.fetch(address, verify=True))
         except (NotFoundError, IntegrityError, UserError) as error:
-            raise MissingPastError(PACKAGE_GONE, f"{error} [{error.code}]") from error
+            reason = KEY_DIFFERS if error.code.startswith("pseudonyms.") else PACKAGE_GONE
+            raise MissingPastError(reason, f"{error} [{error.code}]") from error
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(THREADS)
         package.ranker.prepare()
@@ -107,15 +114,16 @@ class PastRankers:
         if package.customers and self._pseudonymiser is not None:
             pseudonymise = self._pseudonymiser.pseudonymise
             ranker = ranker.with_customers({pseudonymise(id_): index for id_, index in package.customers.items()})
-        if not catalogue:
-            return ranker
+        return ranker.with_catalogue(self.get_catalogue(catalogue)) if catalogue else ranker
+
+    def _read_catalogue(self, version: str) -> Catalogue:
         try:
-            rules = read_catalogue(self._samples, self._recommender, catalogue)
+            catalogue = read_catalogue(self._samples, self._recommender, version)
         except IntegrityError as error:
             raise MissingPastError(RULES_GONE, f"{error} [{error.code}]") from error
-        if rules is None:
-            raise MissingPastError(RULES_GONE, f"catalogue {catalogue}")
-        return ranker.with_catalogue(rules)
+        if catalogue is None:
+            raise MissingPastError(RULES_GONE, f"catalogue {version}")
+        return catalogue
 
 
 Key = TypeVar("Key")

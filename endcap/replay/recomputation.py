@@ -19,20 +19,33 @@ BATCH = 128
 """Requests in one batch, as in a predictor."""
 
 
-class Recomputed(NamedTuple):
-    """A sample, the outcome, and what is missing or differs in a few words."""
-
-    sample: SampledRequest
-    outcome: str
-    detail: str = ""
-
-
 class Question(NamedTuple):
     """What a ranker is asked again: the request, its context, and the moment in epoch milliseconds."""
 
     request: RankRequest
     context: ShopperContext
     time: int
+
+
+class Recomputed(NamedTuple):
+    """A sample whose answer was computed again.
+
+    Attributes
+    ----------
+    sample
+        The sample.
+    outcome
+        A name of `endcap.replay.reasons`.
+    detail
+        What is missing or differs, in a few words.
+    question
+        What was asked again; None if it could not be.
+    """
+
+    sample: SampledRequest
+    outcome: str
+    detail: str = ""
+    question: Question | None = None
 
 
 def recompute(samples: Iterable[SampledRequest], rankers: PastRankers) -> Iterator[Recomputed]:
@@ -121,4 +134,4 @@ def _recompute_group(group: Sequence[SampledRequest], ranker: Ranker, rankers: P
     answers = rank_questions(ranker, questions)
     for sample, question, answer in zip(ready, questions, answers, strict=True):
         outcome = compare_question(ranker, sample, question, answer)
-        yield Recomputed(sample, outcome, "" if outcome == EQUAL else describe_difference(sample, answer))
+        yield Recomputed(sample, outcome, "" if outcome == EQUAL else describe_difference(sample, answer), question)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from endcap.replay.reasons import EQUAL, UNEXPLAINED
+from endcap.replay.reasons import EQUAL, FROM_REQUEST, UNEXPLAINED
 from endcap.samples import SampledRequest
 
 EXAMPLES = 5
@@ -39,17 +39,21 @@ class Check:
     ----------
     answers
         How many answers have each outcome.
+    changed
+        For how many of them the shopper would have got another answer.
     examples
-        The first answers of each outcome but `EQUAL`.
+        The first answers of each outcome that is worth a look.
     """
 
     answers: Counter[str] = field(default_factory=Counter)
+    changed: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[Example]] = field(default_factory=dict)
 
-    def add(self, sample: SampledRequest, outcome: str, detail: str = "") -> None:
-        """Count an answer."""
+    def add(self, sample: SampledRequest, outcome: str, detail: str = "", *, is_changed: bool = False) -> None:
+        """Count an answer. is_changed: whether the shopper would have got another one."""
         self.answers[outcome] += 1
-        if outcome == EQUAL:
+        self.changed[outcome] += is_changed
+        if outcome in (EQUAL, FROM_REQUEST):
             return
         examples = self.examples.setdefault(outcome, [])
         if len(examples) < EXAMPLES:
@@ -60,7 +64,11 @@ class Check:
         examples = {
             outcome: [example.to_json() for example in self.examples[outcome]] for outcome in sorted(self.examples)
         }
-        return {"answers": dict(sorted(self.answers.items())), "examples": examples}
+        return {
+            "answers": dict(sorted(self.answers.items())),
+            "changed": {outcome: count for outcome, count in sorted(self.changed.items()) if count},
+            "examples": examples,
+        }
 
 
 @dataclass(frozen=True)

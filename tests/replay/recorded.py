@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
+from endcap.online.guarded_store import StoredSource
 from endcap.pseudonyms import Pseudonymiser
 from endcap.ranking import Ranker, ShopperContext
+from endcap.rules import Catalogue
 from endcap.samples import SampledRequest
 from endcap.samples.files import FileDescription, encode_file, get_day, name_file
+from endcap.samples.observation import Observation, build_sample
 from endcap.samples.places import open_place
-from endcap.samples.sampled_request import write_request
 
 KEY = Pseudonymiser(b"a key of the tests only")
 NOBODY = ShopperContext()
@@ -27,8 +27,8 @@ def record_answers(
     times: Sequence[int],
     contexts: Sequence[ShopperContext] | None = None,
     recommender: str = "home",
-    catalogue: str = "",
-    sources: Sequence[str] | None = None,
+    catalogue: Catalogue | None = None,
+    sources: Sequence[StoredSource] | None = None,
 ) -> list[SampledRequest]:
     """Rank requests one by one, as a quiet predictor does, and return their samples."""
     samples = []
@@ -36,34 +36,25 @@ def record_answers(
         request = ranker.parse(dict(instance))
         context = NOBODY if contexts is None else contexts[number]
         (answer,) = ranker.rank([request], now=time, contexts=[context])
-        source = "request" if not request.needs_stored_events else "customer" if context.events else "none"
-        samples.append(
-            SampledRequest(
-                ranking_id=f"{recommender}-{version}.{number}",
-                number=0,
-                recommender=recommender,
-                version=version,
-                variant="stable",
-                time=time,
-                customer=None if request.customer is None else KEY.pseudonymise(request.customer),
-                session=None if request.session is None else KEY.pseudonymise(request.session),
-                request=write_request(request),
-                events=list(context.events),
-                events_source=source if sources is None else sources[number],  # type: ignore[arg-type]
-                owned=sorted(context.owned),
-                stored_list=context.stored_list,
-                is_known=context.is_known,
-                store_unavailable=context.store_unavailable,
-                catalogue=catalogue,
-                pseudonym_key=KEY.key_id,
-                items=answer.ids,
-                scores=[None if score is None else float(np.float32(score)) for score in answer.scores],
-                unknown=answer.unknown,
-                fallback=answer.reason,
-                degraded=context.store_unavailable,
-                precomputed=answer.precomputed,
-            )
+        if sources is not None:
+            context = replace(context, source=sources[number])
+        elif context.events:
+            context = replace(context, source="customer")
+        observation = Observation(
+            ranking_id=f"{recommender}-{version}.{number}",
+            number=0,
+            version=version,
+            variant="stable",
+            time=time,
+            request=request,
+            context=context,
+            answer=answer,
+            degraded=context.store_unavailable,
+            catalogue=catalogue,
         )
+        sample = build_sample(observation, recommender, KEY.pseudonymise, KEY.key_id)
+        assert sample is not None
+        samples.append(sample)
     return samples
 
 

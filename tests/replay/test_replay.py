@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -18,8 +17,6 @@ from endcap.online.base import RecentEvent
 from endcap.pseudonyms import KEY as KEY_VARIABLE
 from endcap.pseudonyms import Pseudonymiser
 from endcap.ranking import Answer, PrecomputedList, Ranker, ShopperContext
-from endcap.registry import Registry, find_registry
-from endcap.registry.package import LoadedPackage, load_package
 from endcap.replay import ReplayReport, replay
 from endcap.replay.comparison import compare_answers
 from endcap.replay.reasons import EQUAL, KEY_DIFFERS, PACKAGE_GONE, ROUNDING, RULES_GONE, UNEXPLAINED
@@ -28,40 +25,14 @@ from endcap.samples import SampledRequest
 from endcap.samples.files import get_day, name_catalogue
 from endcap.samples.places import open_place
 from endcap.spec.rules import Rules
-from endcap.store import Store
-from tests.models.shapes import SMALL_NEUMF
+from tests.replay.conftest import Shop
 from tests.replay.recorded import KEY, record_answers, tamper, write_samples
-from tests.reproduction.versions import load_specs, make_version, open_shop
 from tests.samples.examples import make_sample
 
 NOON = 1_711_108_800_000
 """2024-03-22 12:00 UTC."""
 SINCE, UNTIL = datetime(2024, 3, 22, tzinfo=UTC), datetime(2024, 3, 23, tzinfo=UTC)
 LETTERS = "abcxyz"
-
-
-class Shop(NamedTuple):
-    """A store with version 1 of two recommenders: `home`, and `mine`, whose model knows customers."""
-
-    store: Store
-    registry: Registry
-    home: LoadedPackage
-    mine: LoadedPackage
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory, empty_registry: Path) -> Iterator[Shop]:
-    folder = tmp_path_factory.mktemp("replay")
-    store = open_shop(folder, empty_registry)
-    neumf = {**SMALL_NEUMF.model_dump(mode="json"), "max_epochs": 2}
-    packages = []
-    for name, model in (("home", {"name": "sequential-rules"}), ("mine", neumf)):
-        version = make_version(store, load_specs(folder, name, model=model), register=True)
-        packages.append(load_package(store.fetch(version.package)))
-        packages[-1].ranker.prepare()
-    registry = find_registry("", store)
-    assert registry is not None
-    return Shop(store, registry, *packages)
 
 
 def ask(seed: int, count: int) -> tuple[list[dict[str, Any]], list[ShopperContext]]:
@@ -91,7 +62,7 @@ def ask(seed: int, count: int) -> tuple[list[dict[str, Any]], list[ShopperContex
 
 
 def sample_answers(
-    ranker: Ranker, name: str, count: int = 120, catalogue: str = "", seed: int = 7
+    ranker: Ranker, name: str, count: int = 120, catalogue: Catalogue | None = None, seed: int = 7
 ) -> list[SampledRequest]:
     requests, contexts = ask(seed, count)
     times = [NOON + 10 * number for number in range(count)]
@@ -143,7 +114,7 @@ def test_the_rules_of_then_hold(shop: Shop, tmp_path: Path) -> None:
     catalogues = [Catalogue(Rules(), table, frozenset(hidden), NOON) for hidden in ("a", "xy")]
     for number, catalogue in enumerate(catalogues):
         ranker = shop.home.ranker.with_catalogue(catalogue)
-        write_samples(str(tmp_path), sample_answers(ranker, "home", 60, catalogue.version, seed=number), number)
+        write_samples(str(tmp_path), sample_answers(ranker, "home", 60, catalogue, seed=number), number)
         name = name_catalogue("home", get_day(NOON), catalogue.version)
         open_place(str(tmp_path)).write(name, catalogue.to_bytes())
     assert count_outcomes(run(shop, tmp_path)) == {EQUAL: 120}
