@@ -7,14 +7,14 @@ import os
 import secrets
 import socket
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from endcap.pseudonyms import KEY, read_pseudonymiser
 from endcap.ranking import RankRequest
 from endcap.samples.choice import SampleChoice
 from endcap.samples.observation import Observation
 from endcap.samples.places import open_place
-from endcap.samples.writer import SampleWriter, WriterLimits
+from endcap.samples.writer import SampleOutcome, SampleWriter, WriterLimits
 from endcap.spec.serving import SAMPLES, SamplesSpec
 from endcap_serving.predictor.engine import RankedAnswer, ServedVersion, format_ranking_id
 from endcap_serving.predictor.metrics import Metrics
@@ -118,6 +118,9 @@ def open_sampler(
     """
     if not samples.share:
         return None
+    for outcome in (*get_args(SampleOutcome), *get_args(MissingPart)):
+        # Prometheus sees no increase in a counter that begins above 0.
+        metrics.count_samples(outcome, 0)
     choice = SampleChoice(samples.share, samples.most_per_second)
     pseudonymiser = read_pseudonymiser()
     if not address or pseudonymiser is None:

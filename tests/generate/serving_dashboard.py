@@ -125,6 +125,12 @@ SERVING = Dashboard(
                     ],
                     unit="s",
                 ),
+                Panel(
+                    "Request samples by outcome",
+                    [Query(_rate("endcap_request_samples_total", "model, outcome"), "{{model}} {{outcome}}")],
+                    "Nothing, where no recommender asks for samples.",
+                    unit="reqps",
+                ),
             ),
         ),
         (

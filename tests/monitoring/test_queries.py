@@ -40,6 +40,7 @@ _ONLY_IN_TROUBLE = (
     "endcap_online_store_seconds",
     "endcap_online_store_unreadable_total",
     "endcap_package_mismatch",
+    "endcap_request_samples_total",
     "endcap_intake_rejected_total",
     "endcap_intake_duplicates_total",
     "endcap_rollout_problem",

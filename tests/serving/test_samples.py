@@ -116,6 +116,8 @@ def test_each_sample_is_what_was_answered_and_can_be_ranked_again(
         ]
         answers = [answer for instance in instances for answer in ask(client, instance)]
         answers += ask(client, *instances[:3])
+        page = client.get("/metrics").text
+        assert 'endcap_request_samples_total{outcome="queue-full"} 0.0' in page
     # The predictor was asked to end, and has ended.
     address = str(tmp_path / "samples")
     samples = {sample.ranking_id: sample for sample in read_samples(address, "shoes")}
