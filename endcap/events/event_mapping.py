@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from endcap.events.forget_list import FORGOTTEN, NOBODY, ForgetList
 from endcap.sources.column_mapping import (
     DAY,
     WITHOUT_ITEM,
@@ -50,7 +51,14 @@ def list_event_columns(shop: Shop, source: EventSource) -> list[SourceColumn]:
 
 
 def map_events(
-    shop: Shop, source: EventSource, located: Mapping[str, str], instants: frozenset[str], decimal: str, *, now: int
+    shop: Shop,
+    source: EventSource,
+    located: Mapping[str, str],
+    instants: frozenset[str],
+    decimal: str,
+    *,
+    now: int,
+    forgotten: ForgetList = NOBODY,
 ) -> ColumnMapping:
     """Map a file of events.
 
@@ -66,6 +74,8 @@ def map_events(
         The decimal mark of numbers.
     now
         The present in epoch milliseconds. Later times are bad.
+    forgotten
+        Customers whose rows are left out, whatever else is true of them.
     """
     words, item_words = shop.events.null_values, shop.events.null_item_values
     whole = shop.events.float_ids == "whole"
@@ -96,6 +106,8 @@ def map_events(
         checks += order_checks
         examined |= {reason: columns.sequence for _, reason in order_checks}
     leaves, values = _list_exclusions(shop, source, located, select["type"], decimal)
+    if forgotten:  # first, so that such a row is no activity and is not kept as a bad one
+        leaves.insert(0, (forgotten.match_sql("customer"), FORGOTTEN))
     active = _match_active([*nested["customer"], *ids["customer"], *times]) if _can_be_active(shop, leaves) else None
     missing = {name: condition for name, condition in missing.items() if condition != "false"}
     return ColumnMapping(

@@ -67,7 +67,7 @@ def read_units(units: Sequence[Unit], reader: UnitReader, engine: IngestEngine) 
 
     Of units of one content, the first is parsed. Raises as `IngestEngine.parse` does.
     """
-    keys = [compute_unit_key(reader.shop, unit) for unit in units]
+    keys = [compute_unit_key(reader.shop, unit, reader.forgotten) for unit in units]
     distinct: dict[str, Unit] = {}
     for key, unit in zip(keys, units, strict=True):
         distinct.setdefault(key, unit)

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from endcap.events.forget_list import ForgetList, read_forget_list
 from endcap.events.ingest_engine import IngestEngine, open_ingest_engine
 from endcap.events.kept_tables import TableKeeper
 from endcap.events.reuse import compare_days, count_read, format_reuse
@@ -78,7 +79,8 @@ def ingest(shop: Shop, store: Store, *, until: datetime | None = None, progress:
 
 
 def _ingest(shop: Shop, inputs: list[SourceInput], store: Store, engine: IngestEngine, progress: Progress) -> str:
-    work, key = f"ingests/{shop.name}", _compute_key(shop, inputs)
+    forgotten = read_forget_list(store, shop.name)
+    work, key = f"ingests/{shop.name}", _compute_key(shop, inputs, forgotten)
     if snapshot := _find_snapshot(store, shop, key):
         return snapshot
     with store.workspace(work, key, progress) as folder, report_storage_errors(folder):
@@ -91,7 +93,7 @@ def _ingest(shop: Shop, inputs: list[SourceInput], store: Store, engine: IngestE
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
         try:
-            address = _write_snapshot(shop, inputs, staging, folder / QUARANTINE, store, engine, progress)
+            address = _write_snapshot(shop, inputs, staging, folder / QUARANTINE, store, engine, progress, forgotten)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         store.write_document(f"ingests/{key}", {"snapshot": address.rsplit("/", 1)[-1], "shop": shop.name})
@@ -122,7 +124,7 @@ def describe_left_out(files: Sequence[str]) -> str:
     return f"{len(files):,} {is_left} left out: {', '.join(names)}{rest_text}"
 
 
-def _compute_key(shop: Shop, inputs: list[SourceInput]) -> str:
+def _compute_key(shop: Shop, inputs: list[SourceInput], forgotten: ForgetList) -> str:
     """Fingerprint what the outcome depends on: the files' content and how they are read, not their places."""
     files = [
         [
@@ -141,6 +143,8 @@ def _compute_key(shop: Shop, inputs: list[SourceInput]) -> str:
         "types": shop.kept_types,
         "pseudonyms": find_key_id(shop),
     }
+    if forgotten:
+        declared["forgotten"] = forgotten.version
     return fingerprint("ingest", shop.name, files, declared, fingerprint_code(STEPS["ingest"].entry))
 
 
@@ -165,6 +169,7 @@ def _write_snapshot(
     store: Store,
     engine: IngestEngine,
     progress: Progress,
+    forgotten: ForgetList,
 ) -> str:
     limit, time_rule = shop.events.max_bad_share, shop.events.time
     kind = STEPS["ingest"].folder(shop.name)
@@ -174,12 +179,12 @@ def _write_snapshot(
     ):
         files = [(entry.source, entry.source_files.files, entry.digests) for entry in inputs if entry.table == "events"]
         loader = Loader("events", connection, quarantine, progress, words=shop.events.null_values)
-        events = write_events(shop, files, store, staging, loader, engine)
+        events = write_events(shop, files, store, staging, loader, engine, forgotten)
         tables = {}
         for name, table in (("items", shop.items), ("customers", shop.customers)):
             if table is not None:
                 of_table = [entry for entry in inputs if entry.table == name]
-                keeper = TableKeeper(shop, store, staging, bad_rows.parent, connection, progress)
+                keeper = TableKeeper(shop, store, staging, bad_rows.parent, connection, progress, forgotten)
                 tables[name] = keeper.keep(name, table, of_table, events["last"], quarantine)
     days, before, units = events["days"], _read_newest_days(store, kind), events.pop("units")
     reuse = compare_days(days, before) | count_read(days, before, units["read"]) | {"kept": units["kept"]}

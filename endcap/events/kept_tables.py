@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from endcap.events.forget_list import FORGOTTEN, NOBODY, ForgetList, keep_by_outcome
 from endcap.events.snapshot import QUARANTINE
 from endcap.events.source_inputs import SourceInput
 from endcap.sources.find import prepare_parts
@@ -41,6 +42,8 @@ class TableKeeper:
         The DuckDB connection that reads.
     progress
         Takes a line now and then.
+    forgotten
+        Customers whose rows are left out.
     """
 
     shop: Shop
@@ -49,6 +52,7 @@ class TableKeeper:
     bad_rows: Path
     connection: Any
     progress: Progress
+    forgotten: ForgetList = NOBODY
 
     def keep(
         self, name: str, table: Items | Customers, inputs: Sequence[SourceInput], end: int, quarantine: Quarantine
@@ -100,7 +104,8 @@ class TableKeeper:
         declared = table.model_dump(mode="json", exclude={"sources"})
         code = fingerprint_code(STEPS["ingest"].entry)
         key_id = find_key_id(self.shop) if name == "customers" else None
-        return fingerprint(name, files, declared, events, end if timed else None, key_id, code)
+        key = fingerprint(name, files, declared, events, end if timed else None, key_id, code)
+        return self.forgotten.replace_key(key)
 
     def _make(
         self, name: str, table: Items | Customers, inputs: Sequence[SourceInput], end: int, place: tuple[str, str]
@@ -121,7 +126,9 @@ class TableKeeper:
             )
             files = [(entry.source, entry.source_files.files) for entry in inputs]
             prepare_parts((file for entry in inputs for file in entry.source_files.files), self.progress)
-            facts = write_table(table, files, self.staging, loader, end, whole=whole)
+            exclude = (lambda column: (self.forgotten.match_sql(column), FORGOTTEN)) if self.forgotten else None
+            facts = write_table(table, files, self.staging, loader, end, whole=whole, exclude=exclude)
+        place = place[0], keep_by_outcome(self.store, self.shop.name, place[1], quarantine.export(name), self.forgotten)
         with self.store.publish(*place) as draft:
             shutil.move(self.staging / f"{name}.parquet", draft.path / f"{name}.parquet")
             shutil.move(bad_rows, draft.path / QUARANTINE)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from endcap.events.forget_list import NOBODY, ForgetList
 from endcap.sources.parts import SourcePart
 from endcap.sources.pseudonymised_rows import find_key_id
 from endcap.spec.event_log import EventSource
@@ -79,9 +80,12 @@ def group_units(
     return units
 
 
-def compute_unit_key(shop: Shop, unit: Unit) -> str:
-    """Fingerprint what a unit's rows depend on: its files' content and how they are read, not their names."""
-    return fingerprint(
+def compute_unit_key(shop: Shop, unit: Unit, forgotten: ForgetList = NOBODY) -> str:
+    """Fingerprint what a unit's rows depend on: its files' content and how they are read, not their names.
+
+    The customers who are forgotten count if the unit has, or had, rows of theirs.
+    """
+    key = fingerprint(
         "events",
         unit.source.model_dump(mode="json", exclude={"path", "bigquery"}),
         # With several sources, columns of returns may be missing in some (`list_event_columns`).
@@ -93,3 +97,4 @@ def compute_unit_key(shop: Shop, unit: Unit) -> str:
         [[digest, file.format, file.compression] for file, digest in zip(unit.files, unit.digests, strict=True)],
         fingerprint_code(STEPS["ingest"].entry),
     )
+    return forgotten.replace_key(key)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from endcap.errors import UserError
 from endcap.events.distinct_days import DistinctWriter, SharedDay
+from endcap.events.forget_list import NOBODY, ForgetList
 from endcap.events.parsed_units import Unit, compute_unit_key
 from endcap.events.unit_reading import ParsedUnit, UnitReader
 from endcap.progress import Advance
@@ -71,8 +72,11 @@ class SparkIngest:
     def parse(self, units: Sequence[Unit], reader: UnitReader) -> Iterator[ParsedUnit]:
         """See `IngestEngine`. What executors have put into the store stays there if the step fails."""
         here = reader.parse([unit for unit in units if unit.source.bigquery is not None])
-        pieces = [(unit, compute_unit_key(self._shop, unit)) for unit in units if unit.source.bigquery is None]
-        work = UnitWork(self._shop, ExecutorStore(self._store.root), reader.now, find_key_id(self._shop))
+        forgotten = reader.forgotten
+        pieces = [
+            (unit, compute_unit_key(self._shop, unit, forgotten)) for unit in units if unit.source.bigquery is None
+        ]
+        work = UnitWork(self._shop, ExecutorStore(self._store.root), reader.now, find_key_id(self._shop), forgotten)
         results = iter(run_tasks(self._session, work, pieces) if pieces else ())
         count = _Count(len(pieces), reader.progress)
         for unit in units:
@@ -146,18 +150,21 @@ class UnitWork:
         The present, epoch ms.
     key_id
         The id of the step's key of pseudonyms, None without. An executor has the key in its own environment.
+    forgotten
+        Customers whose rows are left out.
     """
 
     shop: Shop
     store: ExecutorStore
     now: int
     key_id: str | None = None
+    forgotten: ForgetList = NOBODY
 
     def __call__(self, piece: tuple[Unit, str]) -> Json:
         """Return the unit's address, as kind and key, and its facts. piece: the unit, and the key that the step has."""
         unit, key = piece
         self._check_key_id()
-        _check_key(compute_unit_key(self.shop, unit), key)
+        _check_key(compute_unit_key(self.shop, unit, self.forgotten), key)
         with _open_workplace(self.shop.events.time.zone) as (folder, connection):
             reader = UnitReader(
                 self.shop,
@@ -168,6 +175,7 @@ class UnitWork:
                 lambda line: None,
                 self.now,
                 keeps_bad_rows=False,
+                forgotten=self.forgotten,
             )
             # A task that Spark repeats may have got as far as this before.
             parsed = reader.find(unit)

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from endcap.events.day_facts import collect_days
 from endcap.events.days import DAY, DayWriter, drop_duplicates, format_day
 from endcap.events.event_mapping import list_event_columns, map_events
+from endcap.events.forget_list import NOBODY, ForgetList, keep_by_outcome
 from endcap.events.parsed_units import Unit, compute_unit_key
 from endcap.events.snapshot import ACTIVITY, ACTIVITY_FOLDER, EVENTS, EVENTS_FOLDER, QUARANTINE
 from endcap.sources.find import prepare_parts
@@ -64,6 +65,8 @@ class UnitReader:
         The present, epoch ms. Later times are bad.
     keeps_bad_rows
         Whether the folder of bad rows remains after an error. Otherwise the error itself names the first of them.
+    forgotten
+        Customers whose rows are left out.
     """
 
     shop: Shop
@@ -74,6 +77,7 @@ class UnitReader:
     progress: Progress
     now: int
     keeps_bad_rows: bool = True
+    forgotten: ForgetList = NOBODY
     _rows: int = field(default=0, init=False)
 
     def parse(self, units: Sequence[Unit]) -> Iterator[ParsedUnit]:
@@ -100,14 +104,14 @@ class UnitReader:
 
     def find(self, unit: Unit) -> ParsedUnit | None:
         """Find a unit whose rows are in the store; None if they are not."""
-        address = self.store.find(f"parsed/{self.shop.name}", compute_unit_key(self.shop, unit))
+        address = self.store.find(f"parsed/{self.shop.name}", compute_unit_key(self.shop, unit, self.forgotten))
         if address is None:
             return None
         return ParsedUnit(unit, get_content_key(address), self.store.manifest(address)["facts"], True)
 
     def _prepare(self, unit: Unit, number: int) -> functools.partial[ParsedUnit]:
         """Read a unit. What remains to be done is returned."""
-        kind, key = f"parsed/{self.shop.name}", compute_unit_key(self.shop, unit)
+        kind, key = f"parsed/{self.shop.name}", compute_unit_key(self.shop, unit, self.forgotten)
         folder = self.staging / f"unit-{number}"
         folder.mkdir()
         bad_rows = self.bad_rows / f"unit-{number}.{QUARANTINE}"
@@ -144,7 +148,7 @@ class UnitReader:
     def _read(self, unit: Unit, loader: Loader, events: DayWriter, activity: DayWriter) -> Json:
         """Give a unit's rows to the writers. Returns its facts as far as they are known then."""
         shop, source, learnt = self.shop, unit.source, 0
-        make_mapping = functools.partial(map_events, shop, source, now=self.now)
+        make_mapping = functools.partial(map_events, shop, source, now=self.now, forgotten=self.forgotten)
         columns = list_event_columns(shop, source)
         fed: defaultdict[str, set[int]] = defaultdict(set)
 
@@ -199,6 +203,7 @@ class UnitReader:
                 ordered |= drop_duplicates(events.folder, connection)
             days = collect_days(folder, ordered, connection, facts.pop("fed_by"))
         facts |= {"written": events.rows, "days": days, "quarantine": quarantine.export(TABLE)}
+        key = keep_by_outcome(self.store, self.shop.name, key, facts["quarantine"], self.forgotten)
         if IN_FUTURE in facts["quarantine"]["bad"]:
             # Another day these rows will be good: the unit is kept by its outcome, and its files are read again.
             key = fingerprint(key, days, quarantine.digest)

@@ -12,6 +12,7 @@ from endcap.errors import DataError
 from endcap.events.day_facts import DayOfUnit, join_parts, merge_days
 from endcap.events.distinct_days import DistinctWriter, drop_shared_rows
 from endcap.events.event_mapping import OTHER_TYPES, RETURNS, list_event_columns
+from endcap.events.forget_list import FORGOTTEN, NOBODY, ForgetList
 from endcap.events.ingest_engine import IngestEngine, read_units
 from endcap.events.parsed_units import Unit, group_units
 from endcap.events.snapshot import EVENTS, QUARANTINE
@@ -29,7 +30,15 @@ Files = Sequence[tuple[SourceSpec, Sequence[SourcePart], Sequence[str]]]
 """Sources with their files and the digests of these."""
 
 
-def write_events(shop: Shop, files: Files, store: Store, staging: Path, loader: Loader, engine: IngestEngine) -> Json:
+def write_events(
+    shop: Shop,
+    files: Files,
+    store: Store,
+    staging: Path,
+    loader: Loader,
+    engine: IngestEngine,
+    forgotten: ForgetList = NOBODY,
+) -> Json:
     """Keep a log's rows in the store, by units of its files, and describe its days.
 
     Parameters
@@ -46,6 +55,8 @@ def write_events(shop: Shop, files: Files, store: Store, staging: Path, loader: 
         Reads, and takes what is known of all rows.
     engine
         Has units parsed.
+    forgotten
+        Customers whose rows are left out.
 
     Returns
     -------
@@ -64,7 +75,14 @@ def write_events(shop: Shop, files: Files, store: Store, staging: Path, loader: 
     rule leaves out and that are still a shopper's activity are kept apart from them.
     """
     reader = UnitReader(
-        shop, store, staging, staging.parent, loader.connection, loader.progress, int(time.time() * 1000)
+        shop,
+        store,
+        staging,
+        staging.parent,
+        loader.connection,
+        loader.progress,
+        int(time.time() * 1000),
+        forgotten=forgotten,
     )
     learnt = written = 0
     ambiguous = shifted = 0
@@ -163,6 +181,7 @@ def _no_event_error(shop: Shop, files: Files, loader: Loader, owned_events: int)
         OTHER_TYPES: f"are of other types than {shop.kept_types} (events.types)",
         WITHOUT_ITEM: "are about no item",
         "without_customer": "name no customer, which `sessions: {by: gap}` needs",
+        FORGOTTEN: "are of customers who are forgotten (endcap events forget)",
     }
     lines = [f"  - {excluded[name]:,} {reason}" for name, reason in reasons.items() if excluded[name]]
     if owned_events:

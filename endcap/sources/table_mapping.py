@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from endcap.errors import DataError
@@ -48,11 +48,13 @@ def map_table(
     decimal: str,
     *,
     whole: bool,
+    exclude: Callable[[str], tuple[str, str]] | None = None,
 ) -> ColumnMapping:
     """Map a file of an item or customer table: its id first, then attributes by their own names.
 
-    zone: whether local times are of another zone than UTC; whole: as of `as_id`; the rest as of `event_plan`. A
-    published item table has the columns TIME and KEPT too where its layout needs them.
+    zone: whether local times are of another zone than UTC; whole: as of `as_id`; exclude: for the column of customers,
+    SQL of rows to leave out and the rule's name; the rest as of `event_plan`. A published item table has the columns
+    TIME and KEPT too where its layout needs them.
     """
     kind, published = get_table_kind(table), get_item_layout(table)
     numbers = {name: name for name in table.numeric}
@@ -85,6 +87,8 @@ def map_table(
     checks += id_checks
     examined = {reason: texts[kind] for _, reason in id_checks}
     leaves = [(f"{kind} IS NULL", WITHOUT_ITEM)] if kind == "item" and has_list_step(key) else []
+    if exclude is not None and kind == "customer":
+        leaves.append(exclude(kind))
     for key, name in numbers.items():
         wrong = f"NOT coalesce(isfinite({quote_name(key)}), false) AND trim({located[name]}) <> ''"
         wrongs = list_number_checks(located[name], wrong, name, decimal)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from endcap.errors import DataError
-from endcap.sources.column_mapping import KEPT, TIME
+from endcap.sources.column_mapping import KEPT, TIME, ColumnMapping
 from endcap.sources.digest import digest_rows
 from endcap.sources.load import Loader
 from endcap.sources.parts import SourcePart
@@ -25,7 +25,16 @@ Json = dict[str, Any]
 Files = Sequence[tuple[SourceSpec, Sequence[SourcePart]]]
 
 
-def write_table(table: Items | Customers, files: Files, folder: Path, loader: Loader, end: int, *, whole: bool) -> Json:
+def write_table(
+    table: Items | Customers,
+    files: Files,
+    folder: Path,
+    loader: Loader,
+    end: int,
+    *,
+    whole: bool,
+    exclude: Callable[[str], tuple[str, str]] | None = None,
+) -> Json:
     """Write ``items.parquet`` or ``customers.parquet``: one row for each id, in the order of ids.
 
     Parameters
@@ -42,6 +51,8 @@ def write_table(table: Items | Customers, files: Files, folder: Path, loader: Lo
         Rows with a time after this one (epoch ms) do not count.
     whole
         Whether ids such as 123.0 are read as 123.
+    exclude
+        For the column of customers: SQL of rows to leave out, and the name of the rule.
 
     Returns
     -------
@@ -59,7 +70,7 @@ def write_table(table: Items | Customers, files: Files, folder: Path, loader: Lo
     """
     key = get_table_kind(table)
     raw, file = folder / f"{key}s.raw", folder / f"{key}s.parquet"
-    rows = _load_rows(table, files, loader, whole)
+    rows = _load_rows(table, files, loader, functools.partial(map_table, whole=whole, exclude=exclude))
     first = next(rows, None)
     loader.quarantine.check(loader.table, end=first is None)
     if first is None:
@@ -81,8 +92,10 @@ def write_table(table: Items | Customers, files: Files, folder: Path, loader: Lo
     return {"rows": count, "schema": schema, "content": [fingerprint, schema], **until}
 
 
-def _load_rows(table: Items | Customers, files: Files, loader: Loader, whole: bool) -> Iterator[pa.Table]:
-    make_mapping = functools.partial(map_table, table, loader.clock is not None, whole=whole)
+def _load_rows(
+    table: Items | Customers, files: Files, loader: Loader, mapping: Callable[..., ColumnMapping]
+) -> Iterator[pa.Table]:
+    make_mapping = functools.partial(mapping, table, loader.clock is not None)
     for source, source_files in files:
         layout = source.layout if isinstance(source, ItemSource) else "columns"
         for rows in loader.load(source, source_files, list_table_columns(table), make_mapping, layout):

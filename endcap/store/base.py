@@ -249,6 +249,32 @@ class Store(Protocol):
         and the next run makes the artifact again.
         """
 
+    def erase(self, address: str) -> bool:
+        """Remove an artifact whoever may use it, and this machine's copy of it.
+
+        Use it for what must not be kept. `remove` is for all else.
+
+        Parameters
+        ----------
+        address
+            The artifact's address.
+
+        Returns
+        -------
+        bool
+            Whether there was something to remove.
+
+        Raises
+        ------
+        StorageError, TransientError
+            The disk or the server refuses.
+
+        Notes
+        -----
+        Nobody finds a part of it, as with `remove`. Who works with it may fail. After a kill in a bucket, call it again:
+        files without a manifest remain.
+        """
+
     def read_document(self, name: str) -> Json | None:
         """Read a small mutable JSON document, such as ``deployments/rsc15``; None if there is none."""
 

@@ -68,6 +68,8 @@ KINDS = {
     "rollouts": DocumentKind(decides=True),
     "schedules": DocumentKind(decides=True),
     "ingests": DocumentKind(),
+    "forgotten": DocumentKind(decides=True),
+    "tombstones": DocumentKind(),
     "source-indexes": DocumentKind(),
     "recipe-faults": DocumentKind(),
     "runs": DocumentKind(),

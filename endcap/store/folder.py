@@ -132,6 +132,16 @@ class FolderStore(RelocatableStore):
             sync_folder(folder.parent)
         return True
 
+    def erase(self, address: str) -> bool:
+        folder = self._folder(self.resolve(address))
+        with report_storage_errors(folder), make_scratch_folder(self.path / ".drafts") as scratch, self._lock_uses():
+            try:
+                folder.rename(scratch / folder.name)
+            except FileNotFoundError:
+                return False
+            sync_folder(folder.parent)
+        return True
+
     def read_document(self, name: str) -> Json | None:
         return self.translate(self._read(name))
 

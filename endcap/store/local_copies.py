@@ -82,6 +82,12 @@ class LocalCopies:
                 folder.rename(place)
                 replace_durably(place / MANIFEST, manifest)
 
+    def remove(self, path: str) -> None:
+        """Remove the copy of an artifact, if there is one."""
+        folder = join_safely(self._folder, path, path)
+        with report_storage_errors(folder), lock_copy(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
     def _download(self, path: str, manifest: Json, address: str, *, again: bool, is_whole: bool = True) -> None:
         """Download the files that differ from the manifest, or all of them with `again`.
 

@@ -69,6 +69,9 @@ class ReadOnlyStore:
     def remove(self, address: str, *, unused_since: datetime) -> bool:
         raise WriteAttempt
 
+    def erase(self, address: str) -> bool:
+        raise WriteAttempt
+
     def read_document(self, name: str) -> Json | None:
         return self._store.read_document(name)
 

@@ -204,6 +204,18 @@ class S3Store(RelocatableStore):
         self._bucket.remove(blob.name for blob in blobs)
         return True
 
+    def erase(self, address: str) -> bool:
+        # As with `remove`: a use that is noted now must not bring the manifest back.
+        self._conditions.require(address)
+        path = self._resolver.find_path(address)
+        self._copies.remove(path)
+        prefix = self._name(f"{path}/")
+        blobs = self._bucket.list(prefix)
+        if blobs:
+            self._bucket.remove([f"{prefix}{MANIFEST}"])
+            self._bucket.remove(blob.name for blob in blobs)
+        return bool(blobs)
+
     def read_document(self, name: str) -> Json | None:
         stored = self._bucket.read(self._name(f"{name}.json"))
         return None if stored is None else self.translate(self._opened(name, stored[0]))
