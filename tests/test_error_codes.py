@@ -27,6 +27,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "endcap/evaluation": ("evaluation",),
     "endcap/events": ("events", "query"),
     "endcap/features": ("features",),
+    "endcap/forgetting": ("forgetting",),
     "endcap/lineage": ("lineage",),
     "endcap/models": ("models", "spec"),  # a class that a spec names
     "endcap/neural": ("neural",),

@@ -1,4 +1,4 @@
-"""endcap events: convert, simulate, describe and query event logs."""
+"""endcap events: convert, simulate, describe and query event logs, and forget customers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 
 from endcap.cli.croissant import command as croissant
 from endcap.cli.describe import command as describe
+from endcap.cli.forget import command as forget
 from endcap.cli.query import command as query
 from endcap.spec.base import parse_date
 from endcap.spec.layouts import Layout
@@ -19,11 +20,12 @@ LAYOUTS = [layout for layout in get_args(Layout) if layout != "columns"]
 
 @click.group()
 def command() -> None:
-    """Convert, simulate, describe and query event logs."""
+    """Convert, simulate, describe and query event logs, and forget customers."""
 
 
 command.add_command(croissant, "croissant")
 command.add_command(describe, "describe")
+command.add_command(forget, "forget")
 command.add_command(query, "query")
 
 

@@ -100,6 +100,8 @@ def _describe_run(run: Run) -> str:
 
 
 def _describe(artifact: TracedArtifact) -> str:
+    if artifact.tombstone is not None:
+        return f"removed {artifact.tombstone.removed[:10]}: a customer is forgotten ({artifact.tombstone.request})"
     if artifact.is_gone:
         return "the store does not have it any more"
     sizes = [

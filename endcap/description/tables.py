@@ -29,6 +29,7 @@ LEFT_OUT = {
     "returns": "events.returns",
     "without_item": "about no item",
     "without_customer": "without a customer, which sessions by gap need",
+    "forgotten": "of customers who are forgotten",
 }
 IDENTITY = {
     "shared_sessions": "session ids of several customers",

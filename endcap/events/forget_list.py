@@ -7,6 +7,7 @@ keyed pseudonyms (`endcap.pseudonyms`), the list holds hashes of these, which no
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from endcap.sources.sql import quote_text
 from endcap.store import Store, fingerprint
 
 Json = dict[str, Any]
+_BETWEEN = re.compile(r"[\s,;|\t\"']+")
+"""What stands between the values of a row that is kept as a text."""
 FORGOTTEN = "forgotten"
 """The kind of the documents, and the name of the rule that leaves rows out."""
 
@@ -59,6 +62,10 @@ class ForgetList:
         """Tell whether a customer is on the list."""
         return bool(self.hashes) and hash_customer(self.salt, customer) in self.hashes
 
+    def covers_text(self, text: str) -> bool:
+        """Tell whether a text that is no row has a value of somebody on the list."""
+        return bool(self.hashes) and any(self.covers(value) for value in _BETWEEN.split(text))
+
     def match_sql(self, column: str) -> str:
         """Return SQL that holds where a column of ids names somebody on the list, which must not be empty."""
         listed = ", ".join(map(quote_text, sorted(self.hashes)))
@@ -85,19 +92,49 @@ def read_forget_list(store: Store, shop: str) -> ForgetList:
     return _parse(document) if document else NOBODY
 
 
-def add_forgotten(store: Store, shop: str, customers: Iterable[str]) -> ForgetList:
-    """Add customers to the list of a shop. Those who are on it stay as they are."""
-    listed = list(customers)
+@dataclass(frozen=True)
+class ForgetRequest:
+    """A request by which customers are forgotten. request: its name; since: when the last of them was listed (UTC)."""
+
+    request: str
+    since: datetime
+
+
+def add_forgotten(
+    store: Store, shop: str, customers: Iterable[str], *, why: str = ""
+) -> tuple[ForgetList, ForgetRequest]:
+    """Add customers to the list of a shop. Those who are on it stay as they are.
+
+    Parameters
+    ----------
+    store, shop
+        The store, and the shop's name.
+    customers
+        Ids as ingest writes them.
+    why
+        The reason, which the list keeps.
+
+    Returns
+    -------
+    ForgetList
+        The list.
+    ForgetRequest
+        The request. The same customers give the same one.
+    """
+    listed = sorted(set(customers))
 
     def add(document: Json | None) -> Json:
         known = document or {"salt": secrets.token_hex(16), "customers": {}, "replaced": {}}
         hashes = [hash_customer(known["salt"], customer) for customer in listed]
-        added = {hashed: {"since": datetime.now(UTC).isoformat()} for hashed in hashes}
-        if document and not added.keys() - known["customers"].keys():
+        if document and not set(hashes) - known["customers"].keys():
             return document
-        return {**known, "customers": added | known["customers"]}
+        entry = {"since": datetime.now(UTC).isoformat(), "request": _name_request(hashes), "why": why}
+        return {**known, "customers": dict.fromkeys(hashes, entry) | known["customers"]}
 
-    return _parse(store.update_document(name_forget_list(shop), add))
+    document = store.update_document(name_forget_list(shop), add)
+    hashes = [hash_customer(document["salt"], customer) for customer in listed]
+    since = max(datetime.fromisoformat(document["customers"][hashed]["since"]) for hashed in hashes)
+    return _parse(document), ForgetRequest(_name_request(hashes), since)
 
 
 def replace_units(store: Store, shop: str, keys: Collection[str], version: str) -> None:
@@ -146,6 +183,10 @@ def keep_by_outcome(store: Store, shop: str, key: str, counts: Json, forgotten: 
 def name_forget_list(shop: str) -> str:
     """Return the name of the document that holds a shop's list."""
     return f"{FORGOTTEN}/{shop}"
+
+
+def _name_request(hashes: Iterable[str]) -> str:
+    return f"forget-{fingerprint(list(hashes))[:12]}"
 
 
 def _make_key(key: str, version: str) -> str:

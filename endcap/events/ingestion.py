@@ -135,7 +135,7 @@ def _compute_key(shop: Shop, inputs: list[SourceInput], forgotten: ForgetList) -
         ]
         for entry in inputs
     ]
-    declared = {
+    declared: dict[str, Any] = {
         "events": shop.events.model_dump(mode="json", exclude={"sources", "engine"}),
         "items": shop.items and shop.items.model_dump(mode="json", exclude={"sources"}),
         "customers": shop.customers and shop.customers.model_dump(mode="json", exclude={"sources"}),

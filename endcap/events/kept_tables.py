@@ -123,6 +123,7 @@ class TableKeeper:
                 clock,
                 words=events.null_values,
                 pseudonyms=pseudonyms,
+                hides=self.forgotten.covers_text if self.forgotten else None,
             )
             files = [(entry.source, entry.source_files.files) for entry in inputs]
             prepare_parts((file for entry in inputs for file in entry.source_files.files), self.progress)

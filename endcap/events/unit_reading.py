@@ -130,6 +130,7 @@ class UnitReader:
                 rows=self._rows,
                 sources=unit.number,
                 is_partial=True,
+                hides=self.forgotten.covers_text if self.forgotten else None,
                 pseudonyms=find_row_pseudonyms(self.shop),
             )
             facts = self._read(unit, loader, events, activity)

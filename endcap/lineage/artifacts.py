@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from endcap.errors import NotFoundError
+from endcap.lineage.tombstones import Tombstone, find_tombstone
 from endcap.origins import Origin, list_origins
 from endcap.store import Store, get_content_key
 
@@ -27,12 +28,15 @@ class TracedArtifact:
         The facts of its manifest; empty if the store does not have it.
     origins
         What it was made of.
+    tombstone
+        Says that it is gone because a customer is forgotten; None if it is there, or gone for another reason.
     """
 
     address: str
     created: str
     facts: Mapping[str, Any]
     origins: tuple[Origin, ...]
+    tombstone: Tombstone | None = None
 
     @property
     def kind(self) -> str:
@@ -47,7 +51,9 @@ class TracedArtifact:
     def to_json(self) -> Json:
         """Return the artifact as JSON values, without its facts."""
         origins = [asdict(origin) for origin in self.origins]
-        return {"address": self.address, "created": self.created or None, "gone": self.is_gone, "made_of": origins}
+        state = {"created": self.created or None, "gone": self.is_gone}
+        forgotten = None if self.tombstone is None else self.tombstone.to_json()
+        return {"address": self.address, **state, "forgotten": forgotten, "made_of": origins}
 
 
 def trace_artifact(address: str, store: Store) -> list[TracedArtifact]:
@@ -71,7 +77,7 @@ def read_artifact(address: str, store: Store) -> TracedArtifact:
     try:
         manifest = store.manifest(address)
     except NotFoundError:
-        return TracedArtifact(address, "", {}, ())
+        return TracedArtifact(address, "", {}, (), find_tombstone(store, address))
     return TracedArtifact(
         manifest["address"], str(manifest["created"]), manifest["facts"], list_origins(manifest["facts"])
     )

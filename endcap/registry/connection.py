@@ -33,6 +33,8 @@ _ONCE = frozenset({"create_experiment", "create_model_version", "create_run", "d
 _SETTINGS = {
     # It reports usage to its makers unless told not to before it is imported.
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    # It draws a bar for each file that it fetches.
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     # Of a server it prints the address of each run that ends, in the midst of a step's own lines.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # It asks again in silence, whatever is wrong, for minutes. Here is known what may pass, and waiting is shown.

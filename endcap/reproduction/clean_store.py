@@ -26,26 +26,26 @@ class CleanStore(FolderStore):
 
     def __init__(self, folder: Path, origin: Store, inputs: Collection[str]) -> None:
         super().__init__(folder)
-        self._origin = origin
+        self.origin = origin
         self._inputs = frozenset(map(get_content_key, inputs))
 
     def fetch(self, address: str, *, verify: bool = False, names: Sequence[str] | None = None) -> Path:
         """See `Store`. An input's checksums are always compared: a damaged one would be taken for another model."""
         if get_content_key(address) in self._inputs:
-            return self._origin.fetch(address, verify=True, names=names)
+            return self.origin.fetch(address, verify=True, names=names)
         return super().fetch(address, verify=verify, names=names)
 
     def manifest(self, address: str) -> Json:
         """See `Store`."""
         if get_content_key(address) in self._inputs:
-            return self._origin.manifest(address)
+            return self.origin.manifest(address)
         return super().manifest(address)
 
     def copy(self, address: str) -> str:
         """Copy an artifact of the other store, and return its address here."""
         kind, _, key = get_content_key(address).rpartition("/")
         with self.publish(kind, key) as draft:
-            shutil.copytree(self._origin.fetch(address, verify=True), draft.path, dirs_exist_ok=True)
+            shutil.copytree(self.origin.fetch(address, verify=True), draft.path, dirs_exist_ok=True)
             (draft.path / "manifest.json").unlink(missing_ok=True)
-            draft.facts |= self._origin.manifest(address)["facts"]
+            draft.facts |= self.origin.manifest(address)["facts"]
         return draft.address

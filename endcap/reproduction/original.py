@@ -10,7 +10,7 @@ from typing import Any
 
 from endcap.errors import NotFoundError
 from endcap.events.snapshot_days import find_units
-from endcap.lineage import TracedArtifact, VersionLineage, trace_version
+from endcap.lineage import TracedArtifact, VersionLineage, find_tombstone, trace_version
 from endcap.lineage.artifacts import read_artifact
 from endcap.registry import Version
 from endcap.registry.package import read_info, read_recommender
@@ -87,7 +87,8 @@ def read_original(version: Version, store: Store) -> Original:
     Raises
     ------
     NotFoundError
-        The package or the snapshot is gone (`reproduction.gone`); or the shop's spec is not known, and the dataset is
+        The package or the snapshot is gone (`reproduction.gone`, or `reproduction.forgotten` if it held a customer who
+        is forgotten); or the shop's spec is not known, and the dataset is
         gone too (`reproduction.no-spec`).
     UserError
         The package does not tell its recipe, or this release cannot use it.
@@ -97,7 +98,7 @@ def read_original(version: Version, store: Store) -> Original:
     lineage = trace_version(version, store)
     head = lineage.artifacts[0]
     if head.is_gone:
-        raise make_gone_error(version, [version.package])
+        raise make_gone_error(version, [version.package], store)
     package = store.fetch(head.address, verify=True)
     info, recommender = read_info(package), read_recommender(package)
     snapshot = str(info.get("snapshot") or version.tags.get("snapshot", ""))
@@ -121,9 +122,20 @@ def read_original(version: Version, store: Store) -> Original:
     )
 
 
-def make_gone_error(version: Version, gone: list[str]) -> NotFoundError:
+def make_gone_error(version: Version, gone: list[str], store: Store) -> NotFoundError:
     """Make the error of a version that cannot be rebuilt, because artifacts are gone that it is rebuilt from."""
     named = ", ".join(map(get_content_key, gone))
+    if tombstones := [tombstone for address in gone if (tombstone := find_tombstone(store, address)) is not None]:
+        return NotFoundError(
+            f"{version.name} {version.version} cannot be rebuilt: {named} held a customer who is forgotten, and was "
+            f"removed on {tombstones[0].removed[:10]} ({tombstones[0].request}). It must not come back; train a new "
+            "version: endcap run",
+            code="reproduction.forgotten",
+            recommender=version.name,
+            version=version.version,
+            gone=gone,
+            tombstones=[tombstone.to_json() for tombstone in tombstones],
+        )
     return NotFoundError(
         f"{version.name} {version.version} cannot be rebuilt: the store does not have {named} any more. Bring it back "
         "from a backup of the store, or train a new version: endcap run",
@@ -143,10 +155,10 @@ def _find_inputs(version: Version, snapshot: str, store: Store) -> frozenset[str
     """Return the addresses of a snapshot and of all its units. Raises NotFoundError if one is gone."""
     facts = _read_named(snapshot, store).facts
     if not facts:
-        raise make_gone_error(version, [snapshot])
+        raise make_gone_error(version, [snapshot], store)
     units = find_units(dict(facts))
     if gone := sorted(unit for unit in units if read_artifact(unit, store).is_gone):
-        raise make_gone_error(version, gone)
+        raise make_gone_error(version, gone, store)
     return frozenset({snapshot, *units})
 
 

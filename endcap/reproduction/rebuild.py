@@ -102,7 +102,7 @@ def _build_dataset(original: Original, shop: Shop, clean: CleanStore, progress: 
         )
     except NotFoundError as error:
         raise make_gone_error(
-            original.lineage.version, [str(error.fields.get("address", original.snapshot))]
+            original.lineage.version, [str(error.fields.get("address", original.snapshot))], clean.origin
         ) from error
 
 

@@ -6,7 +6,7 @@ import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from endcap.sources.column_mapping import DAY, TIME, ColumnMapping, add_where, l
 from endcap.sources.engine import convert_engine_errors
 from endcap.sources.find import read_part
 from endcap.sources.formats.paths import join_paths
-from endcap.sources.formats.rows import RowBatch, SourceRows, check_rows, column_name, reject_marked
+from endcap.sources.formats.rows import RejectedText, RowBatch, SourceRows, check_rows, column_name, reject_marked
 from endcap.sources.locate import ABSENT, SourceColumn, locate_columns
 from endcap.sources.parts import SourcePart
 from endcap.sources.pseudonymised_rows import RowPseudonyms
@@ -78,6 +78,8 @@ class Loader:
     (`check_columns`)."""
     pseudonyms: RowPseudonyms | None = None
     """Puts pseudonyms into all that is kept of rows. None: ids stay as they are."""
+    hides: Callable[[str], bool] | None = None
+    """Whether a text that is no row must not be kept. None: all are kept."""
     _good: int = 0
     _reported: float = field(default_factory=time.monotonic)
 
@@ -132,7 +134,7 @@ class Loader:
                     used = _list_places(located, rows)
                     for batch in map(functools.partial(reject_marked, columns=used), rows.batches):
                         hide = list if self.pseudonyms is None else self.pseudonyms.hide_rejects
-                        self.quarantine.reject(self.table, file.name, hide(batch.rejects))
+                        self.quarantine.reject(self.table, file.name, self._clear(hide(batch.rejects)))
                         if len(batch.lines):
                             yield self._check(batch, mapper, rows.names, used, file, active)
                         self.quarantine.check(self.table, end=False)
@@ -150,6 +152,11 @@ class Loader:
     def list_columns(self, source: SourceSpec, columns: Sequence[SourceColumn]) -> list[SourceColumn]:
         """List the columns to read, with those of the source's own conditions."""
         return [*columns, *list_where_columns(source, f"{self.table}.sources[{self.sources}]")]
+
+    def _clear(self, rejects: Sequence[RejectedText]) -> Sequence[RejectedText]:
+        if self.hides is None:
+            return rejects
+        return [replace(rejected, text="") if self.hides(rejected.text) else rejected for rejected in rejects]
 
     def _make_mapping(
         self, make_mapping: MakeMapping, source: SourceSpec, rows: SourceRows, decimal: str, located: Mapping[str, str]

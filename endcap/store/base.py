@@ -271,8 +271,8 @@ class Store(Protocol):
 
         Notes
         -----
-        Nobody finds a part of it, as with `remove`. Who works with it may fail. After a kill in a bucket, call it again:
-        files without a manifest remain.
+        Nobody finds a part of it, as with `remove`. Who works with it may fail. After a kill in a bucket, files without
+        a manifest remain: call it again.
         """
 
     def read_document(self, name: str) -> Json | None:
