@@ -5,6 +5,7 @@ Source: https://docs.mlcommons.org/croissant/docs/croissant-spec.html, version 1
 
 from __future__ import annotations
 
+import posixpath
 from typing import Any
 
 import pyarrow as pa
@@ -84,7 +85,7 @@ _COLUMNS = {
 }
 
 
-def make_croissant(dataset: str, store: Store, *, license_: str = OWN_DATA) -> Json:
+def make_croissant(dataset: str, store: Store, *, license_: str = OWN_DATA, beside: str = "") -> Json:
     """Describe a dataset by Croissant 1.0.
 
     Parameters
@@ -95,11 +96,14 @@ def make_croissant(dataset: str, store: Store, *, license_: str = OWN_DATA) -> J
         The store that holds it. The tables' files are fetched, because their columns are read.
     license_
         The license under which the shop gives the data to others, best the address of one of https://spdx.org/licenses.
+    beside
+        Kind and key of the artifact that keeps the description as a file. The dataset's files are named from there, so
+        that the names are right after a store has moved. Empty: they are named by their places in the store.
 
     Returns
     -------
     dict
-        JSON-LD. It names files by their places in the store, and is part of no artifact and no key.
+        JSON-LD. It is no part of the dataset and of no key.
 
     Raises
     ------
@@ -111,7 +115,7 @@ def make_croissant(dataset: str, store: Store, *, license_: str = OWN_DATA) -> J
     _, shop, key = get_content_key(address).split("/")
     tables = [name for name in files if name.endswith(".parquet")]
     folder = store.fetch(address, names=tables)
-    place = address.removeprefix("file://")
+    place = posixpath.relpath(get_content_key(address), beside) if beside else address.removeprefix("file://")
     return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -122,7 +126,7 @@ def make_croissant(dataset: str, store: Store, *, license_: str = OWN_DATA) -> J
             f"{facts['sessions']:,} sessions, of {facts['items']:,} items. Made by Endcap of {facts['snapshot']}."
         ),
         "license": license_,
-        "url": address,
+        "url": place if beside else address,
         "creator": {"@type": "sc:Organization", "name": shop},
         "datePublished": manifest["created"],
         "version": f"1.0.0+{key}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from endcap.description.croissant import make_croissant
 from endcap.description.dataset import describe_dataset
 from endcap.description.snapshot import describe_snapshot
 from endcap.description.warnings import find_warnings
@@ -26,6 +28,8 @@ from endcap.store.schemas import report_malformed
 Json = dict[str, Any]
 FILE = "items.parquet"
 """The items that can be recommended, as one column `item`. It spares readers the whole dataset."""
+CROISSANT = "croissant.json"
+"""The dataset as tools of machine learning read it."""
 CUSTOMERS = "customers.parquet"
 IDENTITY = ("shared_sessions", "adopted_events", "anonymous_events")
 
@@ -149,6 +153,8 @@ def _read_or_publish(snapshot: str, dataset: str | None, store: Store) -> Json:
             if dataset is not None:
                 ids = _read_column(store.fetch(dataset) / "items.parquet", "item")
                 pq.write_table(pa.table({"item": ids}), draft.path / FILE, compression="zstd")
+                croissant = make_croissant(dataset, store, beside=f"{kind}/{key}")
+                (draft.path / CROISSANT).write_text(json.dumps(croissant, indent=2))
         address = draft.address
     facts: Json = store.manifest(address)["facts"]
     return facts

@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from endcap.cli.main import main
+from endcap.description.croissant import make_croissant
+from endcap.description.describe import CROISSANT
 from endcap.store import open_store
 from tests.cli.printed_errors import find_code
 from tests.events.shops import ROWS, write_csv
@@ -160,6 +162,24 @@ def test_a_dataset_can_be_read_by_its_croissant_description(
         source = field["source"]
         place = files[source["fileObject"]["@id"]]["contentUrl"]
         assert pq.read_schema(place).get_field_index(source["extract"]["column"]) >= 0
+
+
+def test_each_dataset_has_its_croissant_description_as_a_file(
+    spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    described(capsys, spec, "--store", str(tmp_path / "store"))
+    # The store may move: the description goes with it.
+    moved = open_store(str((tmp_path / "store").rename(tmp_path / "elsewhere")))
+    (address,) = moved.list("descriptions/toys")
+    folder = moved.fetch(address)
+    document = json.loads((folder / CROISSANT).read_text())
+    (dataset,) = moved.list("datasets/toys")
+    asked = make_croissant(dataset, moved)
+    assert [file["sha256"] for file in document["distribution"]] == [file["sha256"] for file in asked["distribution"]]
+    assert document["recordSet"] == asked["recordSet"]
+    for file in document["distribution"]:
+        content = (folder / file["contentUrl"]).read_bytes()
+        assert file["sha256"] == hashlib.sha256(content).hexdigest()
 
 
 def test_croissant_of_a_shop_without_a_dataset_is_refused(
