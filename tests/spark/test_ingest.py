@@ -26,6 +26,7 @@ from endcap.events.snapshot_days import find_units
 from endcap.events.unit_reading import UnitReader
 from endcap.features import build
 from endcap.features.content_digest import digest_content
+from endcap.pseudonyms import KEY
 from endcap.sources import local_files
 from endcap.sources.files import SourceFile, find_files, list_files
 from endcap.sources.local_files import LocalFile
@@ -62,7 +63,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, s3: Server) -> Iterator[Spa
     """A Spark Connect server with two executors, which have a cache of their own and the settings of an S3 server."""
     folder = tmp_path_factory.mktemp("spark")
     with pytest.MonkeyPatch.context() as patch, spark_home(folder / "home"):
-        for name, value in {**s3.environment(), "ENDCAP_CACHE": str(folder / "cache")}.items():
+        given = {"ENDCAP_CACHE": str(folder / "cache"), KEY: "the key of the executors"}
+        for name, value in {**s3.environment(), **given}.items():
             patch.setenv(name, value)
         with start_server(spark(master="local-cluster[2,1,600]"), folder) as started:
             patch.undo()
@@ -114,11 +116,17 @@ def outcome(store: Store, address: str) -> tuple[str, dict[str, Any], list[Any],
 @pytest.mark.slow
 @pytest.mark.parametrize("by", ["given", "gap"])
 def test_a_hostile_log_is_the_same_snapshot(
-    by: str, server: SparkServer, store: Store, tmp_path: Path, request: pytest.FixtureRequest
+    by: str,
+    server: SparkServer,
+    store: Store,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv(KEY, "the key of the executors")
     log = write_hostile_log(tmp_path / "log")
     sources = [str(log), {"path": str(log / "a"), "part": "test", "where": {"item": {"prefix": "i"}}}]
-    shop = make_shop(*sources, events=MANY_RULES, sessions={"by": by})
+    shop = make_shop(*sources, events={**MANY_RULES, "pseudonyms": by == "gap"}, sessions={"by": by})
     here = outcome(store, ingest(shop, store))
     request.getfixturevalue("idle")
     other = open_store(str(tmp_path / "other"))
@@ -126,6 +134,18 @@ def test_a_hostile_log_is_the_same_snapshot(
     assert outcome(other, ingest(on_spark(shop, server), other, progress=lines.append)) == here
     assert min(sum(here[1][kind]["events"].values()) for kind in ("bad", "left_out")) > 0
     assert here[1]["duplicates"] > 0
+
+
+@needs_java
+@pytest.mark.slow
+def test_executors_with_another_key_of_pseudonyms_are_refused(
+    server: SparkServer, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEY, "the key of the step")
+    log = write_csv(tmp_path / "log.csv", ["s,c,i,2024-03-01T10:00:00Z,view"])
+    shop = make_shop(str(log), events={"columns": MANY_RULES["columns"], "pseudonyms": True})
+    with refused(UserError, "events.executors-key-differs"):
+        ingest(on_spark(shop, server), store)
 
 
 @needs_java
