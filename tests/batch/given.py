@@ -21,6 +21,7 @@ from endcap.features.dataset_files import (
 )
 from endcap.models.fit import fit_with_settings
 from endcap.registry.package import write_package
+from endcap.rules import Catalogue
 from endcap.spec import Recommender, Shop
 from endcap.store import Store
 from tests.features.logs import event, recommender, shop, snapshot
@@ -43,7 +44,7 @@ def log(store: Store, its: Shop | None = None, *, sessions: int = 24, customers:
     return build(its or shop(), snapshot(store, rows), store)
 
 
-def package(store: Store, spec: Recommender, dataset: str, key: str = "one") -> str:
+def package(store: Store, spec: Recommender, dataset: str, key: str = "one", rules: Catalogue | None = None) -> str:
     """The address of a package of the spec's model, fitted on a dataset."""
     folder = store.fetch(dataset)
     vocabulary, sessions = read_refit_sessions(folder, spec)
@@ -60,6 +61,7 @@ def package(store: Store, spec: Recommender, dataset: str, key: str = "one") -> 
             shop_features=read_declared_features(folder),
             session_gap=store.manifest(dataset)["facts"]["session_gap_ms"],
             customers=read_customer_ids(folder, model.known_customers) if len(model.known_customers) else None,
+            house_rules=rules,
             pseudonyms=store.manifest(dataset)["facts"]["pseudonyms"],
             lineage={"dataset": dataset},
         )
