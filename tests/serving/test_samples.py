@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import httpx
 import pyarrow as pa
 import pytest
 
+from endcap.deploy import Deployment, Target
+from endcap.deploy.state import write_state
 from endcap.features.view import Vocabulary
 from endcap.online import OnlineStore, RecentEvent, open_online
 from endcap.pseudonyms import KEY, Pseudonymiser
@@ -23,11 +25,14 @@ from endcap.registry.package import load_package, write_package
 from endcap.rules import Catalogue, publish_catalogue
 from endcap.samples import SampledRequest, read_catalogue, read_samples
 from endcap.samples.files import decode_file
+from endcap.samples.key_file import open_pseudonymiser
 from endcap.samples.places import open_place
 from endcap.samples.reading import list_files
 from endcap.spec import Recommender
 from endcap.spec.rules import Rules
+from endcap.store import Store, open_store
 from endcap_serving.local.predictors import find_free_port
+from endcap_serving.local.serve import serving
 from tests.serving.conftest import N_ITEMS, NOON, Shop, recommender, running, wait_until_ready
 
 pytestmark = pytest.mark.slow
@@ -38,11 +43,16 @@ RULES = Rules.model_validate({"owned": {"types": ["purchase"]}})
 
 
 @pytest.fixture(scope="module")
-def package(shop: Shop) -> Path:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return open_store(str(tmp_path_factory.mktemp("store")))
+
+
+@pytest.fixture(scope="module")
+def package(shop: Shop, store: Store) -> Path:
     """A package whose recommender samples every ranking."""
     values = recommender("sequential-rules").model_dump(mode="json")
     values["serving"]["samples"] = {"share": 1.0, "most_per_second": 1000}
-    with shop.store.publish("packages/shoes", "sampled") as draft:
+    with store.publish("packages/shoes", "sampled") as draft:
         write_package(
             draft.path,
             model=shop.fitted["sequential-rules"],
@@ -52,7 +62,7 @@ def package(shop: Shop) -> Path:
             customers=pa.array([], pa.string()),
             lineage={},
         )
-    return shop.store.fetch(draft.address)
+    return store.fetch(draft.address)
 
 
 @contextmanager
@@ -178,3 +188,29 @@ def test_a_kill_loses_the_open_file_alone_and_no_file_says_that_it_was_the_last(
     assert answer["ranking_id"] in {sample.ranking_id for sample in samples}
     described = [decode_file((tmp_path / "samples" / file.name).read_bytes(), file.name)[1] for file in remaining]
     assert not any(description.ended for description in described)
+
+
+def test_what_serves_on_this_machine_keeps_samples_in_the_store_under_a_key_of_its_own(
+    package: Path, store: Store, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(KEY, raising=False)
+    target = Target(version="12", package=str(package))
+    write_state(Deployment(recommender="shoes", stable=target, salt="0", changed=datetime.now(UTC)), store)
+    with serving(store, "shoes") as address:
+        sent = httpx.post(f"{address}/v1/events", json={"id": "e1", "item": shop.ids[5], "customer": "ann"}, timeout=30)
+        assert sent.status_code == 200, sent.text
+        with httpx.Client(base_url=address, timeout=30) as client:
+            deadline = time.monotonic() + 60
+            # The event reaches the online store a moment after it is accepted.
+            while ask(client, {"customer": "ann"})[0]["items"] == ask(client, {"customer": "nobody"})[0]["items"]:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            (answer,) = ask(client, {"customer": "ann"})
+    root = store.root.removeprefix("file://")
+    samples = {sample.ranking_id: sample for sample in read_samples(f"{root}/samples", "shoes")}
+    sample = samples[answer["ranking_id"]]
+    pseudonymiser = open_pseudonymiser(store)
+    assert pseudonymiser is not None
+    assert sample.customer == pseudonymiser.pseudonymise("ann")
+    assert ([event.item for event in sample.events], sample.events_source) == ([shop.ids[5]], "customer")
+    assert sample.items == [ranked["item"] for ranked in answer["items"]]
