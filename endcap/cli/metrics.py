@@ -19,17 +19,19 @@ from endcap.cli.stores import open_existing_store
 @store_option
 @registry_option
 def command(port: int, host: str, store_url: str, registry: str) -> None:
-    """Serve a page for Prometheus: rollouts, A/B tests, what serves, versions, runs, schedules and lists.
+    """Serve a page for Prometheus: rollouts, A/B tests, what serves, versions, runs, schedules, replays
+    and lists.
 
     The page shows the store as it was at most a minute ago. It needs no server of Endcap. Alerts and dashboards on it
     are in the chart.
     """
     from endcap.monitoring import MetricsPage
+    from endcap.replay.metrics import ReplayMetrics
     from endcap.schedules.metrics import ScheduleMetrics
 
     store = open_existing_store(store_url)
-    schedules = ScheduleMetrics(store)
-    page = MetricsPage(store, registry or None, host, port, more={"schedules": schedules.read})
+    more = {"schedules": ScheduleMetrics(store).read, "replays": ReplayMetrics(store).read}
+    page = MetricsPage(store, registry or None, host, port, more=more)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -103,6 +103,7 @@ def command(
     from endcap.online.record_updates import Retention
     from endcap.project.progress_bar import show_progress
     from endcap.replay import LogSource, replay
+    from endcap.replay.metrics import keep_report
     from endcap.samples.key_file import open_pseudonymiser
 
     begin, end = _read_times(since, until)
@@ -124,6 +125,7 @@ def command(
             pseudonymiser=open_pseudonymiser(store),
             progress=(lambda line: click.echo(line, err=True)) if verbose else bar,
         )
+    keep_report(store, report, allow)
     if as_json:
         print_json(report.to_json())
     else:

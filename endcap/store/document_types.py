@@ -297,6 +297,18 @@ class RecommendationsDocument(TypedDict, total=False):
     k: int
 
 
+class _ReplayCheckDocument(TypedDict):
+    answers: Required[dict[str, Count]]
+    changed: Required[dict[str, Count]]
+
+
+class ReplayDocument(TypedDict, total=False):
+    passed: Required[bool]
+    ended: Required[MomentText]
+    seconds: Required[float]
+    checks: Required[dict[str, _ReplayCheckDocument]]
+
+
 SCHEMAS: dict[str, type] = {
     "manifest": ManifestDocument,
     "places": PlacesDocument,
@@ -305,6 +317,7 @@ SCHEMAS: dict[str, type] = {
     "recipe-faults": RecipeFaultDocument,
     "runs": RunDocument,
     "searches": SearchDocument,
+    "replays": ReplayDocument,
     "snapshots": SnapshotDocument,
     "parsed": ParsedDocument,
     "datasets": DatasetDocument,

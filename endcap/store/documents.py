@@ -67,6 +67,7 @@ KINDS = {
     "deployments": DocumentKind(4, {1: dict, 2: dict, 3: dict}, decides=True),
     "rollouts": DocumentKind(decides=True),
     "schedules": DocumentKind(decides=True),
+    "replays": DocumentKind(),
     "ingests": DocumentKind(),
     "forgotten": DocumentKind(decides=True),
     "tombstones": DocumentKind(),

@@ -305,7 +305,7 @@ VERSIONS = Dashboard(
 BATCH = Dashboard(
     "batch",
     "Runs and lists",
-    "Pipelines' runs, and the lists that are made ahead of time.",
+    "Pipelines' runs, replays of answers, and the lists that are made ahead of time.",
     (
         (
             "Runs",
@@ -367,6 +367,35 @@ BATCH = Dashboard(
                     [Query(_value("endcap_runs_failed"), "{{recommender}} {{pipeline}}")],
                     "Among the 100 runs of the store that changed last.",
                     width=12,
+                ),
+            ),
+        ),
+        (
+            "Replays",
+            (
+                Panel(
+                    "Unexplained answers of the latest replay",
+                    [
+                        Query(
+                            _value("endcap_replay_answers", 'outcome="unexplained"'),
+                            "{{recommender}} {{check}}",
+                        )
+                    ],
+                    "Served answers that model, rules and event log do not explain (docs/replay.md).",
+                    kind="stat",
+                    width=8,
+                    steps=((None, GREEN), (1, RED)),
+                ),
+                Panel(
+                    "Answers by outcome",
+                    [Query(_value("endcap_replay_answers"), "{{recommender}} {{check}} {{outcome}}")],
+                    width=8,
+                ),
+                Panel(
+                    "Answers that would have been others",
+                    [Query(_value("endcap_replay_changed_answers"), "{{recommender}} {{check}} {{outcome}}")],
+                    "By the events that had happened, and by the newest rules.",
+                    width=8,
                 ),
             ),
         ),

@@ -12,6 +12,7 @@ from typing import Any, cast
 import httpx
 
 from endcap.monitoring import MetricsPage
+from endcap.replay.metrics import ReplayMetrics
 from endcap.schedules.metrics import ScheduleMetrics
 from endcap.store import Store
 from endcap_serving.gateway.admin import SOCKET, AdminClient
@@ -41,7 +42,8 @@ def run_shop(store: Store, recommender: str) -> Iterator[dict[str, str]]:
         pages["intake"] = f"http://127.0.0.1:{supervisor._intake.upstream.port}/metrics"
         with pass_on_page(supervisor.folder / "gateway" / SOCKET) as address:
             pages["gateway"] = f"{address}/stats/prometheus"
-            page = MetricsPage(store, None, "127.0.0.1", 0, every=1.0, more={"schedules": ScheduleMetrics(store).read})
+            more = {"schedules": ScheduleMetrics(store).read, "replays": ReplayMetrics(store).read}
+            page = MetricsPage(store, None, "127.0.0.1", 0, every=1.0, more=more)
             pages["store"] = page.address
             # The page of a cluster's controller, which does not run here: it has no cluster.
             process = RolloutProcess(cast(Any, None), cast(Any, None))

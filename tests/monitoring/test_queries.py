@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,9 @@ from typing import Any
 import pytest
 
 from endcap.registry import Registry, get_default_uri
+from endcap.replay.metrics import keep_report
+from endcap.replay.reasons import LATE_EVENT
+from endcap.replay.report import Check, ReplayReport
 from endcap.rollout.controller import RolloutController
 from endcap.runs.record import begin_run, end_run
 from endcap.runs.start import Start
@@ -112,6 +116,8 @@ def keep_history(store: Store, recommender: str) -> None:
     now = datetime.now(UTC)
     succeeded = ScheduleLedger().change(succeeded_at=now).count("succeeded", "")
     update_ledger(store, recommender, "train", lambda _: succeeded)
+    late = Check(Counter({LATE_EVENT: 1}), Counter({LATE_EVENT: 1}))
+    keep_report(store, ReplayReport(recommender, now - EPOCH, now, 1, {"1": 1}, {"log": late}, now, 0.1), 0.0)
     with store.publish(f"recommendations/{recommender}", "l1") as draft:
         draft.facts |= {"version": "1", "made": time.time_ns() // 1_000_000, "customers": 10, "filled": 0.9}
 

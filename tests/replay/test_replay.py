@@ -19,12 +19,14 @@ from endcap.pseudonyms import Pseudonymiser
 from endcap.ranking import Answer, PrecomputedList, Ranker, ShopperContext
 from endcap.replay import ReplayReport, replay
 from endcap.replay.comparison import compare_answers
+from endcap.replay.metrics import ReplayMetrics
 from endcap.replay.reasons import EQUAL, KEY_DIFFERS, PACKAGE_GONE, ROUNDING, RULES_GONE, UNEXPLAINED
 from endcap.rules import Catalogue
 from endcap.samples import SampledRequest
 from endcap.samples.files import get_day, name_catalogue
 from endcap.samples.places import open_place
 from endcap.spec.rules import Rules
+from endcap.store import Store
 from tests.replay.conftest import Shop
 from tests.replay.recorded import KEY, record_answers, tamper, write_samples
 from tests.samples.examples import make_sample
@@ -75,6 +77,11 @@ def run(shop: Shop, samples: Path, name: str = "home", key: Pseudonymiser | None
     return replay(name, shop.store, shop.registry, str(samples), SINCE, UNTIL, pseudonymiser=key)
 
 
+def read_metric(store: Store, name: str) -> dict[tuple[str, ...], float]:
+    (metric,) = (metric for metric in ReplayMetrics(store).read() if metric.name == name)
+    return {tuple(list(sample.labels.values())[1:]): sample.value for sample in metric.samples}
+
+
 def count_outcomes(report: ReplayReport) -> dict[str, int]:
     return dict(report.checks["model"].answers)
 
@@ -105,8 +112,12 @@ def test_an_answer_that_was_changed_is_unexplained(
     assert model["answers"] == {EQUAL: 119, UNEXPLAINED: 1}
     assert model["examples"][UNEXPLAINED][0]["ranking_id"] == samples[changed].ranking_id
     assert document["unexplained"] == 1
+    assert read_metric(shop.store, "endcap_replay_passed") == {(): 0.0}
+    assert read_metric(shop.store, "endcap_replay_answers")["model", UNEXPLAINED] == 1
     main([*options, *times, "--allow", "0.01"])
     main([*options[:-1], *times, "--allow", "0.01"])
+    assert read_metric(shop.store, "endcap_replay_passed") == {(): 1.0}
+    assert set(read_metric(shop.store, "endcap_replay_answers")) >= {("rules", UNEXPLAINED), ("log", UNEXPLAINED)}
 
 
 def test_the_rules_of_then_hold(shop: Shop, tmp_path: Path) -> None:
