@@ -50,6 +50,7 @@ COMMANDS = {
     "rollout": ("endcap.cli.rollout", "Rollouts that shoppers decide: plan, start, pause, promote, abort."),
     "run": ("endcap.cli.run", "Run a recommender's pipeline, here or on Kubeflow Pipelines."),
     "runs": ("endcap.cli.runs", "List runs, show how each ended, and print logs."),
+    "samples": ("endcap.cli.samples", "Show which processes wrote request samples, and what is missing."),
     "schedule": ("endcap.cli.schedule", "Start runs by themselves: at times, and when new data arrive."),
     "serve": ("endcap.cli.serve", "Serve a recommender's deployed versions behind a gateway on this machine."),
     "spec": ("endcap.cli.spec", "Check, show and migrate specs."),
