@@ -29,6 +29,7 @@ from endcap.cli.stores import open_existing_store
 from endcap.errors import EndcapError, UserError, append_code
 from endcap.runs.start import get_user
 from endcap.runs.text import format_time
+from endcap.spec.base import format_duration
 from endcap.spec.load import Loaded, list_paths, load
 from endcap.spec.schedule import PARTS
 from endcap.spec.spec_files import SPECS, find_spec
@@ -116,8 +117,6 @@ def run(
         store_url = STORE
     store = open_store(store_url)
     parts = _list_parts(specs, env)
-    for loaded in {part.recommender: part.loaded for part in parts}.values():
-        declare_schedules(store, loaded.recommender.name, loaded.recommender.schedule.parts)
     runs: ClaimedRuns
     if on == "kfp":
         from endcap.cli.schedule_runs import make_kfp_runs
@@ -130,6 +129,8 @@ def run(
         from endcap.cli.schedule_runs import make_process_runs
 
         runs = make_process_runs(store, registry, online)
+    for loaded in {part.recommender: part.loaded for part in parts}.values():
+        declare_schedules(store, loaded.recommender.name, loaded.recommender.schedule.parts)
     scheduler = Scheduler(parts, store, runs, at_once=at_once or _AT_ONCE[on])
     stop, wake, woken = threading.Event(), threading.Event(), SimpleQueue[set[str]]()
 
@@ -357,7 +358,24 @@ def _describe(part: ScheduledPart, ledger: ScheduleLedger) -> dict[str, Any]:
         "waiting": [waiting.model_dump(mode="json") for waiting in ledger.queue],
         "entries": [entry.model_dump(mode="json") for entry in ledger.entries],
         "counts": ledger.counts,
+        "succeeded_at": None if ledger.succeeded_at is None else ledger.succeeded_at.isoformat(),
+        "is_late": _is_late(part, ledger),
     }
+
+
+def _is_late(part: ScheduledPart, ledger: ScheduleLedger) -> bool | None:
+    """Tell whether the last success is too long ago; None if there was none, or there is no limit."""
+    limit = part.schedule.late_after
+    if limit is None or ledger.succeeded_at is None:
+        return None
+    return datetime.now(UTC) - ledger.succeeded_at > limit
+
+
+def _format_success(part: ScheduledPart, ledger: ScheduleLedger) -> str:
+    if ledger.succeeded_at is None:
+        return "-"
+    limit = f", longer ago than {format_duration(part.schedule.late_after)}" if part.schedule.late_after else ""
+    return f"{format_time(ledger.succeeded_at)}{limit if _is_late(part, ledger) else ''}"
 
 
 def _format(part: ScheduledPart, ledger: ScheduleLedger) -> str:
@@ -367,6 +385,7 @@ def _format(part: ScheduledPart, ledger: ScheduleLedger) -> str:
         ("next", facts["next"] or ("when new data arrive" if arrival else "never")),
         ("running", ledger.claim.run if ledger.claim else "-"),
         ("waiting", str(len(ledger.queue))),
+        ("success", _format_success(part, ledger)),
         ("counts", ", ".join(f"{name} {count}" for name, count in sorted(ledger.counts.items())) or "-"),
     ]
     lines = [click.style(part.name, bold=True), *(f"  {name:<8} {text}" for name, text in rows)]

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from endcap.cli.main import endcap
+from endcap.cli.replay import DIFFERENT
 from endcap.cli.schedule import _list_parts
+from endcap.cli.verdict_lines import UNDECIDED
+from endcap.pseudonyms import KEY
 from endcap.schedules.webhook import TOKEN
 from endcap.spec.environments import VARIABLES
 from endcap.store.s3_settings import MOUNTED
@@ -121,11 +126,17 @@ def test_jobs_are_one_at_a_time_and_reach_nothing_of_kfp(render: Render) -> None
     job = objects.one("CronJob", "endcap-retention")["spec"]
     assert (job["schedule"], job["timeZone"], job["concurrencyPolicy"]) == ("0 4 * * 0", "Europe/Berlin", "Forbid")
     assert job["jobTemplate"]["spec"]["activeDeadlineSeconds"] == 3600
+    (rule,) = job["jobTemplate"]["spec"]["podFailurePolicy"]["rules"]
+    assert {UNDECIDED, DIFFERENT} < set(rule["onExitCodes"]["values"])
     pod = job["jobTemplate"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert parse(container["command"])["versions"] == 5
     assert not any(entry["name"].startswith("KF") for entry in container["env"])
     assert not any("projected" in volume for volume in pod["volumes"])
+    pseudonyms = {"pseudonyms": {"secretName": "endcap-pseudonyms"}, **change()}
+    made = render(pseudonyms).one("CronJob", "endcap-retention")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (key,) = [entry for entry in made["containers"][0]["env"] if entry["name"] == KEY]
+    assert key["valueFrom"]["secretKeyRef"] == {"name": "endcap-pseudonyms", "key": KEY}
     ports = {
         name: {
             port["port"]
@@ -191,7 +202,11 @@ def test_values_that_do_not_go_together_are_refused(render: Render, values: Json
 
 def test_the_guide_names_what_the_chart_makes(render: Render) -> None:
     guide = (ROOT / "docs" / "chart.md").read_text()
-    objects = render(change())
+    (example,) = re.findall(r"```yaml\n# schedules.yaml\n(.+?)```", guide, re.DOTALL)
+    objects = render({"schedules": {**change()["schedules"], **yaml.safe_load(example)["schedules"]}})
+    jobs = [job["spec"]["jobTemplate"]["spec"]["template"]["spec"] for job in objects.of("CronJob")]
+    assert len(jobs) == 2
+    assert all(parse(job["containers"][0]["command"]) for job in jobs)
     container = objects.one("Deployment", "endcap-schedules")["spec"]["template"]["spec"]["containers"][0]
     (secret,) = [entry for entry in container["env"] if entry["name"] == TOKEN]
     name = secret["valueFrom"]["secretKeyRef"]["name"]

@@ -370,12 +370,16 @@ def test_the_command_does_what_is_due_on_kfp(
         (["--kfp-namespace", "x"], "cli.option-not-here"),
     ],
 )
-def test_what_the_command_cannot_do_is_refused(kfp: Kfp, tmp_path: Path, arguments: list[str], code: str) -> None:
+def test_what_the_command_cannot_do_is_refused(
+    kfp: Kfp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: str
+) -> None:
     text = find_spec("trial").read_text() + "\nschedule: {train: {arrival: {}}}\n"
     (tmp_path / "trial.yaml").write_text(text)
     shutil.copytree(find_spec("trial").parent / "shops", tmp_path / "shops")
+    monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(endcap, ["schedule", "run", str(tmp_path / "trial.yaml"), "--once", *arguments])
     assert getattr(result.exception, "code", "") == code
+    assert not (tmp_path / "here" / "schedules").exists()
     assert kfp.requests == []
 
 
