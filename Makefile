@@ -17,6 +17,9 @@ demo: $(INSTALLED) ## run the main job on a simulated shop: train, judge, regist
 demo-rollout: $(INSTALLED) ## four new versions meet simulated shoppers: a better, a harmful, a slow and a failing one
 	$(BIN)/endcap demo-rollout
 
+month: $(INSTALLED) ## a month of a simulated shop whose runs start by themselves: arrivals, gates, rollouts; a quarter of an hour
+	$(BIN)/endcap demo-month
+
 PYTEST := $(BIN)/python -m tests.run
 PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
@@ -87,4 +90,4 @@ $(INSTALLED): requirements.txt pyproject.toml
 	@touch $@
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-rollout test test-slow parts test-cluster chaos check docs compile bench bench-gpu images test-image pin audit lock clean
+.PHONY: help demo demo-rollout month test test-slow parts test-cluster chaos check docs compile bench bench-gpu images test-image pin audit lock clean

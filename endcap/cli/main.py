@@ -27,6 +27,7 @@ COMMANDS = {
     "compare": ("endcap.cli.compare", "Train several models on one dataset, and compare them. Nothing is registered."),
     "compile": ("endcap.cli.compile", "Write a spec's pipeline as a package for Kubeflow Pipelines."),
     "demo": ("endcap.cli.demo", "Simulate a shop, train two models, serve both, and let shoppers decide."),
+    "demo-month": ("endcap.cli.demo_month", "Show a month of a simulated shop, whose runs start by themselves."),
     "demo-rollout": ("endcap.cli.demo_rollout", "Roll out four versions to simulated shoppers, who decide on each."),
     "deploy": ("endcap.cli.deploy", "Show or change which versions serve, and their shares."),
     "evaluate": ("endcap.cli.evaluate", "Judge a spec's model or a registered version. Nothing is registered."),

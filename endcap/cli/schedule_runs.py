@@ -29,21 +29,28 @@ def make_process_runs(store: Store, registry: str, online: str) -> ProcessRuns:
     check_online_address(online, store.root)
 
     def start(part: ScheduledPart, claim: RunClaim) -> StartedProcess:
-        order = RunOrder.of(
-            part.loaded,
-            part=part.part,
-            run=claim.run,
-            store=store.root,
-            registry=registry,
-            online=online,
-            until=_format_until(claim),
-            deadline=part.schedule.deadline.total_seconds(),
-            why=explain_claim(claim),
-            data=describe_data(part, claim),
-        )
-        return start_process(order)
+        return start_process(make_order(part, claim, store, registry=registry, online=online))
 
     return ProcessRuns(start, store)
+
+
+def make_order(
+    part: ScheduledPart, claim: RunClaim, store: Store, *, registry: str = "", online: str = "", ahead: float = 0.0
+) -> RunOrder:
+    """Make what the process of a claim is to run. registry, online: addresses; ahead: as in `RunOrder`."""
+    return RunOrder.of(
+        part.loaded,
+        part=part.part,
+        run=claim.run,
+        store=store.root,
+        registry=registry,
+        online=online,
+        until=_format_until(claim),
+        deadline=part.schedule.deadline.total_seconds(),
+        why=explain_claim(claim),
+        data=describe_data(part, claim),
+        ahead=ahead,
+    )
 
 
 def make_kfp_runs(

@@ -22,6 +22,7 @@ from typing import Any, Literal
 from endcap.errors import EndcapError, append_code
 from endcap.output_redaction import redact_output
 from endcap.project.local_run import LocalRun
+from endcap.runs import find_run
 from endcap.runs.logs import find_logs_folder
 from endcap.runs.start import SCHEDULE
 from endcap.schedules.ledger import update_ledger
@@ -61,6 +62,8 @@ class RunOrder:
         Seconds that the run may take.
     why, data
         The reason and the data, for the run's record.
+    ahead
+        Seconds by which the scheduler's clock is ahead of this machine's; not 0 where its days are simulated.
     """
 
     specs: dict[str, Any]
@@ -74,6 +77,7 @@ class RunOrder:
     deadline: float
     why: str
     data: dict[str, Any]
+    ahead: float = 0.0
 
     @classmethod
     def of(cls, loaded: Loaded, **values: Any) -> RunOrder:
@@ -83,6 +87,10 @@ class RunOrder:
     @property
     def recommender(self) -> str:
         return str(self.specs["recommender"]["name"])
+
+    def read_clock(self) -> datetime:
+        """Return the time by the scheduler's clock, UTC."""
+        return datetime.now(UTC) + timedelta(seconds=self.ahead)
 
 
 def start_process(order: RunOrder) -> subprocess.Popen[str]:
@@ -125,7 +133,7 @@ def main() -> None:
         order.recommender,
         order.part,
         lambda ledger: ledger.confirm(
-            order.run, socket.gethostname(), os.getpid(), datetime.now(UTC), timedelta(seconds=order.deadline)
+            order.run, socket.gethostname(), os.getpid(), order.read_clock(), timedelta(seconds=order.deadline)
         ),
     )
     claim = confirmed.claim
@@ -138,7 +146,7 @@ def main() -> None:
         if signs.ended_because and step != "succeeded":
             step, reason = ("failed" if signs.ended_because == "deadline" else "canceled"), signs.ended_because
     update_ledger(
-        store, order.recommender, order.part, lambda ledger: ledger.settle(order.run, step, reason, datetime.now(UTC))
+        store, order.recommender, order.part, lambda ledger: ledger.settle(order.run, step, reason, order.read_clock())
     )
     print(f"{order.run}: {step} {reason}".rstrip(), flush=True)
 
@@ -167,11 +175,17 @@ def _run(store: Store, order: RunOrder) -> tuple[Literal["succeeded", "failed", 
         return "canceled", "interrupted"
     except EndcapError as error:
         print(append_code(str(error), error.code), flush=True)
-        return "failed", error.code
+        return "failed", _find_code(store, order.run) or error.code
     except Exception as error:
         print(f"{type(error).__name__}: {error}", flush=True)
         return "failed", type(error).__name__
     return "succeeded", ""
+
+
+def _find_code(store: Store, run: str) -> str:
+    """Return the code of the step that failed; empty if the run's record does not say."""
+    record = find_run(store, run)
+    return record.fault.code if record is not None and record.fault is not None else ""
 
 
 class _SignsOfLife:
@@ -200,7 +214,7 @@ class _SignsOfLife:
 
     def _find_end(self) -> str:
         """Beat. Returns why the run must end; empty if it goes on."""
-        if datetime.now(UTC) >= self._ends_by:
+        if self._order.read_clock() >= self._ends_by:
             return "deadline"
         try:
             ledger = update_ledger(

@@ -1,0 +1,295 @@
+"""The month's shop as it lives: each day its files, its runs, what a person decides, and what is removed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from endcap.cli.live_rollout import echo_wrapped, follow_rollout, print_event
+from endcap.cli.month_log import ArrivingLog, simulate_month
+from endcap.cli.month_schedules import MonthClock, MonthSchedules, age_store
+from endcap.cli.month_story import RECIPES, get_date, get_day, get_recipe, is_rolled_out
+from endcap.errors import EndcapError, NotFoundError
+from endcap.runs import find_run
+from endcap.spec.load import Loaded, load
+from endcap.spec.spec_files import SHIPPED
+from endcap.store import Store
+
+if TYPE_CHECKING:
+    from endcap.registry import Registry, Version
+    from endcap.schedules.ledger import LedgerEntry
+
+NAME = "demo-month"
+ENVIRONMENT = "live"
+"""The overlay of the spec that has the rollout."""
+_ONE_DAY = timedelta(days=1)
+_INDENT = " " * 12
+_VISITS_PER_SECOND, _PAUSE, _MOST_VISITS, _TIMEOUT = 60.0, 0.1, 64, 10.0
+
+
+@dataclass
+class DayFacts:
+    """What came of a day.
+
+    Attributes
+    ----------
+    date
+        ISO.
+    runs
+        Each end of a run: `step`, `reason` and `cause` as the ledger has them; `gate`, `version`, `mrr` and `bad_rows`
+        where there are any.
+    skipped
+        Reasons of times that were left out, as far as no run of the day had succeeded before.
+    again
+        How often a run's process died.
+    hours_since_success
+        At the end of the day.
+    champion
+        The version that serves everyone at the end of the day; empty: none.
+    rollout
+        `version`, `phase` and `reason`, if shoppers decided on a version.
+    removed
+        Artifacts, and `bytes` before and after, if old data were removed.
+    explained
+        What is known of a version: files, days, events, and whether it was rebuilt equal.
+    """
+
+    date: str
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    again: int = 0
+    hours_since_success: float = 0.0
+    champion: str = ""
+    rollout: dict[str, str] | None = None
+    removed: dict[str, int] | None = None
+    explained: dict[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the facts as JSON values."""
+        return asdict(self)
+
+
+class MonthLife:
+    """Lives through the month.
+
+    Parameters
+    ----------
+    folder
+        Gets the log and the store.
+    store
+        The store in it.
+    seed
+        Of the log and the shoppers.
+    days
+        How many days are lived through.
+    """
+
+    def __init__(self, folder: Path, store: Store, seed: int, days: int) -> None:
+        from endcap.registry import get_default_uri, open_registry
+
+        self._folder, self._store, self._seed = folder, store, seed
+        self._log = ArrivingLog(simulate_month(seed, days), folder)
+        self._clock = MonthClock(get_date(1))
+        self._uri = get_default_uri(store)
+        self._open_registry: Callable[[], Registry] = lambda: open_registry(self._uri, store)
+        self._schedules: MonthSchedules | None = None
+        self._in_force: tuple[str, bool] | None = None
+
+    def live(self, number: int) -> DayFacts:
+        """Live through a day, and print it."""
+        day, date = get_day(number), get_date(number)
+        if day.says:
+            click.echo(f"{date:%a %d %b}  {click.style(day.says, bold=True)}")
+        schedules = self._take_recipe(number)
+        schedules.kills_next = day.kills
+        for upload in day.uploads:
+            schedules.pass_time(date + upload.at)
+            self._log.upload(number, upload)
+        schedules.pass_time(date + _ONE_DAY - timedelta(minutes=1))
+        facts = DayFacts(f"{date:%Y-%m-%d}", hours_since_success=round(schedules.count_hours_since_success(), 1))
+        lines = list(self._read_entries(schedules.list_entries(date), facts))
+        if not any(run["step"] == "succeeded" for run in facts.runs):
+            limit = schedules.loaded.recommender.schedule.parts["train"].late_after
+            assert limit is not None
+            is_late = timedelta(hours=facts.hours_since_success) > limit
+            fires = f"the alert EndcapScheduleLate {'fires' if is_late else 'is silent'}"
+            lines.append(
+                f"{facts.hours_since_success:.0f} h without a success: {fires} "
+                f"(late_after {limit / timedelta(hours=1):.0f}h)"
+            )
+        for place, line in enumerate(lines):
+            head = _INDENT if day.says or place else f"{date:%a %d %b}  "
+            click.echo(head + line)
+        if is_rolled_out(number):
+            facts.rollout = self._let_shoppers_decide(number, schedules.loaded)
+        else:
+            self._promote_newest(schedules.loaded)
+        champion = self._open_registry().find_champion(NAME)
+        facts.champion = "" if champion is None else champion.version
+        if day.cleans:
+            facts.removed = self._clean()
+        if day.explains and champion is not None:
+            facts.explained = self._explain(champion)
+        age_store(Path(self._store.root.removeprefix("file://")), _ONE_DAY)
+        return facts
+
+    def count_steps(self) -> Mapping[str, int]:
+        """Return how often each step of the schedule was taken, with its reason."""
+        return {} if self._schedules is None else self._schedules.count_steps()
+
+    def measure_store(self) -> int:
+        """Return the bytes of all artifacts."""
+        from endcap.retention import Inventory
+
+        return sum(artifact.bytes for artifact in Inventory(self._store).list_artifacts().values())
+
+    def _take_recipe(self, number: int) -> MonthSchedules:
+        """Return the schedules by the spec of a day. A change of the spec restarts them, as a scheduler must be."""
+        in_force = (get_recipe(number), is_rolled_out(number))
+        if self._schedules is None or self._in_force != in_force:
+            recipe, is_live = in_force
+            path = SHIPPED / f"{NAME}.yaml"
+            loaded = load(path, env=ENVIRONMENT if is_live else None, sets=RECIPES[recipe].sets)
+            self._schedules, self._in_force = MonthSchedules(loaded, self._store, self._clock), in_force
+        return self._schedules
+
+    def _read_entries(self, entries: Iterator[LedgerEntry] | Any, facts: DayFacts) -> Iterator[str]:
+        """Note what the ledger says of a day, and return its lines."""
+        for entry in entries:
+            if entry.step == "again":
+                facts.again += 1
+                yield f"{entry.at:%H:%M}  the run's process is gone; another one goes on"
+            elif entry.step in ("succeeded", "failed", "canceled"):
+                run = {"step": entry.step, "reason": entry.reason, "cause": entry.cause, **self._read_run(entry.run)}
+                facts.runs.append(run)
+                yield f"{entry.at:%H:%M}  {_describe_run(run)}"
+            elif entry.step == "skipped" and not any(run["step"] == "succeeded" for run in facts.runs):
+                facts.skipped.append(entry.reason)
+                yield f"{entry.at:%H:%M}  no run ({entry.reason})"
+
+    def _read_run(self, name: str) -> dict[str, Any]:
+        """Read what a run gave from its record and its artifacts."""
+        run = find_run(self._store, name)
+        steps = {} if run is None else {step.name: step for step in run.steps if step.state == "done"}
+        facts: dict[str, Any] = {}
+        if "ingest" in steps:
+            facts["bad_rows"] = sum(self._read_facts(steps["ingest"].result)["bad"].values())
+        if "evaluate" in steps:
+            verdict = self._read_facts(steps["evaluate"].result)
+            facts |= {"gate": verdict["outcome"], "mrr": round(verdict["metrics"]["challenger"]["mrr@20"], 4)}
+        if "register" in steps:
+            facts["version"] = steps["register"].result
+        return facts
+
+    def _read_facts(self, address: str) -> Mapping[str, Any]:
+        facts: Mapping[str, Any] = self._store.manifest(address)["facts"]
+        return facts
+
+    def _promote_newest(self, loaded: Loaded) -> None:
+        """Give everyone the newest version that the gate passed: the shop's script of the morning."""
+        from endcap.deploy.deploy import deploy
+
+        registry = self._open_registry()
+        champion = registry.find_champion(NAME)
+        versions = [version for version in registry.list_versions(NAME) if version.state == "approved"]
+        newest = max(versions, key=lambda version: int(version.version), default=None)
+        if champion is None or newest is None or int(newest.version) <= int(champion.version):
+            return
+        registry.promote(NAME, newest.version)
+        deploy(loaded.recommender, newest.version, self._store, self._uri, end_canary=True)
+
+    def _let_shoppers_decide(self, number: int, loaded: Loaded) -> dict[str, str]:
+        """Serve, and send simulated shoppers until the rollout has ended as the story says."""
+        from endcap.simulation.live_habits import LiveHabits
+        from endcap.simulation.live_shop import LiveShop
+        from endcap.simulation.live_shoppers import LiveShoppers
+
+        policy, recipe = loaded.recommender.rollout, RECIPES[get_recipe(number)]
+        assert policy is not None
+        habits = LiveHabits(people=4_000, interest=0.9, repeats=0.0, patience=0.75)
+        shoppers = LiveShoppers(simulate_month(self._seed, number), habits, seed=self._seed)
+        serving: Callable[..., AbstractContextManager[str]] = entry_points(group="endcap.server")["serving"].load()
+        with serving(self._store, NAME, port=0, listener=print_event) as address:
+            shop = LiveShop(
+                address,
+                NAME,
+                shoppers,
+                visits_per_second=_VISITS_PER_SECOND,
+                pause=_PAUSE,
+                most_visits=_MOST_VISITS,
+                timeout=_TIMEOUT,
+            )
+            with shop.keep_open():
+                state = follow_rollout(self._store, NAME, policy, recipe.phase, recipe.reasons).state
+        return {"version": state.version, "phase": state.phase, "reason": state.reason}
+
+    def _clean(self) -> dict[str, int]:
+        """Remove what nobody needs any more, as `endcap retention apply` does."""
+        from endcap.retention import apply_retention
+
+        before = self.measure_store()
+        removal = apply_retention(self._store, self._uri)
+        after = self.measure_store()
+        click.echo(
+            f"{_INDENT}{len(removal.removed)} artifacts are removed: {before / 1e6:.1f} MB before, "
+            f"{after / 1e6:.1f} after"
+        )
+        return {"artifacts": len(removal.removed), "bytes_before": before, "bytes_after": after}
+
+    def _explain(self, version: Version) -> dict[str, Any]:
+        """Explain a version down to its files, rebuild it, and tell of the first version whose package is gone."""
+        from endcap.lineage import trace_version
+        from endcap.reproduction import reproduce
+
+        lineage = trace_version(version, self._store)
+        files, days = lineage.list_files(), sorted(lineage.list_days())
+        run = lineage.run.name if lineage.run is not None else "unknown"
+        echo_wrapped(
+            f"Version {version.version} is of run {run}, and of {len(files)} files with {len(days)} days, from "
+            f"{days[0]} to {days[-1]}."
+        )
+        result = reproduce(version, self._store)
+        parts = ", ".join(f"{part.subject} {'equal' if part.equal else part.text}" for part in result.compared)
+        echo_wrapped(f"Rebuilt in {result.seconds:.1f} s: {parts}.")
+        if not result.equal:
+            raise EndcapError(
+                f"version {version.version} was rebuilt differently: {parts}. `endcap reproduce {NAME}` says what may "
+                "be why",
+                code="cli.demo-month-differs",
+                version=version.version,
+            )
+        return {
+            "version": version.version,
+            "files": len(files),
+            "days": len(days),
+            "equal": result.equal,
+            "gone": self._find_gone(),
+        }
+
+    def _find_gone(self) -> str:
+        """Try to rebuild the first version; return the code of the error, empty if it can be rebuilt."""
+        from endcap.reproduction import reproduce
+
+        first = min(self._open_registry().list_versions(NAME), key=lambda version: int(version.version))
+        try:
+            reproduce(first, self._store)
+        except NotFoundError as error:
+            echo_wrapped(f"Version {first.version} cannot be rebuilt any more ({error.code}).")
+            return error.code
+        return ""
+
+
+def _describe_run(run: Mapping[str, Any]) -> str:
+    if run["step"] != "succeeded":
+        return f"a run {run['step']} ({run['reason']})"
+    bad = f"; {run['bad_rows']} bad rows set aside" if run.get("bad_rows") else ""
+    if "version" in run:
+        return f"version {run['version']}, gate {run['gate']}, mrr@20 {run['mrr']:.4f}{bad}"
+    return f"no version: gate {run.get('gate', 'not reached')}, mrr@20 {run.get('mrr', 0.0):.4f}{bad}"
