@@ -18,7 +18,7 @@ from endcap.store import open_store
 from endcap.tables import format_text_table
 
 if TYPE_CHECKING:
-    from endcap.cli.month_life import DayFacts
+    from endcap.cli.month_life import DayOutcome
 
 FACTS = "month.json"
 """The file that holds what came of each day."""
@@ -55,7 +55,7 @@ def command(folder: Path, days: int, seed: int) -> None:
     os.environ["ENDCAP_MONTH"] = str(folder)
     store = open_store(str(folder / "store"))
     month = MonthLife(folder, store, seed, days)
-    lived: list[DayFacts] = []
+    lived: list[DayOutcome] = []
     for number in range(1, days + 1):
         lived.append(month.live(number))
         (folder / FACTS).write_text(json.dumps([facts.to_json() for facts in lived], indent=1) + "\n")
@@ -73,7 +73,7 @@ def command(folder: Path, days: int, seed: int) -> None:
         click.echo(f"  {line}\n      {why}")
 
 
-def _summarise(lived: Sequence[DayFacts], steps: Mapping[str, int], stored: int) -> list[tuple[str, str]]:
+def _summarise(lived: Sequence[DayOutcome], steps: Mapping[str, int], stored: int) -> list[tuple[str, str]]:
     runs = [run for facts in lived for run in facts.runs]
     ends = {end: sum(run["step"] == end for run in runs) for end in ("succeeded", "failed", "canceled")}
     skips = {name.partition(":")[2]: count for name, count in steps.items() if name.startswith("skipped:")}

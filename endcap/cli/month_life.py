@@ -35,7 +35,7 @@ _VISITS_PER_SECOND, _PAUSE, _MOST_VISITS, _TIMEOUT = 60.0, 0.1, 64, 10.0
 
 
 @dataclass
-class DayFacts:
+class DayOutcome:
     """What came of a day.
 
     Attributes
@@ -102,7 +102,7 @@ class MonthLife:
         self._schedules: MonthSchedules | None = None
         self._in_force: tuple[str, bool] | None = None
 
-    def live(self, number: int) -> DayFacts:
+    def live(self, number: int) -> DayOutcome:
         """Live through a day, and print it."""
         day, date = get_day(number), get_date(number)
         if day.says:
@@ -113,7 +113,7 @@ class MonthLife:
             schedules.pass_time(date + upload.at)
             self._log.upload(number, upload)
         schedules.pass_time(date + _ONE_DAY - timedelta(minutes=1))
-        facts = DayFacts(f"{date:%Y-%m-%d}", hours_since_success=round(schedules.count_hours_since_success(), 1))
+        facts = DayOutcome(f"{date:%Y-%m-%d}", hours_since_success=round(schedules.count_hours_since_success(), 1))
         lines = list(self._read_entries(schedules.list_entries(date), facts))
         if not any(run["step"] == "succeeded" for run in facts.runs):
             limit = schedules.loaded.recommender.schedule.parts["train"].late_after
@@ -160,7 +160,7 @@ class MonthLife:
             self._schedules, self._in_force = MonthSchedules(loaded, self._store, self._clock), in_force
         return self._schedules
 
-    def _read_entries(self, entries: Iterator[LedgerEntry] | Any, facts: DayFacts) -> Iterator[str]:
+    def _read_entries(self, entries: Iterator[LedgerEntry] | Any, facts: DayOutcome) -> Iterator[str]:
         """Note what the ledger says of a day, and return its lines."""
         for entry in entries:
             if entry.step == "again":

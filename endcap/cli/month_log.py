@@ -54,15 +54,15 @@ class ArrivingLog:
         staging = self._folder / "outbox"
         shutil.rmtree(staging, ignore_errors=True)
         number = HISTORY + day - 1 - upload.back
-        made = write_log(self._log, staging, days=range(number, number + 1))[0]
+        written = write_log(self._log, staging, days=range(number, number + 1))[0]
         with report_storage_errors(self._folder):
-            header, *rows = made.read_text(encoding="utf-8").splitlines(keepends=True)
-            made.write_text("".join([header, *_CHANGES[upload.state](rows)]), encoding="utf-8")
+            header, *rows = written.read_text(encoding="utf-8").splitlines(keepends=True)
+            written.write_text("".join([header, *_CHANGES[upload.state](rows)]), encoding="utf-8")
             (self._folder / "events").mkdir(parents=True, exist_ok=True)
             if upload.back == 1:
                 _move(staging / "items.csv", self._folder / "items.csv")
-            file = self._folder / "events" / made.name
-            _move(made, file)
+            file = self._folder / "events" / written.name
+            _move(written, file)
         return file
 
 

@@ -39,7 +39,7 @@ _NIGHT = timedelta(minutes=20)
 
 
 @dataclass(frozen=True)
-class Recipe:
+class RecipeChange:
     """A model's recipe, as keys of the spec that differ, and how shoppers decide on it.
 
     Attributes
@@ -55,12 +55,14 @@ class Recipe:
     reasons: Sequence[str] = ()
 
 
-RECIPES: Mapping[str, Recipe] = {
-    "first": Recipe(),
-    "worse": Recipe(("model={name: vsknn, sample: 1, neighbours: 1, last_events: 1}",)),
-    "better": Recipe(("model={name: sequential-rules}",), "promoted", ("shown-superior",)),
-    "harmful": Recipe(
-        ("model={name: sequential-rules}", "exclude=none"), "rolled-back", ("metric-harmed", "metric-harmed-early")
+RECIPES: Mapping[str, RecipeChange] = {
+    "first": RecipeChange(),
+    "worse": RecipeChange(("model={name: vsknn, sample: 1, neighbours: 1, last_events: 1}",)),
+    "better": RecipeChange(("model={name: sequential-rules}",), "promoted", ("shown-superior",)),
+    "harmful": RecipeChange(
+        ("model={name: vsknn, sample: 500, neighbours: 100, last_events: 5}", "exclude=none"),
+        "rolled-back",
+        ("metric-harmed", "metric-harmed-early"),
     ),
 }
 """Known tastes say how good they are: docs/month.md has the numbers."""
