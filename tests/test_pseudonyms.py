@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import pickle
 
 import pytest
+from click.testing import CliRunner
 
+from endcap.cli.pseudonyms import command
 from endcap.errors import UserError
 from endcap.pseudonyms import KEY, Pseudonymiser, looks_like_pseudonym, read_pseudonymiser
 
@@ -48,3 +51,11 @@ def test_no_text_or_file_gets_the_key_by_accident() -> None:
     assert "key of this" not in repr(FIRST)
     with pytest.raises(TypeError):
         pickle.dumps(FIRST)
+
+
+def test_the_command_line_lists_pseudonyms_to_join_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY, "the first key of this test")
+    listed = CliRunner().invoke(command, input='anna\r\n"b, c"\n\nanna\n')
+    assert listed.exit_code == 0
+    rows = list(csv.reader(listed.output.splitlines()))
+    assert rows == [["id", "pseudonym"], *([name, FIRST.pseudonymise(name)] for name in ("anna", '"b, c"'))]

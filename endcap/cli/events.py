@@ -11,6 +11,7 @@ import click
 from endcap.cli.croissant import command as croissant
 from endcap.cli.describe import command as describe
 from endcap.cli.forget import command as forget
+from endcap.cli.pseudonyms import command as pseudonyms
 from endcap.cli.query import command as query
 from endcap.spec.base import parse_date
 from endcap.spec.layouts import Layout
@@ -26,6 +27,7 @@ def command() -> None:
 command.add_command(croissant, "croissant")
 command.add_command(describe, "describe")
 command.add_command(forget, "forget")
+command.add_command(pseudonyms, "pseudonyms")
 command.add_command(query, "query")
 
 

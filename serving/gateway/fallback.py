@@ -27,6 +27,7 @@ from endcap.errors import RequestError
 from endcap.experiments.ranking_token import ARM_NAMES, TokenArm, TokenSigner
 from endcap.experiments.splits import TrafficSplit
 from endcap.fallback_reasons import NO_PREDICTOR
+from endcap.pseudonyms import Pseudonymiser
 from endcap.ranking import Answer
 from endcap.ranking.request import parse_instance
 from endcap.spec.serving import ServingSpec
@@ -65,10 +66,13 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 ReadSettings = Callable[[], Mapping[str, GatewaySettings]]
 """Returns the settings of each recommender, by name, as they are now."""
+FindPseudonymiser = Callable[[], Pseudonymiser | None]
 
 
-def make_list_app(read_settings: ReadSettings) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-    """Make the ASGI application. It answers only processes of this machine."""
+def make_list_app(
+    read_settings: ReadSettings, find_pseudonymiser: FindPseudonymiser = lambda: None
+) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+    """Make the ASGI application. It answers only processes of this machine. Parameters as of `ListServer`."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -80,7 +84,12 @@ def make_list_app(read_settings: ReadSettings) -> Callable[[Scope, Receive, Send
             request_headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
             try:
                 status, headers, body = answer_from_list(
-                    scope["path"], request_headers, await _read_body(receive), read_settings(), scope["method"]
+                    scope["path"],
+                    request_headers,
+                    await _read_body(receive),
+                    read_settings(),
+                    scope["method"],
+                    find_pseudonymiser(),
                 )
             except RefusedError as error:
                 status, headers, body = _answer_error(error)
@@ -93,7 +102,12 @@ def make_list_app(read_settings: ReadSettings) -> Callable[[Scope, Receive, Send
 
 
 def answer_from_list(
-    path: str, headers: Mapping[str, str], body: bytes, settings: Mapping[str, GatewaySettings], method: str = "POST"
+    path: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    settings: Mapping[str, GatewaySettings],
+    method: str = "POST",
+    pseudonymiser: Pseudonymiser | None = None,
 ) -> tuple[int, dict[str, str], bytes]:
     """Answer a request that no predictor has answered.
 
@@ -109,6 +123,8 @@ def answer_from_list(
         The settings of each recommender, by name.
     method
         The HTTP method.
+    pseudonymiser
+        Makes the shopper's pseudonym, of which the ranking ids have a hash; None: they have one of the id.
 
     Returns
     -------
@@ -146,7 +162,7 @@ def answer_from_list(
             instances = read_v2_instances(tensors)
         else:
             instances = read_v1_instances(document)
-        token = _write_token(match[1], headers, request_id)
+        token = _write_token(match[1], headers, request_id, pseudonymiser)
         rankings = [
             _make_ranking(instance, number, own_settings, request_id, token)
             for number, instance in enumerate(instances)
@@ -167,10 +183,13 @@ class ListServer:
     ----------
     read_settings
         Returns the settings of each recommender, by name.
+    find_pseudonymiser
+        Returns what the intake maps shoppers by, so that its reports and the rankings name the same; None if it does
+        not.
     """
 
-    def __init__(self, read_settings: ReadSettings) -> None:
-        self._read_settings = read_settings
+    def __init__(self, read_settings: ReadSettings, find_pseudonymiser: FindPseudonymiser = lambda: None) -> None:
+        self._read_settings, self._find_pseudonymiser = read_settings, find_pseudonymiser
         self.port = 0
         self._start()
 
@@ -200,7 +219,7 @@ class ListServer:
         self._socket.bind(("127.0.0.1", self.port))
         self.port = int(self._socket.getsockname()[1])
         config = uvicorn.Config(
-            cast(Any, make_list_app(self._read_settings)),
+            cast(Any, make_list_app(self._read_settings, self._find_pseudonymiser)),
             http=BoundedProtocol,
             log_config=None,
             access_log=False,
@@ -245,16 +264,21 @@ def _open_signer(recommender: str) -> TokenSigner:
     return TokenSigner.from_environment(recommender)
 
 
-def _write_token(recommender: str, headers: Mapping[str, str], request_id: str) -> str:
+def _write_token(
+    recommender: str, headers: Mapping[str, str], request_id: str, pseudonymiser: Pseudonymiser | None
+) -> str:
     """Write the ranking token of a list. The list counts for the arm that the gateway chose."""
     arm: TokenArm = next((name for name in ARM_NAMES if name == headers.get(VARIANT_HEADER)), "none")
     shopper = headers.get(SHOPPER_HEADER)
+    if shopper is not None:
+        shopper = shopper.encode("latin-1").decode("utf-8", "surrogateescape")
+        shopper = shopper if pseudonymiser is None else pseudonymiser.pseudonymise(shopper)
     return _open_signer(recommender).write(
         "",
         arm,
         "fallback",
         split=TrafficSplit.from_text(headers.get(SPLIT_HEADER, "")),
-        shopper=None if shopper is None else shopper.encode("latin-1").decode("utf-8", "surrogateescape"),
+        shopper=shopper,
         time=time.time_ns() // 1_000_000,
         request=request_id,
     )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from endcap.errors import EndcapError, IntegrityError, StorageError
 from endcap.experiments.splits import CHALLENGERS
+from endcap.pseudonyms import read_pseudonymiser
 from endcap_serving.gateway import fallback, last_state
 from endcap_serving.gateway.access.filters import EXTENSIONS
 from endcap_serving.gateway.access.settings import AccessSettings
@@ -197,6 +198,8 @@ def make_xds_app(service: XdsService, is_watching: Callable[[], bool]) -> Starle
 
         return Route(f"/v3/discovery:{kind}", answer, methods=["POST"])
 
+    # The chart sets the key where the intake stores pseudonyms.
+    pseudonymiser = read_pseudonymiser()
     return Starlette(
         routes=[
             make_route("clusters", lambda version, _: service.answer_clusters(version)),
@@ -205,7 +208,7 @@ def make_xds_app(service: XdsService, is_watching: Callable[[], bool]) -> Starle
             Route("/healthz", answer_health),
             Route("/readyz", answer_readiness),
             # All other questions of Envoy are shoppers' requests.
-            Mount("/", fallback.make_list_app(service.collect_settings)),
+            Mount("/", fallback.make_list_app(service.collect_settings, lambda: pseudonymiser)),
         ]
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 
 from endcap.errors import EndcapError
 from endcap.online import NONE, ONLINE, resolve_online_url
+from endcap.pseudonyms import Pseudonymiser, read_pseudonymiser
 from endcap.registry.package import INFO, SPEC, read_info, read_recommender
 from endcap.rollout.feed import choose_segment_age
 from endcap.store import Store
@@ -42,11 +43,14 @@ class IntakeProcess:
         Where the gateway sends events.
     process
         The process; None if none runs.
+    pseudonymiser
+        What it maps shoppers by; None if it does not.
     """
 
     def __init__(self, store: Store, recommender: str, folder: Path, listener: Listener) -> None:
         self.upstream = Upstream("intake", find_free_port(), kind="intake")
         self.process: Process | None = None
+        self.pseudonymiser: Pseudonymiser | None = None
         self._options = {
             "--folder": str(store.work_folder("intake", recommender)),
             "--out": f"{store.root.removeprefix('file://')}/intake",
@@ -99,6 +103,7 @@ class IntakeProcess:
             arguments = [argument for option in options.items() for argument in option]
             if has_pseudonyms(package):
                 arguments.append("--pseudonyms")
+                self.pseudonymiser = read_pseudonymiser()
             command = [sys.executable, "-m", "endcap_serving.intake", *arguments]
             self.process = Process("intake", command, self._log, self._online)
             check = make_http_check(f"http://127.0.0.1:{self.upstream.port}/healthz")

@@ -106,7 +106,9 @@ class Supervisor:
             self._make_variant(name) for name in ("stable", "canary", "previous", "baseline", "shadow")
         )
         self._challengers = ChallengerProcesses(self._make_variant)
-        self._fallback = fallback.ListServer(lambda: {recommender: self._effective.gateway_terms})
+        self._fallback = fallback.ListServer(
+            lambda: {recommender: self._effective.gateway_terms}, lambda: self._intake.pseudonymiser
+        )
         self._intake = IntakeProcess(store, recommender, self.folder, self.send_event)
         self._gateway = LocalGateway(port, self._start_envoy, self.send_event)
         self._draining: list[tuple[PredictorProcess, float]] = []

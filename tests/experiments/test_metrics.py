@@ -15,6 +15,7 @@ from endcap.experiments.exposures import Audit, ExposureReader
 from endcap.experiments.metric_state import MetricState
 from endcap.experiments.ranking_token import TokenSigner
 from endcap.experiments.splits import TrafficSplit, hash_salt
+from endcap.pseudonyms import Pseudonymiser
 from tests.experiments.reports import (
     DAY,
     HOUR,
@@ -196,6 +197,15 @@ def test_the_audit_computes_arms_again_and_finds_a_planted_one() -> None:
     assert READER.read(make_impressions([*seen, see(make_ranking("s1", 1), 1)]))[2] == Audit(500, 0)
     planted = see(make_ranking(CANARY, 1, arm="stable"), 1, shopper=CANARY)
     assert READER.read(make_impressions([*seen, planted]))[2] == Audit(501, 1)
+
+
+def test_of_a_pseudonym_nobody_computes_the_arm_and_yet_it_must_be_the_rankings_own() -> None:
+    maker = Pseudonymiser(b"the key of this test, no secret")
+    own, other = (maker.pseudonymise(shopper) for shopper in ("anna", "berta"))
+    rankings = [make_ranking(own, 0, arm=arm) for arm in ("stable", "canary")]
+    seen = [see(ranking, 1, shopper=own) for ranking in rankings]
+    exposures, refusals, audit = READER.read(make_impressions([*seen, see(rankings[0], 2, shopper=other)]))
+    assert (len(exposures), dict(refusals), audit) == (2, {"replayed": 1}, Audit(0, 0))
 
 
 def test_a_rotated_key_still_joins_what_the_old_one_signed() -> None:

@@ -17,7 +17,9 @@ from endcap.deploy.bloom_filter import BloomFilter
 from endcap.deploy.gateway_settings import apply_rules
 from endcap.deploy.variants import settings_from_annotations, settings_to_annotations
 from endcap.errors import RequestError
+from endcap.experiments.ranking_token import RankingToken, TokenSigner
 from endcap.features.vocabulary import Vocabulary
+from endcap.pseudonyms import Pseudonymiser
 from endcap.rules import Catalogue, Rulebook
 from endcap.spec.rules import Rules
 from endcap_serving import http_protocol
@@ -28,6 +30,7 @@ from endcap_serving.kserve_bodies import make_v2_body_error, read_v2_body
 from endcap_serving.local.envoy_process import EnvoyProcess
 from endcap_serving.local.predictors import find_free_port
 from endcap_serving.local.process import end_processes
+from endcap_serving.names import RANKING_HEADER
 from tests.serving.backends import Backend
 from tests.serving.pod import wait_for
 
@@ -365,3 +368,14 @@ def answers(port: int) -> bool:
         return httpx.get(f"http://127.0.0.1:{port}/").status_code == 503
     except httpx.TransportError:
         return False
+
+
+def test_a_lists_ranking_ids_name_the_shopper_as_the_intake_does() -> None:
+    maker, body = Pseudonymiser(b"the key of this test, no secret"), json.dumps({"instances": [{"items": []}]}).encode()
+    headers = {SHOPPER_HEADER: "shop-of-anna"}
+    _, answered, _ = fallback.answer_from_list(PREDICT, headers, body, {"shoes": LISTED}, pseudonymiser=maker)
+    signer = TokenSigner.from_environment("shoes")
+    token = signer.read(answered[RANKING_HEADER])
+    assert isinstance(token, RankingToken)
+    assert signer.is_of(token, maker.pseudonymise("shop-of-anna"))
+    assert not signer.is_of(token, "shop-of-anna")
