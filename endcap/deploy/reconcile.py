@@ -13,6 +13,7 @@ from endcap.deploy.kill_switch import is_newer
 from endcap.deploy.read_back import read_back
 from endcap.deploy.reconciler import ATTEMPTS, Reconciler, contended_error
 from endcap.deploy.rollout import check_not_superseded, report_capacity, take_transitions
+from endcap.deploy.sample_check import explain_missing_samples
 from endcap.deploy.side_services import SideService
 from endcap.deploy.stand_ins import list_stand_in_roles
 from endcap.deploy.state import Deployment
@@ -122,7 +123,8 @@ def reconcile(
     if transition.done and reconciler.live is not None and desired().changed == reconciler.desired.changed:
         side_notes |= _follow_sides(reconciler, reconciler.sides, wait=wait)
     _note_switch(reconciler)
-    reconciler.notes.extend(filter(None, side_notes.values()))
+    missing_samples = explain_missing_samples(recommender, cluster, namespace)
+    reconciler.notes.extend(filter(None, [*side_notes.values(), missing_samples]))
     whole = reconciler.capabilities.mode == "Knative" or not reconciler.own_route
     return ReconcileReport(
         reconciler.capabilities.mode,

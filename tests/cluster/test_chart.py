@@ -224,6 +224,7 @@ RIGHTS = [
     ("pipeline-runner", "list", "httproutes.gateway.networking.k8s.io", "serving", True),
     ("pipeline-runner", "delete", "inferenceservices.serving.kserve.io", "serving", False),
     ("pipeline-runner", "create", "httproutes.gateway.networking.k8s.io", "serving", False),
+    ("pipeline-runner", "get", "servingruntimes.serving.kserve.io", "serving", True),
     ("pipeline-runner", "patch", "servingruntimes.serving.kserve.io", "serving", False),
     ("pipeline-runner", "get", "secrets", "serving", False),
     ("pipeline-runner", "create", "pods", "serving", False),
