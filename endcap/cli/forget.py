@@ -22,6 +22,7 @@ from endcap.cli.options import (
 )
 from endcap.cli.stores import open_existing_store
 from endcap.errors import NotFoundError
+from endcap.spec.serving import SAMPLES
 from endcap.spec.spec_files import find_spec
 from endcap.tables import format_text_table
 
@@ -48,6 +49,21 @@ LEFT = 4
 @store_option
 @registry_option
 @online_option
+@click.option(
+    "--intake",
+    "intake",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Where the intake seals its files: a folder, or s3://bucket/prefix [default: that of `endcap serve`].",
+)
+@click.option(
+    "--samples",
+    "samples",
+    multiple=True,
+    metavar="ADDRESS",
+    envvar=SAMPLES,
+    help=f"Where request samples lie ({SAMPLES}) [default: that of `endcap serve`].",
+)
 @json_option
 def command(
     spec: str,
@@ -60,6 +76,8 @@ def command(
     store_url: str,
     registry: str,
     online: str,
+    intake: tuple[str, ...],
+    samples: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Forget customers: remove all that holds them, and leave their rows out from now on.
@@ -68,7 +86,7 @@ def command(
     without the customers are made first. Or it is the name of a shop. Then its next run makes them. CUSTOMER is an id
     as the log has it. The exit code is 4 if something is left to do, such as a version that serves.
     """
-    from endcap.forgetting import forget_customers, plan_forgetting
+    from endcap.forgetting import Services, forget_customers, plan_forgetting
     from endcap.project import open_project
     from endcap.pseudonyms import read_pseudonymiser
 
@@ -89,14 +107,16 @@ def command(
             project.ingest()
             project.features()
 
+    services = Services(online, intake, samples)
     if dry_run:
-        outcome = plan_forgetting(store, shop, ids, registry)
+        outcome = plan_forgetting(store, shop, ids, registry, services)
     else:
         outcome = forget_customers(
             store,
             shop,
             ids,
             registry,
+            services,
             why=why,
             remake=remake,
             progress=lambda line: None if as_json else click.echo(line, err=True),
@@ -112,7 +132,7 @@ def command(
 def _describe(outcome: Forgetting, dry_run: bool) -> str:
     counts = Counter(artifact.kind for artifact in outcome.removed)
     counts.update({"records of runs": len(outcome.records), "unfinished work": len(outcome.unfinished)})
-    counts["reports in MLflow"] = len(outcome.reports)
+    counts.update({"reports in MLflow": len(outcome.reports), "online store": outcome.online, **outcome.files})
     rows = [(name, f"{count:,}") for name, count in counts.items() if count]
     lines = [format_text_table(("place", "would go" if dry_run else "removed"), rows)] if rows else []
     if not rows and not outcome.kept:
@@ -121,9 +141,10 @@ def _describe(outcome: Forgetting, dry_run: bool) -> str:
     lines += [f"{name} {version} learnt from them" for name, version in outcome.versions]
     if outcome.versions:
         lines.append("a model's numbers name nobody: versions stay. endcap run trains one without them")
+    lines += [f"{file} holds them, and is not sealed yet: call again in some minutes" for file in outcome.open_segments]
     lines += [f"run {run} began before and goes on" for run in outcome.waiting_for]
     if outcome.waiting_for:
-        lines.append("nothing was removed; call again when it has ended")
+        lines.append("no artifact was removed; call again when it has ended")
     elif outcome.kept:
         lines.append("train and deploy a new version, then call again")
     lines.append("your own log may have their rows still: ingest leaves them out")

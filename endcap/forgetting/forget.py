@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +11,7 @@ from endcap.errors import UserError
 from endcap.events.forget_list import add_forgotten, replace_units
 from endcap.forgetting.run_records import find_run_records, hide_in_run_records, list_earlier_runs
 from endcap.forgetting.scan import CustomerScan
+from endcap.forgetting.services import Services, ServiceSearch
 from endcap.forgetting.stored_artifacts import (
     HoldingArtifact,
     find_holding,
@@ -54,8 +55,14 @@ class Forgetting:
         Recommender and number of each version that learnt from a customer.
     reports
         MLflow's runs whose report quoted a row of a customer.
+    online
+        The number of events, members and rows in the online store.
+    files
+        The number of rows in files of the intake and of request samples, by the address of each place.
+    open_segments
+        Files of the intake that hold a customer and are not sealed yet. Call again when they are.
     waiting_for
-        Runs that began before and go on. Nothing was removed. Call again when they have ended.
+        Runs that began before and go on. No artifact was removed. Call again when they have ended.
     """
 
     shop: str
@@ -66,12 +73,15 @@ class Forgetting:
     unfinished: tuple[str, ...]
     versions: tuple[tuple[str, str], ...]
     reports: tuple[str, ...]
+    online: int
+    files: Mapping[str, int]
+    open_segments: tuple[str, ...]
     waiting_for: tuple[str, ...] = ()
 
     @property
     def is_done(self) -> bool:
         """Whether nothing is left to do."""
-        return not self.kept and not self.waiting_for
+        return not (self.kept or self.waiting_for or self.open_segments)
 
     def to_json(self) -> Json:
         """Return the outcome as JSON values."""
@@ -84,16 +94,23 @@ class Forgetting:
             "records": list(self.records),
             "unfinished": list(self.unfinished),
             "reports": list(self.reports),
+            "online": self.online,
+            "files": dict(self.files),
+            "open_segments": list(self.open_segments),
             "versions": [{"recommender": name, "version": version} for name, version in self.versions],
             "waiting_for": list(self.waiting_for),
         }
 
 
-def plan_forgetting(store: Store, shop: str, customers: Collection[str], registry: str = "") -> Forgetting:
+def plan_forgetting(
+    store: Store, shop: str, customers: Collection[str], registry: str = "", services: Services | None = None
+) -> Forgetting:
     """Find what `forget_customers` would remove. Nothing is changed. Parameters and errors are those of it."""
     scan = _make_scan(customers)
     search = _HoldingSearch(store, shop, registry, scan)
     removed, kept = search.divide()
+    of_services = ServiceSearch(services or Services(), store, shop, search.recommenders, scan)
+    search.note_services(of_services, of_services.forget_files(erase=False), of_services.forget_online(erase=False))
     return search.describe("", removed, kept)
 
 
@@ -102,6 +119,7 @@ def forget_customers(
     shop: str,
     customers: Collection[str],
     registry: str = "",
+    services: Services | None = None,
     *,
     why: str = "",
     remake: Callable[[], None] | None = None,
@@ -119,6 +137,8 @@ def forget_customers(
         Ids as the store has them, not empty.
     registry
         MLflow's address; empty: that of the store's folder.
+    services
+        Where the shop's services keep what they know of customers; None: the places of this machine.
     why
         The reason, which the list keeps.
     remake
@@ -137,24 +157,28 @@ def forget_customers(
     UserError
         If no customer is given (``forgetting.nobody``).
     IntegrityError
-        If a manifest is damaged: whose it is is not known then.
-    StorageError, TransientError
-        If the store or the registry refuses.
+        If a manifest or a file is damaged: whose it is is not known then.
+    StorageError, TransientError, OnlineStoreError
+        If the store, the registry or a service's place refuses.
 
     Notes
     -----
-    The steps: the customers are put on the shop's list; the parsed units with rows of theirs get other keys; new data
-    are made; each artifact gets its tombstone and is removed, before what it refers to; records of runs are cleared.
-    After a kill at any of them the next call goes on.
+    The steps: the customers are put on the shop's list; the parsed units with rows of theirs get other keys; files of
+    the intake and samples are replaced; new data are made, and the online store forgets the customers; each artifact
+    gets its tombstone and is removed, before what it refers to; records of runs are cleared. After a kill at any of
+    them the next call goes on.
     """
     scan = _make_scan(customers)
     forgotten, entry = add_forgotten(store, shop, scan.customers, why=why)
     search = _HoldingSearch(store, shop, registry, scan)
     units = [artifact for artifact in search.holding if artifact.kind == "parsed"]
     replace_units(store, shop, [unit.address.rsplit("/", 1)[-1] for unit in units], forgotten.version)
+    of_services = ServiceSearch(services or Services(), store, shop, search.recommenders, scan)
+    rows = of_services.forget_files(erase=True)
     if remake is not None and search.holding:
         progress("new data are made without the customer")
         remake()
+    search.note_services(of_services, rows, of_services.forget_online(erase=True))
     waiting_for = list_earlier_runs(store, shop, search.recommenders, entry.since, datetime.now(UTC))
     removed, kept = search.divide()
     if waiting_for:
@@ -205,6 +229,9 @@ class _HoldingSearch:
         self.unfinished = tuple(find_unfinished(store, {shop, *self.recommenders}, scan))
         self.versions = tuple(self._list_versions(shop))
         self.reports: tuple[str, ...] = ()
+        self.online = 0
+        self.rows: Mapping[str, int] = {}
+        self.open_segments: tuple[str, ...] = ()
         if self.registry is not None:
             chosen = [artifact for artifact in artifacts if artifact.owner in self.recommenders]
             self.reports = tuple(find_tracked_reports(chosen, self.registry, store, scan))
@@ -217,8 +244,25 @@ class _HoldingSearch:
         waiting_for: Sequence[str] = (),
     ) -> Forgetting:
         """Return the outcome."""
-        places = self.records, self.unfinished, self.versions, self.reports
-        return Forgetting(self._shop, request, removed, kept, *places, tuple(waiting_for))
+        return Forgetting(
+            self._shop,
+            request,
+            removed,
+            kept,
+            self.records,
+            self.unfinished,
+            self.versions,
+            self.reports,
+            self.online,
+            self.rows,
+            self.open_segments,
+            tuple(waiting_for),
+        )
+
+    def note_services(self, services: ServiceSearch, rows: Mapping[str, int], online: int) -> None:
+        """Note what services keep, or have forgotten."""
+        self.rows, self.online = rows, online
+        self.open_segments = tuple(services.find_open_segments())
 
     def divide(self) -> tuple[tuple[StoredArtifact, ...], tuple[HoldingArtifact, ...]]:
         """Divide what holds a customer into what can be removed now and what serves."""

@@ -34,6 +34,7 @@ DOCUMENTS = {
     "deployments": "no shoppers: versions and shares",
     "rollouts": "no shoppers: counts, sums and decisions",
     "schedules": "no shoppers: runs and data versions",
+    "replays": "no shoppers: counts by reason, and ids of rankings",
     "ingests": "no shoppers: keys",
     "forgotten": "salted hashes of who is forgotten, by which ingest leaves them out",
     "tombstones": "no shoppers: names of artifacts and requests",
@@ -45,8 +46,27 @@ DOCUMENTS = {
 }
 """Kinds of documents, and what of shoppers they may hold."""
 
+ONLINE = {
+    "e": "events of customers and of their sessions: deleted",
+    "s": "what they own, and who shares a session's id: deleted",
+    "t": "no shoppers: which version of a table is published",
+    "v": "rows of customers (`features/customers`, `lists`): deleted. Other tables are of items",
+}
+"""Kinds of keys of the online store, as `endcap.online.redis` names them, and what of shoppers they hold."""
+
+INTAKE = {
+    "events": "what customers did: files are replaced by others without their rows",
+    "impressions": "what customers were shown, of which rollouts count exposures: as above",
+    "orders": "what customers bought: as above",
+}
+"""Kinds of the intake's files."""
+
 ELSEWHERE = {
     "sources": "the shop's own log and tables: they are yours. Ingest leaves the rows out from now on",
     "mlflow": "the report, which may quote a row: it is taken out; beside it settings and metrics",
+    "samples": "request samples: files are replaced by others without the customer's rows",
+    "segments": "the intake's open files: they are sealed within minutes; then call again",
+    "exposures": "no shoppers on disk: rollouts keep sums, and read the intake's impressions",
+    "access-log": "no ids: pseudonyms of the gateway's own key, in files that the newest runs replace",
 }
 """Places outside of the store's artifacts and documents."""

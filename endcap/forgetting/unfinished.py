@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from endcap.forgetting.places import ARTIFACTS
 from endcap.forgetting.scan import CustomerScan
 from endcap.store import Store
 
@@ -19,7 +20,9 @@ def find_unfinished(store: Store, owners: Collection[str], scan: CustomerScan) -
     work = Path(store.root.removeprefix("file://")) / ".work"
     return sorted(
         folder.relative_to(work).as_posix()
-        for folder in work.glob("*/*/*")
+        # Of steps alone: others, such as an intake that runs, work beside them.
+        for kind in ("ingests", *ARTIFACTS)
+        for folder in (work / kind).glob("*/*")
         if folder.is_dir() and folder.parent.name in owners and any(map(scan.is_in_bytes, _list_files(folder)))
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import starmap
@@ -266,6 +266,32 @@ class OnlineStore(ABC):
     @abstractmethod
     def drop(self, table: str, version: str) -> None:
         """Delete a version. If it is the published one, no version is published afterwards."""
+
+    # Customers who are forgotten
+
+    @abstractmethod
+    def forget(self, customers: Collection[str], tables: Collection[str], *, erase: bool = True) -> int:
+        """Delete what belongs to customers: their events and sets, those of their sessions, and their rows.
+
+        Parameters
+        ----------
+        customers
+            Ids of customers.
+        tables
+            The beginnings of the names of tables whose keys are ids of customers. Rows of all versions are deleted.
+        erase
+            Whether to delete; otherwise they are only counted.
+
+        Returns
+        -------
+        int
+            The number of events, members and rows that there are.
+
+        Notes
+        -----
+        All keys of the shop are looked through. Others may read and write meanwhile. What is written of these customers
+        later is kept.
+        """
 
     # The rest
 

@@ -18,6 +18,11 @@ def name_session_owner(session: str, customer: str | None) -> str:
     return f"session:{make_session_id(session, customer)}"
 
 
+def make_session_prefix(customer: str) -> str:
+    """Make the beginning of the names of the owners of a customer's sessions. No other customer's begin so."""
+    return f"session:{make_session_id('', customer)}"
+
+
 def list_owners(session: str | None, customer: str | None) -> list[str]:
     """List the owners of an event."""
     owners = [] if customer is None else [name_customer_owner(customer)]

@@ -15,12 +15,13 @@ a cluster's slots, so Redis Cluster is not supported: one primary, with replicas
 
 from __future__ import annotations
 
+import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import orjson
 from redis import Redis
@@ -56,12 +57,15 @@ from endcap.online.base import (
     parse_members,
     to_milliseconds,
 )
+from endcap.online.key_names import CUSTOMERS, make_session_prefix, name_customer_owner
 from endcap.online.scripts import ADD, APPEND, DROP, PUBLISH, READ, VERSIONS, WRITE
 
 BUCKETS = 1024
 MAX_BATCH_ITEMS = 500
 """Owners or rows that one script takes on: a few milliseconds of the server's one thread."""
 MAX_BATCH_BYTES = 4_000_000
+SCANNED = 1000
+"""Keys that the server goes through at a time when all are looked through."""
 NEVER_MS = 100 * 365 * 24 * 3_600_000
 """A member that is never forgotten is kept for a hundred years: so the oldest of too many are known."""
 _NOT_ALLOWED = ("NOPERM", "ACL failure in script", "The user executing the script can't")
@@ -187,6 +191,36 @@ class RedisStore(OnlineStore):
     def drop(self, table: str, version: str) -> None:
         self._run(DROP, self._table(table), [check_key_name(version), BUCKETS])
 
+    def forget(self, customers: Collection[str], tables: Collection[str], *, erase: bool = True) -> int:
+        chosen = frozenset(customers)
+        owners = {name_customer_owner(customer) for customer in chosen}
+        sessions = tuple(make_session_prefix(customer) for customer in chosen)
+        fields: dict[str, list[str]] = {}
+        for customer in chosen:
+            fields.setdefault(str(_get_bucket(customer)), []).append(customer)
+        members = [orjson.dumps(customer) for customer in chosen]
+        total = 0
+        with self._report_errors():
+            for raw in self._redis.scan_iter(match=f"{_escape_glob(self._prefix)}*", count=SCANNED):
+                kind, _, name = raw.decode(errors="replace").removeprefix(self._prefix).partition(":")
+                if kind == "s":
+                    of_set, _, name = name.partition(":")
+                if kind in ("e", "s") and (name in owners or name.startswith(sessions)):
+                    total += cast(int, self._redis.zcard(raw))
+                    if erase:
+                        self._redis.delete(raw)
+                elif kind == "s" and of_set == CUSTOMERS:
+                    listed = [member for member in members if self._redis.zscore(raw, member) is not None]
+                    total += len(listed)
+                    if listed and erase:
+                        self._redis.zrem(raw, *listed)
+                elif kind == "v" and name.startswith(tuple(tables)) and name.rpartition(":")[2] in fields:
+                    keys = [key for key in fields[name.rpartition(":")[2]] if self._redis.hexists(raw, key)]
+                    total += len(keys)
+                    if keys and erase:
+                        self._redis.hdel(raw, *keys)
+        return total
+
     def ping(self) -> None:
         with self._report_errors():
             self._redis.ping()
@@ -297,6 +331,10 @@ def _read_each(
             faults[place] = "unreadable"
             readings.append(read([]))
     return readings
+
+
+def _escape_glob(text: str) -> str:
+    return re.sub(r"([*?\[\]\\])", r"\\\1", text)
 
 
 def _get_bucket(key: str) -> int:

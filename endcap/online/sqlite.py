@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -37,6 +37,7 @@ from endcap.online.base import (
     parse_members,
     to_milliseconds,
 )
+from endcap.online.key_names import CUSTOMERS, OWNED, make_session_prefix, name_customer_owner
 
 LAYOUT = 1
 """Raised where the tables below change."""
@@ -267,6 +268,37 @@ class SQLiteStore(OnlineStore):
                     deleted = db.execute(SOME_ROWS, (*number, MAX_BATCH_ITEMS)).rowcount
                     if deleted < MAX_BATCH_ITEMS:
                         db.execute("DELETE FROM versions WHERE id = ?", number)
+
+    def forget(self, customers: Collection[str], tables: Collection[str], *, erase: bool = True) -> int:
+        conditions: list[tuple[str, str, Sequence[str]]] = []
+        for customer in customers:
+            for kind, name in (("events", ()), ("members", (OWNED,)), ("members", (CUSTOMERS,))):
+                owner = self._name(*name, name_customer_owner(customer))
+                prefix = self._name(*name, make_session_prefix(customer))
+                conditions.append((kind, "owner = ? OR substr(owner, 1, ?) = ?", (owner, str(len(prefix)), prefix)))
+            sessions = self._name(CUSTOMERS, "")
+            conditions.append(
+                ("members", "member = ? AND substr(owner, 1, ?) = ?", (customer, str(len(sessions)), sessions))
+            )
+            for table in tables:
+                named = self._name(table)
+                chosen = "key = ? AND id IN (SELECT id FROM versions WHERE substr(name, 1, ?) = ?)"
+                conditions.append(("table_rows", chosen, (customer, str(len(named)), named)))
+        with self._begin_write() as db:
+            total: int = sum(
+                db.execute(f"SELECT count(*) FROM {kind} WHERE {where}", values).fetchone()[0]  # noqa: S608 (our names)
+                for kind, where, values in conditions
+            )
+            for kind, where, values in conditions if erase else ():
+                db.execute(f"DELETE FROM {kind} WHERE {where}", values)  # noqa: S608 (as above)
+                if kind == "events":
+                    db.execute(f"DELETE FROM owners WHERE {where}", values)  # noqa: S608 (as above)
+        if erase:
+            # Pages that are free keep what was deleted, also what was deleted before.
+            with self._connection() as db:
+                db.execute("VACUUM")
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return total
 
     def ping(self) -> None:
         with self._connection() as db:

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,28 @@ import pytest
 
 import endcap
 from endcap.cli.main import main
-from endcap.errors import NotFoundError, UserError
+from endcap.errors import IntegrityError, NotFoundError, UserError
 from endcap.events import snapshot_days
 from endcap.features.daily.coded_day import CodedDay
 from endcap.forgetting import forget, forget_customers, plan_forgetting
 from endcap.lineage import trace_version
+from endcap.online import RecentEvent, open_online
+from endcap.online.key_names import list_owners
+from endcap.pseudonyms import Pseudonymiser
 from endcap.registry import open_registry
 from endcap.registry.factory import get_default_uri
 from endcap.reproduction import reproduce
 from endcap.runs import Start, begin_run, end_run
 from endcap.runs.fault import Fault
+from endcap.samples.files import FileDescription, encode_file
+from endcap.samples.key_file import find_key
+from endcap.samples.places import open_place
 from endcap.store import Store, get_content_key, open_store
 from tests.cli.printed_errors import parse_error
 from tests.events.shops import write_csv
 from tests.lineage.test_lineage import HOME
 from tests.refusals import refused
+from tests.samples.examples import make_sample
 
 ANNA, BERT = "anna-7", "anna-70"
 """The first is the beginning of the second, who stays."""
@@ -140,6 +148,7 @@ def list_units(store: Store) -> dict[str, bool]:
     return units
 
 
+@pytest.mark.slow
 def test_nothing_of_a_customer_is_left_once_no_version_that_serves_knows_them(folder: Path) -> None:
     store = open_store(str(folder / "store"))
     holding = {"coded", "datasets", "packages", "parsed", "refitted", "snapshots"}
@@ -236,6 +245,44 @@ def test_a_customer_of_another_shop_with_the_same_id_stays(folder: Path) -> None
     assert plan_forgetting(store, "other", [ANNA]).removed == ()
     forget_customers(store, "other", [ANNA])
     assert find_all(store, ANNA) >= {"datasets", "snapshots"}
+
+
+def test_online_store_intake_and_samples_forget_a_customer_alike(folder: Path) -> None:
+    store = open_store(str(folder / "store"))
+    root = folder / "store"
+    online = f"sqlite://{root}/online.sqlite"
+    days, pseudonym = timedelta(days=1), Pseudonymiser(find_key(store, create=True).encode())
+    with open_online(online, shop="toys") as opened:
+        opened.append({owner: [RecentEvent("a", 1)] for name in (ANNA, BERT) for owner in list_owners("s", name)}, days)
+    for kind, rows in (("events", [ANNA, BERT, None]), ("impressions", [BERT]), ("orders", [ANNA])):
+        (root / "intake" / kind / "date=2024-03-07").mkdir(parents=True)
+        table = pa.table({"customer": pa.array(rows, pa.string()), "item": ["a"] * len(rows)})
+        pq.write_table(table, root / "intake" / kind / "date=2024-03-07" / "i-000000000001.parquet")
+    place = open_place(str(root / "samples"))
+    sampled = [make_sample(customer=pseudonym.pseudonymise(name)) for name in (ANNA, BERT)]
+    place.write("home/date=2024-03-07/i-0.parquet", encode_file(sampled, FileDescription("i", 0)))
+    (root / ".work" / "intake" / "home" / "segments").mkdir(parents=True)
+    (root / ".work" / "intake" / "home" / "segments" / "1.log").write_text(f'{{"customer": "{ANNA}"}}')
+
+    rows = {str(root / "intake"): 2, str(root / "samples"): 1}
+    planned = plan_forgetting(store, "toys", [ANNA])
+    assert (planned.online, planned.files) == (2, rows)
+    done = forget_customers(store, "toys", [ANNA])
+    assert (done.online, done.files, len(done.open_segments), done.is_done) == (2, rows, 1, False)
+    with open_online(online, shop="toys") as opened:
+        events = opened.recent(list_owners("s", ANNA) + list_owners("s", BERT), 1)
+    assert events == [[], [], [RecentEvent("a", 1)], [RecentEvent("a", 1)]]
+    # What the intake has accepted is not touched: it seals it first.
+    assert find_all(store, ANNA) == {"packages", ".work"}
+    assert find_all(store, pseudonym.pseudonymise(ANNA)) == set()
+    assert {"intake", "online.sqlite"} <= find_all(store, BERT)
+    assert find_all(store, pseudonym.pseudonymise(BERT)) == {"samples"}
+    (root / ".work" / "intake" / "home" / "segments" / "1.log").unlink()
+    again = forget_customers(store, "toys", [ANNA])
+    assert (again.online, again.files, again.open_segments) == (0, {}, ())
+    (root / "intake" / "events" / "date=2024-03-07" / "i-000000000001.parquet").write_bytes(b"damaged")
+    with refused(IntegrityError, "forgetting.file-damaged"):
+        plan_forgetting(store, "toys", [ANNA])
 
 
 def test_the_command_shows_what_holds_a_customer_and_forgets_them(

@@ -11,6 +11,7 @@ import pytest
 
 from endcap.errors import NotFoundError
 from endcap.online import OnlineQuery, OnlineStore, RecentEvent, TableKeys
+from endcap.online.key_names import CUSTOMERS, OWNED, list_owners
 from tests.refusals import refused
 
 DAY = timedelta(days=1)
@@ -209,6 +210,28 @@ class OnlineContract:
         assert store.rows("lists", list(rows)) == list(rows.values())
 
     # All together
+
+    def test_a_customer_is_forgotten_everywhere_and_nobody_else_is(self, store: OnlineStore) -> None:
+        event = [RecentEvent("a", 1)]
+        owners = [owner for customer in ("1", "10", "1|2") for owner in list_owners("s", customer)]
+        store.append(dict.fromkeys([*owners, "session:|s"], event), DAY)
+        store.add(OWNED, {owner: ["a"] for owner in owners}, DAY)
+        store.add(CUSTOMERS, {"session:|s": ["1", "10"]}, DAY)
+        for table in ("features/customers/d", "features/items/d"):
+            for version in ("v", "w"):
+                store.write(table, version, {"1": b"x", "10": b"y"})
+                store.publish(table, version)
+        tables = ["features/customers/", "lists/"]
+        assert store.forget(["1"], tables, erase=False) == 2 + 2 + 1 + 2
+        assert store.recent(owners[:1], 1) == [event]
+        assert store.forget(["1"], tables) == 7
+        assert store.forget(["1"], tables) == 0
+        assert store.recent([*owners, "session:|s"], 1) == [[], [], event, event, event, event, event]
+        assert store.members(OWNED, owners) == [set(), set(), {"a"}, {"a"}, {"a"}, {"a"}]
+        assert store.members(CUSTOMERS, ["session:|s"]) == [{"10"}]
+        for version in ("v", "w"):
+            assert store.rows("features/customers/d", ["1", "10"], version) == [None, b"y"]
+            assert store.rows("features/items/d", ["1", "10"], version) == [b"x", b"y"]
 
     def test_one_reading_finds_everything(self, store: OnlineStore) -> None:
         assert store.read(OnlineQuery()).rows == []

@@ -40,3 +40,4 @@ def test_the_rights_that_are_named_are_enough(redis_server: RedisServer) -> None
         assert online.rows("lists", ["1"]) == [b"one"]
         assert online.members("owned", ["customer:1"]) == [{"a"}]
         assert online.recent(["customer:1"], 1) == [[RecentEvent("a", 1)]]
+        assert online.forget(["1"], ["lists"]) == 3
