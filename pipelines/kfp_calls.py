@@ -33,7 +33,7 @@ class NameTakenError(UserError):
 
 
 def call_kfp(what: str, call: Callable[..., _Answer], *arguments: Any, **named: Any) -> _Answer:
-    """Call KFP's client.
+    """Call KFP's client, and keep it from printing. That concerns the whole process: see `ask_kfp` for threads.
 
     Parameters
     ----------
@@ -56,9 +56,14 @@ def call_kfp(what: str, call: Callable[..., _Answer], *arguments: Any, **named: 
     TransientError
         KFP is busy or away.
     """
+    with _quiet():
+        return ask_kfp(what, call, *arguments, **named)
+
+
+def ask_kfp(what: str, call: Callable[..., _Answer], *arguments: Any, **named: Any) -> _Answer:
+    """Call KFP's client as `call_kfp` does, from any thread, where it prints nothing."""
     try:
-        with _quiet():
-            return call(*arguments, **named)
+        return call(*arguments, **named)
     except kfp_server_api.ApiException as error:
         raise _refusal(what, error) from None
     except UnexpectedPageError as page:

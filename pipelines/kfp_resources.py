@@ -10,11 +10,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from kfp_server_api import V2beta1Experiment, V2beta1Pipeline, V2beta1PipelineVersion
+from kfp_server_api import (
+    V2beta1Experiment,
+    V2beta1Pipeline,
+    V2beta1PipelineVersion,
+    V2beta1PipelineVersionReference,
+    V2beta1Run,
+    V2beta1RuntimeConfig,
+)
 
 from endcap.errors import NotFoundError
 from endcap.spec.load import Loaded
-from endcap_pipelines.kfp_calls import Listen, NameTakenError, call_kfp, call_kfp_with_retries
+from endcap_pipelines.kfp_calls import Listen, NameTakenError, ask_kfp, call_kfp, call_kfp_with_retries
 from endcap_pipelines.kfp_client import KfpClient
 from endcap_pipelines.package import package
 
@@ -110,17 +117,18 @@ class KfpResources:
         return call_kfp_with_retries("create the run", find_or_create, listen=self._listen, pauses=self._pauses)
 
     def create_run(self, experiment_id: str, name: str, version: V2beta1PipelineVersion, arguments: Json) -> str:
-        """Create a run by one request; returns its id."""
-        created = call_kfp(
-            "create the run",
-            self._client.run_pipeline,
-            experiment_id,
-            name,
-            params=arguments,
-            pipeline_id=version.pipeline_id,
-            version_id=version.pipeline_version_id,
+        """Create a run by one request; returns its id. Any number of threads may do so."""
+        reference = V2beta1PipelineVersionReference(
+            pipeline_id=version.pipeline_id, pipeline_version_id=version.pipeline_version_id
         )
-        return str(created.run_id)
+        body = V2beta1Run(
+            experiment_id=experiment_id,
+            display_name=name,
+            pipeline_version_reference=reference,
+            runtime_config=V2beta1RuntimeConfig(parameters=arguments),
+        )
+        # Not by kfp's `run_pipeline`, which prints.
+        return str(ask_kfp("create the run", self._client.runs.run_service_create_run, run=body).run_id)
 
     def _uploaded(self, pipeline_id: str, text: str) -> tuple[V2beta1PipelineVersion, bool]:
         meaning = json.dumps(list(yaml.load_all(text, Loader=yaml.CSafeLoader)), sort_keys=True)

@@ -12,7 +12,7 @@ from kfp_server_api import V2beta1PipelineVersion, V2beta1Run
 from endcap.errors import EndcapError, NotFoundError, UserError
 from endcap.schedules.kfp_runs import ListedRun
 from endcap.spec.load import Loaded
-from endcap_pipelines.kfp_calls import call_kfp
+from endcap_pipelines.kfp_calls import ask_kfp
 from endcap_pipelines.kfp_client import KfpClient
 from endcap_pipelines.kfp_resources import KfpResources
 
@@ -61,7 +61,7 @@ class ScheduledKfp:
             predicate = {"operation": "IN", "key": "display_name", "stringValues": {"values": some}}
             query, token = json.dumps({"predicates": [predicate]}), ""
             while True:
-                page = call_kfp(
+                page = ask_kfp(
                     "list runs",
                     self._client.list_runs,
                     page_token=token,
@@ -78,13 +78,13 @@ class ScheduledKfp:
     def read(self, run: str) -> ListedRun | None:
         """Read a run; None if there is none."""
         try:
-            return _describe(call_kfp(f"find the run {run}", self._client.get_run, run))
+            return _describe(ask_kfp(f"find the run {run}", self._client.get_run, run))
         except NotFoundError:
             return None
 
     def end(self, run: str) -> None:
         """Ask for a run's end."""
-        call_kfp(f"end the run {run}", self._client.terminate_run, run)
+        ask_kfp(f"end the run {run}", self._client.terminate_run, run)
 
     def is_lasting(self, error: EndcapError) -> bool:
         """Tell whether an error would come again: KFP refuses the run itself, or there is no package of the spec.

@@ -7,6 +7,7 @@ under the same name is a twin, which is ended. Artifacts are made once, whatever
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -43,7 +44,7 @@ class ListedRun:
 
 
 class RunServer(Protocol):
-    """A KFP. Each method asks once, and raises EndcapError."""
+    """A KFP. Each method asks once, and raises EndcapError. Any number of threads may call all but `prepare`."""
 
     def prepare(self, loaded: Loaded, pipeline: str) -> Any:
         """Upload the pipeline unless KFP has it; returns what `create` needs."""
@@ -92,6 +93,7 @@ class KfpRuns:
         self._here = surroundings or SchedulerSurroundings()
         self._life = LifeSigns(self._here)
         self._prepared: dict[str, Any] = {}
+        self._preparing = threading.Lock()
         self._own: set[str] = set()
         self._names: set[str] = set()
         self._listed: dict[str, list[ListedRun]] | None = None
@@ -145,7 +147,7 @@ class KfpRuns:
         name = look.part.name
         try:
             if self._prepared.get(name) is None:
-                self._prepared[name] = self._server.prepare(look.part.loaded, PARTS[look.part.part])
+                self._prepare(look.part)
             created = self._server.create(self._prepared[name], self._make_arguments(look.part, claim), claim.run)
         except EndcapError as error:
             if not isinstance(error, TransientError):
@@ -171,7 +173,7 @@ class KfpRuns:
         if part is None or not self.can_start():
             return part is not None
         try:
-            self._prepared[part.name] = self._server.prepare(part.loaded, PARTS[part.part])
+            self._prepare(part)
         except EndcapError as error:
             if self._server.is_lasting(error):
                 self._prepared[part.name] = None  # its run will meet the error, and report it
@@ -186,6 +188,10 @@ class KfpRuns:
     def has_ended_process(self) -> bool:
         """Tell that no process was started."""
         return False
+
+    def _prepare(self, part: ScheduledPart) -> None:
+        with self._preparing:
+            self._prepared[part.name] = self._server.prepare(part.loaded, PARTS[part.part])
 
     def _may_create(self, look: PartLook, claim: RunClaim) -> bool:
         """Tell whether the creation is this scheduler's business: it began it, or who began it died."""
@@ -255,9 +261,12 @@ class KfpRuns:
 
     def _leave_alone(self) -> None:
         """Ask KFP nothing for a while."""
-        pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
-        self._failures += 1
-        self._away_until = self._here.monotonic() + pause
+        with self._preparing:
+            if not self.can_start():  # another thread met the same silence
+                return
+            pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
+            self._failures += 1
+            self._away_until = self._here.monotonic() + pause
 
 
 def _judge_asked_end(claim: RunClaim) -> End:

@@ -6,9 +6,10 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from endcap.errors import EndcapError
 from endcap.events.data_version import DataListing
@@ -22,6 +23,13 @@ from endcap.schedules.versions import read_listing
 from endcap.spec.load import Loaded
 from endcap.spec.schedule import PartSchedule
 from endcap.store import Store
+
+_Value = TypeVar("_Value")
+_Result = TypeVar("_Result")
+AT_ONCE = 16
+"""So many parts are looked at at once."""
+PREPARING = 0.5
+"""Seconds of a look for what makes later starts faster."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +118,8 @@ class PartLook:
 
 
 class ClaimedRuns(Protocol):
-    """What does the runs of claims: processes of this machine, or KFP.
+    """What does the runs of claims: processes of this machine, or KFP. Threads call `follow` and `start`, each for
+    other parts.
 
     Attributes
     ----------
@@ -194,30 +203,16 @@ class Scheduler:
             What was decided, and faults. One schedule's fault does not keep the others from being looked at.
         """
         news: list[ScheduleNews] = []
-        listings: dict[object, DataListing] = {}
-        shops = set(woken)
-        looks: list[PartLook] = []
-        for part in self.parts:
-            try:
-                looks.append(PartLook(part, self._store, news))
-            except EndcapError as error:
-                news.append(ScheduleNews(part.name, fault=error))
+        looks = [look for look in _do_at_once(lambda part: self._begin_look(part, news), self.parts) if look]
         self.runs.survey(looks)
-        clear = []
-        for look in looks:
-            try:
-                self.runs.follow(look)
-            except EndcapError as error:
-                look.report(error)
-            try:
-                self._decide(look, look.part.loaded.shop.name in shops, listings)
-            except EndcapError as error:
-                look.report(error)
-            else:
-                clear.append(look)
-        self._claim_due(clear, sum(look.ledger.claim is not None for look in looks))
-        if not self._is_prepared and not shops:
-            self._is_prepared = not self.runs.prepare(self.parts)
+        listings = self._list_data(looks, set(woken))
+        clear = _do_at_once(lambda look: self._attend(look, listings.get(look.part.name)), looks)
+        self._claim_due(
+            [look for look, is_clear in zip(looks, clear, strict=True) if is_clear],
+            sum(look.ledger.claim is not None for look in looks),
+        )
+        if not woken:
+            self._prepare()
         return news
 
     def find_next_look(self) -> datetime:
@@ -228,53 +223,95 @@ class Scheduler:
         times = [find_next_time(part.schedule, now) for part in self.parts]
         return min([moment for moment in (*times, *self._next_poll.values()) if moment is not None], default=now)
 
-    def _decide(self, look: PartLook, is_woken: bool, listings: dict[object, DataListing]) -> None:
-        now, schedule = self._here.now(), look.part.schedule
-        version = self._read_version(look.part, look.ledger, now, is_woken, listings)
-        if decide(now, schedule, look.ledger, version) is not look.ledger:
-            look.change(lambda before: decide(now, schedule, before, version))
-
-    def _read_version(
-        self,
-        part: ScheduledPart,
-        ledger: ScheduleLedger,
-        now: datetime,
-        is_woken: bool,
-        listings: dict[object, DataListing],
-    ) -> str | None:
-        arrival = part.schedule.arrival
-        is_polled = arrival is not None and (
-            (is_woken and arrival.notifications) or now >= self._next_poll.get(part.name, now)
-        )
-        if not is_polled and not needs_version(now, part.schedule, ledger):
+    def _begin_look(self, part: ScheduledPart, news: list[ScheduleNews]) -> PartLook | None:
+        try:
+            return PartLook(part, self._store, news)
+        except EndcapError as error:
+            news.append(ScheduleNews(part.name, fault=error))
             return None
-        if arrival is not None:
-            # Set first: a place that does not answer is not asked all the time.
-            self._next_poll[part.name] = now + arrival.poll
-        marker = arrival.marker if arrival is not None else ""
-        key = (part.loaded.shop.name, marker, part.recommender if part.part == "batch" else "")
-        if key not in listings:
-            listings[key] = self._here.read_listing(part.loaded, part.part, part.schedule, self._store)
-        self._listings[part.name] = listings[key]
-        version = listings[key].version
-        if arrival is not None and version not in ("", ledger.arrived) and part.schedule.settle:
-            self._next_poll[part.name] = min(now + part.schedule.settle, self._next_poll[part.name])
-        elif arrival is not None and ledger.arrived_at is not None:
-            settled_at = ledger.arrived_at + part.schedule.settle
-            if now < settled_at:
-                self._next_poll[part.name] = min(settled_at, self._next_poll[part.name])
-        return version
+
+    def _attend(self, look: PartLook, listing: DataListing | EndcapError | None) -> bool:
+        """Look after the claimed run of a part, and decide what is due. Returns whether that was possible."""
+        try:
+            self.runs.follow(look)
+        except EndcapError as error:
+            look.report(error)
+        if isinstance(listing, EndcapError):
+            look.report(listing)
+            return False
+        now, schedule = self._here.now(), look.part.schedule
+        version = None if listing is None else listing.version
+        if listing is not None:
+            self._listings[look.part.name] = listing
+            self._plan_poll(look, listing.version, now)
+        try:
+            if decide(now, schedule, look.ledger, version) is not look.ledger:
+                look.change(lambda before: decide(now, schedule, before, version))
+        except EndcapError as error:
+            look.report(error)
+            return False
+        return True
+
+    def _list_data(self, looks: Sequence[PartLook], woken: set[str]) -> dict[str, DataListing | EndcapError]:
+        """List the data of the parts of which it is time, each place once. Returns the listings by the parts' names."""
+        now = self._here.now()
+        by_place: dict[object, list[ScheduledPart]] = {}
+        for look in looks:
+            part, arrival = look.part, look.part.schedule.arrival
+            is_woken = arrival is not None and arrival.notifications and part.loaded.shop.name in woken
+            is_polled = arrival is not None and (is_woken or now >= self._next_poll.get(part.name, now))
+            if not is_polled and not needs_version(now, part.schedule, look.ledger):
+                continue
+            if arrival is not None:
+                # Set first: a place that does not answer is not asked all the time.
+                self._next_poll[part.name] = now + arrival.poll
+            marker = arrival.marker if arrival is not None else ""
+            place = (part.loaded.shop.name, marker, part.recommender if part.part == "batch" else "")
+            by_place.setdefault(place, []).append(part)
+        listings = _do_at_once(self._list_place, [parts[0] for parts in by_place.values()])
+        return {
+            part.name: listing for parts, listing in zip(by_place.values(), listings, strict=True) for part in parts
+        }
+
+    def _list_place(self, part: ScheduledPart) -> DataListing | EndcapError:
+        try:
+            return self._here.read_listing(part.loaded, part.part, part.schedule, self._store)
+        except EndcapError as error:
+            return error
+
+    def _plan_poll(self, look: PartLook, version: str, now: datetime) -> None:
+        """Look again sooner than the poll says at data that are to settle."""
+        schedule, ledger, name = look.part.schedule, look.ledger, look.part.name
+        if schedule.arrival is None:
+            return
+        if version not in ("", ledger.arrived):
+            settled_at = now + schedule.settle
+        elif ledger.arrived_at is not None:
+            settled_at = ledger.arrived_at + schedule.settle
+        else:
+            return
+        if now < settled_at:
+            self._next_poll[name] = min(settled_at, self._next_poll[name])
 
     def _claim_due(self, looks: Sequence[PartLook], running: int) -> None:
         """Claim what is due, the longest first, as long as runs may begin."""
         waiting = sorted((look for look in looks if _is_waiting(look.ledger)), key=lambda look: look.ledger.queue[0].at)
-        for look in waiting[: max(0, self._at_once - running)]:
-            if not self.runs.can_start():
-                return
-            try:
+        _do_at_once(self._claim_safely, waiting[: max(0, self._at_once - running)])
+
+    def _claim_safely(self, look: PartLook) -> None:
+        try:
+            if self.runs.can_start():
                 self._claim(look)
-            except EndcapError as error:
-                look.report(error)
+        except EndcapError as error:
+            look.report(error)
+
+    def _prepare(self) -> None:
+        """Make later starts faster, for a moment."""
+        end = self._here.monotonic() + PREPARING
+        while not self._is_prepared and self.runs.can_start():
+            self._is_prepared = not self.runs.prepare(self.parts)
+            if self._here.monotonic() >= end:
+                return
 
     def _claim(self, look: PartLook) -> None:
         run, now = make_run_name(look.part.recommender), self._here.now()
@@ -285,7 +322,7 @@ class Scheduler:
         if claim is None or claim.run != run:
             return
         self.runs.start(look, claim)
-        if listing is not None:
+        if listing is not None and arrival is not None:
             keep_listing(self._store, look.part.recommender, look.part.part, listing)
 
 
@@ -296,6 +333,14 @@ def list_parts(specs: Iterable[Loaded]) -> list[ScheduledPart]:
         for loaded in specs
         for part, schedule in loaded.recommender.schedule.parts.items()
     ]
+
+
+def _do_at_once(call: Callable[[_Value], _Result], values: Sequence[_Value]) -> list[_Result]:
+    """Call a function for each value, several at a time: a call mostly waits for a store or for KFP."""
+    if len(values) < 2:
+        return [call(value) for value in values]
+    with ThreadPoolExecutor(min(AT_ONCE, len(values)), thread_name_prefix="schedules") as pool:
+        return list(pool.map(call, values))
 
 
 def _is_waiting(ledger: ScheduleLedger) -> bool:
