@@ -296,14 +296,17 @@ class Scheduler:
     def _claim_due(self, looks: Sequence[PartLook], running: int) -> None:
         """Claim what is due, the longest first, as long as runs may begin."""
         waiting = sorted((look for look in looks if _is_waiting(look.ledger)), key=lambda look: look.ledger.queue[0].at)
-        _do_at_once(self._claim_safely, waiting[: max(0, self._at_once - running)])
+        due = waiting[: max(0, self._at_once - running)]
+        claimed = _do_at_once(self._claim_safely, due)
+        # Afterwards: no run waits for it.
+        _do_at_once(self._keep_listing, [look for look, is_claimed in zip(due, claimed, strict=True) if is_claimed])
 
-    def _claim_safely(self, look: PartLook) -> None:
+    def _claim_safely(self, look: PartLook) -> bool:
         try:
-            if self.runs.can_start():
-                self._claim(look)
+            return self.runs.can_start() and self._claim(look)
         except EndcapError as error:
             look.report(error)
+            return False
 
     def _prepare(self) -> None:
         """Make later starts faster, for a moment."""
@@ -313,17 +316,24 @@ class Scheduler:
             if self._here.monotonic() >= end:
                 return
 
-    def _claim(self, look: PartLook) -> None:
+    def _claim(self, look: PartLook) -> bool:
+        """Claim a run and start it. Returns whether the run is told what came."""
         run, now = make_run_name(look.part.recommender), self._here.now()
         host, pid, place = self._here.host, self._here.pid, self.runs.place
         listing = self._listings.get(look.part.name)
         arrival = None if listing is None else find_arrival(self._store, look.part.recommender, look.part.part, listing)
         claim = look.change(lambda before: before.claim_next(run, host, pid, now, place=place, arrival=arrival)).claim
         if claim is None or claim.run != run:
-            return
+            return False
         self.runs.start(look, claim)
-        if listing is not None and arrival is not None:
-            keep_listing(self._store, look.part.recommender, look.part.part, listing)
+        return arrival is not None
+
+    def _keep_listing(self, look: PartLook) -> None:
+        part = look.part
+        try:
+            keep_listing(self._store, part.recommender, part.part, self._listings[part.name])
+        except EndcapError as error:
+            look.report(error)
 
 
 def list_parts(specs: Iterable[Loaded]) -> list[ScheduledPart]:
