@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import islice, pairwise
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field
 
-from endcap.spec.base import Allowed, Duration, Mistake, Strict, check
+from endcap.spec.base import Allowed, Duration, Mistake, Strict, check, format_duration
 
 PARTS = {"features": "features", "train": "training", "batch": "recommend"}
 """The pipeline that each part of a schedule runs."""
 _EMPTY = timedelta(0)
 _FIELDS = 5
+_TIMES = 400
+"""So many times of an expression are compared. Of one a day, these are more than a year."""
 
 
 def _check_cron(text: str) -> str:
@@ -29,6 +32,14 @@ def _check_cron(text: str) -> str:
     except CronSimError as error:
         raise ValueError(f"a cron expression such as 0 3 * * * ({error})") from None
     return text
+
+
+def _find_longest_gap(cron: str) -> timedelta:
+    """Find the longest time between two of many times of an expression, from a fixed day on; 0 if there are none."""
+    from cronsim import CronSim
+
+    times = list(islice(CronSim(cron, datetime(2000, 1, 1)), _TIMES))
+    return max((later - earlier for earlier, later in pairwise(times)), default=_EMPTY)
 
 
 def _check_time_zone(name: str) -> str:
@@ -83,7 +94,7 @@ class PartSchedule(Strict):
     """How long a run may take. Then it is ended, and counts as failed."""
     late_after: Duration | None = None
     """An alert fires if no run has succeeded for so long, whatever the reason: 26h for a schedule of each night. If it
-    is not set, no alert watches this schedule."""
+    is not set, no alert watches this schedule. With `cron` alone it must be longer than the time between two runs."""
     concurrency: Literal["wait", "skip", "replace"] = "wait"
     """What happens if a run is due while another one of this schedule goes on. `wait`: it runs afterwards. `skip`: it
     does not run. `replace`: the run that goes on is ended."""
@@ -99,6 +110,16 @@ class PartSchedule(Strict):
             yield Mistake(("deadline",), "0s", "a duration above 0, such as 6h", code="not-allowed")
         if self.late_after is not None and self.late_after <= _EMPTY:
             yield Mistake(("late_after",), "0s", "a duration above 0, such as 26h", code="not-allowed")
+
+    @check
+    def _limit_exceeds_gaps(self) -> Iterator[Mistake]:
+        """With times alone, a shorter limit would be exceeded before each run."""
+        if self.late_after is None or self.cron is None or self.arrival is not None:
+            return
+        gap = _find_longest_gap(self.cron)
+        if _EMPTY < self.late_after <= gap:
+            allowed = f"more than {format_duration(gap)}, the longest time between two times of cron"
+            yield Mistake(("late_after",), repr(format_duration(self.late_after)), allowed, code="not-allowed")
 
     @check
     def _all_waits(self) -> Iterator[Mistake]:
