@@ -33,7 +33,7 @@ def compare_versions(first: VersionLineage, second: VersionLineage) -> list[Diff
     -----
     Data are equal if the datasets' content digests are. Days are compared by the key of their rows, files by the digest
     of their content, so a log that moved differs in nothing. Settings are the resolved specs of the runs, without
-    defaults that neither names.
+    defaults that neither names, and the packages whose scores a model takes.
     """
     differences = [Difference("data", *values) for values in _compare(_describe_data(first), _describe_data(second))]
     days = _compare(first.list_days(), second.list_days())
@@ -44,7 +44,7 @@ def compare_versions(first: VersionLineage, second: VersionLineage) -> list[Diff
         differences.append(Difference("data", f"file {path}", *states))
     for subject, of_first, of_second in (
         ("code", first.describe_code(), second.describe_code()),
-        ("settings", dict(_flatten(first.specs or {})), dict(_flatten(second.specs or {}))),
+        ("settings", _describe_settings(first), _describe_settings(second)),
         ("metrics", first.read_metrics(), second.read_metrics()),
     ):
         differences += [Difference(subject, *row) for row in _compare(of_first, of_second)]  # type: ignore[arg-type]
@@ -57,6 +57,11 @@ def _describe_data(lineage: VersionLineage) -> Json:
         return {}
     described = {name: dataset.facts.get(name) for name in _SIZES}
     return {"content": dataset.facts.get("content") or lineage.version.tags.get("dataset_content")} | described
+
+
+def _describe_settings(lineage: VersionLineage) -> Json:
+    providers = {f"scores of {label}": package for label, package in lineage.list_providers().items()}
+    return dict(_flatten(lineage.specs or {})) | providers
 
 
 def _compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

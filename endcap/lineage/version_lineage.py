@@ -10,7 +10,7 @@ from endcap.lineage.artifacts import TracedArtifact, trace_artifact
 from endcap.lineage.source_files import UsedFile, list_used_files
 from endcap.registry.version_records import Version
 from endcap.runs import Run, find_run, read_specs
-from endcap.store import Store
+from endcap.store import Store, get_content_key
 
 Json = dict[str, Any]
 
@@ -49,6 +49,12 @@ class VersionLineage:
         """List the days of the version's snapshot, each with the key of its rows."""
         snapshot = self.find("snapshots")
         return {} if snapshot is None else {day["day"]: day["key"] for day in snapshot.facts.get("days", [])}
+
+    def list_providers(self) -> dict[str, str]:
+        """List the packages whose recipes' scores the model takes, by label, without the store's address."""
+        trained = self.find("trained")
+        named: dict[str, str] = {} if trained is None else trained.facts.get("providers", {})
+        return {label: get_content_key(address) for label, address in named.items()}
 
     def read_metrics(self) -> dict[str, float]:
         """Read the metrics by which the version was judged; none if its verdict is gone."""

@@ -12,9 +12,12 @@ import pytest
 
 from endcap.errors import NotFoundError, SpecError, UserError
 from endcap.features.sessions import Sessions
-from endcap.lineage import trace_file, trace_version
+from endcap.lineage import compare_versions, trace_file, trace_version
+from endcap.lineage.artifacts import TracedArtifact
+from endcap.lineage.descendants import _find_results
 from endcap.models import load
 from endcap.models.stacked import Stacked
+from endcap.origins import Origin
 from endcap.registry import Version, open_registry
 from endcap.registry.package import load_contents
 from endcap.reproduction import reproduce
@@ -108,6 +111,26 @@ def test_lineage_shows_whose_scores_it_takes(made: Shop) -> None:
     use = trace_file("2024-03-01.csv", made.store)
     assert use.versions is not None
     assert {name for name, _ in use.versions} == {"home", "related", "similar"}
+
+
+def test_two_versions_differ_in_whose_scores_they_take(made: Shop) -> None:
+    first, second = (trace_version(version, made.store) for version in (made.version, made.providers["related"]))
+    package = get_content_key(made.providers["similar"].package)
+    settings = [
+        (difference.name, difference.first, difference.second)
+        for difference in compare_versions(first, second)
+        if difference.subject == "settings" and difference.name == "scores of network"
+    ]
+    assert settings == [("scores of network", package, None)]
+
+
+def test_a_file_of_the_other_recommender_alone_leads_to_whoever_takes_its_scores() -> None:
+    steps = {"trained/home": "packages/related", "packages/related": "snapshots/old", "trained/other": "snapshots/new"}
+    artifacts = [
+        TracedArtifact(address, "now", {}, (Origin("providers", origin),)) for address, origin in steps.items()
+    ]
+    results = _find_results(artifacts, ["snapshots/old"])
+    assert [artifact.address for artifact in results] == ["trained/home", "packages/related"]
 
 
 def test_retention_keeps_the_recipes_of_a_version_that_stays(made: Shop) -> None:
