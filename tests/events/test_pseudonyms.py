@@ -13,10 +13,11 @@ from pydantic import ValidationError
 
 from endcap.errors import DataError, UserError
 from endcap.events import ingest
+from endcap.events.forget_list import add_forgotten
 from endcap.features import build
 from endcap.features.content_digest import digest_content
 from endcap.pseudonyms import KEY, Pseudonymiser
-from endcap.store import Store
+from endcap.store import Store, open_store
 from tests.events.shops import COLUMNS, HEADER, facts, make_shop, open_snapshot, stored, write_csv
 from tests.refusals import refused
 
@@ -107,8 +108,6 @@ def test_a_dataset_differs_by_ids_alone(tmp_path: Path, store: Store) -> None:
 
 
 def test_no_plain_id_is_kept_of_good_or_bad_rows(tmp_path: Path) -> None:
-    from endcap.store import open_store
-
     rows = [*(f"{row},by sess-of-0039" for row in ROWS), *(f"{row},x" for row in BAD)]
     log = write_csv(tmp_path / "log.csv", rows, f"{HEADER},note")
     kept = open_store(str(tmp_path / "store"))
@@ -165,3 +164,17 @@ def test_without_a_key_nothing_is_read(tmp_path: Path, store: Store, monkeypatch
 def test_sources_that_a_step_of_sql_keeps_with_plain_ids_are_refused() -> None:
     with pytest.raises(ValidationError, match="step of SQL"):
         make_shop({"step": "clean"}, events={"columns": COLUMNS, "pseudonyms": True})
+
+
+def test_a_forgotten_customer_does_not_come_back_under_a_pseudonym(tmp_path: Path, store: Store) -> None:
+    bad = ["sess-of-0033,cust-of-0003,i1,2024-03-02T08:00:00Z,view,one,too,many", "s,cust-of-0003,i1,never,view"]
+    shop = declare(write_csv(tmp_path / "log.csv", [*ROWS, *bad]), **with_customers(tmp_path))
+    other = open_store(str(tmp_path / "other"))
+    forgotten = MAKER.pseudonymise("cust-of-0003")
+    add_forgotten(other, shop.name, ["cust-of-0003", forgotten])
+    for place, is_there in ((store, True), (other, False)):
+        snapshot = open_snapshot(place, ingest(shop, place))
+        assert snapshot.customers is not None
+        assert (forgotten in {row[1] for row in stored(place, snapshot.address)}) == is_there
+        assert (forgotten in pq.read_table(snapshot.customers)["customer"].to_pylist()) == is_there
+        assert (forgotten in snapshot.quarantine.read_text()) == is_there

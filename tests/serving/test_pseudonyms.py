@@ -75,11 +75,11 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
 
 
 def find_plain_ids(folder: Path) -> dict[str, set[str]]:
-    """The files below a folder that hold an id of an owner, and which."""
+    """The files below a folder that hold an id of an owner, or the key, and which."""
     results: dict[str, set[str]] = {}
     for file in (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()):
         for text in read_texts(file):
-            if plain := {owner for owner in OWNERS if owner in text}:
+            if plain := {owner for owner in [*OWNERS, SECRET] if owner in text}:
                 results.setdefault(str(file), set()).update(plain)
     return results
 
