@@ -63,8 +63,9 @@ class StoreCollector(Collector):
         self._seldom: Mapping[str, ReadMetrics] = {
             "runs": runs.read,
             "ab-tests": AbMetrics(store, names).read,
-            "versions": VersionMetrics(store, registry_uri, names).read,
             **(more or {}),
+            # The last: a registry may take long.
+            "versions": VersionMetrics(store, registry_uri, names).read,
         }
         self._every = every
         self._metrics: dict[str, list[Metric]] = {}
