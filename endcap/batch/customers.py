@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from endcap.batch.histories import find_last_events
 from endcap.errors import DataError
+from endcap.events.forget_list import ForgetList, read_forget_list
 from endcap.features.dataset_files import read_customer_ids
 from endcap.pseudonyms import require_pseudonymiser
 from endcap.sources.files import SourceFile, find_files
@@ -22,7 +23,7 @@ from endcap.sources.pseudonymised_rows import map_ids
 from endcap.spec.base import format_duration
 from endcap.spec.batch import BatchSpec
 from endcap.spec.source import SourceSpec
-from endcap.store import Store, fingerprint
+from endcap.store import Store, fingerprint, get_content_key
 
 COLUMN = "customer"
 _SHOWN, _TOLD = 10, 1000
@@ -59,6 +60,7 @@ def select_customers(batch: BatchSpec, dataset: str, store: Store, file: str | N
 
     With a file, `batch.active_within` does not count. Customers of the file that the dataset lacks are warned of, and
     the rest goes on. If the dataset has pseudonyms, the file may have these or the ids.
+    Customers who are forgotten are left out without a word.
 
     Raises
     ------
@@ -78,7 +80,8 @@ def select_customers(batch: BatchSpec, dataset: str, store: Store, file: str | N
         )
     key_id = store.manifest(dataset)["facts"].get("pseudonyms")
     if file is not None:
-        return _select_named(file, ids, key_id)
+        shop = get_content_key(dataset).split("/")[1]
+        return _select_named(file, ids, key_id, read_forget_list(store, shop))
     last = find_last_events(folder, len(ids))
     since = _NEVER + 1
     if batch.active_within is not None:
@@ -109,11 +112,13 @@ def _build_nobody_error(batch: BatchSpec, since: int) -> DataError:
     )
 
 
-def _select_named(file: str, ids: pa.Array, key_id: str | None) -> CustomerSelection:
+def _select_named(file: str, ids: pa.Array, key_id: str | None, forgotten: ForgetList) -> CustomerSelection:
     names = pa.concat_arrays([_read_column(source_file) for source_file in find_files(SourceSpec(path=file)).files])
     if key_id is not None:
         names = map_ids(require_pseudonymiser("the dataset has pseudonyms", key_id), names)
     names = pc.unique(names)
+    if forgotten:  # no warning and no fact may name them
+        names = names.filter(pa.array([name is None or not forgotten.covers(name) for name in names.to_pylist()]))
     numbers = pc.index_in(names, value_set=ids)
     known = np.sort(numbers.drop_null().to_numpy(zero_copy_only=False)).astype(np.int32)
     unknown = sorted(names.filter(pc.is_null(numbers)).drop_null().to_pylist())

@@ -94,7 +94,7 @@ def command(
     ids = {name for line in listed if (name := line.strip())}
     if pseudonymiser := read_pseudonymiser():
         ids |= {pseudonymiser.pseudonymise(name) for name in ids}
-    remake: Callable[[], None] | None = None
+    remake: Callable[[], tuple[str, str]] | None = None
     try:
         path = find_spec(spec)
     except NotFoundError:
@@ -103,9 +103,8 @@ def command(
         project = open_project(path, env=env, sets=sets, store=store_url, registry=registry, online=online)
         store, shop = project.store, project.shop.name
 
-        def remake() -> None:
-            project.ingest()
-            project.features()
+        def remake() -> tuple[str, str]:
+            return project.ingest().address, project.features().address
 
     services = Services(online, intake, samples)
     if dry_run:

@@ -122,7 +122,7 @@ def forget_customers(
     services: Services | None = None,
     *,
     why: str = "",
-    remake: Callable[[], None] | None = None,
+    remake: Callable[[], Collection[str]] | None = None,
     progress: Progress = lambda line: None,
 ) -> Forgetting:
     """Forget customers of a shop: ingest leaves them out from now on, and what holds them is removed.
@@ -142,8 +142,8 @@ def forget_customers(
     why
         The reason, which the list keeps.
     remake
-        Makes the snapshot and the dataset anew. It is called before anything is removed, if the store holds one of the
-        customers. None: the shop's next run makes them.
+        Makes the snapshot and the dataset anew, and returns their addresses. It is called before anything is removed,
+        if the store holds one of the customers. None: the shop's next run makes them.
     progress
         Takes a line now and then.
 
@@ -175,9 +175,10 @@ def forget_customers(
     replace_units(store, shop, [unit.address.rsplit("/", 1)[-1] for unit in units], forgotten.version)
     of_services = ServiceSearch(services or Services(), store, shop, search.recommenders, scan)
     rows = of_services.forget_files(erase=True)
+    made_anew: set[str] = set()
     if remake is not None and search.holding:
         progress("new data are made without the customer")
-        remake()
+        made_anew = set(remake())
     search.note_services(of_services, rows, of_services.forget_online(erase=True))
     waiting_for = list_earlier_runs(store, shop, search.recommenders, entry.since, datetime.now(UTC))
     removed, kept = search.divide()
@@ -193,6 +194,9 @@ def forget_customers(
                 _remove(store, artifact, entry.request, progress)
         else:
             _remove(store, artifact, entry.request, progress)
+    if remake is not None and made_anew & {artifact.address for artifact in removed}:
+        # The id was another value of a bad row, which the new data have too. Without it they are the same as before.
+        remake()
     hide_in_run_records(store, search.records, scan)
     remove_unfinished(store, search.unfinished)
     if search.registry is not None:

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from endcap.errors import NotFoundError
-from endcap.forgetting.places import ARTIFACTS
 from endcap.forgetting.scan import CustomerScan, is_model_file
+from endcap.lineage import find_tombstone
 from endcap.retention import KINDS, Inventory, StoredArtifact
 from endcap.retention.inventory import Contents
 from endcap.store import Store, get_content_key
@@ -82,9 +82,9 @@ def find_holding(artifacts: Sequence[StoredArtifact], scan: CustomerScan, store:
 
 
 def _holds(artifact: StoredArtifact, scan: CustomerScan, store: Store) -> bool:
-    if artifact.kind not in ARTIFACTS or artifact.contents is None:
-        # What a removal left without a manifest cannot be told apart, and goes.
-        return artifact.contents is None
+    if artifact.contents is None:
+        # A removal was cut off, or somebody publishes it now.
+        return find_tombstone(store, artifact.address) is not None
     try:
         manifest = store.manifest(artifact.address)
         if scan.is_in_json(manifest["facts"]):

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from endcap.errors import IntegrityError, NotFoundError, UserError
+from endcap.lineage import find_tombstone
 from endcap.pseudonyms import Pseudonymiser
 from endcap.ranking import Ranker
 from endcap.registry import Registry
 from endcap.registry.package import LoadedPackage, load_package
-from endcap.replay.reasons import KEY_DIFFERS, PACKAGE_GONE, RULES_GONE
+from endcap.replay.reasons import FORGOTTEN, KEY_DIFFERS, PACKAGE_GONE, RULES_GONE
 from endcap.rules import Catalogue
 from endcap.samples import SampledRequest, read_catalogue
 from endcap.store import Store
@@ -102,6 +103,8 @@ class PastRankers:
             package = load_package(self._store.fetch(address, verify=True))
         except (NotFoundError, IntegrityError, UserError) as error:
             reason = KEY_DIFFERS if error.code.startswith("pseudonyms.") else PACKAGE_GONE
+            if error.code == "store.not-found" and find_tombstone(self._store, str(error.fields["address"])):
+                reason = FORGOTTEN
             raise MissingPastError(reason, f"{error} [{error.code}]") from error
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(THREADS)

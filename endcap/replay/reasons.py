@@ -5,6 +5,7 @@ from __future__ import annotations
 EQUAL = "equal"
 ROUNDING = "rounding"
 PACKAGE_GONE = "package-gone"
+FORGOTTEN = "forgotten"
 RULES_GONE = "rules-gone"
 KEY_DIFFERS = "key-differs"
 REFRESHED_RULE = "refreshed-rule"
@@ -22,6 +23,7 @@ DESCRIPTIONS = {
     EQUAL: "the same, bit for bit",
     ROUNDING: "scores differ in their last bits: a sum depends on how many requests are ranked together",
     PACKAGE_GONE: "the version's package is gone, or this release cannot load it",
+    FORGOTTEN: "the version's package was removed, because a customer in it is forgotten",
     RULES_GONE: "the rules that held then are gone",
     KEY_DIFFERS: "the pseudonyms were made with another key, so shoppers cannot be matched",
     REFRESHED_RULE: "newer rules had been read, and the predictor did not have them yet",

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import endcap
+from endcap.batch.customers import select_customers
 from endcap.cli.main import main
 from endcap.errors import IntegrityError, NotFoundError, UserError
 from endcap.events import snapshot_days
@@ -24,7 +25,7 @@ from endcap.forgetting import forget, forget_customers, plan_forgetting
 from endcap.lineage import trace_version
 from endcap.online import RecentEvent, open_online
 from endcap.online.key_names import list_owners
-from endcap.pseudonyms import Pseudonymiser
+from endcap.pseudonyms import KEY, Pseudonymiser
 from endcap.registry import open_registry
 from endcap.registry.factory import get_default_uri
 from endcap.reproduction import reproduce
@@ -33,6 +34,7 @@ from endcap.runs.fault import Fault
 from endcap.samples.files import FileDescription, encode_file
 from endcap.samples.key_file import find_key
 from endcap.samples.places import open_place
+from endcap.spec.batch import BatchSpec
 from endcap.store import Store, get_content_key, open_store
 from tests.cli.printed_errors import parse_error
 from tests.events.shops import write_csv
@@ -103,11 +105,10 @@ def make_version(folder: Path) -> None:
         step()
 
 
-def make_data(folder: Path) -> Callable[[], None]:
-    def make() -> None:
+def make_data(folder: Path) -> Callable[[], tuple[str, str]]:
+    def make() -> tuple[str, str]:
         project = open_project(folder)
-        project.ingest()
-        project.features()
+        return project.ingest().address, project.features().address
 
     return make
 
@@ -285,6 +286,30 @@ def test_online_store_intake_and_samples_forget_a_customer_alike(folder: Path) -
         plan_forgetting(store, "toys", [ANNA])
 
 
+def test_an_id_that_is_another_value_of_a_bad_row_costs_no_data(folder: Path) -> None:
+    store = open_store(str(folder / "store"))
+    write_csv(folder / "in" / "day-6" / "log.csv", [f"s,carl,{ANNA},never,view", "s,carl,a,2024-03-06T10:00:00Z,view"])
+    for _ in range(3):
+        forget_customers(store, "toys", [ANNA], remake=make_data(folder))
+        assert snapshot_days.open_snapshot(store, store.list("snapshots/toys")[-1]).files
+        assert store.list("datasets/toys")
+
+
+def test_who_has_a_pseudonym_is_forgotten_by_the_plain_id(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY, "a key of no use elsewhere")
+    pseudonyms = Pseudonymiser(b"a key of no use elsewhere")
+    store, sets = open_store(str(folder / "store")), ["shop.events.pseudonyms=true"]
+    project = endcap.open(folder / "home.yaml", sets=sets, store=store.root, online="none")
+    project.ingest()
+    assert find_all(store, pseudonyms.pseudonymise(ANNA)) == {"parsed", "snapshots"}
+    where = ["--store", store.root, "--online", "none", "--set", *sets]
+    with pytest.raises(SystemExit, match="4"):
+        main(["events", "forget", str(folder / "home.yaml"), ANNA, *where])
+    assert find_all(store, pseudonyms.pseudonymise(ANNA)) == set()
+    assert find_all(store, pseudonyms.pseudonymise(BERT)) >= {"parsed", "snapshots", "datasets"}
+    assert find_all(store, ANNA) == {"packages"}
+
+
 def test_the_command_shows_what_holds_a_customer_and_forgets_them(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -307,6 +332,10 @@ def test_the_command_shows_what_holds_a_customer_and_forgets_them(
     assert done["removed"] == planned["removed"]
     assert done["done"] is False
     assert find_all(store, ANNA) == {"packages"}
+    (folder / "chosen.csv").write_text(f"customer\n{ANNA}\n{BERT}\n")
+    chosen = select_customers(BatchSpec(), store.list("datasets/toys")[-1], store, str(folder / "chosen.csv"))
+    assert chosen.ids.take(pa.array(chosen.customers)).to_pylist() == [BERT]
+    assert chosen.facts["unknown"] == {"count": 0, "customers": []}
     assert call() == "forgetting.nobody"
     with refused(UserError, "forgetting.nobody"):
         forget_customers(store, "toys", [])

@@ -133,6 +133,18 @@ class StoreContract:
         assert store.list("things") == []
         assert (store.list_kinds("things"), store.list_kinds("none")) == (["things/a"], [])
 
+    def test_what_must_not_be_kept_is_erased_whoever_uses_it(self, store: Store, place: Place) -> None:
+        kept, erased = put(store, "kept"), put(store, "erased")
+        elsewhere = place.elsewhere()
+        copy = elsewhere.fetch(erased)
+        assert [elsewhere.erase(address) for address in (erased, erased)] == [True, False]
+        assert not copy.exists()
+        assert store.find("things/a", "erased") is None
+        assert store.list("things/a") == [kept]
+        with refused(NotFoundError, "store.not-found"):
+            store.fetch(erased)
+        assert place.left() == set()
+
     def test_only_what_nobody_has_used_is_removed(
         self, store: Store, place: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
