@@ -24,7 +24,7 @@ from endcap.store import Store
 
 if TYPE_CHECKING:
     from endcap.registry import Registry, Version
-    from endcap.schedules.ledger import LedgerEntry
+    from endcap.schedules.ledger_records import LedgerEntry
 
 NAME = "demo-month"
 ENVIRONMENT = "live"

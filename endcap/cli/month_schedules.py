@@ -11,10 +11,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from endcap.cli.schedule_runs import make_order
-from endcap.schedules.ledger import LedgerEntry, RunClaim, ScheduleLedger, read_ledger
+from endcap.schedules.ledger import ScheduleLedger, read_ledger
+from endcap.schedules.ledger_records import LedgerEntry, RunClaim
+from endcap.schedules.part_look import ScheduledPart, SchedulerSurroundings
 from endcap.schedules.process_runs import ProcessRuns
 from endcap.schedules.run_process import start_process
-from endcap.schedules.scheduler import ScheduledPart, Scheduler, SchedulerSurroundings, list_parts
+from endcap.schedules.scheduler import Scheduler, list_parts
 from endcap.spec.load import Loaded
 from endcap.store import Store
 

@@ -36,9 +36,11 @@ from endcap.spec.spec_files import SPECS, find_spec
 from endcap.store import Store, open_store
 
 if TYPE_CHECKING:
-    from endcap.schedules.ledger import LedgerEntry, ScheduleLedger
+    from endcap.schedules.ledger import ScheduleLedger
+    from endcap.schedules.ledger_records import LedgerEntry, RunClaim
     from endcap.schedules.notifications import NotificationDesk
-    from endcap.schedules.scheduler import ClaimedRuns, ScheduledPart, ScheduleNews, Scheduler
+    from endcap.schedules.part_look import ClaimedRuns, ScheduledPart, ScheduleNews
+    from endcap.schedules.scheduler import Scheduler
     from endcap.schedules.scheduler_page import SchedulerPage
 
 _Source = click.core.ParameterSource
@@ -383,7 +385,7 @@ def _format(part: ScheduledPart, ledger: ScheduleLedger) -> str:
     arrival = part.schedule.arrival
     rows = [
         ("next", facts["next"] or ("when new data arrive" if arrival else "never")),
-        ("running", ledger.claim.run if ledger.claim else "-"),
+        ("running", _format_claim(ledger.claim) if ledger.claim else "-"),
         ("waiting", str(len(ledger.queue))),
         ("success", _format_success(part, ledger)),
         ("counts", ", ".join(f"{name} {count}" for name, count in sorted(ledger.counts.items())) or "-"),
@@ -391,6 +393,12 @@ def _format(part: ScheduledPart, ledger: ScheduleLedger) -> str:
     lines = [click.style(part.name, bold=True), *(f"  {name:<8} {text}" for name, text in rows)]
     entries = [f"  {_format_entry(entry)}" for entry in reversed(ledger.entries[-_SHOWN:])]
     return "\n".join([*lines, *entries])
+
+
+def _format_claim(claim: RunClaim) -> str:
+    if claim.place == "here":
+        return claim.run
+    return f"{claim.run} on KFP, {f'run {claim.created}' if claim.created else 'not created yet'}"
 
 
 def _make_absent_error(loaded: Loaded, part: str) -> UserError:

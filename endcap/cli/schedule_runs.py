@@ -11,10 +11,10 @@ from endcap.cli.reachability import check_addresses, check_sources
 from endcap.cli.run_kfp import build_parameters
 from endcap.runs.start import SCHEDULE, Start
 from endcap.schedules.kfp_runs import KfpRuns
-from endcap.schedules.ledger import RunClaim
+from endcap.schedules.ledger_records import RunClaim
+from endcap.schedules.part_look import ScheduledPart
 from endcap.schedules.process_runs import ProcessRuns, StartedProcess
 from endcap.schedules.run_process import RunOrder, start_process
-from endcap.schedules.scheduler import ScheduledPart
 from endcap.schedules.versions import list_places
 from endcap.spec.schedule import PARTS
 from endcap.store import Store

@@ -8,7 +8,8 @@ from datetime import date
 from itertools import islice
 
 from endcap.events.data_version import DataListing
-from endcap.schedules.ledger import DataArrival, name_ledger
+from endcap.schedules.ledger import name_ledger
+from endcap.schedules.ledger_records import DataArrival
 from endcap.store import Store, fingerprint
 
 MOST_PARTS = 1_000

@@ -16,7 +16,8 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from endcap.schedules.clock_times import list_times
-from endcap.schedules.ledger import Cause, DueRun, LedgerEntry, ScheduleLedger
+from endcap.schedules.ledger import ScheduleLedger
+from endcap.schedules.ledger_records import Cause, DueRun, LedgerEntry
 from endcap.spec.schedule import PartSchedule
 
 LATE = timedelta(minutes=10)

@@ -15,9 +15,9 @@ from typing import Any, Literal, Protocol
 
 from endcap.errors import EndcapError, TransientError
 from endcap.runs import find_run
-from endcap.schedules.ledger import Place, RunClaim
+from endcap.schedules.ledger_records import Place, RunClaim
+from endcap.schedules.part_look import PartLook, ScheduledPart, SchedulerSurroundings
 from endcap.schedules.process_runs import LifeSigns
-from endcap.schedules.scheduler import PartLook, ScheduledPart, SchedulerSurroundings
 from endcap.spec.load import Loaded
 from endcap.spec.schedule import PARTS
 from endcap.store import Store

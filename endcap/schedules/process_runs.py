@@ -8,8 +8,8 @@ from typing import Protocol
 from endcap.errors import TransientError
 from endcap.runs import find_run, make_run_name
 from endcap.runs.record import CANCELED, FAILED, SUCCEEDED
-from endcap.schedules.ledger import Place, RunClaim
-from endcap.schedules.scheduler import PartLook, ScheduledPart, SchedulerSurroundings
+from endcap.schedules.ledger_records import Place, RunClaim
+from endcap.schedules.part_look import PartLook, ScheduledPart, SchedulerSurroundings
 from endcap.store import Store
 
 STILL = 60.0

@@ -2,153 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Protocol, TypeVar
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from endcap.errors import EndcapError
 from endcap.events.data_version import DataListing
-from endcap.processes import is_alive
 from endcap.runs import make_run_name
 from endcap.schedules.arrivals import find_arrival, keep_listing
 from endcap.schedules.clock_times import find_next_time
 from endcap.schedules.decide import decide, needs_version
-from endcap.schedules.ledger import LedgerEntry, Place, RunClaim, ScheduleLedger, read_ledger, update_ledger
-from endcap.schedules.versions import read_listing
+from endcap.schedules.ledger import ScheduleLedger
+from endcap.schedules.part_look import (
+    ClaimedRuns,
+    PartLook,
+    ScheduledPart,
+    ScheduleNews,
+    SchedulerSurroundings,
+    do_at_once,
+)
 from endcap.spec.load import Loaded
-from endcap.spec.schedule import PartSchedule
 from endcap.store import Store
 
-_Value = TypeVar("_Value")
-_Result = TypeVar("_Result")
-AT_ONCE = 16
-"""So many parts are looked at at once."""
 PREPARING = 0.5
 """Seconds of a look for what makes later starts faster."""
-
-
-@dataclass(frozen=True)
-class ScheduledPart:
-    """A part of a recommender's schedule: what is looked at by itself."""
-
-    loaded: Loaded = field(repr=False)
-    part: str
-    schedule: PartSchedule = field(repr=False)
-
-    @property
-    def recommender(self) -> str:
-        return self.loaded.recommender.name
-
-    @property
-    def name(self) -> str:
-        """The recommender's name and that of the part."""
-        return f"{self.recommender}/{self.part}"
-
-
-@dataclass(frozen=True)
-class SchedulerSurroundings:
-    """What a scheduler asks of its machine. Tests have others.
-
-    Attributes
-    ----------
-    now, monotonic
-        The clocks: UTC, and seconds that never go back.
-    host, pid
-        Who this scheduler is.
-    is_alive
-        Whether a process of this host lives.
-    read_listing
-        As `endcap.schedules.versions.read_listing`.
-    """
-
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    monotonic: Callable[[], float] = time.monotonic
-    host: str = field(default_factory=socket.gethostname)
-    pid: int = field(default_factory=os.getpid)
-    is_alive: Callable[[int], bool] = is_alive
-    read_listing: Callable[[Loaded, str, PartSchedule, Store], DataListing] = read_listing
-
-
-@dataclass(frozen=True)
-class ScheduleNews:
-    """What a look found: an entry of a ledger, or a fault that kept the schedule from being looked at."""
-
-    name: str
-    entry: LedgerEntry | None = None
-    fault: EndcapError | None = None
-
-
-class PartLook:
-    """A look at one part: its ledger as it was read or changed last, and what is reported.
-
-    Attributes
-    ----------
-    part
-        The part.
-    ledger
-        Its ledger.
-    """
-
-    def __init__(self, part: ScheduledPart, store: Store, news: list[ScheduleNews]) -> None:
-        """Read the ledger. news: what this look adds its entries to. Raises EndcapError."""
-        self.part, self._store, self._news = part, store, news
-        self.ledger = read_ledger(store, part.recommender, part.part)
-
-    def change(self, change: Callable[[ScheduleLedger], ScheduleLedger]) -> ScheduleLedger:
-        """Change the ledger, and report the entries that this change made. Raises as `update_ledger`."""
-        own: list[LedgerEntry] = []
-
-        def apply(before: ScheduleLedger) -> ScheduleLedger:
-            after = change(before)
-            own[:] = _list_new_entries(before, after)
-            return after
-
-        self.ledger = update_ledger(self._store, self.part.recommender, self.part.part, apply)
-        self._news += [ScheduleNews(self.part.name, entry) for entry in own]
-        return self.ledger
-
-    def report(self, fault: EndcapError) -> None:
-        """Report a fault of this part."""
-        self._news.append(ScheduleNews(self.part.name, fault=fault))
-
-
-class ClaimedRuns(Protocol):
-    """What does the runs of claims: processes of this machine, or KFP. Threads call `follow` and `start`, each for
-    other parts.
-
-    Attributes
-    ----------
-    place
-        Where that is. Claims of another place are left alone.
-    """
-
-    place: Place
-
-    def survey(self, looks: Sequence[PartLook]) -> None:
-        """Ask once, for all parts, how the claimed runs are."""
-
-    def follow(self, look: PartLook) -> None:
-        """Look after the claimed run of a part: settle it if it has ended. Raises EndcapError."""
-
-    def start(self, look: PartLook, claim: RunClaim) -> None:
-        """Start the run of a claim that was just written. Raises EndcapError."""
-
-    def can_start(self) -> bool:
-        """Tell whether a claim can be started now."""
-
-    def prepare(self, parts: Sequence[ScheduledPart]) -> bool:
-        """Do a piece of what makes a later start faster. Returns whether there is more to do."""
-
-    def is_busy(self) -> bool:
-        """Tell whether a process that this scheduler started lives."""
-
-    def has_ended_process(self) -> bool:
-        """Tell whether a process has ended since the last look."""
 
 
 class Scheduler:
@@ -203,10 +79,10 @@ class Scheduler:
             What was decided, and faults. One schedule's fault does not keep the others from being looked at.
         """
         news: list[ScheduleNews] = []
-        looks = [look for look in _do_at_once(lambda part: self._begin_look(part, news), self.parts) if look]
+        looks = [look for look in do_at_once(lambda part: self._begin_look(part, news), self.parts) if look]
         self.runs.survey(looks)
         listings = self._list_data(looks, set(woken))
-        clear = _do_at_once(lambda look: self._attend(look, listings.get(look.part.name)), looks)
+        clear = do_at_once(lambda look: self._attend(look, listings.get(look.part.name)), looks)
         self._claim_due(
             [look for look, is_clear in zip(looks, clear, strict=True) if is_clear],
             sum(look.ledger.claim is not None for look in looks),
@@ -268,7 +144,7 @@ class Scheduler:
             marker = arrival.marker if arrival is not None else ""
             place = (part.loaded.shop.name, marker, part.recommender if part.part == "batch" else "")
             by_place.setdefault(place, []).append(part)
-        listings = _do_at_once(self._list_place, [parts[0] for parts in by_place.values()])
+        listings = do_at_once(self._list_place, [parts[0] for parts in by_place.values()])
         return {
             part.name: listing for parts, listing in zip(by_place.values(), listings, strict=True) for part in parts
         }
@@ -297,9 +173,9 @@ class Scheduler:
         """Claim what is due, the longest first, as long as runs may begin."""
         waiting = sorted((look for look in looks if _is_waiting(look.ledger)), key=lambda look: look.ledger.queue[0].at)
         due = waiting[: max(0, self._at_once - running)]
-        claimed = _do_at_once(self._claim_safely, due)
+        claimed = do_at_once(self._claim_safely, due)
         # Afterwards: no run waits for it.
-        _do_at_once(self._keep_listing, [look for look, is_claimed in zip(due, claimed, strict=True) if is_claimed])
+        do_at_once(self._keep_listing, [look for look, is_claimed in zip(due, claimed, strict=True) if is_claimed])
 
     def _claim_safely(self, look: PartLook) -> bool:
         try:
@@ -345,18 +221,5 @@ def list_parts(specs: Iterable[Loaded]) -> list[ScheduledPart]:
     ]
 
 
-def _do_at_once(call: Callable[[_Value], _Result], values: Sequence[_Value]) -> list[_Result]:
-    """Call a function for each value, several at a time: a call mostly waits for a store or for KFP."""
-    if len(values) < 2:
-        return [call(value) for value in values]
-    with ThreadPoolExecutor(min(AT_ONCE, len(values)), thread_name_prefix="schedules") as pool:
-        return list(pool.map(call, values))
-
-
 def _is_waiting(ledger: ScheduleLedger) -> bool:
     return ledger.claim is None and bool(ledger.queue)
-
-
-def _list_new_entries(before: ScheduleLedger, after: ScheduleLedger) -> list[LedgerEntry]:
-    known = {id(entry) for entry in before.entries}
-    return [entry for entry in after.entries if id(entry) not in known]

@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from endcap.monitoring.families import Families
 from endcap.schedules.listening import listen
-from endcap.schedules.scheduler import ScheduleNews
+from endcap.schedules.part_look import ScheduleNews
 
 LONGEST_LOOK = 600.0
 """Seconds without a look after which a scheduler counts as stuck. A place may hold a look for minutes."""

@@ -20,8 +20,9 @@ from endcap.events.data_version import DataListing
 from endcap.runs import Start
 from endcap.schedules.kfp_runs import GRACE, KfpRuns
 from endcap.schedules.ledger import ScheduleLedger, read_ledger
+from endcap.schedules.part_look import ScheduledPart, SchedulerSurroundings
 from endcap.schedules.process_runs import STILL
-from endcap.schedules.scheduler import ScheduledPart, Scheduler, SchedulerSurroundings
+from endcap.schedules.scheduler import Scheduler
 from endcap.spec.load import Loaded, load
 from endcap.spec.schedule import ArrivalSpec, PartSchedule
 from endcap.spec.spec_files import find_spec

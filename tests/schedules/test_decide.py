@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from endcap.errors import IntegrityError
 from endcap.schedules.decide import decide
-from endcap.schedules.ledger import DueRun, RunClaim, ScheduleLedger, read_ledger, update_ledger
+from endcap.schedules.ledger import ScheduleLedger, read_ledger, update_ledger
+from endcap.schedules.ledger_records import DueRun, RunClaim
 from endcap.spec.schedule import ArrivalSpec, PartSchedule
 from endcap.store import Store
 

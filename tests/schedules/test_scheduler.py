@@ -12,9 +12,11 @@ import pytest
 
 from endcap.errors import TransientError
 from endcap.events.data_version import DataListing
-from endcap.schedules.ledger import RunClaim, read_ledger, update_ledger
+from endcap.schedules.ledger import read_ledger, update_ledger
+from endcap.schedules.ledger_records import RunClaim
+from endcap.schedules.part_look import ScheduledPart, SchedulerSurroundings
 from endcap.schedules.process_runs import STILL, ProcessRuns
-from endcap.schedules.scheduler import ScheduledPart, Scheduler, SchedulerSurroundings
+from endcap.schedules.scheduler import Scheduler
 from endcap.spec.load import Loaded, load
 from endcap.spec.schedule import ArrivalSpec, PartSchedule
 from endcap.spec.spec_files import find_spec

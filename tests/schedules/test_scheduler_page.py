@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from endcap.errors import TransientError, UserError
 from endcap.schedules import scheduler_page
-from endcap.schedules.scheduler import ScheduleNews
+from endcap.schedules.part_look import ScheduleNews
 from endcap.schedules.scheduler_page import SchedulerPage
 
 
