@@ -60,6 +60,8 @@ MAKES = {
     "train": [
         "endcap.features.split:find_boundaries",
         "endcap.features.view:open_view",
+        "endcap.models.conditional_logit:fit_conditional_logit",
+        "endcap.models.score_features:ScoreFeatures",
         "endcap.models.vsknn:VSKNN",
         "endcap.spec.model:VSKNNSpec",
         "endcap.spec.tunable:list_domains",
