@@ -28,6 +28,7 @@ from endcap.tables import format_text_table
 
 if TYPE_CHECKING:
     from endcap.forgetting import Forgetting
+    from endcap.store import Store
 
 LEFT = 4
 """The exit code if something is left to do."""
@@ -107,6 +108,7 @@ def command(
             return project.ingest().address, project.features().address
 
     services = Services(online, intake, samples)
+    _require_key(store, shop)
     if dry_run:
         outcome = plan_forgetting(store, shop, ids, registry, services)
     else:
@@ -148,3 +150,13 @@ def _describe(outcome: Forgetting, dry_run: bool) -> str:
         lines.append("train and deploy a new version, then call again")
     lines.append("your own log may have their rows still: ingest leaves them out")
     return "\n".join(lines)
+
+
+def _require_key(store: Store, shop: str) -> None:
+    """Raise UserError if the shop has pseudonyms and their key is not here: then nothing of the customer is met."""
+    from endcap.pseudonyms import require_pseudonymiser
+    from endcap.steps import STEPS
+
+    snapshots = store.list(STEPS["ingest"].folder(shop))
+    if snapshots and (key_id := store.manifest(snapshots[-1])["facts"].get("pseudonyms")):
+        require_pseudonymiser(f"the snapshots of {shop} have pseudonyms", key_id)

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
+from endcap.cli.main import main
 from endcap.errors import DataError, UserError
 from endcap.events import ingest
 from endcap.events.forget_list import add_forgotten
@@ -18,6 +19,7 @@ from endcap.features import build
 from endcap.features.content_digest import digest_content
 from endcap.pseudonyms import KEY, Pseudonymiser
 from endcap.store import Store, open_store
+from tests.cli.printed_errors import parse_error
 from tests.events.shops import COLUMNS, HEADER, facts, make_shop, open_snapshot, stored, write_csv
 from tests.refusals import refused
 
@@ -178,3 +180,14 @@ def test_a_forgotten_customer_does_not_come_back_under_a_pseudonym(tmp_path: Pat
         assert (forgotten in {row[1] for row in stored(place, snapshot.address)}) == is_there
         assert (forgotten in pq.read_table(snapshot.customers)["customer"].to_pylist()) == is_there
         assert (forgotten in snapshot.quarantine.read_text()) == is_there
+
+
+def test_nobody_is_forgotten_without_the_key(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop = declare(write_csv(tmp_path / "log.csv", ROWS))
+    ingest(shop, store)
+    monkeypatch.delenv(KEY)
+    with pytest.raises(SystemExit):
+        main(["events", "forget", shop.name, "cust-of-0003", "--store", store.root, "--online", "none", "--json"])
+    assert parse_error(capsys.readouterr().out)["code"] == "pseudonyms.key-missing"
