@@ -65,7 +65,7 @@ def find_recommenders(artifacts: Iterable[StoredArtifact], shop: str) -> set[str
 
 
 def find_holding(artifacts: Sequence[StoredArtifact], scan: CustomerScan, store: Store) -> list[StoredArtifact]:
-    """Find the artifacts that hold a customer, in their order.
+    """Find the artifacts that hold a customer, in their order. A snapshot has the rows of the units that it refers to.
 
     Parameters
     ----------
@@ -78,7 +78,13 @@ def find_holding(artifacts: Sequence[StoredArtifact], scan: CustomerScan, store:
     """
     with ThreadPoolExecutor(PARALLEL) as pool:
         held = list(pool.map(lambda artifact: _holds(artifact, scan, store), artifacts))
-    return [artifact for artifact, is_held in zip(artifacts, held, strict=True) if is_held]
+    holding = {artifact.address for artifact, is_held in zip(artifacts, held, strict=True) if is_held}
+    holding |= {
+        artifact.address
+        for artifact in artifacts
+        if artifact.kind == "snapshots" and not holding.isdisjoint(artifact.references)
+    }
+    return [artifact for artifact in artifacts if artifact.address in holding]
 
 
 def _holds(artifact: StoredArtifact, scan: CustomerScan, store: Store) -> bool:

@@ -19,7 +19,7 @@ import endcap
 from endcap.batch.customers import select_customers
 from endcap.cli.main import main
 from endcap.errors import IntegrityError, NotFoundError, UserError
-from endcap.events import snapshot_days
+from endcap.events import ingest, snapshot_days
 from endcap.features.daily.coded_day import CodedDay
 from endcap.forgetting import forget, forget_customers, plan_forgetting
 from endcap.lineage import trace_version
@@ -37,7 +37,7 @@ from endcap.samples.places import open_place
 from endcap.spec.batch import BatchSpec
 from endcap.store import Store, get_content_key, open_store
 from tests.cli.printed_errors import parse_error
-from tests.events.shops import write_csv
+from tests.events.shops import make_shop, stored, write_csv
 from tests.lineage.test_lineage import HOME
 from tests.refusals import refused
 from tests.samples.examples import make_sample
@@ -308,6 +308,18 @@ def test_who_has_a_pseudonym_is_forgotten_by_the_plain_id(folder: Path, monkeypa
     assert find_all(store, pseudonyms.pseudonymise(ANNA)) == set()
     assert find_all(store, pseudonyms.pseudonymise(BERT)) >= {"parsed", "snapshots", "datasets"}
     assert find_all(store, ANNA) == {"packages"}
+
+
+def test_a_snapshot_goes_with_the_units_that_it_refers_to(store: Store, tmp_path: Path) -> None:
+    for name in (ANNA, BERT):
+        write_csv(tmp_path / "log" / name / "log.csv", [f"s-{name},{name},a,2024-03-01T10:00:00Z,view"])
+    shop = make_shop(str(tmp_path / "log"))
+    before = ingest(shop, store)
+    done = forget_customers(store, "test", [ANNA], remake=lambda: [ingest(shop, store)])
+    assert [artifact.kind for artifact in done.removed] == ["snapshots", "parsed"]
+    assert done.removed[0].address == before
+    assert [row[1] for row in stored(store, *store.list("snapshots/test"))] == [BERT]
+    assert len(store.list("parsed/test")) == 2
 
 
 def test_the_command_shows_what_holds_a_customer_and_forgets_them(

@@ -21,6 +21,7 @@ from endcap.description import DescriptionWork, describe
 from endcap.errors import DataError, IntegrityError, NotFoundError, UserError
 from endcap.events import ingest, spark_ingest
 from endcap.events.distinct_days import DistinctWriter
+from endcap.events.forget_list import add_forgotten
 from endcap.events.parsed_units import Unit
 from endcap.events.snapshot_days import find_units
 from endcap.events.unit_reading import UnitReader
@@ -146,6 +147,23 @@ def test_executors_with_another_key_of_pseudonyms_are_refused(
     shop = make_shop(str(log), events={"columns": MANY_RULES["columns"], "pseudonyms": True})
     with refused(UserError, "events.executors-key-differs"):
         ingest(on_spark(shop, server), store)
+
+
+@needs_java
+@pytest.mark.slow
+def test_executors_leave_out_who_is_forgotten(server: SparkServer, store: Store, tmp_path: Path) -> None:
+    for name in ("anna", "bert"):
+        write_csv(tmp_path / "log" / name / "x.csv", [f"s-{name},{name},i,2024-03-01T10:00:00Z,view"])
+    shop, other = make_shop(str(tmp_path / "log")), open_store(str(tmp_path / "other"))
+    add_forgotten(store, "test", ["anna"])
+    other.write_document("forgotten/test", store.read_document("forgotten/test") or {})
+    made = [(place, ingest(its, place)) for its, place in ((shop, store), (on_spark(shop, server), other))]
+    (here, there) = (facts(place, address) for place, address in made)
+    assert [row[1] for row in stored(*made[1])] == ["bert"]
+    assert there["left_out"] == here["left_out"] == {"events": {"forgotten": 1}}
+    assert find_units(there) == find_units(here)
+    assert other.read_document("forgotten/test") == store.read_document("forgotten/test")
+    assert ingest(on_spark(shop, server), other) == made[1][1]
 
 
 @needs_java
