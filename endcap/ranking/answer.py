@@ -31,6 +31,9 @@ class Answer:
     """Why some items are fallbacks (`endcap.fallback_reasons`). None: no item is one."""
     written: bytes | None = field(default=None, repr=False, compare=False)
     """The items as JSON (`write_items`), if they were written before."""
+    together: int = field(default=0, repr=False, compare=False)
+    """How many sessions the model scored in one call, this one among them; 0: it scored none. The last bits of a score
+    may depend on it."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the answer as JSON values.

@@ -46,11 +46,12 @@ _NO_CONTEXT = ShopperContext()
 
 @dataclass(frozen=True)
 class _RankedItems:
-    """Indices of items, best first, and their scores."""
+    """Indices of items, best first, and their scores. together: as in `Answer`."""
 
     items: NDArray[np.int32]
     scores: NDArray[np.float32]
     precomputed: bool = False
+    together: int = 0
 
 
 class Ranker:
@@ -218,10 +219,10 @@ class Ranker:
             places = [places for row in narrow if (places := eligible[row].places) is not None]
             scores = self.model.score_items(_take_sessions(sessions.sessions, narrow), places)
             for row, items, row_scores in zip(narrow, places, scores, strict=True):
-                picked[row] = _rank_some(items, row_scores, count[row])
+                picked[row] = _rank_some(items, row_scores, count[row], len(narrow))
         if broad:
             for row, row_scores in zip(broad, self.model.score(_take_sessions(sessions.sessions, broad)), strict=True):
-                picked[row] = _rank_all(eligible[row], row_scores, count[row])
+                picked[row] = _rank_all(eligible[row], row_scores, count[row], len(broad))
         return [
             self._make_answer(requests[row], contexts[row], eligible[row], items_of_row, sessions, row, count[row])
             for row, items_of_row in enumerate(picked)
@@ -281,6 +282,7 @@ class Ranker:
             if len(ids) > len(scores)
             else None,
             write_items(ids, scores),
+            ranked.together,
         )
 
 
@@ -313,21 +315,21 @@ def _take_sessions(sessions: Sessions, rows: Sequence[int]) -> Sessions:
     return sessions if len(rows) == len(sessions) else sessions.take(np.array(rows, dtype=np.int64))
 
 
-def _rank_all(eligible: EligibleItems, scores: NDArray[np.float32], k: int) -> _RankedItems:
-    """Rank by the scores of every item, float32 [n_items], which change."""
+def _rank_all(eligible: EligibleItems, scores: NDArray[np.float32], k: int, together: int) -> _RankedItems:
+    """Rank by the scores of every item, float32 [n_items], which change. together: as in `Answer`."""
     if eligible.places is not None:
-        return _rank_some(eligible.places, scores[eligible.places], k)
+        return _rank_some(eligible.places, scores[eligible.places], k, together)
     eligible.mask_scores(scores)
     places = find_best(scores[None], k)[0]
     places = places[places != NONE].astype(np.int32)
-    return _RankedItems(places, scores[places])
+    return _RankedItems(places, scores[places], together=together)
 
 
-def _rank_some(items: NDArray[np.int32], scores: NDArray[np.float32], k: int) -> _RankedItems:
+def _rank_some(items: NDArray[np.int32], scores: NDArray[np.float32], k: int, together: int) -> _RankedItems:
     """Rank items that ascend as `endcap.models.topk` does: ties go to the smaller index, none at -inf or NaN."""
     if len(scores) > SORT_ALL_BELOW:
         order = find_best(scores[None], k)[0]
         order = order[order != NONE]
     else:
         order = np.argsort(-scores, kind="stable")[: min(k, np.count_nonzero(scores > -np.inf))]
-    return _RankedItems(items[order], scores[order])
+    return _RankedItems(items[order], scores[order], together=together)

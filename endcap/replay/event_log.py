@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from endcap.online import NO_ITEM, RecentEvent
+from endcap.online.base import encode_event
 from endcap.online.record_updates import PURCHASE, Retention, StoreUpdate
 from endcap.rollout.feed_places import open_feed_place
 
@@ -22,9 +23,20 @@ _COLUMNS = ("item", "time", "type", "customer", "session", "received", "order")
 
 
 class LoggedEvent(NamedTuple):
-    """An event of one owner. received: when the intake got it, in epoch milliseconds. event: with its own time."""
+    """An event of one owner.
+
+    Attributes
+    ----------
+    received
+        When the intake got it, in epoch milliseconds.
+    place
+        Its place among the owner's events, as online stores order them: by time, then by their stored form.
+    event
+        The event, with its own time.
+    """
 
     received: int
+    place: tuple[int, bytes]
     event: RecentEvent
 
 
@@ -82,7 +94,8 @@ class EventLog:
         update.add([item or NO_ITEM], time, kind, customer=customer, session=session, is_recent=True, owns=owns)
         for owner, events in update.events.items():
             for event in events:
-                insort(self.events[owner], LoggedEvent(received, event), key=_get_received)
+                entry = LoggedEvent(received, (event.time, encode_event(event)), event)
+                insort(self.events[owner], entry, key=_get_received)
         for sets, members_by_owner in ((self.customers, update.customers), (self.owned, update.owned)):
             for owner, members in members_by_owner.items():
                 for member in members:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
-from operator import attrgetter
+from operator import attrgetter, itemgetter
+from typing import TypeVar
 
 from endcap.online import CUSTOMERS, OWNED, OnlineQuery, OnlineResult, OnlineStore, RecentEvent
-from endcap.online.base import encode_event, to_milliseconds
+from endcap.online.base import to_milliseconds
 from endcap.online.record_updates import MOST_CUSTOMERS
 from endcap.replay.event_log import EventLog, LoggedEvent, LoggedMember
 
 _FOREVER = 2**62
+Entry = TypeVar("Entry", bound=LoggedEvent | LoggedMember)
 _received = attrgetter("received")
 
 
@@ -55,11 +57,34 @@ class PastStore:
         self._keep = to_milliseconds(log.retention.events)
         owned = log.retention.owned
         self._keep_owned = _FOREVER if owned is None else to_milliseconds(owned)
+        self._ordered: dict[str, list[tuple[tuple[int, bytes], RecentEvent]]] = {}
         self.view, self.moment, self.cutoff = PastView.HAPPENED, 0, 0
+        self._later = 0
+        self._also: Collection[RecentEvent | str] = ()
 
-    def set_moment(self, view: PastView, moment: int, cutoff: int | None = None) -> None:
-        """Set the view and the moment. cutoff: None for the moment itself."""
+    def set_moment(
+        self,
+        view: PastView,
+        moment: int,
+        cutoff: int | None = None,
+        *,
+        later: int = 0,
+        also: Collection[RecentEvent | str] = (),
+    ) -> None:
+        """Set the view and the moment.
+
+        Parameters
+        ----------
+        view, moment
+            As the attributes.
+        cutoff
+            As the attribute. None: the moment itself.
+        later, also
+            Of the records that were received after the cutoff and up to `later`, those with one of these events or
+            members count too: writers need not write in the order in which records came.
+        """
         self.view, self.moment, self.cutoff = view, moment, moment if cutoff is None else cutoff
+        self._later, self._also = later, also
 
     def read(self, query: OnlineQuery) -> OnlineResult:
         """Read recent events, sets and rows; see `OnlineStore.read`."""
@@ -82,28 +107,41 @@ class PastStore:
         )
 
     def _read_events(self, owner: str) -> list[RecentEvent]:
-        entries: Sequence[LoggedEvent] = self._log.events.get(owner, ())
         if self.view is PastView.HAPPENED:
-            events = [entry.event for entry in entries if entry.event.time <= self.moment]
-        else:
-            known = entries[: bisect_right(entries, self.cutoff, key=_received)]
-            events = self._forget(known) if self.view is PastView.KEPT else [entry.event for entry in known]
-        return sorted(set(events), key=_order)
+            ordered = self._order_events(owner)
+            return [event for _, event in ordered[: bisect_right(ordered, self.moment, key=_get_time)]]
+        entries: Sequence[LoggedEvent] = self._log.events.get(owner, ())
+        known = self._select_received(entries)
+        return _sort(self._forget(known) if self.view is PastView.KEPT else known)[-self.MOST_EVENTS :]
 
-    def _forget(self, entries: Sequence[LoggedEvent]) -> list[RecentEvent]:
+    def _select_received(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Return the entries that had been received."""
+        end = bisect_right(entries, self.cutoff, key=_received)
+        if not self._also:
+            return entries[:end]
+        more = entries[end : bisect_right(entries, self._later, key=_received)]
+        return [*entries[:end], *(entry for entry in more if entry[-1] in self._also)]
+
+    def _order_events(self, owner: str) -> list[tuple[tuple[int, bytes], RecentEvent]]:
+        """Return an owner's events by time, each once."""
+        if owner not in self._ordered:
+            unique = {place: event for _, place, event in self._log.events.get(owner, ())}
+            self._ordered[owner] = sorted(unique.items(), key=itemgetter(0))
+        return self._ordered[owner]
+
+    def _forget(self, entries: Sequence[LoggedEvent]) -> Sequence[LoggedEvent]:
         """Return what is kept of an owner's events: all go if nothing was added for long, and old ones never come."""
-        kept: list[RecentEvent] = []
+        kept: list[LoggedEvent] = []
         until = 0
-        for received, event in entries:
+        for entry in entries:
+            received, _, event = entry
             if event.time < received - self._keep:
                 continue
             if until <= received:
                 kept.clear()
-            kept.append(event)
+            kept.append(entry)
             until = received + self._keep
-        if until <= self.moment:
-            return []
-        return sorted(set(kept), key=_order)[-self.MOST_EVENTS :]
+        return kept if until > self.moment else ()
 
     def _read_members(self, name: str, owner: str) -> set[str]:
         if name == CUSTOMERS:
@@ -116,7 +154,7 @@ class PastStore:
             # How long a customer owns an item is a rule; how long it is known who had a session is not.
             lasts = _FOREVER if name == CUSTOMERS else keep
             return {member for _, time, member in entries if time <= self.moment < time + lasts}
-        known = entries[: bisect_right(entries, self.cutoff, key=_received)]
+        known = self._select_received(entries)
         if self.view is PastView.RECEIVED and name == CUSTOMERS:
             return {member for _, _, member in known}
         return self._keep_members(known, keep, most, only_recent=name == CUSTOMERS)
@@ -135,6 +173,11 @@ class PastStore:
         return {member for member, end in until.items() if end > self.moment}
 
 
-def _order(event: RecentEvent) -> tuple[int, bytes]:
-    """Order as online stores do: by time, events of one moment by their stored form."""
-    return event.time, encode_event(event)
+def _sort(entries: Iterable[LoggedEvent]) -> list[RecentEvent]:
+    """Return events as online stores order them, each once."""
+    unique = {place: event for _, place, event in entries}
+    return [unique[place] for place in sorted(unique)]
+
+
+def _get_time(entry: tuple[tuple[int, bytes], RecentEvent]) -> int:
+    return entry[0][0]

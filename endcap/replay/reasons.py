@@ -21,7 +21,7 @@ UNEXPLAINED = "unexplained"
 
 DESCRIPTIONS = {
     EQUAL: "the same, bit for bit",
-    ROUNDING: "scores differ in their last bits: a sum depends on how many requests are ranked together",
+    ROUNDING: "scores differ in their last bits: a sum depends on the sessions that are scored together",
     PACKAGE_GONE: "the version's package is gone, or this release cannot load it",
     FORGOTTEN: "the version's package was removed, because a customer in it is forgotten",
     RULES_GONE: "the rules that held then are gone",

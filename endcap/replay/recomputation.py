@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import cycle, islice
 from typing import NamedTuple
 
 from endcap.ranking import Answer, Ranker, RankRequest, ShopperContext
@@ -15,8 +15,8 @@ from endcap.samples import SampledRequest
 
 AT_ONCE = 4096
 """Samples that are looked at together."""
-BATCH = 128
-"""Requests in one batch, as in a predictor."""
+BATCH = 16
+"""Requests in one batch, where the model scored none."""
 
 
 class Question(NamedTuple):
@@ -86,25 +86,14 @@ def make_question(sample: SampledRequest) -> Question:
 
 
 def rank_questions(ranker: Ranker, questions: Sequence[Question]) -> list[Answer]:
-    """Rank questions in batches."""
-    answers: list[Answer] = []
-    for begin in range(0, len(questions), BATCH):
-        requests, contexts, times = zip(*questions[begin : begin + BATCH], strict=True)
-        answers += ranker.rank(requests, contexts=contexts, now=times)
-    return answers
+    """Rank questions together."""
+    requests, contexts, times = zip(*questions, strict=True)
+    return ranker.rank(requests, contexts=contexts, now=times)
 
 
-def compare_question(ranker: Ranker, sample: SampledRequest, question: Question, answer: Answer) -> str:
-    """Compare an answer out of a batch with the recorded one, and if it differs, the answer of the question alone.
-
-    The last bits of a sum depend on how many requests are ranked together, and a predictor ranks one or many.
-    """
-    outcome = compare_answers(sample, answer)
-    if outcome == EQUAL:
-        return outcome
-    (alone,) = rank_questions(ranker, [question])
-    again = compare_answers(sample, alone)
-    return EQUAL if again == EQUAL else outcome
+def rank_as_then(ranker: Ranker, sample: SampledRequest, question: Question) -> Answer:
+    """Rank a question in a batch as large as that of the sample, by repeating it."""
+    return rank_questions(ranker, [question] * max(1, sample.together))[0]
 
 
 def describe_difference(sample: SampledRequest, answer: Answer) -> str:
@@ -123,15 +112,37 @@ def describe_difference(sample: SampledRequest, answer: Answer) -> str:
 
 
 def _recompute_group(group: Sequence[SampledRequest], ranker: Ranker, rankers: PastRankers) -> Iterator[Recomputed]:
-    ready = []
+    by_size: dict[int, list[SampledRequest]] = defaultdict(list)
     for sample in group:
         try:
             rankers.check_key(sample)
-            ready.append(sample)
+            by_size[sample.together].append(sample)
         except MissingPastError as missing:
             yield Recomputed(sample, missing.reason, missing.detail)
-    questions = [make_question(sample) for sample in ready]
-    answers = rank_questions(ranker, questions)
-    for sample, question, answer in zip(ready, questions, answers, strict=True):
-        outcome = compare_question(ranker, sample, question, answer)
-        yield Recomputed(sample, outcome, "" if outcome == EQUAL else describe_difference(sample, answer), question)
+    for size, samples in by_size.items():
+        questions = [make_question(sample) for sample in samples]
+        answers = _rank_by_size(ranker, questions, size or BATCH)
+        for sample, question, answer in zip(samples, questions, answers, strict=True):
+            yield _compare(ranker, sample, question, answer)
+
+
+def _rank_by_size(ranker: Ranker, questions: Sequence[Question], size: int) -> list[Answer]:
+    """Rank questions in batches of one size. The last batch is filled up with questions of before."""
+    answers: list[Answer] = []
+    for begin in range(0, len(questions), size):
+        some = questions[begin : begin + size]
+        answers += rank_questions(ranker, [*some, *islice(cycle(questions), size - len(some))])[: len(some)]
+    return answers
+
+
+def _compare(ranker: Ranker, sample: SampledRequest, question: Question, answer: Answer) -> Recomputed:
+    """Compare an answer with the recorded one.
+
+    The last bits of a sum depend on how many sessions a model scores together. If a batch had other sessions than
+    those that the model scored in the same call, the question is repeated to as many as there were then.
+    """
+    outcome = compare_answers(sample, answer)
+    if outcome != EQUAL:
+        answer = rank_as_then(ranker, sample, question)
+        outcome = compare_answers(sample, answer)
+    return Recomputed(sample, outcome, "" if outcome == EQUAL else describe_difference(sample, answer), question)

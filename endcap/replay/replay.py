@@ -16,7 +16,7 @@ from endcap.replay.comparison import compare_answers
 from endcap.replay.event_log import EventLog, read_event_log
 from endcap.replay.past_rankers import PastRankers
 from endcap.replay.reasons import EQUAL, ROUNDING
-from endcap.replay.recomputation import Question, Recomputed, rank_questions, recompute
+from endcap.replay.recomputation import Question, Recomputed, rank_as_then, recompute
 from endcap.replay.report import Check, ReplayReport
 from endcap.replay.rules_check import RulesCheck
 from endcap.replay.shopper_check import IN_FLIGHT_WITHIN, ShopperCheck
@@ -176,6 +176,6 @@ class _Checks:
         result = shoppers.compare(sample, question.request, package, owned=owned)
         is_changed = False
         if result.context is not None:
-            (answer,) = rank_questions(ranker, [question._replace(context=result.context)])
+            answer = rank_as_then(ranker, sample, question._replace(context=result.context))
             is_changed = compare_answers(sample, answer) not in (EQUAL, ROUNDING)
         self.by_name[LOG].add(sample, result.reason, result.detail, is_changed=is_changed)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from endcap.replay.comparison import compare_answers
 from endcap.replay.past_rankers import MissingPastError, PastRankers
 from endcap.replay.reasons import EQUAL, REFRESHED_RULE, ROUNDING
-from endcap.replay.recomputation import Question, describe_difference, rank_questions
+from endcap.replay.recomputation import Question, describe_difference, rank_as_then
 from endcap.samples import SampledRequest
 
 
@@ -45,7 +45,7 @@ class RulesCheck:
             ranker = self._rankers.get_ranker(sample.version, newest)
         except MissingPastError as missing:
             return missing.reason, missing.detail
-        (answer,) = rank_questions(ranker, [question])
+        answer = rank_as_then(ranker, sample, question)
         if compare_answers(sample, answer) in (EQUAL, ROUNDING):
             return EQUAL, ""
         return (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -35,6 +35,8 @@ from endcap.store import Store
 
 IN_FLIGHT_WITHIN = timedelta(seconds=5)
 """How far apart the intake's clock and the predictor's may be, with the time that the intake takes to write."""
+MOST_ARRIVALS = 50
+"""Moments around a request that are tried as the border of what the online store had."""
 _HISTORY = "history"
 
 
@@ -151,7 +153,19 @@ class _PastShoppers:
         self._reader = ShopperReader(self._source, history=table, visits=visits)
 
     def look_up(self, sample: SampledRequest, view: PastView, cutoff: int | None = None) -> Knowledge:
+        """Return what would have been said. cutoff: None for the sample's time."""
         self._source.set_moment(view, sample.time, cutoff)
+        return self._look_up(sample)
+
+    def look_up_around(
+        self, sample: SampledRequest, view: PastView, window: int, also: Collection[RecentEvent | str]
+    ) -> Knowledge:
+        """Return what would have been said if only those records of the moments around it counted that were used."""
+        begin, end = sample.time - window, sample.time + window
+        self._source.set_moment(view, sample.time, begin, later=end, also=also)
+        return self._look_up(sample)
+
+    def _look_up(self, sample: SampledRequest) -> Knowledge:
         data = self._reader.look_up([sample.customer], [sample.session], self._most, now=sample.time)
         return Knowledge(data.events[0], frozenset(data.owned[0]), data.recognised[0])
 
@@ -161,7 +175,9 @@ class _PastShoppers:
         if sample.session is not None:
             owners += [name_session_owner(sample.session, customer) for customer in {sample.customer, None}]
         begin = sample.time - window
-        return [begin, *self._source.list_arrivals(owners, begin, sample.time + window)]
+        arrivals = self._source.list_arrivals(owners, begin, sample.time + window)
+        nearest = sorted(arrivals, key=lambda received: abs(received - sample.time))[:MOST_ARRIVALS]
+        return [begin, *nearest]
 
 
 class _Comparison:
@@ -200,10 +216,20 @@ class _Comparison:
             return LATE_EVENT if late else CLOCK_AHEAD
         if self._look_up(PastView.KEPT) == self._used:
             return EXPIRED
-        for cutoff in self._past.list_arrivals(self._sample, self._window):
-            if self._used in (self._look_up(PastView.KEPT, cutoff), self._look_up(PastView.RECEIVED, cutoff)):
-                return IN_FLIGHT
-        return self._find_gap(happened)
+        return IN_FLIGHT if self._was_in_flight() else self._find_gap(happened)
+
+    def _was_in_flight(self) -> bool:
+        """Return whether all agrees if some records that came around the moment count, or do not."""
+        used: set[RecentEvent | str] = {*self._used.events, *self._used.owned}
+        for view in (PastView.KEPT, PastView.RECEIVED):
+            past = self._past.look_up_around(self._sample, view, self._window, used)
+            if self._reduce(past) == self._used:
+                return True
+        # A record may also count without being among what was used: it may show that a visit went on.
+        return any(
+            self._used in (self._look_up(PastView.KEPT, cutoff), self._look_up(PastView.RECEIVED, cutoff))
+            for cutoff in self._past.list_arrivals(self._sample, self._window)
+        )
 
     def _is_any_later(self, happened: Knowledge) -> bool:
         """Return whether the log has what was not used: it arrived later. Otherwise what was used had not happened."""

@@ -100,6 +100,7 @@ def build_sample(
         fallback=answer.reason,
         degraded=observation.degraded,
         precomputed=answer.precomputed,
+        together=answer.together,
     )
 
 

@@ -46,6 +46,7 @@ SCHEMA = pa.schema(
         ("fallback", _TEXT),
         ("degraded", pa.bool_()),
         ("precomputed", pa.bool_()),
+        ("together", pa.int32()),
     ]
 )
 """The columns of a file of samples: a row for each ranking."""
@@ -98,6 +99,8 @@ class SampledRequest:
         Whether the online store did not give what the request needed.
     precomputed
         Whether the answer is the customer's list.
+    together
+        How many sessions the model scored in one call, this one among them; 0: it scored none.
     """
 
     ranking_id: str
@@ -123,6 +126,7 @@ class SampledRequest:
     fallback: str | None
     degraded: bool
     precomputed: bool
+    together: int
 
     def parse_request(self) -> RankRequest:
         """Return the request as the ranker got it, with the pseudonyms in the place of ids."""

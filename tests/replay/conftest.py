@@ -17,13 +17,14 @@ from tests.reproduction.versions import load_specs, make_version, open_shop
 class Shop(NamedTuple):
     """A store with version 1 of two recommenders: `home`, and `mine`, whose model knows customers."""
 
+    folder: Path
     store: Store
     registry: Registry
     home: LoadedPackage
     mine: LoadedPackage
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def shop(tmp_path_factory: pytest.TempPathFactory, empty_registry: Path) -> Shop:
     folder = tmp_path_factory.mktemp("replay")
     store = open_shop(folder, empty_registry)
@@ -35,4 +36,4 @@ def shop(tmp_path_factory: pytest.TempPathFactory, empty_registry: Path) -> Shop
         packages[-1].ranker.prepare()
     registry = find_registry("", store)
     assert registry is not None
-    return Shop(store, registry, *packages)
+    return Shop(folder, store, registry, *packages)

@@ -38,5 +38,6 @@ def make_sample(number: int = 0, **values: Any) -> SampledRequest:
         "fallback": "few-scores",
         "degraded": False,
         "precomputed": False,
+        "together": 1,
     }
     return SampledRequest(**usual | values)
