@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from endcap.schedules.ledger_records import LedgerEntry
 
 NAME = "demo-month"
-ENVIRONMENT = "live"
-"""The overlay of the spec that has the rollout."""
 _ONE_DAY = timedelta(days=1)
 _INDENT = " " * 12
 _VISITS_PER_SECOND, _PAUSE, _MOST_VISITS, _TIMEOUT = 60.0, 0.1, 64, 10.0
@@ -100,7 +98,7 @@ class MonthLife:
         self._uri = get_default_uri(store)
         self._open_registry: Callable[[], Registry] = lambda: open_registry(self._uri, store)
         self._schedules: MonthSchedules | None = None
-        self._in_force: tuple[str, bool] | None = None
+        self._in_force = ""
 
     def live(self, number: int) -> DayOutcome:
         """Live through a day, and print it."""
@@ -111,6 +109,7 @@ class MonthLife:
         schedules.kills_next = day.kills
         for upload in day.uploads:
             schedules.pass_time(date + upload.at)
+            self._promote_waiting()
             self._log.upload(number, upload)
         schedules.pass_time(date + _ONE_DAY - timedelta(minutes=1))
         facts = DayOutcome(f"{date:%Y-%m-%d}", hours_since_success=round(schedules.count_hours_since_success(), 1))
@@ -130,7 +129,7 @@ class MonthLife:
         if is_rolled_out(number):
             facts.rollout = self._let_shoppers_decide(number, schedules.loaded)
         else:
-            self._promote_newest(schedules.loaded)
+            self._promote_waiting()
         champion = self._open_registry().find_champion(NAME)
         facts.champion = "" if champion is None else champion.version
         if day.cleans:
@@ -152,15 +151,13 @@ class MonthLife:
 
     def _take_recipe(self, number: int) -> MonthSchedules:
         """Return the schedules by the spec of a day. A change of the spec restarts them, as a scheduler must be."""
-        in_force = (get_recipe(number), is_rolled_out(number))
-        if self._schedules is None or self._in_force != in_force:
-            recipe, is_live = in_force
-            path = SHIPPED / f"{NAME}.yaml"
-            loaded = load(path, env=ENVIRONMENT if is_live else None, sets=RECIPES[recipe].sets)
-            self._schedules, self._in_force = MonthSchedules(loaded, self._store, self._clock), in_force
+        recipe = get_recipe(number)
+        if self._schedules is None or self._in_force != recipe:
+            loaded = load(SHIPPED / f"{NAME}.yaml", sets=RECIPES[recipe].sets)
+            self._schedules, self._in_force = MonthSchedules(loaded, self._store, self._clock), recipe
         return self._schedules
 
-    def _read_entries(self, entries: Iterator[LedgerEntry] | Any, facts: DayOutcome) -> Iterator[str]:
+    def _read_entries(self, entries: Sequence[LedgerEntry], facts: DayOutcome) -> Iterator[str]:
         """Note what the ledger says of a day, and return its lines."""
         for entry in entries:
             if entry.step == "again":
@@ -192,18 +189,16 @@ class MonthLife:
         facts: Mapping[str, Any] = self._store.manifest(address)["facts"]
         return facts
 
-    def _promote_newest(self, loaded: Loaded) -> None:
-        """Give everyone the newest version that the gate passed: the shop's script of the morning."""
-        from endcap.deploy.deploy import deploy
+    def _promote_waiting(self) -> None:
+        """Give everyone the version that waits for shoppers, as `endcap rollout promote` does: its recipe is known."""
+        from endcap.experiments.decision_log import DecisionLog
+        from endcap.experiments.rollout_state import GUARDED, RolloutCommand
+        from endcap.rollout.controller import RolloutController
 
-        registry = self._open_registry()
-        champion = registry.find_champion(NAME)
-        versions = [version for version in registry.list_versions(NAME) if version.state == "approved"]
-        newest = max(versions, key=lambda version: int(version.version), default=None)
-        if champion is None or newest is None or int(newest.version) <= int(champion.version):
-            return
-        registry.promote(NAME, newest.version)
-        deploy(loaded.recommender, newest.version, self._store, self._uri, end_canary=True)
+        last = DecisionLog(self._store, NAME).find_last()
+        if last is not None and not last.after.is_over and last.after.phase not in GUARDED:
+            command = RolloutCommand("promote", "the shop's script", "a known recipe on newer data")
+            RolloutController(self._store, NAME, self._uri).command(command)
 
     def _let_shoppers_decide(self, number: int, loaded: Loaded) -> dict[str, str]:
         """Serve, and send simulated shoppers until the rollout has ended as the story says."""
