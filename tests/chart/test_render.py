@@ -525,6 +525,9 @@ def test_an_intake_with_pseudonyms_does_not_start_without_their_key(render: Rend
     assert "--pseudonyms" in container["args"]
     # Not optional: the kubelet waits for the Secret.
     assert environment[KEY]["valueFrom"]["secretKeyRef"] == {"name": "key", "key": KEY}
+    gateway = objects.one("Deployment", "endcap-gateway")["spec"]["template"]["spec"]["containers"][0]
+    assert "--log-shoppers=pseudonym" in gateway["args"]
+    assert KEY in {variable["name"] for variable in gateway["env"]}
 
 
 def test_parts_can_be_left_out(render: Render) -> None:
