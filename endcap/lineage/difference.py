@@ -33,7 +33,8 @@ def compare_versions(first: VersionLineage, second: VersionLineage) -> list[Diff
     -----
     Data are equal if the datasets' content digests are. Days are compared by the key of their rows, files by the digest
     of their content, so a log that moved differs in nothing. Settings are the resolved specs of the runs, without
-    defaults that neither names, and the packages whose scores a model takes.
+    defaults that neither names, and the packages whose scores a model takes. A dataset that was removed because a
+    customer is forgotten is told by ``forgotten``, which names the request.
     """
     differences = [Difference("data", *values) for values in _compare(_describe_data(first), _describe_data(second))]
     days = _compare(first.list_days(), second.list_days())
@@ -56,6 +57,7 @@ def _describe_data(lineage: VersionLineage) -> Json:
     if dataset is None:
         return {}
     described = {name: dataset.facts.get(name) for name in _SIZES}
+    described["forgotten"] = None if dataset.tombstone is None else dataset.tombstone.request
     return {"content": dataset.facts.get("content") or lineage.version.tags.get("dataset_content")} | described
 
 

@@ -22,7 +22,7 @@ from endcap.errors import IntegrityError, NotFoundError, UserError
 from endcap.events import ingest, snapshot_days
 from endcap.features.daily.coded_day import CodedDay
 from endcap.forgetting import forget, forget_customers, plan_forgetting
-from endcap.lineage import trace_version
+from endcap.lineage import compare_versions, trace_version
 from endcap.online import RecentEvent, open_online
 from endcap.online.key_names import list_owners
 from endcap.pseudonyms import KEY, Pseudonymiser
@@ -189,8 +189,11 @@ def test_reproduction_and_lineage_say_that_a_customer_is_forgotten(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = open_store(str(folder / "store"))
-    done = forget_customers(store, "toys", [ANNA])
     version = open_registry(None, store).get_version("home", "1")
+    before = trace_version(version, store)
+    done = forget_customers(store, "toys", [ANNA])
+    differences = compare_versions(before, trace_version(version, store))
+    assert (None, done.request) in {(row.first, row.second) for row in differences if row.name == "forgotten"}
     with refused(NotFoundError, "reproduction.forgotten", version="1"):
         reproduce(version, store)
     gone = {
