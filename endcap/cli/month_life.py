@@ -177,7 +177,8 @@ class MonthLife:
         steps = {} if run is None else {step.name: step for step in run.steps if step.state == "done"}
         facts: dict[str, Any] = {}
         if "ingest" in steps:
-            facts["bad_rows"] = sum(self._read_facts(steps["ingest"].result)["bad"].values())
+            bad = self._read_facts(steps["ingest"].result)["bad"]
+            facts["bad_rows"] = sum(count for reasons in bad.values() for count in reasons.values())
         if "evaluate" in steps:
             verdict = self._read_facts(steps["evaluate"].result)
             facts |= {"gate": verdict["outcome"], "mrr": round(verdict["metrics"]["challenger"]["mrr@20"], 4)}
