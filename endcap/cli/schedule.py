@@ -345,7 +345,8 @@ def _format_entry(entry: LedgerEntry) -> str:
     slot = f" of {format_time(entry.slot)}" if entry.slot else ""
     person = f" by {entry.by}: {entry.why}" if entry.by else ""
     reason = f" ({entry.reason})" if entry.reason else ""
-    return f"{format_time(entry.at)}  {entry.step}{reason}  {entry.cause}{slot}{person}  {entry.run}".rstrip()
+    place = f" (on KFP {entry.created})" if entry.created else ""
+    return f"{format_time(entry.at)}  {entry.step}{reason}  {entry.cause}{slot}{person}  {entry.run}{place}".rstrip()
 
 
 def _describe(part: ScheduledPart, ledger: ScheduleLedger) -> dict[str, Any]:
