@@ -238,7 +238,7 @@ class _Comparison:
 
     def _find_gap(self, happened: Knowledge) -> str:
         """Return whether the log lacks a day or the last minutes, so that it cannot say."""
-        if self._sample.events_source == _HISTORY and not self._past.has_histories:
+        if not self._past.has_histories and self._needs_history(happened):
             return LOG_GONE
         known = set(happened.events)
         missing = [event.time for event in self._used.events if event not in known]
@@ -250,6 +250,11 @@ class _Comparison:
         if any(datetime.fromtimestamp(time / 1000, UTC).date() not in self._log.days for time in missing):
             return LOG_GONE
         return UNEXPLAINED
+
+    def _needs_history(self, happened: Knowledge) -> bool:
+        """Return whether the customer's history in the training data may explain what was used."""
+        is_known = not self._used.events and self._used.is_known and not happened.is_known
+        return self._sample.events_source == _HISTORY or is_known or not self._used.owned <= happened.owned
 
     def _look_up(self, view: PastView, cutoff: int | None = None) -> Knowledge:
         return self._reduce(self._past.look_up(self._sample, view, cutoff))

@@ -16,8 +16,11 @@ import pytest
 from endcap.features.publishing import build_customer_rows
 from endcap.online.base import RecentEvent, parse_events
 from endcap.online.guarded_store import StoredSource
+from endcap.online.record_updates import Retention
 from endcap.ranking import ShopperContext
 from endcap.replay import LogSource, ReplayReport, reasons, replay
+from endcap.replay.event_log import EventLog
+from endcap.replay.shopper_check import ShopperCheck
 from endcap.rules import Catalogue
 from endcap.samples import SampledRequest
 from endcap.samples.files import get_day, name_catalogue
@@ -126,6 +129,26 @@ def read_history(shop: Shop) -> list[RecentEvent]:
     dataset = shop.store.fetch(str(shop.home.info["dataset"]))
     row = dict(build_customer_rows(dataset, by_gap=shop.home.session_gap is not None))["c1"]
     return parse_events(orjson.loads(row)["recent"])
+
+
+@pytest.mark.parametrize(
+    ("context", "source", "reason"),
+    [
+        (known("a", time=-3 * HOUR), "history", reasons.LOG_GONE),
+        (ShopperContext(is_known=True), "none", reasons.LOG_GONE),
+        (known("q"), "customer", reasons.UNEXPLAINED),
+    ],
+)
+def test_a_history_of_a_dataset_that_is_gone_cannot_be_compared(
+    context: ShopperContext, source: StoredSource, reason: str, shop: Shop
+) -> None:
+    (sample,) = record_answers(
+        shop.home.ranker, [{"customer": "c1"}], version="1", times=[NOON], contexts=[context], sources=[source]
+    )
+    package = replace(shop.home, info={**shop.home.info, "dataset": "datasets/toys/0123456789abcdef0123"})
+    log = EventLog(Retention(), days={get_day(NOON)}, newest=NOON + HOUR)
+    outcome = ShopperCheck(log, shop.store, KEY).compare(sample, sample.parse_request(), package, owned=False)
+    assert outcome.reason == reason
 
 
 def test_a_request_that_brings_its_events_is_not_looked_up(shop: Shop, tmp_path: Path) -> None:
