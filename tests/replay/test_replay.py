@@ -79,7 +79,8 @@ def run(shop: Shop, samples: Path, name: str = "home", key: Pseudonymiser | None
 
 def read_metric(store: Store, name: str) -> dict[tuple[str, ...], float]:
     (metric,) = (metric for metric in ReplayMetrics(store).read() if metric.name == name)
-    return {tuple(list(sample.labels.values())[1:]): sample.value for sample in metric.samples}
+    samples = [sample for sample in metric.samples if sample.labels["recommender"] == "home"]
+    return {tuple(list(sample.labels.values())[1:]): sample.value for sample in samples}
 
 
 def count_outcomes(report: ReplayReport) -> dict[str, int]:
