@@ -17,7 +17,7 @@ demo: $(INSTALLED) ## run the main job on a simulated shop: train, judge, regist
 demo-rollout: $(INSTALLED) ## four new versions meet simulated shoppers: a better, a harmful, a slow and a failing one
 	$(BIN)/endcap demo-rollout
 
-month: $(INSTALLED) ## a month of a simulated shop whose runs start by themselves: arrivals, gates, rollouts; a quarter of an hour
+month: $(INSTALLED) ## a month of a simulated shop whose runs start by themselves: arrivals, gates, rollouts
 	$(BIN)/endcap demo-month
 
 PYTEST := $(BIN)/python -m tests.run

@@ -60,7 +60,7 @@ def command(folder: Path, days: int, seed: int) -> None:
         lived.append(month.live(number))
         (folder / FACTS).write_text(json.dumps([facts.to_json() for facts in lived], indent=1) + "\n")
     rows = _summarise(lived, month.count_steps(), month.measure_store())
-    click.echo("\n" + format_text_table(("", ""), rows))
+    click.echo("\n" + format_text_table(("the month", ""), rows))
     click.echo(f"\nThe month took {time.monotonic() - begun:.0f} s; its processes have ended. Try next:")
     print_place()
     place = f"--store {shlex.quote(str(folder / 'store'))}"
