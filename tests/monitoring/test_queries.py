@@ -111,7 +111,7 @@ def keep_history(store: Store, recommender: str) -> None:
         run = f"{recommender}-{pipeline}"
         begin_run(store, run, Start(pipeline=pipeline, recommender=recommender, shop="demo"))
         end_run(store, run, "succeeded", ["train"])
-    nightly = PartSchedule(cron="0 3 * * *", late_after=timedelta(days=1))
+    nightly = PartSchedule(cron="0 3 * * *", late_after=timedelta(days=2))
     declare_schedules(store, recommender, {"train": nightly})
     now = datetime.now(UTC)
     succeeded = ScheduleLedger().change(succeeded_at=now).count("succeeded", "")
