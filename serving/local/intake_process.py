@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path, PurePath
 
 from endcap.errors import EndcapError
@@ -45,6 +47,8 @@ class IntakeProcess:
         The process; None if none runs.
     pseudonymiser
         What it maps shoppers by; None if it does not.
+    is_replaced
+        Whether it was asked to end, so that it starts again with shorter segments.
     """
 
     def __init__(self, store: Store, recommender: str, folder: Path, listener: Listener) -> None:
@@ -62,6 +66,8 @@ class IntakeProcess:
         self._log = folder / "intake.log"
         self._listener = listener
         self._failures = 0
+        self.is_replaced = False
+        self._age = 0.0
         self._watchdog: Watchdog | None = None
         self._started = self._retry_at = 0.0
 
@@ -80,16 +86,26 @@ class IntakeProcess:
             self._watchdog.note_answer()
         return is_ready
 
-    def reconcile(self, package: Path) -> None:
+    def reconcile(self, packages: Sequence[Path]) -> None:
         """Start the intake if it does not run, and kill it if it hangs. Does not wait.
+
+        A version that comes later may have a policy with faster looks. Then the intake ends in order, and starts again
+        with shorter segments: a look must not wait for a longer segment than its policy counts on.
 
         Parameters
         ----------
-        package
-            The folder of any package of the shop, which holds the shop's name.
+        packages
+            The folders of the packages that answer, the stable version's first. It says the shop's name.
         """
         now = time.monotonic()
-        if failure := self._find_failure():
+        age = min(choose_age_for(package) for package in packages)
+        if self.process is not None and age < self._age and not self.is_replaced:
+            self.is_replaced = True
+            self.process.ask_to_end()
+        if self.is_replaced and self.process is not None and self.process.exit_status == 0:
+            self.close()
+            self.process = None
+        elif failure := self._find_failure():
             self._failures = 1 if now - self._started > PROVEN else self._failures + 1
             wait = min(2.0 ** (self._failures - 1), LONGEST_WAIT)
             self._retry_at = now + wait
@@ -97,9 +113,9 @@ class IntakeProcess:
             self.process = None
             self._listener(IntakeFailed(wait, failure))
         if self.process is None and now >= self._retry_at:
-            self._started = now
-            age = f"{choose_segment_age(read_recommender(package).rollout):g}s"
-            options = {**self._options, "--shop": read_shop_name(package), "--segment-age": age}
+            self._started, self._age, self.is_replaced = now, age, False
+            package = packages[0]
+            options = {**self._options, "--shop": read_shop_name(package), "--segment-age": f"{age:g}s"}
             arguments = [argument for option in options.items() for argument in option]
             if has_pseudonyms(package):
                 arguments.append("--pseudonyms")
@@ -123,6 +139,12 @@ class IntakeProcess:
         if hang := self._watchdog.hang:
             self.process.kill()
         return hang
+
+
+@cache
+def choose_age_for(package: Path) -> float:
+    """Return the age of segments, in seconds, that a package's policy counts on. Packages do not change."""
+    return choose_segment_age(read_recommender(package).rollout)
 
 
 def has_pseudonyms(package: Path) -> bool:

@@ -263,8 +263,11 @@ class Supervisor:
 
     def _reconcile_intake(self) -> None:
         """Keep the intake running, once a package says the shop's name."""
-        if predictor := self._stable.current or self._baseline.current:
-            self._intake.reconcile(predictor.package)
+        variants = (self._stable, self._baseline, self._canary, self._previous)
+        running = [variant.current for variant in variants if variant.current is not None]
+        if self._stable.current or self._baseline.current:
+            running += self._challengers.find_running().values()
+            self._intake.reconcile([predictor.package for predictor in running])
 
     def _reconcile_gateway(self) -> None:
         """Keep Envoy running, once there is something to route to."""
