@@ -78,6 +78,7 @@ def _summarise(lived: Sequence[DayOutcome], steps: Mapping[str, int], stored: in
     ends = {end: sum(run["step"] == end for run in runs) for end in ("succeeded", "failed", "canceled")}
     skips = {name.partition(":")[2]: count for name, count in steps.items() if name.startswith("skipped:")}
     rollouts = [facts.rollout for facts in lived if facts.rollout]
+    replays = [facts.replayed for facts in lived if facts.replayed]
     removals = [facts.removed for facts in lived if facts.removed]
     return [
         ("runs", ", ".join(f"{count} {end}" for end, count in ends.items() if count)),
@@ -86,6 +87,10 @@ def _summarise(lived: Sequence[DayOutcome], steps: Mapping[str, int], stored: in
         ("versions", str(sum("version" in run for run in runs))),
         ("refused by the gate", str(sum(run.get("gate") == "failed" for run in runs))),
         ("rollouts", ", ".join(f"version {end['version']} {end['phase']}" for end in rollouts) or "-"),
+        (
+            "answers computed again",
+            f"{sum(end['answers'] for end in replays):,}, {sum(end['unexplained'] for end in replays)} unexplained",
+        ),
         ("longest without a success", f"{max(facts.hours_since_success for facts in lived):.0f} h"),
         ("removed", f"{sum(end['bytes_before'] - end['bytes_after'] for end in removals) / 1e6:.1f} MB"),
         ("stays", f"{stored / 1e6:.1f} MB"),

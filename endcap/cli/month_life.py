@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +53,8 @@ class DayOutcome:
         The version that serves everyone at the end of the day; empty: none.
     rollout
         `version`, `phase` and `reason`, if shoppers decided on a version.
+    replayed
+        `answers` of that rollout that were computed again, and how many are `unexplained`.
     removed
         Artifacts, and `bytes` before and after, if old data were removed.
     explained
@@ -66,6 +68,7 @@ class DayOutcome:
     hours_since_success: float = 0.0
     champion: str = ""
     rollout: dict[str, str] | None = None
+    replayed: dict[str, int] | None = None
     removed: dict[str, int] | None = None
     explained: dict[str, Any] | None = None
 
@@ -127,7 +130,9 @@ class MonthLife:
             head = _INDENT if day.says or place else f"{date:%a %d %b}  "
             click.echo(head + line)
         if is_rolled_out(number):
+            begun = datetime.now(UTC)
             facts.rollout = self._let_shoppers_decide(number, schedules.loaded)
+            facts.replayed = self._replay(begun)
         else:
             self._promote_waiting()
         champion = self._open_registry().find_champion(NAME)
@@ -225,6 +230,27 @@ class MonthLife:
             with shop.keep_open():
                 state = follow_rollout(self._store, NAME, policy, recipe.phase, recipe.reasons).state
         return {"version": state.version, "phase": state.phase, "reason": state.reason}
+
+    def _replay(self, begun: datetime) -> dict[str, int]:
+        """Compute the sampled answers of a rollout again, as `endcap replay` does."""
+        from endcap.replay import LogSource, replay
+        from endcap.samples.key_file import open_pseudonymiser
+
+        place = self._store.root.removeprefix("file://")
+        report = replay(
+            NAME,
+            self._store,
+            self._open_registry(),
+            f"{place}/samples",
+            begun,
+            datetime.now(UTC),
+            log=LogSource(f"{place}/intake"),
+            pseudonymiser=open_pseudonymiser(self._store),
+        )
+        for name, check in report.checks.items():
+            counts = ", ".join(f"{outcome} {count:,}" for outcome, count in check.answers.most_common())
+            echo_wrapped(f"{report.answers:,} answers are computed again, by {name}: {counts}.")
+        return {"answers": report.answers, "unexplained": report.unexplained}
 
     def _clean(self) -> dict[str, int]:
         """Remove what nobody needs any more, as `endcap retention apply` does."""
