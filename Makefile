@@ -23,7 +23,7 @@ month: $(INSTALLED) ## a month of a simulated shop whose runs start by themselve
 PYTEST := $(BIN)/python -m tests.run
 PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test: $(INSTALLED) ## run every test of at most three seconds; WORKERS=4 shares them among four processes
+test: $(INSTALLED) ## run every test of at most three seconds, and three days of make month; WORKERS=4 shares them among four processes
 	$(PYTEST) $(PARALLEL) -m "not slow" --ignore tests/timed
 	$(PYTEST) tests/timed
 

@@ -47,10 +47,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first, longest first: one begun last would keep one worker busy while others idle."""
+    """Files with long tests come first, longest first: one begun last would keep one worker busy while others idle."""
     minutes: dict[Path, float] = {}
     for item in items:
-        if mark := item.get_closest_marker("slow"):
+        if mark := item.get_closest_marker("slow") or item.get_closest_marker("long"):
             minutes[item.path] = minutes.get(item.path, 0) + mark.kwargs.get("minutes", SLOW_MINUTES)
     items.sort(key=lambda item: -minutes.get(item.path, 0))
 

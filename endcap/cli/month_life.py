@@ -59,6 +59,9 @@ class DayOutcome:
         Artifacts, and `bytes` before and after, if old data were removed.
     explained
         What is known of a version: files, days, events, and whether it was rebuilt equal.
+    forgotten
+        `artifacts` that were removed because they held a customer who is forgotten, and `versions` that learnt from
+        the customer. `left`: what could not be removed yet. `code`: of the error if the champion is rebuilt after that.
     """
 
     date: str
@@ -71,6 +74,7 @@ class DayOutcome:
     replayed: dict[str, int] | None = None
     removed: dict[str, int] | None = None
     explained: dict[str, Any] | None = None
+    forgotten: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts as JSON values."""
@@ -141,6 +145,8 @@ class MonthLife:
             facts.removed = self._clean()
         if day.explains and champion is not None:
             facts.explained = self._explain(champion)
+        if day.forgets and champion is not None:
+            facts.forgotten = self._forget(champion, number)
         age_store(Path(self._store.root.removeprefix("file://")), _ONE_DAY)
         return facts
 
@@ -292,20 +298,48 @@ class MonthLife:
             "files": len(files),
             "days": len(days),
             "equal": result.equal,
-            "gone": self._find_gone(),
+            "gone": self._find_gone(
+                min(self._open_registry().list_versions(NAME), key=lambda version: int(version.version))
+            ),
         }
 
-    def _find_gone(self) -> str:
-        """Try to rebuild the first version; return the code of the error, empty if it can be rebuilt."""
+    def _find_gone(self, version: Version) -> str:
+        """Try to rebuild a version; return the code of the error, empty if it can be rebuilt."""
         from endcap.reproduction import reproduce
 
-        first = min(self._open_registry().list_versions(NAME), key=lambda version: int(version.version))
         try:
-            reproduce(first, self._store)
+            reproduce(version, self._store)
         except NotFoundError as error:
-            echo_wrapped(f"Version {first.version} cannot be rebuilt any more ({error.code}).")
+            echo_wrapped(f"Version {version.version} cannot be rebuilt any more ({error.code}).")
             return error.code
         return ""
+
+    def _forget(self, champion: Version, number: int) -> dict[str, Any]:
+        """Forget a customer, as `endcap events forget` does."""
+        from endcap.forgetting import forget_customers
+        from endcap.project import open_project
+
+        sets = RECIPES[get_recipe(number)].sets
+        project = open_project(SHIPPED / f"{NAME}.yaml", sets=sets, store=self._store.root, registry=self._uri)
+        outcome = forget_customers(
+            self._store,
+            project.shop.name,
+            [self._log.find_customer()],
+            self._uri,
+            why="the customer's wish",
+            remake=lambda: (project.ingest().address, project.features().address),
+        )
+        left = len(outcome.kept) + len(outcome.waiting_for) + len(outcome.open_segments)
+        echo_wrapped(
+            f"{len(outcome.removed)} artifacts that hold the customer are removed, {left} are left, and the data are "
+            f"made without them. Versions that learnt from them: {len(outcome.versions)}."
+        )
+        return {
+            "artifacts": len(outcome.removed),
+            "versions": len(outcome.versions),
+            "left": left,
+            "code": self._find_gone(champion),
+        }
 
 
 def _describe_run(run: Mapping[str, Any]) -> str:

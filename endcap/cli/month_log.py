@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -64,6 +65,13 @@ class ArrivingLog:
             file = self._folder / "events" / written.name
             _move(written, file)
         return file
+
+    def find_customer(self) -> str:
+        """Find a customer whose rows have arrived: the first of the newest file."""
+        with report_storage_errors(self._folder):
+            newest = max((self._folder / "events").iterdir())
+            with newest.open(encoding="utf-8", newline="") as rows:
+                return next(row["customer"] for row in csv.DictReader(rows) if row["customer"])
 
 
 def _move(before: Path, after: Path) -> None:

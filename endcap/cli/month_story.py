@@ -86,6 +86,8 @@ class StoryDay:
         Whether old data are removed at its end.
     explains
         Whether a version is explained and rebuilt at its end.
+    forgets
+        Whether a customer is forgotten at its end.
     """
 
     says: str = ""
@@ -94,6 +96,7 @@ class StoryDay:
     kills: bool = False
     cleans: bool = False
     explains: bool = False
+    forgets: bool = False
 
 
 STORY: Mapping[int, StoryDay] = {
@@ -118,6 +121,7 @@ STORY: Mapping[int, StoryDay] = {
     22: StoryDay(cleans=True),
     24: StoryDay("the run's process is killed", kills=True),
     27: StoryDay("the version that serves is explained and rebuilt", explains=True),
+    28: StoryDay("a customer asks to be forgotten", forgets=True),
     29: StoryDay(cleans=True),
     31: StoryDay("old data are removed, and what stays still works", cleans=True, explains=True),
 }

@@ -14,7 +14,7 @@ from endcap.store import open_store
 from tests.e2e.test_demo import ENDCAP
 
 
-@pytest.mark.slow(minutes=3)
+@pytest.mark.long(minutes=3)
 @pytest.mark.timeout(1200)
 def test_three_days_run_by_themselves(tmp_path: Path) -> None:
     folder = tmp_path / "month"
