@@ -119,10 +119,9 @@ STORY: Mapping[int, StoryDay] = {
     20: StoryDay("a recipe that is better offline, and worse for shoppers", recipe="harmful"),
     21: StoryDay("the better recipe is back", recipe="better"),
     22: StoryDay(cleans=True),
+    23: StoryDay("a customer asks to be forgotten", forgets=True),
     24: StoryDay("the run's process is killed", kills=True),
     27: StoryDay("the version that serves is explained and rebuilt", explains=True),
-    28: StoryDay("a customer asks to be forgotten", forgets=True),
-    29: StoryDay(cleans=True),
     31: StoryDay("old data are removed, and what stays still works", cleans=True, explains=True),
 }
 """The days that are special."""
