@@ -23,7 +23,7 @@ from tests.chaos.intake_kills import temporary
 from tests.chaos.stack import ENDCAP
 
 TRAINING = [step.name for step in list_steps("training")]
-TIMED = ("report.json", "report.html", "info.json")
+TIMED = ("report.json", "report.html", "info.json", "croissant.json")
 """Files with durations, times and addresses in them."""
 LATER = "recipes"
 """What a run makes that meets a champion: the one after a kill in register or deploy does, the first one does not."""
