@@ -27,7 +27,7 @@ def test_what_serves_gets_the_online_store_by_the_environment(
     with command_lines() as seen:
         predictor = PredictorProcess("shoes", "stable", target, shop.store, tmp_path)
         intake = IntakeProcess(shop.store, "shoes", tmp_path, print)
-        intake.reconcile(predictor.package)
+        intake.reconcile([predictor.package])
         assert intake.process is not None
         processes = [predictor.process, intake.process]
         try:
