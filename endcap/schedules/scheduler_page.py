@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from endcap.monitoring.families import Families
+from endcap.monitoring.probes import serve_probes
 from endcap.schedules.listening import listen
 from endcap.schedules.part_look import ScheduleNews
 
@@ -54,14 +53,9 @@ class SchedulerPage(Collector):
         self._faults: Counter[tuple[str, str]] = Counter()
         registry = CollectorRegistry()
         registry.register(self)
-        self._server = ThreadingHTTPServer((host, port), _make_handler(self, registry), bind_and_activate=False)
-        self._server.socket.close()
-        self._server.socket = listen(host, port, "the scheduler's page")
-        self.address = f"http://{host}:{self._server.socket.getsockname()[1]}"
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), name="scheduler-page", daemon=True
-        )
-        self._thread.start()
+        listener = listen(host, port, "the scheduler's page")
+        self._server = serve_probes(listener, lambda: self.is_well, "scheduler-page", registry)
+        self.address = f"http://{host}:{self._server.server_port}"
 
     @property
     def is_well(self) -> bool:
@@ -88,29 +82,3 @@ class SchedulerPage(Collector):
         """End the server."""
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join()
-
-
-def _make_handler(page: SchedulerPage, registry: CollectorRegistry) -> type[BaseHTTPRequestHandler]:
-    class PageHandler(BaseHTTPRequestHandler):
-        timeout = 10.0
-
-        def do_GET(self) -> None:
-            if self.path == "/metrics":
-                self._send(200, CONTENT_TYPE_LATEST, generate_latest(registry))
-            elif self.path == "/healthz":
-                self._send(200 if page.is_well else 503, "text/plain", b"ok\n" if page.is_well else b"stuck\n")
-            else:
-                self._send(404, "text/plain", b"allowed: /healthz, /metrics\n")
-
-        def _send(self, status: int, content: str, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("content-type", content)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Write nothing: a line for each probe would hide all others."""
-
-    return PageHandler

@@ -12,10 +12,7 @@ import os
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 from endcap.errors import EndcapError
 from endcap_serving.durations import parse_duration
@@ -62,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from endcap.cluster import connect
     from endcap.cluster.lease import ClusterLease
     from endcap.messages import Message, Messenger
+    from endcap.monitoring.probes import serve_probes
     from endcap.rollout.cluster_loop import ClusterRollouts
     from endcap.rollout.feed import IntakeOutput
     from endcap.rollout.messages import RolloutMessage
@@ -122,7 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     process = RolloutProcess(lease, make_rollouts, make_tests)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, process.stop)
-    server = serve_probes(options.host, options.port, process)
+    listener = socket.create_server((options.host, options.port))
+    server = serve_probes(listener, lambda: process.is_well, "probes")
     messenger.start()
     try:
         process.run()
@@ -131,34 +130,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         server.shutdown()
         server.server_close()
     return 0
-
-
-def serve_probes(host: str, port: int, process: Any) -> ThreadingHTTPServer:
-    """Serve /healthz and /metrics in a thread of their own. Returns the server, whose `server_port` is known."""
-    from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-
-    class ProbeHandler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path == "/metrics":
-                self._send(200, CONTENT_TYPE_LATEST, generate_latest())
-            elif self.path == "/healthz":
-                self._send(200 if process.is_well else 503, "text/plain", b"ok\n" if process.is_well else b"stuck\n")
-            else:
-                self._send(404, "text/plain", b"allowed: /healthz, /metrics\n")
-
-        def _send(self, status: int, content: str, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("content-type", content)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            """Write nothing: a line for each probe would hide all others."""
-
-    server = ThreadingHTTPServer((host, port), ProbeHandler)
-    threading.Thread(target=server.serve_forever, name="probes", daemon=True).start()
-    return server
 
 
 if __name__ == "__main__":

@@ -7,17 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socket import create_server
 from typing import Any, cast
 
 import httpx
 
 from endcap.monitoring import MetricsPage
+from endcap.monitoring.probes import serve_probes
 from endcap.replay.metrics import ReplayMetrics
 from endcap.schedules.metrics import ScheduleMetrics
 from endcap.store import Store
 from endcap_serving.gateway.admin import SOCKET, AdminClient
 from endcap_serving.local.supervisor import TICK, Supervisor
-from endcap_serving.rollouts.__main__ import serve_probes
 from endcap_serving.rollouts.process import RolloutProcess
 from tests.serving.test_rollout_loop import Shoppers
 
@@ -47,7 +48,7 @@ def run_shop(store: Store, recommender: str) -> Iterator[dict[str, str]]:
             pages["store"] = page.address
             # The page of a cluster's controller, which does not run here: it has no cluster.
             process = RolloutProcess(cast(Any, None), cast(Any, None))
-            probes = serve_probes("127.0.0.1", 0, process)
+            probes = serve_probes(create_server(("127.0.0.1", 0)), lambda: process.is_well, "probes")
             pages["rollouts"] = f"http://127.0.0.1:{probes.server_port}/metrics"
             rollouts.start()
             rates = {arm.version or "": 0.3 for arm in sources.values()}
