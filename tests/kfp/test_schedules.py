@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-import random
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +18,16 @@ from endcap.events.data_version import DataListing
 from endcap.runs import Start
 from endcap.schedules.kfp_runs import GRACE, KfpRuns
 from endcap.schedules.ledger import ScheduleLedger, read_ledger
-from endcap.schedules.part_look import ScheduledPart, SchedulerSurroundings
+from endcap.schedules.part_look import ScheduledPart
 from endcap.schedules.process_runs import STILL
 from endcap.schedules.scheduler import Scheduler
-from endcap.spec.load import Loaded, load
 from endcap.spec.schedule import ArrivalSpec, PartSchedule
 from endcap.spec.spec_files import find_spec
 from endcap.store import Store, open_store
 from endcap_pipelines.kfp import connect
 from endcap_pipelines.kfp_scheduled import PreparedPipeline, ScheduledKfp
 from tests.kfp.server import Kfp, scene
+from tests.schedules.world import Killed, SchedulerWorld
 from tests.store.servers import moto
 
 PLACE = ("trial", "train")
@@ -38,39 +36,20 @@ LIST = "GET /apis/v2beta1/runs"
 GOING = ("PENDING", "RUNNING")
 
 
-class Killed(BaseException):
-    """A kill where it strikes."""
-
-
-class World:
+class World(SchedulerWorld):
     """A clock, data that change, a KFP whose runs go on when they are told, and schedulers on one store."""
 
-    def __init__(self, store: Store, kfp: Kfp, schedule: PartSchedule, seed: int = 7) -> None:
-        self.store, self.kfp, self.chance = store, kfp, random.Random(seed)
-        self.now, self.seconds, self.version = datetime.now(UTC), 0.0, "v0"
-        self.alive: set[int] = set()
-        self.pids = itertools.count(100)
+    def __init__(self, store: Store, kfp: Kfp, schedule: PartSchedule) -> None:
+        super().__init__(store, schedule, 7, datetime.now(UTC))
+        self.kfp = kfp
         self.parts_of_data: dict[str, str] = {}
-        self.trained: list[str] = []
-        self.kill_at = ""
-        loaded = load(find_spec("trial"))
-        self.parts = [ScheduledPart(Loaded(loaded.recommender, loaded.shop, []), "train", schedule)]
 
     def make_scheduler(self, host: str = "here") -> Scheduler:
-        pid = next(self.pids)
-        self.alive.add(pid)
-        here = SchedulerSurroundings(
-            now=lambda: self.now,
-            monotonic=lambda: self.seconds,
-            host=host,
-            pid=pid,
-            is_alive=self.alive.__contains__,
-            read_listing=lambda *_: DataListing(self.version, self.parts_of_data),
-        )
+        here = self.make_surroundings(host, lambda: DataListing(self.version, self.parts_of_data))
         server = connect(host=self.kfp.url)
 
         def make_arguments(part: ScheduledPart, claim: Any) -> dict[str, Any]:
-            self._kill("claimed")
+            self.strike("claimed")
             return make_run_parameters(part, claim, {"store": "s3://endcap/store"}, None, page=server.page(""))
 
         scheduled = server.serve_schedules()
@@ -81,10 +60,6 @@ class World:
 
     def kill(self, scheduler: Scheduler) -> None:
         self.alive.discard(scheduler.runs._here.pid)  # type: ignore[attr-defined]
-
-    def pass_time(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
-        self.seconds += seconds
 
     def advance_runs(self, steps: int = 1) -> None:
         """Let runs go on. A run trains what it is of, unless the artifact is there."""
@@ -117,15 +92,10 @@ class World:
     def _let_die(self, server: ScheduledKfp, create: Callable[..., str]) -> Callable[..., str]:
         def die_afterwards(prepared: PreparedPipeline, arguments: Any, name: str) -> str:
             created = create(prepared, arguments, name)
-            self._kill("created")
+            self.strike("created")
             return created
 
         return die_afterwards
-
-    def _kill(self, place: str) -> None:
-        if self.kill_at == place:
-            self.kill_at = ""
-            raise Killed(place)
 
 
 def get_version(run: dict[str, Any]) -> str:

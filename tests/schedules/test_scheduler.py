@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,20 +12,15 @@ from endcap.errors import TransientError
 from endcap.events.data_version import DataListing
 from endcap.schedules.ledger import read_ledger, update_ledger
 from endcap.schedules.ledger_records import RunClaim
-from endcap.schedules.part_look import ScheduledPart, SchedulerSurroundings
+from endcap.schedules.part_look import ScheduledPart
 from endcap.schedules.process_runs import STILL, ProcessRuns
 from endcap.schedules.scheduler import Scheduler
-from endcap.spec.load import Loaded, load
 from endcap.spec.schedule import ArrivalSpec, PartSchedule
-from endcap.spec.spec_files import find_spec
 from endcap.store import Store
+from tests.schedules.world import Killed, SchedulerWorld
 
 BEGIN = datetime(2026, 3, 2, tzinfo=UTC)
 PLACE = ("trial", "train")
-
-
-class Killed(BaseException):
-    """A kill where it strikes."""
 
 
 class RunInProgress:
@@ -84,41 +77,21 @@ class RunInProgress:
         self.world.store.write_document(f"runs/{run}", {"run": run, "recommender": PLACE[0], "state": state})
 
 
-class World:
+class World(SchedulerWorld):
     """A clock, data that change, processes, and schedulers that look at one store."""
 
-    def __init__(self, store: Store, schedule: PartSchedule, seed: int = 1) -> None:
-        self.store, self.chance = store, random.Random(seed)
-        self.now, self.seconds, self.version = BEGIN, 0.0, "v0"
-        self.alive: set[int] = set()
-        self.pids = itertools.count(100)
+    def __init__(self, store: Store, schedule: PartSchedule) -> None:
+        super().__init__(store, schedule, 1, BEGIN)
         self.processes: list[RunInProgress] = []
         self.created: list[str] = []
-        self.trained: list[str] = []
-        self.kill_at = ""
-        loaded = load(find_spec("trial"))
-        self.parts = [ScheduledPart(Loaded(loaded.recommender, loaded.shop, []), "train", schedule)]
 
     def make_scheduler(self, host: str = "here") -> Scheduler:
-        pid = next(self.pids)
-        self.alive.add(pid)
-        here = SchedulerSurroundings(
-            now=lambda: self.now,
-            monotonic=lambda: self.seconds,
-            host=host,
-            pid=pid,
-            is_alive=self.alive.__contains__,
-            read_listing=lambda *_: DataListing(self._read_version()),
-        )
-        self.last_pid = pid
+        here = self.make_surroundings(host, lambda: DataListing(self._read_version()))
+        self.last_pid = here.pid
         return Scheduler(self.parts, self.store, ProcessRuns(self._start, self.store, here), surroundings=here)
 
     def kill_scheduler(self) -> None:
         self.alive.discard(self.last_pid)
-
-    def pass_time(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
-        self.seconds += seconds
 
     def live_processes(self) -> list[RunInProgress]:
         return [process for process in self.processes if process.code is None]
@@ -136,22 +109,17 @@ class World:
         raise AssertionError("something is due for ever")
 
     def _read_version(self) -> str:
-        self._kill("reading")
+        self.strike("reading")
         return self.version
 
     def _start(self, part: ScheduledPart, claim: RunClaim) -> RunInProgress:
-        self._kill("claimed")
+        self.strike("claimed")
         pid = next(self.pids)
         self.alive.add(pid)
         process = RunInProgress(self, claim, pid)
         self.processes.append(process)
-        self._kill("started")
+        self.strike("started")
         return process
-
-    def _kill(self, place: str) -> None:
-        if self.kill_at == place:
-            self.kill_at = ""
-            raise Killed(place)
 
 
 @pytest.fixture
