@@ -15,7 +15,7 @@ from endcap.online.base import (
     TableKeys,
     make_unreadable_error,
 )
-from endcap.online.guarded_store import GuardedRows, GuardedStore, ShopperData, ShopperReader
+from endcap.online.guarded_store import GuardedRows, GuardedStore
 from endcap.online.key_names import (
     CUSTOMERS,
     OWNED,
@@ -24,6 +24,7 @@ from endcap.online.key_names import (
     name_feature_table,
     name_session_owner,
 )
+from endcap.online.shopper_reader import ShopperData, ShopperReader
 from endcap.online.visits import Visits
 from endcap.secrets import read_variable
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from endcap.features.sessions import Sessions, Types
 from endcap.online.base import RecentEvent
-from endcap.online.guarded_store import StoredSource
+from endcap.online.shopper_reader import StoredSource
 from endcap.online.visits import Visits
 from endcap.ranking.request import RankRequest, RequestEvent
 

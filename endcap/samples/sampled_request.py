@@ -10,7 +10,7 @@ import orjson
 import pyarrow as pa
 
 from endcap.online.base import RecentEvent
-from endcap.online.guarded_store import StoredSource
+from endcap.online.shopper_reader import StoredSource
 from endcap.ranking.request import RankRequest
 from endcap.ranking.session import PrecomputedList, ShopperContext
 

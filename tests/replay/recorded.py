@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from endcap.online.guarded_store import StoredSource
+from endcap.online.shopper_reader import StoredSource
 from endcap.pseudonyms import Pseudonymiser
 from endcap.ranking import Ranker, ShopperContext
 from endcap.rules import Catalogue

@@ -15,8 +15,8 @@ import pytest
 
 from endcap.features.publishing import build_customer_rows
 from endcap.online.base import RecentEvent, parse_events
-from endcap.online.guarded_store import StoredSource
 from endcap.online.record_updates import Retention
+from endcap.online.shopper_reader import StoredSource
 from endcap.ranking import ShopperContext
 from endcap.replay import LogSource, ReplayReport, reasons, replay
 from endcap.replay.event_log import EventLog
